@@ -1,0 +1,42 @@
+# Everything runs in .venv, which is made anew whenever pyproject.toml changes.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo   install into .venv and run the main job offline: a report in demo_output/"
+	@echo "make test   install into .venv and run the whole test-suite"
+	@echo "make lint   style, types, import contracts"
+	@echo "make bench  ours against the peers, ratios measured in one run"
+	@echo "make clean  remove .venv and what was generated"
+
+$(READY): pyproject.toml
+	@echo "-- installing neurosuper and its tests into .venv (a few minutes, once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "neurosuper needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@echo "-- running the main job offline (about two minutes)"
+	@$(BIN)/neurosuper demo demo_output
+
+test: $(READY)
+	@echo "-- running the test-suite"
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@echo "-- style, types, import contracts"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(READY)
+	@echo "-- ours against the peers"
+	@$(BIN)/python benchmarks/index.py
+
+clean:
+	rm -rf .venv build *.egg-info demo_output .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,41 @@
+"""Ask whether the directions of a neural population are more interpretable than its single units.
+
+Responses are `stimulus × unit` and codes `stimulus × direction`: every measure of interpretability takes either,
+so units against directions, or brain against network, is the same call made twice.
+"""
+
+import importlib
+from typing import Any
+
+_ROOMS = {
+    "responses": (
+        "align",
+        "average_repetitions",
+        "check_responses",
+        "drop_constant_units",
+        "normalize",
+        "split_stimuli",
+    ),
+    "images": ("check_images", "load_images"),
+    "load": ("activations", "load_array", "load_nwb"),
+    "directions": ("PCA", "KMeans", "Random", "Units"),
+    "metrics": ("LPIPS", "Color", "Features", "Label", "Pixel"),
+    "interpretability": ("interpretability_index", "top_stimuli"),
+    "compare": ("compare", "match_directions"),
+    "study": ("run_study",),
+}
+_HOME = {name: room for room, names in _ROOMS.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import neurosuper` stays light."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'neurosuper' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"neurosuper.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

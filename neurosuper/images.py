@@ -1,0 +1,290 @@
+"""Images: one labelled stack, `(stimulus, row, column, channel)`, uint8 RGB, lazy where large.
+
+Labels are base names of files without extension, in sorted order: what joins images to responses.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from PIL import Image, UnidentifiedImageError
+from tqdm.auto import tqdm
+
+from neurosuper.responses import check_labels, name_some
+
+__all__ = ["check_images", "load_images"]
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+LAZY_BYTES = 2**30  # a stack larger than this is read block by block
+CHUNK = 64  # images a block
+Source = str | Path | Sequence[str | Path] | np.ndarray | xr.DataArray
+Opener = Callable[[], bytes]
+
+
+def load_images(
+    source: Source,
+    size: int | tuple[int, int] | None = None,
+    category_from: Literal["folder"] | Mapping[str, str] | None = None,
+) -> xr.DataArray:
+    """Load images as one labelled stack.
+
+    Parameters
+    ----------
+    source : folder, zip file, list of image files, or array
+        Folders and zip files are searched through and through. An array is `(stimulus, row, column, channel)`, uint8;
+        its stimuli are named by their position, unless it is a DataArray with labels.
+    size : int or (rows, columns), optional
+        Resize (never crop) every image to this size in pixels, bicubic with anti-aliasing. Needed where sizes differ.
+    category_from : "folder" or mapping, optional
+        Adds the stimulus coord `category`: the name of the folder an image lies in, or the mapping's value for its
+        label. With "folder", files of equal base names in different folders are labelled `folder/name`.
+
+    Returns
+    -------
+    DataArray (stimulus, row, column, channel)
+        uint8 RGB. In memory up to 1 GiB; a larger stack is a dask array, read 64 images at a time.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing there, or no image in it.
+    ValueError
+        Two files of one base name, sizes that differ without `size`, an unreadable file, or pixels that have no single
+        meaning as 8-bit RGB (CMYK, transparency, 16 bit): each named. Grey and palette images become RGB.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> load_images(np.zeros((2, 8, 8, 3), np.uint8)).stimulus.values.tolist()
+    ['0', '1']
+    """
+    if isinstance(source, np.ndarray | xr.DataArray):
+        images = _from_array(source, size)
+        return _with_category(images, _from_mapping(images.stimulus.values, category_from))
+    files = _find_files(source)
+    labels = _label_files(files, category_from == "folder")
+    order = sorted(range(len(files)), key=labels.__getitem__)
+    labels, names, openers = [labels[i] for i in order], [files[i][0] for i in order], [files[i][1] for i in order]
+    shape = _common_size(names, openers, size)
+    images = xr.DataArray(
+        _read_stack(names, openers, shape),
+        dims=("stimulus", "row", "column", "channel"),
+        coords={"stimulus": labels, "channel": ["red", "green", "blue"]},
+        name="image",
+        attrs={"source": str(source) if isinstance(source, str | Path) else f"{len(names)} files"},
+    )
+    if category_from == "folder":
+        return _with_category(images, [PurePosixPath(name).parent.name for name in names])
+    return _with_category(images, _from_mapping(labels, category_from))
+
+
+def check_images(images: xr.DataArray) -> xr.DataArray:
+    """Return images in the order of the contract, or say what is wrong with them.
+
+    Parameters
+    ----------
+    images : DataArray with dims stimulus, row, column, channel
+
+    Returns
+    -------
+    DataArray (stimulus, row, column, channel)
+        The same data, transposed.
+
+    Raises
+    ------
+    TypeError
+        Not a DataArray, or not uint8.
+    ValueError
+        Other dims, labels missing or repeated, or not three channels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_images(load_images(np.zeros((2, 8, 8, 3), np.uint8))).sizes["row"]
+    8
+    """
+    if not isinstance(images, xr.DataArray):
+        raise TypeError(f"images must be an xarray.DataArray, got {type(images).__name__}; see load_images")
+    dims = ("stimulus", "row", "column", "channel")
+    if set(images.dims) != set(dims):
+        raise ValueError(f"images need the dims {dims}, got {images.dims}; see load_images")
+    check_labels(images, "stimulus", "images")
+    if images.dtype != np.uint8:
+        raise TypeError(f"images must be uint8 (0 to 255), got {images.dtype}; multiply [0, 1] by 255 and round")
+    if images.sizes["channel"] != 3:
+        raise ValueError(f"images need 3 channels (RGB), got {images.sizes['channel']}; see load_images")
+    return images.transpose(*dims)
+
+
+def _from_array(source: np.ndarray | xr.DataArray, size: int | tuple[int, int] | None) -> xr.DataArray:
+    if isinstance(source, np.ndarray):
+        if source.ndim != 4:
+            raise ValueError(f"an image array is (stimulus, row, column, channel), got shape {source.shape}")
+        labels = [str(i).zfill(len(str(len(source) - 1))) for i in range(len(source))]
+        source = xr.DataArray(
+            source, dims=("stimulus", "row", "column", "channel"), coords={"stimulus": labels}, name="image"
+        )
+    images = check_images(source)
+    if size is None:
+        return images
+    resized = [np.asarray(_resize(Image.fromarray(image), _as_shape(size))) for image in images.values]
+    kept = {name: coord for name, coord in images.coords.items() if not {"row", "column"} & set(coord.dims)}
+    return xr.DataArray(np.stack(resized), dims=images.dims, coords=kept, name="image", attrs=images.attrs)
+
+
+def _find_files(source: str | Path | Sequence[str | Path]) -> list[tuple[str, Opener]]:
+    """Return (name, function that reads the bytes) of every image file."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if not path.exists():
+            raise FileNotFoundError(f"no images at {path}; give a folder, a zip file or a list of files")
+        if path.is_file() and path.suffix.lower() != ".zip":
+            raise ValueError(f"{path} is neither a folder nor a zip file; to load single files, pass a list of them")
+        found = _zip_files(path) if path.is_file() else _folder_files(path)
+        if not found:
+            raise FileNotFoundError(f"no image in {path}; looked for {', '.join(sorted(SUFFIXES))}")
+        return found
+    paths = [Path(p) for p in source]
+    if missing := [str(p) for p in paths if not p.is_file()]:
+        raise FileNotFoundError(f"no such image file: {name_some(missing)}")
+    if not paths:
+        raise FileNotFoundError("the list of image files is empty")
+    return [(p.as_posix(), p.read_bytes) for p in paths]
+
+
+def _folder_files(folder: Path) -> list[tuple[str, Opener]]:
+    paths = [p for p in folder.rglob("*") if _is_image(p) and p.is_file()]
+    return [(p.as_posix(), p.read_bytes) for p in paths]
+
+
+def _zip_files(path: Path) -> list[tuple[str, Opener]]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not a readable zip file; it may be cut short, fetch it again") from error
+    names = [name for name in archive.namelist() if _is_image(PurePosixPath(name))]
+    return [(f"{path.name}/{name}", partial(archive.read, name)) for name in names]
+
+
+def _is_image(path: Path | PurePosixPath) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _label_files(files: list[tuple[str, Opener]], by_folder: bool) -> list[str]:
+    """Return base names without extension, or `folder/name` where folders are categories and base names repeat."""
+    paths = [PurePosixPath(name) for name, _ in files]
+    labels = [path.stem for path in paths]
+    if by_folder and len(set(labels)) < len(labels):
+        labels = [f"{path.parent.name}/{path.stem}" for path in paths]
+    first: dict[str, PurePosixPath] = {}
+    for label, path in zip(labels, paths, strict=True):
+        if label in first:
+            raise ValueError(
+                f"two images are called {label!r}: {first[label]} and {path}; rename one, or, where folders are "
+                "categories, pass category_from='folder'"
+            )
+        first[label] = path
+    return labels
+
+
+def _as_shape(size: int | tuple[int, int]) -> tuple[int, int]:
+    shape = (size, size) if isinstance(size, int) else tuple(size)
+    if len(shape) != 2 or any(not isinstance(side, int) or side < 1 for side in shape):
+        raise ValueError(f"size must be a positive int or (rows, columns), got {size!r}")
+    return shape
+
+
+def _common_size(names: list[str], openers: list[Opener], size: int | tuple[int, int] | None) -> tuple[int, int]:
+    """Return (rows, columns) of the stack: as asked for, else what all files share."""
+    if size is not None:
+        return _as_shape(size)
+    sizes: dict[tuple[int, int], str] = {}
+    for name, read in zip(names, openers, strict=True):
+        width, height = _open(name, read).size
+        sizes.setdefault((height, width), name)
+    if len(sizes) > 1:
+        told = ", ".join(f"{rows}×{columns} ({name})" for (rows, columns), name in list(sizes.items())[:3])
+        raise ValueError(f"images differ in size: {told}; pass size=(rows, columns) to resize them")
+    return next(iter(sizes))
+
+
+def _open(name: str, read: Opener) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(read()))
+    except (UnidentifiedImageError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"cannot read image {name}: {_one_line(error)}; replace or remove it") from error
+
+
+def _read(name: str, read: Opener, shape: tuple[int, int]) -> np.ndarray:
+    """Return one image as (row, column, channel) uint8 RGB."""
+    image = _open(name, read)
+    try:
+        image.load()
+    except (OSError, SyntaxError, zipfile.BadZipFile) as error:
+        raise ValueError(f"cannot read image {name}: {_one_line(error)}; replace or remove it") from error
+    return np.asarray(_resize(_to_rgb(image, name), shape))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        if np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+            raise ValueError(
+                f"image {name} is partly transparent; put it on the background that was shown, save as RGB"
+            )
+    elif image.mode not in ("RGB", "L", "P", "1"):
+        raise ValueError(
+            f"image {name} has mode {image.mode}, which has no single meaning as 8-bit RGB; save it as RGB"
+        )
+    return image.convert("RGB")
+
+
+def _resize(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
+    width_height = shape[::-1]
+    return image if image.size == width_height else image.resize(width_height, Image.Resampling.BICUBIC)
+
+
+def _read_stack(names: list[str], openers: list[Opener], shape: tuple[int, int]) -> np.ndarray:
+    """Return (stimulus, row, column, channel): in memory, or as a dask array where that would be large."""
+    files = list(zip(names, openers, strict=True))
+
+    def block(start: int, stop: int) -> np.ndarray:
+        return np.stack([_read(name, read, shape) for name, read in files[start:stop]])
+
+    starts = range(0, len(files), CHUNK)
+    if len(files) * shape[0] * shape[1] * 3 <= LAZY_BYTES:
+        bar = tqdm(starts, desc="images", unit="block", disable=len(files) < 2000)
+        return np.concatenate([block(start, start + CHUNK) for start in bar])
+    import dask
+    import dask.array as da
+
+    blocks = []
+    for start in starts:
+        stop = min(start + CHUNK, len(files))
+        blocks.append(da.from_delayed(dask.delayed(block)(start, stop), (stop - start, *shape, 3), np.uint8))
+    return da.concatenate(blocks)
+
+
+def _from_mapping(labels: Iterable[str], mapping: object) -> list[str] | None:
+    if mapping is None:
+        return None
+    if not isinstance(mapping, Mapping):
+        raise ValueError(f"category_from must be 'folder' (files only), a mapping or None, got {mapping!r}")
+    labels = list(labels)
+    if missing := [label for label in labels if label not in mapping]:
+        raise ValueError(f"category_from has no category for stimulus {name_some(missing)}")
+    return [str(mapping[label]) for label in labels]
+
+
+def _with_category(images: xr.DataArray, category: list[str] | None) -> xr.DataArray:
+    return images if category is None else images.assign_coords(category=("stimulus", category))

@@ -1,0 +1,81 @@
+"""Planted truth and real inputs that tests share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real inputs; tests are skipped without it, and fail where a file in it is missing."""
+    if "NEUROSUPER_TEST_DATA" not in os.environ:
+        pytest.skip("NEUROSUPER_TEST_DATA is not set (a folder of real recordings, images and networks)")
+    return Path(os.environ["NEUROSUPER_TEST_DATA"]).resolve()
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def make_responses():
+    """Make labelled responses from a matrix `(stimulus, unit)`."""
+
+    def make(values: np.ndarray, **coords: object) -> xr.DataArray:
+        n_stimuli, n_units = values.shape
+        labels = {
+            "stimulus": [f"s{i:04d}" for i in range(n_stimuli)],
+            "unit": [f"u{i:03d}" for i in range(n_units)],
+        }
+        return xr.DataArray(
+            values, dims=("stimulus", "unit"), coords=labels | coords, name="response", attrs={"units": "spikes/s"}
+        )
+
+    return make
+
+
+@pytest.fixture
+def responses(rng, make_responses) -> xr.DataArray:
+    """120 stimuli × 8 units, non-negative and skewed like firing rates."""
+    return make_responses(rng.gamma(1.0, 5.0, (120, 8)))
+
+
+@pytest.fixture
+def superposition(rng, make_responses) -> tuple[xr.DataArray, xr.DataArray]:
+    """Responses of 24 units to 48 sparse features, and the planted directions `(direction, unit)`."""
+    n_stimuli, n_units, n_features = 2000, 24, 48
+    planted = np.abs(rng.normal(size=(n_features, n_units))) * (rng.random((n_features, n_units)) < 0.4)
+    planted += 1e-3
+    planted /= np.linalg.norm(planted, axis=1, keepdims=True)
+    features = rng.exponential(1.0, (n_stimuli, n_features)) * (rng.random((n_stimuli, n_features)) < 1.5 / n_features)
+    noise = 0.05 * rng.normal(size=(n_stimuli, n_units))
+    directions = xr.DataArray(
+        planted,
+        dims=("direction", "unit"),
+        coords={
+            "direction": [f"feature {i}" for i in range(n_features)],
+            "unit": [f"u{i:03d}" for i in range(n_units)],
+        },
+    )
+    return make_responses(features @ planted + noise), directions
+
+
+@pytest.fixture
+def images(rng) -> xr.DataArray:
+    """120 images of 16 × 16, labelled as `responses` are, in four categories of distinct colour."""
+    category = np.arange(120) % 4
+    base = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [180, 180, 60]])[category]
+    pixels = np.clip(base[:, None, None, :] + rng.integers(-40, 40, (120, 16, 16, 3)), 0, 255).astype(np.uint8)
+    return xr.DataArray(
+        pixels,
+        dims=("stimulus", "row", "column", "channel"),
+        coords={
+            "stimulus": [f"s{i:04d}" for i in range(120)],
+            "category": ("stimulus", np.array(["red", "green", "blue", "yellow"])[category]),
+        },
+        name="image",
+    )
