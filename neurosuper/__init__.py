@@ -34,7 +34,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import neurosuper` stays light."""
     if name not in _HOME:
         raise AttributeError(f"module 'neurosuper' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(f"neurosuper.{_HOME[name]}"), name)
+    room = importlib.import_module(f"neurosuper.{_HOME[name]}")
+    return room if name == _HOME[name] else getattr(room, name)
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -19,11 +20,12 @@ from tqdm.auto import tqdm
 
 from neurosuper.responses import check_labels, name_some
 
-__all__ = ["check_images", "load_images"]
+__all__ = ["check_images", "image_labels", "load_images"]
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 LAZY_BYTES = 2**30  # a stack larger than this is read block by block
 CHUNK = 64  # images a block
+MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # of Pillow, with a meaning as 8-bit RGB
 Source = str | Path | Sequence[str | Path] | np.ndarray | xr.DataArray
 Opener = Callable[[], bytes]
 
@@ -38,8 +40,9 @@ def load_images(
     Parameters
     ----------
     source : folder, zip file, list of image files, or array
-        Folders and zip files are searched through and through. An array is `(stimulus, row, column, channel)`, uint8;
-        its stimuli are named by their position, unless it is a DataArray with labels.
+        Folders and zip files are searched through and through, hidden names (`.x`) left out. An array is
+        `(stimulus, row, column, channel)`, uint8; its stimuli are named by their position, unless it is a DataArray
+        with labels.
     size : int or (rows, columns), optional
         Resize (never crop) every image to this size in pixels, bicubic with anti-aliasing. Needed where sizes differ.
     category_from : "folder" or mapping, optional
@@ -85,6 +88,37 @@ def load_images(
     return _with_category(images, _from_mapping(labels, category_from))
 
 
+def image_labels(source: str | Path | Sequence[str | Path]) -> list[str]:
+    """Return the labels that `load_images` gives to image files, without reading a pixel.
+
+    Parameters
+    ----------
+    source : folder, zip file, or list of image files
+
+    Returns
+    -------
+    list of str
+        Base names without extension, sorted.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing there, or no image in it.
+    ValueError
+        Two files of one base name, or neither a folder nor a zip file.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for name in ("owl.png", "cat.jpg", "notes.txt"):
+    ...     (folder / name).touch()
+    >>> image_labels(folder)
+    ['cat', 'owl']
+    """
+    return sorted(_label_files(_find_files(source), by_folder=False))
+
+
 def check_images(images: xr.DataArray) -> xr.DataArray:
     """Return images in the order of the contract, or say what is wrong with them.
 
@@ -126,17 +160,33 @@ def check_images(images: xr.DataArray) -> xr.DataArray:
 def _from_array(source: np.ndarray | xr.DataArray, size: int | tuple[int, int] | None) -> xr.DataArray:
     if isinstance(source, np.ndarray):
         if source.ndim != 4:
-            raise ValueError(f"an image array is (stimulus, row, column, channel), got shape {source.shape}")
+            raise ValueError(
+                f"an image array is (stimulus, row, column, channel), got shape {source.shape}; "
+                "repeat grey images along a last axis of 3"
+            )
         labels = [str(i).zfill(len(str(len(source) - 1))) for i in range(len(source))]
         source = xr.DataArray(
             source, dims=("stimulus", "row", "column", "channel"), coords={"stimulus": labels}, name="image"
         )
     images = check_images(source)
-    if size is None:
-        return images
-    resized = [np.asarray(_resize(Image.fromarray(image), _as_shape(size))) for image in images.values]
-    kept = {name: coord for name, coord in images.coords.items() if not {"row", "column"} & set(coord.dims)}
-    return xr.DataArray(np.stack(resized), dims=images.dims, coords=kept, name="image", attrs=images.attrs)
+    return images if size is None else _resize_stack(images, _as_shape(size))
+
+
+def _resize_stack(images: xr.DataArray, shape: tuple[int, int]) -> xr.DataArray:
+    def resize(block: np.ndarray) -> np.ndarray:
+        return np.stack([np.asarray(_resize(Image.fromarray(image), shape)) for image in block])
+
+    return xr.apply_ufunc(
+        resize,
+        images,
+        input_core_dims=[["row", "column", "channel"]],
+        output_core_dims=[["row", "column", "channel"]],
+        exclude_dims={"row", "column"},
+        dask="parallelized",
+        output_dtypes=[np.uint8],
+        dask_gufunc_kwargs={"output_sizes": {"row": shape[0], "column": shape[1]}, "allow_rechunk": True},
+        keep_attrs=True,
+    )
 
 
 def _find_files(source: str | Path | Sequence[str | Path]) -> list[tuple[str, Opener]]:
@@ -153,14 +203,14 @@ def _find_files(source: str | Path | Sequence[str | Path]) -> list[tuple[str, Op
         return found
     paths = [Path(p) for p in source]
     if missing := [str(p) for p in paths if not p.is_file()]:
-        raise FileNotFoundError(f"no such image file: {name_some(missing)}")
+        raise FileNotFoundError(f"no such image file: {name_some(missing)}; check the paths")
     if not paths:
-        raise FileNotFoundError("the list of image files is empty")
+        raise FileNotFoundError("the list of image files is empty; give at least one")
     return [(p.as_posix(), p.read_bytes) for p in paths]
 
 
 def _folder_files(folder: Path) -> list[tuple[str, Opener]]:
-    paths = [p for p in folder.rglob("*") if _is_image(p) and p.is_file()]
+    paths = [p for p in folder.rglob("*") if _is_image(p.relative_to(folder)) and p.is_file()]
     return [(p.as_posix(), p.read_bytes) for p in paths]
 
 
@@ -174,7 +224,7 @@ def _zip_files(path: Path) -> list[tuple[str, Opener]]:
 
 
 def _is_image(path: Path | PurePosixPath) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def _label_files(files: list[tuple[str, Opener]], by_folder: bool) -> list[str]:
@@ -186,19 +236,18 @@ def _label_files(files: list[tuple[str, Opener]], by_folder: bool) -> list[str]:
     first: dict[str, PurePosixPath] = {}
     for label, path in zip(labels, paths, strict=True):
         if label in first:
-            raise ValueError(
-                f"two images are called {label!r}: {first[label]} and {path}; rename one, or, where folders are "
-                "categories, pass category_from='folder'"
-            )
+            remedy = "" if by_folder else ", or, where folders are categories, use load_images(category_from='folder')"
+            raise ValueError(f"two images are called {label!r}: {first[label]} and {path}; rename one{remedy}")
         first[label] = path
     return labels
 
 
 def _as_shape(size: int | tuple[int, int]) -> tuple[int, int]:
-    shape = (size, size) if isinstance(size, int) else tuple(size)
-    if len(shape) != 2 or any(not isinstance(side, int) or side < 1 for side in shape):
-        raise ValueError(f"size must be a positive int or (rows, columns), got {size!r}")
-    return shape
+    sides = np.asarray(size)
+    if sides.shape not in ((), (2,)) or sides.dtype.kind not in "iu" or sides.min() < 1:
+        raise ValueError(f"size must be a positive int or (rows, columns) in pixels, got {size!r}")
+    rows, columns = np.broadcast_to(sides, 2).tolist()
+    return rows, columns
 
 
 def _common_size(names: list[str], openers: list[Opener], size: int | tuple[int, int] | None) -> tuple[int, int]:
@@ -216,36 +265,44 @@ def _common_size(names: list[str], openers: list[Opener], size: int | tuple[int,
 
 
 def _open(name: str, read: Opener) -> Image.Image:
+    """Return an image whose header was read but not its pixels, refusing what is not 8-bit RGB, grey or palette."""
+    with _naming(name):
+        image = Image.open(io.BytesIO(read()))
+    depth = " of 16 bit" if any(";16" in str(tile) for tile in image.tile) else ""
+    if depth or image.mode not in MODES:
+        raise ValueError(
+            f"image {name} has mode {image.mode}{depth}, which has no single meaning as 8-bit RGB; save it as 8-bit RGB"
+        )
+    return image
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Name the image that a decoder fails on, with whatever exception: they raise anything on broken bytes."""
     try:
-        return Image.open(io.BytesIO(read()))
-    except (UnidentifiedImageError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"cannot read image {name}: {_one_line(error)}; replace or remove it") from error
+        yield
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot read image {name}: of no known format; replace or remove it") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"cannot read image {name}: {reason}; replace or remove it") from error
 
 
 def _read(name: str, read: Opener, shape: tuple[int, int]) -> np.ndarray:
     """Return one image as (row, column, channel) uint8 RGB."""
     image = _open(name, read)
-    try:
+    with _naming(name):
         image.load()
-    except (OSError, SyntaxError, zipfile.BadZipFile) as error:
-        raise ValueError(f"cannot read image {name}: {_one_line(error)}; replace or remove it") from error
     return np.asarray(_resize(_to_rgb(image, name), shape))
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        if np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if np.asarray(image)[..., 3].min() < 255:
             raise ValueError(
-                f"image {name} is partly transparent; put it on the background that was shown, save as RGB"
+                f"image {name} is partly transparent; put it on the background that was shown, save it as RGB"
             )
-    elif image.mode not in ("RGB", "L", "P", "1"):
-        raise ValueError(
-            f"image {name} has mode {image.mode}, which has no single meaning as 8-bit RGB; save it as RGB"
-        )
     return image.convert("RGB")
 
 
@@ -279,10 +336,11 @@ def _from_mapping(labels: Iterable[str], mapping: object) -> list[str] | None:
     if mapping is None:
         return None
     if not isinstance(mapping, Mapping):
-        raise ValueError(f"category_from must be 'folder' (files only), a mapping or None, got {mapping!r}")
+        got = repr(mapping) if isinstance(mapping, str) else type(mapping).__name__
+        raise ValueError(f"category_from must be 'folder' (for files), a dict of labels, or None, got {got}")
     labels = list(labels)
     if missing := [label for label in labels if label not in mapping]:
-        raise ValueError(f"category_from has no category for stimulus {name_some(missing)}")
+        raise ValueError(f"category_from has no category for stimulus {name_some(missing)}; add it")
     return [str(mapping[label]) for label in labels]
 
 

@@ -12,10 +12,11 @@ import xarray as xr
 __all__ = ["align", "average_repetitions", "check_responses", "drop_constant_units", "normalize", "split_stimuli"]
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
+Other = TypeVar("Other", xr.DataArray, xr.Dataset)
 
 
 def name_some(labels: object, most: int = 3) -> str:
-    """Return the first few labels and how many there are: `'a', 'b', 'c' (of 12)`."""
+    """Return the first few labels and how many there are: `'a', 'b', 'c', … (12 in all)`."""
     names = [str(label) for label in np.atleast_1d(np.asarray(labels)).tolist()]
     shown = ", ".join(repr(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
@@ -24,7 +25,7 @@ def name_some(labels: object, most: int = 3) -> str:
 def check_labels(array: xr.DataArray | xr.Dataset, dim: str, what: str) -> None:
     """Refuse a dim whose labels are missing, repeated, or not strings."""
     if dim not in array.dims:
-        raise ValueError(f"{what} need a dim {dim!r}, got dims {array.dims}; rename or transpose them")
+        raise ValueError(f"{what} need a dim {dim!r}, got dims {tuple(array.dims)}; rename them")
     if dim not in array.indexes:
         raise ValueError(f"{what} need labels on {dim!r}; add them with .assign_coords({dim}=[...])")
     index = array.indexes[dim]
@@ -32,9 +33,11 @@ def check_labels(array: xr.DataArray | xr.Dataset, dim: str, what: str) -> None:
         raise ValueError(
             f"{what} have a MultiIndex on {dim!r}; flatten it with .reset_index({dim!r}) and label {dim!r}"
         )
-    if not all(isinstance(label, str) for label in index):
-        kind = type(index[0]).__name__ if len(index) else "nothing"
-        raise TypeError(f"{what} need strings on {dim!r}, got {kind}; use .assign_coords({dim}=labels.astype(str))")
+    if kinds := {type(label).__name__ for label in index if not isinstance(label, str)}:
+        raise TypeError(
+            f"{what} need strings on {dim!r}, got {', '.join(sorted(kinds))}; "
+            f"use .assign_coords({dim}=labels.astype(str))"
+        )
     if not index.is_unique:
         twice = index[index.duplicated()].unique()
         raise ValueError(f"{what} have duplicate {dim} labels {name_some(twice)}; average or relabel them first")
@@ -93,16 +96,28 @@ def _check_values(responses: xr.DataArray, allow_nan: bool) -> None:
     if bad.any():
         units = responses.unit.values[bad.reshape(-1, bad.shape[-1]).any(axis=0)]
         kind = "infinite" if allow_nan else "NaN or infinite"
+        cure = "responses.where(np.isfinite(responses))" + ("" if allow_nan else ".dropna('stimulus')")
         raise ValueError(
-            f"responses hold {int(bad.sum())} {kind} values, in unit {name_some(units)}; drop those units or stimuli "
-            "(responses.dropna('stimulus')), or average repetitions first (average_repetitions)"
+            f"responses hold {int(bad.sum())} {kind} values, in unit {name_some(units)}; drop those units, or clear "
+            f"the values with {cure}"
         )
+
+
+def check_averaged(responses: xr.DataArray) -> xr.DataArray:
+    """Return responses in the order of the contract, refusing repetitions that were not averaged."""
+    responses = check_responses(responses)
+    if "repetition" in responses.dims:
+        raise ValueError(
+            f"responses must have the dims stimulus and unit, got {responses.dims}; "
+            "call neurosuper.average_repetitions(responses) first"
+        )
+    return responses
 
 
 def constant_units(responses: xr.DataArray) -> np.ndarray:
     """Return the labels of units that give every stimulus the same response."""
-    spread = responses.max("stimulus") - responses.min("stimulus")
-    return responses.unit.values[(spread == 0).values]
+    constant = responses.max("stimulus") == responses.min("stimulus")
+    return responses.unit.values[constant.values]
 
 
 def require_varying_units(responses: xr.DataArray, where: str = "") -> None:
@@ -132,7 +147,7 @@ def drop_constant_units(responses: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     ValueError
-        No unit is left.
+        No unit is left; repetitions that were not averaged.
 
     Examples
     --------
@@ -142,9 +157,9 @@ def drop_constant_units(responses: xr.DataArray) -> xr.DataArray:
     >>> drop_constant_units(r).unit.values.tolist()
     ['a']
     """
-    responses = check_responses(responses)
+    responses = check_averaged(responses)
     dropped = np.unique(np.concatenate([constant_units(part) for part in split_parts(responses)]))
-    kept = responses.sel(unit=~np.isin(responses.unit.values, dropped))
+    kept = responses.sel(unit=~responses.indexes["unit"].isin(dropped))
     if not kept.sizes["unit"]:
         raise ValueError(f"all {len(dropped)} units are constant over the stimuli; check the window and the loader")
     return kept.assign_attrs(dropped_units=dropped.tolist())
@@ -205,7 +220,7 @@ def normalize(responses: xr.DataArray, how: Literal["zscore", "unit_norm"]) -> x
     Raises
     ------
     ValueError
-        Another `how`; "zscore" with units of zero variance.
+        Another `how`; "zscore" with units of zero variance; repetitions that were not averaged.
 
     Examples
     --------
@@ -215,8 +230,8 @@ def normalize(responses: xr.DataArray, how: Literal["zscore", "unit_norm"]) -> x
     >>> normalize(r, "unit_norm").values.tolist()
     [[0.6, 0.8], [0.0, 1.0]]
     """
-    responses = check_responses(responses)
-    if responses.dtype.kind != "f":
+    responses = check_averaged(responses)
+    if responses.dtype != np.float32:
         responses = responses.astype(float)
     if how == "zscore":
         require_varying_units(responses)
@@ -260,17 +275,17 @@ def split_stimuli(responses: Labelled, fit: float = 0.5, random_state: int | Non
     """
     check_labels(responses, "stimulus", "responses")
     labels = np.sort(responses.stimulus.values.astype(str))
-    n_fit = round(fit * len(labels))
-    if not 0 < fit < 1 or min(n_fit, len(labels) - n_fit) < 2:
+    n_fit = round(fit * len(labels)) if 0 < fit < 1 else 0
+    if min(n_fit, len(labels) - n_fit) < 2:
         raise ValueError(
-            f"fit={fit} of {len(labels)} stimuli must leave at least 2 stimuli on each side; use another share"
+            f"fit={fit} of {len(labels)} stimuli must leave at least 2 stimuli on each side; use a share in (0, 1)"
         )
     chosen = np.random.default_rng(random_state).permutation(labels)[:n_fit]
-    split = np.where(np.isin(responses.stimulus.values, chosen), "fit", "score")
+    split = np.where(responses.indexes["stimulus"].isin(chosen), "fit", "score")
     return responses.assign_coords(split=("stimulus", split))
 
 
-def align(a: Labelled, b: Labelled) -> tuple[Labelled, Labelled]:
+def align(a: Labelled, b: Other) -> tuple[Labelled, Other]:
     """Keep the stimuli that two systems (or responses and images) share, in the order of the first.
 
     Parameters
@@ -297,11 +312,11 @@ def align(a: Labelled, b: Labelled) -> tuple[Labelled, Labelled]:
     """
     for side in (a, b):
         check_labels(side, "stimulus", "both sides")
-    shared = a.indexes["stimulus"].intersection(b.indexes["stimulus"], sort=False)
-    if not len(shared):
+    labels = a.indexes["stimulus"]
+    shared = labels[labels.isin(b.indexes["stimulus"])]
+    if shared.empty:
         raise ValueError(
             f"no stimulus label in common: {name_some(a.stimulus)} against {name_some(b.stimulus)}; "
             "labels are base names of image files without extension"
         )
-    order = [label for label in a.indexes["stimulus"] if label in set(shared)]
-    return a.sel(stimulus=order), b.sel(stimulus=order)
+    return a.sel(stimulus=shared), b.sel(stimulus=shared)

@@ -1,0 +1,21 @@
+"""Brain and network side by side, units against directions.
+
+The room and its main function share a name, and a package has one attribute of a name: so the room can be called.
+`neurosuper.compare(...)` and `neurosuper.compare.compare(...)` are the same.
+"""
+
+import sys
+from types import ModuleType
+
+from neurosuper.compare.matching import match_directions
+from neurosuper.compare.side_by_side import compare
+from neurosuper.compare.table import headline, summarize
+
+__all__ = ["compare", "headline", "match_directions", "summarize"]
+
+
+class _Room(ModuleType):
+    __call__ = staticmethod(compare)
+
+
+sys.modules[__name__].__class__ = _Room

@@ -1,0 +1,257 @@
+"""Units against directions, brain against network: every item scored by every metric, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import xarray as xr
+from sklearn.base import clone
+from tqdm.auto import tqdm
+
+from neurosuper.directions import DirectionFinder, Units
+from neurosuper.images import check_images
+from neurosuper.interpretability import index_of_top, top_stimuli
+from neurosuper.interpretability.index import describe, require_varying
+from neurosuper.metrics import ImageMetric
+from neurosuper.responses import align, check_responses, name_some, require_varying_units, split_stimuli
+
+SEPARATOR = " | "  # between labels in `top_stimuli`
+ScoreOn = Literal["held-out", "all"]
+
+
+def compare(
+    systems: Mapping[str, xr.DataArray],
+    images: xr.DataArray,
+    finders: Sequence[DirectionFinder] | Mapping[str, DirectionFinder],
+    metrics: Sequence[ImageMetric] | Mapping[str, ImageMetric],
+    top: int = 5,
+    score_on: ScoreOn = "held-out",
+    random_state: int | None = 0,
+) -> xr.Dataset:
+    """Find directions in every system, and score every unit and direction by every metric.
+
+    Parameters
+    ----------
+    systems : mapping of name to DataArray (stimulus, unit)
+        Brain and network. They need not have seen the same images.
+    images : DataArray (stimulus, row, column, channel)
+        All the images; stimuli of a system that have none are left out.
+    finders : sequence or mapping of name to finder
+        Left untouched: each system gets a fresh copy. In a sequence, a finder is named by its class.
+    metrics : sequence or mapping of name to metric
+    top : int, optional
+        Number of top stimuli of an item.
+    score_on : {"held-out", "all"}, optional
+        "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
+        where all systems have it). "all": both on all stimuli, as in Klindt et al. 2023.
+    random_state : int, optional
+        Of the halves. Finders have their own.
+
+    Returns
+    -------
+    Dataset (item, metric)
+        An item is one unit or direction: coords `system`, `finder`, `direction`, and the unit coords (of a direction:
+        the value that all units share, else empty). Variables `interpretability (item, metric)` and
+        `top_stimuli (item)`, labels joined by " | ". `attrs` say how many stimuli the systems share.
+
+    Raises
+    ------
+    ValueError
+        No system, finder or metric; names that are not unique; no image in common; units of zero variance; more `top`
+        than stimuli to score on.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from neurosuper import Color, KMeans, Units, load_images
+    >>> rng = np.random.default_rng(0)
+    >>> images = load_images(rng.integers(0, 255, (40, 8, 8, 3), dtype=np.uint8))
+    >>> brain = xr.DataArray(rng.gamma(1, 5, (40, 6)), dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": images.stimulus, "unit": list("abcdef")})
+    >>> table = compare({"V4": brain}, images, [Units(), KMeans(4)], [Color()], score_on="all")
+    >>> dict(table.sizes)
+    {'item': 10, 'metric': 1}
+    """
+    fits = list(fit_systems(systems, images, finders, top, score_on, random_state))
+    return score_fits(fits, images, metrics).assign_attrs(
+        score_on=score_on,
+        random_state=-1 if random_state is None else random_state,
+        shared_stimuli=describe_shared(systems),
+    )
+
+
+class Fit(NamedTuple):
+    """Directions found in one system by one finder, and what drives them."""
+
+    system: str
+    finder: str
+    fitted: DirectionFinder
+    top: xr.DataArray
+    unit_coords: dict[str, np.ndarray]
+
+
+def fit_systems(
+    systems: Mapping[str, xr.DataArray],
+    images: xr.DataArray,
+    finders: Sequence[DirectionFinder] | Mapping[str, DirectionFinder],
+    top: int,
+    score_on: ScoreOn,
+    random_state: int | None,
+) -> Iterator[Fit]:
+    """Find directions in every system by every finder, and their top stimuli (see `compare`)."""
+    finders = _named(finders, "finders", lambda finder: type(finder).__name__)
+    if not systems:
+        raise ValueError("no system to compare; pass {'name': responses, ...}")
+    if score_on not in ("held-out", "all"):
+        raise ValueError(f"score_on must be 'held-out' or 'all', got {score_on!r}")
+    stimuli = check_images(images).stimulus
+    shown = {name: _meet(name, responses, stimuli) for name, responses in systems.items()}
+    halves = _halves(shown, score_on, random_state)
+    for name, (_, scored) in halves.items():
+        if top > (n := scored.sizes["stimulus"]):
+            raise ValueError(
+                f"{top} top stimuli asked for, but {name!r} has only {n} stimuli to score on; "
+                "lower `top`, or use score_on='all'"
+            )
+    pairs = [(system, finder) for system in halves for finder in finders]
+    for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", disable=len(pairs) < 2)):
+        bar.set_postfix_str(f"{system}, {finder}")
+        fit_part, score_part = halves[system]
+        fitted = clone(finders[finder]).fit(fit_part)
+        codes = fitted.transform(score_part)
+        require_varying(codes, f" of {system!r} by {finder!r}")
+        yield Fit(system, finder, fitted, top_stimuli(codes, top), _carry(fitted))
+
+
+def score_fits(
+    fits: Sequence[Fit], images: xr.DataArray, metrics: Sequence[ImageMetric] | Mapping[str, ImageMetric]
+) -> xr.Dataset:
+    """Score all items of all fits, embedding each image once per metric (see `compare`)."""
+    metrics = _named(metrics, "metrics", lambda metric: metric.name)
+    top = np.concatenate([fit.top.values for fit in fits], axis=1)
+    _refuse_separator(top)
+    n_items = top.shape[1]
+    all_top = xr.DataArray(top, dims=("rank", "item"), coords={"item": np.arange(n_items)})
+    scores = [index_of_top(all_top, images, metric).values for metric in metrics.values()]
+    return xr.Dataset(
+        {
+            "interpretability": (("item", "metric"), np.stack(scores, axis=1)),
+            "top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()])),
+        },
+        coords=_item_coords(fits)
+        | {
+            "item": np.arange(n_items),
+            "metric": list(metrics),
+            "quantity": ("metric", [describe(metric) for metric in metrics.values()]),
+        },
+        attrs={"top": len(top)},
+    )
+
+
+def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:
+    """Say how many stimuli all systems share, and how many each has."""
+    labels = [set(responses.stimulus.values) for responses in systems.values()]
+    counts = ", ".join(f"{name} {len(own)}" for name, own in zip(systems, labels, strict=True))
+    return f"{len(set.intersection(*labels))} stimuli in common to all systems (of {counts})"
+
+
+def split_alike(systems: Mapping[str, xr.DataArray], random_state: int | None) -> dict[str, xr.DataArray]:
+    """Split the stimuli of all systems in halves, so that one that systems share falls on the same side in all.
+
+    Parameters
+    ----------
+    systems : mapping of name to DataArray (stimulus, unit)
+    random_state : int or None
+
+    Returns
+    -------
+    dict of name to DataArray
+        With the stimulus coord `split` (see `split_stimuli`).
+    """
+    labels = np.unique(np.concatenate([responses.stimulus.values.astype(str) for responses in systems.values()]))
+    everything = xr.DataArray(np.zeros(len(labels)), dims="stimulus", coords={"stimulus": labels})
+    split = split_stimuli(everything, random_state=random_state).split
+    return {
+        name: responses.assign_coords(split=("stimulus", split.sel(stimulus=responses.stimulus.values).values))
+        for name, responses in systems.items()
+    }
+
+
+def _named(things: Sequence | Mapping, what: str, name_of: Callable[[Any], str]) -> dict:
+    if isinstance(things, Mapping):
+        named = dict(things)
+    else:
+        names = [name_of(thing) for thing in things]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{what} need different names, got {names}; pass {{name: …, name: …}} instead of a list")
+        named = dict(zip(names, things, strict=True))
+    if not named:
+        raise ValueError(f"no {what} to compare; pass at least one")
+    return named
+
+
+def _meet(name: str, responses: xr.DataArray, stimuli: xr.DataArray) -> xr.DataArray:
+    """Return the responses of one system to the images that there are."""
+    try:
+        return align(check_responses(responses), stimuli)[0]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"system {name!r}: {error}") from error
+
+
+def _halves(
+    systems: Mapping[str, xr.DataArray], score_on: ScoreOn, random_state: int | None
+) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
+    """Return the stimuli to fit on and those to score on, of every system."""
+    if score_on == "all":
+        parts = {name: (responses, responses) for name, responses in systems.items()}
+    else:
+        if not all("split" in responses.coords for responses in systems.values()):
+            systems = split_alike(systems, random_state)
+        parts = {name: (_part(responses, "fit"), _part(responses, "score")) for name, responses in systems.items()}
+    for name, (fit_part, score_part) in parts.items():
+        require_varying_units(fit_part, f" to fit on, of {name!r}")
+        require_varying_units(score_part, f" to score on, of {name!r}")
+    return parts
+
+
+def _part(responses: xr.DataArray, split: str) -> xr.DataArray:
+    return responses.sel(stimulus=(responses.split == split).values)
+
+
+def _carry(fitted: DirectionFinder) -> dict[str, np.ndarray]:
+    """Return unit coords for the directions: a unit's own, or what all units share, else empty."""
+    coords = {name: coord.values for name, coord in fitted.mean_.coords.items() if name != "unit"}
+    if isinstance(fitted, Units):
+        return coords
+    n = fitted.directions_.sizes["direction"]
+    return {name: np.repeat(_shared_value(values), n) for name, values in coords.items()}
+
+
+def _shared_value(values: np.ndarray) -> Any:
+    empty = np.nan if values.dtype.kind in "iufb" else ""
+    return values[0] if (values == values[0]).all() else empty
+
+
+def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
+    frames = []
+    for fit in fits:
+        labels = fit.fitted.directions_.direction.values
+        own = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str)}
+        frames.append(own | {name: values for name, values in fit.unit_coords.items() if name not in own})
+    return {name: ("item", _join(frames, name)) for name in dict.fromkeys(key for frame in frames for key in frame)}
+
+
+def _join(frames: Sequence[Mapping], name: str) -> np.ndarray:
+    """Return one coord over all items: NaN, or empty text, where a system does not have it."""
+    numeric = all(np.asarray(frame[name]).dtype.kind in "iufb" for frame in frames if name in frame)
+    empty, dtype = (np.nan, float) if numeric else ("", str)
+    return np.concatenate(
+        [np.broadcast_to(frame.get(name, empty), len(frame["direction"])).astype(dtype) for frame in frames]
+    )
+
+
+def _refuse_separator(labels: np.ndarray) -> None:
+    if len(bad := [label for label in np.unique(labels) if SEPARATOR in label]):
+        raise ValueError(f"stimulus labels must not contain {SEPARATOR!r}, which joins them; relabel {name_some(bad)}")

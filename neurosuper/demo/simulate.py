@@ -1,0 +1,118 @@
+"""A simulated recording whose directions are known: sparse image features in superposition, written as NWB."""
+
+from __future__ import annotations
+
+import colorsys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from neurosuper.demo.gabor import GaborEnergy
+from neurosuper.metrics.base import pixels
+
+PATCH = 32  # pixels
+N_HUES = 6
+N_UNITS = 16
+REPETITIONS = 4
+WINDOW = (0.05, 0.25)  # s after onset in which units respond
+PEAK_RATE = 60.0  # spikes/s that a feature of strength 1 adds, shared out over the units
+BASE_RATE = 1.0  # spikes/s
+
+
+def save_photographs(folder: Path) -> None:
+    """Cut the two photographs that scikit-learn ships into 520 patches of 32 × 32 pixels, without overlap."""
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = load_sample_images()
+    for file, photograph in zip(samples.filenames, samples.images, strict=True):
+        n_rows, n_columns = (side // PATCH for side in photograph.shape[:2])
+        for row, column in np.ndindex(n_rows, n_columns):
+            patch = photograph[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH]
+            Image.fromarray(patch).save(folder / f"{Path(file).stem}_r{row:02d}_c{column:02d}.png")
+
+
+def image_features(images: xr.DataArray, active: int = 2) -> xr.DataArray:
+    """Return sparse features of images: local orientation at two scales, and hue.
+
+    Every image has its `active` strongest features, as they stand out among all images (z-scores); the rest are zero.
+
+    Parameters
+    ----------
+    images : DataArray (stimulus, row, column, channel)
+    active : int, optional
+
+    Returns
+    -------
+    DataArray (stimulus, feature)
+        22 non-negative features, named by what they are; 1 is the strongest that occurs.
+    """
+    rgb = pixels(images, torch.device("cpu"))
+    energy = GaborEnergy()(rgb).mean((2, 3)).numpy()
+    drive = np.concatenate([energy / (energy.mean(1, keepdims=True) + energy.mean()), _hue_drive(rgb.numpy())], axis=1)
+    drive = (drive - drive.mean(0)) / drive.std(0)
+    weakest_active = np.sort(drive, axis=1)[:, [-active]]
+    sparse = np.where(drive >= weakest_active, np.maximum(drive, 0), 0)
+    orientations = [f"{angle:g}° at {wave} px" for wave in (4, 8) for angle in np.arange(8) * 22.5]
+    names = orientations + [f"hue {360 * i // N_HUES}°" for i in range(N_HUES)]
+    coords = {"stimulus": images.stimulus, "feature": names}
+    return xr.DataArray(sparse / sparse.max(), dims=("stimulus", "feature"), coords=coords, name="features")
+
+
+def _hue_drive(rgb: np.ndarray) -> np.ndarray:
+    """Return how strongly the mean color of each image (n, 3, row, column) leans to each of the hues."""
+    mean = rgb.mean((2, 3))
+    opponent = mean - mean.mean(1, keepdims=True)
+    hues = np.array([colorsys.hsv_to_rgb(i / N_HUES, 1, 1) for i in range(N_HUES)])
+    return opponent @ (hues - hues.mean(1, keepdims=True)).T
+
+
+def plant_directions(features: xr.DataArray, random_state: int = 0) -> xr.DataArray:
+    """Return random non-negative directions (direction, unit) of unit length, one per feature: more than units."""
+    rng = np.random.default_rng(random_state)
+    shape = (features.sizes["feature"], N_UNITS)
+    mixing = rng.exponential(size=shape) * (rng.random(shape) < 0.7) + 0.02
+    return xr.DataArray(
+        mixing / np.linalg.norm(mixing, axis=1, keepdims=True),
+        dims=("direction", "unit"),
+        coords={"direction": features.feature.values, "unit": [str(i) for i in range(N_UNITS)]},
+        name="directions",
+    )
+
+
+def record(features: xr.DataArray, planted: xr.DataArray, path: Path, random_state: int = 0) -> None:
+    """Simulate Poisson spikes of a population that holds the features in superposition, and write them as NWB."""
+    rng = np.random.default_rng(random_state)
+    rates = BASE_RATE + PEAK_RATE * features.values @ planted.values
+    shown = np.concatenate([rng.permutation(len(rates)) for _ in range(REPETITIONS)])
+    onsets = 1.0 + 0.5 * np.arange(len(shown))
+    spikes = [_spike_times(rates[shown, unit], onsets, rng) for unit in range(N_UNITS)]
+    _write_nwb(path, features.stimulus.values[shown], onsets, spikes)
+
+
+def _spike_times(rates: np.ndarray, onsets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return sorted spike times of one unit, in seconds: within the window after each onset."""
+    start, stop = WINDOW
+    counts = rng.poisson(rates * (stop - start))
+    times = np.repeat(onsets, counts) + rng.uniform(start, stop, counts.sum())
+    return np.sort(times)
+
+
+def _write_nwb(path: Path, labels: np.ndarray, onsets: np.ndarray, spikes: list[np.ndarray]) -> None:
+    from pynwb import NWBHDF5IO, NWBFile
+
+    start = datetime(2023, 10, 17, tzinfo=UTC)
+    nwb = NWBFile("simulated population, not a recording", "neurosuper-demo", start, experiment_description="simulated")
+    device = nwb.create_device("simulated array")
+    group = nwb.create_electrode_group("array", description="simulated", location="simulated", device=device)
+    nwb.add_trial_column("stimulus", "image that was shown")
+    for label, onset in zip(labels, onsets, strict=True):
+        nwb.add_trial(start_time=onset, stop_time=onset + 0.25, stimulus=label)
+    for times in spikes:
+        nwb.add_electrode(group=group, location="simulated area")
+        nwb.add_unit(spike_times=times, electrodes=[len(nwb.electrodes) - 1])
+    with NWBHDF5IO(path, "w") as io:
+        io.write(nwb)

@@ -1,0 +1,68 @@
+"""Rows of responses as torch blocks: one for an array in memory, one after another for a dask array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import xarray as xr
+
+Rows = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Blocks:
+    """Iterate over the rows of responses, prepared, on a device.
+
+    An array in memory is one block, copied to the device and prepared once. A dask array is read anew at every pass,
+    one chunk of stimuli in memory at a time.
+
+    Parameters
+    ----------
+    responses : DataArray (stimulus, unit)
+    device : torch.device
+    dtype : torch.dtype
+    prepare : callable, optional
+        Applied to each block `(row, unit)`; it must treat rows one by one.
+    """
+
+    def __init__(
+        self, responses: xr.DataArray, device: torch.device, dtype: torch.dtype, prepare: Rows | None = None
+    ) -> None:
+        self.responses, self.device, self.dtype = responses, device, dtype
+        self.n_rows, self.n_columns = responses.shape
+        self.in_memory = responses.chunks is None
+        self._prepare = prepare
+        self._whole = self._load(responses.values) if self.in_memory else None
+
+    def _load(self, values: np.ndarray) -> torch.Tensor:
+        block = torch.as_tensor(np.ascontiguousarray(values), dtype=self.dtype, device=self.device)
+        return block if self._prepare is None else self._prepare(block)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        if self._whole is not None:
+            yield self._whole
+            return
+        stop = 0
+        for size in self.responses.data.chunks[0]:
+            start, stop = stop, stop + size
+            yield self._load(self.responses.data[start:stop].compute())
+
+    def sum(self, function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+        """Return the sum over blocks of what `function` returns for each."""
+        totals: tuple[torch.Tensor, ...] = ()
+        for block in self:
+            parts = function(block)
+            totals = tuple(a + b for a, b in zip(totals, parts, strict=True)) if totals else parts
+        return totals
+
+    def mean(self) -> torch.Tensor:
+        """Return the mean row `(unit,)`, accumulated in float64."""
+        (total,) = self.sum(lambda block: (block.sum(0, dtype=torch.float64),))
+        return (total / self.n_rows).to(self.dtype)
+
+    def take(self, rows: np.ndarray) -> torch.Tensor:
+        """Return the rows at these positions, in rising order, prepared; of a dask array only they are read."""
+        if self._whole is not None:
+            return self._whole[torch.as_tensor(rows, device=self.device)]
+        return self._load(self.responses.data[rows].compute())

@@ -1,0 +1,273 @@
+"""K-means directions, the method of Klindt et al. 2023: the centres of clustered response vectors.
+
+X (stimulus, unit) prepared responses, C (direction, unit) centres, D = C with rows of unit length.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from sklearn.exceptions import ConvergenceWarning
+from tqdm.auto import tqdm
+
+from neurosuper.directions.base import DirectionFinder, Learned, as_learned
+from neurosuper.directions.blocks import Blocks
+
+SEED_ROWS = 16  # rows a centre to draw the first centres from
+BLOCK_ENTRIES = 2**25  # largest matrix of scores (row, centre) held at once
+
+
+class KMeans(DirectionFinder):
+    """Directions towards the centres of clusters of responses (Klindt et al. 2023).
+
+    Every stimulus's response vector is scaled to unit length and the vectors are clustered by Lloyd's algorithm.
+    Centres are the directions; there may be more of them than units. Empty clusters restart at the vectors farthest
+    from their centres. Memory beside the responses: 2²⁵ scores (128 MiB in float32) and one label per stimulus.
+    A dask array is streamed: one pass per iteration.
+
+    Parameters
+    ----------
+    n_directions : int, str or None, optional
+        Number K of clusters, a multiple of the units such as "0.5x" or "2x", or None for as many as units.
+    normalize : bool, optional
+        Scale response vectors to unit length, here and in `transform`. A stimulus without any response stays zero.
+    init : {"k-means++", "units"} or array (direction, unit), optional
+        Where the centres start: greedy k-means++ (Arthur and Vassilvitskii 2007); on the units' axes, where K is the
+        number of units and a cluster that stays empty stays on its unit; or at given centres.
+    codes : {"projection", "distance"}, optional
+        Codes are projections on the directions, or minus the distances to the centres.
+    max_iter : int, optional
+    tol : float, optional
+        Stop when the squared shift of all centres falls below `tol` times the mean variance of the units.
+    random_state : int, optional
+    device : {"cpu", "cuda"}, optional
+        None takes a GPU if there is one.
+    dtype : {"float32", "float64"}, optional
+
+    Attributes
+    ----------
+    directions_ : DataArray (direction, unit)
+        Centres scaled to unit length; signs are never touched.
+    mean_ : DataArray (unit,)
+        Zero.
+    centers_ : DataArray (direction, unit)
+        The centres themselves, in the space of the (normalised) responses.
+    labels_ : DataArray (stimulus,)
+        Cluster of each stimulus, as a position along `direction`.
+    inertia_ : float
+        Sum of squared distances to the nearest centre.
+    n_iter_ : int
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> r = xr.DataArray([[9., 0.], [7., 0.], [0., 2.], [0., 4.]], dims=("stimulus", "unit"),
+    ...                  coords={"stimulus": list("wxyz"), "unit": list("ab")})
+    >>> sorted(KMeans(2).fit(r).directions_.values.tolist())
+    [[0.0, 1.0], [1.0, 0.0]]
+    """
+
+    def __init__(
+        self,
+        n_directions: int | str | None = None,
+        *,
+        normalize: bool = True,
+        init: str | np.ndarray = "k-means++",
+        codes: Literal["projection", "distance"] = "projection",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        random_state: int | None = 0,
+        device: str | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        self.n_directions = n_directions
+        self.normalize = normalize
+        self.init = init
+        self.codes = codes
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        self.device = device
+        self.dtype = dtype
+
+    def transform(self, responses: xr.DataArray) -> xr.DataArray:
+        """Return codes: projections on the directions, or minus the distances to the centres.
+
+        Parameters
+        ----------
+        responses : DataArray (stimulus, unit)
+            With the units of the fit, in any order; a dask array gives lazy codes.
+
+        Returns
+        -------
+        DataArray (stimulus, direction)
+            Name `code`; stimulus coords are carried over.
+        """
+        if self.codes == "projection":
+            return super().transform(responses)
+        responses = self._same_units(responses)
+        C = self._tensor(self.centers_)
+        exact = "donot_use_mm_for_euclid_dist"
+        return self._map(responses, lambda rows: -torch.cdist(self._prepare(rows), C, compute_mode=exact))
+
+    def inverse_transform(self, codes: xr.DataArray) -> xr.DataArray:
+        """Return (normalised) responses: from projections as in every finder, from distances the nearest centre.
+
+        Parameters
+        ----------
+        codes : DataArray (stimulus, direction)
+
+        Returns
+        -------
+        DataArray (stimulus, unit)
+        """
+        if self.codes == "projection":
+            return super().inverse_transform(codes)
+        nearest = self._check_codes(codes).argmax(1)
+        return self._label_responses(codes, self._tensor(self.centers_)[nearest])
+
+    def _prepare(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(rows, dim=1) if self.normalize else rows
+
+    def _fit(self, rows: Blocks, n_directions: int) -> Learned:
+        if self.codes not in ("projection", "distance"):
+            raise ValueError(f"codes must be 'projection' or 'distance', got {self.codes!r}")
+        if n_directions > rows.n_rows:
+            raise ValueError(
+                f"KMeans cannot make {n_directions} clusters of {rows.n_rows} stimuli; ask for fewer directions"
+            )
+        C, origin = self._lloyd(rows, self._first_centers(rows, n_directions))
+        if self.codes == "projection" and bool((C.norm(dim=1) == 0).any()):
+            raise ValueError(
+                "a K-means centre lies at the origin (stimuli without any response) and has no direction; drop those "
+                "stimuli, or use codes='distance'"
+            )
+        labels, self.inertia_ = _assign_all(rows, C, origin)
+        return as_learned(torch.nn.functional.normalize(C, dim=1)) | {
+            "centers": (("direction", "unit"), C),
+            "labels": (("stimulus",), labels),
+        }
+
+    def _first_centers(self, rows: Blocks, n_directions: int) -> torch.Tensor:
+        if isinstance(self.init, str) and self.init == "k-means++":
+            generator = self._generator()
+            n_sample = min(rows.n_rows, max(SEED_ROWS * n_directions, 10_000))
+            sample = torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values
+            return _plus_plus(rows.take(sample.numpy()), n_directions, generator)
+        if isinstance(self.init, str) and self.init == "units":
+            C = torch.eye(rows.n_columns, dtype=rows.dtype, device=rows.device)
+        elif isinstance(self.init, str):
+            raise ValueError(f"init must be 'k-means++', 'units' or an array of centres, got {self.init!r}")
+        else:
+            C = torch.as_tensor(np.array(self.init), dtype=rows.dtype, device=rows.device)
+        if C.shape != (n_directions, rows.n_columns):
+            raise ValueError(
+                f"init={self.init!r:.20} gives centres of shape {tuple(C.shape)}, but {n_directions} directions of "
+                f"{rows.n_columns} units are asked for; set n_directions={len(C)} or None"
+            )
+        return C
+
+    def _lloyd(self, rows: Blocks, C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Alternate assignment and averaging until the centres rest; return them and the mean row."""
+        origin = rows.mean()
+        keep_empty = isinstance(self.init, str) and self.init == "units"
+        (variance,) = rows.sum(lambda block: (((block - origin) ** 2).sum(dtype=torch.float64),))
+        threshold = self.tol * float(variance) / (rows.n_rows * rows.n_columns)
+        bar = tqdm(range(1, self.max_iter + 1), desc="K-means", unit="iteration", leave=False, delay=2)
+        for self.n_iter_ in bar:
+            new, inertia = _update(rows, C, origin, keep_empty)
+            shift = float(((new - C) ** 2).sum())
+            C = new
+            bar.set_postfix(inertia=f"{inertia:.6g}", refresh=False)
+            if shift <= threshold:
+                break
+        else:
+            warnings.warn(
+                f"K-means moved its centres by {shift:.3g} (squared) in iteration {self.max_iter}, above the tolerance "
+                f"{threshold:.3g}; raise max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return C, origin
+
+
+def _assign(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the nearest centre of each row, and the squared distance to it.
+
+    ‖x − c‖² = ‖x‖² − 2 (x·c − ‖c‖²/2), about the mean row, where rounding is least.
+    """
+    C = C - origin
+    half = (C**2).sum(1) / 2
+    labels, distances = [], []
+    for part in X.split(max(1, BLOCK_ENTRIES // len(C))):
+        part = part - origin
+        score, label = torch.addmm(-half, part, C.T).max(1)
+        labels.append(label)
+        distances.append(((part**2).sum(1) - 2 * score).clamp(min=0))
+    return torch.cat(labels), torch.cat(distances)
+
+
+def _update(rows: Blocks, C: torch.Tensor, origin: torch.Tensor, keep_empty: bool) -> tuple[torch.Tensor, float]:
+    """Return the means of the clusters, and the inertia before: one pass, and one more where a cluster is empty."""
+
+    def totals(X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        label, distance = _assign(X, C, origin)
+        sums = torch.zeros_like(C).index_add_(0, label, X)
+        return sums, torch.bincount(label, minlength=len(C)), distance.sum(dtype=torch.float64)
+
+    sums, counts, inertia = rows.sum(totals)
+    new = sums / counts.clamp(min=1)[:, None]
+    empty = counts == 0
+    if empty.any():
+        new[empty] = C[empty] if keep_empty else _farthest(rows, C, origin, int(empty.sum()))
+    return new, float(inertia)
+
+
+def _farthest(rows: Blocks, C: torch.Tensor, origin: torch.Tensor, n: int) -> torch.Tensor:
+    """Return the `n` rows farthest from their nearest centre."""
+    far, far_rows = C.new_empty(0), C.new_empty(0, C.shape[1])
+    for X in rows:
+        distance = _assign(X, C, origin)[1]
+        best = distance.topk(min(n, len(distance))).indices
+        far, far_rows = torch.cat([far, distance[best]]), torch.cat([far_rows, X[best]])
+        best = far.topk(min(n, len(far))).indices
+        far, far_rows = far[best], far_rows[best]
+    return far_rows
+
+
+def _assign_all(rows: Blocks, C: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Return the label of every row, and the inertia from the differences themselves."""
+    labels, inertia = [], 0.0
+    for X in rows:
+        label = _assign(X, C, origin)[0]
+        labels.append(label)
+        size = max(1, BLOCK_ENTRIES // X.shape[1])
+        for part, nearest in zip(X.split(size), label.split(size), strict=True):
+            inertia += float(((part - C[nearest]) ** 2).sum(dtype=torch.float64))
+    return torch.cat(labels), inertia
+
+
+def _plus_plus(X: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Return `n` rows far from one another: greedy k-means++, the best of 2 + log n draws at each step."""
+    trials = 2 + int(np.log(n))
+    chosen = [int(torch.randint(len(X), (1,), generator=generator))]
+    distance = _squared(X, X[chosen])[0]
+    while len(chosen) < n:
+        cumulated = distance.double().cumsum(0)
+        draws = torch.rand(trials, generator=generator, dtype=torch.float64).to(X.device) * cumulated[-1]
+        candidates = torch.searchsorted(cumulated, draws).clamp(max=len(X) - 1)
+        nearer = torch.minimum(_squared(X, X[candidates]), distance)
+        best = int(nearer.sum(1).argmin())
+        chosen.append(int(candidates[best]))
+        distance = nearer[best]
+    return X[chosen].clone()
+
+
+def _squared(X: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Return squared distances (point, row)."""
+    gram = torch.addmm((X**2).sum(1), points, X.T, alpha=-2)
+    return (gram + (points**2).sum(1)[:, None]).clamp(min=0)

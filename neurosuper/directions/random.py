@@ -1,0 +1,64 @@
+"""Random directions: what a finder must beat."""
+
+from __future__ import annotations
+
+import torch
+
+from neurosuper.directions.base import DirectionFinder, Learned, as_learned, skew_positively
+from neurosuper.directions.blocks import Blocks
+
+
+class Random(DirectionFinder):
+    """Random directions: a random rotation of the units, or random unit vectors where more are asked for.
+
+    Up to the number of units the directions are orthonormal, drawn uniformly over rotations (QR of a Gaussian matrix,
+    signs by the diagonal: Mezzadri 2007). More are drawn independently and uniformly on the sphere.
+
+    Parameters
+    ----------
+    n_directions : int, str or None, optional
+        A number, a multiple of the units such as "2x", or None for as many as units.
+    random_state : int, optional
+    device : {"cpu", "cuda"}, optional
+        None takes a GPU if there is one.
+    dtype : {"float32", "float64"}, optional
+
+    Attributes
+    ----------
+    directions_ : DataArray (direction, unit)
+        Rows of unit length, each with the sign that skews its codes to the right.
+    mean_ : DataArray (unit,)
+        Zero.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> r = xr.DataArray(np.eye(5, 3) + 1, dims=("stimulus", "unit"),
+    ...                  coords={"stimulus": list("vwxyz"), "unit": list("abc")})
+    >>> D = Random(random_state=0).fit(r).directions_.values
+    >>> bool(np.allclose(D @ D.T, np.eye(3), atol=1e-6))
+    True
+    """
+
+    def __init__(
+        self,
+        n_directions: int | str | None = None,
+        *,
+        random_state: int | None = 0,
+        device: str | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        self.n_directions = n_directions
+        self.random_state = random_state
+        self.device = device
+        self.dtype = dtype
+
+    def _fit(self, rows: Blocks, n_directions: int) -> Learned:
+        n_units = rows.n_columns
+        draw = torch.randn(max(n_units, n_directions), n_units, generator=self._generator(), dtype=torch.float64)
+        if n_directions <= n_units:
+            rotation, triangle = torch.linalg.qr(draw)
+            D = (rotation * triangle.diagonal().sign()).T[:n_directions]
+        else:
+            D = draw / draw.norm(dim=1, keepdim=True)
+        return as_learned(skew_positively(D.to(rows.device, rows.dtype).contiguous(), rows))

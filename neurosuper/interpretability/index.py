@@ -1,0 +1,203 @@
+"""The interpretability index (Klindt et al. 2023): how alike are the images that drive a unit or direction most.
+
+E (image, feature) embeddings of the images under a metric. For a metric that is a squared Euclidean distance, the mean
+over the pairs of M images is 2 / (M (M − 1)) · (M Σ‖e‖² − ‖Σ e‖²): no pair is ever formed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm.auto import tqdm
+
+from neurosuper.images import check_images
+from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
+from neurosuper.metrics import ImageMetric
+from neurosuper.responses import align, name_some
+
+SLAB_BYTES = 2**28  # embeddings held in memory at once
+
+
+def interpretability_index(
+    codes: xr.DataArray, images: xr.DataArray, metric: ImageMetric, top: int = 5
+) -> xr.DataArray:
+    """Score every unit or direction by how alike its top stimuli are.
+
+    Minus the mean distance over the i < j pairs of the top stimuli (for `Label`: their mean agreement). Higher is
+    more interpretable. Each image is embedded once, in batches; embeddings wait in a temporary file and are read back
+    in slabs of features, so that memory stays below about 1 GiB beside codes and images, whatever their number.
+
+    Parameters
+    ----------
+    codes : DataArray (stimulus, unit) or (stimulus, direction)
+        Responses or codes. Stimuli without an image are left out.
+    images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
+    metric : ImageMetric
+        `LPIPS`, `Pixel`, `Color`, `Label`, `Features`, or any object with `embed`.
+    top : int, optional
+        Number M of top stimuli.
+
+    Returns
+    -------
+    DataArray (unit,) or (direction,)
+        Name `interpretability`; coords are carried over.
+
+    Raises
+    ------
+    ValueError
+        Codes and images share no stimulus, `top` below 2 or above the number of stimuli, or constant codes.
+
+    References
+    ----------
+    Klindt, Sanborn, Acosta, Poitevin, Miolane 2023, arXiv 2310.11431.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from neurosuper import Color, load_images
+    >>> grey = np.array([0, 0, 255, 255], np.uint8)[:, None, None, None]
+    >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))
+    >>> codes = xr.DataArray([[2., 2.], [1., 0.], [0., 1.], [0., 0.]], dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": images.stimulus, "unit": ["dark", "mixed"]})
+    >>> interpretability_index(codes, images, Color(), top=2).values.round(3).tolist()
+    [0.0, -1.732]
+    """
+    codes, images = align(check_codes(codes), check_images(images))
+    require_varying(codes)
+    return index_of_top(top_stimuli(codes, top), images, metric)
+
+
+def index_of_top(top: xr.DataArray, images: xr.DataArray, metric: ImageMetric) -> xr.DataArray:
+    """Score units or directions whose top stimuli are already known (see `interpretability_index`).
+
+    Parameters
+    ----------
+    top : DataArray (rank, unit) or (rank, direction)
+        Labels of stimuli, from `top_stimuli`.
+    images : DataArray (stimulus, row, column, channel)
+    metric : ImageMetric
+
+    Returns
+    -------
+    DataArray (unit,) or (direction,)
+
+    Raises
+    ------
+    ValueError
+        Fewer than two top stimuli, or one that has no image.
+    """
+    if top.sizes["rank"] < 2:
+        raise ValueError(f"the index needs at least 2 top stimuli, got {top.sizes['rank']}; raise `top`")
+    labels, positions = np.unique(top.values, return_inverse=True)
+    if len(missing := np.setdiff1d(labels, images.stimulus.values)):
+        raise ValueError(f"no image for stimulus {name_some(missing)}; images have {name_some(images.stimulus)}")
+    positions = positions.reshape(top.shape).T
+    with tempfile.TemporaryFile() as file:
+        slabs = _Slabs(images.sel(stimulus=labels), metric, file)
+        mean_distance = (_mean_squared if metric.squared else _mean_euclidean)(slabs, positions)
+    attrs = {"metric": metric.name, "quantity": describe(metric), "top": top.sizes["rank"]}
+    index = top.isel(rank=0, drop=True).copy(data=metric.same - mean_distance)
+    return index.rename("interpretability").assign_attrs(attrs)
+
+
+def describe(metric: ImageMetric) -> str:
+    """Return what the index under a metric is, for an axis: minus a distance, or an agreement."""
+    return metric.quantity if metric.same else f"−{metric.quantity}"
+
+
+def require_varying(codes: xr.DataArray, where: str = "") -> None:
+    """Refuse constant codes: they have no top stimuli."""
+    item = codes.dims[1]
+    constant = (codes.max("stimulus") == codes.min("stimulus")).values
+    if constant.any():
+        raise ValueError(
+            f"zero variance over stimuli{where} in {item} {name_some(codes[item].values[constant])}: there are no top "
+            "stimuli; drop such units with neurosuper.drop_constant_units(responses)"
+        )
+
+
+class _Slabs:
+    """Embeddings of images, made once, image by image, and read back in slabs (image, some features).
+
+    Iterating gives the slabs in turn; none is larger than `SLAB_BYTES`.
+    """
+
+    def __init__(self, images: xr.DataArray, metric: ImageMetric, file: BinaryIO) -> None:
+        self.n_images, self.file = images.sizes["stimulus"], file
+        bar = tqdm(total=self.n_images, desc=f"embedding for {metric.name}", unit="image", delay=1, leave=False)
+        start = 0
+        with bar:
+            for batch in _embed(images, metric):
+                if start == 0:
+                    self.edges = self._edges(batch.shape[1])
+                    self.device = batch.device
+                self._write(start, batch.cpu().numpy())
+                start += len(batch)
+                bar.update(len(batch))
+
+    def _edges(self, n_features: int) -> list[int]:
+        width = max(1, SLAB_BYTES // (4 * self.n_images))
+        return [*range(0, n_features, width), n_features]
+
+    def _write(self, start: int, batch: np.ndarray) -> None:
+        for left, right in zip(self.edges, self.edges[1:], strict=False):
+            self.file.seek(4 * (self.n_images * left + start * (right - left)))
+            self.file.write(np.ascontiguousarray(batch[:, left:right], dtype=np.float32).data)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        self.file.seek(0)
+        for left, right in zip(self.edges, self.edges[1:], strict=False):
+            slab = np.fromfile(self.file, np.float32, self.n_images * (right - left))
+            yield torch.from_numpy(slab.reshape(self.n_images, -1)).to(self.device)
+
+
+def _embed(images: xr.DataArray, metric: ImageMetric) -> Iterator[torch.Tensor]:
+    """Embed images batch by batch; after the first, batches are as large as a quarter of a slab allows."""
+    if metric.batch_size is None:
+        yield metric.embed(images)
+        return
+    start, size = 0, 1
+    while start < images.sizes["stimulus"]:
+        batch = metric.embed(images[start : start + size].compute())
+        yield batch
+        start += size
+        size = int(np.clip(SLAB_BYTES // (16 * batch.shape[1]), 1, metric.batch_size))
+
+
+def _item_blocks(positions: torch.Tensor, bytes_per_item: int) -> Iterator[tuple[slice, torch.Tensor]]:
+    size = max(1, SLAB_BYTES // bytes_per_item)
+    for start in range(0, len(positions), size):
+        yield slice(start, start + size), positions[start : start + size]
+
+
+def _mean_squared(slabs: _Slabs, positions: np.ndarray) -> np.ndarray:
+    """Return the mean squared distance over the pairs of each row of `positions` (item, top), in closed form."""
+    at = torch.as_tensor(positions, device=slabs.device)
+    n_items, top = at.shape
+    norms = torch.zeros(slabs.n_images, dtype=torch.float64, device=slabs.device)
+    of_sums = torch.zeros(n_items, dtype=torch.float64, device=slabs.device)
+    for E in slabs:
+        norms += (E**2).sum(1, dtype=torch.float64)
+        for items, chosen in _item_blocks(at, 4 * E.shape[1]):
+            sums = torch.nn.functional.embedding_bag(chosen, E, mode="sum")
+            of_sums[items] += (sums**2).sum(1, dtype=torch.float64)
+    mean = (top * norms[at].sum(1) - of_sums) * 2 / (top * (top - 1))
+    return mean.clamp(min=0).cpu().numpy()
+
+
+def _mean_euclidean(slabs: _Slabs, positions: np.ndarray) -> np.ndarray:
+    """Return the mean distance over the pairs of each row of `positions` (item, top)."""
+    at = torch.as_tensor(positions, device=slabs.device)
+    n_items, top = at.shape
+    squared = torch.zeros(n_items, top, top, dtype=torch.float64, device=slabs.device)
+    for E in slabs:
+        for items, chosen in _item_blocks(at, 8 * top * E.shape[1]):
+            points = E[chosen].double()
+            squared[items] += torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+    return (squared.sqrt().sum((1, 2)) / (top * (top - 1))).cpu().numpy()

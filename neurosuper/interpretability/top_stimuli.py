@@ -1,0 +1,103 @@
+"""The stimuli that drive a unit or direction most: the paper's MEIs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import xarray as xr
+
+from neurosuper.responses import check_labels, name_some
+
+
+def top_stimuli(codes: xr.DataArray, n: int = 5) -> xr.DataArray:
+    """Return the stimuli with the largest code, for every unit or direction.
+
+    Parameters
+    ----------
+    codes : DataArray (stimulus, unit) or (stimulus, direction)
+        Responses or codes. NaN is never chosen; ties go to the label that sorts first. A dask array is read one block
+        of stimuli at a time.
+    n : int, optional
+        How many (M in Klindt et al. 2023).
+
+    Returns
+    -------
+    DataArray (rank, unit) or (rank, direction)
+        Labels of stimuli; `rank` 1 has the largest code. Coords of units or directions are carried over.
+
+    Raises
+    ------
+    ValueError
+        `n` below 1, or above the number of stimuli that have a code.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> codes = xr.DataArray([[1., 7.], [3., 7.], [2., 0.]], dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": ["x", "y", "z"], "unit": ["a", "b"]})
+    >>> top_stimuli(codes, n=2).sel(unit="a").values.tolist()
+    ['y', 'z']
+    """
+    codes = check_codes(codes)
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"the number of top stimuli must be a positive int, got {n!r}")
+    if n > codes.sizes["stimulus"]:
+        raise ValueError(
+            f"{n} top stimuli asked for, but there are only {codes.sizes['stimulus']} stimuli; lower `top`"
+        )
+    item = codes.dims[1]
+    labels = np.sort(codes.stimulus.values.astype(str))
+    ranks, values = _merge_blocks(codes, np.searchsorted(labels, codes.stimulus.values.astype(str)), n)
+    if (short := ~np.isfinite(values).all(axis=0)).any():
+        names = name_some(codes[item].values[short])
+        raise ValueError(f"{item} {names} has fewer than {n} stimuli with a code; lower `top` or drop it")
+    carried = {name: coord for name, coord in codes.coords.items() if coord.dims == (item,)}
+    coords = {"rank": np.arange(1, n + 1)} | carried
+    return xr.DataArray(labels[ranks], dims=("rank", item), coords=coords, name="top_stimuli", attrs={"top": n})
+
+
+def check_codes(codes: xr.DataArray) -> xr.DataArray:
+    """Return responses or codes as (stimulus, item), whatever the items are called.
+
+    Raises
+    ------
+    ValueError
+        Not two labelled dims with `stimulus` among them.
+    """
+    if not isinstance(codes, xr.DataArray) or codes.ndim != 2 or "stimulus" not in codes.dims:
+        got = codes.dims if isinstance(codes, xr.DataArray) else type(codes).__name__
+        raise ValueError(f"codes are a DataArray with dims stimulus and unit or direction, got {got}")
+    codes = codes.transpose("stimulus", ...)
+    for dim in codes.dims:
+        check_labels(codes, str(dim), "codes")
+    return codes
+
+
+def _blocks(codes: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
+    stop = 0
+    for size in codes.chunksizes.get("stimulus", (codes.sizes["stimulus"],)):
+        start, stop = stop, stop + size
+        yield slice(start, stop), codes[start:stop].values
+
+
+def _merge_blocks(codes: xr.DataArray, label_ranks: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rank of the label, value) of the top `n`, both (n, item), from the top of each block."""
+    tops = []
+    for rows, values in _blocks(codes):
+        order = np.argsort(label_ranks[rows])
+        keys = np.where(np.isnan(values), np.inf, -values)[order]
+        positions = _smallest(keys, min(n, len(keys)))
+        tops.append((label_ranks[rows][order][positions], np.take_along_axis(keys, positions, axis=0)))
+    ranks, keys = (np.concatenate(parts) for parts in zip(*tops, strict=True))
+    order = np.lexsort((ranks, keys), axis=0)[:n]
+    return np.take_along_axis(ranks, order, axis=0), -np.take_along_axis(keys, order, axis=0)
+
+
+def _smallest(keys: np.ndarray, n: int) -> np.ndarray:
+    """Return positions (n, item) of the `n` smallest keys of each column; of equals, the first ones."""
+    positions = np.argpartition(keys, n - 1, axis=0)[:n]
+    threshold = np.take_along_axis(keys, positions, axis=0).max(axis=0)
+    tied = (keys <= threshold).sum(axis=0) > n
+    positions[:, tied] = np.argsort(keys[:, tied], axis=0, kind="stable")[:n]
+    return positions

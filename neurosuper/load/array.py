@@ -1,0 +1,199 @@
+"""Arrays: a matrix of responses from .npy, .npz, .nc or .zarr, whatever the order of its axes."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from neurosuper._optional import require
+from neurosuper.images import LAZY_BYTES, image_labels
+from neurosuper.responses import check_labels, check_responses, name_some
+
+__all__ = ["load_array"]
+
+SUFFIXES = (".npy", ".npz", ".nc", ".zarr")
+Stimuli = Sequence[str] | np.ndarray | xr.DataArray | str | Path
+
+
+def load_array(
+    path: str | Path,
+    dims: Sequence[str] | None = None,
+    *,
+    stimuli: Stimuli | None = None,
+    unit_coords: Mapping[str, Sequence | np.ndarray] | None = None,
+    units: str | None = None,
+    variable: str | None = None,
+) -> xr.DataArray:
+    """Load responses from a file that holds a matrix.
+
+    Parameters
+    ----------
+    path : path
+        .npy, .npz, .nc (netCDF) or .zarr (needs the extra `zarr`).
+    dims : sequence of str, optional
+        What the axes are, in the order of the file: "stimulus", "unit" and, where stimuli were repeated, "repetition".
+        May be left out for .nc and .zarr whose axes bear these names.
+    stimuli : labels, labelled array, or path of the images, optional
+        Labels along the axis; or an array whose `stimulus` labels are meant (as from `load_images`); or the folder or
+        zip file of the images, one for each stimulus in sorted order. By default the labels in the file.
+    unit_coords : mapping of str to sequence, optional
+        Coords of the units, such as `area`; the key "unit" gives their labels. By default units keep their labels in
+        the file, else they are named by their position.
+    units : str, optional
+        Unit of measurement, such as "spikes/s". By default what the file says, else "a.u.".
+    variable : str, optional
+        Which array, where the file holds several.
+
+    Returns
+    -------
+    DataArray (stimulus, unit) or (stimulus, repetition, unit)
+        In the file's dtype. In memory up to 1 GiB; a larger one is a dask array over the file (a .npz is always read).
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing there.
+    ValueError
+        Another format, an unreadable file, axes or variable not named, no labels for the stimuli, or a number of labels
+        that differs from the axis.
+    ImportError
+        A .zarr without zarr installed.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "rates.npy")
+    >>> np.save(path, [[1., 2., 3.], [4., 5., 6.]])
+    >>> r = load_array(path, ("unit", "stimulus"), stimuli=["cat", "dog", "owl"], unit_coords={"area": ["V1", "V4"]})
+    >>> r.sel(stimulus="dog").values.tolist()
+    [2.0, 5.0]
+    """
+    path = Path(path)
+    array = _read(path, dims, variable)
+    given = {name: ("unit", _fitted(array, "unit", values)) for name, values in (unit_coords or {}).items()}
+    if stimuli is not None:
+        given["stimulus"] = ("stimulus", _fitted(array, "stimulus", _labels_of(stimuli)))
+    array = _name_labels(array.assign_coords(given), path)
+    attrs = {"units": units or array.attrs.get("units", "a.u."), "source": path.name}
+    return check_responses(array.assign_attrs(attrs))
+
+
+def as_label(value: object) -> str:
+    """Return a value of a file as a label: text as it is, 12 and 12.0 as "12"."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _read(path: Path, dims: Sequence[str] | None, variable: str | None) -> xr.DataArray:
+    """Return a file's matrix with its axes named: in memory, or as a dask array where it is large."""
+    if not path.exists():
+        raise FileNotFoundError(f"no array at {path}; check the path")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"cannot read {path.name}: an array is a file in {', '.join(SUFFIXES)}; save it as one of them"
+        )
+    with ExitStack() as stack:
+        with _said_in_one_line(path):
+            arrays = _open(path, stack)
+        name = _choose(list(arrays), variable, path)
+        with _said_in_one_line(path):
+            array = xr.DataArray(arrays[name])
+        array = _name_axes(array, dims, path).drop_encoding()
+        if array.nbytes <= LAZY_BYTES:
+            return array.copy(data=np.array(array.data)).load()
+    token = f"{path}-{name}-{path.stat().st_mtime_ns}"  # spares dask from hashing the whole matrix
+    return array.chunk({dim: "auto" if dim == "stimulus" else -1 for dim in array.dims}, token=token)
+
+
+def _open(path: Path, stack: ExitStack) -> Mapping:
+    """Return the arrays of a file by name, none of them read yet."""
+    suffix = path.suffix.lower()
+    if suffix == ".zarr":
+        return _open_zarr(path)
+    if suffix == ".nc":
+        return stack.enter_context(xr.open_dataset(path, engine="netcdf4", decode_times=False)).data_vars
+    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    return {path.stem: loaded} if isinstance(loaded, np.ndarray) else stack.enter_context(loaded)
+
+
+def _open_zarr(path: Path) -> Mapping:
+    """Return the variables of a store written by xarray, or the one array that the store is."""
+    zarr = require("zarr", "zarr")
+    node = zarr.open(path, mode="r")
+    if not isinstance(node, zarr.Array):
+        return xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None, decode_times=False).data_vars
+    import dask.array as da
+
+    return {path.stem: da.from_zarr(node)}
+
+
+@contextmanager
+def _said_in_one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(
+            f"cannot read {path}: {reason}; if it was cut short, fetch it again, else save it as plain numbers"
+        ) from error
+
+
+def _choose(names: list[str], variable: str | None, path: Path) -> str:
+    if variable is None and len(names) == 1:
+        return names[0]
+    if variable not in names:
+        asked = "no variable was named" if variable is None else f"there is no {variable!r}"
+        raise ValueError(f"{path.name} holds the arrays {name_some(names, 10)} and {asked}; pass variable=")
+    return variable
+
+
+def _name_axes(array: xr.DataArray, dims: Sequence[str] | None, path: Path) -> xr.DataArray:
+    names = array.dims if dims is None else tuple(dims)
+    if len(names) != array.ndim or set(names) - {"repetition"} != {"stimulus", "unit"} or len(set(names)) < len(names):
+        raise ValueError(
+            f"{path.name} has shape {array.shape}; dims must name each axis 'stimulus', 'unit' or 'repetition' "
+            f"(where stimuli were repeated), got {names}"
+        )
+    return array.rename({old: new for old, new in zip(array.dims, names, strict=True) if old != new})
+
+
+def _labels_of(stimuli: Stimuli) -> Sequence | np.ndarray:
+    if isinstance(stimuli, str | Path):
+        return image_labels(stimuli)
+    if not isinstance(stimuli, xr.DataArray):
+        return stimuli
+    check_labels(stimuli, "stimulus", "stimuli")
+    return stimuli.stimulus.values
+
+
+def _fitted(array: xr.DataArray, dim: str, values: Sequence | np.ndarray) -> np.ndarray:
+    """Return values as an array, one for each position along a dim, or say how many are wanted."""
+    values = np.asarray(values)
+    if values.shape != (array.sizes[dim],):
+        raise ValueError(
+            f"the array has {array.sizes[dim]} along {dim!r}, but values of shape {values.shape} were given for it; "
+            "check dims and their order"
+        )
+    return values
+
+
+def _name_labels(array: xr.DataArray, path: Path) -> xr.DataArray:
+    """Return the array with text for labels; units without any are named by their position."""
+    if "stimulus" not in array.indexes:
+        raise ValueError(
+            f"{path.name} has no stimulus labels; pass stimuli= a list of labels, the labelled images, or the path of "
+            "their folder or zip file"
+        )
+    if "unit" not in array.indexes:
+        digits = len(str(array.sizes["unit"] - 1))
+        array = array.assign_coords(unit=[f"{i:0{digits}d}" for i in range(array.sizes["unit"])])
+    return array.assign_coords({dim: [as_label(v) for v in array[dim].values] for dim in ("stimulus", "unit")})

@@ -1,0 +1,10 @@
+"""Image metrics: each embeds images so that the (squared) distance between embeddings is the metric."""
+
+from neurosuper.metrics.base import ImageMetric
+from neurosuper.metrics.color import Color
+from neurosuper.metrics.features import Features
+from neurosuper.metrics.label import Label
+from neurosuper.metrics.lpips import LPIPS
+from neurosuper.metrics.pixel import Pixel
+
+__all__ = ["LPIPS", "Color", "Features", "ImageMetric", "Label", "Pixel"]

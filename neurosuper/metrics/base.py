@@ -1,0 +1,133 @@
+"""What an image metric is, and how images become pixels.
+
+The distance between two images is the Euclidean distance between their embeddings, squared where the metric says so.
+So each image is embedded once, and no pair is ever scored twice.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import xarray as xr
+
+from neurosuper._torch import pick_device
+from neurosuper.images import check_images
+
+__all__ = ["ImageMetric", "pixels"]
+
+Images = xr.DataArray | torch.Tensor | np.ndarray
+
+
+@runtime_checkable
+class ImageMetric(Protocol):
+    """Distance between images = (squared) Euclidean distance between their embeddings.
+
+    Any object with these members is a metric; nothing need be inherited or registered.
+
+    Examples
+    --------
+    >>> from neurosuper.metrics import Color
+    >>> isinstance(Color(), ImageMetric)
+    True
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name, as in tables: `"LPIPS-alex"`."""
+
+    @property
+    def quantity(self) -> str:
+        """What is measured, in the words of an axis label."""
+
+    @property
+    def squared(self) -> bool:
+        """Whether the distance is the squared Euclidean distance between embeddings, or that distance itself."""
+
+    @property
+    def same(self) -> float:
+        """Similarity of an image with itself: the index is `same` − mean distance."""
+
+    @property
+    def batch_size(self) -> int | None:
+        """How many images are best embedded at a time; None: all at once."""
+
+    def embed(self, images: Images) -> torch.Tensor:
+        """Embed images, each on its own.
+
+        Parameters
+        ----------
+        images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
+            uint8 where labelled (see `load_images`), else floating point in [0, 1].
+
+        Returns
+        -------
+        Tensor (image, feature)
+            float32, on the metric's device.
+        """
+
+
+def pixels(images: Images, device: str | torch.device | None = None) -> torch.Tensor:
+    """Return images as RGB in [0, 1].
+
+    Parameters
+    ----------
+    images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
+        uint8 where labelled (see `load_images`), else floating point in [0, 1].
+    device : str or torch.device, optional
+        None is the GPU if there is one.
+
+    Returns
+    -------
+    Tensor (image, 3, row, column)
+        float32 in [0, 1], on the device.
+
+    Raises
+    ------
+    TypeError
+        Neither DataArray, tensor nor ndarray; integers that are not a labelled stack.
+    ValueError
+        No image, another shape, or values outside [0, 1]: images in [−1, 1] or normalised by mean and standard
+        deviation are refused rather than scored wrongly.
+
+    Examples
+    --------
+    >>> from neurosuper.images import load_images
+    >>> pixels(load_images(np.full((1, 2, 2, 3), 255, np.uint8)), "cpu").shape
+    torch.Size([1, 3, 2, 2])
+    """
+    chosen = pick_device(device)
+    if isinstance(images, xr.DataArray):
+        stack = torch.from_numpy(check_images(images).values.copy()).to(chosen)
+        return _check_shape(stack.permute(0, 3, 1, 2)).contiguous().float() / 255
+    return _check_range(_check_shape(_as_tensor(images)).to(chosen, torch.float32))
+
+
+def _as_tensor(images: torch.Tensor | np.ndarray) -> torch.Tensor:
+    if isinstance(images, np.ndarray) and images.dtype.kind == "f":
+        return torch.from_numpy(images.astype(np.float32, order="C"))
+    if isinstance(images, torch.Tensor) and images.is_floating_point():
+        return images.detach()
+    if isinstance(images, torch.Tensor | np.ndarray):
+        raise TypeError(f"images must be floating point in [0, 1], got {images.dtype}; divide 0–255 by 255")
+    raise TypeError(f"images must be a DataArray, tensor or ndarray, got {type(images).__name__}; see load_images")
+
+
+def _check_shape(images: torch.Tensor) -> torch.Tensor:
+    if images.ndim != 4 or images.shape[1] != 3 or not images.numel():
+        raise ValueError(
+            f"images must be (image, 3, row, column) with at least one image, got shape {tuple(images.shape)}; "
+            "permute them, or pass a labelled stack (see load_images)"
+        )
+    return images
+
+
+def _check_range(images: torch.Tensor) -> torch.Tensor:
+    low, high = (value.item() for value in images.aminmax())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]; undo their scaling: x / 255 for 0–255, "
+            "(x + 1) / 2 for −1–1, x * std + mean where mean and std were normalised"
+        )
+    return images

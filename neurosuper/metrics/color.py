@@ -1,0 +1,57 @@
+"""Color distance: how far the mean colors of two images are apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from neurosuper.metrics.base import Images, pixels
+
+__all__ = ["Color"]
+
+
+@dataclass(eq=False)
+class Color:
+    """Euclidean distance between the mean RGB, in [0, 1], of two images (Klindt et al. 2023).
+
+    Parameters
+    ----------
+    device : str or torch.device, optional
+        None is the GPU if there is one.
+
+    Examples
+    --------
+    >>> black_and_white = torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)])
+    >>> black, white = Color("cpu").embed(black_and_white)
+    >>> round(torch.dist(black, white).item(), 4)  # √3
+    1.7321
+    """
+
+    device: str | torch.device | None = None
+
+    name = "color"
+    quantity = "color distance (mean RGB in 0–1, L2)"
+    squared = False
+    same = 0.0
+    batch_size = 64
+
+    def embed(self, images: Images) -> torch.Tensor:
+        """Return the mean color of each image.
+
+        Parameters
+        ----------
+        images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
+            uint8 where labelled (see `load_images`), else floating point in [0, 1].
+
+        Returns
+        -------
+        Tensor (image, 3)
+            float32, in [0, 1]: red, green, blue.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Images of another kind, shape or range.
+        """
+        return pixels(images, self.device).mean((2, 3))

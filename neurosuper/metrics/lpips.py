@@ -1,0 +1,256 @@
+"""LPIPS as a squared Euclidean distance between embeddings of single images.
+
+LPIPS(a, b) = Σ_layers ‖√(w/HW)·f̂(a) − √(w/HW)·f̂(b)‖², where f̂ are a trunk's features, of unit length over channels,
+H × W the positions of a layer and w ≥ 0 its learned channel weights (Zhang et al. 2018, eq. 1; version 0.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Literal, NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision import models
+
+from neurosuper._torch import pick_device, tap_layers
+from neurosuper.metrics.base import Images, pixels
+from neurosuper.responses import name_some
+
+__all__ = ["LPIPS", "hub_file"]
+
+Net = Literal["alex", "vgg", "squeeze"]
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of RGB in [−1, 1]
+EPS = 1e-10  # added to the length of feature vectors
+
+
+class _Trunk(NamedTuple):
+    title: str
+    architecture: str  # in torchvision.models
+    layers: tuple[str, ...]  # ReLUs (or the Fire modules that end in one), the last of which ends the trunk
+    smallest: int  # pixels a side
+
+
+TRUNKS = {
+    "alex": _Trunk("AlexNet", "alexnet", ("1", "4", "7", "9", "11"), 31),
+    "vgg": _Trunk("VGG-16", "vgg16", ("3", "8", "15", "22", "29"), 16),
+    "squeeze": _Trunk("SqueezeNet", "squeezenet1_1", ("1", "4", "7", "9", "10", "11", "12"), 17),
+}
+
+
+@dataclass(eq=False)
+class LPIPS:
+    """Learned perceptual image patch similarity (Zhang et al. 2018), version 0.1: a distance, 0 for equal images.
+
+    Values are those of `lpips.LPIPS(net=net, version="0.1")`, whose channel weights are used.
+
+    Parameters
+    ----------
+    net : {"alex", "vgg", "squeeze"}, optional
+        The trunk: AlexNet, VGG-16 or SqueezeNet 1.1.
+    weights : str or Path, optional
+        The trunk's weights: a torchvision state dict (.pth), or an .npz file of `conv{i}.weight` and `conv{i}.bias`,
+        the i-th convolution from the input on. None: those of torchvision (ImageNet), from torch's hub folder, to which
+        they are downloaded once.
+    device : str or torch.device, optional
+        None is the GPU if there is one.
+
+    Raises
+    ------
+    ValueError
+        Another `net`.
+
+    Notes
+    -----
+    The network is read when images are first embedded. On a GPU, convolutions follow
+    `torch.backends.cudnn.allow_tf32`, which torch sets to True; set it to False for values as exact as the CPU's.
+
+    References
+    ----------
+    Zhang, Isola, Efros, Shechtman, Wang 2018, "The unreasonable effectiveness of deep features as a perceptual
+    metric", arXiv 1801.03924.
+
+    Examples
+    --------
+    >>> metric = LPIPS("squeeze", device="cpu")
+    >>> metric.name, metric.quantity
+    ('LPIPS-squeeze', 'LPIPS distance (SqueezeNet)')
+    """
+
+    net: Net = "alex"
+    weights: str | Path | None = None
+    device: str | torch.device | None = None
+
+    squared = True
+    same = 0.0
+    batch_size = 32
+
+    def __post_init__(self) -> None:
+        _trunk_of(self.net)
+
+    @property
+    def name(self) -> str:
+        """`"LPIPS-<net>"`."""
+        return f"LPIPS-{self.net}"
+
+    @property
+    def quantity(self) -> str:
+        """What is measured, in the words of an axis label."""
+        return f"LPIPS distance ({_trunk_of(self.net).title})"
+
+    def embed(self, images: Images) -> torch.Tensor:
+        """Return the weighted features of each image, in all layers.
+
+        Parameters
+        ----------
+        images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
+            uint8 where labelled (see `load_images`), else floating point in [0, 1]; LPIPS does its own scaling.
+
+        Returns
+        -------
+        Tensor (image, feature)
+            float32. About 110,000 features for AlexNet and images of 112 × 112; they grow with the image's area.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Images of another kind, shape or range, or too small for the trunk; weights that do not fit it.
+        FileNotFoundError
+            No weights at `weights`, or none in the hub folder and none to be downloaded.
+        """
+        x = pixels(images, self.device)
+        _, _, layers, smallest = _trunk_of(self.net)
+        if min(x.shape[2:]) < smallest:
+            raise ValueError(
+                f"{self.name} needs at least {smallest} × {smallest} pixels, got {x.shape[2]} × {x.shape[3]}; "
+                "load the images larger with load_images(…, size=…)"
+            )
+        shift, scale = (x.new_tensor(values)[:, None, None] for values in (SHIFT, SCALE))
+        with tap_layers(self._network, layers) as features:
+            self._network((2 * x - 1 - shift) / scale)
+        parts = (_weigh(features[layer], w) for layer, w in zip(layers, self._channel_weights, strict=True))
+        return torch.cat(list(parts), dim=1)
+
+    @cached_property
+    def _network(self) -> nn.Sequential:
+        """The trunk with its weights, on the device."""
+        trunk = _trunk_of(self.net)
+        with torch.device("meta"):  # draws no random weights
+            model = models.get_model(trunk.architecture, weights=None)
+        network = cast(nn.Sequential, model.features)[: int(trunk.layers[-1]) + 1]
+        path = _fetch(self.net) if self.weights is None else Path(self.weights)
+        network.load_state_dict(_read_trunk(path, network, trunk.architecture), assign=True)
+        return network.requires_grad_(False).to(pick_device(self.device))
+
+    @cached_property
+    def _channel_weights(self) -> list[torch.Tensor]:
+        """The learned weight of each channel, layer by layer."""
+        file = resources.files("lpips") / "weights" / "v0.1" / f"{self.net}.pth"
+        with file.open("rb") as stream:
+            stored = torch.load(stream, map_location=pick_device(self.device), weights_only=True)
+        weights = [stored[f"lin{i}.model.1.weight"] for i in range(len(_trunk_of(self.net).layers))]
+        if any((w < 0).any() for w in weights):
+            raise ValueError(f"{file} holds negative weights, so LPIPS is no distance; reinstall lpips 0.1.4")
+        return weights
+
+
+def hub_file(net: Net) -> Path:
+    """Return where torch's hub keeps a trunk's pretrained weights, whether or not they are there.
+
+    Parameters
+    ----------
+    net : {"alex", "vgg", "squeeze"}
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValueError
+        Another `net`.
+
+    Examples
+    --------
+    >>> hub_file("alex").name
+    'alexnet-owt-7be5be79.pth'
+    """
+    return Path(torch.hub.get_dir(), "checkpoints", Path(_url(net)).name)
+
+
+def _trunk_of(net: str) -> _Trunk:
+    if net not in TRUNKS:
+        raise ValueError(f"net must be one of {', '.join(map(repr, TRUNKS))}, got {net!r}")
+    return TRUNKS[net]
+
+
+def _weigh(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return √(w/HW)·f̂ as (image, feature), for weights (1, channel, 1, 1)."""
+    length = features.square().sum(1, keepdim=True).sqrt()
+    positions = features.shape[2] * features.shape[3]
+    return (features / (length + EPS) * (weights / positions).sqrt()).flatten(1)
+
+
+def _url(net: str) -> str:
+    return models.get_model_weights(_trunk_of(net).architecture).DEFAULT.url
+
+
+def _fetch(net: Net) -> Path:
+    """Return the file of a trunk's pretrained weights, downloaded and verified if it is not in the hub folder."""
+    path, url = hub_file(net), _url(net)
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"no LPIPS weights: {path.name} is not in {path.parent}, and downloading {url} failed ({error}); fetch it "
+            f"elsewhere, then put it there or pass LPIPS({net!r}, weights=path)"
+        ) from error
+    return path
+
+
+def _read_trunk(path: Path, network: nn.Sequential, architecture: str) -> dict[str, torch.Tensor]:
+    """Return the state dict of a trunk from a file, checked key by key."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file {path}; pass a state dict of torchvision's {architecture}, or None")
+    stored = _read_file(path)
+    state = {}
+    for key, expected in network.state_dict().items():
+        name = _conv_name(network, key) if path.suffix == ".npz" else f"features.{key}"
+        remedy = f"pass weights of torchvision's {architecture}"
+        if name not in stored:
+            raise ValueError(f"no weight {name!r} in {path}, which has {name_some(list(stored))}; {remedy}")
+        if stored[name].shape != expected.shape:
+            shapes = f"{tuple(stored[name].shape)}, not {tuple(expected.shape)}"
+            raise ValueError(f"weight {name!r} in {path} has shape {shapes}; {remedy}")
+        state[key] = stored[name].float()
+        if not state[key].isfinite().all():
+            raise ValueError(f"weight {name!r} in {path} is not finite; {remedy}")
+    return state
+
+
+def _conv_name(network: nn.Sequential, key: str) -> str:
+    """Return the name in an .npz file of a trunk's parameter: "3.weight" of AlexNet is "conv1.weight"."""
+    convolutions = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
+    module, _, parameter = key.rpartition(".")
+    return f"conv{convolutions.index(module)}.{parameter}"
+
+
+def _read_file(path: Path) -> Mapping[str, torch.Tensor]:
+    try:
+        if path.suffix == ".npz":
+            with path.open("rb") as stream, np.load(stream) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays}
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: value for name, value in stored.items() if isinstance(value, torch.Tensor)}
+    except Exception as error:  # a broken file fails in as many ways as it can be broken
+        raise ValueError(
+            f"{path} is not a readable weights file ({type(error).__name__}); it may be cut short, fetch it again"
+        ) from error

@@ -1,0 +1,57 @@
+"""Pixel distance: how far two images are apart as they stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from neurosuper.metrics.base import Images, pixels
+
+__all__ = ["Pixel"]
+
+
+@dataclass(eq=False)
+class Pixel:
+    """Euclidean (L2) distance between all RGB values, in [0, 1], of two images (Klindt et al. 2023).
+
+    Parameters
+    ----------
+    device : str or torch.device, optional
+        None is the GPU if there is one.
+
+    Examples
+    --------
+    >>> black_and_white = torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)])
+    >>> black, white = Pixel("cpu").embed(black_and_white)
+    >>> round(torch.dist(black, white).item(), 4)  # √(2 · 2 · 3)
+    3.4641
+    """
+
+    device: str | torch.device | None = None
+
+    name = "pixel"
+    quantity = "pixel distance (RGB in 0–1, L2)"
+    squared = False
+    same = 0.0
+    batch_size = 64
+
+    def embed(self, images: Images) -> torch.Tensor:
+        """Return the pixels of each image.
+
+        Parameters
+        ----------
+        images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
+            uint8 where labelled (see `load_images`), else floating point in [0, 1].
+
+        Returns
+        -------
+        Tensor (image, feature)
+            float32, in [0, 1].
+
+        Raises
+        ------
+        TypeError, ValueError
+            Images of another kind, shape or range.
+        """
+        return pixels(images, self.device).flatten(1)

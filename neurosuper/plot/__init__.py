@@ -1,0 +1,7 @@
+"""Figures, one file each. They are `matplotlib.figure.Figure`s: no pyplot, no global state."""
+
+from neurosuper.plot.distributions import plot_distributions
+from neurosuper.plot.recovery import plot_recovery
+from neurosuper.plot.top_stimuli import plot_top_stimuli
+
+__all__ = ["plot_distributions", "plot_recovery", "plot_top_stimuli"]

@@ -1,0 +1,164 @@
+"""How interpretable the items of every finder are, with all systems side by side."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.stats import gaussian_kde
+
+from neurosuper.plot.style import Look, finder_looks
+
+__all__ = ["draw_groups", "plot_distributions"]
+
+HALF_WIDTH = 0.4  # of a violin, in columns
+GAP = 0.8  # between systems, in columns
+CHARACTER = 0.08  # mean width of a character of a system's name, inches
+NARROW = 0.32  # inches per column: less has no room for three digits
+Column = tuple[str, str]
+
+
+def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
+    """Draw the distribution of the interpretability index per system and finder.
+
+    Parameters
+    ----------
+    comparison : Dataset (item, metric)
+        From `neurosuper.compare`. Items whose index is NaN are left out, and not counted.
+    metric : str
+        One of `comparison.metric`; its `quantity` labels the axis.
+
+    Returns
+    -------
+    Figure
+        One column per finder, grouped by system: every item is a point, the violin is their density, the vertical
+        bar spans the quartiles, the horizontal bar is the median; below it the number of items.
+
+    Raises
+    ------
+    ValueError
+        The comparison has no such metric.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> comparison = xr.Dataset(
+    ...     {"interpretability": (("item", "metric"), [[-0.7], [-0.6], [-0.5], [-0.4]])},
+    ...     {"system": ("item", ["V4"] * 4), "finder": ("item", ["Units", "Units", "PCA", "PCA"]),
+    ...      "metric": ["LPIPS-alex"], "quantity": ("metric", ["−LPIPS distance (AlexNet)"])})
+    >>> plot_distributions(comparison, "LPIPS-alex").axes[0].get_ylabel()
+    'interpretability index: −LPIPS distance (AlexNet)'
+    """
+    metrics = comparison.metric.values.tolist()
+    if metric not in metrics:
+        raise ValueError(f"no metric {metric!r} in the comparison; it has {', '.join(metrics)}")
+    chosen = comparison.sel(metric=metric)
+    return draw_groups(
+        chosen.interpretability.values,
+        chosen.system.values.astype(str),
+        chosen.finder.values.astype(str),
+        label=f"interpretability index: {chosen.quantity.item()}",
+    )
+
+
+def draw_groups(values: np.ndarray, systems: np.ndarray, finders: np.ndarray, label: str) -> Figure:
+    """Draw values as columns of points, one column per finder, in groups by system.
+
+    Parameters
+    ----------
+    values : array (n,)
+        NaN is left out.
+    systems, finders : array of str (n,)
+        Where each value belongs.
+    label : str
+        Of the y axis, with units.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> figure = draw_groups(np.array([1., 2.]), np.array(["V4", "V4"]), np.array(["Units", "PCA"]), "index (a.u.)")
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['Units', 'PCA']
+    """
+    places, looks = _place_columns(systems, finders), finder_looks(finders)
+    last = max(places.values())
+    width = float(np.clip(1.8 + 0.36 * last, 6.5, 12.5))
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
+    axes, rng, counts = figure.add_subplot(), np.random.default_rng(0), []
+    axes.set(xlim=(0.3, last + 0.7))
+    axes.set_ylabel(label, wrap=True)
+    for (system, finder), x in places.items():
+        column = values[(systems == system) & (finders == finder) & np.isfinite(values)]
+        _draw_column(axes, x, column, looks[finder], rng)
+        counts.append(len(column))
+    _label_columns(axes, places, counts, pitch=(width - 1) / (last + 0.4))
+    _clear_frame(axes)
+    handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)]
+    figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), frameon=False)
+    return figure
+
+
+def _place_columns(systems: np.ndarray, finders: np.ndarray) -> dict[Column, float]:
+    """Return the x of every column; systems and finders keep the order in which they first occur."""
+    pairs = set(zip(systems, finders, strict=True))
+    order = [(s, f) for s in dict.fromkeys(systems) for f in dict.fromkeys(finders) if (s, f) in pairs]
+    group = {system: i for i, system in enumerate(dict.fromkeys(systems))}
+    return {(system, finder): 1 + i + GAP * group[system] for i, (system, finder) in enumerate(order)}
+
+
+def _draw_column(axes: Axes, x: float, values: np.ndarray, look: Look, rng: np.random.Generator) -> None:
+    if not len(values):
+        return
+    grid = np.linspace(values.min(), values.max(), 100)
+    density = _density(values, grid)
+    half = HALF_WIDTH * density / density.max()
+    axes.fill_betweenx(grid, x - half, x + half, color=look.color, alpha=0.25, linewidth=0)
+    jitter = rng.uniform(-0.9, 0.9, len(values)) * np.interp(values, grid, half)
+    axes.plot(x + jitter, values, ".", color=look.color, markersize=3.5, alpha=0.45, mew=0, rasterized=True)
+    lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
+    axes.vlines(x, lower, upper, color=look.color, linewidth=1.5)
+    axes.hlines(median, x - HALF_WIDTH, x + HALF_WIDTH, color=look.color, linewidth=2)
+    axes.plot(x, median, look.marker, markersize=6, markerfacecolor="white", markeredgecolor=look.color, mew=1.5)
+
+
+def _density(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Return the density of values (in any scale); flat where they are too few, or too equal, to have one."""
+    if len(values) < 3 or np.ptp(values) <= 1e-9 * np.abs(values).max():
+        return np.ones(len(at))
+    return gaussian_kde(values)(at)
+
+
+def _label_columns(axes: Axes, places: dict[Column, float], counts: list[int], pitch: float) -> None:
+    """Write counts under the columns, and the systems' names under these; `pitch` is inches per column."""
+    narrow = pitch < NARROW
+    axes.set_xticks(list(places.values()), [str(count) for count in counts], minor=True)
+    axes.tick_params(axis="x", which="minor", length=0, labelsize=8, rotation=90 if narrow else 0)
+    groups: dict[str, list[float]] = {}
+    for (system, _), x in places.items():
+        groups.setdefault(system, []).append(x)
+    widths = [int((len(group) + GAP / 2) * pitch / CHARACTER) for group in groups.values()]
+    names = [textwrap.fill(system, max(6, width)) for system, width in zip(groups, widths, strict=True)]
+    axes.set_xticks([float(np.mean(group)) for group in groups.values()], names)
+    axes.tick_params(axis="x", which="major", length=0, pad=26 if narrow else 18)
+    axes.xaxis.remove_overlapping_locs = False
+    axes.annotate("n", (0, 0), (-4, -4), "axes fraction", textcoords="offset points", ha="right", va="top", fontsize=8)
+
+
+def _clear_frame(axes: Axes) -> None:
+    axes.yaxis.grid(True, color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _handle(look: Look, name: str) -> Line2D:
+    return Line2D(
+        [], [], color=look.color, linewidth=2, marker=look.marker, markerfacecolor="white", mew=1.5, label=name
+    )

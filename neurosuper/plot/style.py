@@ -1,0 +1,31 @@
+"""One look for every figure: a finder keeps its colour and its marker, in a palette safe for colour-blind readers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+OKABE_ITO = ("#000000", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
+FIRST = ("Units", "Random", "PCA", "KMeans")  # these look alike in every figure, whatever else is drawn
+
+
+class Look(NamedTuple):
+    """How a finder is drawn."""
+
+    color: str
+    marker: str
+
+
+def finder_looks(finders: Iterable[str]) -> dict[str, Look]:
+    """Return the look of each finder; it depends on their names, not on their order.
+
+    Examples
+    --------
+    >>> finder_looks(["KMeans", "NMF"])["KMeans"]
+    Look(color='#009E73', marker='D')
+    """
+    asked = set(finders)
+    names = [*FIRST, *sorted(asked - set(FIRST))]
+    looks = {name: Look(OKABE_ITO[i % len(OKABE_ITO)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
+    return {name: look for name, look in looks.items() if name in asked}

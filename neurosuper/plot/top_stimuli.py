@@ -1,0 +1,80 @@
+"""What drives each unit or direction: its top stimuli, in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from neurosuper.images import check_images
+from neurosuper.responses import name_some
+
+__all__ = ["plot_top_stimuli"]
+
+SIDE = 0.9  # of a thumbnail, inches
+
+
+def plot_top_stimuli(top: xr.DataArray, images: xr.DataArray, titles: Sequence[str] | None = None) -> Figure:
+    """Draw the top stimuli of every item as a row of images, the strongest first.
+
+    Parameters
+    ----------
+    top : DataArray (rank, unit) or (rank, direction)
+        Stimulus labels, as `neurosuper.top_stimuli` returns them; an empty label leaves a gap.
+    images : DataArray (stimulus, row, column, channel)
+        Only those that are drawn are read.
+    titles : sequence of str, optional
+        One per item; their labels by default.
+
+    Returns
+    -------
+    Figure
+        One row per item; each image is titled with its label.
+
+    Raises
+    ------
+    ValueError
+        `top` has other dims, a label has no image, or there are not as many titles as items.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from neurosuper import load_images
+    >>> images = load_images(np.zeros((3, 8, 8, 3), np.uint8))
+    >>> top = xr.DataArray([["2", "0"], ["1", "2"]], dims=("rank", "unit"), coords={"unit": ["a", "b"]})
+    >>> [axes.get_title() for axes in plot_top_stimuli(top, images).axes]
+    ['2', '1', '0', '2']
+    """
+    images = check_images(images)
+    if top.ndim != 2 or "rank" not in top.dims:
+        raise ValueError(f"top must have the dims rank and unit (or direction), got {top.dims}; see top_stimuli")
+    top = top.transpose(..., "rank")
+    titles = [str(label) for label in top[top.dims[0]].values] if titles is None else list(titles)
+    if len(titles) != len(top):
+        raise ValueError(f"got {len(titles)} titles for {len(top)} items; pass one per item")
+    labels = np.unique(top.values[top.values != ""])
+    if len(missing := np.setdiff1d(labels, images.stimulus.values)):
+        raise ValueError(f"no image of stimulus {name_some(missing)}; load the images that these labels name")
+    return _draw_grid(top.values, dict(zip(labels, images.sel(stimulus=labels).values, strict=True)), titles)
+
+
+def _draw_grid(top: np.ndarray, images: dict[str, np.ndarray], titles: list[str]) -> Figure:
+    figure = Figure(figsize=(1.5 + SIDE * top.shape[1], 1.25 * SIDE * len(top)), layout="constrained")
+    grid = figure.subplots(*top.shape, squeeze=False)
+    for row, labels, title in zip(grid, top, titles, strict=True):
+        row[0].set_ylabel(title, rotation=0, ha="right", va="center")
+        for axes, label in zip(row, labels, strict=True):
+            _draw_image(axes, images.get(label), label)
+    return figure
+
+
+def _draw_image(axes: Axes, image: np.ndarray | None, label: str) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.set_title(label, fontsize=7)
+    if image is not None:
+        axes.imshow(image)

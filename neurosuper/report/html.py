@@ -1,0 +1,290 @@
+"""The report of a comparison: one HTML file that needs nothing else, on screen and on paper."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator
+from html import escape
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from neurosuper.compare.side_by_side import SEPARATOR
+from neurosuper.compare.table import headline, summarize
+from neurosuper.plot import plot_distributions, plot_recovery
+from neurosuper.report.thumbnails import embed_thumbnails
+
+__all__ = ["render_report"]
+
+SHOWN = 3  # items at either end and in the middle
+CONTENTS_ABOVE = 3  # systems; so few are found without a table of contents
+NEEDED = ("title", "note", "top", "score_on", "shared_stimuli", "provenance", "seed")
+SCORED = {
+    "held-out": "directions found on one part of the stimuli, everything scored on the rest",
+    "all": "directions found and everything scored on the same stimuli",
+}
+MARKS = "Violin: their density. Vertical bar: quartiles. Horizontal bar and marker: median. n: their number."
+NOTHING = "<p>No item has an index.</p>"
+READING = """
+<p>The index of a unit or direction is minus the mean distance between its top {top} stimuli, over all pairs:
+<span class="formula">−mean<sub>i&lt;j</sub> d(x<sub>i</sub>, x<sub>j</sub>)</span>; for labels it is the share of pairs
+that agree. Higher is more interpretable: what drives it looks more alike. Indices are comparable within a metric, and
+between systems only as far as these were shown the same images.</p>
+<p>Klindt, Sanborn, Acosta, Poitevin &amp; Miolane (2023), Identifying interpretable visual features in artificial and
+biological neural systems, <a href="https://arxiv.org/abs/2310.11431">arXiv:2310.11431</a>.</p>"""
+
+
+def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
+    """Render a comparison as one self-contained HTML page.
+
+    Parameters
+    ----------
+    comparison : Dataset (item, metric)
+        From `neurosuper.compare`, with what a study adds: the coord `seed` of items, and the attrs `title`, `note` and
+        `provenance` (JSON).
+    images : DataArray (stimulus, row, column, channel)
+        At least those that the top stimuli name; only those shown are read.
+
+    Returns
+    -------
+    str
+        HTML without scripts or outside resources: headline, table, a figure per metric, the recovery of planted
+        directions where these are known, the top stimuli of each finder's most, middle and least interpretable items by
+        the first metric, and how all this was made. The same input gives the same page.
+
+    Raises
+    ------
+    ValueError
+        The comparison lacks something that the report states, or a top stimulus has no image.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from neurosuper import PCA, Color, Units, compare, load_images
+    >>> rng = np.random.default_rng(0)
+    >>> images = load_images(rng.integers(0, 255, (40, 8, 8, 3), dtype=np.uint8))
+    >>> brain = xr.DataArray(rng.gamma(1, 5, (40, 6)), dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": images.stimulus, "unit": list("abcdef")})
+    >>> comparison = compare({"V4": brain}, images, [Units(), PCA(2)], [Color()]).assign_coords(seed=("item", [0] * 8))
+    >>> made = {"created": "today", "command": "compare", "device": "cpu", "seeds": [0], "versions": {}, "files": {}}
+    >>> comparison.attrs |= {"title": "V4", "note": "noise", "provenance": json.dumps(made)}
+    >>> render_report(comparison, images)[:15]
+    '<!DOCTYPE html>'
+    """
+    if missing := [name for name in NEEDED if name not in {*comparison.attrs, *comparison.coords}]:
+        raise ValueError(
+            f"a report states {', '.join(missing)}, which the comparison lacks; neurosuper.run_study adds them"
+        )
+    chosen = {pair: _choose(items) for pair, items in _by_finder(comparison)}
+    css, thumbnails = embed_thumbnails(
+        images, {label for groups in chosen.values() for items in groups.values() for label in _labels(items)}
+    )
+    style = files("neurosuper.report").joinpath("page.css").read_text(encoding="utf-8")
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(comparison.title)}</title>\n<style>\n{style}{css}\n</style>\n</head>\n<body>",
+            _front(comparison),
+            _contents(comparison),
+            _table(comparison),
+            _figures(comparison),
+            _drivers(comparison, chosen, thumbnails),
+            f'<section id="reading"><h2>How to read the index</h2>{READING.format(top=comparison.top)}</section>',
+            _provenance(json.loads(comparison.provenance)),
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def _front(comparison: xr.Dataset) -> str:
+    note = f'<p class="note" role="note">{escape(comparison.note)}</p>' if comparison.note else ""
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in headline(comparison))
+    facts = (
+        f"Top {comparison.top} stimuli of every unit and direction; {SCORED[comparison.score_on]}; "
+        f"{comparison.shared_stimuli}."
+    )
+    return (
+        f"<header><h1>{escape(comparison.title)}</h1>{note}</header>\n"
+        f'<section id="headline"><h2>Headline</h2><ul class="headline">{sentences}</ul><p>{escape(facts)}</p></section>'
+    )
+
+
+def _contents(comparison: xr.Dataset) -> str:
+    """Return a table of contents, or nothing where the page is short."""
+    systems = _unique(comparison.system)
+    if len(systems) <= CONTENTS_ABOVE:
+        return ""
+    inner = "".join(f'<li><a href="#system-{i}">{escape(system)}</a></li>' for i, system in enumerate(systems))
+    return (
+        '<nav aria-label="Contents"><h2>Contents</h2><ol><li><a href="#table">Medians</a></li>'
+        '<li><a href="#figures">Distributions</a></li>'
+        f'<li><a href="#drivers">What drives units and directions</a><ol>{inner}</ol></li>'
+        '<li><a href="#reading">How to read the index</a></li>'
+        '<li><a href="#provenance">How this was made</a></li></ol></nav>'
+    )
+
+
+def _table(comparison: xr.Dataset) -> str:
+    summary = summarize(comparison)
+    metrics = comparison.metric.values.tolist()
+    heads = "".join(
+        f'<th scope="col">{escape(metric)}<small>{escape(quantity)}</small></th>'
+        for metric, quantity in zip(metrics, comparison.quantity.values.tolist(), strict=True)
+    )
+    groups = "".join(_table_group(summary, comparison, system) for system in _unique(comparison.system))
+    return (
+        '<section id="table"><h2>Medians</h2>\n<table class="summary"><caption>Median interpretability index, with '
+        "quartiles and the number n of units or directions. Higher is more interpretable; bold marks each system’s "
+        f'best finder.</caption>\n<thead><tr><th scope="col">System</th><th scope="col">Finder</th>{heads}</tr>'
+        f"</thead>{groups}</table></section>"
+    )
+
+
+def _table_group(summary: pd.DataFrame, comparison: xr.Dataset, system: str) -> str:
+    finders = [finder for (owner, finder), _ in _by_finder(comparison) if owner == system]
+    metrics = comparison.metric.values.tolist()
+    best = {metric: summary.xs((system, metric), level=("system", "metric"))["median"].max() for metric in metrics}
+    digits = {metric: _digits(summary.xs(metric, level="metric")["median"].to_numpy()) for metric in metrics}
+    rows = [
+        f'<th scope="row">{escape(finder)}</th>'
+        + "".join(_cell(summary.loc[(system, finder, metric)], best[metric], digits[metric]) for metric in metrics)
+        for finder in finders
+    ]
+    head = f'<th scope="rowgroup" rowspan="{len(rows)}">{escape(system)}</th>'
+    return f"\n<tbody><tr>{head}" + "</tr>\n<tr>".join(rows) + "</tr></tbody>"
+
+
+def _cell(row: pd.Series, best: float, digits: int) -> str:
+    if not row["n"]:
+        return "<td>– <small>n 0</small></td>"
+    median, lower, upper = (_number(row[name], digits) for name in ("median", "lower", "upper"))
+    median = f"<b>{median}</b>" if row["median"] == best else median
+    return f"<td>{median} <small>{lower} to {upper} · n {int(row['n'])}</small></td>"
+
+
+def _figures(comparison: xr.Dataset) -> str:
+    parts = [
+        _figure(
+            plot_distributions(comparison, metric),
+            f"Interpretability index by {metric}",
+            f"Points: units or directions. {MARKS}",
+            f"metric{i}",
+        )
+        for i, metric in enumerate(comparison.metric.values.tolist())
+    ]
+    if "recovery" in comparison:
+        caption = f"Points: planted directions; 1 is a direction found exactly. {MARKS}"
+        parts.append(_figure(plot_recovery(comparison.recovery), "Recovery of planted directions", caption, "recovery"))
+    return '<section id="figures"><h2>Distributions</h2>' + "\n".join(parts) + "</section>"
+
+
+def _figure(figure: Figure, title: str, caption: str, prefix: str) -> str:
+    svg = _svg(figure, title, prefix)
+    return f"<figure><h3>{escape(title)}</h3>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _svg(figure: Figure, title: str, prefix: str) -> str:
+    """Return a figure as SVG to put into a page: text as text, ids that repeat neither within nor between figures."""
+    file = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+        figure.savefig(file, format="svg", dpi=200)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg[svg.index("<svg") :])
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+
+
+def _drivers(
+    comparison: xr.Dataset, chosen: dict[tuple[str, str], dict[str, xr.Dataset]], thumbnails: dict[str, str]
+) -> str:
+    digits = _digits(comparison.interpretability.isel(metric=0).values)
+    parts = []
+    for i, system in enumerate(_unique(comparison.system)):
+        finders = "\n".join(
+            f'<section class="finder"><h4>{escape(finder)}</h4><div>'
+            + ("".join(_driver_table(group, items, thumbnails, digits) for group, items in groups.items()) or NOTHING)
+            + "</div></section>"
+            for (owner, finder), groups in chosen.items()
+            if owner == system
+        )
+        parts.append(f'<section id="system-{i}"><h3>{escape(system)}</h3>\n{finders}</section>')
+    by = escape(comparison.metric.values[0])
+    return (
+        '<section id="drivers"><h2>What drives units and directions</h2>'
+        f"<p>Top {comparison.top} stimuli, the strongest first, of the most, middle and least interpretable items of "
+        f"each finder by {by}; the number below its name is the index. Point at an image for its label.</p>\n"
+        + "\n".join(parts)
+        + "</section>"
+    )
+
+
+def _driver_table(group: str, items: xr.Dataset, thumbnails: dict[str, str], digits: int) -> str:
+    several = len(np.unique(items.seed)) > 1
+    rows = []
+    for i in range(items.sizes["item"]):
+        item = items.isel(item=i)
+        name = f"{item.direction.item()} (seed {item.seed.item()})" if several else str(item.direction.item())
+        index = _number(item.interpretability.values[0], digits)
+        row = "".join(thumbnails[label] for label in _labels(item))
+        rows.append(f'<tr><th scope="row">{escape(name)}<small>{index}</small></th><td>{row}</td></tr>')
+    return f"<table><caption>{group} interpretable</caption><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _provenance(provenance: dict) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
+    facts = {name: str(provenance[name]) for name in ("created", "command", "device")}
+    facts |= {"seeds": ", ".join(map(str, provenance["seeds"])), "versions": versions}
+    terms = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+    rows = "".join(
+        f'<tr><th scope="row">{escape(path)}</th><td><code>{escape(checksum)}</code></td></tr>'
+        for path, checksum in provenance["files"].items()
+    )
+    table = f"<table><caption>Files read, with their SHA-256</caption><tbody>{rows}</tbody></table>" if rows else ""
+    return f'<section id="provenance"><h2>How this was made</h2><dl>{terms}</dl>{table}</section>'
+
+
+def _by_finder(comparison: xr.Dataset) -> Iterator[tuple[tuple[str, str], xr.Dataset]]:
+    """Yield the items of every system and finder, in the order in which these first occur."""
+    for system in _unique(comparison.system):
+        for finder in _unique(comparison.finder):
+            items = comparison.isel(item=((comparison.system == system) & (comparison.finder == finder)).values)
+            if items.sizes["item"]:
+                yield (system, finder), items
+
+
+def _choose(items: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Return the most, middle and least interpretable items by the first metric; none twice, none without an index."""
+    index = items.interpretability.isel(metric=0).values
+    order = np.argsort(-index, kind="stable")[: np.isfinite(index).sum()]
+    most, rest = order[:SHOWN], order[SHOWN:]
+    middle, least = rest[:-SHOWN], rest[-SHOWN:]
+    start = max(0, (len(middle) - SHOWN) // 2)
+    groups = {"most": most, "middle": middle[start : start + SHOWN], "least": least}
+    return {name: items.isel(item=chosen) for name, chosen in groups.items() if len(chosen)}
+
+
+def _labels(items: xr.Dataset) -> list[str]:
+    """Return the labels of the top stimuli of one or more items."""
+    return [
+        label for joined in np.atleast_1d(items.top_stimuli.values) for label in str(joined).split(SEPARATOR) if label
+    ]
+
+
+def _unique(names: xr.DataArray) -> list[str]:
+    return list(dict.fromkeys(names.values.astype(str).tolist()))
+
+
+def _digits(values: np.ndarray) -> int:
+    """Return how many decimals show three significant digits of the largest value."""
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0)
+    return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest else 2
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "−")

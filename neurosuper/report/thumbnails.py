@@ -1,0 +1,100 @@
+"""Small copies of images, each embedded in a page once, however often it is shown."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from html import escape
+
+import numpy as np
+import xarray as xr
+from PIL import Image
+
+from neurosuper.images import check_images
+from neurosuper.responses import name_some
+
+__all__ = ["embed_thumbnails"]
+
+LONGEST = 96  # pixels of a thumbnail's longer side
+LOSSLESS = 48  # up to here JPEG would show, and PNG is small enough
+
+
+def embed_thumbnails(images: xr.DataArray, labels: Iterable[str]) -> tuple[str, dict[str, str]]:
+    """Return the CSS that holds each image once, and the element that shows it.
+
+    Parameters
+    ----------
+    images : DataArray (stimulus, row, column, channel)
+    labels : iterable of str
+        Stimuli to embed; no other image is read, and each only once.
+
+    Returns
+    -------
+    css : str
+        One rule per image.
+    elements : dict of str to str
+        HTML per label.
+
+    Raises
+    ------
+    ValueError
+        A label has no image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurosuper import load_images
+    >>> css, elements = embed_thumbnails(load_images(np.zeros((2, 8, 8, 3), np.uint8)), ["1"])
+    >>> elements
+    {'1': '<i class="t t0" role="img" aria-label="1" title="1"></i>'}
+    """
+    images, wanted = check_images(images), set(labels)
+    stack = images.stimulus.values.tolist()
+    if missing := sorted(wanted.difference(stack)):
+        raise ValueError(f"no image of stimulus {name_some(missing)}; load the images that these labels name")
+    chosen = [label for label in stack if label in wanted]  # in the order of the stack: no block is read twice
+    pixels = _shrink_all(images.sel(stimulus=chosen)).values
+    rules = [f".t{i}{{background-image:url({_data_uri(image)})}}" for i, image in enumerate(pixels)]
+    return "\n".join([_shape_rule(pixels), *rules]), {label: _element(i, label) for i, label in enumerate(chosen)}
+
+
+def _shrink_all(images: xr.DataArray) -> xr.DataArray:
+    """Shrink every image to a thumbnail; a dask stack block by block, as it is read."""
+    scale = min(1.0, LONGEST / max(images.sizes["row"], images.sizes["column"]))
+    rows, columns = (max(1, round(scale * images.sizes[dim])) for dim in ("row", "column"))
+    return xr.apply_ufunc(
+        _shrink,
+        images,
+        kwargs={"rows": rows, "columns": columns},
+        input_core_dims=[["row", "column", "channel"]],
+        output_core_dims=[["thumbnail_row", "thumbnail_column", "channel"]],
+        dask="parallelized",
+        output_dtypes=[np.uint8],
+        dask_gufunc_kwargs={"output_sizes": {"thumbnail_row": rows, "thumbnail_column": columns}},
+    )
+
+
+def _shrink(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    shrunk = np.empty((len(images), rows, columns, 3), np.uint8)
+    for image, out in zip(images, shrunk, strict=True):
+        out[:] = np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.LANCZOS))
+    return shrunk
+
+
+def _shape_rule(pixels: np.ndarray) -> str:
+    _, rows, columns, _ = pixels.shape
+    rendering = "pixelated" if max(rows, columns) <= LOSSLESS else "auto"
+    return f".t{{aspect-ratio:{columns}/{rows};image-rendering:{rendering}}}"
+
+
+def _data_uri(pixels: np.ndarray) -> str:
+    kind = "png" if max(pixels.shape[:2]) <= LOSSLESS else "jpeg"
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, quality=85, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _element(number: int, label: str) -> str:
+    name = escape(label)
+    return f'<i class="t t{number}" role="img" aria-label="{name}" title="{name}"></i>'

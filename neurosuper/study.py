@@ -1,0 +1,337 @@
+"""A study: one TOML file names images, systems, finders, metrics and seeds; a run writes all numbers and a report."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import platform
+import re
+import shlex
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.machinery import SourceFileLoader
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal, NamedTuple
+
+import xarray as xr
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sklearn.base import clone
+
+from neurosuper import directions, load, metrics
+from neurosuper._torch import pick_device
+from neurosuper.compare import match_directions
+from neurosuper.compare.side_by_side import Fit, describe_shared, fit_systems, score_fits, split_alike
+from neurosuper.directions import DirectionFinder
+from neurosuper.images import load_images
+from neurosuper.metrics import ImageMetric
+from neurosuper.report import render_report
+from neurosuper.responses import average_repetitions, drop_constant_units
+
+__all__ = ["Study", "read_study", "run_study"]
+
+LOADERS = ("load_nwb", "load_array", "activations")
+PATH_KEYS = {"path", "stimuli", "weights", "truth"}
+FUNCTION_KEYS = {"model", "preprocess"}
+PACKAGES = ("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "torch", "torchvision", "lpips", "pynwb")
+
+Table = dict[str, Any]
+
+
+class Study(BaseModel):
+    """What a study file says; see the file `tutorials/v4_squeezenet.toml` for one with everything in it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str
+    note: str = ""
+    output: str | None = None
+    top: Annotated[int, Field(ge=2)] = 5
+    score_on: Literal["held-out", "all"] = "held-out"
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    device: str | None = None
+    images: Table
+    systems: Annotated[dict[str, Table], Field(min_length=1)]
+    finders: Annotated[dict[str, Table], Field(min_length=1)]
+    metrics: Annotated[dict[str, Table], Field(min_length=1)]
+
+
+def read_study(path: str | Path) -> Study:
+    """Read and check a study file.
+
+    Parameters
+    ----------
+    path : path of a TOML file
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        Not TOML, a key that is missing or unknown, or a value of the wrong kind: each is named.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no study file {path}; tutorials/v4_squeezenet.toml is one to start from")
+    try:
+        return Study.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ValueError(f"{path}: {wrong}") from error
+
+
+def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
+    """Run a study and write `study.nc` (every number) and `report.html`.
+
+    Both files are written whole or not at all. Activations of networks are kept in `cache/` beside them, so that a run
+    after an interruption goes on where the last one stopped.
+
+    Parameters
+    ----------
+    path : path of a TOML file
+        Paths in it are relative to its folder, and `$VARIABLES` of the environment are filled in.
+    output : folder, optional
+        Where to write; else what the file says, else `<name of the file>_output` beside it.
+
+    Returns
+    -------
+    Dataset (item, metric)
+        As from `compare`, with the item coord `seed`; where a system names its planted directions (`truth`), with
+        `recovery (fit, planted)`. `encoding["source"]` is the path of `study.nc`, which holds the directions too, in
+        groups `directions/<system>/<finder>`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError, OSError
+        In one line: what is wrong in the file, in an input, or with the output folder.
+    """
+    path = Path(path).resolve()
+    study = read_study(path)
+    folder = _output_folder(study, path, output)
+    files = _Files(path)
+    images = _load_images(study, files)
+    finders = {
+        name: _make(directions, name, table, files, study.device, "finder") for name, table in study.finders.items()
+    }
+    judges = {name: _make(metrics, name, table, files, study.device, "metric") for name, table in study.metrics.items()}
+    systems = list(_load_systems(study, images, files, folder / "cache"))
+
+    fits = {seed: _fit(study, systems, images, finders, seed) for seed in study.seeds}
+    result = _score(fits, images, judges).assign_attrs(_describe(study, systems, fits, files))
+    result = result.merge(_recover(fits, systems))
+    _write(folder, result, fits, render_report(result, images))
+    result.encoding["source"] = str(folder / "study.nc")
+    return result
+
+
+class _System(NamedTuple):
+    """One population as the study uses it."""
+
+    name: str
+    responses: xr.DataArray
+    truth: xr.DataArray | None
+    drop_constant_units: bool
+
+
+class _Files:
+    """Fill in what a study file refers to: paths, which are remembered for provenance, and functions."""
+
+    def __init__(self, study_path: Path) -> None:
+        self.folder = study_path.parent
+        self.used = {study_path.name: study_path}
+
+    def path(self, text: str) -> Path:
+        """Return the path meant: environment variables filled in, relative to the study file."""
+        variables = re.findall(r"\$\{?(\w+)\}?", text)
+        if unset := [name for name in variables if name not in os.environ]:
+            raise ValueError(f"{text}: the environment variable {unset[0]} is not set; set it, or write the path out")
+        path = self.folder / os.path.expandvars(text)
+        if path.is_file():
+            self.used[text] = path
+        return path
+
+    def function(self, text: str) -> Callable:
+        """Return the function meant by `file.py:name` or `package.module:name`."""
+        source, _, name = text.partition(":")
+        try:
+            module = self._module(self.path(source)) if source.endswith(".py") else importlib.import_module(source)
+            return getattr(module, name)
+        except (ImportError, AttributeError, FileNotFoundError) as error:
+            raise ValueError(
+                f"cannot find {text!r} ({error}); write 'file.py:function' or 'module:function'"
+            ) from error
+
+    @staticmethod
+    def _module(path: Path) -> ModuleType:
+        loader = SourceFileLoader(path.stem, str(path))
+        module = ModuleType(path.stem)
+        loader.exec_module(module)
+        return module
+
+    def fill(self, table: Table) -> Table:
+        """Return keyword arguments, with paths and functions in place of their names."""
+        filled = dict(table)
+        for key, value in table.items():
+            if key in PATH_KEYS and isinstance(value, str):
+                filled[key] = self.path(value)
+            elif key in FUNCTION_KEYS and isinstance(value, str):
+                filled[key] = self.function(value)
+        if "model" in filled:
+            filled["model"] = filled["model"](**self.fill(filled.pop("model_args", {})))
+        return filled
+
+    def checksums(self) -> dict[str, str]:
+        """Return the sha256 of every file that was used, by the name that the study gives it."""
+        return {text: hashlib.file_digest(path.open("rb"), "sha256").hexdigest() for text, path in self.used.items()}
+
+
+def _call(function: Callable, arguments: Table, where: str) -> Any:
+    """Call a function with what a table of the study file says, naming the table where it does not fit."""
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        takes = ", ".join(inspect.signature(function).parameters)
+        raise ValueError(f"[{where}] {error}; {function.__name__} takes {takes}") from error
+    return function(**arguments)
+
+
+def _make(room: Any, name: str, table: Table, files: _Files, device: str | None, kind: str) -> Any:
+    """Make a finder or metric: of the class called like its table, or of the one that the table names."""
+    table = dict(table)
+    class_name = table.pop(kind, name)
+    if class_name not in room.__all__ or not inspect.isclass(getattr(room, class_name)):
+        raise ValueError(f"[{kind}s.{name}] no {kind} {class_name!r}; there are {', '.join(room.__all__)}")
+    made = getattr(room, class_name)
+    if "device" in inspect.signature(made).parameters:
+        table.setdefault("device", device)
+    return _call(made, files.fill(table), f"{kind}s.{name}")
+
+
+def _load_images(study: Study, files: _Files) -> xr.DataArray:
+    table = files.fill(study.images)
+    if "path" not in table:
+        raise ValueError("[images] needs a path: a folder or a zip file of images")
+    return _call(load_images, {"source": table.pop("path")} | table, "images")
+
+
+def _load_systems(study: Study, images: xr.DataArray, files: _Files, cache: Path) -> Iterator[_System]:
+    """Load every system; a network gives one system per layer."""
+    for name, table in study.systems.items():
+        options = files.fill(table)
+        loader, drop = options.pop("loader", None), options.pop("drop_constant_units", False)
+        truth = xr.load_dataarray(options.pop("truth")) if "truth" in options else None
+        if loader not in LOADERS:
+            raise ValueError(f"[systems.{name}] loader must be one of {', '.join(LOADERS)}, got {loader!r}")
+        if loader != "activations":
+            responses = average_repetitions(_call(getattr(load, loader), options, f"systems.{name}"))
+            yield _System(name, responses, truth, drop)
+            continue
+        options = {"device": study.device, "cache": cache} | options | {"images": images}
+        responses = _call(load.activations, options, f"systems.{name}")
+        for layer in dict.fromkeys(responses.layer.values):
+            own = name if isinstance(options["layers"], str) else f"{name} {layer}"
+            yield _System(own, responses.sel(unit=(responses.layer == layer).values), truth, drop)
+
+
+def _fit(
+    study: Study, systems: list[_System], images: xr.DataArray, finders: dict[str, DirectionFinder], seed: int
+) -> list[Fit]:
+    """Find directions in every system, with one seed for the halves and for the finders."""
+    responses = {system.name: system.responses for system in systems}
+    if study.score_on == "held-out":
+        responses = split_alike(responses, seed)
+    for system in systems:
+        if system.drop_constant_units:
+            responses[system.name] = drop_constant_units(responses[system.name])
+    seeded = {name: clone(finder).set_params(random_state=seed) for name, finder in finders.items()}
+    return list(fit_systems(responses, images, seeded, study.top, study.score_on, seed))
+
+
+def _score(fits: dict[int, list[Fit]], images: xr.DataArray, judges: dict[str, ImageMetric]) -> xr.Dataset:
+    """Score the directions of all seeds at once: each image is embedded once per metric."""
+    every = [fit for of_seed in fits.values() for fit in of_seed]
+    seeds = [seed for seed, of_seed in fits.items() for fit in of_seed for _ in range(fit.top.shape[1])]
+    return score_fits(every, images, judges).assign_coords(seed=("item", seeds))
+
+
+def _recover(fits: dict[int, list[Fit]], systems: list[_System]) -> xr.Dataset:
+    """Return `recovery (fit, planted)` of the systems whose directions are known; empty where there is none."""
+    truths = {system.name: system.truth for system in systems if system.truth is not None}
+    rows = [
+        match_directions(fit.fitted.directions_, truths[fit.system])
+        .drop_vars("match")
+        .expand_dims("fit")
+        .assign_coords(fit_system=("fit", [fit.system]), fit_finder=("fit", [fit.finder]), fit_seed=("fit", [seed]))
+        for seed, of_seed in fits.items()
+        for fit in of_seed
+        if fit.system in truths
+    ]
+    return xr.concat(rows, dim="fit").to_dataset() if rows else xr.Dataset()
+
+
+def _describe(study: Study, systems: list[_System], fits: dict[int, list[Fit]], files: _Files) -> dict[str, Any]:
+    """Return the attrs of `study.nc`: what was done, and where every number comes from."""
+    provenance = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "device": str(pick_device(study.device)),
+        "seeds": study.seeds,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "files": files.checksums(),
+    }
+    return {
+        "title": study.title,
+        "note": " ".join([study.note, *_dropped(systems, fits)]).strip(),
+        "score_on": study.score_on,
+        "shared_stimuli": describe_shared({system.name: system.responses for system in systems}),
+        "provenance": json.dumps(provenance),
+    }
+
+
+def _dropped(systems: list[_System], fits: dict[int, list[Fit]]) -> Iterator[str]:
+    """Say how many units of which system were left out because they did not vary."""
+    for system in systems:
+        n_units = system.responses.sizes["unit"]
+        every = [fit for of_seed in fits.values() for fit in of_seed]
+        n_lost = n_units - min(fit.fitted.mean_.sizes["unit"] for fit in every if fit.system == system.name)
+        if n_lost:
+            yield f"{system.name}: {n_lost} of {n_units} units do not vary over the stimuli and were dropped."
+
+
+def _output_folder(study: Study, path: Path, output: str | Path | None) -> Path:
+    """Return the folder to write to, made if need be, after a trial write."""
+    folder = Path(output) if output is not None else path.parent / (study.output or f"{path.stem}_output")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"cannot write to {folder}: {error.strerror}; choose another output folder") from error
+    return folder
+
+
+def _write(folder: Path, result: xr.Dataset, fits: dict[int, list[Fit]], report: str) -> None:
+    """Write `study.nc` and `report.html` under other names, then give both their own."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as staging:
+        numbers, page = Path(staging, "study.nc"), Path(staging, "report.html")
+        result.to_netcdf(numbers)
+        for seed, of_seed in fits.items():
+            for fit in of_seed:
+                names = [fit.system, fit.finder] + ([f"seed {seed}"] if len(fits) > 1 else [])
+                group = "/".join(["directions", *(name.replace("/", "_") for name in names)])
+                fit.fitted.directions_.to_netcdf(numbers, mode="a", group=group)
+        page.write_text(report, encoding="utf-8")
+        for finished in (numbers, page):
+            os.replace(finished, folder / finished.name)

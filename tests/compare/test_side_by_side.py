@@ -1,0 +1,157 @@
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_allclose
+
+import neurosuper
+from neurosuper import (
+    PCA,
+    Color,
+    KMeans,
+    Label,
+    Pixel,
+    Random,
+    Units,
+    compare,
+    interpretability_index,
+    split_stimuli,
+    top_stimuli,
+)
+
+
+@pytest.fixture
+def systems(responses, make_responses, rng):
+    """A brain that saw all 120 images, and a network that saw the first 80 of them."""
+    brain = responses.assign_coords(area=("unit", ["V1", "V4"] * 4), subject=("unit", ["F"] * 8))
+    network = make_responses(rng.random((80, 5))).assign_coords(channel=("unit", np.arange(5)))
+    return {"brain": brain, "network": network}
+
+
+def test_a_comparison_is_one_table_of_items_and_metrics(systems, images):
+    table = compare(systems, images, [Units(), KMeans(4)], [Color(), Label()], top=4)
+    assert dict(table.sizes) == {"item": 8 + 4 + 5 + 4, "metric": 2}
+    assert table.metric.values.tolist() == ["color", "label"]
+    counts = table.to_dataframe().reset_index().groupby(["system", "finder"]).item.nunique()
+    assert counts.to_dict() == {
+        ("brain", "KMeans"): 4,
+        ("brain", "Units"): 8,
+        ("network", "KMeans"): 4,
+        ("network", "Units"): 5,
+    }
+    assert len(table.to_dataframe()) == 21 * 2
+    assert table.attrs["shared_stimuli"] == "80 stimuli in common to all systems (of brain 120, network 80)"
+
+
+def test_unit_coords_are_carried_by_units_and_by_directions_that_share_them(systems, images):
+    table = compare(systems, images, [Units(), PCA(2)], [Color()])
+    brain_units = table.isel(item=slice(0, 8))
+    assert brain_units.area.values.tolist() == ["V1", "V4"] * 4
+    directions = table.isel(item=slice(8, 10))
+    assert directions.subject.values.tolist() == ["F", "F"]
+    assert directions.area.values.tolist() == ["", ""]
+    assert np.isnan(directions.channel).all()
+    assert table.channel.values[10:15].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_round_trips_through_netcdf(systems, images, tmp_path):
+    table = compare(systems, images, [Units(), Random(3)], [Color(), Pixel()])
+    table.to_netcdf(tmp_path / "table.nc")
+    xr.testing.assert_identical(xr.load_dataset(tmp_path / "table.nc"), table)
+
+
+def test_on_all_stimuli_it_is_the_index_of_the_codes(responses, images):
+    table = compare({"brain": responses}, images, [Units(), KMeans(4)], [Color()], score_on="all")
+    codes = KMeans(4).fit_transform(responses)
+    expected = [interpretability_index(z, images, Color()) for z in (responses, codes)]
+    assert_allclose(table.interpretability[:, 0], np.concatenate(expected))
+    assert table.top_stimuli[0].item().split(" | ") == top_stimuli(responses, 5)[:, 0].values.tolist()
+
+
+def test_held_out_fits_on_one_half_and_scores_on_the_other(responses, images):
+    table = compare({"brain": responses}, images, [KMeans(4)], [Color()], random_state=3)
+    split = split_stimuli(responses, random_state=3)
+    fit, score = (responses[(split.split == part).values] for part in ("fit", "score"))
+    expected = interpretability_index(KMeans(4).fit(fit).transform(score), images, Color())
+    assert_allclose(table.interpretability[:, 0], expected)
+    tops = {label for labels in table.top_stimuli.values for label in labels.split(" | ")}
+    assert tops <= set(score.stimulus.values)
+
+
+def test_shared_stimuli_fall_on_the_same_side_in_all_systems(systems, images):
+    table = compare(systems, images, [Units()], [Color()], top=30)
+    tops = {
+        system: {label for labels in part.top_stimuli.values for label in labels.split(" | ")}
+        for system, part in table.groupby("system")
+    }
+    everything = {f"s{i:04d}" for i in range(120)}
+    assert len(tops["brain"] | tops["network"]) <= len(everything) / 2
+
+
+def test_a_split_of_ones_own_is_used(responses, images):
+    own = responses.assign_coords(split=("stimulus", ["fit"] * 60 + ["score"] * 60))
+    table = compare({"brain": own}, images, [Units()], [Color()])
+    assert all(label >= "s0060" for labels in table.top_stimuli.values for label in labels.split(" | "))
+
+
+def test_planted_directions_are_more_interpretable_than_units(superposition, rng):
+    """Each planted feature is a colour; K-means directions find them, units mix them (seed 0)."""
+    R, planted = superposition
+    features = (R.values @ np.linalg.pinv(planted.values)).argmax(1)
+    palette = rng.integers(0, 256, (48, 3))
+    pixels = np.clip(palette[features][:, None, None] + rng.integers(-20, 20, (len(R), 4, 4, 3)), 0, 255)
+    dims = ("stimulus", "row", "column", "channel")
+    images = xr.DataArray(pixels.astype(np.uint8), dims=dims, coords={"stimulus": R.stimulus})
+    table = compare({"V4": R}, images, {"Units": Units(), "KMeans": KMeans("2x"), "Random": Random("2x")}, [Color()])
+    median = {finder: float(part.interpretability.median()) for finder, part in table.groupby("finder")}
+    assert median["KMeans"] > median["Units"] + 0.1
+    assert median["KMeans"] > median["Random"] + 0.1
+
+
+def test_finders_and_systems_are_left_untouched(systems, images):
+    finder, before = KMeans(3), systems["brain"].copy(deep=True)
+    compare(systems, images, [finder], [Color()])
+    assert not hasattr(finder, "directions_")
+    xr.testing.assert_identical(systems["brain"], before)
+
+
+def test_the_room_can_be_called(systems, images):
+    from neurosuper.compare import compare as function
+
+    by_room = neurosuper.compare(systems, images, [Units()], [Color()])
+    xr.testing.assert_identical(by_room, function(systems, images, [Units()], [Color()]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"systems": {}}, "no system to compare"),
+        ({"finders": []}, "no finders to compare"),
+        ({"metrics": {}}, "no metrics to compare"),
+        ({"finders": [KMeans(2), KMeans(3)]}, r"finders need different names, got \['KMeans', 'KMeans'\]; pass {name"),
+        ({"score_on": "test"}, "score_on must be 'held-out' or 'all', got 'test'"),
+        ({"top": 61}, "61 top stimuli asked for, but 'brain' has only 60 stimuli to score on"),
+        ({"random_state": 0, "top": 1}, "at least 2 top stimuli"),
+    ],
+)
+def test_bad_arguments_are_told(change, message, responses, images):
+    good = {"systems": {"brain": responses}, "images": images, "finders": [Units()], "metrics": [Color()]}
+    with pytest.raises(ValueError, match=message):
+        compare(**good | change)
+
+
+def test_bad_systems_are_told_by_name(responses, images):
+    def attempt(system, **others):
+        compare({"brain": responses, "net": system}, images, [Units()], [Color()], **others)
+
+    with pytest.raises(ValueError, match="system 'net': no stimulus label in common"):
+        attempt(responses.assign_coords(stimulus=[f"photo {i}" for i in range(120)]))
+    with pytest.raises(ValueError, match="system 'net': responses hold 120 NaN or infinite values, in unit 'u001'"):
+        attempt(responses.where(responses.unit != "u001"))
+    with pytest.raises(TypeError, match="system 'net': responses must be an xarray.DataArray, got ndarray"):
+        attempt(responses.values)
+    lone = responses * ((responses.unit != "u001") | (responses.stimulus == "s0000"))
+    with pytest.raises(ValueError, match=r"zero variance over stimuli to (fit|score) on, of 'net' in unit 'u001'"):
+        attempt(lone)
+    piped = {"stimulus": [f"{i} | x" for i in range(120)]}
+    with pytest.raises(ValueError, match="must not contain ' | '"):
+        compare({"net": responses.assign_coords(piped)}, images.assign_coords(piped), [Units()], [Color()])

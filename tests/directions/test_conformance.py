@@ -1,0 +1,143 @@
+"""What every finder promises, checked for each of them."""
+
+import pickle
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_allclose
+from sklearn.base import clone
+
+from neurosuper.directions import PCA, DirectionFinder, KMeans, Random, Units
+
+FINDERS = [
+    Units(),
+    Random(),
+    Random("2x", random_state=3),
+    PCA(),
+    PCA(3),
+    KMeans(),
+    KMeans("2x", random_state=1),
+    KMeans(5, normalize=False),
+    KMeans(init="units"),
+    KMeans(5, codes="distance"),
+]
+finders = pytest.mark.parametrize("finder", FINDERS, ids=repr)
+
+
+@finders
+def test_directions_have_unit_length_labels_and_the_coords_of_units(finder, responses):
+    responses = responses.assign_coords(area=("unit", ["V1", "V4"] * 4))
+    fitted = clone(finder).fit(responses)
+    assert fitted.directions_.dims == ("direction", "unit")
+    assert_allclose(np.linalg.norm(fitted.directions_, axis=1), 1, rtol=1e-5)
+    assert fitted.directions_.indexes["direction"].is_unique
+    assert fitted.directions_.attrs["method"] == type(finder).__name__
+    xr.testing.assert_equal(fitted.directions_.area, responses.area)
+    xr.testing.assert_equal(fitted.mean_.area, responses.area)
+
+
+@finders
+def test_codes_keep_stimuli_and_their_coords(finder, responses):
+    responses = responses.assign_coords(category=("stimulus", ["face", "tool"] * 60))
+    codes = clone(finder).fit_transform(responses)
+    assert codes.dims == ("stimulus", "direction")
+    xr.testing.assert_equal(codes.category, responses.category)
+    assert codes.dtype == np.float32
+
+
+@finders
+def test_fit_is_deterministic_and_leaves_global_random_state_alone(finder, responses):
+    before = np.random.get_state()[1].copy()
+    first, second = (clone(finder).fit(responses).directions_ for _ in range(2))
+    xr.testing.assert_identical(first, second)
+    assert (np.random.get_state()[1] == before).all()
+
+
+@finders
+def test_streamed_dask_blocks_give_the_directions_of_one_array(finder, responses):
+    finder = clone(finder).set_params(dtype="float64")
+    lazy = responses.copy(data=da.from_array(responses.values, chunks=(37, 3)))
+    whole, streamed = clone(finder).fit(responses), clone(finder).fit(lazy)
+    assert_allclose(streamed.directions_, whole.directions_, atol=1e-8)
+    codes = streamed.transform(lazy)
+    assert codes.chunks is not None, "codes of a dask array stay lazy"
+    assert_allclose(codes.compute(), whole.transform(responses), atol=1e-8)
+
+
+@finders
+def test_order_of_units_does_not_matter_to_transform(finder, responses):
+    fitted = clone(finder).fit(responses)
+    assert_allclose(fitted.transform(responses[:, ::-1]), fitted.transform(responses), atol=1e-5)
+
+
+@finders
+def test_inverse_transform_returns_responses_that_have_the_same_codes(finder, responses):
+    fitted = clone(finder).set_params(dtype="float64").fit(responses)
+    codes = fitted.transform(responses)
+    back = fitted.inverse_transform(codes)
+    assert back.dims == ("stimulus", "unit")
+    if getattr(finder, "codes", "projection") == "distance":
+        assert_allclose(back, fitted.centers_[fitted.labels_.values])
+    elif getattr(finder, "normalize", False):
+        assert_allclose(np.einsum("su,du->sd", back, fitted.directions_), codes, atol=1e-8)
+    else:
+        assert_allclose(fitted.transform(back), codes, atol=1e-8)
+
+
+@finders
+def test_finder_survives_clone_pickle_and_repr(finder, responses):
+    fitted = clone(finder).fit(responses)
+    restored = pickle.loads(pickle.dumps(fitted))
+    assert_allclose(restored.transform(responses), fitted.transform(responses))
+    assert clone(fitted).get_params() == finder.get_params()
+    assert not hasattr(clone(fitted), "directions_")
+
+
+@finders
+def test_bad_input_is_refused_by_name(finder, responses):
+    finder = clone(finder)
+    with pytest.raises(ValueError, match=r"has no directions yet; call \.fit"):
+        finder.transform(responses)
+    with pytest.raises(ValueError, match="NaN or infinite values, in unit 'u003'"):
+        finder.fit(responses.where(responses.unit != "u003"))
+    silent = responses * (responses.unit != "u005")
+    with pytest.raises(ValueError, match="zero variance over stimuli in unit 'u005'; drop such units"):
+        finder.fit(silent)
+    with pytest.raises(ValueError, match="average_repetitions"):
+        finder.fit(responses.expand_dims(repetition=2))
+    with pytest.raises(ValueError, match="at least 2 stimuli"):
+        finder.fit(responses[:1])
+    with pytest.raises(ValueError, match="they differ in 'u007'"):
+        finder.fit(responses).transform(responses[:, :7])
+    with pytest.raises(ValueError, match="dtype must be"):
+        finder.set_params(dtype="float16").fit(responses)
+    with pytest.raises(ValueError, match="device must be"):
+        finder.set_params(dtype="float32", device="abacus").fit(responses)
+
+
+@pytest.mark.parametrize("finder", [Random(), PCA()], ids=repr)
+def test_free_signs_give_codes_positive_skewness(finder, responses):
+    codes = finder.fit_transform(responses)
+    centred = codes - codes.mean("stimulus")
+    assert ((centred**3).mean("stimulus") > 0).all()
+
+
+@pytest.mark.gpu
+@finders
+def test_gpu_gives_the_directions_of_the_cpu(finder, responses):
+    on_cpu = clone(finder).set_params(device="cpu").fit(responses).directions_
+    on_gpu = clone(finder).set_params(device="cuda").fit(responses).directions_
+    assert_allclose(on_gpu, on_cpu, atol=1e-4)
+
+
+@pytest.mark.parametrize("n", [0, -1, 2.5, "twice", True])
+def test_number_of_directions_is_a_number_a_multiple_or_none(n, responses):
+    with pytest.raises(ValueError, match="a multiple of the units such as '2x'"):
+        Random(n).fit(responses)
+
+
+def test_base_class_is_not_a_finder_itself():
+    with pytest.raises(TypeError, match="abstract"):
+        DirectionFinder()

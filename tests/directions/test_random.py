@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy import stats
+
+from neurosuper.directions import Random
+
+
+@pytest.mark.parametrize("n", [3, 8])
+def test_up_to_the_number_of_units_directions_are_orthonormal(n, responses):
+    D = Random(n).fit(responses).directions_.values
+    assert_allclose(D @ D.T, np.eye(n), atol=1e-5)
+
+
+def test_more_directions_than_units_are_uniform_on_the_sphere(responses):
+    D = Random(2000, random_state=1).fit(responses).directions_.values
+    assert D.shape == (2000, 8)
+    alignment = D[:1000] @ D[1000:].T
+    squared_cosines = np.random.default_rng(0).choice(alignment.ravel() ** 2, 1000, replace=False)
+    assert stats.kstest(squared_cosines, stats.beta(0.5, 3.5).cdf).pvalue > 0.01
+
+
+def test_seeds_differ(responses):
+    first, second = (Random(random_state=seed).fit(responses).directions_.values for seed in (0, 1))
+    assert np.abs(first - second).max() > 0.1

@@ -1,0 +1,179 @@
+import itertools
+import tracemalloc
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from numpy.testing import assert_allclose
+from scipy.spatial.distance import cdist, pdist
+
+from neurosuper import Color, Features, Label, Pixel, interpretability_index, top_stimuli
+from neurosuper.interpretability import index
+from neurosuper.metrics.base import pixels
+
+
+class Brightness(torch.nn.Module):
+    """A network of one layer, whose features are a smaller image."""
+
+    def __init__(self):
+        super().__init__()
+        self.small = torch.nn.AvgPool2d(2)
+
+    def forward(self, images):
+        return self.small(images)
+
+
+METRICS = [Pixel(), Color(), Label(), Features(Brightness(), "small")]
+metrics = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+
+
+@pytest.fixture(params=[2**28, 4000], ids=["one slab", "many slabs"])
+def slab_bytes(request, monkeypatch):
+    monkeypatch.setattr(index, "SLAB_BYTES", request.param)
+
+
+@metrics
+def test_equals_the_mean_over_pairs(metric, slab_bytes, responses, images):
+    """Oracle: every pair i < j from the embeddings, by scipy."""
+    ours = interpretability_index(responses, images, metric, top=6)
+    for unit, labels in top_stimuli(responses, 6).transpose("unit", "rank").groupby("unit"):
+        chosen = metric.embed(images)[images.get_index("stimulus").get_indexer(labels.values.ravel())]
+        expected = metric.same - pdist(chosen, "sqeuclidean" if metric.squared else "euclidean").mean()
+        assert_allclose(ours.sel(unit=unit), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_pixel_and_color_equal_scipy_on_the_images(responses, images):
+    rgb = images.values / 255
+    for metric, points in ((Pixel(), rgb.reshape(120, -1)), (Color(), rgb.mean((1, 2)))):
+        top = top_stimuli(responses, 5)
+        ours = interpretability_index(responses, images, metric, top=5)
+        for i in range(8):
+            at = images.get_index("stimulus").get_indexer(top[:, i].values)
+            distance = cdist(points, points)[np.ix_(at, at)][np.triu_indices(5, 1)]
+            assert_allclose(ours[i], -distance.mean(), rtol=1e-6)
+
+
+def test_label_index_is_the_mean_agreement_in_closed_form(responses, images):
+    """(M Σp² − 1) / (M − 1), with p the share of each category among the top M."""
+    ours = interpretability_index(responses, images, Label(), top=9)
+    for i, labels in enumerate(top_stimuli(responses, 9).T):
+        share = np.unique(images.category.sel(stimulus=labels.values), return_counts=True)[1] / 9
+        assert_allclose(ours[i], (9 * (share**2).sum() - 1) / 8, atol=1e-6)
+
+
+def test_a_unit_that_sees_one_category_scores_highest(make_responses, images, rng):
+    selective = (images.category == "red").values * rng.uniform(1, 2, 120)
+    codes = make_responses(np.stack([selective, rng.random(120)], axis=1))
+    for metric in (Color(), Label(), Pixel()):
+        red, mixed = interpretability_index(codes, images, metric, top=10).values
+        assert red > mixed
+    assert_allclose(interpretability_index(codes, images, Label(), top=10)[0], 1, atol=1e-6)
+
+
+def test_identical_top_images_score_zero_not_below(responses, images):
+    same = images.copy(data=np.broadcast_to(images.values[:1], images.shape))
+    for metric in (Pixel(), Color(), Features(Brightness(), "small")):
+        assert_allclose(interpretability_index(responses, same, metric), 0, atol=1e-6)
+
+
+def test_each_image_is_embedded_once_and_only_if_it_is_on_top(responses, images):
+    class Counting(Pixel):
+        seen = 0
+
+        def embed(self, batch):
+            Counting.seen += len(batch)
+            return super().embed(batch)
+
+    interpretability_index(responses, images, Counting(), top=10)
+    assert Counting.seen == len(np.unique(top_stimuli(responses, 10)))
+
+
+@metrics
+def test_lazy_images_give_the_same(metric, responses, images):
+    lazy = images.copy(data=da.from_array(images.values, chunks=(7, -1, -1, -1)))
+    assert_allclose(
+        interpretability_index(responses, lazy, metric), interpretability_index(responses, images, metric), rtol=1e-6
+    )
+
+
+def test_memory_stays_bounded_when_embeddings_are_large(monkeypatch, make_responses, rng):
+    """300 embeddings of 200,000 numbers (240 MB) are scored in slabs of 8 MB."""
+    monkeypatch.setattr(index, "SLAB_BYTES", 8 * 2**20)
+
+    class Wide(Color):
+        squared = True
+
+        def embed(self, images):
+            return pixels(images).flatten(1)[:, :1] * torch.ones(200_000)
+
+    images = xr.DataArray(
+        rng.integers(0, 255, (300, 4, 4, 3), dtype=np.uint8),
+        dims=("stimulus", "row", "column", "channel"),
+        coords={"stimulus": [f"s{i:04d}" for i in range(300)]},
+    )
+    codes = make_responses(rng.random((300, 200)))
+    tracemalloc.start()
+    interpretability_index(codes, images, Wide(), top=20)
+    numpy_peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert numpy_peak < 40e6
+
+
+def test_directions_and_units_are_the_same_call(responses, images):
+    codes = responses.rename(unit="direction")
+    scores = interpretability_index(codes, images, Color())
+    assert scores.dims == ("direction",)
+    assert_allclose(scores, interpretability_index(responses, images, Color()))
+    assert scores.attrs["metric"] == "color"
+
+
+def test_stimuli_without_an_image_are_left_out(responses, images):
+    some = images[::2]
+    assert_allclose(
+        interpretability_index(responses, some, Color()), interpretability_index(responses[::2], some, Color())
+    )
+
+
+def test_bad_input_is_told_in_one_line(responses, images):
+    elsewhere = images.assign_coords(stimulus=[f"photo {i}" for i in range(120)])
+    with pytest.raises(ValueError, match="no stimulus label in common: 's0000', .* against 'photo 0', "):
+        interpretability_index(responses, elsewhere, Color())
+    with pytest.raises(ValueError, match="zero variance over stimuli in unit 'u001'"):
+        interpretability_index(responses * (responses.unit != "u001"), images, Color())
+    with pytest.raises(ValueError, match="200 top stimuli asked for"):
+        interpretability_index(responses, images, Color(), top=200)
+    with pytest.raises(ValueError, match="at least 2 top stimuli, got 1"):
+        interpretability_index(responses, images, Color(), top=1)
+    with pytest.raises(ValueError, match="no image for stimulus"):
+        index.index_of_top(top_stimuli(responses), images[:50], Color())
+
+
+@pytest.mark.slow
+def test_v4_units_by_lpips_have_the_known_index(test_data):
+    """V4 201025, LPIPS-Alex, top 5, all stimuli: −0.648 ± 0.003; five units again, pair by pair, by the lpips package."""
+    import lpips
+
+    from neurosuper import LPIPS, load_array, load_images
+
+    images = load_images(test_data / "v4" / "images_201025.zip")
+    path = test_data / "v4" / "responses_avg_201025.npy"
+    responses = load_array(path, dims=("unit", "stimulus"), stimuli=images, units="spike count")
+    weights = test_data / "nets" / "alexnet_features_fp16.npz"
+    scores = interpretability_index(responses, images, LPIPS("alex", weights=weights), top=5)
+    assert_allclose(scores.mean(), -0.648, atol=0.003)
+
+    with pytest.warns(UserWarning, match="deprecated"):
+        peer = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    arrays = np.load(weights)
+    convolutions = [m for m in peer.net.modules() if isinstance(m, torch.nn.Conv2d)]
+    for i, convolution in enumerate(convolutions):
+        convolution.weight.data = torch.from_numpy(arrays[f"conv{i}.weight"]).float()
+        convolution.bias.data = torch.from_numpy(arrays[f"conv{i}.bias"]).float()
+    top = top_stimuli(responses[:, :5], 5)
+    for i in range(5):
+        x = pixels(images.sel(stimulus=top[:, i].values)) * 2 - 1
+        with torch.inference_mode():
+            pairs = [float(peer(x[[j]], x[[k]])) for j, k in itertools.combinations(range(5), 2)]
+        assert_allclose(scores[i], -np.mean(pairs), atol=1e-4)

@@ -1,0 +1,60 @@
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from neurosuper import top_stimuli
+
+
+def code_matrix(values) -> xr.DataArray:
+    n_stimuli, n_units = np.shape(values)
+    labels = [f"s{i:02d}" for i in range(n_stimuli)]
+    coords = {"stimulus": labels, "unit": [f"u{i}" for i in range(n_units)]}
+    return xr.DataArray(np.asarray(values), dims=("stimulus", "unit"), coords=coords)
+
+
+def brute_force(column: np.ndarray, labels: np.ndarray, n: int) -> list[str]:
+    ranked = sorted((-value, label) for value, label in zip(column, labels, strict=True) if not np.isnan(value))
+    return [label for _, label in ranked[:n]]
+
+
+@settings(deadline=None, max_examples=50)
+@given(values=arrays(np.float32, (12, 3), elements=st.sampled_from([0, 1, 2, 3, np.nan])), seed=st.integers(0, 99))
+def test_equals_sorting_by_code_then_label(values, seed):
+    codes = code_matrix(values)[np.random.default_rng(seed).permutation(12)]
+    enough = int(codes.notnull().sum("stimulus").min())
+    if enough:
+        n = min(5, enough)
+        top = top_stimuli(codes, n)
+        for unit in codes.unit.values:
+            column = codes.sel(unit=unit)
+            assert top.sel(unit=unit).values.tolist() == brute_force(column.values, column.stimulus.values, n)
+
+
+@pytest.mark.parametrize("chunk", [2, 5, 120])
+def test_dask_blocks_give_the_same(chunk, responses):
+    coarse = responses.round(-1)
+    lazy = coarse.copy(data=da.from_array(coarse.values, chunks=(chunk, -1)))
+    xr.testing.assert_identical(top_stimuli(lazy, 7), top_stimuli(coarse, 7))
+
+
+def test_coords_of_units_are_kept_and_ranks_count_from_one(responses):
+    top = top_stimuli(responses.assign_coords(area=("unit", ["V1", "V4"] * 4)), 3)
+    assert top.dims == ("rank", "unit")
+    assert top["rank"].values.tolist() == [1, 2, 3]
+    assert top.area.values.tolist() == ["V1", "V4"] * 4
+
+
+def test_too_many_or_too_few_are_refused(responses):
+    with pytest.raises(ValueError, match="121 top stimuli asked for, but there are only 120 stimuli; lower `top`"):
+        top_stimuli(responses, 121)
+    with pytest.raises(ValueError, match="positive int, got 0"):
+        top_stimuli(responses, 0)
+    mostly_missing = responses.where((responses.unit != "u002") | (responses > responses.quantile(0.98)))
+    with pytest.raises(ValueError, match="unit 'u002' has fewer than 20 stimuli with a code"):
+        top_stimuli(mostly_missing, 20)
+    with pytest.raises(ValueError, match="dims stimulus and unit or direction, got ndarray"):
+        top_stimuli(responses.values)

@@ -1,0 +1,299 @@
+"""Activations against direct calls of the network, and a cache that never answers for another network or image."""
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from torch import nn
+
+from neurosuper.load.network import activations
+
+
+class Net(nn.Module):
+    """Two maps, tokens and a vector, with everything that differs between training and eval."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.scale = scale
+        self.first = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.act = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+        self.tokens = nn.Flatten(2)
+        self.pair = nn.LSTM(4, 2, batch_first=True)
+        self.head = nn.Linear(4, 5)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        maps = self.drop(self.act(self.norm(self.first(x * self.scale))))
+        tokens = self.tokens(maps).transpose(1, 2)
+        self.pair(tokens)
+        return self.head(tokens.mean(1))
+
+
+@pytest.fixture
+def model():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Net()
+        nn.init.uniform_(net.norm.running_mean)
+        nn.init.uniform_(net.norm.running_var, 0.5, 2.0)
+    return net.train()
+
+
+@pytest.fixture
+def passes(model):
+    """The size of each batch that the network has seen, in order."""
+    seen = []
+    model.first.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    return seen
+
+
+def to_tensor(images):
+    return torch.tensor(images.values, dtype=torch.float32).permute(0, 3, 1, 2) / 255
+
+
+def direct(model, images):
+    """What `first`, `act` and `head` give, written out, in eval mode."""
+    norm, x = model.norm, to_tensor(images)
+    with torch.no_grad():
+        first = nn.functional.conv2d(x, model.first.weight, model.first.bias)
+        scaled = (first - norm.running_mean[:, None, None]) / (norm.running_var[:, None, None] + norm.eps).sqrt()
+        act = scaled.clamp(min=0)
+        return first.numpy(), act.numpy(), model.head(act.mean((2, 3))).numpy()
+
+
+def test_center_is_the_centre_pixel_of_every_channel(model, images):
+    first, act, head = direct(model, images)
+    found = activations(model, images, ["first", "act", "head"], batch_size=50, device="cpu")
+    expected = np.concatenate([first[:, :, 7, 7], act[:, :, 7, 7], head], axis=1)  # maps are 14 × 14
+    np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-5)
+    assert found.dims == ("stimulus", "unit")
+    assert found.dtype == np.float32
+
+
+def test_mean_is_over_the_map(model, images):
+    _, act, head = direct(model, images)
+    found = activations(model, images, ["act", "head"], position="mean", device="cpu")
+    np.testing.assert_allclose(found.values, np.concatenate([act.mean((2, 3)), head], 1), rtol=1e-4, atol=1e-5)
+
+
+def test_all_makes_every_pixel_a_unit_and_says_where_it_lies(model, images):
+    _, act, head = direct(model, images)
+    found = activations(model, images, ["act", "head"], position="all", device="cpu")
+    unit = found.sel(unit="act/0002/3/11")
+    np.testing.assert_allclose(unit.values, act[:, 2, 3, 11], rtol=1e-4, atol=1e-5)
+    assert (unit.layer, unit.channel, unit.row, unit.column) == ("act", 2, 3, 11)
+    np.testing.assert_allclose(found.sel(unit="head/0004/0/0").values, head[:, 4], rtol=1e-4, atol=1e-5)
+    assert found.sizes["unit"] == 4 * 14 * 14 + 5
+    assert all(found[name].dtype.kind == "i" for name in ("channel", "row", "column"))
+
+
+def test_an_even_map_has_its_centre_after_the_middle(images):
+    found = activations(nn.Sequential(nn.Identity()), images, "0", device="cpu")
+    np.testing.assert_allclose(found.values, images.values[:, 8, 8, :] / np.float32(255), rtol=1e-6)
+
+
+def test_tokens_have_a_mean_and_rows_but_no_centre(images):
+    patches = nn.Sequential(nn.Conv2d(3, 3, 8, stride=8), nn.Flatten(2), Transpose())
+    expected = patches(to_tensor(images)).detach().numpy()  # (120, 4 tokens, 3 channels)
+    mean = activations(patches, images, "2", position="mean", device="cpu")
+    np.testing.assert_allclose(mean.values, expected.mean(1), rtol=1e-4, atol=1e-5)
+    single = activations(patches, images, "2", position="all", device="cpu").sel(unit="2/0001/3/0")
+    np.testing.assert_allclose(single.values, expected[:, 3, 1], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"layer '2' gives tokens, which have no centre; use position='mean' or 'all'"):
+        activations(patches, images, "2", device="cpu")
+
+
+class Transpose(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+def test_labels_coords_and_provenance_follow(model, images):
+    found = activations(model, images, "head", device="cpu")
+    assert found.name == "response"
+    assert found.unit.values.tolist() == [f"head/{i:04d}" for i in range(5)]
+    assert found.channel.values.tolist() == [0, 1, 2, 3, 4]
+    xr.testing.assert_equal(found.category, images.category)
+    assert found.attrs.items() >= {
+        "units": "a.u.", "modality": "network", "model": "Net", "layers": "head", "position": "center", "device": "cpu",
+    }.items()  # fmt: skip
+    assert len(found.attrs["weights_sha256"]) == 64
+
+
+def test_preprocess_gets_the_unit_range_and_feeds_the_network(images):
+    def invert(x):
+        assert x.dtype == torch.float32
+        assert 0 <= x.min() <= x.max() <= 1
+        return 1 - x
+
+    found = activations(nn.Sequential(nn.Identity()), images, "0", preprocess=invert, device="cpu")
+    np.testing.assert_allclose(found.values, 1 - images.values[:, 8, 8, :] / 255, atol=1e-6)
+
+
+def test_dask_images_are_read_one_batch_at_a_time(model, images):
+    sizes = []
+
+    def note(block):
+        sizes.append(len(block))
+        return block
+
+    lazy = images.copy(data=da.from_array(images.values, chunks=(10, 16, 16, 3)).map_blocks(note, dtype=np.uint8))
+    sizes.clear()
+    found = activations(model, lazy, "act", batch_size=20, device="cpu")
+    xr.testing.assert_identical(found, activations(model, images, "act", batch_size=20, device="cpu"))
+    assert sizes == [10] * 12
+
+
+def test_the_model_is_left_as_it_was(model, images):
+    model.drop.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    activations(model, images, "act", device="cpu")
+    assert model.training
+    assert model.norm.training
+    assert not model.drop.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not model.act._forward_hooks
+    model(torch.zeros(2, 3, 16, 16)).sum().backward()
+
+
+def test_hooks_and_training_mode_come_back_after_an_error(model, images):
+    def fail(_batch):
+        raise RuntimeError("no preprocessing today")
+
+    with pytest.raises(RuntimeError, match="today"):
+        activations(model, images, "act", preprocess=fail, device="cpu")
+    assert not model.act._forward_hooks
+    assert model.training
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(model, images, passes, tmp_path):
+    expected = activations(model, images, ["act", "head"], batch_size=25, device="cpu")
+    passes.clear()
+    power_cut = model.head.register_forward_pre_hook(lambda *_: _raise_on_third(passes))
+    with pytest.raises(KeyboardInterrupt):
+        activations(model, images, ["act", "head"], batch_size=25, device="cpu", cache=tmp_path / "new" / "cache")
+    power_cut.remove()
+    assert [path.suffix for path in (tmp_path / "new" / "cache").iterdir()] == [".npz", ".npz"]
+    passes.clear()
+    for missing in ([25, 25, 20], []):
+        found = activations(model, images, ["act", "head"], batch_size=25, device="cpu", cache=tmp_path / "new/cache")
+        assert passes == missing
+        xr.testing.assert_identical(found, expected)
+        passes.clear()
+
+
+def _raise_on_third(passes):
+    if len(passes) == 3:
+        raise KeyboardInterrupt
+
+
+def _change_weights(model, call):
+    with torch.no_grad():
+        model.head.bias[0] += 1
+
+
+def _change_statistics(model, call):
+    model.norm.running_mean[0] += 1
+
+
+def _change_setting(model, call):
+    model.scale = 2.0
+
+
+def _change_one_pixel(model, call):
+    call["images"] = call["images"].copy()
+    call["images"][0, 0, 0, 0] ^= 1
+
+
+CHANGES = {
+    "weights": _change_weights,
+    "batch norm statistics": _change_statistics,
+    "a setting of the model": _change_setting,
+    "one pixel": _change_one_pixel,
+    "preprocess": lambda model, call: call.update(preprocess=lambda x: x / 2),
+    "layers": lambda model, call: call.update(layers=["first", "act"]),
+    "position": lambda model, call: call.update(position="mean"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_the_cache_answers_only_for_what_it_has_seen(change, model, images, passes, tmp_path):
+    call = {"images": images, "layers": ["act"], "batch_size": 120, "device": "cpu"}
+    activations(model, **call, cache=tmp_path)
+    change(model, call)
+    fresh = activations(model, **call)
+    passes.clear()
+    xr.testing.assert_identical(activations(model, **call, cache=tmp_path), fresh)
+    assert passes == [120]
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut short", "one bit", "text"])
+def test_a_damaged_cache_file_is_computed_again(damage, model, images, passes, tmp_path):
+    call = {"images": images, "layers": "act", "batch_size": 120, "device": "cpu", "cache": tmp_path}
+    expected = activations(model, **call)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    path.write_bytes({"empty": b"", "cut short": whole[:-30], "one bit": flipped, "text": b"not an archive"}[damage])
+    passes.clear()
+    for _ in range(2):
+        xr.testing.assert_identical(activations(model, **call), expected)
+    assert passes == [120]
+
+
+def test_two_names_of_one_module_are_both_found(images):
+    model = nn.Sequential()
+    model.one = model.two = nn.ReLU()
+    assert set(activations(model, images, ["one", "two"], device="cpu").layer.values) == {"one", "two"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_agrees_and_the_model_comes_back(model, images):
+    found = activations(model, images, ["act", "head"], device="cuda")
+    assert next(model.parameters()).device.type == "cpu"
+    expected = activations(model, images, ["act", "head"], device="cpu")
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-2, atol=1e-3)
+
+
+class Complex(nn.Module):
+    def forward(self, x):
+        return torch.fft.fft2(x)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"layers": "frist"}, ValueError, r"no layer 'frist' in Net; near names: first"),
+        ({"layers": []}, ValueError, r"layers must be one or more names, each once, got \[\]"),
+        ({"layers": ["act", "act"]}, ValueError, r"each once, got \['act', 'act'\]"),
+        ({"layers": "unused"}, ValueError, r"layer 'unused' takes no part in the forward pass of Net"),
+        ({"layers": "pair"}, TypeError, r"layer 'pair' gives tuple, not one real tensor"),
+        ({"position": "centre"}, ValueError, r"position must be one of 'center', 'mean', 'all', got 'centre'"),
+        ({"batch_size": 0}, ValueError, r"batch_size must be a positive int, got 0"),
+        ({"preprocess": lambda x: x[0]}, ValueError, r"must return a tensor of 64 images, got \(3, 16, 16\)"),
+        ({"preprocess": lambda x: x.numpy()}, ValueError, r"must return a tensor of 64 images, got ndarray"),
+        ({"preprocess": lambda x: x / 0}, ValueError, r"layer 'act' gives NaN or infinite activations"),
+        ({"model": "resnet"}, TypeError, r"model must be a torch.nn.Module, got str"),
+        ({"model": nn.Sequential(Complex()), "layers": "0"}, TypeError, r"layer '0' gives torch.complex64"),
+        ({"model": nn.Sequential(nn.Flatten(0)), "layers": "0"}, ValueError, r"layer '0' gives shape \(49152,\)"),
+        ({"device": "toaster"}, ValueError, r"device must be 'cpu', 'cuda' or None, got 'toaster'"),
+    ],
+)
+def test_bad_input_is_named_in_one_line(wrong, error, message, model, images):
+    call = {"model": model, "images": images, "layers": "act", "device": "cpu"} | wrong
+    with pytest.raises(error, match=message) as caught:
+        activations(**call)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_images_and_a_cache_that_is_a_file_are_refused(model, images, tmp_path):
+    with pytest.raises(ValueError, match="images hold no stimulus"):
+        activations(model, images[:0], "act")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match=r"cache must be a folder, got the file .*notes\.txt; give another path"):
+        activations(model, images, "act", cache=tmp_path / "notes.txt")

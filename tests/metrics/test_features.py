@@ -1,0 +1,77 @@
+"""Cosine distance in a network's features, against scipy on features read by other means."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from torch import nn
+
+from neurosuper.metrics import Features
+from neurosuper.metrics.base import pixels
+
+
+class Net(nn.Module):
+    """A trunk, dropout that only eval mode silences, a head that runs only if asked, and a sum over images."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Dropout(0.5))
+        self.unused = nn.Linear(2, 2)
+        self.total = nn.Flatten(0)
+
+    def forward(self, x):
+        return self.total(self.trunk(x))
+
+
+@pytest.fixture
+def net():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Net()
+
+
+def test_squared_distance_is_one_minus_cosine(net, images):
+    metric = Features(net, "trunk", device="cpu")
+    embedding = metric.embed(images[:6])
+    with torch.no_grad():
+        expected = net.trunk[1](net.trunk[0](pixels(images[:6], "cpu"))).flatten(1)
+    squared = torch.cdist(embedding, embedding).square()
+    np.testing.assert_allclose(squared, cdist(expected, expected, "cosine"), rtol=1e-4, atol=1e-6)
+    assert net.training, "the model's training mode is restored"
+    assert not embedding.requires_grad
+
+
+def test_preprocess_comes_before_the_network(net, images):
+    def swap(x):
+        return x.flip(1)
+
+    swapped = Features(net, "trunk.0", preprocess=swap, device="cpu").embed(images[:6])
+    by_hand = Features(net, "trunk.0", device="cpu").embed(images[:6].isel(channel=slice(None, None, -1)))
+    torch.testing.assert_close(swapped, by_hand)
+
+
+def test_name_and_repr(net):
+    assert Features(net, "trunk").name == "features:trunk"
+    assert Features(net, "trunk").quantity == "cosine distance in trunk"
+    assert repr(Features(net, "trunk", name="mine")) == "Features(Net, 'trunk', name='mine', device=None)"
+
+
+def test_features_of_zero_are_refused(net, images):
+    nn.init.constant_(net.trunk[0].bias, 0)
+    some = pixels(images[:6], "cpu")
+    some[[1, 4]] = 0
+    with pytest.raises(ValueError, match="2 of 6 images have all-zero or non-finite features in 'trunk"):
+        Features(net, "trunk.0", device="cpu").embed(some)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("trunk.9", "no layer 'trunk.9' in Net; near names: trunk"),
+        ("unused", "layer 'unused' gave nothing, not .* for 6 images"),
+        ("total", r"layer 'total' gave an output of shape \(4704,\)"),
+    ],
+)
+def test_layers_that_give_no_features_are_refused(net, images, layer, message):
+    with pytest.raises(ValueError, match=message):
+        Features(net, layer, device="cpu").embed(images[:6])

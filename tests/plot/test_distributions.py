@@ -1,0 +1,80 @@
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
+from numpy.testing import assert_allclose
+
+from neurosuper.plot import plot_distributions
+from neurosuper.plot.distributions import draw_groups
+
+
+def tick_labels(figure, minor):
+    return [text.get_text() for text in figure.axes[0].get_xticklabels(minor=minor)]
+
+
+def points(figure):
+    return [line for line in figure.axes[0].lines if line.get_marker() == "."]
+
+
+def median_bars(figure):
+    segments = [line.get_segments()[0] for line in figure.axes[0].collections if isinstance(line, LineCollection)]
+    return [segment for segment in segments if segment[0, 1] == segment[1, 1]]
+
+
+def test_axes_are_labelled_with_quantity_systems_and_counts(comparison):
+    figure = plot_distributions(comparison, "LPIPS-alex")
+    assert figure.axes[0].get_ylabel() == "interpretability index: −LPIPS distance (AlexNet)"
+    assert tick_labels(figure, minor=False) == ["V4", "SqueezeNet fire8"]
+    assert tick_labels(figure, minor=True) == ["29", "30", "30", "30", "30", "30"]  # NaN is not counted
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Units", "PCA", "KMeans"]
+
+
+def test_every_item_is_a_point_at_its_index(comparison):
+    drawn = np.concatenate([line.get_ydata() for line in points(plot_distributions(comparison, "LPIPS-alex"))])
+    assert_allclose(drawn, comparison.interpretability.values[1:, 0])
+
+
+def test_bars_stand_at_the_medians(comparison):
+    heights = [bar[0, 1] for bar in median_bars(plot_distributions(comparison, "LPIPS-alex"))]
+    frame = comparison.to_dataframe().groupby(["system", "finder"], sort=False).interpretability.median()
+    assert_allclose(heights, frame.values)
+
+
+def test_a_finder_has_one_colour_in_all_systems(comparison):
+    colors = [to_hex(line.get_color()) for line in points(plot_distributions(comparison, "LPIPS-alex"))]
+    assert colors[:3] == colors[3:]
+    assert len(set(colors)) == 3
+
+
+def test_systems_stand_apart(comparison):
+    x = [bar[:, 0].mean() for bar in median_bars(plot_distributions(comparison, "LPIPS-alex"))]
+    steps = np.diff(x)
+    assert steps[2] > 1.5 * max(steps[[0, 1, 3, 4]])
+
+
+def test_long_names_of_systems_are_wrapped():
+    systems = np.repeat(["a system with a name as long as this one", "B"], 2)
+    figure = draw_groups(np.arange(4.0), systems, np.array(["Units", "PCA"] * 2), "index (a.u.)")
+    assert "\n" in tick_labels(figure, minor=False)[0]
+
+
+@pytest.mark.parametrize("values", [[0.5] * 5, [0.5], [np.nan] * 5], ids=["constant", "single", "all NaN"])
+def test_columns_without_a_density_are_drawn(values):
+    names = np.full(len(values), "Units")
+    figure = draw_groups(np.array(values), np.full(len(values), "V4"), names, "label agreement")
+    figure.draw_without_rendering()
+    assert tick_labels(figure, minor=True) == [str(int(np.isfinite(values).sum()))]
+
+
+def test_drawing_is_repeatable_and_leaves_global_state_alone(comparison):
+    before = np.random.get_state()[1].copy(), dict(matplotlib.rcParams)  # noqa: NPY002
+    first, second = (plot_distributions(comparison, "LPIPS-alex") for _ in range(2))
+    assert_allclose(points(first)[0].get_xdata(), points(second)[0].get_xdata())
+    assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
+    assert dict(matplotlib.rcParams) == before[1]
+
+
+def test_unknown_metric_is_named(comparison):
+    with pytest.raises(ValueError, match="no metric 'color' in the comparison; it has LPIPS-alex"):
+        plot_distributions(comparison, "color")
