@@ -25,19 +25,21 @@ import xarray as xr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sklearn.base import clone
 
-from neurosuper import directions, load, metrics
+from neurosuper import load
 from neurosuper._torch import pick_device
 from neurosuper.compare import match_directions
 from neurosuper.compare.side_by_side import Fit, describe_shared, fit_systems, score_fits, split_alike
-from neurosuper.directions import DirectionFinder
+from neurosuper.directions import PCA, DirectionFinder, KMeans, Random, Units
 from neurosuper.images import load_images
-from neurosuper.metrics import ImageMetric
+from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel
 from neurosuper.report import render_report
 from neurosuper.responses import average_repetitions, drop_constant_units
 
 __all__ = ["Study", "read_study", "run_study"]
 
 LOADERS = ("load_nwb", "load_array", "activations")
+FINDERS = (Units, Random, PCA, KMeans)
+METRICS = (LPIPS, Pixel, Color, Label, Features)
 PATH_KEYS = {"path", "stimuli", "weights", "truth"}
 FUNCTION_KEYS = {"model", "preprocess"}
 PACKAGES = ("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "torch", "torchvision", "lpips", "pynwb")
@@ -123,10 +125,8 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     folder = _output_folder(study, path, output)
     files = _Files(path)
     images = _load_images(study, files)
-    finders = {
-        name: _make(directions, name, table, files, study.device, "finder") for name, table in study.finders.items()
-    }
-    judges = {name: _make(metrics, name, table, files, study.device, "metric") for name, table in study.metrics.items()}
+    finders = {name: _make(FINDERS, name, table, files, study, "finder") for name, table in study.finders.items()}
+    judges = {name: _make(METRICS, name, table, files, study, "metric") for name, table in study.metrics.items()}
     systems = list(_load_systems(study, images, files, folder / "cache"))
 
     fits = {seed: _fit(study, systems, images, finders, seed) for seed in study.seeds}
@@ -159,7 +159,7 @@ class _Files:
         if unset := [name for name in variables if name not in os.environ]:
             raise ValueError(f"{text}: the environment variable {unset[0]} is not set; set it, or write the path out")
         path = self.folder / os.path.expandvars(text)
-        if path.is_file():
+        if path.exists():
             self.used[text] = path
         return path
 
@@ -190,12 +190,21 @@ class _Files:
             elif key in FUNCTION_KEYS and isinstance(value, str):
                 filled[key] = self.function(value)
         if "model" in filled:
-            filled["model"] = filled["model"](**self.fill(filled.pop("model_args", {})))
+            filled["model"] = _call(filled["model"], self.fill(filled.pop("model_args", {})), "model_args")
         return filled
 
     def checksums(self) -> dict[str, str]:
-        """Return the sha256 of every file that was used, by the name that the study gives it."""
-        return {text: hashlib.file_digest(path.open("rb"), "sha256").hexdigest() for text, path in self.used.items()}
+        """Return the sha256 of every file or folder that was used, by the name that the study gives it."""
+        return {text: _sha256(path) for text, path in self.used.items()}
+
+
+def _sha256(path: Path) -> str:
+    """Return the sha256 of a file; of a folder, that of the names and checksums of the files in it."""
+    if path.is_dir():
+        parts = [f"{file.relative_to(path)} {_sha256(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _call(function: Callable, arguments: Table, where: str) -> Any:
@@ -208,16 +217,13 @@ def _call(function: Callable, arguments: Table, where: str) -> Any:
     return function(**arguments)
 
 
-def _make(room: Any, name: str, table: Table, files: _Files, device: str | None, kind: str) -> Any:
+def _make(classes: tuple[type, ...], name: str, table: Table, files: _Files, study: Study, kind: str) -> Any:
     """Make a finder or metric: of the class called like its table, or of the one that the table names."""
     table = dict(table)
-    class_name = table.pop(kind, name)
-    if class_name not in room.__all__ or not inspect.isclass(getattr(room, class_name)):
-        raise ValueError(f"[{kind}s.{name}] no {kind} {class_name!r}; there are {', '.join(room.__all__)}")
-    made = getattr(room, class_name)
-    if "device" in inspect.signature(made).parameters:
-        table.setdefault("device", device)
-    return _call(made, files.fill(table), f"{kind}s.{name}")
+    asked, known = table.pop(kind, name), {made.__name__: made for made in classes}
+    if asked not in known:
+        raise ValueError(f"[{kind}s.{name}] no {kind} {asked!r}; there are {', '.join(known)}")
+    return _call(known[asked], {"device": study.device} | files.fill(table), f"{kind}s.{name}")
 
 
 def _load_images(study: Study, files: _Files) -> xr.DataArray:

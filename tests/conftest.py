@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from PIL import Image
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -90,3 +91,74 @@ def images(rng) -> xr.DataArray:
         },
         name="image",
     )
+
+
+STUDY = """
+title = "A small study"
+note = "Made up."
+top = 3
+seeds = [0, 1]
+
+[images]
+path = "images"
+
+[systems.brain]
+loader = "load_array"
+path = "brain.npy"
+dims = ["unit", "stimulus"]
+stimuli = "images"
+truth = "planted.nc"
+
+[systems.net]
+loader = "activations"
+model = "network.py:build"
+model_args = { channels = 6 }
+layers = ["first", "second"]
+position = "mean"
+batch_size = 8
+drop_constant_units = true
+
+[finders.Units]
+
+[finders."KMeans 4"]
+finder = "KMeans"
+n_directions = 4
+
+[metrics.color]
+metric = "Color"
+
+[metrics.Pixel]
+"""
+
+NETWORK = """
+import torch
+from torch import nn
+
+
+def build(channels):
+    model = nn.Sequential()
+    model.add_module("first", nn.Conv2d(3, channels, 3))
+    model.add_module("second", nn.Conv2d(channels, channels, 3))
+    for i, weight in enumerate(model.parameters()):
+        generator = torch.Generator().manual_seed(i)
+        weight.data = torch.randn(weight.shape, generator=generator)
+    model.first.weight.data[0] = 0
+    model.first.bias.data[0] = 1
+    return model
+"""
+
+
+@pytest.fixture
+def study(tmp_path, rng):
+    """A folder with 40 images, a brain of 5 units, a network whose first unit is constant, and a study file."""
+    (tmp_path / "images").mkdir()
+    for i in range(40):
+        pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"photo{i:02d}.png")
+    np.save(tmp_path / "brain.npy", rng.gamma(1, 5, (5, 40)))
+    planted = xr.DataArray(np.eye(2, 5), dims=("direction", "unit"))
+    planted = planted.assign_coords(direction=["f", "g"], unit=list("01234"))
+    planted.to_netcdf(tmp_path / "planted.nc")
+    (tmp_path / "network.py").write_text(NETWORK)
+    (tmp_path / "study.toml").write_text(STUDY)
+    return tmp_path / "study.toml"

@@ -15,18 +15,25 @@ IMAGENET_MEANS = (0.485, 0.456, 0.406)
 IMAGENET_SPREADS = (0.229, 0.224, 0.225)
 
 
+class ConvReLU(nn.Conv2d):
+    """A convolution whose output is rectified, so that a tapped layer shows what the next one sees."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return super().forward(maps).relu()
+
+
 class Fire(nn.Module):
     """Squeeze to few channels, then expand by 1×1 and 3×3 convolutions side by side."""
 
     def __init__(self, n_in: int, n_squeezed: int, n_expanded: int) -> None:
         super().__init__()
-        self.conv1x1_1 = nn.Conv2d(n_in, n_squeezed, 1)
-        self.conv1x1_2 = nn.Conv2d(n_squeezed, n_expanded, 1)
-        self.conv3x3_2 = nn.Conv2d(n_squeezed, n_expanded, 3, padding=1)
+        self.conv1x1_1 = ConvReLU(n_in, n_squeezed, 1)
+        self.conv1x1_2 = ConvReLU(n_squeezed, n_expanded, 1)
+        self.conv3x3_2 = ConvReLU(n_squeezed, n_expanded, 3, padding=1)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        squeezed = self.conv1x1_1(maps).relu()
-        return torch.cat([self.conv1x1_2(squeezed), self.conv3x3_2(squeezed)], dim=1).relu()
+        squeezed = self.conv1x1_1(maps)
+        return torch.cat([self.conv1x1_2(squeezed), self.conv3x3_2(squeezed)], dim=1)
 
 
 class SqueezeNet(nn.Module):
@@ -34,7 +41,7 @@ class SqueezeNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 96, 7, stride=2)
+        self.conv1 = ConvReLU(3, 96, 7, stride=2)
         self.fire2 = Fire(96, 16, 64)
         self.fire3 = Fire(128, 16, 64)
         self.fire4 = Fire(128, 32, 128)
@@ -43,14 +50,14 @@ class SqueezeNet(nn.Module):
         self.fire7 = Fire(384, 48, 192)
         self.fire8 = Fire(384, 64, 256)
         self.fire9 = Fire(512, 64, 256)
-        self.conv_final = nn.Conv2d(512, 1000, 1, padding=1)
+        self.conv_final = ConvReLU(512, 1000, 1, padding=1)
         self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.pool(self.conv1(images).relu())
+        maps = self.pool(self.conv1(images))
         maps = self.pool(self.fire4(self.fire3(self.fire2(maps))))
         maps = self.pool(self.fire8(self.fire7(self.fire6(self.fire5(maps)))))
-        return self.conv_final(self.fire9(maps)).relu().mean(dim=(2, 3))
+        return self.conv_final(self.fire9(maps)).mean(dim=(2, 3))
 
 
 def squeezenet(weights: str | Path) -> SqueezeNet:

@@ -153,6 +153,8 @@ def score_fits(
 def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:
     """Say how many stimuli all systems share, and how many each has."""
     labels = [set(responses.stimulus.values) for responses in systems.values()]
+    if all(own == labels[0] for own in labels):
+        return f"{len(labels[0])} stimuli" + (", the same in all systems" if len(labels) > 1 else "")
     counts = ", ".join(f"{name} {len(own)}" for name, own in zip(systems, labels, strict=True))
     return f"{len(set.intersection(*labels))} stimuli in common to all systems (of {counts})"
 

@@ -32,7 +32,7 @@ def activations(
     *,
     position: Position = "center",
     preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    batch_size: int = 64,
+    batch_size: int = 32,
     device: str | torch.device | None = None,
     cache: str | Path | None = None,
 ) -> xr.DataArray:

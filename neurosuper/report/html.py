@@ -108,7 +108,7 @@ def _front(comparison: xr.Dataset) -> str:
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in headline(comparison))
     facts = (
         f"Top {comparison.top} stimuli of every unit and direction; {SCORED[comparison.score_on]}; "
-        f"{comparison.shared_stimuli}."
+        f"{comparison.shared_stimuli}. Medians are compared; no test against chance is made."
     )
     return (
         f"<header><h1>{escape(comparison.title)}</h1>{note}</header>\n"

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from scipy.linalg import subspace_angles
-from sklearn.decomposition import PCA as SklearnPCA
+from sklearn import decomposition
 
 from neurosuper.directions import PCA
 
@@ -12,7 +12,7 @@ def test_equals_scikit_learn(n_stimuli, responses):
     R = responses[:n_stimuli]
     n = min(R.shape) - (n_stimuli == 5)
     ours = PCA(n, dtype="float64").fit(R)
-    theirs = SklearnPCA(n, svd_solver="full").fit(R.values)
+    theirs = decomposition.PCA(n, svd_solver="full").fit(R.values)
     assert_allclose(ours.explained_variance_, theirs.explained_variance_, rtol=1e-8)
     assert_allclose(ours.explained_variance_ratio_, theirs.explained_variance_ratio_, rtol=1e-8)
     assert_allclose(ours.mean_, theirs.mean_)

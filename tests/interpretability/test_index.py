@@ -152,7 +152,7 @@ def test_bad_input_is_told_in_one_line(responses, images):
 
 @pytest.mark.slow
 def test_v4_units_by_lpips_have_the_known_index(test_data):
-    """V4 201025, LPIPS-Alex, top 5, all stimuli: −0.648 ± 0.003; five units again, pair by pair, by the lpips package."""
+    """V4 201025, LPIPS-Alex, top 5, all stimuli: −0.648 ± 0.003; five units pair by pair with the lpips package."""
     import lpips
 
     from neurosuper import LPIPS, load_array, load_images

@@ -68,10 +68,10 @@ def test_columns_without_a_density_are_drawn(values):
 
 
 def test_drawing_is_repeatable_and_leaves_global_state_alone(comparison):
-    before = np.random.get_state()[1].copy(), dict(matplotlib.rcParams)  # noqa: NPY002
+    before = np.random.get_state()[1].copy(), dict(matplotlib.rcParams)
     first, second = (plot_distributions(comparison, "LPIPS-alex") for _ in range(2))
     assert_allclose(points(first)[0].get_xdata(), points(second)[0].get_xdata())
-    assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
+    assert (np.random.get_state()[1] == before[0]).all()
     assert dict(matplotlib.rcParams) == before[1]
 
 

@@ -1,0 +1,407 @@
+"""Images: the same stack from every container, in sorted order, or the file that is at fault by name."""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from neurosuper import check_images, load_images
+from neurosuper import images as images_module
+from neurosuper.images import image_labels
+
+NAMES = ["owl.png", "cat.bmp", "b/dog.PNG", "b/c/ant.v2.tif"]
+LABELS = ["ant.v2", "cat", "dog", "owl"]
+JUNK = ["notes.txt", "._owl.png", "__MACOSX/._cat.png", ".thumbnails/owl.png"]
+
+
+def encode(pixels: np.ndarray | Image.Image, suffix: str = ".png", **options: object) -> bytes:
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    stream = io.BytesIO()
+    image.save(stream, Image.registered_extensions()[suffix.lower()], **options)
+    return stream.getvalue()
+
+
+def write_folder(path: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def assert_refused(error: type[Exception], message: str, call: Callable[[], object]) -> None:
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def pixels(rng) -> np.ndarray:
+    """Four images of 6 rows and 8 columns."""
+    return rng.integers(0, 256, (4, 6, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def files(pixels) -> dict[str, bytes]:
+    """The four images in lossless files, labelled `LABELS` when sorted, listed out of order, among junk."""
+    stack = dict(zip(LABELS, pixels, strict=True))
+    images = {name: encode(stack[Path(name).stem], Path(name).suffix) for name in NAMES}
+    return images | dict.fromkeys(JUNK, b"junk")
+
+
+@pytest.fixture
+def one(tmp_path) -> Callable[..., xr.DataArray]:
+    """Load a single image from its encoded bytes."""
+
+    def load(content: bytes, name: str = "owl.png", **options: object) -> xr.DataArray:
+        return load_images(write_folder(tmp_path / "one", {name: content}), **options)
+
+    return load
+
+
+@pytest.fixture(params=["folder", "folder as str", "zip", "ZIP", "list of files"])
+def source(request, tmp_path, files) -> object:
+    """The files in every container."""
+    if request.param.lower() == "zip":
+        return write_zip(tmp_path / f"images.{request.param}", {f"set/{name}": file for name, file in files.items()})
+    folder = write_folder(tmp_path / "images", files)
+    if request.param == "list of files":
+        return [folder / name for name in NAMES]
+    return str(folder) if request.param == "folder as str" else folder
+
+
+def test_every_container_gives_the_same_stack_in_sorted_order(source, pixels):
+    images = load_images(source)
+    assert_array_equal(images, pixels)
+    assert images.dims == ("stimulus", "row", "column", "channel")
+    assert images.dtype == np.uint8
+    assert images.stimulus.values.tolist() == LABELS == image_labels(source)
+    assert images.channel.values.tolist() == ["red", "green", "blue"]
+    xr.testing.assert_identical(check_images(images), images)
+
+
+def test_the_source_is_kept(tmp_path, files):
+    folder = write_folder(tmp_path, files)
+    assert load_images(folder).attrs == {"source": str(folder)}
+    assert load_images([folder / "owl.png"]).attrs == {"source": "1 files"}
+
+
+def test_a_folder_below_a_hidden_one_is_read(tmp_path, files):
+    assert image_labels(write_folder(tmp_path / ".cache" / "images", files)) == LABELS
+
+
+def test_an_array_is_labelled_by_position(rng):
+    stack = rng.integers(0, 256, (11, 4, 4, 3), dtype=np.uint8)
+    images = load_images(stack)
+    assert_array_equal(images, stack)
+    assert images.stimulus.values.tolist() == [f"{i:02d}" for i in range(11)]
+
+
+def test_a_labelled_array_keeps_its_labels_coords_and_attrs(images):
+    images = images.assign_attrs(source="planted")
+    loaded = load_images(images.transpose("channel", "stimulus", "row", "column"))
+    xr.testing.assert_identical(loaded, images)
+
+
+@pytest.mark.parametrize(("size", "shape"), [(5, (5, 5)), ((3, 12), (3, 12)), (np.int64(6), (6, 6)), ((6, 8), (6, 8))])
+def test_images_are_resized_as_pillow_does_bicubically(tmp_path, files, pixels, size, shape):
+    expected = [Image.fromarray(image).resize(shape[::-1], Image.Resampling.BICUBIC) for image in pixels]
+    assert_array_equal(load_images(write_folder(tmp_path, files), size=size), np.stack(expected))
+    assert_array_equal(load_images(pixels, size=size), np.stack(expected))
+
+
+def test_resizing_a_labelled_array_keeps_all_but_the_coords_of_pixels(images):
+    placed = images.assign_coords(row=range(16), height=("row", range(16))).assign_attrs(source="planted")
+    small = load_images(placed, size=(4, 5))
+    xr.testing.assert_identical(small.coords.to_dataset(), images.coords.to_dataset())
+    assert small.shape == (120, 4, 5, 3)
+    assert small.name == "image"
+    assert small.attrs == {"source": "planted"}
+
+
+def test_resizing_a_dask_array_stays_lazy(images):
+    small = load_images(images.chunk(stimulus=50), size=5)
+    assert small.chunks == ((50, 50, 20), (5,), (5,), (3,))
+    for lazy in (small, load_images(images.chunk(row=4), size=5)):
+        xr.testing.assert_identical(lazy.compute(), load_images(images, size=5))
+
+
+@pytest.mark.parametrize("size", [0, -4, 2.5, True, "64", (4,), (4, 0), (4, 5, 3), (4.0, 4.0)])
+def test_a_size_that_is_none_is_refused(pixels, size):
+    message = r"size must be a positive int or \(rows, columns\) in pixels, got "
+    assert_refused(ValueError, message, lambda: load_images(pixels, size=size))
+
+
+def test_mixed_sizes_are_refused_by_name_and_resized_when_asked(tmp_path, files, rng):
+    tall = rng.integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    folder = write_folder(tmp_path, files | {"tall.png": encode(tall)})
+    message = r"images differ in size: 6×8 \(.*ant\.v2\.tif\), 9×8 \(.*tall\.png\); pass size=\(rows, columns\)"
+    assert_refused(ValueError, message, lambda: load_images(folder))
+    resized = np.asarray(Image.fromarray(tall).resize((8, 6), Image.Resampling.BICUBIC))
+    assert_array_equal(load_images(folder, size=(6, 8)).sel(stimulus="tall"), resized)
+
+
+def test_equal_base_names_are_refused_by_name(tmp_path, pixels):
+    files = {"left/owl.png": encode(pixels[0]), "right/owl.bmp": encode(pixels[1], ".bmp")}
+    sources = [write_folder(tmp_path / "images", files), write_zip(tmp_path / "images.zip", files)]
+    message = r"two images are called 'owl': .*owl\.... and .*owl\....; rename one, or, .*category_from='folder'"
+    for read in (load_images, image_labels):
+        for source in sources:
+            assert_refused(ValueError, message, lambda read=read, source=source: read(source))
+
+
+def test_folders_are_categories_and_tell_equal_base_names_apart(tmp_path, pixels):
+    files = {f"{name}.png": encode(image) for name, image in zip(["b/2", "a/1", "a/2", "b/1"], pixels, strict=True)}
+    images = load_images(write_zip(tmp_path / "images.zip", files), category_from="folder")
+    assert images.stimulus.values.tolist() == ["a/1", "a/2", "b/1", "b/2"]
+    assert images.category.values.tolist() == ["a", "a", "b", "b"]
+    assert_array_equal(images, pixels[[1, 2, 3, 0]])
+
+
+def test_different_base_names_stay_as_they_are_where_folders_are_categories(tmp_path, pixels):
+    files = {"z/cat.png": encode(pixels[0]), "a/owl.png": encode(pixels[1])}
+    images = load_images(write_folder(tmp_path, files), category_from="folder")
+    assert images.stimulus.values.tolist() == ["cat", "owl"]
+    assert images.category.values.tolist() == ["z", "a"]
+
+
+def test_equal_names_in_folders_of_equal_name_are_refused(tmp_path, pixels):
+    files = {"left/owl/1.png": encode(pixels[0]), "right/owl/1.png": encode(pixels[1])}
+    source = write_zip(tmp_path / "images.zip", files)
+    message = (
+        r"two images are called 'owl/1': images\.zip/left/owl/1\.png and images\.zip/right/owl/1\.png; rename one$"
+    )
+    assert_refused(ValueError, message, lambda: load_images(source, category_from="folder"))
+
+
+def test_a_mapping_gives_categories(tmp_path, files, images):
+    mapping = {"owl": "bird", "cat": "mammal", "dog": "mammal", "ant.v2": 6, "unseen": "none"}
+    loaded = load_images(write_folder(tmp_path, files), category_from=mapping)
+    assert loaded.category.values.tolist() == ["6", "mammal", "mammal", "bird"]
+    relabelled = load_images(images, category_from=dict.fromkeys(images.stimulus.values, "grating"))
+    assert set(relabelled.category.values) == {"grating"}
+
+
+@pytest.mark.parametrize(
+    ("category_from", "message"),
+    [
+        ({"0": "owl"}, r"category_from has no category for stimulus '1', '2', '3'; add it"),
+        ("species", r"must be 'folder' \(for files\), a dict of labels, or None, got 'species'"),
+        ("folder", r"must be 'folder' \(for files\), .* got 'folder'"),
+        (np.eye(4), r"must be 'folder' .* got ndarray"),
+    ],
+)
+def test_categories_that_cannot_be_had_are_refused(pixels, category_from, message):
+    assert_refused(ValueError, message, lambda: load_images(pixels, category_from=category_from))
+
+
+GREY = np.array([[0, 100], [200, 255]], np.uint8)
+
+
+def palette_image(**options: object) -> bytes:
+    image = Image.fromarray(GREY // 100).convert("P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    return encode(image, **options)
+
+
+def deep_png() -> bytes:
+    """A PNG of 16 bits a channel, which Pillow can read but not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0)
+    rows = zlib.compress(2 * (b"\0" + np.full((2, 3), 0x1234, ">u2").tobytes()))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+PALETTE = [[[10, 20, 30], [40, 50, 60]], [[70, 80, 90], [70, 80, 90]]]
+OPAQUE = {
+    "grey": (encode(GREY), GREY[..., None].repeat(3, -1)),
+    "grey with an unused transparent shade": (encode(GREY, transparency=7), GREY[..., None].repeat(3, -1)),
+    "palette": (palette_image(), PALETTE),
+    "palette with opacity": (palette_image(transparency=b"\xff\xff\xff"), PALETTE),
+    "1 bit": (encode(GREY > 150), np.where(GREY > 150, 255, 0)[..., None].repeat(3, -1)),
+    "RGBA": (encode(np.dstack([GREY, GREY.T, 0 * GREY, 0 * GREY + 255])), np.dstack([GREY, GREY.T, 0 * GREY])),
+    "grey and alpha": (encode(np.dstack([GREY, 0 * GREY + 255])), GREY[..., None].repeat(3, -1)),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), list(OPAQUE.values()), ids=list(OPAQUE))
+def test_opaque_images_of_8_bits_become_rgb(one, content, expected):
+    assert_array_equal(one(content)[0], expected)
+
+
+AMBIGUOUS = {
+    "RGBA": (encode(np.dstack([GREY] * 4)), r"image .*owl\.png is partly transparent; put it on the background"),
+    "grey and alpha": (encode(np.dstack([GREY] * 2)), "partly transparent"),
+    "transparent palette": (palette_image(transparency=1), "partly transparent"),
+    "transparent shade": (encode(GREY, transparency=100), "partly transparent"),
+    "CMYK": (
+        encode(Image.new("CMYK", (2, 2)), ".jpg"),
+        r"image .*owl\.png has mode CMYK, which has no single meaning as 8-bit RGB; save it as 8-bit RGB",
+    ),
+    "16-bit grey": (encode(GREY.astype(np.uint16)), "has mode I;16 of 16 bit, which has no"),
+    "16-bit RGB": (deep_png(), "has mode RGB of 16 bit, which has no"),
+    "float": (encode(GREY.astype(np.float32), ".tif"), "has mode F, which has no"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), list(AMBIGUOUS.values()), ids=list(AMBIGUOUS))
+def test_pixels_without_a_single_meaning_are_refused_by_name(one, content, message):
+    assert_refused(ValueError, message, lambda: one(content))
+
+
+def corrupt_zip(path: Path, files: dict[str, bytes]) -> Path:
+    """Write a zip file whose last member no longer inflates."""
+    content = bytearray(write_zip(path, files).read_bytes())
+    start = content.rindex(b"PK\x03\x04")
+    name_length = struct.unpack_from("<H", content, start + 26)[0]
+    content[start + 30 + name_length] = 0xFF
+    path.write_bytes(content)
+    return path
+
+
+def test_a_broken_jpeg_in_a_zip_is_named(tmp_path, pixels, rng):
+    noise = encode(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8), ".jpg")
+    source = write_zip(tmp_path / "images.zip", {"a.jpg": noise, "b/owl.jpg": noise[:-40]})
+    message = r"cannot read image images\.zip/b/owl\.jpg: .*truncated.*; replace or remove it"
+    assert_refused(ValueError, message, lambda: load_images(source))
+
+
+@pytest.mark.parametrize("name", ["owl.png", "owl.bmp", "owl.tif", "owl.ppm", "owl.gif", "owl.webp"])
+def test_a_truncated_file_in_a_folder_is_named(one, pixels, name):
+    message = rf"cannot read image .*one/{name}: .*; replace or remove it"
+    for cut in (10, 60, -40):
+        content = encode(pixels[0], Path(name).suffix)[:cut]
+        assert_refused(ValueError, message, lambda content=content: one(content, name, size=4))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "of no known format"),
+        (b"not an image", "of no known format"),
+        (b"P6 9999999 9999999 255 ", "exceeds limit"),
+        (b"P6 2 zwei 255 ", "invalid literal"),
+    ],
+)
+def test_what_no_decoder_takes_is_named_in_one_line(one, content, reason):
+    message = rf"cannot read image .*owl\.ppm: .*{reason}.*; replace or remove it"
+    assert_refused(ValueError, message, lambda: one(content, "owl.ppm"))
+
+
+def test_a_member_that_does_not_inflate_is_named(tmp_path, files):
+    source = corrupt_zip(tmp_path / "images.zip", {name: files[name] for name in NAMES})
+    message = r"cannot read image images\.zip/b/c/ant\.v2\.tif: .*; replace or remove it"
+    assert_refused(ValueError, message, lambda: load_images(source))
+
+
+def test_sources_without_images_are_refused(tmp_path, files):
+    empty = write_folder(tmp_path / "empty", {"notes.txt": b"", ".owl.png": b""})
+    broken = write_zip(tmp_path / "broken.zip", files)
+    broken.write_bytes(broken.read_bytes()[:100])
+    cases = [
+        (empty, FileNotFoundError, r"no image in .*empty; looked for \.bmp, \.gif, "),
+        (write_zip(tmp_path / "empty.zip", {"notes.txt": b""}), FileNotFoundError, r"no image in .*empty\.zip; looked"),
+        (tmp_path / "gone", FileNotFoundError, "no images at .*gone; give a folder, a zip file or a list of files"),
+        (broken, ValueError, r"broken\.zip is not a readable zip file; it may be cut short, fetch it again"),
+        (empty / "notes.txt", ValueError, r"notes\.txt is neither a folder nor a zip file; to load single files, pass"),
+        ([empty / "gone.png"], FileNotFoundError, r"no such image file: '.*gone\.png'; check the paths"),
+        ([], FileNotFoundError, "the list of image files is empty; give at least one"),
+    ]
+    for source, error, message in cases:
+        for read in (load_images, image_labels):
+            assert_refused(error, message, lambda read=read, source=source: read(source))
+
+
+@pytest.fixture
+def _large(monkeypatch):
+    monkeypatch.setattr(images_module, "LAZY_BYTES", 0)
+    monkeypatch.setattr(images_module, "CHUNK", 3)
+
+
+@pytest.mark.usefixtures("_large")
+def test_a_large_stack_is_lazy_and_the_same(source, pixels):
+    images = load_images(source, size=(6, 8), category_from=dict.fromkeys(LABELS, "animal"))
+    assert images.chunks == ((3, 1), (6,), (8,), (3,))
+    assert_array_equal(images.compute(), pixels)
+    assert images.stimulus.values.tolist() == LABELS
+
+
+@pytest.mark.usefixtures("_large")
+def test_a_large_stack_names_a_broken_image_when_that_is_read(tmp_path, files):
+    files["owl.png"] = files["owl.png"][:-30]
+    images = load_images(write_folder(tmp_path, files))
+    assert images[:3].compute().shape == (3, 6, 8, 3)
+    with dask.config.set(scheduler="synchronous"):
+        assert_refused(ValueError, r"cannot read image .*owl\.png", images.compute)
+
+
+@pytest.mark.usefixtures("_large")
+def test_a_large_stack_refuses_modes_and_sizes_at_once(tmp_path, files):
+    folder = write_folder(tmp_path, files | {"ink.jpg": AMBIGUOUS["CMYK"][0]})
+    assert_refused(ValueError, r"ink\.jpg has mode CMYK", lambda: load_images(folder))
+
+
+IMAGES_REFUSED = {
+    "an array": (lambda i: i.values, TypeError, "must be an xarray.DataArray, got ndarray; see load_images"),
+    "other dims": (
+        lambda i: i.rename(row="y"),
+        ValueError,
+        r"need the dims \('stimulus', 'row', 'column', 'channel'\), got \('stimulus', 'y', 'column', 'channel'\)",
+    ),
+    "no labels": (lambda i: i.drop_vars("stimulus"), ValueError, "images need labels on 'stimulus'"),
+    "a label twice": (
+        lambda i: i.assign_coords(stimulus=["owl", *i.stimulus.values[:-1]]).isel(stimulus=[0, 0, 1]),
+        ValueError,
+        "images have duplicate stimulus labels 'owl'",
+    ),
+    "floats": (lambda i: i / 255, TypeError, r"must be uint8 \(0 to 255\), got float64; multiply \[0, 1\] by 255"),
+    "grey": (lambda i: i[..., :1], ValueError, r"images need 3 channels \(RGB\), got 1; see load_images"),
+}
+
+
+@pytest.mark.parametrize(("change", "error", "message"), list(IMAGES_REFUSED.values()), ids=list(IMAGES_REFUSED))
+def test_what_breaks_the_contract_is_refused_in_one_line(images, change, error, message):
+    assert_refused(error, message, lambda: check_images(change(images)))
+
+
+def test_a_grey_array_is_refused_with_its_shape(pixels):
+    message = r"is \(stimulus, row, column, channel\), got shape \(4, 6, 8\); repeat grey images along a last axis of 3"
+    assert_refused(ValueError, message, lambda: load_images(pixels[..., 0]))
+
+
+def test_the_photographs_of_the_v4_session(test_data):
+    source = test_data / "v4" / "images_201025.zip"
+    images = load_images(source)
+    assert images.shape == (1200, 112, 112, 3)
+    assert images.stimulus.values.tolist() == sorted(images.stimulus.values) == image_labels(source)
+    with zipfile.ZipFile(source) as archive:
+        names = {Path(name).stem: name for name in archive.namelist()}
+        for label in images.stimulus.values[::400]:
+            assert_array_equal(images.sel(stimulus=label), Image.open(archive.open(names[label])))
+
+
+def test_the_categories_of_cifar_10(test_data):
+    images = load_images(test_data / "images" / "cifar10_test_5000_jpg.zip", category_from="folder")
+    categories, counts = np.unique(images.category.values, return_counts=True)
+    assert images.shape == (5000, 32, 32, 3)
+    assert counts.tolist() == [500] * 10
+    assert {"airplane", "frog", "truck"} < set(categories)
+    assert images.stimulus.values.tolist() == sorted(images.stimulus.values)

@@ -1,0 +1,166 @@
+import json
+import shutil
+
+import pytest
+import torch
+import xarray as xr
+from numpy.testing import assert_allclose
+
+import neurosuper.load.network
+from neurosuper import Color, KMeans, Units, compare, load_array, load_images, run_study
+from neurosuper.study import read_study
+
+
+def test_a_study_writes_every_number_and_a_report(study):
+    result = run_study(study)
+    folder = study.parent / "study_output"
+    assert sorted(path.name for path in folder.iterdir()) == ["cache", "report.html", "study.nc"]
+    xr.testing.assert_identical(xr.load_dataset(folder / "study.nc"), result)
+    assert list(dict.fromkeys(result.system.values)) == ["brain", "net first", "net second"]
+    assert list(dict.fromkeys(result.finder.values)) == ["Units", "KMeans 4"]
+    assert result.metric.values.tolist() == ["color", "Pixel"]
+    assert "A small study" in (folder / "report.html").read_text()
+
+
+def test_its_numbers_are_those_of_compare(study):
+    result = run_study(study)
+    images = load_images(study.parent / "images")
+    brain = load_array(study.parent / "brain.npy", dims=("unit", "stimulus"), stimuli=images)
+    finders = {"Units": Units(), "KMeans 4": KMeans(4, random_state=1)}
+    expected = compare({"brain": brain}, images, finders, {"color": Color()}, top=3, random_state=1)
+    mine = result.isel(item=((result.system == "brain") & (result.seed == 1)).values).sel(metric=["color"])
+    assert_allclose(mine.interpretability, expected.interpretability)
+
+
+def test_directions_are_kept_and_recovery_is_measured(study):
+    result = run_study(study)
+    numbers = study.parent / "study_output" / "study.nc"
+    with xr.open_dataarray(numbers, group="directions/brain/KMeans 4/seed 0") as directions:
+        assert directions.dims == ("direction", "unit")
+        assert_allclose((directions**2).sum("unit"), 1, rtol=1e-5)
+    assert result.recovery.sizes == {"fit": 4, "planted": 2}
+    assert_allclose(result.recovery[(result.fit_finder == "Units").values], 1)
+
+
+def test_provenance_says_what_where_and_when(study):
+    result = run_study(study, study.parent / "elsewhere")
+    assert result.encoding["source"] == str(study.parent / "elsewhere" / "study.nc")
+    provenance = json.loads(result.provenance)
+    assert provenance["seeds"] == [0, 1]
+    assert provenance["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert set(provenance["files"]) == {"study.toml", "images", "brain.npy", "network.py", "planted.nc"}
+    assert all(len(checksum) == 64 for checksum in provenance["files"].values())
+    assert "net first: 1 of 6 units do not vary over the stimuli and were dropped." in result.note
+
+
+def test_all_stimuli_as_the_paper_does(study):
+    study.write_text(study.read_text().replace("top = 3", 'top = 3\nscore_on = "all"'))
+    assert run_study(study).score_on == "all"
+
+
+def test_an_interrupted_run_writes_nothing_and_a_rerun_completes(study, monkeypatch):
+    """The network is interrupted in its fourth batch; the rerun passes only what was missing through it."""
+    passed = []
+    forward = torch.nn.Sequential.forward
+
+    def interrupted(self, x):
+        if len(passed) == 3:
+            raise KeyboardInterrupt
+        passed.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(torch.nn.Sequential, "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study)
+    assert not list((study.parent / "study_output").glob("*.*"))
+
+    def counting(self, x):
+        passed.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(torch.nn.Sequential, "forward", counting)
+    run_study(study)
+    assert passed == [8] * 5
+    assert (study.parent / "study_output" / "report.html").exists()
+
+
+def test_a_failure_while_writing_leaves_the_last_results_whole(study, monkeypatch):
+    run_study(study)
+    numbers = study.parent / "study_output" / "study.nc"
+    before = numbers.read_bytes()
+
+    def full_disk(*_args, **_kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        run_study(study)
+    assert numbers.read_bytes() == before
+    assert sorted(path.name for path in numbers.parent.iterdir()) == ["cache", "report.html", "study.nc"]
+
+
+def test_environment_variables_are_filled_in(study, monkeypatch):
+    monkeypatch.setenv("HERE", str(study.parent))
+    study.write_text(
+        study.read_text().replace('"brain.npy"', '"$HERE/brain.npy"').replace('"images"', '"${HERE}/images"')
+    )
+    files = json.loads(run_study(study).provenance)["files"]
+    assert "$HERE/brain.npy" in files, "provenance names files as the study does, not as this machine does"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("top = 3", "top = 1", "top: Input should be greater than or equal to 2"),
+        ("top = 3", "topp = 3", "topp: Extra inputs are not permitted"),
+        ("top = 3", "top = ", "is not valid TOML"),
+        ('[images]\npath = "images"', "[images]", r"\[images\] needs a path"),
+        ('path = "images"', 'path = "nowhere"', "no images at .*nowhere"),
+        ('path = "images"', 'path = "images"\nsizes = 3', r"\[images\] got an unexpected keyword argument 'sizes'"),
+        ('loader = "load_array"', 'loader = "magic"', r"\[systems.brain\] loader must be one of load_nwb, load_array"),
+        ('path = "brain.npy"', 'path = "$UNSET_VARIABLE/b.npy"', "the environment variable UNSET_VARIABLE is not set"),
+        ("network.py:build", "network.py:missing", "cannot find 'network.py:missing'"),
+        ("network.py:build", "no.such.package:f", "cannot find 'no.such.package:f'"),
+        ("channels = 6", "colours = 6", "unexpected keyword argument 'colours'"),
+        ('"second"', '"third"', "no layer 'third' in Sequential; near names: first"),
+        ('finder = "KMeans"', 'finder = "KMean"', r"\[finders.KMeans 4\] no finder 'KMean'; there are Units"),
+        ("n_directions = 4", "n_clusters = 4", r"\[finders.KMeans 4\] got an unexpected keyword argument 'n_clusters'"),
+        ('metric = "Color"', 'metric = "Colour"', r"\[metrics.color\] no metric 'Colour'"),
+        ("[metrics.Pixel]", "[metrics.ImageMetric]", "no metric 'ImageMetric'"),
+        ('truth = "planted.nc"', 'truth = "gone.nc"', "No such file.*gone.nc"),
+        ("drop_constant_units = true", "", "zero variance over stimuli"),
+        ("top = 3", "top = 21", "21 top stimuli asked for, but 'brain' has only 20 stimuli to score on"),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_in_one_line_and_nothing_is_written(old, new, message, study):
+    assert old in study.read_text()
+    study.write_text(study.read_text().replace(old, new))
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        run_study(study)
+    assert "\n" not in str(caught.value)
+    assert not list(study.parent.glob("study_output/*.*"))
+
+
+def test_an_unwritable_output_is_told_before_anything_is_computed(study, monkeypatch):
+    def never(*_args, **_kwargs):
+        raise AssertionError("computed before checking the output")
+
+    monkeypatch.setattr("neurosuper.study.load_images", never)
+    (study.parent / "taken").write_text("a file, not a folder")
+    with pytest.raises(OSError, match="cannot write to .*taken: .*; choose another output folder"):
+        run_study(study, study.parent / "taken")
+
+
+def test_a_missing_study_file_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no study file .*none.toml"):
+        read_study(tmp_path / "none.toml")
+
+
+def test_a_broken_input_is_told_by_name(study):
+    shutil.copy(study, study.parent / "brain.npy")
+    with pytest.raises(ValueError, match=r"brain\.npy"):
+        run_study(study)
+
+
+def test_activations_are_those_of_the_loader(study):
+    assert neurosuper.load.activations is neurosuper.load.network.activations

@@ -1,0 +1,33 @@
+"""Tutorials: each is a notebook paired with a script, without outputs, and runs from top to bottom."""
+
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("[0-9]*.ipynb"))
+tutorials = pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+
+
+def test_there_are_tutorials():
+    assert TUTORIALS
+
+
+@tutorials
+def test_notebook_and_script_say_the_same(path):
+    notebook, script = (jupytext.read(file) for file in (path, path.with_suffix(".py")))
+    cells = [[(cell.cell_type, cell.source) for cell in pair.cells] for pair in (notebook, script)]
+    assert cells[0] == cells[1], f"run: jupytext --sync {path.name}"
+    assert not any(cell.get("outputs") for cell in notebook.cells), f"run: jupytext --to ipynb {path.stem}.py"
+
+
+@pytest.mark.slow
+@tutorials
+def test_tutorial_runs(path, test_data, monkeypatch):
+    """Its claims are assertions: it fails where one is no longer true."""
+    nbclient = pytest.importorskip("nbclient")
+    monkeypatch.setenv("NEUROSUPER_TEST_DATA", str(test_data))
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}}).execute()
+    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
