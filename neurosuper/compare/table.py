@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 import xarray as xr
 
@@ -28,14 +30,29 @@ def summarize(comparison: xr.Dataset) -> pd.DataFrame:
 
 
 def headline(comparison: xr.Dataset) -> list[str]:
-    """Return what a comparison says under its first metric, a sentence per system and one across systems.
+    """Return what a comparison says under its first metric: a sentence per system, and one across systems.
 
-    Medians are compared; nothing is claimed about chance.
+    Where planted directions are known, one more per system says how well they were recovered. Medians are compared;
+    nothing is claimed about chance.
+
+    Parameters
+    ----------
+    comparison : Dataset (item, metric)
+        From `compare` or `run_study`.
+
+    Returns
+    -------
+    list of str
     """
     metric = comparison.metric.values[0]
     medians = summarize(comparison)["median"].xs(metric, level="metric").unstack("finder", sort=False)
     systems = list(dict.fromkeys(comparison.system.values))
-    sentences = [_sentence(system, medians.loc[system], metric) for system in systems]
+    sentences = [f"{system}: median index by {metric}, best first: {_rank(medians.loc[system])}." for system in systems]
+    if "recovery" in comparison:
+        sentences += [
+            f"{system}: planted directions recovered, median of max |cosine|: {_rank(found)}."
+            for system, found in _median_recovery(comparison)
+        ]
     if {"Units", "KMeans"} <= set(medians.columns) and len(systems) > 1:
         above = [system for system in systems if medians.loc[system, "KMeans"] > medians.loc[system, "Units"]]
         names = f" ({', '.join(above)})" if above else ""
@@ -45,7 +62,14 @@ def headline(comparison: xr.Dataset) -> list[str]:
     return sentences
 
 
-def _sentence(system: str, medians: pd.Series, metric: str) -> str:
+def _median_recovery(comparison: xr.Dataset) -> Iterator[tuple[str, pd.Series]]:
+    """Yield each system whose planted directions are known, and the median recovery by finder."""
+    names = {name: comparison[f"fit_{name}"].values for name in ("system", "finder")}
+    frame = pd.DataFrame(names | {"recovery": comparison.recovery.median("planted").values})
+    for system, part in frame.groupby("system", sort=False):
+        yield str(system), part.groupby("finder", sort=False)["recovery"].median()
+
+
+def _rank(medians: pd.Series) -> str:
     ranked = medians.dropna().sort_values(ascending=False)
-    told = ", ".join(f"{finder} {value:.3f}".replace(" -", " −") for finder, value in ranked.items())
-    return f"{system}: median index by {metric}, best first: {told}."
+    return ", ".join(f"{finder} {value:.3f}".replace(" -", " −") for finder, value in ranked.items())

@@ -43,3 +43,10 @@ def test_headline_says_who_is_above_whom(comparison):
         "net: median index by color, best first: Units −0.300, KMeans −0.400.",
         "By color, K-means directions are above single units in 1 of 2 systems (brain).",
     ]
+
+
+def test_headline_says_how_well_planted_directions_were_recovered(comparison):
+    recovery = xr.DataArray([[0.4, 0.5], [0.8, 1.0]], dims=("fit", "planted"))
+    coords = {"fit_system": ("fit", ["brain"] * 2), "fit_finder": ("fit", ["Units", "KMeans"])}
+    sentences = headline(comparison.assign(recovery=recovery.assign_coords(coords)))
+    assert "brain: planted directions recovered, median of max |cosine|: KMeans 0.900, Units 0.450." in sentences
