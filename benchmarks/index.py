@@ -8,6 +8,7 @@ runs of ours, so that a drift of the machine shows.
 
 import argparse
 import itertools
+import resource
 import tempfile
 import time
 import warnings
@@ -61,6 +62,11 @@ def make_metrics() -> tuple[lpips.LPIPS, LPIPS]:
     return peer, ours
 
 
+def peak_memory() -> float:
+    """Return the process's largest resident memory so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def time_ours(codes: xr.DataArray, images: xr.DataArray, metric: LPIPS) -> tuple[float, xr.DataArray]:
     start = time.perf_counter()
     index = interpretability_index(codes, images, metric, top=TOP)
@@ -93,11 +99,14 @@ def main() -> None:
     print(f"index: {N_DIRECTIONS} directions, top {TOP}, {N_IMAGES} images of {SIZE}×{SIZE}, LPIPS-alex, CPU,")
     n_pairs = N_DIRECTIONS * TOP * (TOP - 1) // 2
     print(f"       {torch.get_num_threads()} threads; {n_unique} unique images in {n_pairs} pairs")
+    before = peak_memory()
     first, index = time_ours(codes, images, metric)
+    after = peak_memory()
     share, theirs = time_peer(codes, images, peer, n)
     second, _ = time_ours(codes, images, metric)
     ours, scaled = float(np.mean([first, second])), share * N_DIRECTIONS / n
-    print(f"ours   {ours:8.2f} s  (two runs: {first:.2f}, {second:.2f})")
+    memory = f"peak memory {after:.0f} MiB, {before:.0f} before"
+    print(f"ours   {ours:8.2f} s  (two runs: {first:.2f}, {second:.2f}; {memory})")
     print(f"lpips  {scaled:8.2f} s  (batches of {BATCH} pairs; {n} directions took {share:.2f} s, scaled)")
     print(f"ratio  {scaled / ours:8.1f}   largest difference of the index {np.abs(index[:n] - theirs).max():.1e}")
 

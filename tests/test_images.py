@@ -76,10 +76,10 @@ def one(tmp_path) -> Callable[..., xr.DataArray]:
 
 @pytest.fixture(params=["folder", "folder as str", "zip", "ZIP", "list of files"])
 def source(request, tmp_path, files) -> object:
-    """The files in every container."""
+    """The files in every container; the folder lies in a hidden one."""
     if request.param.lower() == "zip":
         return write_zip(tmp_path / f"images.{request.param}", {f"set/{name}": file for name, file in files.items()})
-    folder = write_folder(tmp_path / "images", files)
+    folder = write_folder(tmp_path / ".cache" / "images", files)
     if request.param == "list of files":
         return [folder / name for name in NAMES]
     return str(folder) if request.param == "folder as str" else folder
@@ -89,7 +89,6 @@ def test_every_container_gives_the_same_stack_in_sorted_order(source, pixels):
     images = load_images(source)
     assert_array_equal(images, pixels)
     assert images.dims == ("stimulus", "row", "column", "channel")
-    assert images.dtype == np.uint8
     assert images.stimulus.values.tolist() == LABELS == image_labels(source)
     assert images.channel.values.tolist() == ["red", "green", "blue"]
     xr.testing.assert_identical(check_images(images), images)
@@ -101,15 +100,12 @@ def test_the_source_is_kept(tmp_path, files):
     assert load_images([folder / "owl.png"]).attrs == {"source": "1 files"}
 
 
-def test_a_folder_below_a_hidden_one_is_read(tmp_path, files):
-    assert image_labels(write_folder(tmp_path / ".cache" / "images", files)) == LABELS
-
-
-def test_an_array_is_labelled_by_position(rng):
-    stack = rng.integers(0, 256, (11, 4, 4, 3), dtype=np.uint8)
+@pytest.mark.parametrize(("n_images", "last"), [(10, "9"), (11, "10")])
+def test_an_array_is_labelled_by_position(rng, n_images, last):
+    stack = rng.integers(0, 256, (n_images, 4, 4, 3), dtype=np.uint8)
     images = load_images(stack)
     assert_array_equal(images, stack)
-    assert images.stimulus.values.tolist() == [f"{i:02d}" for i in range(11)]
+    assert images.stimulus.values.tolist() == [str(i).zfill(len(last)) for i in range(n_images)]
 
 
 def test_a_labelled_array_keeps_its_labels_coords_and_attrs(images):
@@ -135,16 +131,15 @@ def test_resizing_a_labelled_array_keeps_all_but_the_coords_of_pixels(images):
 
 
 def test_resizing_a_dask_array_stays_lazy(images):
-    small = load_images(images.chunk(stimulus=50), size=5)
-    assert small.chunks == ((50, 50, 20), (5,), (5,), (3,))
-    for lazy in (small, load_images(images.chunk(row=4), size=5)):
-        xr.testing.assert_identical(lazy.compute(), load_images(images, size=5))
+    small = load_images(images.chunk(stimulus=50), size=(5, 7))
+    assert small.chunks == ((50, 50, 20), (5,), (7,), (3,))
+    for lazy in (small, load_images(images.chunk(row=4), size=(5, 7))):
+        xr.testing.assert_identical(lazy.compute(), load_images(images, size=(5, 7)))
 
 
 @pytest.mark.parametrize("size", [0, -4, 2.5, True, "64", (4,), (4, 0), (4, 5, 3), (4.0, 4.0)])
 def test_a_size_that_is_none_is_refused(pixels, size):
-    message = r"size must be a positive int or \(rows, columns\) in pixels, got "
-    assert_refused(ValueError, message, lambda: load_images(pixels, size=size))
+    assert_refused(ValueError, r"size must be .* int or \(rows, columns\)", lambda: load_images(pixels, size=size))
 
 
 def test_mixed_sizes_are_refused_by_name_and_resized_when_asked(tmp_path, files, rng):
@@ -190,11 +185,11 @@ def test_equal_names_in_folders_of_equal_name_are_refused(tmp_path, pixels):
 
 
 def test_a_mapping_gives_categories(tmp_path, files, images):
-    mapping = {"owl": "bird", "cat": "mammal", "dog": "mammal", "ant.v2": 6, "unseen": "none"}
+    mapping = {"owl": "bird", "cat": "mammal", "dog": "mammal", "ant.v2": "insect", "unseen": "none"}
     loaded = load_images(write_folder(tmp_path, files), category_from=mapping)
-    assert loaded.category.values.tolist() == ["6", "mammal", "mammal", "bird"]
-    relabelled = load_images(images, category_from=dict.fromkeys(images.stimulus.values, "grating"))
-    assert set(relabelled.category.values) == {"grating"}
+    assert loaded.category.values.tolist() == ["insect", "mammal", "mammal", "bird"]
+    relabelled = load_images(images, category_from=dict.fromkeys(images.stimulus.values, 7))
+    assert set(relabelled.category.values) == {"7"}
 
 
 @pytest.mark.parametrize(
@@ -248,7 +243,10 @@ def test_opaque_images_of_8_bits_become_rgb(one, content, expected):
 
 
 AMBIGUOUS = {
-    "RGBA": (encode(np.dstack([GREY] * 4)), r"image .*owl\.png is partly transparent; put it on the background"),
+    "RGBA": (
+        encode(np.dstack([GREY] * 3 + [0 * GREY + 254])),
+        r"image .*owl\.png is partly transparent; put it on the background",
+    ),
     "grey and alpha": (encode(np.dstack([GREY] * 2)), "partly transparent"),
     "transparent palette": (palette_image(transparency=1), "partly transparent"),
     "transparent shade": (encode(GREY, transparency=100), "partly transparent"),
@@ -265,16 +263,6 @@ AMBIGUOUS = {
 @pytest.mark.parametrize(("content", "message"), list(AMBIGUOUS.values()), ids=list(AMBIGUOUS))
 def test_pixels_without_a_single_meaning_are_refused_by_name(one, content, message):
     assert_refused(ValueError, message, lambda: one(content))
-
-
-def corrupt_zip(path: Path, files: dict[str, bytes]) -> Path:
-    """Write a zip file whose last member no longer inflates."""
-    content = bytearray(write_zip(path, files).read_bytes())
-    start = content.rindex(b"PK\x03\x04")
-    name_length = struct.unpack_from("<H", content, start + 26)[0]
-    content[start + 30 + name_length] = 0xFF
-    path.write_bytes(content)
-    return path
 
 
 def test_a_broken_jpeg_in_a_zip_is_named(tmp_path, pixels, rng):
@@ -306,9 +294,21 @@ def test_what_no_decoder_takes_is_named_in_one_line(one, content, reason):
     assert_refused(ValueError, message, lambda: one(content, "owl.ppm"))
 
 
+@pytest.mark.parametrize(("failure", "reason"), [(RuntimeError("two\n  lines"), "two lines"), (EOFError(), "EOFError")])
+def test_whatever_a_decoder_says_is_told_in_one_line(one, monkeypatch, failure, reason):
+    def fail(_stream: io.BytesIO) -> None:
+        raise failure
+
+    monkeypatch.setattr(Image, "open", fail)
+    assert_refused(ValueError, rf"cannot read image .*owl\.png: {reason}; replace or remove it", lambda: one(b""))
+
+
 def test_a_member_that_does_not_inflate_is_named(tmp_path, files):
-    source = corrupt_zip(tmp_path / "images.zip", {name: files[name] for name in NAMES})
-    message = r"cannot read image images\.zip/b/c/ant\.v2\.tif: .*; replace or remove it"
+    source = write_zip(tmp_path / "images.zip", {"owl.bmp": files["cat.bmp"]})
+    content = bytearray(source.read_bytes())
+    content[30 + len("owl.bmp")] = 0xFF  # the first byte of the member's data
+    source.write_bytes(content)
+    message = r"cannot read image images\.zip/owl\.bmp: Error -3 while decompressing .*; replace or remove it"
     assert_refused(ValueError, message, lambda: load_images(source))
 
 
@@ -351,12 +351,6 @@ def test_a_large_stack_names_a_broken_image_when_that_is_read(tmp_path, files):
     assert images[:3].compute().shape == (3, 6, 8, 3)
     with dask.config.set(scheduler="synchronous"):
         assert_refused(ValueError, r"cannot read image .*owl\.png", images.compute)
-
-
-@pytest.mark.usefixtures("_large")
-def test_a_large_stack_refuses_modes_and_sizes_at_once(tmp_path, files):
-    folder = write_folder(tmp_path, files | {"ink.jpg": AMBIGUOUS["CMYK"][0]})
-    assert_refused(ValueError, r"ink\.jpg has mode CMYK", lambda: load_images(folder))
 
 
 IMAGES_REFUSED = {
@@ -404,4 +398,3 @@ def test_the_categories_of_cifar_10(test_data):
     assert images.shape == (5000, 32, 32, 3)
     assert counts.tolist() == [500] * 10
     assert {"airplane", "frog", "truck"} < set(categories)
-    assert images.stimulus.values.tolist() == sorted(images.stimulus.values)

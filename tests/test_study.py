@@ -121,7 +121,7 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
         ('path = "brain.npy"', 'path = "$UNSET_VARIABLE/b.npy"', "the environment variable UNSET_VARIABLE is not set"),
         ("network.py:build", "network.py:missing", "cannot find 'network.py:missing'"),
         ("network.py:build", "no.such.package:f", "cannot find 'no.such.package:f'"),
-        ("channels = 6", "colours = 6", "unexpected keyword argument 'colours'"),
+        ("channels = 6", "colours = 6", "missing a required argument: 'channels'; build takes channels"),
         ('"second"', '"third"', "no layer 'third' in Sequential; near names: first"),
         ('finder = "KMeans"', 'finder = "KMean"', r"\[finders.KMeans 4\] no finder 'KMean'; there are Units"),
         ("n_directions = 4", "n_clusters = 4", r"\[finders.KMeans 4\] got an unexpected keyword argument 'n_clusters'"),

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 
 from neurosuper._torch import pick_device
 from neurosuper.directions.blocks import Blocks
-from neurosuper.responses import check_labels, check_responses, name_some, require_varying_units
+from neurosuper.responses import check_averaged, check_labels, name_some, require_varying_units
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Learned = dict[str, tuple[tuple[str, ...], torch.Tensor]]  # name: (dims, values)
@@ -67,7 +67,7 @@ class DirectionFinder(BaseEstimator, ABC):
             Responses that break the contract, hold NaN, or have units of zero variance; a number of directions that the
             method cannot give.
         """
-        responses = self._check(responses)
+        responses = check_averaged(responses)
         require_varying_units(responses)
         rows = self._blocks(responses)
         learned = self._fit(rows, count_directions(self.n_directions, rows.n_columns))
@@ -112,12 +112,6 @@ class DirectionFinder(BaseEstimator, ABC):
         R = Z @ torch.linalg.pinv(self._tensor(self.directions_)).T + self._tensor(self.mean_)
         return self._label_responses(codes, R)
 
-    def _check(self, responses: xr.DataArray) -> xr.DataArray:
-        responses = check_responses(responses)
-        if "repetition" in responses.dims:
-            raise ValueError("directions are found on averages; call neurosuper.average_repetitions(responses) first")
-        return responses
-
     def _blocks(self, responses: xr.DataArray) -> Blocks:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
@@ -160,7 +154,7 @@ class DirectionFinder(BaseEstimator, ABC):
 
     def _same_units(self, responses: xr.DataArray) -> xr.DataArray:
         self._require_fitted()
-        responses = self._check(responses)
+        responses = check_averaged(responses)
         fitted = self.directions_.indexes["unit"]
         if len(extra := fitted.symmetric_difference(responses.indexes["unit"])):
             raise ValueError(

@@ -6,8 +6,9 @@ over the pairs of M images is 2 / (M (M − 1)) · (M Σ‖e‖² − ‖Σ e‖
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -29,8 +30,9 @@ def interpretability_index(
     """Score every unit or direction by how alike its top stimuli are.
 
     Minus the mean distance over the i < j pairs of the top stimuli (for `Label`: their mean agreement). Higher is
-    more interpretable. Each image is embedded once, in batches; embeddings wait in a temporary file and are read back
-    in slabs of features, so that memory stays below about 1 GiB beside codes and images, whatever their number.
+    more interpretable. Each image is embedded once, in batches; where embeddings are large they wait in a temporary
+    file and are read back in slabs of features, so that memory stays below about 1 GiB beside codes and images,
+    whatever their number.
 
     Parameters
     ----------
@@ -123,36 +125,47 @@ def require_varying(codes: xr.DataArray, where: str = "") -> None:
 
 
 class _Slabs:
-    """Embeddings of images, made once, image by image, and read back in slabs (image, some features).
+    """Embeddings of images, made once, image by image, and given back in slabs (image, some features).
 
-    Iterating gives the slabs in turn; none is larger than `SLAB_BYTES`.
+    No slab is larger than `SLAB_BYTES`. A single one stays on the metric's device; several wait in the file.
     """
 
     def __init__(self, images: xr.DataArray, metric: ImageMetric, file: BinaryIO) -> None:
         self.n_images, self.file = images.sizes["stimulus"], file
-        bar = tqdm(total=self.n_images, desc=f"embedding for {metric.name}", unit="image", delay=1, leave=False)
-        start = 0
-        with bar:
-            for batch in _embed(images, metric):
-                if start == 0:
-                    self.edges = self._edges(batch.shape[1])
-                    self.device = batch.device
-                self._write(start, batch.cpu().numpy())
-                start += len(batch)
-                bar.update(len(batch))
-
-    def _edges(self, n_features: int) -> list[int]:
+        batches = _embed(images, metric)
+        first = next(batches)
+        self.device = first.device
         width = max(1, SLAB_BYTES // (4 * self.n_images))
-        return [*range(0, n_features, width), n_features]
+        self.edges = [*range(0, first.shape[1], width), first.shape[1]]
+        self.norms = torch.empty(self.n_images, dtype=torch.float64, device=self.device)
+        self.whole = first.new_empty(self.n_images, first.shape[1]) if len(self.edges) == 2 else None
+        self._keep_all(itertools.chain([first], batches), metric.name)
 
-    def _write(self, start: int, batch: np.ndarray) -> None:
-        for left, right in zip(self.edges, self.edges[1:], strict=False):
+    def _keep_all(self, batches: Iterable[torch.Tensor], name: str) -> None:
+        start = 0
+        with tqdm(total=self.n_images, desc=f"embedding for {name}", unit="image", delay=1, leave=False) as bar:
+            for batch in batches:
+                stop = start + len(batch)
+                self.norms[start:stop] = (batch**2).sum(1, dtype=torch.float64)
+                self._keep(start, stop, batch)
+                bar.update(len(batch))
+                start = stop
+
+    def _keep(self, start: int, stop: int, batch: torch.Tensor) -> None:
+        if self.whole is not None:
+            self.whole[start:stop] = batch
+            return
+        values = batch.cpu().numpy()
+        for left, right in itertools.pairwise(self.edges):
             self.file.seek(4 * (self.n_images * left + start * (right - left)))
-            self.file.write(np.ascontiguousarray(batch[:, left:right], dtype=np.float32).data)
+            self.file.write(np.ascontiguousarray(values[:, left:right], dtype=np.float32).data)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
+        if self.whole is not None:
+            yield self.whole
+            return
         self.file.seek(0)
-        for left, right in zip(self.edges, self.edges[1:], strict=False):
+        for left, right in itertools.pairwise(self.edges):
             slab = np.fromfile(self.file, np.float32, self.n_images * (right - left))
             yield torch.from_numpy(slab.reshape(self.n_images, -1)).to(self.device)
 
@@ -180,14 +193,12 @@ def _mean_squared(slabs: _Slabs, positions: np.ndarray) -> np.ndarray:
     """Return the mean squared distance over the pairs of each row of `positions` (item, top), in closed form."""
     at = torch.as_tensor(positions, device=slabs.device)
     n_items, top = at.shape
-    norms = torch.zeros(slabs.n_images, dtype=torch.float64, device=slabs.device)
     of_sums = torch.zeros(n_items, dtype=torch.float64, device=slabs.device)
     for E in slabs:
-        norms += (E**2).sum(1, dtype=torch.float64)
         for items, chosen in _item_blocks(at, 4 * E.shape[1]):
             sums = torch.nn.functional.embedding_bag(chosen, E, mode="sum")
             of_sums[items] += (sums**2).sum(1, dtype=torch.float64)
-    mean = (top * norms[at].sum(1) - of_sums) * 2 / (top * (top - 1))
+    mean = (top * slabs.norms[at].sum(1) - of_sums) * 2 / (top * (top - 1))
     return mean.clamp(min=0).cpu().numpy()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +25,7 @@ from neurosuper.images import check_images
 __all__ = ["activations"]
 
 Position = Literal["center", "mean", "all"]
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def activations(
@@ -267,7 +270,7 @@ def _read_batch(path: Path, n_layers: int) -> list[np.ndarray] | None:
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             return [arrays[f"arr_{i}"] for i in range(n_layers)]
-    except Exception:  # whatever is wrong with the file, it is as good as none
+    except DAMAGED:
         return None
 
 

@@ -31,7 +31,7 @@ class Color:
     device: str | torch.device | None = None
 
     name = "color"
-    quantity = "color distance (mean RGB in 0–1, L2)"
+    quantity = "color distance (mean RGB, 0–1)"
     squared = False
     same = 0.0
     batch_size = 64

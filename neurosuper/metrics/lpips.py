@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Literal, NamedTuple, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -27,6 +29,7 @@ __all__ = ["LPIPS", "hub_file"]
 Net = Literal["alex", "vgg", "squeeze"]
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of RGB in [−1, 1]
 EPS = 1e-10  # added to the length of feature vectors
+UNREADABLE = (OSError, ValueError, LookupError, EOFError, RuntimeError, AttributeError, BadZipFile, UnpicklingError)
 
 
 class _Trunk(NamedTuple):
@@ -88,7 +91,7 @@ class LPIPS:
 
     squared = True
     same = 0.0
-    batch_size = 32
+    batch_size = 64
 
     def __post_init__(self) -> None:
         _trunk_of(self.net)
@@ -250,7 +253,7 @@ def _read_file(path: Path) -> Mapping[str, torch.Tensor]:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays}
         stored = torch.load(path, map_location="cpu", weights_only=True)
         return {name: value for name, value in stored.items() if isinstance(value, torch.Tensor)}
-    except Exception as error:  # a broken file fails in as many ways as it can be broken
+    except UNREADABLE as error:
         raise ValueError(
             f"{path} is not a readable weights file ({type(error).__name__}); it may be cut short, fetch it again"
         ) from error

@@ -31,7 +31,7 @@ class Pixel:
     device: str | torch.device | None = None
 
     name = "pixel"
-    quantity = "pixel distance (RGB in 0–1, L2)"
+    quantity = "pixel distance (RGB, 0–1)"
     squared = False
     same = 0.0
     batch_size = 64
