@@ -16,7 +16,7 @@ import xarray as xr
 from sklearn.base import BaseEstimator
 
 from neurosuper._torch import pick_device
-from neurosuper.directions.blocks import Blocks
+from neurosuper.directions.blocks import Blocks, to_tensor
 from neurosuper.responses import check_averaged, check_labels, name_some, require_varying_units
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -146,7 +146,7 @@ class DirectionFinder(BaseEstimator, ABC):
         return [f"{type(self).__name__} {i:0{width}d}" for i in range(n_directions)]
 
     def _tensor(self, array: xr.DataArray) -> torch.Tensor:
-        return torch.as_tensor(array.values, dtype=DTYPES[self.dtype], device=pick_device(self.device))
+        return to_tensor(array.values, DTYPES[self.dtype], pick_device(self.device))
 
     def _require_fitted(self) -> None:
         if not hasattr(self, "directions_"):
@@ -167,7 +167,7 @@ class DirectionFinder(BaseEstimator, ABC):
         device, dtype = pick_device(self.device), DTYPES[self.dtype]
 
         def kernel(values: np.ndarray) -> np.ndarray:
-            return codes_of(torch.as_tensor(np.ascontiguousarray(values), dtype=dtype, device=device)).cpu().numpy()
+            return codes_of(to_tensor(values, dtype, device)).cpu().numpy()
 
         if responses.chunks is not None:
             responses = responses.chunk(unit=-1)

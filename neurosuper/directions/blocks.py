@@ -7,8 +7,15 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 import xarray as xr
+from tqdm.auto import tqdm
 
 Rows = Callable[[torch.Tensor], torch.Tensor]
+
+
+def to_tensor(values: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return an array of any real dtype, layout or byte order as a tensor; a copy only where one is needed."""
+    target = torch.empty(0, dtype=dtype).numpy().dtype
+    return torch.from_numpy(np.require(values, target, ["C", "W"])).to(device)
 
 
 class Blocks:
@@ -22,13 +29,11 @@ class Blocks:
     responses : DataArray (stimulus, unit)
     device : torch.device
     dtype : torch.dtype
-    prepare : callable, optional
+    prepare : callable
         Applied to each block `(row, unit)`; it must treat rows one by one.
     """
 
-    def __init__(
-        self, responses: xr.DataArray, device: torch.device, dtype: torch.dtype, prepare: Rows | None = None
-    ) -> None:
+    def __init__(self, responses: xr.DataArray, device: torch.device, dtype: torch.dtype, prepare: Rows) -> None:
         self.responses, self.device, self.dtype = responses, device, dtype
         self.n_rows, self.n_columns = responses.shape
         self.in_memory = responses.chunks is None
@@ -36,15 +41,14 @@ class Blocks:
         self._whole = self._load(responses.values) if self.in_memory else None
 
     def _load(self, values: np.ndarray) -> torch.Tensor:
-        block = torch.as_tensor(np.ascontiguousarray(values), dtype=self.dtype, device=self.device)
-        return block if self._prepare is None else self._prepare(block)
+        return self._prepare(to_tensor(values, self.dtype, self.device))
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         if self._whole is not None:
             yield self._whole
             return
         stop = 0
-        for size in self.responses.data.chunks[0]:
+        for size in tqdm(self.responses.data.chunks[0], desc="blocks", unit="block", leave=False, delay=2):
             start, stop = stop, stop + size
             yield self._load(self.responses.data[start:stop].compute())
 

@@ -67,6 +67,19 @@ def test_streamed_dask_blocks_give_the_directions_of_one_array(finder, responses
 
 
 @finders
+@pytest.mark.parametrize("kind", ["read-only", "big-endian", "uint16", "fortran"])
+def test_any_real_array_will_do_and_is_left_alone(finder, kind, responses):
+    counts = responses.round()
+    values = {"big-endian": counts.values.astype(">f8"), "uint16": counts.values.astype(np.uint16)}.get(kind)
+    values = np.array(counts.values, order="F") if values is None else values
+    values.flags.writeable = kind != "read-only"
+    before = values.copy()
+    codes = clone(finder).fit_transform(counts.copy(data=values))
+    assert_allclose(codes, clone(finder).fit_transform(counts), atol=1e-6)
+    assert (values == before).all()
+
+
+@finders
 def test_order_of_units_does_not_matter_to_transform(finder, responses):
     fitted = clone(finder).fit(responses)
     assert_allclose(fitted.transform(responses[:, ::-1]), fitted.transform(responses), atol=1e-5)
