@@ -119,8 +119,30 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     ------
     FileNotFoundError, ValueError, TypeError, OSError
         In one line: what is wrong in the file, in an input, or with the output folder.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from PIL import Image
+    >>> folder, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
+    >>> for i in range(20):
+    ...     Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"photo{i:02d}.png")
+    >>> np.save(folder / "v4.npy", rng.gamma(1, 5, (4, 20)))
+    >>> _ = (folder / "study.toml").write_text('''
+    ... title = "Four units"
+    ... images.path = "."
+    ... metrics.Color = {}
+    ... finders.Units = {}
+    ... [systems.V4]
+    ... loader = "load_array"
+    ... path = "v4.npy"
+    ... dims = ["unit", "stimulus"]
+    ... stimuli = "."
+    ... ''')
+    >>> dict(run_study(folder / "study.toml").sizes)
+    {'item': 4, 'metric': 1}
     """
-    path = Path(path).resolve()
+    command, path = _command(path), Path(path).resolve()
     study = read_study(path)
     folder = _output_folder(study, path, output)
     files = _Files(path)
@@ -130,7 +152,8 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     systems = list(_load_systems(study, images, files, folder / "cache"))
 
     fits = {seed: _fit(study, systems, images, finders, seed) for seed in study.seeds}
-    result = _score(fits, images, judges).assign_attrs(_describe(study, systems, fits, files))
+    result = _score(fits, images, judges).assign_attrs(_describe(study, systems, fits))
+    result.attrs["provenance"] = json.dumps(_trace(study, files, command))
     result = result.merge(_recover(fits, systems))
     _write(folder, result, fits, render_report(result, images))
     result.encoding["source"] = str(folder / "study.nc")
@@ -288,23 +311,32 @@ def _recover(fits: dict[int, list[Fit]], systems: list[_System]) -> xr.Dataset:
     return xr.concat(rows, dim="fit").to_dataset() if rows else xr.Dataset()
 
 
-def _describe(study: Study, systems: list[_System], fits: dict[int, list[Fit]], files: _Files) -> dict[str, Any]:
-    """Return the attrs of `study.nc`: what was done, and where every number comes from."""
-    provenance = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "device": str(pick_device(study.device)),
-        "seeds": study.seeds,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "files": files.checksums(),
-    }
+def _describe(study: Study, systems: list[_System], fits: dict[int, list[Fit]]) -> dict[str, str]:
+    """Return the attrs of `study.nc` that say what was done."""
     return {
         "title": study.title,
         "note": " ".join([study.note, *_dropped(systems, fits)]).strip(),
         "score_on": study.score_on,
         "shared_stimuli": describe_shared({system.name: system.responses for system in systems}),
-        "provenance": json.dumps(provenance),
     }
+
+
+def _trace(study: Study, files: _Files, command: str) -> dict[str, Any]:
+    """Return where every number comes from."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "device": str(pick_device(study.device)),
+        "seeds": study.seeds,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "files": files.checksums(),
+    }
+
+
+def _command(path: str | Path) -> str:
+    """Return the command line, or the call where there was none."""
+    program = Path(sys.argv[0]).name
+    return shlex.join([program, *sys.argv[1:]]) if program == "neurosuper" else f"neurosuper.run_study({str(path)!r})"
 
 
 def _dropped(systems: list[_System], fits: dict[int, list[Fit]]) -> Iterator[str]:

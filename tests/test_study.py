@@ -47,6 +47,7 @@ def test_provenance_says_what_where_and_when(study):
     assert result.encoding["source"] == str(study.parent / "elsewhere" / "study.nc")
     provenance = json.loads(result.provenance)
     assert provenance["seeds"] == [0, 1]
+    assert provenance["command"] == f"neurosuper.run_study({str(study)!r})"
     assert provenance["versions"]["torch"] == torch.__version__.split("+")[0]
     assert set(provenance["files"]) == {"study.toml", "images", "brain.npy", "network.py", "planted.nc"}
     assert all(len(checksum) == 64 for checksum in provenance["files"].values())

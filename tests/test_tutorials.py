@@ -30,4 +30,6 @@ def test_tutorial_runs(path, test_data, monkeypatch):
     monkeypatch.setenv("NEUROSUPER_TEST_DATA", str(test_data))
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}}).execute()
-    assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs), "no figure shows"

@@ -21,6 +21,14 @@ def summarize(comparison: xr.Dataset) -> pd.DataFrame:
     DataFrame
         Indexed by (system, finder, metric) in the order of the comparison; columns `median`, `lower` and `upper`
         (quartiles), and `n` (items scored).
+
+    Examples
+    --------
+    >>> comparison = xr.Dataset(
+    ...     {"interpretability": (("item", "metric"), [[-0.7], [-0.6], [-0.5]])},
+    ...     {"system": ("item", ["V4"] * 3), "finder": ("item", ["Units", "Units", "KMeans"]), "metric": ["LPIPS"]})
+    >>> int(summarize(comparison).loc[("V4", "Units", "LPIPS"), "n"])
+    2
     """
     frame = comparison["interpretability"].to_dataframe().reset_index()
     groups = frame.groupby(["system", "finder", "metric"], sort=False)["interpretability"]
@@ -43,6 +51,14 @@ def headline(comparison: xr.Dataset) -> list[str]:
     Returns
     -------
     list of str
+
+    Examples
+    --------
+    >>> comparison = xr.Dataset(
+    ...     {"interpretability": (("item", "metric"), [[-0.7], [-0.6], [-0.5]])},
+    ...     {"system": ("item", ["V4"] * 3), "finder": ("item", ["Units", "Units", "KMeans"]), "metric": ["LPIPS"]})
+    >>> headline(comparison)
+    ['V4: median index by LPIPS, best first: KMeans −0.500, Units −0.650.']
     """
     metric = comparison.metric.values[0]
     medians = summarize(comparison)["median"].xs(metric, level="metric").unstack("finder", sort=False)

@@ -24,7 +24,18 @@ Learned = dict[str, tuple[tuple[str, ...], torch.Tensor]]  # name: (dims, values
 
 
 class DirectionFinder(BaseEstimator, ABC):
-    """Base of all finders: subclasses set their parameters and write `_fit`.
+    """Base of all finders, which write `_fit`.
+
+    Parameters
+    ----------
+    n_directions : int, str or None, optional
+        A number, a multiple of the units such as "2x", or None for as many as units.
+    random_state : int, optional
+        Seed; None draws a new one at every fit.
+    device : {"cpu", "cuda"}, optional
+        None takes a GPU if there is one.
+    dtype : {"float32", "float64"}, optional
+        Of all computation.
 
     Attributes
     ----------
@@ -34,10 +45,18 @@ class DirectionFinder(BaseEstimator, ABC):
         What is taken off the responses before they are projected.
     """
 
-    n_directions: int | str | None
-    random_state: int | None
-    device: str | None
-    dtype: str
+    def __init__(
+        self,
+        n_directions: int | str | None = None,
+        *,
+        random_state: int | None = 0,
+        device: str | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        self.n_directions = n_directions
+        self.random_state = random_state
+        self.device = device
+        self.dtype = dtype
 
     @abstractmethod
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:

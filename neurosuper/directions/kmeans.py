@@ -84,15 +84,12 @@ class KMeans(DirectionFinder):
         device: str | None = None,
         dtype: str = "float32",
     ) -> None:
-        self.n_directions = n_directions
+        super().__init__(n_directions, random_state=random_state, device=device, dtype=dtype)
         self.normalize = normalize
         self.init = init
         self.codes = codes
         self.max_iter = max_iter
         self.tol = tol
-        self.random_state = random_state
-        self.device = device
-        self.dtype = dtype
 
     def transform(self, responses: xr.DataArray) -> xr.DataArray:
         """Return codes: projections on the directions, or minus the distances to the centres.

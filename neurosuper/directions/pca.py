@@ -42,19 +42,6 @@ class PCA(DirectionFinder):
     [[0.6, 0.8]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        self.n_directions = n_directions
-        self.random_state = random_state
-        self.device = device
-        self.dtype = dtype
-
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
         most = min(rows.n_rows, rows.n_columns)
         if self.n_directions is None:

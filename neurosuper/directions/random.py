@@ -40,19 +40,6 @@ class Random(DirectionFinder):
     True
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        self.n_directions = n_directions
-        self.random_state = random_state
-        self.device = device
-        self.dtype = dtype
-
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
         n_units = rows.n_columns
         draw = torch.randn(max(n_units, n_directions), n_units, generator=self._generator(), dtype=torch.float64)

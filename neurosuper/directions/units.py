@@ -37,19 +37,6 @@ class Units(DirectionFinder):
     (['a', 'b'], [[1.0, 5.0], [2.0, 3.0]])
     """
 
-    def __init__(
-        self,
-        n_directions: int | None = None,
-        *,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        self.n_directions = n_directions
-        self.random_state = random_state
-        self.device = device
-        self.dtype = dtype
-
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
         if n_directions != rows.n_columns:
             raise ValueError(f"Units gives one direction per unit, {rows.n_columns} here, not {n_directions}; use None")

@@ -93,6 +93,14 @@ def index_of_top(top: xr.DataArray, images: xr.DataArray, metric: ImageMetric) -
     ------
     ValueError
         Fewer than two top stimuli, or one that has no image.
+
+    Examples
+    --------
+    >>> from neurosuper import Color, load_images
+    >>> images = load_images(np.zeros((3, 4, 4, 3), np.uint8))
+    >>> top = xr.DataArray([["0"], ["2"]], dims=("rank", "unit"), coords={"unit": ["a"]})
+    >>> index_of_top(top, images, Color()).values.tolist()
+    [0.0]
     """
     if top.sizes["rank"] < 2:
         raise ValueError(f"the index needs at least 2 top stimuli, got {top.sizes['rank']}; raise `top`")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import gaussian_kde
 
-from neurosuper.plot.style import Look, finder_looks
+from neurosuper.plot.style import Look, NotebookFigure, finder_looks
 
 __all__ = ["draw_groups", "plot_distributions"]
 
@@ -91,7 +91,7 @@ def draw_groups(values: np.ndarray, systems: np.ndarray, finders: np.ndarray, la
     places, looks = _place_columns(systems, finders), finder_looks(finders)
     last = max(places.values())
     width = float(np.clip(1.8 + 0.36 * last, 6.5, 12.5))
-    figure = Figure(figsize=(width, 4.2), layout="constrained")
+    figure = NotebookFigure(figsize=(width, 4.2), layout="constrained")
     axes, rng, counts = figure.add_subplot(), np.random.default_rng(0), []
     axes.set(xlim=(0.3, last + 0.7))
     axes.set_ylabel(label, wrap=True)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from typing import NamedTuple
+
+from matplotlib.figure import Figure
 
 OKABE_ITO = ("#000000", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
 FIRST = ("Units", "Random", "PCA", "KMeans")  # these look alike in every figure, whatever else is drawn
+
+
+class NotebookFigure(Figure):
+    """A figure that notebooks show when it is a cell's value, without pyplot and its global state."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=100)
+        return file.getvalue()
 
 
 class Look(NamedTuple):

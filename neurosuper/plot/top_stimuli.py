@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neurosuper.images import check_images
+from neurosuper.plot.style import NotebookFigure
 from neurosuper.responses import name_some
 
 __all__ = ["plot_top_stimuli"]
@@ -62,7 +63,7 @@ def plot_top_stimuli(top: xr.DataArray, images: xr.DataArray, titles: Sequence[s
 
 
 def _draw_grid(top: np.ndarray, images: dict[str, np.ndarray], titles: list[str]) -> Figure:
-    figure = Figure(figsize=(1.5 + SIDE * top.shape[1], 1.25 * SIDE * len(top)), layout="constrained")
+    figure = NotebookFigure(figsize=(1.5 + SIDE * top.shape[1], 1.25 * SIDE * len(top)), layout="constrained")
     grid = figure.subplots(*top.shape, squeeze=False)
     for row, labels, title in zip(grid, top, titles, strict=True):
         row[0].set_ylabel(title, rotation=0, ha="right", va="center")
