@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# where this file is there, the demo adds LPIPS
+TRUNK := $(NEUROSUPER_TEST_DATA)/nets/alexnet_features_fp16.npz
 
 .PHONY: help demo test lint bench clean
 
@@ -20,8 +22,8 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@echo "-- running the main job offline (about two minutes)"
-	@$(BIN)/neurosuper demo demo_output
+	@echo "-- running the main job offline (under a minute)"
+	@$(BIN)/neurosuper demo demo_output $(if $(wildcard $(TRUNK)),--lpips-weights $(TRUNK))
 
 test: $(READY)
 	@echo "-- running the test-suite"

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 from PIL import Image, UnidentifiedImageError
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from neurosuper.responses import check_labels, name_some
 

@@ -28,7 +28,7 @@ from sklearn.base import clone
 from neurosuper import load
 from neurosuper._torch import pick_device
 from neurosuper.compare import match_directions
-from neurosuper.compare.side_by_side import Fit, describe_shared, fit_systems, score_fits, split_alike
+from neurosuper.compare.side_by_side import Fit, describe_shared, fit_systems, meet_images, score_fits, split_alike
 from neurosuper.directions import PCA, DirectionFinder, KMeans, Random, Units
 from neurosuper.images import load_images
 from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel
@@ -279,7 +279,7 @@ def _fit(
     study: Study, systems: list[_System], images: xr.DataArray, finders: dict[str, DirectionFinder], seed: int
 ) -> list[Fit]:
     """Find directions in every system, with one seed for the halves and for the finders."""
-    responses = {system.name: system.responses for system in systems}
+    responses = {system.name: meet_images(system.name, system.responses, images.stimulus) for system in systems}
     if study.score_on == "held-out":
         responses = split_alike(responses, seed)
     for system in systems:

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import cross_val_predict
 from torchvision.models import squeezenet1_0
 
-from neurosuper import load_images
+from neurosuper import PCA, activations, load_array, load_images
 
 SOURCE = Path(__file__).parents[1] / "tutorials" / "networks.py"
 
@@ -56,6 +58,7 @@ def test_resnet20_input_is_standardised_to_imagenet(networks):
     torch.testing.assert_close(found.mean((0, 2, 3)), torch.tensor(expected))
 
 
+@pytest.mark.slow
 def test_resnet20_answers_right_on_cifar10(networks, test_data):
     model = networks.resnet20(test_data / "nets/resnet20-12fca82f.th")
     images = load_images(test_data / "images/cifar10_test_5000_jpg.zip", category_from="folder")[::5]
@@ -70,3 +73,21 @@ def test_squeezenet_answers_right_on_imagenet(networks, test_data):
     images = load_images(test_data / "images/imagenet_1000x128_jpg.zip")[::10]
     found = top_category(model, networks.squeezenet_preprocess, images)
     assert np.mean(found == np.arange(0, 1000, 10)) == pytest.approx(0.51, abs=0.03)  # 0.487 on all 1,000
+
+
+@pytest.mark.slow
+def test_v4_follows_the_photographs_and_a_shift_by_one_destroys_that(networks, test_data):
+    """Cross-validated ridge from ResNet-20 features to V4: the labels of images and responses are the right ones."""
+    images = load_images(test_data / "v4/images_201025.zip")
+    path = test_data / "v4/responses_avg_201025.npy"
+    responses = load_array(path, ("unit", "stimulus"), stimuli=images, units="spike count")
+    model = networks.resnet20(test_data / "nets/resnet20-12fca82f.th")
+    maps = activations(model, images, "layer2", position="all", preprocess=networks.resnet20_preprocess)
+    features = PCA(100).fit_transform(maps).values
+
+    def predicted(values: np.ndarray) -> float:
+        guess = cross_val_predict(RidgeCV(np.logspace(2, 5, 4)), features, values, cv=5)
+        return np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(guess.T, values.T, strict=True)])
+
+    assert predicted(responses.values) > 0.4
+    assert abs(predicted(np.roll(responses.values, 1, axis=0))) < 0.1

@@ -128,6 +128,11 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
         ("n_directions = 4", "n_clusters = 4", r"\[finders.KMeans 4\] got an unexpected keyword argument 'n_clusters'"),
         ('metric = "Color"', 'metric = "Colour"', r"\[metrics.color\] no metric 'Colour'"),
         ("[metrics.Pixel]", "[metrics.ImageMetric]", "no metric 'ImageMetric'"),
+        (
+            'stimuli = "images"',
+            f"stimuli = {[str(i) for i in range(40)]}",
+            "system 'brain': no stimulus label in common",
+        ),
         ('truth = "planted.nc"', 'truth = "gone.nc"', "No such file.*gone.nc"),
         ("drop_constant_units = true", "", "zero variance over stimuli"),
         ("top = 3", "top = 21", "21 top stimuli asked for, but 'brain' has only 20 stimuli to score on"),

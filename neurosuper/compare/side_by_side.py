@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import xarray as xr
 from sklearn.base import clone
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
@@ -107,7 +107,7 @@ def fit_systems(
     if score_on not in ("held-out", "all"):
         raise ValueError(f"score_on must be 'held-out' or 'all', got {score_on!r}")
     stimuli = check_images(images).stimulus
-    shown = {name: _meet(name, responses, stimuli) for name, responses in systems.items()}
+    shown = {name: meet_images(name, responses, stimuli) for name, responses in systems.items()}
     halves = _halves(shown, score_on, random_state)
     for name, (_, scored) in halves.items():
         if top > (n := scored.sizes["stimulus"]):
@@ -194,8 +194,8 @@ def _named(things: Sequence | Mapping, what: str, name_of: Callable[[Any], str])
     return named
 
 
-def _meet(name: str, responses: xr.DataArray, stimuli: xr.DataArray) -> xr.DataArray:
-    """Return the responses of one system to the images that there are."""
+def meet_images(name: str, responses: xr.DataArray, stimuli: xr.DataArray) -> xr.DataArray:
+    """Return the responses of one system to the images that there are, or say which system meets none."""
     try:
         return align(check_responses(responses), stimuli)[0]
     except (TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 from sklearn.exceptions import ConvergenceWarning
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from neurosuper.directions.base import DirectionFinder, Learned, as_learned
 from neurosuper.directions.blocks import Blocks

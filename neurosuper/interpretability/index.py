@@ -14,7 +14,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 import xarray as xr
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from neurosuper.images import check_images
 from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli

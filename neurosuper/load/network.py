@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from neurosuper._torch import pick_device, tap_layers
 from neurosuper.images import check_images
