@@ -29,7 +29,7 @@ import numpy as np
 import xarray as xr
 
 import neurosuper
-from neurosuper import LPIPS, KMeans, interpretability_index, load_array, load_images, top_stimuli
+from neurosuper import LPIPS, KMeans, interpretability_index, load_array, load_images, normalize, top_stimuli
 from neurosuper.compare import headline, summarize
 from neurosuper.plot import plot_distributions, plot_top_stimuli
 
@@ -83,6 +83,14 @@ kmeans = KMeans(random_state=0).fit(responses)
 codes = kmeans.transform(responses)
 directions = interpretability_index(codes, images, lpips, top=5)
 assert directions.mean() > units.mean()
+
+# %% [markdown]
+# Is it the scaling? K-means sees response vectors of unit length, and units are scored on the responses as they are. Units
+# of scaled responses are no more interpretable, so it is not:
+
+# %%
+scaled_units = interpretability_index(normalize(responses, "unit_norm"), images, lpips, top=5)
+assert scaled_units.mean() < units.mean()
 
 # %% [markdown]
 # The photographs that drive the three most interpretable units, then those of the three most interpretable directions:
