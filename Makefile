@@ -1,4 +1,4 @@
-# Everything runs in .venv, which is made anew whenever pyproject.toml changes.
+# Everything runs in .venv, into which is installed anew whenever pyproject.toml changes.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready

@@ -55,10 +55,10 @@ def make_metrics() -> tuple[lpips.LPIPS, LPIPS]:
         for i, convolution in enumerate(convolutions)
         for name in ("weight", "bias")
     }
-    folder = tempfile.mkdtemp()
-    np.savez(Path(folder, "trunk.npz"), **weights)
-    ours = LPIPS("alex", weights=Path(folder, "trunk.npz"), device="cpu")
-    ours.embed(torch.zeros(1, 3, SIZE, SIZE))
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder, "trunk.npz"), **weights)
+        ours = LPIPS("alex", weights=Path(folder, "trunk.npz"), device="cpu")
+        ours.embed(torch.zeros(1, 3, SIZE, SIZE))  # reads the file
     return peer, ours
 
 

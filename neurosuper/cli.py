@@ -18,7 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+        if options.traceback:
+            raise
         print(f"neurosuper: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -32,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="neurosuper",
         description="Are the directions of a neural population more interpretable than its single units?",
     )
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from, in full")
     parser.add_argument("--version", action="version", version=f"neurosuper {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("run", help="run a study file; writes study.nc and report.html")

@@ -43,15 +43,13 @@ def check_labels(array: xr.DataArray | xr.Dataset, dim: str, what: str) -> None:
         raise ValueError(f"{what} have duplicate {dim} labels {name_some(twice)}; average or relabel them first")
 
 
-def check_responses(responses: xr.DataArray, *, allow_nan: bool = False) -> xr.DataArray:
+def check_responses(responses: xr.DataArray) -> xr.DataArray:
     """Return responses in the order of the contract, or say what is wrong with them.
 
     Parameters
     ----------
     responses : DataArray
         Dims `stimulus` and `unit`, and `repetition` where stimuli were repeated, in any order.
-    allow_nan : bool, optional
-        Accept NaN (always accepted along `repetition`, where it marks a missing one).
 
     Returns
     -------
@@ -63,7 +61,8 @@ def check_responses(responses: xr.DataArray, *, allow_nan: bool = False) -> xr.D
     TypeError
         Not a DataArray, not numbers, or labels that are not strings.
     ValueError
-        Missing dims or labels, duplicate labels, fewer than two stimuli, no unit, NaN or infinite values.
+        Missing dims or labels, duplicate labels, fewer than two stimuli, no unit, infinite values, or NaN (but for
+        missing repetitions).
 
     Examples
     --------
@@ -85,7 +84,7 @@ def check_responses(responses: xr.DataArray, *, allow_nan: bool = False) -> xr.D
         raise ValueError(f"responses need at least 2 stimuli and 1 unit, got {dict(responses.sizes)}")
     responses = responses.transpose(*dims).rename("response")
     if responses.chunks is None:
-        _check_values(responses, allow_nan or "repetition" in dims)
+        _check_values(responses, allow_nan="repetition" in dims)
     return responses
 
 
@@ -114,20 +113,20 @@ def check_averaged(responses: xr.DataArray) -> xr.DataArray:
     return responses
 
 
-def constant_units(responses: xr.DataArray) -> np.ndarray:
-    """Return the labels of units that give every stimulus the same response."""
-    constant = responses.max("stimulus") == responses.min("stimulus")
-    return responses.unit.values[constant.values]
+DROP_THEM = "drop such units with neurosuper.drop_constant_units(responses)"
 
 
-def require_varying_units(responses: xr.DataArray, where: str = "") -> None:
-    """Refuse units of zero variance: they have no top stimuli and no direction."""
-    constant = constant_units(responses)
+def constant_items(codes: xr.DataArray) -> np.ndarray:
+    """Return the labels of units or directions that give every stimulus the same code (stimulus, item)."""
+    constant = codes.max("stimulus") == codes.min("stimulus")
+    return codes[codes.dims[1]].values[constant.values]
+
+
+def require_varying(codes: xr.DataArray, where: str = "", remedy: str = DROP_THEM) -> None:
+    """Refuse units or directions of zero variance (stimulus, item): they have no top stimuli and no direction."""
+    constant = constant_items(codes)
     if len(constant):
-        raise ValueError(
-            f"zero variance over stimuli{where} in unit {name_some(constant)}; "
-            "drop such units with neurosuper.drop_constant_units(responses)"
-        )
+        raise ValueError(f"zero variance over stimuli{where} in {codes.dims[1]} {name_some(constant)}; {remedy}")
 
 
 def drop_constant_units(responses: xr.DataArray) -> xr.DataArray:
@@ -158,7 +157,7 @@ def drop_constant_units(responses: xr.DataArray) -> xr.DataArray:
     ['a']
     """
     responses = check_averaged(responses)
-    dropped = np.unique(np.concatenate([constant_units(part) for part in split_parts(responses)]))
+    dropped = np.unique(np.concatenate([constant_items(part) for part in split_parts(responses)]))
     kept = responses.sel(unit=~responses.indexes["unit"].isin(dropped))
     if not kept.sizes["unit"]:
         raise ValueError(f"all {len(dropped)} units are constant over the stimuli; check the window and the loader")
@@ -197,6 +196,8 @@ def average_repetitions(responses: xr.DataArray) -> xr.DataArray:
     responses = check_responses(responses)
     if "repetition" not in responses.dims:
         return responses
+    if responses.dtype == np.float16:
+        responses = responses.astype(np.float32)
     counts = responses.notnull().sum("repetition").max("unit")
     mean = responses.mean("repetition", skipna=True, keep_attrs=True)
     return mean.assign_coords(n_repetitions=counts)
@@ -234,7 +235,7 @@ def normalize(responses: xr.DataArray, how: Literal["zscore", "unit_norm"]) -> x
     if responses.dtype != np.float32:
         responses = responses.astype(float)
     if how == "zscore":
-        require_varying_units(responses)
+        require_varying(responses)
         scaled, units = (responses - responses.mean("stimulus")) / responses.std("stimulus"), "s.d."
     elif how == "unit_norm":
         length = (responses**2).sum("unit") ** 0.5

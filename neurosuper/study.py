@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Annotated, Any, Literal, NamedTuple
 
 import xarray as xr
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from sklearn.base import clone
 
 from neurosuper import load
@@ -33,18 +33,30 @@ from neurosuper.directions import PCA, DirectionFinder, KMeans, Random, Units
 from neurosuper.images import load_images
 from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel
 from neurosuper.report import render_report
-from neurosuper.responses import average_repetitions, drop_constant_units
+from neurosuper.responses import average_repetitions, drop_constant_units, name_some
 
 __all__ = ["Study", "read_study", "run_study"]
 
 LOADERS = ("load_nwb", "load_array", "activations")
+SEEDLESS = (Units, PCA)
 FINDERS = (Units, Random, PCA, KMeans)
 METRICS = (LPIPS, Pixel, Color, Label, Features)
-PATH_KEYS = {"path", "stimuli", "weights", "truth"}
+PATH_KEYS = {"path", "stimuli", "truth"}
 FUNCTION_KEYS = {"model", "preprocess"}
-PACKAGES = ("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "torch", "torchvision", "lpips", "pynwb")
+PACKAGES = (
+    *("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "dask"),
+    *("pillow", "torch", "torchvision", "lpips", "pynwb"),
+)
 
 Table = dict[str, Any]
+Name = Annotated[str, Field(pattern=r"^[^/|$]*[^/|$.\s][^/|$]*$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _refuse_repeats(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("each seed may be named once")
+    return seeds
 
 
 class Study(BaseModel):
@@ -57,12 +69,12 @@ class Study(BaseModel):
     output: str | None = None
     top: Annotated[int, Field(ge=2)] = 5
     score_on: Literal["held-out", "all"] = "held-out"
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_refuse_repeats)] = [0]
     device: str | None = None
     images: Table
-    systems: Annotated[dict[str, Table], Field(min_length=1)]
-    finders: Annotated[dict[str, Table], Field(min_length=1)]
-    metrics: Annotated[dict[str, Table], Field(min_length=1)]
+    systems: Annotated[dict[Name, Table], Field(min_length=1)]
+    finders: Annotated[dict[Name, Table], Field(min_length=1)]
+    metrics: Annotated[dict[Name, Table], Field(min_length=1)]
 
 
 def read_study(path: str | Path) -> Study:
@@ -112,8 +124,8 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     -------
     Dataset (item, metric)
         As from `compare`, with the item coord `seed`; where a system names its planted directions (`truth`), with
-        `recovery (fit, planted)`. `encoding["source"]` is the path of `study.nc`, which holds the directions too, in
-        groups `directions/<system>/<finder>`.
+        `recovery (fit, planted)`. `encoding["source"]` is the path of `study.nc`, which holds the directions too
+        (but for `Units`, the identity), in groups `directions/<system>/<finder>`.
 
     Raises
     ------
@@ -144,12 +156,15 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     """
     command, path = _command(path), Path(path).resolve()
     study = read_study(path)
-    folder = _output_folder(study, path, output)
     files = _Files(path)
+    folder = _output_folder(study, files, output)
     images = _load_images(study, files)
     finders = {name: _make(FINDERS, name, table, files, study, "finder") for name, table in study.finders.items()}
     judges = {name: _make(METRICS, name, table, files, study, "metric") for name, table in study.metrics.items()}
+    for judge in judges.values():  # whatever is wrong with a metric is told before hours of work
+        judge.embed(images if judge.batch_size is None else images[:1])
     systems = list(_load_systems(study, images, files, folder / "cache"))
+    _refuse_equal_names([system.name for system in systems])
 
     fits = {seed: _fit(study, systems, images, finders, seed) for seed in study.seeds}
     result = _score(fits, images, judges).assign_attrs(_describe(study, systems, fits))
@@ -173,15 +188,19 @@ class _Files:
     """Fill in what a study file refers to: paths, which are remembered for provenance, and functions."""
 
     def __init__(self, study_path: Path) -> None:
-        self.folder = study_path.parent
+        self.study, self.folder = study_path, study_path.parent
         self.used = {study_path.name: study_path}
 
-    def path(self, text: str) -> Path:
+    def resolve(self, text: str) -> Path:
         """Return the path meant: environment variables filled in, relative to the study file."""
         variables = re.findall(r"\$\{?(\w+)\}?", text)
         if unset := [name for name in variables if name not in os.environ]:
             raise ValueError(f"{text}: the environment variable {unset[0]} is not set; set it, or write the path out")
-        path = self.folder / os.path.expandvars(text)
+        return self.folder / os.path.expandvars(text)
+
+    def path(self, text: str) -> Path:
+        """Return the path meant, and remember it."""
+        path = self.resolve(text)
         if path.exists():
             self.used[text] = path
         return path
@@ -189,36 +208,73 @@ class _Files:
     def function(self, text: str) -> Callable:
         """Return the function meant by `file.py:name` or `package.module:name`."""
         source, _, name = text.partition(":")
+        found = getattr(self._module(source), name, None)
+        if not callable(found):
+            raise ValueError(f"cannot find {text!r}: no function {name!r} there; write 'file.py:name' or 'module:name'")
+        return found
+
+    def _module(self, source: str) -> ModuleType:
+        """Import a module by its name, or a file once under a name of its own."""
         try:
-            module = self._module(self.path(source)) if source.endswith(".py") else importlib.import_module(source)
-            return getattr(module, name)
-        except (ImportError, AttributeError, FileNotFoundError) as error:
+            return self._run_file(self.path(source)) if source.endswith(".py") else importlib.import_module(source)
+        except Exception as error:  # the user's own code may fail in any way
             raise ValueError(
-                f"cannot find {text!r} ({error}); write 'file.py:function' or 'module:function'"
+                f"cannot import {source!r}: {_told(error)}; write 'file.py:name' or 'module:name'"
             ) from error
 
     @staticmethod
-    def _module(path: Path) -> ModuleType:
-        loader = SourceFileLoader(path.stem, str(path))
-        module = ModuleType(path.stem)
-        loader.exec_module(module)
-        return module
+    def _run_file(path: Path) -> ModuleType:
+        name = f"neurosuper_study_{_sha256(path)[:16]}"
+        if name not in sys.modules:
+            module = ModuleType(name)
+            module.__file__ = str(path)
+            sys.modules[name] = module  # where dataclasses and pickle look for it
+            try:
+                SourceFileLoader(name, str(path)).exec_module(module)
+            except BaseException:
+                del sys.modules[name]
+                raise
+        return sys.modules[name]
 
     def fill(self, table: Table) -> Table:
         """Return keyword arguments, with paths and functions in place of their names."""
         filled = dict(table)
         for key, value in table.items():
-            if key in PATH_KEYS and isinstance(value, str):
+            if isinstance(value, str) and (key in PATH_KEYS or (key == "weights" and self._is_path(value))):
                 filled[key] = self.path(value)
-            elif key in FUNCTION_KEYS and isinstance(value, str):
+            elif isinstance(value, str) and key in FUNCTION_KEYS:
                 filled[key] = self.function(value)
         if "model" in filled:
-            filled["model"] = _call(filled["model"], self.fill(filled.pop("model_args", {})), "model_args")
+            filled["model"] = self._build(table["model"], filled["model"], filled.pop("model_args", {}))
         return filled
+
+    def _is_path(self, text: str) -> bool:
+        return "$" in text or self.resolve(text).exists()
+
+    def _build(self, text: str, build: Callable, arguments: object) -> Any:
+        """Call the function that builds a network; arguments that are paths of files are resolved."""
+        if not isinstance(arguments, dict):
+            raise ValueError(
+                f'model_args of {text!r} must be a table, such as {{ weights = "file.pth" }}, got {arguments!r}'
+            )
+        known = {
+            key: self.path(value) if isinstance(value, str) and self._is_path(value) else value
+            for key, value in arguments.items()
+        }
+        try:
+            return _call(build, known, "model_args")
+        except Exception as error:  # the user's own code may fail in any way
+            raise ValueError(f"cannot build the network {text!r}: {_told(error)}") from error
 
     def checksums(self) -> dict[str, str]:
         """Return the sha256 of every file or folder that was used, by the name that the study gives it."""
         return {text: _sha256(path) for text, path in self.used.items()}
+
+
+def _told(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())
 
 
 def _sha256(path: Path) -> str:
@@ -246,6 +302,8 @@ def _make(classes: tuple[type, ...], name: str, table: Table, files: _Files, stu
     asked, known = table.pop(kind, name), {made.__name__: made for made in classes}
     if asked not in known:
         raise ValueError(f"[{kind}s.{name}] no {kind} {asked!r}; there are {', '.join(known)}")
+    if "random_state" in table:
+        raise ValueError(f"[{kind}s.{name}] random_state is given by the study's seeds; remove it")
     return _call(known[asked], {"device": study.device} | files.fill(table), f"{kind}s.{name}")
 
 
@@ -257,36 +315,72 @@ def _load_images(study: Study, files: _Files) -> xr.DataArray:
 
 
 def _load_systems(study: Study, images: xr.DataArray, files: _Files, cache: Path) -> Iterator[_System]:
-    """Load every system; a network gives one system per layer."""
+    """Load every system, on the stimuli that have an image; a network gives one system per layer."""
     for name, table in study.systems.items():
         options = files.fill(table)
         loader, drop = options.pop("loader", None), options.pop("drop_constant_units", False)
-        truth = xr.load_dataarray(options.pop("truth")) if "truth" in options else None
-        if loader not in LOADERS:
-            raise ValueError(f"[systems.{name}] loader must be one of {', '.join(LOADERS)}, got {loader!r}")
-        if loader != "activations":
-            responses = average_repetitions(_call(getattr(load, loader), options, f"systems.{name}"))
-            yield _System(name, responses, truth, drop)
-            continue
-        options = {"device": study.device, "cache": cache} | options | {"images": images}
-        responses = _call(load.activations, options, f"systems.{name}")
-        for layer in dict.fromkeys(responses.layer.values):
-            own = name if isinstance(options["layers"], str) else f"{name} {layer}"
-            yield _System(own, responses.sel(unit=(responses.layer == layer).values), truth, drop)
+        if loader not in LOADERS or not isinstance(drop, bool):
+            raise ValueError(
+                f"[systems.{name}] loader must be one of {', '.join(LOADERS)}, and drop_constant_units true or false; "
+                f"got {loader!r} and {drop!r}"
+            )
+        truth = _load_truth(options.pop("truth"), name) if "truth" in options else None
+        if loader == "activations":
+            options = {"device": study.device, "cache": cache} | options | {"images": images}
+        elif options.get("stimuli") is True:
+            options["stimuli"] = images
+        responses = average_repetitions(_call(getattr(load, loader), options, f"systems.{name}"))
+        for own, part in _by_layer(name, responses, options.get("layers")):
+            yield _System(own, meet_images(own, part, images.stimulus), truth, drop)
+
+
+def _by_layer(name: str, responses: xr.DataArray, layers: object) -> Iterator[tuple[str, xr.DataArray]]:
+    """Yield one system per layer of a network whose layers are a list, else the one that it is."""
+    if not isinstance(layers, list):
+        yield name, responses
+        return
+    for layer in layers:
+        yield f"{name} {layer}", responses.sel(unit=(responses.layer == layer).values)
+
+
+def _load_truth(path: Path, name: str) -> xr.DataArray:
+    """Return planted directions, or say what is wrong with them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"[systems.{name}] no truth file {path}")
+    try:
+        truth = xr.load_dataarray(path, engine="netcdf4")
+    except (ValueError, OSError) as error:
+        raise ValueError(f"[systems.{name}] truth {path} is not a netCDF file of one array: {_told(error)}") from error
+    if set(truth.dims) != {"direction", "unit"} or set(truth.dims) - set(truth.indexes):
+        raise ValueError(f"[systems.{name}] truth must have labelled dims direction and unit, got {dict(truth.sizes)}")
+    return truth
+
+
+def _refuse_equal_names(names: list[str]) -> None:
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two systems are called {sorted(twice)[0]!r} (a network's layers are added to its name)")
 
 
 def _fit(
     study: Study, systems: list[_System], images: xr.DataArray, finders: dict[str, DirectionFinder], seed: int
 ) -> list[Fit]:
-    """Find directions in every system, with one seed for the halves and for the finders."""
-    responses = {system.name: meet_images(system.name, system.responses, images.stimulus) for system in systems}
+    """Find directions in every system, with one seed for the halves and for the finders.
+
+    On all stimuli, what no seed changes is found once.
+    """
+    responses = {system.name: system.responses for system in systems}
     if study.score_on == "held-out":
         responses = split_alike(responses, seed)
     for system in systems:
         if system.drop_constant_units:
             responses[system.name] = drop_constant_units(responses[system.name])
-    seeded = {name: clone(finder).set_params(random_state=seed) for name, finder in finders.items()}
-    return list(fit_systems(responses, images, seeded, study.top, study.score_on, seed))
+    again = study.score_on == "all" and seed != study.seeds[0]
+    seeded = {
+        name: clone(finder).set_params(random_state=seed)
+        for name, finder in finders.items()
+        if not (again and isinstance(finder, SEEDLESS))
+    }
+    return list(fit_systems(responses, images, seeded, study.top, study.score_on, seed)) if seeded else []
 
 
 def _score(fits: dict[int, list[Fit]], images: xr.DataArray, judges: dict[str, ImageMetric]) -> xr.Dataset:
@@ -300,7 +394,7 @@ def _recover(fits: dict[int, list[Fit]], systems: list[_System]) -> xr.Dataset:
     """Return `recovery (fit, planted)` of the systems whose directions are known; empty where there is none."""
     truths = {system.name: system.truth for system in systems if system.truth is not None}
     rows = [
-        match_directions(fit.fitted.directions_, truths[fit.system])
+        match_directions(fit.fitted.directions_, _on_units_of(fit, truths[fit.system]))
         .drop_vars("match")
         .expand_dims("fit")
         .assign_coords(fit_system=("fit", [fit.system]), fit_finder=("fit", [fit.finder]), fit_seed=("fit", [seed]))
@@ -308,7 +402,15 @@ def _recover(fits: dict[int, list[Fit]], systems: list[_System]) -> xr.Dataset:
         for fit in of_seed
         if fit.system in truths
     ]
-    return xr.concat(rows, dim="fit").to_dataset() if rows else xr.Dataset()
+    return xr.concat(rows, dim="fit", join="outer").to_dataset() if rows else xr.Dataset()
+
+
+def _on_units_of(fit: Fit, truth: xr.DataArray) -> xr.DataArray:
+    """Return planted directions over the units that were kept."""
+    kept = fit.fitted.mean_.unit
+    if missing := set(kept.values) - set(truth.unit.values):
+        raise ValueError(f"truth of {fit.system!r} lacks unit {name_some(sorted(missing))}; it must have all its units")
+    return truth.sel(unit=kept.values)
 
 
 def _describe(study: Study, systems: list[_System], fits: dict[int, list[Fit]]) -> dict[str, str]:
@@ -349,9 +451,9 @@ def _dropped(systems: list[_System], fits: dict[int, list[Fit]]) -> Iterator[str
             yield f"{system.name}: {n_lost} of {n_units} units do not vary over the stimuli and were dropped."
 
 
-def _output_folder(study: Study, path: Path, output: str | Path | None) -> Path:
+def _output_folder(study: Study, files: _Files, output: str | Path | None) -> Path:
     """Return the folder to write to, made if need be, after a trial write."""
-    folder = Path(output) if output is not None else path.parent / (study.output or f"{path.stem}_output")
+    folder = Path(output) if output is not None else files.resolve(study.output or f"{files.study.stem}_output")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -367,6 +469,8 @@ def _write(folder: Path, result: xr.Dataset, fits: dict[int, list[Fit]], report:
         result.to_netcdf(numbers)
         for seed, of_seed in fits.items():
             for fit in of_seed:
+                if isinstance(fit.fitted, Units):
+                    continue
                 names = [fit.system, fit.finder] + ([f"seed {seed}"] if len(fits) > 1 else [])
                 group = "/".join(["directions", *(name.replace("/", "_") for name in names)])
                 fit.fitted.directions_.to_netcdf(numbers, mode="a", group=group)

@@ -77,9 +77,7 @@ def test_real_numbers_keep_their_dtype(make_responses, dtype):
     assert check_responses(make_responses(np.eye(3, dtype=dtype))).dtype == dtype
 
 
-def test_nan_is_accepted_where_allowed_and_along_repetition(responses):
-    gap = replace(responses, (0, 0, NAN))
-    xr.testing.assert_identical(check_responses(gap, allow_nan=True), gap)
+def test_nan_is_accepted_along_repetition():
     missing = repeat(np.array([[[1.0], [NAN]], [[2.0], [3.0]]]))
     xr.testing.assert_identical(check_responses(missing), missing)
 
@@ -154,14 +152,13 @@ def test_what_breaks_the_contract_is_refused_in_one_line(responses, change, erro
     assert_refused(error, message, lambda: check_responses(change(responses)))
 
 
-@pytest.mark.parametrize("allow_nan", [False, True])
-def test_the_cure_named_for_bad_values_works(responses, allow_nan):
+def test_the_cure_named_for_bad_values_works(responses):
     bad = replace(responses, (0, 3, INF))
     with pytest.raises(ValueError, match="clear the values with") as caught:
-        check_responses(bad, allow_nan=allow_nan)
+        check_responses(bad)
     cure = str(caught.value).rpartition("clear the values with ")[2]
-    cured = check_responses(eval(cure, {"np": np, "responses": bad}), allow_nan=allow_nan)
-    assert cured.sizes["stimulus"] == (120 if allow_nan else 119)
+    cured = check_responses(eval(cure, {"np": np, "responses": bad}))
+    assert cured.sizes["stimulus"] == 119
 
 
 def test_infinite_repetitions_are_refused(rng):

@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import xarray as xr
@@ -55,8 +56,48 @@ def test_provenance_says_what_where_and_when(study):
 
 
 def test_all_stimuli_as_the_paper_does(study):
+    """What no seed changes (units, PCA) is then counted once, not once per seed."""
     study.write_text(study.read_text().replace("top = 3", 'top = 3\nscore_on = "all"'))
-    assert run_study(study).score_on == "all"
+    result = run_study(study)
+    assert result.score_on == "all"
+    n_items = result.interpretability[(result.system == "brain").values].groupby("finder").count()
+    assert n_items.sel(metric="color").to_series().to_dict() == {"KMeans 4": 8, "Units": 5}
+
+
+def test_a_split_in_the_file_is_kept(study):
+    brain = load_array(study.parent / "brain.npy", ("unit", "stimulus"), stimuli=study.parent / "images")
+    own = brain.assign_coords(split=("stimulus", ["fit"] * 20 + ["score"] * 20))
+    own.to_netcdf(study.parent / "brain.nc")
+    text = study.read_text().replace("brain.npy", "brain.nc").replace('stimuli = "images"', "")
+    text = text.replace('dims = ["unit", "stimulus"]', "")
+    study.write_text(text[: text.index("[systems.net]")] + text[text.index("[finders.Units]") :])
+    tops = {label for labels in run_study(study).top_stimuli.values for label in labels.split(" | ")}
+    assert min(tops) >= "photo20"
+
+
+def test_truth_is_matched_over_the_units_that_are_left(study):
+    brain = np.load(study.parent / "brain.npy")
+    brain[4] = 1
+    np.save(study.parent / "brain.npy", brain)
+    study.write_text(
+        study.read_text().replace('truth = "planted.nc"', 'truth = "planted.nc"\ndrop_constant_units = true')
+    )
+    result = run_study(study)
+    assert_allclose(result.recovery[(result.fit_finder == "Units").values], 1)
+
+
+def test_stimuli_can_be_those_of_the_studys_images(study):
+    expected = run_study(study)
+    study.write_text(study.read_text().replace('stimuli = "images"', "stimuli = true"))
+    assert_allclose(run_study(study).interpretability, expected.interpretability)
+
+
+def test_a_network_file_may_use_dataclasses_and_its_own_path(study):
+    source = study.parent / "network.py"
+    extra = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom pathlib import Path\n"
+    extra += "HERE = Path(__file__).parent\n\n\n@dataclass\nclass Settings:\n    channels: int = 6\n\n\n"
+    source.write_text(extra + source.read_text())
+    assert run_study(study).sizes["item"]
 
 
 def test_an_interrupted_run_writes_nothing_and_a_rerun_completes(study, monkeypatch):
@@ -113,6 +154,20 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
     ("old", "new", "message"),
     [
         ("top = 3", "top = 1", "top: Input should be greater than or equal to 2"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "seeds: Value error, each seed may be named once"),
+        ("seeds = [0, 1]", "seeds = [-1]", "seeds.0: Input should be greater than or equal to 0"),
+        ("[systems.brain]", '[systems.".."]', "systems.*String should match pattern"),
+        ("[systems.brain]", '[systems."net first"]', "two systems are called 'net first'"),
+        ("[finders.Units]", "[finders.Units]\nrandom_state = 1", "random_state is given by the study's seeds"),
+        ("drop_constant_units = true", 'drop_constant_units = "no"', "drop_constant_units true or false; got .*'no'"),
+        ('metric = "Color"', 'metric = "Label"', "images have no stimulus coord 'category'"),
+        ("channels = 6", 'channels = "six"', "cannot build the network 'network.py:build': TypeError"),
+        (
+            "batch_size = 8",
+            'batch_size = 8\npreprocess = "network.py:halve"',
+            "Sequential fails on .*float16",
+        ),
+        ('truth = "planted.nc"', 'truth = "brain.npy"', "truth .*brain.npy is not a netCDF file"),
         ("top = 3", "topp = 3", "topp: Extra inputs are not permitted"),
         ("top = 3", "top = ", "is not valid TOML"),
         ('[images]\npath = "images"', "[images]", r"\[images\] needs a path"),
@@ -121,7 +176,7 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
         ('loader = "load_array"', 'loader = "magic"', r"\[systems.brain\] loader must be one of load_nwb, load_array"),
         ('path = "brain.npy"', 'path = "$UNSET_VARIABLE/b.npy"', "the environment variable UNSET_VARIABLE is not set"),
         ("network.py:build", "network.py:missing", "cannot find 'network.py:missing'"),
-        ("network.py:build", "no.such.package:f", "cannot find 'no.such.package:f'"),
+        ("network.py:build", "no.such.package:f", "cannot import 'no.such.package'"),
         ("channels = 6", "colours = 6", "missing a required argument: 'channels'; build takes channels"),
         ('"second"', '"third"', "no layer 'third' in Sequential; near names: first"),
         ('finder = "KMeans"', 'finder = "KMean"', r"\[finders.KMeans 4\] no finder 'KMean'; there are Units"),
@@ -133,7 +188,7 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
             f"stimuli = {[str(i) for i in range(40)]}",
             "system 'brain': no stimulus label in common",
         ),
-        ('truth = "planted.nc"', 'truth = "gone.nc"', "No such file.*gone.nc"),
+        ('truth = "planted.nc"', 'truth = "gone.nc"', "no truth file .*gone.nc"),
         ("drop_constant_units = true", "", "zero variance over stimuli"),
         ("top = 3", "top = 21", "21 top stimuli asked for, but 'brain' has only 20 stimuli to score on"),
     ],

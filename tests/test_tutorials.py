@@ -1,8 +1,10 @@
 """Tutorials: each is a notebook paired with a script, without outputs, and runs from top to bottom."""
 
+import shutil
 from pathlib import Path
 
 import jupytext
+import nbclient
 import nbformat
 import pytest
 
@@ -24,12 +26,12 @@ def test_notebook_and_script_say_the_same(path):
 
 @pytest.mark.slow
 @tutorials
-def test_tutorial_runs(path, test_data, monkeypatch):
-    """Its claims are assertions: it fails where one is no longer true."""
-    nbclient = pytest.importorskip("nbclient")
+def test_tutorial_runs(path, test_data, tmp_path, monkeypatch):
+    """Its claims are assertions: it fails where one is no longer true. It runs in a copy, without earlier results."""
+    folder = shutil.copytree(path.parent, tmp_path / "tutorials", ignore=shutil.ignore_patterns("*_output"))
     monkeypatch.setenv("NEUROSUPER_TEST_DATA", str(test_data))
     notebook = nbformat.read(path, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(path.parent)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
     assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs), "no figure shows"

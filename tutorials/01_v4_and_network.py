@@ -85,8 +85,8 @@ directions = interpretability_index(codes, images, lpips, top=5)
 assert directions.mean() > units.mean()
 
 # %% [markdown]
-# Is it the scaling? K-means sees response vectors of unit length, and units are scored on the responses as they are. Units
-# of scaled responses are no more interpretable, so it is not:
+# Is it the scaling? K-means sees response vectors of unit length, and units are scored on the responses as they
+# are. Units of scaled responses are no more interpretable, so it is not:
 
 # %%
 scaled_units = interpretability_index(normalize(responses, "unit_norm"), images, lpips, top=5)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from sklearn.base import clone
 from tqdm import tqdm
@@ -13,11 +14,12 @@ from tqdm import tqdm
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
 from neurosuper.interpretability import index_of_top, top_stimuli
-from neurosuper.interpretability.index import describe, require_varying
+from neurosuper.interpretability.index import describe
 from neurosuper.metrics import ImageMetric
-from neurosuper.responses import align, check_responses, name_some, require_varying_units, split_stimuli
+from neurosuper.responses import DROP_THEM, align, check_averaged, name_some, require_varying, split_stimuli
 
 SEPARATOR = " | "  # between labels in `top_stimuli`
+RESERVED = {"item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"}
 ScoreOn = Literal["held-out", "all"]
 
 
@@ -74,6 +76,10 @@ def compare(
     >>> dict(table.sizes)
     {'item': 10, 'metric': 1}
     """
+    if not isinstance(systems, Mapping):
+        raise TypeError(f"systems must be a mapping {{name: responses, …}}, got {type(systems).__name__}")
+    stimuli = check_images(images).stimulus
+    systems = {name: meet_images(name, responses, stimuli) for name, responses in systems.items()}
     fits = list(fit_systems(systems, images, finders, top, score_on, random_state))
     return score_fits(fits, images, metrics).assign_attrs(
         score_on=score_on,
@@ -89,7 +95,6 @@ class Fit(NamedTuple):
     finder: str
     fitted: DirectionFinder
     top: xr.DataArray
-    unit_coords: dict[str, np.ndarray]
 
 
 def fit_systems(
@@ -100,15 +105,13 @@ def fit_systems(
     score_on: ScoreOn,
     random_state: int | None,
 ) -> Iterator[Fit]:
-    """Find directions in every system by every finder, and their top stimuli (see `compare`)."""
+    """Find directions in every system by every finder, and their top stimuli (see `compare`, `meet_images`)."""
     finders = _named(finders, "finders", lambda finder: type(finder).__name__)
     if not systems:
         raise ValueError("no system to compare; pass {'name': responses, ...}")
     if score_on not in ("held-out", "all"):
         raise ValueError(f"score_on must be 'held-out' or 'all', got {score_on!r}")
-    stimuli = check_images(images).stimulus
-    shown = {name: meet_images(name, responses, stimuli) for name, responses in systems.items()}
-    halves = _halves(shown, score_on, random_state)
+    halves = _halves(systems, score_on, random_state)
     for name, (_, scored) in halves.items():
         if top > (n := scored.sizes["stimulus"]):
             raise ValueError(
@@ -122,7 +125,7 @@ def fit_systems(
         fitted = clone(finders[finder]).fit(fit_part)
         codes = fitted.transform(score_part)
         require_varying(codes, f" of {system!r} by {finder!r}")
-        yield Fit(system, finder, fitted, top_stimuli(codes, top), _carry(fitted))
+        yield Fit(system, finder, fitted, top_stimuli(codes, top))
 
 
 def score_fits(
@@ -162,6 +165,8 @@ def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:
 def split_alike(systems: Mapping[str, xr.DataArray], random_state: int | None) -> dict[str, xr.DataArray]:
     """Split the stimuli of all systems in halves, so that one that systems share falls on the same side in all.
 
+    Where all systems have a `split`, it is kept.
+
     Parameters
     ----------
     systems : mapping of name to DataArray (stimulus, unit)
@@ -172,6 +177,8 @@ def split_alike(systems: Mapping[str, xr.DataArray], random_state: int | None) -
     dict of name to DataArray
         With the stimulus coord `split` (see `split_stimuli`).
     """
+    if all("split" in responses.coords for responses in systems.values()):
+        return dict(systems)
     labels = np.unique(np.concatenate([responses.stimulus.values.astype(str) for responses in systems.values()]))
     everything = xr.DataArray(np.zeros(len(labels)), dims="stimulus", coords={"stimulus": labels})
     split = split_stimuli(everything, random_state=random_state).split
@@ -184,6 +191,10 @@ def split_alike(systems: Mapping[str, xr.DataArray], random_state: int | None) -
 def _named(things: Sequence | Mapping, what: str, name_of: Callable[[Any], str]) -> dict:
     if isinstance(things, Mapping):
         named = dict(things)
+    elif not isinstance(things, Sequence):
+        raise TypeError(
+            f"{what} must be a list or a mapping {{name: …}}, got {type(things).__name__}; put it in a list"
+        )
     else:
         names = [name_of(thing) for thing in things]
         if len(set(names)) < len(names):
@@ -197,7 +208,7 @@ def _named(things: Sequence | Mapping, what: str, name_of: Callable[[Any], str])
 def meet_images(name: str, responses: xr.DataArray, stimuli: xr.DataArray) -> xr.DataArray:
     """Return the responses of one system to the images that there are, or say which system meets none."""
     try:
-        return align(check_responses(responses), stimuli)[0]
+        return align(check_averaged(responses), stimuli)[0]
     except (TypeError, ValueError) as error:
         raise type(error)(f"system {name!r}: {error}") from error
 
@@ -209,12 +220,15 @@ def _halves(
     if score_on == "all":
         parts = {name: (responses, responses) for name, responses in systems.items()}
     else:
-        if not all("split" in responses.coords for responses in systems.values()):
-            systems = split_alike(systems, random_state)
+        systems = split_alike(systems, random_state)
         parts = {name: (_part(responses, "fit"), _part(responses, "score")) for name, responses in systems.items()}
-    for name, (fit_part, score_part) in parts.items():
-        require_varying_units(fit_part, f" to fit on, of {name!r}")
-        require_varying_units(score_part, f" to score on, of {name!r}")
+    remedy = DROP_THEM if score_on == "all" else f"mark the halves with neurosuper.split_stimuli, then {DROP_THEM}"
+    for name, both in parts.items():
+        for part, use in zip(both, ("fit", "score"), strict=True):
+            if part.sizes["stimulus"] < 2:
+                n = part.sizes["stimulus"]
+                raise ValueError(f"{name!r} has {n} stimuli whose split is {use!r}; mark at least 2")
+            require_varying(part, f" to {use} on, of {name!r}", remedy)
     return parts
 
 
@@ -241,7 +255,12 @@ def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
     for fit in fits:
         labels = fit.fitted.directions_.direction.values
         own = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str)}
-        frames.append(own | {name: values for name, values in fit.unit_coords.items() if name not in own})
+        carried = _carry(fit.fitted)
+        if taken := RESERVED & set(carried):
+            raise ValueError(
+                f"{fit.system!r} has the unit coord {sorted(taken)[0]!r}, a name that a comparison needs; rename it"
+            )
+        frames.append(own | carried)
     return {name: ("item", _join(frames, name)) for name in dict.fromkeys(key for frame in frames for key in frame)}
 
 
@@ -249,9 +268,8 @@ def _join(frames: Sequence[Mapping], name: str) -> np.ndarray:
     """Return one coord over all items: NaN, or empty text, where a system does not have it."""
     numeric = all(np.asarray(frame[name]).dtype.kind in "iufb" for frame in frames if name in frame)
     empty, dtype = (np.nan, float) if numeric else ("", str)
-    return np.concatenate(
-        [np.broadcast_to(frame.get(name, empty), len(frame["direction"])).astype(dtype) for frame in frames]
-    )
+    columns = [np.broadcast_to(frame.get(name, empty), len(frame["direction"])) for frame in frames]
+    return np.concatenate([np.where(pd.isnull(column), empty, column).astype(dtype) for column in columns])
 
 
 def _refuse_separator(labels: np.ndarray) -> None:

@@ -16,8 +16,8 @@ import xarray as xr
 from sklearn.base import BaseEstimator
 
 from neurosuper._torch import pick_device
-from neurosuper.directions.blocks import Blocks, to_tensor
-from neurosuper.responses import check_averaged, check_labels, name_some, require_varying_units
+from neurosuper.directions.blocks import Blocks, require_finite, to_tensor
+from neurosuper.responses import check_averaged, check_labels, name_some, require_varying
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Learned = dict[str, tuple[tuple[str, ...], torch.Tensor]]  # name: (dims, values)
@@ -87,7 +87,7 @@ class DirectionFinder(BaseEstimator, ABC):
             method cannot give.
         """
         responses = check_averaged(responses)
-        require_varying_units(responses)
+        require_varying(responses)
         rows = self._blocks(responses)
         learned = self._fit(rows, count_directions(self.n_directions, rows.n_columns))
         self._label(responses, learned)
@@ -138,11 +138,13 @@ class DirectionFinder(BaseEstimator, ABC):
 
     def _generator(self) -> torch.Generator:
         """Return a fresh seeded generator; on the CPU, so that every device draws the same."""
+        if not isinstance(self.random_state, int | np.integer | None):
+            raise TypeError(f"random_state must be an int or None, got {type(self.random_state).__name__}")
         generator = torch.Generator()
         if self.random_state is None:
             generator.seed()
         else:
-            generator.manual_seed(self.random_state)
+            generator.manual_seed(int(self.random_state))
         return generator
 
     def _label(self, responses: xr.DataArray, learned: Learned) -> None:
@@ -179,14 +181,14 @@ class DirectionFinder(BaseEstimator, ABC):
             raise ValueError(
                 f"fitted on {len(fitted)} units, got {responses.sizes['unit']}; they differ in {name_some(extra)}"
             )
-        return responses.sel(unit=fitted)
+        return responses if fitted.equals(responses.indexes["unit"]) else responses.sel(unit=fitted)
 
     def _map(self, responses: xr.DataArray, codes_of: Callable[[torch.Tensor], torch.Tensor]) -> xr.DataArray:
         """Apply a kernel (row, unit) → (row, direction) to responses, block by block where they are lazy."""
         device, dtype = pick_device(self.device), DTYPES[self.dtype]
 
         def kernel(values: np.ndarray) -> np.ndarray:
-            return codes_of(to_tensor(values, dtype, device)).cpu().numpy()
+            return codes_of(to_tensor(require_finite(values), dtype, device)).cpu().numpy()
 
         if responses.chunks is not None:
             responses = responses.chunk(unit=-1)
@@ -258,5 +260,5 @@ def skew_positively(D: torch.Tensor, rows: Blocks) -> torch.Tensor:
     One pass for the mean and one for the third central moment.
     """
     mean = rows.mean()
-    (third,) = rows.sum(lambda block: ((((block - mean) @ D.T) ** 3).sum(0, dtype=torch.float64),))
+    (third,) = rows.sum(lambda part: ((((part - mean) @ D.T) ** 3).sum(0, dtype=torch.float64),), width=len(D))
     return torch.where((third < 0)[:, None], -D, D)

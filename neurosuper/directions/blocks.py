@@ -9,6 +9,8 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
+PART_ENTRIES = 2**25  # 128 MiB in float32
+Tensors = tuple[torch.Tensor, ...]
 Rows = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -16,6 +18,15 @@ def to_tensor(values: np.ndarray, dtype: torch.dtype, device: torch.device) -> t
     """Return an array of any real dtype, layout or byte order as a tensor; a copy only where one is needed."""
     target = torch.empty(0, dtype=dtype).numpy().dtype
     return torch.from_numpy(np.require(values, target, ["C", "W"])).to(device)
+
+
+def require_finite(values: np.ndarray) -> np.ndarray:
+    """Return values of a block unchanged, or refuse NaN and infinity: what could not be checked while it was lazy."""
+    if not (finite := np.isfinite(values)).all():
+        raise ValueError(
+            f"responses hold {int((~finite).sum())} NaN or infinite values in a block of stimuli; drop them"
+        )
+    return values
 
 
 class Blocks:
@@ -41,7 +52,7 @@ class Blocks:
         self._whole = self._load(responses.values) if self.in_memory else None
 
     def _load(self, values: np.ndarray) -> torch.Tensor:
-        return self._prepare(to_tensor(values, self.dtype, self.device))
+        return self._prepare(to_tensor(require_finite(values), self.dtype, self.device))
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         if self._whole is not None:
@@ -52,17 +63,23 @@ class Blocks:
             start, stop = stop, stop + size
             yield self._load(self.responses.data[start:stop].compute())
 
-    def sum(self, function: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
-        """Return the sum over blocks of what `function` returns for each."""
-        totals: tuple[torch.Tensor, ...] = ()
+    def parts(self, width: int = 1) -> Iterator[torch.Tensor]:
+        """Yield the rows in parts so small that neither a part nor a matrix (row, width) has over 2²⁵ entries."""
+        size = max(1, PART_ENTRIES // max(width, self.n_columns))
         for block in self:
-            parts = function(block)
-            totals = tuple(a + b for a, b in zip(totals, parts, strict=True)) if totals else parts
+            yield from block.split(size)
+
+    def sum(self, function: Callable[[torch.Tensor], Tensors], width: int = 1) -> Tensors:
+        """Return the sum over parts (see `parts`) of what `function` returns for each."""
+        totals: Tensors = ()
+        for part in self.parts(width):
+            terms = function(part)
+            totals = tuple(a + b for a, b in zip(totals, terms, strict=True)) if totals else terms
         return totals
 
     def mean(self) -> torch.Tensor:
         """Return the mean row `(unit,)`, accumulated in float64."""
-        (total,) = self.sum(lambda block: (block.sum(0, dtype=torch.float64),))
+        (total,) = self.sum(lambda part: (part.sum(0, dtype=torch.float64),))
         return (total / self.n_rows).to(self.dtype)
 
     def take(self, rows: np.ndarray) -> torch.Tensor:

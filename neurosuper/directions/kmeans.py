@@ -15,10 +15,9 @@ from sklearn.exceptions import ConvergenceWarning
 from tqdm import tqdm
 
 from neurosuper.directions.base import DirectionFinder, Learned, as_learned
-from neurosuper.directions.blocks import Blocks
+from neurosuper.directions.blocks import Blocks, Rows
 
 SEED_ROWS = 16  # rows a centre to draw the first centres from
-BLOCK_ENTRIES = 2**25  # largest matrix of scores (row, centre) held at once
 
 
 class KMeans(DirectionFinder):
@@ -26,15 +25,16 @@ class KMeans(DirectionFinder):
 
     Every stimulus's response vector is scaled to unit length and the vectors are clustered by Lloyd's algorithm.
     Centres are the directions; there may be more of them than units. Empty clusters restart at the vectors farthest
-    from their centres. Memory beside the responses: 2²⁵ scores (128 MiB in float32) and one label per stimulus.
-    A dask array is streamed: one pass per iteration.
+    from their centres. Memory beside the (normalised) responses: a few times 128 MiB, and one label per stimulus. A
+    dask array is streamed: one pass per iteration.
 
     Parameters
     ----------
     n_directions : int, str or None, optional
         Number K of clusters, a multiple of the units such as "0.5x" or "2x", or None for as many as units.
     normalize : bool, optional
-        Scale response vectors to unit length, here and in `transform`. A stimulus without any response stays zero.
+        Scale response vectors to unit length, here and in `transform`. A stimulus without any response stays zero and
+        takes no part in the fit.
     init : {"k-means++", "units"} or array (direction, unit), optional
         Where the centres start: greedy k-means++ (Arthur and Vassilvitskii 2007); on the units' axes, where K is the
         number of units and a cluster that stays empty stays on its unit; or at given centres.
@@ -59,7 +59,7 @@ class KMeans(DirectionFinder):
     labels_ : DataArray (stimulus,)
         Cluster of each stimulus, as a position along `direction`.
     inertia_ : float
-        Sum of squared distances to the nearest centre.
+        Sum of squared distances to the nearest centre, of the stimuli that took part.
     n_iter_ : int
 
     Examples
@@ -104,9 +104,10 @@ class KMeans(DirectionFinder):
         DataArray (stimulus, direction)
             Name `code`; stimulus coords are carried over.
         """
+        units = {"units": "1"} if self.normalize else {}
         if self.codes == "projection":
-            return super().transform(responses)
-        responses = self._same_units(responses)
+            return super().transform(responses).assign_attrs(units)
+        responses = self._same_units(responses).assign_attrs(units)
         C = self._tensor(self.centers_)
         exact = "donot_use_mm_for_euclid_dist"
         return self._map(responses, lambda rows: -torch.cdist(self._prepare(rows), C, compute_mode=exact))
@@ -133,6 +134,10 @@ class KMeans(DirectionFinder):
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
         if self.codes not in ("projection", "distance"):
             raise ValueError(f"codes must be 'projection' or 'distance', got {self.codes!r}")
+        if not isinstance(self.normalize, bool) or self.max_iter < 1:
+            raise ValueError(
+                f"normalize must be a bool and max_iter at least 1, got {self.normalize!r}, {self.max_iter!r}"
+            )
         if n_directions > rows.n_rows:
             raise ValueError(
                 f"KMeans cannot make {n_directions} clusters of {rows.n_rows} stimuli; ask for fewer directions"
@@ -143,18 +148,22 @@ class KMeans(DirectionFinder):
                 "a K-means centre lies at the origin (stimuli without any response) and has no direction; drop those "
                 "stimuli, or use codes='distance'"
             )
-        labels, self.inertia_ = _assign_all(rows, C, origin)
+        labels, self.inertia_ = _assign_all(rows, self._with_direction, C, origin)
         return as_learned(torch.nn.functional.normalize(C, dim=1)) | {
             "centers": (("direction", "unit"), C),
             "labels": (("stimulus",), labels),
         }
+
+    def _with_direction(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the rows that take part in the fit: of normalised ones, those that are not zero."""
+        return X[X.any(1)] if self.normalize else X
 
     def _first_centers(self, rows: Blocks, n_directions: int) -> torch.Tensor:
         if isinstance(self.init, str) and self.init == "k-means++":
             generator = self._generator()
             n_sample = min(rows.n_rows, max(SEED_ROWS * n_directions, 10_000))
             sample = torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values
-            return _plus_plus(rows.take(sample.numpy()), n_directions, generator)
+            return _plus_plus(self._with_direction(rows.take(sample.numpy())), n_directions, generator)
         if isinstance(self.init, str) and self.init == "units":
             C = torch.eye(rows.n_columns, dtype=rows.dtype, device=rows.device)
         elif isinstance(self.init, str):
@@ -172,11 +181,11 @@ class KMeans(DirectionFinder):
         """Alternate assignment and averaging until the centres rest; return them and the mean row."""
         origin = rows.mean()
         keep_empty = isinstance(self.init, str) and self.init == "units"
-        (variance,) = rows.sum(lambda block: (((block - origin) ** 2).sum(dtype=torch.float64),))
+        (variance,) = rows.sum(lambda part: (((part - origin) ** 2).sum(dtype=torch.float64),))
         threshold = self.tol * float(variance) / (rows.n_rows * rows.n_columns)
         bar = tqdm(range(1, self.max_iter + 1), desc="K-means", unit="iteration", leave=False, delay=2)
         for self.n_iter_ in bar:
-            new, inertia = _update(rows, C, origin, keep_empty)
+            new, inertia = _update(rows, self._with_direction, C, origin, keep_empty)
             shift = float(((new - C) ** 2).sum())
             C = new
             bar.set_postfix(inertia=f"{inertia:.6g}", refresh=False)
@@ -197,74 +206,70 @@ def _assign(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor) -> tuple[tor
 
     ‖x − c‖² = ‖x‖² − 2 (x·c − ‖c‖²/2), about the mean row, where rounding is least.
     """
-    C = C - origin
-    half = (C**2).sum(1) / 2
-    labels, distances = [], []
-    for part in X.split(max(1, BLOCK_ENTRIES // len(C))):
-        part = part - origin
-        score, label = torch.addmm(-half, part, C.T).max(1)
-        labels.append(label)
-        distances.append(((part**2).sum(1) - 2 * score).clamp(min=0))
-    return torch.cat(labels), torch.cat(distances)
+    X, C = X - origin, C - origin
+    score, label = torch.addmm(-(C**2).sum(1) / 2, X, C.T).max(1)
+    return label, ((X**2).sum(1) - 2 * score).clamp(min=0)
 
 
-def _update(rows: Blocks, C: torch.Tensor, origin: torch.Tensor, keep_empty: bool) -> tuple[torch.Tensor, float]:
+def _update(
+    rows: Blocks, keep: Rows, C: torch.Tensor, origin: torch.Tensor, keep_empty: bool
+) -> tuple[torch.Tensor, float]:
     """Return the means of the clusters, and the inertia before: one pass, and one more where a cluster is empty."""
 
     def totals(X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        X = keep(X)
         label, distance = _assign(X, C, origin)
-        sums = torch.zeros_like(C).index_add_(0, label, X)
+        sums = torch.zeros_like(C, dtype=torch.float64).index_add_(0, label, X.double())
         return sums, torch.bincount(label, minlength=len(C)), distance.sum(dtype=torch.float64)
 
-    sums, counts, inertia = rows.sum(totals)
-    new = sums / counts.clamp(min=1)[:, None]
+    sums, counts, inertia = rows.sum(totals, width=len(C))
+    new = (sums / counts.clamp(min=1)[:, None]).to(C.dtype)
     empty = counts == 0
     if empty.any():
-        new[empty] = C[empty] if keep_empty else _farthest(rows, C, origin, int(empty.sum()))
+        new[empty] = C[empty] if keep_empty else _farthest(rows, keep, C, origin, int(empty.sum()))
     return new, float(inertia)
 
 
-def _farthest(rows: Blocks, C: torch.Tensor, origin: torch.Tensor, n: int) -> torch.Tensor:
+def _farthest(rows: Blocks, keep: Rows, C: torch.Tensor, origin: torch.Tensor, n: int) -> torch.Tensor:
     """Return the `n` rows farthest from their nearest centre."""
     far, far_rows = C.new_empty(0), C.new_empty(0, C.shape[1])
-    for X in rows:
-        distance = _assign(X, C, origin)[1]
-        best = distance.topk(min(n, len(distance))).indices
-        far, far_rows = torch.cat([far, distance[best]]), torch.cat([far_rows, X[best]])
+    for X in map(keep, rows.parts(len(C))):
+        far, far_rows = torch.cat([far, _assign(X, C, origin)[1]]), torch.cat([far_rows, X])
         best = far.topk(min(n, len(far))).indices
         far, far_rows = far[best], far_rows[best]
     return far_rows
 
 
-def _assign_all(rows: Blocks, C: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, float]:
+def _assign_all(rows: Blocks, keep: Rows, C: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Return the label of every row, and the inertia from the differences themselves."""
     labels, inertia = [], 0.0
-    for X in rows:
+    for X in rows.parts(len(C)):
         label = _assign(X, C, origin)[0]
         labels.append(label)
-        size = max(1, BLOCK_ENTRIES // X.shape[1])
-        for part, nearest in zip(X.split(size), label.split(size), strict=True):
-            inertia += float(((part - C[nearest]) ** 2).sum(dtype=torch.float64))
+        part = keep(X)
+        inertia += float(((part - C[_assign(part, C, origin)[0]]) ** 2).sum(dtype=torch.float64))
     return torch.cat(labels), inertia
 
 
 def _plus_plus(X: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
     """Return `n` rows far from one another: greedy k-means++, the best of 2 + log n draws at each step."""
-    trials = 2 + int(np.log(n))
-    chosen = [int(torch.randint(len(X), (1,), generator=generator))]
-    distance = _squared(X, X[chosen])[0]
+    if len(X) < n:
+        raise ValueError(f"KMeans cannot make {n} clusters of {len(X)} stimuli that have a response; ask for fewer")
+    centred, trials = X - X.mean(0), 2 + int(np.log(n))
+    norms = (centred**2).sum(1)
+
+    def squared_distances(at: torch.Tensor) -> torch.Tensor:
+        gram = torch.addmm(norms, centred[at], centred.T, alpha=-2)
+        return (gram + norms[at, None]).clamp(min=0)
+
+    first = torch.randint(len(X), (1,), generator=generator).to(X.device)
+    chosen, distance = [first], squared_distances(first)[0]
     while len(chosen) < n:
         cumulated = distance.double().cumsum(0)
         draws = torch.rand(trials, generator=generator, dtype=torch.float64).to(X.device) * cumulated[-1]
         candidates = torch.searchsorted(cumulated, draws).clamp(max=len(X) - 1)
-        nearer = torch.minimum(_squared(X, X[candidates]), distance)
-        best = int(nearer.sum(1).argmin())
-        chosen.append(int(candidates[best]))
-        distance = nearer[best]
-    return X[chosen].clone()
-
-
-def _squared(X: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Return squared distances (point, row)."""
-    gram = torch.addmm((X**2).sum(1), points, X.T, alpha=-2)
-    return (gram + (points**2).sum(1)[:, None]).clamp(min=0)
+        nearer = torch.minimum(squared_distances(candidates), distance)
+        best = nearer.sum(1).argmin(keepdim=True)
+        chosen.append(candidates[best])
+        distance = nearer[best[0]]
+    return X[torch.cat(chosen)].clone()

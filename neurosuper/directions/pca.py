@@ -7,17 +7,20 @@ import torch
 from neurosuper.directions.base import DirectionFinder, Learned, as_learned, skew_positively
 from neurosuper.directions.blocks import Blocks
 
+RANK_TOLERANCE = 1e-10  # of the largest variance: less is rounding
+
 
 class PCA(DirectionFinder):
     """Principal component analysis.
 
     From the covariance of the units, accumulated in float64 over blocks; where an array in memory has more units than
-    stimuli, from its singular value decomposition. Memory beside the responses: units² numbers.
+    stimuli, from its singular value decomposition. Memory beside the responses: a few times units² numbers in
+    float64, and 256 MiB.
 
     Parameters
     ----------
     n_directions : int, str or None, optional
-        A number, a multiple of the units such as "0.5x", or None for as many as there can be: min(stimuli, units).
+        A number, a multiple of the units such as "0.5x", or None for all along which the responses vary: their rank.
     random_state : int, optional
         Not used: the result is exact.
     device : {"cpu", "cuda"}, optional
@@ -43,18 +46,23 @@ class PCA(DirectionFinder):
     """
 
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
-        most = min(rows.n_rows, rows.n_columns)
-        if self.n_directions is None:
-            n_directions = most
-        if n_directions > most:
-            raise ValueError(
-                f"PCA gives at most min(stimuli, units) = {most} directions, not {n_directions}; ask for fewer, or use "
-                "KMeans, which gives more directions than units"
-            )
         mean = rows.mean()
-        wide = rows.in_memory and rows.n_columns > rows.n_rows
+        wide = rows.n_columns > rows.n_rows
+        if wide and not rows.in_memory:
+            raise ValueError(
+                f"PCA streams only where stimuli ({rows.n_rows}) outnumber units ({rows.n_columns}); call "
+                "responses.compute() first, or use Random or KMeans, which stream"
+            )
         variance, D, total = (_from_svd if wide else _from_covariance)(rows, mean)
-        variance = variance[:n_directions].clamp(min=0)
+        rank = int((variance > RANK_TOLERANCE * variance[0]).sum())
+        if self.n_directions is None:
+            n_directions = rank
+        if n_directions > rank:
+            raise ValueError(
+                f"these responses vary along {rank} directions (the rank of {rows.n_rows} stimuli × {rows.n_columns} "
+                f"units), not {n_directions}; ask for fewer, or use KMeans, which gives more directions than units"
+            )
+        variance = variance[:n_directions]
         return as_learned(skew_positively(D[:n_directions].to(rows.dtype), rows), mean) | {
             "explained_variance": (("direction",), variance),
             "explained_variance_ratio": (("direction",), variance / total),
@@ -64,8 +72,8 @@ class PCA(DirectionFinder):
 def _from_covariance(rows: Blocks, mean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return variances and directions by falling variance, and the total variance; one pass over the blocks."""
 
-    def moments(block: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        centred = (block - mean).double()
+    def moments(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        centred = (part - mean).double()
         return centred.T @ centred, centred.sum(0)
 
     gram, rest = rows.sum(moments)

@@ -19,9 +19,10 @@ from tqdm import tqdm
 from neurosuper.images import check_images
 from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
 from neurosuper.metrics import ImageMetric
-from neurosuper.responses import align, name_some
+from neurosuper.responses import align, name_some, require_varying
 
 SLAB_BYTES = 2**28  # embeddings held in memory at once
+READ_AT_ONCE = 256  # images, of a stack in memory
 
 
 def interpretability_index(
@@ -70,7 +71,8 @@ def interpretability_index(
     >>> interpretability_index(codes, images, Color(), top=2).values.round(3).tolist()
     [0.0, -1.732]
     """
-    codes, images = align(check_codes(codes), check_images(images))
+    images = check_images(images)
+    codes, _ = align(check_codes(codes), images.stimulus)
     require_varying(codes)
     return index_of_top(top_stimuli(codes, top), images, metric)
 
@@ -104,32 +106,23 @@ def index_of_top(top: xr.DataArray, images: xr.DataArray, metric: ImageMetric) -
     """
     if top.sizes["rank"] < 2:
         raise ValueError(f"the index needs at least 2 top stimuli, got {top.sizes['rank']}; raise `top`")
-    labels, positions = np.unique(top.values, return_inverse=True)
-    if len(missing := np.setdiff1d(labels, images.stimulus.values)):
+    places = images.get_index("stimulus").get_indexer(top.values.ravel())
+    if (places < 0).any():
+        missing = np.unique(top.values.ravel()[places < 0])
         raise ValueError(f"no image for stimulus {name_some(missing)}; images have {name_some(images.stimulus)}")
+    chosen, positions = np.unique(places, return_inverse=True)
     positions = positions.reshape(top.shape).T
     with tempfile.TemporaryFile() as file:
-        slabs = _Slabs(images.sel(stimulus=labels), metric, file)
+        slabs = _Slabs(images, chosen, metric, file)
         mean_distance = (_mean_squared if metric.squared else _mean_euclidean)(slabs, positions)
     attrs = {"metric": metric.name, "quantity": describe(metric), "top": top.sizes["rank"]}
-    index = top.isel(rank=0, drop=True).copy(data=metric.same - mean_distance)
+    index = top.isel(rank=0, drop=True).copy(data=metric.self_similarity - mean_distance)
     return index.rename("interpretability").assign_attrs(attrs)
 
 
 def describe(metric: ImageMetric) -> str:
     """Return what the index under a metric is, for an axis: minus a distance, or an agreement."""
-    return metric.quantity if metric.same else f"−{metric.quantity}"
-
-
-def require_varying(codes: xr.DataArray, where: str = "") -> None:
-    """Refuse constant codes: they have no top stimuli."""
-    item = codes.dims[1]
-    constant = (codes.max("stimulus") == codes.min("stimulus")).values
-    if constant.any():
-        raise ValueError(
-            f"zero variance over stimuli{where} in {item} {name_some(codes[item].values[constant])}: there are no top "
-            "stimuli; drop such units with neurosuper.drop_constant_units(responses)"
-        )
+    return metric.quantity if metric.self_similarity else f"−{metric.quantity}"
 
 
 class _Slabs:
@@ -138,9 +131,9 @@ class _Slabs:
     No slab is larger than `SLAB_BYTES`. A single one stays on the metric's device; several wait in the file.
     """
 
-    def __init__(self, images: xr.DataArray, metric: ImageMetric, file: BinaryIO) -> None:
-        self.n_images, self.file = images.sizes["stimulus"], file
-        batches = _embed(images, metric)
+    def __init__(self, images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric, file: BinaryIO) -> None:
+        self.n_images, self.file = len(chosen), file
+        batches = _embed(images, chosen, metric)
         first = next(batches)
         self.device = first.device
         width = max(1, SLAB_BYTES // (4 * self.n_images))
@@ -178,17 +171,28 @@ class _Slabs:
             yield torch.from_numpy(slab.reshape(self.n_images, -1)).to(self.device)
 
 
-def _embed(images: xr.DataArray, metric: ImageMetric) -> Iterator[torch.Tensor]:
-    """Embed images batch by batch; after the first, batches are as large as a quarter of a slab allows."""
+def _embed(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric) -> Iterator[torch.Tensor]:
+    """Embed the chosen images, batch by batch; after the first, batches are as large as a quarter of a slab allows."""
     if metric.batch_size is None:
-        yield metric.embed(images)
+        yield metric.embed(images.isel(stimulus=chosen))
         return
-    start, size = 0, 1
-    while start < images.sizes["stimulus"]:
-        batch = metric.embed(images[start : start + size].compute())
-        yield batch
-        start += size
-        size = int(np.clip(SLAB_BYTES // (16 * batch.shape[1]), 1, metric.batch_size))
+    size = 1
+    for block in _read(images, chosen):
+        start = 0
+        while start < block.sizes["stimulus"]:
+            batch = metric.embed(block[start : start + size])
+            yield batch
+            start += size
+            size = int(np.clip(SLAB_BYTES // (16 * batch.shape[1]), 1, metric.batch_size))
+
+
+def _read(images: xr.DataArray, chosen: np.ndarray) -> Iterator[xr.DataArray]:
+    """Read the images at these rising positions into memory, block by block; of a dask stack each block once."""
+    n = images.sizes["stimulus"]
+    sizes = images.chunksizes.get("stimulus") or [READ_AT_ONCE] * (n // READ_AT_ONCE + 1)
+    for own in np.split(chosen, np.searchsorted(chosen, np.cumsum(sizes))):
+        if len(own):
+            yield images.isel(stimulus=own).compute()
 
 
 def _item_blocks(positions: torch.Tensor, bytes_per_item: int) -> Iterator[tuple[slice, torch.Tensor]]:

@@ -78,7 +78,8 @@ def _blocks(codes: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
     stop = 0
     for size in codes.chunksizes.get("stimulus", (codes.sizes["stimulus"],)):
         start, stop = stop, stop + size
-        yield slice(start, stop), codes[start:stop].values
+        values = codes[start:stop].values
+        yield slice(start, stop), values if values.dtype.kind == "f" else values.astype(float)
 
 
 def _merge_blocks(codes: xr.DataArray, label_ranks: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

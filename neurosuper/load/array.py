@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -120,7 +121,7 @@ def _open(path: Path, stack: ExitStack) -> Mapping:
     if suffix == ".zarr":
         return _open_zarr(path)
     if suffix == ".nc":
-        return stack.enter_context(xr.open_dataset(path, engine="netcdf4", decode_times=False)).data_vars
+        return stack.enter_context(xr.open_dataset(path, engine="netcdf4", decode_timedelta=False)).data_vars
     loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     return {path.stem: loaded} if isinstance(loaded, np.ndarray) else stack.enter_context(loaded)
 
@@ -130,7 +131,7 @@ def _open_zarr(path: Path) -> Mapping:
     zarr = require("zarr", "zarr")
     node = zarr.open(path, mode="r")
     if not isinstance(node, zarr.Array):
-        return xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None, decode_times=False).data_vars
+        return xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None, decode_timedelta=False).data_vars
     import dask.array as da
 
     return {path.stem: da.from_zarr(node)}
@@ -163,12 +164,23 @@ def _name_axes(array: xr.DataArray, dims: Sequence[str] | None, path: Path) -> x
             f"{path.name} has shape {array.shape}; dims must name each axis 'stimulus', 'unit' or 'repetition' "
             f"(where stimuli were repeated), got {names}"
         )
+    if set(array.dims) == set(names) and array.dims != names:
+        raise ValueError(
+            f"{path.name} itself names its axes {array.dims}, which dims={names} contradicts; leave dims out"
+        )
     return array.rename({old: new for old, new in zip(array.dims, names, strict=True) if old != new})
 
 
 def _labels_of(stimuli: Stimuli) -> Sequence | np.ndarray:
     if isinstance(stimuli, str | Path):
-        return image_labels(stimuli)
+        labels = image_labels(stimuli)
+        if all(label.isdecimal() for label in labels) and len({len(label) for label in labels}) > 1:
+            warnings.warn(
+                f"the images in {stimuli} are named by numbers of different length, and sorted as text: "
+                f"{', '.join(labels[:3])}, …; if responses are in order of number, pass stimuli= their labels",
+                stacklevel=3,
+            )
+        return labels
     if not isinstance(stimuli, xr.DataArray):
         return stimuli
     check_labels(stimuli, "stimulus", "stimuli")

@@ -70,6 +70,11 @@ def activations(
         "all") and carry `layer` and `channel` (and `row`, `column`); stimuli keep the coords of the images. `attrs`
         name model, layers, position, device and the SHA-256 of the weights.
 
+    Notes
+    -----
+    Maps are taken to be channel-first and tokens image-first, as torch's own networks give them; of networks that keep
+    channels last (Swin), permute in a wrapper, or choose another layer.
+
     Raises
     ------
     TypeError
@@ -172,7 +177,14 @@ def _run(
 ) -> list[np.ndarray]:
     """Return the units of each layer, (n, channel) or (n, channel, row, column)."""
     outputs.clear()
-    model(batch.to(place))
+    try:
+        model(batch.to(place))
+    except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+        told = " ".join(str(error).split())
+        raise ValueError(
+            f"{type(model).__name__} fails on a batch of shape {tuple(batch.shape)}, {batch.dtype}: {told}; check "
+            "preprocess (size, channels, dtype)"
+        ) from error
     if unused := [layer for layer in layers if layer not in outputs]:
         raise ValueError(f"layer {unused[0]!r} takes no part in the forward pass of {type(model).__name__}")
     return [_pick_units(layer, outputs[layer], position, len(batch)) for layer in layers]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from numbers import Real
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import xarray as xr
@@ -90,7 +90,7 @@ def load_nwb(
     Warns
     -----
     UserWarning
-        Spike times of a unit are not in order; they are sorted.
+        Spike times of a unit are not in order (they are sorted), or no spike falls into any window.
 
     Examples
     --------
@@ -113,12 +113,16 @@ def load_nwb(
         trains, coords = _read_units(nwb, path, units_where or {}, area_column)
         onsets, labels, tally = _read_presentations(_find_table(nwb, presentations, path), stimulus_column, blanks)
         session = {"dataset": nwb.identifier, "session_start_time": nwb.session_start_time.isoformat()}
-    counts = np.stack([count_spikes(train, onsets, start, stop) for train in trains], axis=-1)
-    values = counts / (stop - start) if measure == "rate" else counts
-    stimuli, values = _arrange(values.astype(np.float32), onsets, labels)
+    per = stop - start if measure == "rate" else 1.0
+    values = [(count_spikes(train, onsets, start, stop) / per).astype(np.float32) for train in trains]
+    if not any(column.any() for column in values):
+        warnings.warn(
+            f"no spike falls into any window of {path.name}; window is in seconds, got {window}", stacklevel=2
+        )
+    stimuli, arranged = _arrange(np.stack(values, axis=-1), onsets, labels)
     attrs = {"units": MEASURES[measure], "modality": "spikes", "measure": measure, "window": [start, stop]}
     origin = {"source": path.name, "presentations": presentations, "stimulus_column": stimulus_column}
-    responses = xr.DataArray(values, dims=("stimulus", "repetition", "unit"), coords={"stimulus": stimuli} | coords)
+    responses = xr.DataArray(arranged, dims=("stimulus", "repetition", "unit"), coords={"stimulus": stimuli} | coords)
     return check_responses(responses.assign_attrs(attrs | session | origin | tally))
 
 
@@ -149,6 +153,12 @@ def _open_nwb(path: Path) -> Iterator[NWBFile]:
         yield nwb
 
 
+def _listing(value: object) -> list:
+    """Return one value, or the values of any collection, as a list."""
+    several = isinstance(value, Collection) and not isinstance(value, str | bytes)
+    return list(cast(Collection, value)) if several else [value]
+
+
 def _find_table(nwb: NWBFile, name: str, path: Path) -> DynamicTable:
     tables = dict(nwb.intervals)
     if name not in tables:
@@ -177,9 +187,8 @@ def _read_presentations(
     """Return onset (s) and label of every presentation to keep, and how many there are of each kind."""
     names, onsets = _column(table, column), _column(table, "start_time").astype(float)
     labels = np.array([as_label(name) for name in names], dtype=str)
-    missing = np.isnan(onsets) | (names != names)
-    listed = [blanks] if isinstance(blanks, str | bytes | int | float) else list(blanks)
-    blank = np.isin(labels, [as_label(value) for value in listed]) & ~missing
+    missing = np.isnan(onsets) | (names != names) | (labels == "")
+    blank = np.isin(labels, [as_label(value) for value in _listing(blanks)]) & ~missing
     kept = ~(missing | blank)
     tally = {"n_presentations": int(kept.sum()), "n_blanks": int(blank.sum()), "n_missing": int(missing.sum())}
     if not kept.any():
@@ -225,7 +234,7 @@ def _meets(values: np.ndarray, wanted: object, column: str) -> np.ndarray:
     if isinstance(wanted, list) and len(wanted) == 2 and wanted[0] in list(OPERATORS):
         wanted = tuple(wanted)
     if not isinstance(wanted, tuple):
-        allowed = wanted if isinstance(wanted, list) else [wanted]
+        allowed = _listing(wanted)
         return np.array([value in allowed for value in values.tolist()], dtype=bool)
     if len(wanted) != 2 or wanted[0] not in OPERATORS:
         raise ValueError(

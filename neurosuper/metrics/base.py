@@ -46,8 +46,8 @@ class ImageMetric(Protocol):
         """Whether the distance is the squared Euclidean distance between embeddings, or that distance itself."""
 
     @property
-    def same(self) -> float:
-        """Similarity of an image with itself: the index is `same` − mean distance."""
+    def self_similarity(self) -> float:
+        """Similarity of an image with itself: the index is `self_similarity` − mean distance."""
 
     @property
     def batch_size(self) -> int | None:

@@ -33,7 +33,7 @@ class Color:
     name = "color"
     quantity = "color distance (mean RGB, 0–1)"
     squared = False
-    same = 0.0
+    self_similarity = 0.0
     batch_size = 64
 
     def embed(self, images: Images) -> torch.Tensor:

@@ -44,7 +44,7 @@ class Features:
     """
 
     squared = True
-    same = 0.0
+    self_similarity = 0.0
     batch_size = 32
 
     def __init__(
@@ -84,7 +84,7 @@ class Features:
             Images of another kind, shape or range; no such layer, or one that does not give one tensor per image;
             features that are all zero or not finite, whose cosine is undefined.
         """
-        features = self._run(pixels(images, self.device)).flatten(1).float()
+        features = self._run(pixels(images, "cpu")).flatten(1).float()
         length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
         undefined = int((~((length > 0) & length.isfinite())).sum())
         if undefined:
@@ -96,9 +96,10 @@ class Features:
 
     def _run(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the layer gives for each image."""
-        model = self.model.to(pick_device(self.device))
+        place = pick_device(self.device)
+        model = self.model.to(place)
         with tap_layers(model, [self.layer]) as outputs:
-            model(x if self.preprocess is None else self.preprocess(x))
+            model((x if self.preprocess is None else self.preprocess(x)).to(place))
         output = outputs.get(self.layer)
         if output is None or output.ndim < 2 or len(output) != len(x):
             got = "nothing" if output is None else f"an output of shape {tuple(output.shape)}"

@@ -46,7 +46,7 @@ class Label:
 
     quantity = "label agreement"
     squared = True
-    same = 1.0
+    self_similarity = 1.0
     batch_size = None
 
     @property

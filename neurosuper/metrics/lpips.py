@@ -90,7 +90,7 @@ class LPIPS:
     device: str | torch.device | None = None
 
     squared = True
-    same = 0.0
+    self_similarity = 0.0
     batch_size = 64
 
     def __post_init__(self) -> None:

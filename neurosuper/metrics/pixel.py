@@ -33,7 +33,7 @@ class Pixel:
     name = "pixel"
     quantity = "pixel distance (RGB, 0–1)"
     squared = False
-    same = 0.0
+    self_similarity = 0.0
     batch_size = 64
 
     def embed(self, images: Images) -> torch.Tensor:

@@ -141,10 +141,16 @@ def _table(comparison: xr.Dataset) -> str:
     groups = "".join(_table_group(summary, comparison, system) for system in _unique(comparison.system))
     return (
         '<section id="table"><h2>Medians</h2>\n<table class="summary"><caption>Median interpretability index, with '
-        "quartiles and the number n of units or directions. Higher is more interpretable; bold marks each system’s "
+        f"quartiles and the number n of units or directions{_over_seeds(comparison)}. Higher is more interpretable; "
+        "bold marks each system’s "
         f'best finder.</caption>\n<thead><tr><th scope="col">System</th><th scope="col">Finder</th>{heads}</tr>'
         f"</thead>{groups}</table></section>"
     )
+
+
+def _over_seeds(comparison: xr.Dataset) -> str:
+    n_seeds = len(np.unique(comparison.seed))
+    return f" (over {n_seeds} seeds: an item counts once per seed)" if n_seeds > 1 else ""
 
 
 def _table_group(summary: pd.DataFrame, comparison: xr.Dataset, system: str) -> str:

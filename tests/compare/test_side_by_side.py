@@ -13,6 +13,7 @@ from neurosuper import (
     Random,
     Units,
     compare,
+    drop_constant_units,
     interpretability_index,
     split_stimuli,
     top_stimuli,
@@ -137,6 +138,38 @@ def test_bad_arguments_are_told(change, message, responses, images):
     good = {"systems": {"brain": responses}, "images": images, "finders": [Units()], "metrics": [Color()]}
     with pytest.raises(ValueError, match=message):
         compare(**good | change)
+
+
+def test_the_remedy_for_units_constant_in_one_half_works(responses, images):
+    lone = responses * ((responses.unit != "u001") | (responses.stimulus == "s0000"))
+    with pytest.raises(ValueError, match="mark the halves with neurosuper.split_stimuli, then drop such units"):
+        compare({"net": lone}, images, [Units()], [Color()])
+    table = compare({"net": drop_constant_units(split_stimuli(lone))}, images, [Units()], [Color()])
+    assert table.sizes["item"] == 7
+
+
+def test_missing_values_of_text_coords_are_empty(responses, images):
+    areas = np.array(["V1", None, np.nan, "V4"] * 2, dtype=object)
+    table = compare({"brain": responses.assign_coords(area=("unit", areas))}, images, [Units()], [Color()])
+    assert table.area.values.tolist() == ["V1", "", "", "V4"] * 2
+
+
+def test_shared_stimuli_are_those_that_have_an_image(responses, images):
+    table = compare({"brain": responses}, images[:50], [Units()], [Color()])
+    assert table.shared_stimuli == "50 stimuli"
+
+
+def test_bad_types_and_reserved_names_are_told(responses, images):
+    with pytest.raises(TypeError, match="systems must be a mapping"):
+        compare([responses], images, [Units()], [Color()])
+    with pytest.raises(TypeError, match="finders must be a list or a mapping .*, got Units"):
+        compare({"brain": responses}, images, Units(), [Color()])
+    with pytest.raises(ValueError, match="system 'brain': responses must have the dims .*average_rep"):
+        compare({"brain": responses.expand_dims(repetition=2)}, images, [Units()], [Color()])
+    with pytest.raises(ValueError, match="unit coord 'metric', a name that a comparison needs"):
+        compare({"brain": responses.assign_coords(metric=("unit", range(8)))}, images, [Units()], [Color()])
+    with pytest.raises(ValueError, match="'brain' has 0 stimuli whose split is 'score'"):
+        compare({"brain": responses.assign_coords(split=("stimulus", ["fit"] * 120))}, images, [Units()], [Color()])
 
 
 def test_bad_systems_are_told_by_name(responses, images):

@@ -67,6 +67,20 @@ def test_streamed_dask_blocks_give_the_directions_of_one_array(finder, responses
 
 
 @finders
+def test_nan_in_a_lazy_block_is_refused(finder, responses):
+    values = responses.values.copy()
+    values[50, 2] = np.nan
+    lazy = responses.copy(data=da.from_array(values, chunks=(40, -1)))
+    told = "responses hold 1 NaN or infinite values in a block of stimuli"
+    codes = clone(finder).fit(responses).transform(lazy)
+    with pytest.raises(ValueError, match=told):
+        codes.compute()
+    if not isinstance(finder, Units):
+        with pytest.raises(ValueError, match=told):
+            clone(finder).fit(lazy)
+
+
+@finders
 @pytest.mark.parametrize("kind", ["read-only", "big-endian", "uint16", "fortran"])
 def test_any_real_array_will_do_and_is_left_alone(finder, kind, responses):
     counts = responses.round()
@@ -149,6 +163,13 @@ def test_gpu_gives_the_directions_of_the_cpu(finder, responses):
 def test_number_of_directions_is_a_number_a_multiple_or_none(n, responses):
     with pytest.raises(ValueError, match="a multiple of the units such as '2x'"):
         Random(n).fit(responses)
+
+
+def test_seeds_are_ints_of_any_kind(responses):
+    expected = Random(random_state=3).fit(responses).directions_
+    assert_allclose(Random(random_state=np.int64(3)).fit(responses).directions_, expected)
+    with pytest.raises(TypeError, match="random_state must be an int or None, got Generator"):
+        Random(random_state=np.random.default_rng(0)).fit(responses)
 
 
 def test_base_class_is_not_a_finder_itself():

@@ -81,12 +81,30 @@ def test_more_clusters_than_distinct_stimuli_still_gives_finite_directions(make_
     assert np.isfinite(KMeans(5).fit(R).directions_).all()
 
 
-def test_stimuli_without_response_are_told(make_responses, rng):
+def test_stimuli_without_response_take_no_part_in_the_fit(make_responses, rng):
     R = rng.gamma(1, 1, (30, 4))
-    R[:5] = 0
+    silent = R.copy()
+    silent[:5] = 0
+    start = normalize(R[-8:])
+    with_them, without = (KMeans(8, init=start).fit(make_responses(X)) for X in (silent, silent[5:]))
+    assert_allclose(with_them.directions_, without.directions_, atol=1e-5)
+    assert_allclose(with_them.inertia_, without.inertia_, rtol=1e-5)
+    assert (with_them.transform(make_responses(silent))[:5] == 0).all()
+    with pytest.raises(ValueError, match="26 clusters of 25 stimuli that have a response"):
+        KMeans(26).fit(make_responses(silent))
+
+
+def test_a_centre_at_the_origin_has_no_direction(make_responses):
+    R = make_responses(np.repeat([[0.0, 0.0], [5.0, 1.0]], 10, axis=0))
     with pytest.raises(ValueError, match="centre lies at the origin"):
-        KMeans(8).fit(make_responses(R))
-    assert KMeans(8, codes="distance").fit_transform(make_responses(R)).notnull().all()
+        KMeans(2, normalize=False).fit(R)
+    assert KMeans(2, normalize=False, codes="distance").fit_transform(R).notnull().all()
+
+
+def test_seeding_is_not_spoiled_by_a_far_mean(superposition):
+    R, _ = superposition
+    near, far = (KMeans(30, normalize=False).fit(X).inertia_ for X in (R, R + 10_000))
+    assert far < 1.05 * near
 
 
 def test_stopping_early_warns_by_how_much(responses):
@@ -102,6 +120,8 @@ def test_stopping_early_warns_by_how_much(responses):
         (KMeans(5, init=np.eye(3)), "gives centres of shape \\(3, 3\\)"),
         (KMeans(5, init="random"), "init must be"),
         (KMeans(5, codes="both"), "codes must be"),
+        (KMeans(5, normalize="no"), "normalize must be a bool"),
+        (KMeans(5, max_iter=0), "max_iter at least 1"),
     ],
 )
 def test_bad_settings_are_refused(finder, message, responses):

@@ -35,6 +35,21 @@ def test_complete_directions_give_the_responses_back(responses):
     assert_allclose(finder.inverse_transform(finder.transform(responses)), responses)
 
 
+def test_directions_without_variance_are_left_out(responses):
+    redundant = responses.copy()
+    redundant[:, 7] = redundant[:, 0] + redundant[:, 1]
+    assert PCA().fit(redundant).directions_.sizes["direction"] == 7
+    assert PCA().fit(responses[:5]).directions_.sizes["direction"] == 4
+    with pytest.raises(ValueError, match="vary along 7 directions"):
+        PCA(8).fit(redundant)
+
+
+def test_more_units_than_stimuli_are_not_streamed(responses):
+    lazy = responses[:5].chunk(stimulus=2)
+    with pytest.raises(ValueError, match=r"streams only where stimuli .*compute\(\) first, or use Random or KMeans"):
+        PCA().fit(lazy)
+
+
 def test_more_directions_than_there_can_be_are_refused(responses):
-    with pytest.raises(ValueError, match=r"at most min\(stimuli, units\) = 8 directions, not 16; .* KMeans"):
+    with pytest.raises(ValueError, match=r"vary along 8 directions .*, not 16; .* KMeans"):
         PCA("2x").fit(responses)

@@ -41,6 +41,13 @@ def test_dask_blocks_give_the_same(chunk, responses):
     xr.testing.assert_identical(top_stimuli(lazy, 7), top_stimuli(coarse, 7))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int8, bool, np.float16])
+def test_counts_of_any_dtype_rank_by_size(dtype):
+    codes = code_matrix(np.array([[0], [5], [9], [2], [-128 if dtype == np.int8 else 0]]).astype(dtype))
+    expected = ["s01", "s02"] if dtype is bool else ["s02", "s01"]
+    assert top_stimuli(codes, 2).values.ravel().tolist() == expected
+
+
 def test_coords_of_units_are_kept_and_ranks_count_from_one(responses):
     top = top_stimuli(responses.assign_coords(area=("unit", ["V1", "V4"] * 4)), 3)
     assert top.dims == ("rank", "unit")

@@ -239,3 +239,24 @@ def test_real_v4_repeats_average_to_the_published_averages(test_data):
     averaged = average_repetitions(repeats)
     assert (averaged.n_repetitions.min(), averaged.n_repetitions.max()) == (6, 10)
     xr.testing.assert_equal(averaged.drop_vars("n_repetitions"), averages)
+
+
+def test_dims_may_not_contradict_the_file(tmp_path, responses):
+    responses.to_netcdf(tmp_path / "r.nc")
+    with pytest.raises(ValueError, match=r"itself names its axes .*leave dims out"):
+        load_array(tmp_path / "r.nc", dims=("unit", "stimulus"))
+
+
+def test_dates_of_units_survive(tmp_path, responses):
+    days = np.array(["2024-01-01", "NaT"] * 4, dtype="datetime64[ns]")
+    responses.assign_coords(day=("unit", days)).to_netcdf(tmp_path / "r.nc")
+    np.testing.assert_array_equal(load_array(tmp_path / "r.nc").day.values, days)
+
+
+def test_images_numbered_without_padding_are_told(tmp_path, rng):
+    (tmp_path / "images").mkdir()
+    for i in range(1, 12):
+        Image.fromarray(rng.integers(0, 255, (4, 4, 3), np.uint8)).save(tmp_path / "images" / f"{i}.png")
+    np.save(tmp_path / "r.npy", rng.random((11, 2)))
+    with pytest.warns(UserWarning, match="sorted as text: 1, 10, 11, …; if responses are in order of number"):
+        load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=tmp_path / "images")

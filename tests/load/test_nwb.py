@@ -298,3 +298,22 @@ def test_real_session_without_units(test_data):
             window=(0.07, 0.27),
         )
     assert "\n" not in str(raised.value)
+
+
+def test_a_window_without_any_spike_is_told(session):
+    """A window in milliseconds, say."""
+    with pytest.warns(UserWarning, match=r"no spike .*window is in seconds, got \(62, 187\)"):
+        load_nwb(session, **SESSION | {"window": (62, 187)})
+
+
+@pytest.mark.parametrize("blanks", [np.int64(-1), {-1}, np.array([-1, 99]), None])
+def test_blanks_may_be_any_collection(session, blanks):
+    found = load_nwb(session, **SESSION, blanks=blanks)
+    assert ("-1" in found.stimulus.values) == (blanks is None)
+
+
+@pytest.mark.parametrize("allowed", [{"good", "multi"}, np.array(["good", "multi"]), ("==", 2.0)])
+def test_allowed_values_may_be_any_collection(session, allowed):
+    column = "snr" if isinstance(allowed, tuple) else "quality"
+    found = load_nwb(session, **SESSION, units_where={column: allowed})
+    assert found.unit.values.tolist() == (["8"] if isinstance(allowed, tuple) else ["3", "9", "12"])

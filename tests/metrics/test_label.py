@@ -12,7 +12,7 @@ def test_agreement_is_equality_of_labels(images, dtype):
     labels = np.arange(120) % 7 if dtype is int else images.category.values.astype(dtype)
     metric = Label("kind", device="cpu")
     embedding = metric.embed(images.assign_coords(kind=("stimulus", labels)))
-    agreement = metric.same - torch.cdist(embedding, embedding).square()
+    agreement = metric.self_similarity - torch.cdist(embedding, embedding).square()
     np.testing.assert_allclose(agreement, labels[:, None] == labels, atol=1e-6)
 
 
@@ -22,7 +22,7 @@ def test_mean_agreement_is_the_closed_form(images):
     embedding = metric.embed(some)
     mean_distance = 2 / 90 * (10 * embedding.square().sum() - embedding.sum(0).square().sum())
     shares = np.unique(some.category, return_counts=True)[1] / 10
-    assert metric.same - mean_distance.item() == pytest.approx((10 * (shares**2).sum() - 1) / 9, abs=1e-6)
+    assert metric.self_similarity - mean_distance.item() == pytest.approx((10 * (shares**2).sum() - 1) / 9, abs=1e-6)
 
 
 def test_pixels_are_never_read(images):
