@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import inspect
 import json
-import os
 import platform
-import re
 import shlex
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.machinery import SourceFileLoader
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, Literal, NamedTuple
 
 import xarray as xr
@@ -26,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from sklearn.base import clone
 
 from neurosuper import load
+from neurosuper._references import References, Table, call, told
 from neurosuper._torch import pick_device
 from neurosuper.compare import match_directions
 from neurosuper.compare.side_by_side import Fit, describe_shared, fit_systems, meet_images, score_fits, split_alike
@@ -41,14 +35,11 @@ LOADERS = ("load_nwb", "load_array", "activations")
 SEEDLESS = (Units, PCA)
 FINDERS = (Units, Random, PCA, KMeans)
 METRICS = (LPIPS, Pixel, Color, Label, Features)
-PATH_KEYS = {"path", "stimuli", "truth"}
-FUNCTION_KEYS = {"model", "preprocess"}
 PACKAGES = (
     *("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "dask"),
     *("pillow", "torch", "torchvision", "lpips", "pynwb"),
 )
 
-Table = dict[str, Any]
 Name = Annotated[str, Field(pattern=r"^[^/|$]*[^/|$.\s][^/|$]*$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -156,7 +147,7 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     """
     command, path = _command(path), Path(path).resolve()
     study = read_study(path)
-    files = _Files(path)
+    files = References(path)
     folder = _output_folder(study, files, output)
     images = _load_images(study, files)
     finders = {name: _make(FINDERS, name, table, files, study, "finder") for name, table in study.finders.items()}
@@ -184,119 +175,7 @@ class _System(NamedTuple):
     drop_constant_units: bool
 
 
-class _Files:
-    """Fill in what a study file refers to: paths, which are remembered for provenance, and functions."""
-
-    def __init__(self, study_path: Path) -> None:
-        self.study, self.folder = study_path, study_path.parent
-        self.used = {study_path.name: study_path}
-
-    def resolve(self, text: str) -> Path:
-        """Return the path meant: environment variables filled in, relative to the study file."""
-        variables = re.findall(r"\$\{?(\w+)\}?", text)
-        if unset := [name for name in variables if name not in os.environ]:
-            raise ValueError(f"{text}: the environment variable {unset[0]} is not set; set it, or write the path out")
-        return self.folder / os.path.expandvars(text)
-
-    def path(self, text: str) -> Path:
-        """Return the path meant, and remember it."""
-        path = self.resolve(text)
-        if path.exists():
-            self.used[text] = path
-        return path
-
-    def function(self, text: str) -> Callable:
-        """Return the function meant by `file.py:name` or `package.module:name`."""
-        source, _, name = text.partition(":")
-        found = getattr(self._module(source), name, None)
-        if not callable(found):
-            raise ValueError(f"cannot find {text!r}: no function {name!r} there; write 'file.py:name' or 'module:name'")
-        return found
-
-    def _module(self, source: str) -> ModuleType:
-        """Import a module by its name, or a file once under a name of its own."""
-        try:
-            return self._run_file(self.path(source)) if source.endswith(".py") else importlib.import_module(source)
-        except Exception as error:  # the user's own code may fail in any way
-            raise ValueError(
-                f"cannot import {source!r}: {_told(error)}; write 'file.py:name' or 'module:name'"
-            ) from error
-
-    @staticmethod
-    def _run_file(path: Path) -> ModuleType:
-        name = f"neurosuper_study_{_sha256(path)[:16]}"
-        if name not in sys.modules:
-            module = ModuleType(name)
-            module.__file__ = str(path)
-            sys.modules[name] = module  # where dataclasses and pickle look for it
-            try:
-                SourceFileLoader(name, str(path)).exec_module(module)
-            except BaseException:
-                del sys.modules[name]
-                raise
-        return sys.modules[name]
-
-    def fill(self, table: Table) -> Table:
-        """Return keyword arguments, with paths and functions in place of their names."""
-        filled = dict(table)
-        for key, value in table.items():
-            if isinstance(value, str) and (key in PATH_KEYS or (key == "weights" and self._is_path(value))):
-                filled[key] = self.path(value)
-            elif isinstance(value, str) and key in FUNCTION_KEYS:
-                filled[key] = self.function(value)
-        if "model" in filled:
-            filled["model"] = self._build(table["model"], filled["model"], filled.pop("model_args", {}))
-        return filled
-
-    def _is_path(self, text: str) -> bool:
-        return "$" in text or self.resolve(text).exists()
-
-    def _build(self, text: str, build: Callable, arguments: object) -> Any:
-        """Call the function that builds a network; arguments that are paths of files are resolved."""
-        if not isinstance(arguments, dict):
-            raise ValueError(
-                f'model_args of {text!r} must be a table, such as {{ weights = "file.pth" }}, got {arguments!r}'
-            )
-        known = {
-            key: self.path(value) if isinstance(value, str) and self._is_path(value) else value
-            for key, value in arguments.items()
-        }
-        try:
-            return _call(build, known, "model_args")
-        except Exception as error:  # the user's own code may fail in any way
-            raise ValueError(f"cannot build the network {text!r}: {_told(error)}") from error
-
-    def checksums(self) -> dict[str, str]:
-        """Return the sha256 of every file or folder that was used, by the name that the study gives it."""
-        return {text: _sha256(path) for text, path in self.used.items()}
-
-
-def _told(error: Exception) -> str:
-    """Return what an error says, in one line."""
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return kind + " ".join(str(error).split())
-
-
-def _sha256(path: Path) -> str:
-    """Return the sha256 of a file; of a folder, that of the names and checksums of the files in it."""
-    if path.is_dir():
-        parts = [f"{file.relative_to(path)} {_sha256(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _call(function: Callable, arguments: Table, where: str) -> Any:
-    """Call a function with what a table of the study file says, naming the table where it does not fit."""
-    try:
-        inspect.signature(function).bind(**arguments)
-    except TypeError as error:
-        takes = ", ".join(inspect.signature(function).parameters)
-        raise ValueError(f"[{where}] {error}; {function.__name__} takes {takes}") from error
-    return function(**arguments)
-
-
-def _make(classes: tuple[type, ...], name: str, table: Table, files: _Files, study: Study, kind: str) -> Any:
+def _make(classes: tuple[type, ...], name: str, table: Table, files: References, study: Study, kind: str) -> Any:
     """Make a finder or metric: of the class called like its table, or of the one that the table names."""
     table = dict(table)
     asked, known = table.pop(kind, name), {made.__name__: made for made in classes}
@@ -304,17 +183,17 @@ def _make(classes: tuple[type, ...], name: str, table: Table, files: _Files, stu
         raise ValueError(f"[{kind}s.{name}] no {kind} {asked!r}; there are {', '.join(known)}")
     if "random_state" in table:
         raise ValueError(f"[{kind}s.{name}] random_state is given by the study's seeds; remove it")
-    return _call(known[asked], {"device": study.device} | files.fill(table), f"{kind}s.{name}")
+    return call(known[asked], {"device": study.device} | files.fill(table), f"{kind}s.{name}")
 
 
-def _load_images(study: Study, files: _Files) -> xr.DataArray:
+def _load_images(study: Study, files: References) -> xr.DataArray:
     table = files.fill(study.images)
     if "path" not in table:
         raise ValueError("[images] needs a path: a folder or a zip file of images")
-    return _call(load_images, {"source": table.pop("path")} | table, "images")
+    return call(load_images, {"source": table.pop("path")} | table, "images")
 
 
-def _load_systems(study: Study, images: xr.DataArray, files: _Files, cache: Path) -> Iterator[_System]:
+def _load_systems(study: Study, images: xr.DataArray, files: References, cache: Path) -> Iterator[_System]:
     """Load every system, on the stimuli that have an image; a network gives one system per layer."""
     for name, table in study.systems.items():
         options = files.fill(table)
@@ -329,7 +208,7 @@ def _load_systems(study: Study, images: xr.DataArray, files: _Files, cache: Path
             options = {"device": study.device, "cache": cache} | options | {"images": images}
         elif options.get("stimuli") is True:
             options["stimuli"] = images
-        responses = average_repetitions(_call(getattr(load, loader), options, f"systems.{name}"))
+        responses = average_repetitions(call(getattr(load, loader), options, f"systems.{name}"))
         for own, part in _by_layer(name, responses, options.get("layers")):
             yield _System(own, meet_images(own, part, images.stimulus), truth, drop)
 
@@ -350,7 +229,7 @@ def _load_truth(path: Path, name: str) -> xr.DataArray:
     try:
         truth = xr.load_dataarray(path, engine="netcdf4")
     except (ValueError, OSError) as error:
-        raise ValueError(f"[systems.{name}] truth {path} is not a netCDF file of one array: {_told(error)}") from error
+        raise ValueError(f"[systems.{name}] truth {path} is not a netCDF file of one array: {told(error)}") from error
     if set(truth.dims) != {"direction", "unit"} or set(truth.dims) - set(truth.indexes):
         raise ValueError(f"[systems.{name}] truth must have labelled dims direction and unit, got {dict(truth.sizes)}")
     return truth
@@ -423,7 +302,7 @@ def _describe(study: Study, systems: list[_System], fits: dict[int, list[Fit]]) 
     }
 
 
-def _trace(study: Study, files: _Files, command: str) -> dict[str, Any]:
+def _trace(study: Study, files: References, command: str) -> dict[str, Any]:
     """Return where every number comes from."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -451,7 +330,7 @@ def _dropped(systems: list[_System], fits: dict[int, list[Fit]]) -> Iterator[str
             yield f"{system.name}: {n_lost} of {n_units} units do not vary over the stimuli and were dropped."
 
 
-def _output_folder(study: Study, files: _Files, output: str | Path | None) -> Path:
+def _output_folder(study: Study, files: References, output: str | Path | None) -> Path:
     """Return the folder to write to, made if need be, after a trial write."""
     folder = Path(output) if output is not None else files.resolve(study.output or f"{files.study.stem}_output")
     try:
@@ -476,4 +355,4 @@ def _write(folder: Path, result: xr.Dataset, fits: dict[int, list[Fit]], report:
                 fit.fitted.directions_.to_netcdf(numbers, mode="a", group=group)
         page.write_text(report, encoding="utf-8")
         for finished in (numbers, page):
-            os.replace(finished, folder / finished.name)
+            finished.replace(folder / finished.name)

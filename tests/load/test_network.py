@@ -252,7 +252,6 @@ def test_two_names_of_one_module_are_both_found(images):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_agrees_and_the_model_comes_back(model, images):
     found = activations(model, images, ["act", "head"], device="cuda")
     assert next(model.parameters()).device.type == "cpu"
