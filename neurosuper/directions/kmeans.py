@@ -48,6 +48,13 @@ class KMeans(DirectionFinder):
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
 
+    Warns
+    -----
+    UserWarning
+        Fewer than two stimuli per cluster: directions are then single stimuli, and their neighbours look alike.
+    ConvergenceWarning
+        `max_iter` was reached first.
+
     Attributes
     ----------
     directions_ : DataArray (direction, unit)
@@ -147,6 +154,12 @@ class KMeans(DirectionFinder):
             raise ValueError(
                 "a K-means centre lies at the origin (stimuli without any response) and has no direction; drop those "
                 "stimuli, or use codes='distance'"
+            )
+        if rows.n_rows < 2 * n_directions:
+            warnings.warn(
+                f"{n_directions} clusters of {rows.n_rows} stimuli: many directions are single stimuli, which makes "
+                "them look interpretable; ask for fewer directions",
+                stacklevel=3,
             )
         labels, self.inertia_ = _assign_all(rows, self._with_direction, C, origin)
         return as_learned(torch.nn.functional.normalize(C, dim=1)) | {

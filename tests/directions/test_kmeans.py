@@ -129,6 +129,11 @@ def test_bad_settings_are_refused(finder, message, responses):
         finder.fit(responses)
 
 
+def test_clusters_of_single_stimuli_are_warned_of(responses):
+    with pytest.warns(UserWarning, match="70 clusters of 120 stimuli: many directions are single stimuli"):
+        KMeans(70).fit(responses)
+
+
 def test_labels_and_centres_are_labelled(responses):
     finder = KMeans(5).fit(responses)
     xr.testing.assert_equal(finder.labels_.stimulus, responses.stimulus)
