@@ -168,7 +168,17 @@ def split_parts(responses: xr.DataArray) -> list[xr.DataArray]:
     """Return the parts of responses named by the coord `split`, or the whole where there is none."""
     if "split" not in responses.coords:
         return [responses]
-    return [responses.sel(stimulus=(responses.split == part).values) for part in np.unique(responses.split.values)]
+    return [part_of(responses, split) for split in np.unique(responses.split.values)]
+
+
+def part_of(responses: xr.DataArray, split: str) -> xr.DataArray:
+    """Return the stimuli whose `split` is this."""
+    return responses.sel(stimulus=(responses.split == split).values)
+
+
+def coords_along(array: xr.DataArray, dim: str) -> dict[str, xr.DataArray]:
+    """Return the coords that lie along one dim and no other."""
+    return {str(name): coord for name, coord in array.coords.items() if coord.dims == (dim,)}
 
 
 def average_repetitions(responses: xr.DataArray) -> xr.DataArray:

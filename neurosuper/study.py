@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import xarray as xr
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from sklearn.base import clone
@@ -152,12 +153,11 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     images = _load_images(study, files)
     finders = {name: _make(FINDERS, name, table, files, study, "finder") for name, table in study.finders.items()}
     judges = {name: _make(METRICS, name, table, files, study, "metric") for name, table in study.metrics.items()}
-    for judge in judges.values():  # whatever is wrong with a metric is told before hours of work
-        judge.embed(images if judge.batch_size is None else images[:1])
+    _try_metrics(judges, images)
     systems = list(_load_systems(study, images, files, folder / "cache"))
     _refuse_equal_names([system.name for system in systems])
 
-    fits = {seed: _fit(study, systems, images, finders, seed) for seed in study.seeds}
+    fits = {seed: _fit(study, systems, finders, seed) for seed in study.seeds}
     result = _score(fits, images, judges).assign_attrs(_describe(study, systems, fits))
     result.attrs["provenance"] = json.dumps(_trace(study, files, command))
     result = result.merge(_recover(fits, systems))
@@ -184,6 +184,13 @@ def _make(classes: tuple[type, ...], name: str, table: Table, files: References,
     if "random_state" in table:
         raise ValueError(f"[{kind}s.{name}] random_state is given by the study's seeds; remove it")
     return call(known[asked], {"device": study.device} | files.fill(table), f"{kind}s.{name}")
+
+
+def _try_metrics(judges: dict[str, ImageMetric], images: xr.DataArray) -> None:
+    """Embed an image of noise: what is wrong with a metric is told before hours of work."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, *images.shape[1:]), dtype=np.uint8)
+    for judge in judges.values():
+        judge.embed(images if judge.batch_size is None else images[:1].copy(data=noise))
 
 
 def _load_images(study: Study, files: References) -> xr.DataArray:
@@ -240,9 +247,7 @@ def _refuse_equal_names(names: list[str]) -> None:
         raise ValueError(f"two systems are called {sorted(twice)[0]!r} (a network's layers are added to its name)")
 
 
-def _fit(
-    study: Study, systems: list[_System], images: xr.DataArray, finders: dict[str, DirectionFinder], seed: int
-) -> list[Fit]:
+def _fit(study: Study, systems: list[_System], finders: dict[str, DirectionFinder], seed: int) -> list[Fit]:
     """Find directions in every system, with one seed for the halves and for the finders.
 
     On all stimuli, what no seed changes is found once.
@@ -259,7 +264,7 @@ def _fit(
         for name, finder in finders.items()
         if not (again and isinstance(finder, SEEDLESS))
     }
-    return list(fit_systems(responses, images, seeded, study.top, study.score_on, seed)) if seeded else []
+    return list(fit_systems(responses, seeded, study.top, study.score_on, seed)) if seeded else []
 
 
 def _score(fits: dict[int, list[Fit]], images: xr.DataArray, judges: dict[str, ImageMetric]) -> xr.Dataset:
@@ -322,9 +327,9 @@ def _command(path: str | Path) -> str:
 
 def _dropped(systems: list[_System], fits: dict[int, list[Fit]]) -> Iterator[str]:
     """Say how many units of which system were left out because they did not vary."""
+    every = [fit for of_seed in fits.values() for fit in of_seed]
     for system in systems:
         n_units = system.responses.sizes["unit"]
-        every = [fit for of_seed in fits.values() for fit in of_seed]
         n_lost = n_units - min(fit.fitted.mean_.sizes["unit"] for fit in every if fit.system == system.name)
         if n_lost:
             yield f"{system.name}: {n_lost} of {n_units} units do not vary over the stimuli and were dropped."

@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def test_data() -> Path:
+def real_data() -> Path:
     """The folder of real inputs; tests are skipped without it, and fail where a file in it is missing."""
     if "NEUROSUPER_TEST_DATA" not in os.environ:
         pytest.skip("NEUROSUPER_TEST_DATA is not set (a folder of real recordings, images and networks)")

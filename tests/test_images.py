@@ -381,8 +381,8 @@ def test_a_grey_array_is_refused_with_its_shape(pixels):
     assert_refused(ValueError, message, lambda: load_images(pixels[..., 0]))
 
 
-def test_the_photographs_of_the_v4_session(test_data):
-    source = test_data / "v4" / "images_201025.zip"
+def test_the_photographs_of_the_v4_session(real_data):
+    source = real_data / "v4" / "images_201025.zip"
     images = load_images(source)
     assert images.shape == (1200, 112, 112, 3)
     assert images.stimulus.values.tolist() == sorted(images.stimulus.values) == image_labels(source)
@@ -392,8 +392,8 @@ def test_the_photographs_of_the_v4_session(test_data):
             assert_array_equal(images.sel(stimulus=label), Image.open(archive.open(names[label])))
 
 
-def test_the_categories_of_cifar_10(test_data):
-    images = load_images(test_data / "images" / "cifar10_test_5000_jpg.zip", category_from="folder")
+def test_the_categories_of_cifar_10(real_data):
+    images = load_images(real_data / "images" / "cifar10_test_5000_jpg.zip", category_from="folder")
     categories, counts = np.unique(images.category.values, return_counts=True)
     assert images.shape == (5000, 32, 32, 3)
     assert counts.tolist() == [500] * 10

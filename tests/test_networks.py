@@ -59,29 +59,29 @@ def test_resnet20_input_is_standardised_to_imagenet(networks):
 
 
 @pytest.mark.slow
-def test_resnet20_answers_right_on_cifar10(networks, test_data):
-    model = networks.resnet20(test_data / "nets/resnet20-12fca82f.th")
-    images = load_images(test_data / "images/cifar10_test_5000_jpg.zip", category_from="folder")[::5]
+def test_resnet20_answers_right_on_cifar10(networks, real_data):
+    model = networks.resnet20(real_data / "nets/resnet20-12fca82f.th")
+    images = load_images(real_data / "images/cifar10_test_5000_jpg.zip", category_from="folder")[::5]
     truth = np.unique(images.category, return_inverse=True)[1]
     found = top_category(model, networks.resnet20_preprocess, images)
     assert np.mean(found == truth) == pytest.approx(0.81, abs=0.01)
 
 
 @pytest.mark.slow
-def test_squeezenet_answers_right_on_imagenet(networks, test_data):
-    model = networks.squeezenet(test_data / "nets/squeezenet_v1_0_imagenet_fp16.npz")
-    images = load_images(test_data / "images/imagenet_1000x128_jpg.zip")[::10]
+def test_squeezenet_answers_right_on_imagenet(networks, real_data):
+    model = networks.squeezenet(real_data / "nets/squeezenet_v1_0_imagenet_fp16.npz")
+    images = load_images(real_data / "images/imagenet_1000x128_jpg.zip")[::10]
     found = top_category(model, networks.squeezenet_preprocess, images)
     assert np.mean(found == np.arange(0, 1000, 10)) == pytest.approx(0.51, abs=0.03)  # 0.487 on all 1,000
 
 
 @pytest.mark.slow
-def test_v4_follows_the_photographs_and_a_shift_by_one_destroys_that(networks, test_data):
+def test_v4_follows_the_photographs_and_a_shift_by_one_destroys_that(networks, real_data):
     """Cross-validated ridge from ResNet-20 features to V4: the labels of images and responses are the right ones."""
-    images = load_images(test_data / "v4/images_201025.zip")
-    path = test_data / "v4/responses_avg_201025.npy"
+    images = load_images(real_data / "v4/images_201025.zip")
+    path = real_data / "v4/responses_avg_201025.npy"
     responses = load_array(path, ("unit", "stimulus"), stimuli=images, units="spike count")
-    model = networks.resnet20(test_data / "nets/resnet20-12fca82f.th")
+    model = networks.resnet20(real_data / "nets/resnet20-12fca82f.th")
     maps = activations(model, images, "layer2", position="all", preprocess=networks.resnet20_preprocess)
     features = PCA(100).fit_transform(maps).values
 

@@ -26,10 +26,10 @@ def test_notebook_and_script_say_the_same(path):
 
 @pytest.mark.slow
 @tutorials
-def test_tutorial_runs(path, test_data, tmp_path, monkeypatch):
+def test_tutorial_runs(path, real_data, tmp_path, monkeypatch):
     """Its claims are assertions: it fails where one is no longer true. It runs in a copy, without earlier results."""
     folder = shutil.copytree(path.parent, tmp_path / "tutorials", ignore=shutil.ignore_patterns("*_output"))
-    monkeypatch.setenv("NEUROSUPER_TEST_DATA", str(test_data))
+    monkeypatch.setenv("NEUROSUPER_TEST_DATA", str(real_data))
     notebook = nbformat.read(path, as_version=4)
     nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]

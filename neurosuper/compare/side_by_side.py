@@ -16,7 +16,7 @@ from neurosuper.images import check_images
 from neurosuper.interpretability import index_of_top, top_stimuli
 from neurosuper.interpretability.index import describe
 from neurosuper.metrics import ImageMetric
-from neurosuper.responses import DROP_THEM, align, check_averaged, name_some, require_varying, split_stimuli
+from neurosuper.responses import DROP_THEM, align, check_averaged, name_some, part_of, require_varying, split_stimuli
 
 SEPARATOR = " | "  # between labels in `top_stimuli`
 RESERVED = {"item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"}
@@ -47,7 +47,7 @@ def compare(
         Number of top stimuli of an item.
     score_on : {"held-out", "all"}, optional
         "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
-        where all systems have it). "all": both on all stimuli, as in Klindt et al. 2023.
+        where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
     random_state : int, optional
         Of the halves. Finders have their own.
 
@@ -80,7 +80,7 @@ def compare(
         raise TypeError(f"systems must be a mapping {{name: responses, …}}, got {type(systems).__name__}")
     stimuli = check_images(images).stimulus
     systems = {name: meet_images(name, responses, stimuli) for name, responses in systems.items()}
-    fits = list(fit_systems(systems, images, finders, top, score_on, random_state))
+    fits = list(fit_systems(systems, finders, top, score_on, random_state))
     return score_fits(fits, images, metrics).assign_attrs(
         score_on=score_on,
         random_state=-1 if random_state is None else random_state,
@@ -99,7 +99,6 @@ class Fit(NamedTuple):
 
 def fit_systems(
     systems: Mapping[str, xr.DataArray],
-    images: xr.DataArray,
     finders: Sequence[DirectionFinder] | Mapping[str, DirectionFinder],
     top: int,
     score_on: ScoreOn,
@@ -165,7 +164,7 @@ def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:
 def split_alike(systems: Mapping[str, xr.DataArray], random_state: int | None) -> dict[str, xr.DataArray]:
     """Split the stimuli of all systems in halves, so that one that systems share falls on the same side in all.
 
-    Where all systems have a `split`, it is kept.
+    Where systems bring a `split` of their own, its marks are kept, and hold for the others too.
 
     Parameters
     ----------
@@ -176,16 +175,35 @@ def split_alike(systems: Mapping[str, xr.DataArray], random_state: int | None) -
     -------
     dict of name to DataArray
         With the stimulus coord `split` (see `split_stimuli`).
+
+    Raises
+    ------
+    ValueError
+        Two systems mark the same stimulus differently.
     """
-    if all("split" in responses.coords for responses in systems.values()):
-        return dict(systems)
+    given = _given_marks(systems)
     labels = np.unique(np.concatenate([responses.stimulus.values.astype(str) for responses in systems.values()]))
-    everything = xr.DataArray(np.zeros(len(labels)), dims="stimulus", coords={"stimulus": labels})
-    split = split_stimuli(everything, random_state=random_state).split
+    if given.keys() >= set(labels):
+        marks = given
+    else:
+        everything = xr.DataArray(np.zeros(len(labels)), dims="stimulus", coords={"stimulus": labels})
+        split = split_stimuli(everything, random_state=random_state).split
+        marks = dict(zip(labels.tolist(), split.values.tolist(), strict=True)) | given
     return {
-        name: responses.assign_coords(split=("stimulus", split.sel(stimulus=responses.stimulus.values).values))
+        name: responses.assign_coords(split=("stimulus", [marks[label] for label in responses.stimulus.values]))
         for name, responses in systems.items()
     }
+
+
+def _given_marks(systems: Mapping[str, xr.DataArray]) -> dict[str, str]:
+    """Return the split of every stimulus that some system marks."""
+    given: dict[str, str] = {}
+    for name, responses in systems.items():
+        if "split" in responses.coords:
+            for label, mark in zip(responses.stimulus.values.tolist(), responses.split.values.tolist(), strict=True):
+                if given.setdefault(label, mark) != mark:
+                    raise ValueError(f"{name!r} marks stimulus {label!r} {mark!r}, another system {given[label]!r}")
+    return given
 
 
 def _named(things: Sequence | Mapping, what: str, name_of: Callable[[Any], str]) -> dict:
@@ -221,7 +239,7 @@ def _halves(
         parts = {name: (responses, responses) for name, responses in systems.items()}
     else:
         systems = split_alike(systems, random_state)
-        parts = {name: (_part(responses, "fit"), _part(responses, "score")) for name, responses in systems.items()}
+        parts = {name: (part_of(responses, "fit"), part_of(responses, "score")) for name, responses in systems.items()}
     remedy = DROP_THEM if score_on == "all" else f"mark the halves with neurosuper.split_stimuli, then {DROP_THEM}"
     for name, both in parts.items():
         for part, use in zip(both, ("fit", "score"), strict=True):
@@ -230,10 +248,6 @@ def _halves(
                 raise ValueError(f"{name!r} has {n} stimuli whose split is {use!r}; mark at least 2")
             require_varying(part, f" to {use} on, of {name!r}", remedy)
     return parts
-
-
-def _part(responses: xr.DataArray, split: str) -> xr.DataArray:
-    return responses.sel(stimulus=(responses.split == split).values)
 
 
 def _carry(fitted: DirectionFinder) -> dict[str, np.ndarray]:

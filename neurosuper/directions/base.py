@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 
 from neurosuper._torch import pick_device
 from neurosuper.directions.blocks import Blocks, require_finite, to_tensor
-from neurosuper.responses import check_averaged, check_labels, name_some, require_varying
+from neurosuper.responses import check_averaged, check_labels, coords_along, name_some, require_varying
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 Learned = dict[str, tuple[tuple[str, ...], torch.Tensor]]  # name: (dims, values)
@@ -153,7 +153,7 @@ class DirectionFinder(BaseEstimator, ABC):
         labels = self._direction_labels(units, len(learned["directions"][1]))
         coords: dict[str, dict] = {
             "direction": {"direction": labels},
-            "unit": {name: coord for name, coord in responses.coords.items() if coord.dims == ("unit",)},
+            "unit": coords_along(responses, "unit"),
             "stimulus": {"stimulus": responses.stimulus},
         }
         for name, (dims, values) in learned.items():
@@ -215,11 +215,10 @@ class DirectionFinder(BaseEstimator, ABC):
         return self._tensor(codes.transpose("stimulus", "direction"))
 
     def _label_responses(self, codes: xr.DataArray, R: torch.Tensor) -> xr.DataArray:
-        stimulus_coords = {name: coord for name, coord in codes.coords.items() if coord.dims == ("stimulus",)}
         return xr.DataArray(
             R.cpu().numpy(),
             dims=("stimulus", "unit"),
-            coords=stimulus_coords | dict(self.mean_.coords),
+            coords=coords_along(codes, "stimulus") | dict(self.mean_.coords),
             name="response",
         )
 

@@ -161,22 +161,23 @@ class KMeans(DirectionFinder):
                 "them look interpretable; ask for fewer directions",
                 stacklevel=3,
             )
-        labels, self.inertia_ = _assign_all(rows, self._with_direction, C, origin)
+        labels, self.inertia_ = _assign_all(rows, self._takes_part, C, origin)
         return as_learned(torch.nn.functional.normalize(C, dim=1)) | {
             "centers": (("direction", "unit"), C),
             "labels": (("stimulus",), labels),
         }
 
-    def _with_direction(self, X: torch.Tensor) -> torch.Tensor:
-        """Return the rows that take part in the fit: of normalised ones, those that are not zero."""
-        return X[X.any(1)] if self.normalize else X
+    def _takes_part(self, X: torch.Tensor) -> torch.Tensor:
+        """Return which rows take part in the fit: of normalised ones, those that are not zero."""
+        return X.any(1) if self.normalize else torch.ones_like(X[:, 0], dtype=torch.bool)
 
     def _first_centers(self, rows: Blocks, n_directions: int) -> torch.Tensor:
         if isinstance(self.init, str) and self.init == "k-means++":
             generator = self._generator()
             n_sample = min(rows.n_rows, max(SEED_ROWS * n_directions, 10_000))
             sample = torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values
-            return _plus_plus(self._with_direction(rows.take(sample.numpy())), n_directions, generator)
+            X = rows.take(sample.numpy())
+            return _plus_plus(X[self._takes_part(X)], n_directions, generator)
         if isinstance(self.init, str) and self.init == "units":
             C = torch.eye(rows.n_columns, dtype=rows.dtype, device=rows.device)
         elif isinstance(self.init, str):
@@ -198,7 +199,7 @@ class KMeans(DirectionFinder):
         threshold = self.tol * float(variance) / (rows.n_rows * rows.n_columns)
         bar = tqdm(range(1, self.max_iter + 1), desc="K-means", unit="iteration", leave=False, delay=2)
         for self.n_iter_ in bar:
-            new, inertia = _update(rows, self._with_direction, C, origin, keep_empty)
+            new, inertia = _update(rows, self._takes_part, C, origin, keep_empty)
             shift = float(((new - C) ** 2).sum())
             C = new
             bar.set_postfix(inertia=f"{inertia:.6g}", refresh=False)
@@ -225,12 +226,12 @@ def _assign(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor) -> tuple[tor
 
 
 def _update(
-    rows: Blocks, keep: Rows, C: torch.Tensor, origin: torch.Tensor, keep_empty: bool
+    rows: Blocks, takes_part: Rows, C: torch.Tensor, origin: torch.Tensor, keep_empty: bool
 ) -> tuple[torch.Tensor, float]:
     """Return the means of the clusters, and the inertia before: one pass, and one more where a cluster is empty."""
 
     def totals(X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        X = keep(X)
+        X = X[takes_part(X)]
         label, distance = _assign(X, C, origin)
         sums = torch.zeros_like(C, dtype=torch.float64).index_add_(0, label, X.double())
         return sums, torch.bincount(label, minlength=len(C)), distance.sum(dtype=torch.float64)
@@ -239,28 +240,29 @@ def _update(
     new = (sums / counts.clamp(min=1)[:, None]).to(C.dtype)
     empty = counts == 0
     if empty.any():
-        new[empty] = C[empty] if keep_empty else _farthest(rows, keep, C, origin, int(empty.sum()))
+        new[empty] = C[empty] if keep_empty else _farthest(rows, takes_part, C, origin, int(empty.sum()))
     return new, float(inertia)
 
 
-def _farthest(rows: Blocks, keep: Rows, C: torch.Tensor, origin: torch.Tensor, n: int) -> torch.Tensor:
+def _farthest(rows: Blocks, takes_part: Rows, C: torch.Tensor, origin: torch.Tensor, n: int) -> torch.Tensor:
     """Return the `n` rows farthest from their nearest centre."""
     far, far_rows = C.new_empty(0), C.new_empty(0, C.shape[1])
-    for X in map(keep, rows.parts(len(C))):
+    for part in rows.parts(len(C)):
+        X = part[takes_part(part)]
         far, far_rows = torch.cat([far, _assign(X, C, origin)[1]]), torch.cat([far_rows, X])
         best = far.topk(min(n, len(far))).indices
         far, far_rows = far[best], far_rows[best]
     return far_rows
 
 
-def _assign_all(rows: Blocks, keep: Rows, C: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, float]:
+def _assign_all(rows: Blocks, takes_part: Rows, C: torch.Tensor, origin: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Return the label of every row, and the inertia from the differences themselves."""
     labels, inertia = [], 0.0
     for X in rows.parts(len(C)):
         label = _assign(X, C, origin)[0]
         labels.append(label)
-        part = keep(X)
-        inertia += float(((part - C[_assign(part, C, origin)[0]]) ** 2).sum(dtype=torch.float64))
+        part = takes_part(X)
+        inertia += float(((X[part] - C[label[part]]) ** 2).sum(dtype=torch.float64))
     return torch.cat(labels), inertia
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from neurosuper.responses import check_labels, name_some
+from neurosuper.responses import check_labels, coords_along, name_some
 
 
 def top_stimuli(codes: xr.DataArray, n: int = 5) -> xr.DataArray:
@@ -52,8 +52,7 @@ def top_stimuli(codes: xr.DataArray, n: int = 5) -> xr.DataArray:
     if (short := ~np.isfinite(values).all(axis=0)).any():
         names = name_some(codes[item].values[short])
         raise ValueError(f"{item} {names} has fewer than {n} stimuli with a code; lower `top` or drop it")
-    carried = {name: coord for name, coord in codes.coords.items() if coord.dims == (item,)}
-    coords = {"rank": np.arange(1, n + 1)} | carried
+    coords = {"rank": np.arange(1, n + 1)} | coords_along(codes, str(item))
     return xr.DataArray(labels[ranks], dims=("rank", item), coords=coords, name="top_stimuli", attrs={"top": n})
 
 

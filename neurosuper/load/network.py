@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from neurosuper._torch import pick_device, tap_layers
 from neurosuper.images import check_images
+from neurosuper.responses import coords_along
 
 __all__ = ["activations"]
 
@@ -117,8 +118,7 @@ def activations(
     return xr.DataArray(
         np.concatenate([_flatten(parts) for parts in batches]),
         dims=("stimulus", "unit"),
-        coords={name: coord for name, coord in images.coords.items() if coord.dims == ("stimulus",)}
-        | _unit_coords(layers, [part.shape[1:] for part in batches[0]]),
+        coords=coords_along(images, "stimulus") | _unit_coords(layers, [part.shape[1:] for part in batches[0]]),
         name="response",
         attrs=attrs | {"position": position, "device": str(place), "weights_sha256": weights},
     )

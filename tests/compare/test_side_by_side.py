@@ -94,6 +94,15 @@ def test_a_split_of_ones_own_is_used(responses, images):
     assert all(label >= "s0060" for labels in table.top_stimuli.values for label in labels.split(" | "))
 
 
+def test_a_split_of_one_system_holds_for_the_others(systems, images):
+    own = systems["brain"].assign_coords(split=("stimulus", ["fit"] * 60 + ["score"] * 60))
+    table = compare({"brain": own, "network": systems["network"]}, images, [Units()], [Color()])
+    assert all(label >= "s0060" for labels in table.top_stimuli.values for label in labels.split(" | "))
+    other = systems["network"].assign_coords(split=("stimulus", ["score"] * 40 + ["fit"] * 40))
+    with pytest.raises(ValueError, match="'network' marks stimulus 's0000' 'score', another system 'fit'"):
+        compare({"brain": own, "network": other}, images, [Units()], [Color()])
+
+
 def test_planted_directions_are_more_interpretable_than_units(superposition, rng):
     """Each planted feature is a colour; K-means directions find them, units mix them (seed 0)."""
     R, planted = superposition

@@ -68,7 +68,7 @@ def test_demo_tells_how_well_planted_directions_are_recovered(tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_demo_adds_lpips_where_its_weights_are(tmp_path, test_data):
-    comparison = run_demo(tmp_path, test_data / "nets" / "alexnet_features_fp16.npz")
+def test_demo_adds_lpips_where_its_weights_are(tmp_path, real_data):
+    comparison = run_demo(tmp_path, real_data / "nets" / "alexnet_features_fp16.npz")
     assert "LPIPS" in comparison.metric.values
     assert "LPIPS was added" in comparison.note

@@ -30,8 +30,8 @@ def test_layers_are_halved_maps_after_relu():
     assert all(maps.min() == 0 < maps.max() for maps in outputs.values())
 
 
-def test_accuracy_is_what_the_file_says(test_data):
-    images = load_images(test_data / "images/cifar10_test_5000_jpg.zip", category_from="folder")[::5]
+def test_accuracy_is_what_the_file_says(real_data):
+    images = load_images(real_data / "images/cifar10_test_5000_jpg.zip", category_from="folder")[::5]
     truth = np.unique(images.category, return_inverse=True)[1]
     with torch.inference_mode():
         found = small_cnn()(torch.tensor(images.values).permute(0, 3, 1, 2) / 255).argmax(1).numpy()

@@ -169,16 +169,16 @@ def test_bad_input_is_told_in_one_line(responses, images):
 
 
 @pytest.mark.slow
-def test_v4_units_by_lpips_have_the_known_index(test_data):
+def test_v4_units_by_lpips_have_the_known_index(real_data):
     """V4 201025, LPIPS-Alex, top 5, all stimuli: −0.648 ± 0.003; five units pair by pair with the lpips package."""
     import lpips
 
     from neurosuper import LPIPS, load_array, load_images
 
-    images = load_images(test_data / "v4" / "images_201025.zip")
-    path = test_data / "v4" / "responses_avg_201025.npy"
+    images = load_images(real_data / "v4" / "images_201025.zip")
+    path = real_data / "v4" / "responses_avg_201025.npy"
     responses = load_array(path, dims=("unit", "stimulus"), stimuli=images, units="spike count")
-    weights = test_data / "nets" / "alexnet_features_fp16.npz"
+    weights = real_data / "nets" / "alexnet_features_fp16.npz"
     scores = interpretability_index(responses, images, LPIPS("alex", weights=weights), top=5)
     assert_allclose(scores.mean(), -0.648, atol=0.003)
 

@@ -223,8 +223,8 @@ def test_zarr_that_is_not_installed_is_named_with_its_extra(tmp_path, monkeypatc
         load_array(tmp_path / "r.zarr")
 
 
-def test_real_v4_repeats_average_to_the_published_averages(test_data):
-    folder = test_data / "v4"
+def test_real_v4_repeats_average_to_the_published_averages(real_data):
+    folder = real_data / "v4"
     repeats = load_array(
         folder / "responses_raw_210325.npy",
         ("unit", "stimulus", "repetition"),

@@ -289,10 +289,10 @@ def test_hdf5_that_is_no_nwb_is_refused_and_closed(tmp_path):
         assert list(file) == ["x"]
 
 
-def test_real_session_without_units(test_data):
+def test_real_session_without_units(real_data):
     with pytest.raises(ValueError, match=r"no Units table with spike times in Pa210120-main\.nwb") as raised:
         load_nwb(
-            test_data / "nwb" / "Pa210120-main.nwb",
+            real_data / "nwb" / "Pa210120-main.nwb",
             presentations="presentations",
             stimulus_column="trial_id",
             window=(0.07, 0.27),

@@ -109,8 +109,8 @@ def test_float16_npz_gives_the_same_values(oracle, ours, tmp_path):
     np.testing.assert_allclose(our_pairs(metric, images), our_pairs(ours, images), rtol=1e-6)
 
 
-def test_real_weights_reproduce_the_published_example(test_data):
-    nets = test_data / "nets"
+def test_real_weights_reproduce_the_published_example(real_data):
+    nets = real_data / "nets"
     images = np.stack([np.asarray(Image.open(nets / f"ex_{name}.png")) for name in ("ref", "p0", "p1")])
     metric = LPIPS("alex", nets / "alexnet_features_fp16.npz", device="cpu")
     scores = our_pairs(metric, torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
