@@ -2,6 +2,7 @@
 
 from neurosuper.plot.distributions import plot_distributions
 from neurosuper.plot.recovery import plot_recovery
+from neurosuper.plot.reliability import plot_reliability
 from neurosuper.plot.top_stimuli import plot_top_stimuli
 
-__all__ = ["plot_distributions", "plot_recovery", "plot_top_stimuli"]
+__all__ = ["plot_distributions", "plot_recovery", "plot_reliability", "plot_top_stimuli"]
