@@ -5,12 +5,13 @@ READY := .venv/.ready
 # where this file is there, the demo adds LPIPS
 TRUNK := $(NEUROSUPER_TEST_DATA)/nets/alexnet_features_fp16.npz
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint schema bench clean
 
 help:
 	@echo "make demo   install into .venv and run the main job offline: a report in demo_output/"
 	@echo "make test   install into .venv and run the whole test-suite"
 	@echo "make lint   style, types, import contracts"
+	@echo "make schema JSON schema of manifests, for editors"
 	@echo "make bench  ours against the peers, ratios measured in one run"
 	@echo "make clean  remove .venv and what was generated"
 
@@ -36,9 +37,15 @@ lint: $(READY)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+schema: $(READY)
+	@$(BIN)/python -c 'import json; from neurosuper.load.manifest import Manifest; print(json.dumps(Manifest.model_json_schema(), indent=1))' > data_manifests/schema.json
+
 bench: $(READY)
 	@echo "-- ours against the peers"
+	@$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
 	@$(BIN)/python benchmarks/index.py
+	@$(BIN)/python benchmarks/spikes.py
+	@$(BIN)/python benchmarks/nsd_memory.py
 
 clean:
 	rm -rf .venv build *.egg-info demo_output .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""One manifest per dataset: where its files lie, and how responses are read from them."""
