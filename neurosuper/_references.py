@@ -76,13 +76,16 @@ class References:
         """Return keyword arguments, with paths and functions in place of their names."""
         filled = dict(table)
         for key, value in table.items():
-            if isinstance(value, str) and (key in PATH_KEYS or (key == "weights" and self._is_path(value))):
+            if isinstance(value, str) and (key in PATH_KEYS or self._may_be_path(key, value)):
                 filled[key] = self.path(value)
             elif isinstance(value, str) and key in FUNCTION_KEYS:
                 filled[key] = self.function(value)
         if "model" in filled:
             filled["model"] = self._build(table["model"], filled["model"], filled.pop("model_args", {}))
         return filled
+
+    def _may_be_path(self, key: str, value: str) -> bool:
+        return (key == "weights" and self._is_path(value)) or (key == "dataset" and value.endswith(".toml"))
 
     def _is_path(self, text: str) -> bool:
         return "$" in text or self.resolve(text).is_file()

@@ -32,7 +32,7 @@ from neurosuper.responses import average_repetitions, drop_constant_units, name_
 
 __all__ = ["Study", "read_study", "run_study"]
 
-LOADERS = ("load_nwb", "load_array", "activations")
+LOADERS = ("load", "load_nwb", "load_array", "activations")
 SEEDLESS = (Units, PCA)
 FINDERS = (Units, Random, PCA, KMeans)
 METRICS = (LPIPS, Pixel, Color, Label, Features)
@@ -195,8 +195,10 @@ def _try_metrics(judges: dict[str, ImageMetric], images: xr.DataArray) -> None:
 
 def _load_images(study: Study, files: References) -> xr.DataArray:
     table = files.fill(study.images)
+    if "dataset" in table:
+        return call(load.load_stimuli, table, "images")
     if "path" not in table:
-        raise ValueError("[images] needs a path: a folder or a zip file of images")
+        raise ValueError("[images] needs a path (a folder or a zip file of images), or a dataset")
     return call(load_images, {"source": table.pop("path")} | table, "images")
 
 

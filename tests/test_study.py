@@ -11,6 +11,26 @@ import neurosuper.load.network
 from neurosuper import Color, KMeans, Units, compare, load_array, load_images, run_study
 from neurosuper.study import read_study
 
+MANIFEST = """
+schema_version = 1
+id = "mine"
+title = "Five units"
+species = "Macaca mulatta"
+modality = "spikes"
+areas = ["V4"]
+doi = "unverified"
+licence = "unverified"
+citation = "unpublished"
+homepage = "http://localhost"
+loader = "load_array"
+opens = "brain.npy"
+source = { kind = "local", obtain = "ask me" }
+files = [{ path = "brain.npy" }, { path = "images", role = "images" }]
+stimulus.label = "name of the photograph"
+response = { measure = "rate", units = "spikes/s", noise_ceiling = { rule = "none" } }
+images = { loader = "load_images", opens = "images" }
+"""
+
 
 def test_a_study_writes_every_number_and_a_report(study):
     result = run_study(study)
@@ -90,6 +110,20 @@ def test_stimuli_can_be_those_of_the_studys_images(study):
     expected = run_study(study)
     study.write_text(study.read_text().replace('stimuli = "images"', "stimuli = true"))
     assert_allclose(run_study(study).interpretability, expected.interpretability)
+
+
+def test_a_dataset_is_a_system_and_brings_its_images(study):
+    """What `neurosuper.load` reads, a study reads: by an id, or by a manifest beside the study file."""
+    expected = run_study(study)
+    (study.parent / "mine.toml").write_text(MANIFEST)
+    text = study.read_text().replace('path = "images"', 'dataset = "mine.toml"\npath = "."')
+    text = text.replace(
+        'loader = "load_array"\npath = "brain.npy"', 'loader = "load"\ndataset = "mine.toml"\npath = "."'
+    )
+    study.write_text(text.replace('stimuli = "images"', "stimuli = true"))
+    result = run_study(study)
+    assert_allclose(result.interpretability, expected.interpretability)
+    assert "mine.toml" in json.loads(result.provenance)["files"]
 
 
 def test_a_network_file_may_use_dataclasses_and_its_own_path(study):
@@ -173,7 +207,7 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
         ('[images]\npath = "images"', "[images]", r"\[images\] needs a path"),
         ('path = "images"', 'path = "nowhere"', "no images at .*nowhere"),
         ('path = "images"', 'path = "images"\nsizes = 3', r"\[images\] got an unexpected keyword argument 'sizes'"),
-        ('loader = "load_array"', 'loader = "magic"', r"\[systems.brain\] loader must be one of load_nwb, load_array"),
+        ('loader = "load_array"', 'loader = "magic"', r"\[systems.brain\] loader must be one of load, load_nwb, load_array"),
         ('path = "brain.npy"', 'path = "$UNSET_VARIABLE/b.npy"', "the environment variable UNSET_VARIABLE is not set"),
         ("network.py:build", "network.py:missing", "cannot find 'network.py:missing'"),
         ("network.py:build", "no.such.package:f", "cannot import 'no.such.package'"),

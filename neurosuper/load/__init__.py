@@ -1,11 +1,34 @@
-"""Loaders: from a file, or from a network and its images, to labelled responses."""
+"""Loaders: a dataset by its id, a file, or a network and its images, to labelled responses.
+
+The room and its main function share a name, and a package has one attribute of a name: so the room can be called.
+`neurosuper.load("nsd")` and `neurosuper.load.load("nsd")` are the same.
+"""
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
-_HOME = {"activations": "network", "load_array": "array", "load_nwb": "nwb"}
+_MODULES = {
+    "array": ("load_array",),
+    "cache": ("cache_folder", "clear_cache", "fetch", "list_cache"),
+    "cadena": ("load_cadena", "load_cadena2019"),
+    "catalogue": ("cite", "datasets", "describe"),
+    "cowley": ("load_cowley",),
+    "dataset": ("load", "load_stimuli"),
+    "manifest": ("read_manifest",),
+    "network": ("activations",),
+    "neuroid": ("load_neuroid",),
+    "nsd": ("load_nsd",),
+    "nsd_images": ("load_nsd_images",),
+    "nwb": ("load_nwb", "load_presentations"),
+    "nwb_images": ("load_nwb_images",),
+    "stringer": ("load_mat_images", "load_stringer"),
+    "tvsd": ("load_tvsd",),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = ["activations", "load_array", "load_nwb"]
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
@@ -14,3 +37,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'neurosuper.load' has no attribute {name!r}; it has {', '.join(__all__)}")
     globals()[name] = getattr(importlib.import_module(f"neurosuper.load.{_HOME[name]}"), name)
     return globals()[name]
+
+
+class _Room(ModuleType):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.load(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Room

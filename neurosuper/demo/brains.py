@@ -1,0 +1,150 @@
+"""Three small datasets in the layout of published ones, with planted responses: to try before a download.
+
+Each holds the same sparse features of the same images in superposition: more features than units. Only files differ.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from PIL import Image
+
+from neurosuper.demo.simulate import plant_directions
+from neurosuper.demo.write_allen import scene_onsets, trains, write_allen_ecephys
+from neurosuper.demo.write_nsd import make_design, write_nsd, write_nsd_images
+from neurosuper.demo.write_tvsd import N_CHANNELS, write_tvsd
+
+__all__ = ["write_brains"]
+
+N_IMAGES = 520
+SIDE = 32  # pixels
+HUES, ANGLES = 8, 3  # one feature for each pair
+N_NOISY = 8  # units that respond to nothing, beside 16 that respond to features
+REPETITIONS = 3
+N_SCENES = 118
+MOUSE_AREAS = ("VISp", "VISl", "VISrl", "VISal")
+
+
+def write_brains(folder: str | Path) -> dict[str, Path]:
+    """Write a small human, macaque and mouse dataset, for `neurosuper.load(id, path=…)`.
+
+    Parameters
+    ----------
+    folder : path
+        Made if need be. The images, colored gratings, lie in its folder `gratings`.
+
+    Returns
+    -------
+    dict of str to Path
+        By id of the dataset, the folder that holds it: "nsd" (fMRI, 2 sessions), "tvsd" (arrays in monkey F), and
+        "allen-neuropixels-natural-scenes" (probes, one session, 118 scenes, whose images lie in its folder `scenes`).
+
+    Notes
+    -----
+    Each of 24 features (hue and orientation of the grating) drives several of 16 units; 8 more respond to nothing.
+    All is simulated; nothing is a recording.
+
+    Examples
+    --------
+    >>> import neurosuper, tempfile
+    >>> brains = write_brains(tempfile.mkdtemp())
+    >>> neurosuper.load("nsd", path=brains["nsd"], subset={"session": [1, 2]}, roi="V1").dims
+    ('stimulus', 'repetition', 'unit')
+    """
+    folder = Path(folder)
+    images, features = draw_gratings()
+    (folder / "gratings").mkdir(parents=True, exist_ok=True)
+    for image in images:
+        Image.fromarray(image.values).save(folder / "gratings" / f"{image.stimulus.item()}.png")
+    writers = {"nsd": _write_human, "tvsd": _write_macaque, "allen-neuropixels-natural-scenes": _write_mouse}
+    for seed, (name, write) in enumerate(writers.items()):
+        write(folder / name, images, _drives(features, seed), seed)
+    return {name: folder / name for name in writers}
+
+
+def draw_gratings(random_state: int = 0) -> tuple[xr.DataArray, xr.DataArray]:
+    """Draw colored gratings (stimulus, row, column, channel), and return their features (stimulus, feature) too.
+
+    The feature of a grating, its hue and orientation, is as strong as its contrast; all others are 0.
+    """
+    rng = np.random.default_rng(random_state)
+    feature = rng.permutation(np.arange(N_IMAGES) % (HUES * ANGLES))
+    hue, angle = feature // ANGLES / HUES, np.pi * (feature % ANGLES) / ANGLES
+    contrast, phase = rng.uniform(0.4, 1, N_IMAGES), rng.uniform(0, 2 * np.pi, N_IMAGES)
+    y, x = np.mgrid[:SIDE, :SIDE] * 2 * np.pi / 8
+    wave = np.sin(np.multiply.outer(np.cos(angle), x) + np.multiply.outer(np.sin(angle), y) + phase[:, None, None])
+    color = np.array([colorsys.hsv_to_rgb(h, c, 0.8) for h, c in zip(hue, contrast, strict=True)])
+    pixels = 255 * color[:, None, None] * (0.7 + 0.3 * contrast[:, None, None] * wave)[..., None]
+    stimuli = [f"grating_{i:03d}" for i in range(N_IMAGES)]
+    names = [f"hue {360 * h // HUES}°, {180 * a // ANGLES}°" for h in range(HUES) for a in range(ANGLES)]
+    images = xr.DataArray(
+        pixels.round().astype(np.uint8),
+        dims=("stimulus", "row", "column", "channel"),
+        coords={"stimulus": stimuli, "channel": ["red", "green", "blue"]},
+        name="image",
+    )
+    strengths = contrast[:, None] * np.eye(len(names))[feature]
+    return images, xr.DataArray(strengths, {"stimulus": stimuli, "feature": names}, ("stimulus", "feature"))
+
+
+def _drives(features: xr.DataArray, seed: int) -> np.ndarray:
+    """Return what drives each unit (stimulus, unit), from 0 to about 1; the last units by nothing."""
+    driven = features.values @ plant_directions(features, seed).values
+    return np.hstack([driven / driven.max(), np.zeros((len(driven), N_NOISY))])
+
+
+def _write_human(folder: Path, images: xr.DataArray, drives: np.ndarray, seed: int) -> None:
+    """Plant units as voxels of seven areas; 500 gratings, each three times in two sessions."""
+    rng = np.random.default_rng(seed)
+    design, shown = make_design(seed), np.repeat(np.arange(500), REPETITIONS)
+    design["masterordering"][0, : len(shown)] = 1 + rng.permutation(shown)
+    grating_of = {int(nsd_id) - 1: i for i, nsd_id in enumerate(design["subjectim"][0, :500])}
+    places = np.pad(np.arange(drives.shape[1]).reshape(6, 4, 1), 1, constant_values=-1)  # a shell outside the cortex
+
+    def respond(ids: np.ndarray) -> np.ndarray:
+        rows = [grating_of.get(int(nsd_id), 0) for nsd_id in ids]
+        return 3 * drives[rows][:, places]
+
+    atlas = np.where(places < 0, -1, 1 + places % 7).astype(np.int16)
+    write_nsd(folder, shape=places.shape, respond=respond, noise=0.5, seed=seed, design=design, atlas=atlas)
+    write_nsd_images(folder, {nsd_id: images.values[i] for nsd_id, i in grating_of.items()}, SIDE)
+
+
+def _write_macaque(folder: Path, images: xr.DataArray, drives: np.ndarray, seed: int) -> None:
+    """Plant units as channels, the rest of which are noise; 420 gratings once to train, 100 thirty times to test."""
+    rng = np.random.default_rng(seed)
+    channels = rng.permutation(N_CHANNELS)[: drives.shape[1]]
+    responses = np.zeros((len(drives), N_CHANNELS))
+    responses[:, channels] = 10 * drives
+    noisy = responses + rng.normal(size=responses.shape)
+    paths = [f"grating\\{label}.png" for label in images.stimulus.values]
+    test = rng.permutation(len(drives)) < 100
+    write_tvsd(
+        folder,
+        train=noisy[~test],
+        test=responses[test],
+        train_paths=[path for path, held in zip(paths, test, strict=True) if not held],
+        test_paths=[path for path, held in zip(paths, test, strict=True) if held],
+        n_repetitions=30,
+        noise=1.0,
+        seed=seed,
+    )
+
+
+def _write_mouse(folder: Path, images: xr.DataArray, drives: np.ndarray, seed: int) -> None:
+    """Plant units as spike trains; 118 gratings, as many as there are natural scenes, 20 times each."""
+    rng = np.random.default_rng(seed)
+    scenes = rng.permutation(len(drives))[:N_SCENES]
+    frames = rng.permutation(np.append(np.repeat(np.arange(N_SCENES), 20), np.full(50, -1)))
+    rates = np.vstack([2 + 30 * drives[scenes], np.full(drives.shape[1], 2.0)])[frames]  # the last row: a blank
+    onsets = scene_onsets(len(frames))
+    areas = [MOUSE_AREAS[i % len(MOUSE_AREAS)] for i in range(drives.shape[1])]
+    path = folder / "sub-699733573" / "sub-699733573_ses-715093703.nwb"
+    path.parent.mkdir(parents=True)
+    write_allen_ecephys(path, trains(rng.poisson(rates / 4), onsets, (0.0, 0.25)), frames, onsets, areas)
+    (folder / "scenes").mkdir()
+    for number, scene in enumerate(scenes):
+        Image.fromarray(images.values[scene]).save(folder / "scenes" / f"{number}.png")

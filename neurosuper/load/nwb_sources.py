@@ -1,0 +1,302 @@
+"""NWB: where responses come from: the spikes of the Units table, or the columns of time series."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from neurosuper.load.array import as_label
+from neurosuper.load.nwb_parts import Series, Table, listed, listing, single_values, split_rows
+from neurosuper.load.nwb_session import Session, find
+from neurosuper.load.nwb_units import Population, Populations, observed, side_by_side
+from neurosuper.load.series import sum_frames
+from neurosuper.load.spikes import count_spikes
+from neurosuper.responses import name_some
+
+__all__ = ["Measure", "Source", "open_source"]
+
+Measure = Literal["rate", "count", "mean"]
+
+
+class Source:
+    """Units that respond: spikes or time series."""
+
+    population: Population | Populations
+    event: ClassVar[str]
+    measures: ClassVar[tuple[Measure, ...]]  # the first is the default
+
+    def __init__(self) -> None:
+        self.n_events = 0
+        self.tally: Counter[str] = Counter(n_unobserved=0)
+
+    def check_measure(self, measure: str | None) -> Measure:
+        """Return the measure asked for, or the default."""
+        if measure is None:
+            return self.measures[0]
+        if measure not in self.measures:
+            *most, last = map(repr, self.measures)
+            raise ValueError(f"measure must be {', '.join(most)} or {last}, got {measure!r}")
+        return measure
+
+    def coords(self, kept: np.ndarray) -> dict[str, Any]:
+        """Return the labels of the units kept, and what else is known of them."""
+        return {"unit": [self.population.names[unit] for unit in kept]}
+
+    def respond(
+        self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
+    ) -> np.ndarray:
+        """Return the responses (unit, window) as float32, NaN where a unit was not observed."""
+        raise NotImplementedError
+
+    def attrs(self, measure: Measure) -> dict[str, object]:
+        """Return units, modality, and how much was left out."""
+        raise NotImplementedError
+
+
+def open_source(
+    session: Session,
+    series: str | Collection[str] | None,
+    unit_names: str | None,
+    roi_delay_column: str | None,
+    has_companion: bool,
+) -> Source:
+    """Return the source that is asked for, or say that it may lie in a companion file."""
+    if not series:
+        table = _spike_table(session)
+        if table is None:
+            raise ValueError(f"no Units table with spike times in {session.name}{_elsewhere(session, has_companion)}")
+        return Spikes(session, table)
+    names, present = [str(name) for name in listing(series)], session.found("series")
+    for name in names:
+        if not any(f"/{path}".endswith(f"/{name}") for path in present):
+            raise ValueError(f"no time series {name!r} in {session.name}{_elsewhere(session, has_companion)}")
+    planes = [_Plane(session, name, unit_names, roi_delay_column) for name in names]
+    return Frames(names, planes)
+
+
+def _spike_table(session: Session) -> Table | None:
+    """Return the Units table, if there is one that holds spike times."""
+    opened = session.found("table").get("units")
+    table = None if opened is None else opened()
+    has_spikes = table is not None and "spike_times" in table.columns and table.columns["spike_times"].stops is not None
+    return table if has_spikes else None
+
+
+def _elsewhere(session: Session, has_companion: bool) -> str:
+    """Return where the responses may lie that are not in a file."""
+    present = session.found("series")
+    if present:
+        return f"; it has the time series {listed(present)}: name one as series=, or another file as companion="
+    if _spike_table(session) is not None:
+        return ", but spikes in a Units table: leave series= out, or pass companion="
+    if has_companion:
+        return ", nor any other responses; check companion="
+    stem = PurePosixPath(session.name).stem
+    whose = stem.removesuffix("-main")
+    example = f" (such as {whose}-rasters.nwb)" if whose != stem else ""
+    return (
+        f"; its spikes lie in a companion file of session {whose!r}{example}: pass companion= its path, and series= "
+        "their name where they are a time series there"
+    )
+
+
+class Spikes(Source):
+    """The spike times of the Units table."""
+
+    event = "spike"
+    measures = ("rate", "count")
+
+    def __init__(self, session: Session, table: Table) -> None:
+        super().__init__()
+        electrodes = session.found("table").get("electrodes")
+        ids = [as_label(unit) for unit in np.asarray(table.ids[:])]
+        self.population = Population(ids, table, np.arange(len(ids)), electrodes and electrodes())
+        self._table = table
+        self._times = table.columns["spike_times"].data
+        stops = np.asarray(table.columns["spike_times"].stops[:])
+        if not _cuts(stops, len(ids), len(self._times)):
+            raise ValueError(
+                f"spike_times_index of {session.name} does not cut spike_times into {len(ids)} units; the file is "
+                "damaged, fetch it again"
+            )
+        self._stops = stops.astype(np.int64)
+
+    def coords(self, kept: np.ndarray) -> dict[str, Any]:
+        return super().coords(kept) | {"n_spikes": ("unit", np.diff(self._stops, prepend=0)[kept])}
+
+    def respond(
+        self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
+    ) -> np.ndarray:
+        counts, disordered = count_spikes(self._times, self._stops, starts, ends, units=units, dtype=np.float32)
+        if len(disordered):
+            names = [self.population.names[unit] for unit in units[disordered]]
+            warnings.warn(f"spike times are not in order and were sorted, in unit {name_some(names)}", stacklevel=4)
+        self.n_events += bool(counts.any())
+        if measure == "rate":
+            counts /= length
+        self._hide_unobserved(counts, units, starts, ends)
+        return counts
+
+    @cached_property
+    def _observed(self) -> list[np.ndarray] | None:
+        """The intervals in which each unit was observed, where the table has them."""
+        column = self._table.columns.get("obs_intervals")
+        return None if column is None else [rows.reshape(-1, 2) for rows in split_rows(column)]
+
+    def _hide_unobserved(self, values: np.ndarray, units: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
+        if self._observed is None:
+            return
+        seen: dict[bytes, np.ndarray] = {}
+        for row, unit in zip(values, units, strict=True):
+            key = self._observed[unit].tobytes()
+            if key not in seen:
+                seen[key] = ~observed(self._observed[unit], starts, ends)
+            row[seen[key]] = np.nan
+            self.tally["n_unobserved"] += int(seen[key].sum())
+
+    def attrs(self, measure: Measure) -> dict[str, object]:
+        return {
+            "units": {"rate": "spikes/s", "count": "spike count"}[measure],
+            "modality": "spikes",
+            "measure": measure,
+            **self.tally,
+        }
+
+
+def _cuts(stops: np.ndarray, n_rows: int, n_values: int) -> bool:
+    """Return whether stops cut flat values into rows, one after another."""
+    if stops.dtype.kind not in "iu" or stops.shape != (n_rows,):
+        return False
+    return not n_rows or bool((np.diff(stops.astype(np.int64), prepend=0) >= 0).all() and stops[-1] <= n_values)
+
+
+class _Plane:
+    """One time series: its columns as units."""
+
+    def __init__(self, session: Session, name: str, unit_names: str | None, delay_column: str | None) -> None:
+        self.series: Series = find(session, "series", name, "time series")
+        self.times = self.series.times()
+        self.where = f"time series {name!r} of {session.name}"
+        if self.times.ndim != 1 or not (np.diff(self.times) >= 0).all():
+            raise ValueError(f"the timestamps of {self.where} are not one per frame in order; name another series")
+        self.frames = _upright(self.series.data, len(self.times), self.where)
+        self.population = self._units(session, unit_names)
+        self.delays = None if delay_column is None else self.population.values(delay_column).astype(float)
+
+    def _units(self, session: Session, unit_names: str | None) -> Population:
+        n_columns, rois = self.frames.shape[1], self.series.rois
+        if unit_names is not None:
+            path, _, column = unit_names.rpartition("/")
+            table = find(session, "table", path, "table of unit_names")
+            names, rows = single_values(table, column).tolist(), np.arange(n_columns)
+        elif rois is None:
+            table, rows = Table(self.series.name, range(n_columns), {}), np.arange(n_columns)
+            names = rows.tolist()
+        elif rois.table is None:
+            raise ValueError(f"the table of ROIs of {self.where} is missing; pass unit_names= a column that names them")
+        else:
+            table, rows = rois.table, np.asarray(rois.data[:])
+            names = np.asarray(table.ids[:])[rows].tolist()
+        if len(names) != n_columns:
+            raise ValueError(f"{self.where} has {n_columns} columns, but {len(names)} names of units; check unit_names")
+        return Population([as_label(name) for name in names], table, rows)
+
+
+class _Upright:
+    """A dataset read as (time, column), though it has one axis, or a single column as its first axis."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self.shape = (data.shape[-1], 1)
+        self.chunks = None if getattr(data, "chunks", None) is None else (data.chunks[-1],)
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        rows = self._data[key[0]] if self._data.ndim == 1 else self._data[0, key[0]]
+        return np.asarray(rows)[:, np.newaxis][:, key[1]]
+
+
+def _upright(data: Any, n_frames: int, where: str) -> Any:
+    shape: tuple[int, ...] = () if data is None else tuple(data.shape)
+    if len(shape) == 2 and shape[0] == n_frames:
+        return data
+    if shape in ((n_frames,), (1, n_frames)):
+        return _Upright(data)
+    raise ValueError(
+        f"{where} has data of shape {shape} for {n_frames} frames; it must be (time, column), not transposed"
+    )
+
+
+class Frames(Source):
+    """The columns of time series, each with its own times."""
+
+    event = "frame"
+    measures = ("mean", "rate", "count")
+
+    def __init__(self, names: list[str], planes: list[_Plane]) -> None:
+        super().__init__()
+        self._names, self._planes = names, planes
+        self.tally["n_nan_frames"] = 0
+        sizes = [len(plane.population.rows) for plane in planes]
+        self._starts = np.cumsum([0, *sizes])
+        parts = [plane.population for plane in planes]
+        self.population = parts[0] if len(parts) == 1 else side_by_side(names, parts)
+
+    def respond(
+        self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
+    ) -> np.ndarray:
+        parts = []
+        for plane, first, stop in zip(self._planes, self._starts, self._starts[1:], strict=False):
+            columns = units[(units >= first) & (units < stop)] - first
+            if len(columns):
+                parts.append(self._respond(plane, columns, starts, ends, length, measure))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _respond(
+        self,
+        plane: _Plane,
+        columns: np.ndarray,
+        starts: np.ndarray,
+        ends: np.ndarray,
+        length: float,
+        measure: Measure,
+    ) -> np.ndarray:
+        delays = None if plane.delays is None else plane.delays[columns]
+        frames = sum_frames(plane.frames, plane.times, columns, starts, ends, delays)
+        conversion = np.broadcast_to(plane.series.conversion, plane.frames.shape[1])[columns, np.newaxis]
+        values = frames.totals * conversion + frames.n_frames * plane.series.offset
+        unseen = frames.n_frames == 0
+        if measure == "mean":
+            values /= np.maximum(frames.n_frames, 1)
+        else:
+            unseen |= ~self._within(plane.times, starts, ends)
+            values /= length if measure == "rate" else 1.0
+        values[unseen] = np.nan
+        self.n_events += int((~unseen).any())
+        self.tally.update(n_unobserved=int(unseen.sum()), n_nan_frames=frames.n_nan)
+        return values.astype(np.float32)
+
+    @staticmethod
+    def _within(times: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return which windows lie within the recording: sums over a part of a window would be too small."""
+        frame = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+        return (starts >= times[0] - 1e-6 * frame) & (ends <= times[-1] + (1 + 1e-6) * frame)
+
+    def attrs(self, measure: Measure) -> dict[str, object]:
+        series = self._planes[0].series
+        is_roi = series.kind == "RoiResponseSeries"
+        unit = "a.u." if series.unit.lower() in ("", "n.a.", "n/a", "na", "unknown") else series.unit
+        if measure == "mean":
+            told = unit
+        elif is_roi:
+            told = f"{unit}/s" if measure == "rate" else unit
+        else:
+            told = "spikes/s" if measure == "rate" else "spike count"
+        modality = "calcium imaging" if is_roi else "time series" if measure == "mean" else "spikes"
+        named = self._names[0] if len(self._names) == 1 else self._names
+        return {"units": told, "modality": modality, "measure": measure, "series": named, **self.tally}

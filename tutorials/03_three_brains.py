@@ -1,0 +1,157 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The same question, asked of three brains
+#
+# Are the directions of a population more interpretable than its single units, in human fMRI, in macaque arrays and in
+# mouse probes? The three laboratories write entirely different files: HDF5 volumes and NIfTI masks (NSD), MATLAB 7.3
+# (TVSD), NWB (Allen Institute). Here each becomes the same labelled array, and the question is the same call.
+#
+# The files are small ones, laid out exactly as published, in which responses are planted (see the end). With the real
+# files only the lines marked "the real one" change.
+
+# %%
+import tempfile
+
+import numpy as np
+import xarray as xr
+
+import neurosuper as ns
+from neurosuper.compare import headline, summarize
+from neurosuper.demo.brains import write_brains
+from neurosuper.demo.gabor import GaborEnergy
+from neurosuper.plot import plot_distributions, plot_reliability, plot_top_stimuli
+
+folders = write_brains(tempfile.mkdtemp())
+gratings = ns.load_images(folders["nsd"].parent / "gratings")
+
+# %% [markdown]
+# ## Human: 7T fMRI (Natural Scenes Dataset, Allen et al. 2022)
+#
+# Voxels of early visual areas, two sessions, images that were shown three times.
+
+# %%
+human = ns.load("nsd", path=folders["nsd"], subset={"session": [1, 2]})
+# the real one: ns.load("nsd", subset={"subject": "subj01", "session": range(1, 41)}, roi=["V1", "V2", "V3", "hV4"])
+human_images = ns.load_stimuli("nsd", path=folders["nsd"], stimuli=human)
+# the real one: ns.load_stimuli("nsd", stimuli=human, size=64)
+human.coords
+
+# %% [markdown]
+# ## Macaque: Utah arrays in V1, V4 and IT (TVSD, Papale et al. 2025)
+#
+# Training images were shown once, test images thirty times: the test images say which channels are reliable, the
+# training images are what directions are found in.
+
+# %%
+test = ns.load("tvsd", path=folders["tvsd"])  # the real one: ns.load("tvsd")
+macaque = ns.load("tvsd", path=folders["tvsd"], part="train")  # the real one: ns.load("tvsd", part="train")
+macaque = macaque.assign_coords(reliability=ns.split_half(test))
+macaque_images = gratings  # the real ones: ns.load_images(the folder of THINGS images, size=64)
+
+# %% [markdown]
+# ## Mouse: Neuropixels in six visual areas (Allen Institute, Siegle et al. 2021)
+
+# %%
+MOUSE = "allen-neuropixels-natural-scenes"
+mouse = ns.load(MOUSE, path=folders[MOUSE])  # the real one: ns.load(MOUSE, stream=True)
+mouse_images = ns.load_images(folders[MOUSE] / "scenes")
+
+# %% [markdown]
+# ## Reliable units
+#
+# By one rule for all three: a split-half reliability, of the mean over repetitions, of at least 0.3.
+
+# %%
+for recording in (human, test, mouse):
+    assert recording.dims == ("stimulus", "repetition", "unit")
+plot_reliability(ns.split_half(human), threshold=0.3)
+
+# %%
+plot_reliability(macaque.reliability, threshold=0.3)
+
+# %%
+plot_reliability(ns.split_half(mouse), threshold=0.3)
+
+# %% [markdown]
+# In the macaque files 1,008 channels are pure noise: with a hundred stimuli some of these reach 0.3 by chance, so that
+# the threshold is higher there.
+
+# %%
+brains = {
+    "human fMRI": ns.average_repetitions(ns.select_units(human, reliability=0.3)),
+    "macaque arrays": ns.select_units(macaque, reliability=0.6),
+    "mouse probes": ns.average_repetitions(ns.select_units(mouse, reliability=0.3)),
+}
+for name, responses in brains.items():
+    n_stimuli, n_units = responses.shape
+    print(f"{name:<15} {n_stimuli:4} stimuli × {n_units} units, {responses.attrs['units']}")
+    assert n_units == 16, "the planted units, and no other"
+
+# %% [markdown]
+# ## The same call for each
+#
+# Directions are found on one half of the stimuli and scored on the other: by the mean color of the images that drive
+# them, and by the energy of local orientation. The three saw different images; labels keep them apart.
+
+# %%
+images = xr.concat([human_images, macaque_images, mouse_images], dim="stimulus")
+metrics = [ns.Color(), ns.Features(GaborEnergy(), "energy")]
+finders = [ns.Units(), ns.Random("1x"), ns.KMeans("1x", random_state=0)]
+comparison = ns.compare(brains, images, finders, metrics)
+print("\n".join(headline(comparison)))
+
+# %%
+plot_distributions(comparison, "color")
+
+# %%
+median = summarize(comparison)["median"].unstack("finder", sort=False)
+median.round(3)
+
+# %% [markdown]
+# ## What drives a unit, and what a direction
+#
+# Of each brain, the unit and the K-means direction whose index by color is the median one:
+
+
+# %%
+def typical(name, finder):
+    """Return the top stimuli of the item whose index is nearest to the median of its kind."""
+    items = comparison.sel(metric="color").isel(
+        item=((comparison.system == name) & (comparison.finder == finder)).values
+    )
+    index = items.interpretability
+    return items.top_stimuli.values[np.abs(index - index.median()).values.argmin()].split(" | ")
+
+
+rows = {f"{name}, {finder}": typical(name, finder) for name in brains for finder in ("Units", "KMeans")}
+top = xr.DataArray(list(rows.values()), {"unit": list(rows)}, ("unit", "rank"))
+plot_top_stimuli(top, images)
+
+# %% [markdown]
+# ## What was planted, and what this shows
+#
+# Every population holds the same 24 features, each a hue and an orientation, in 16 units, in superposition. So
+# directions should be more interpretable than units, and K-means should find such directions, in all three:
+
+# %%
+gain = median["KMeans"] - median["Units"]
+assert (gain > 0).all()
+gain.unstack("metric").round(3)
+
+# %% [markdown]
+# It shows that the files are read right and that the steps join. It shows nothing about brains: for that, change the
+# marked lines, and read tutorial 01 on what one session can and cannot tell.
