@@ -207,7 +207,11 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
         ('[images]\npath = "images"', "[images]", r"\[images\] needs a path"),
         ('path = "images"', 'path = "nowhere"', "no images at .*nowhere"),
         ('path = "images"', 'path = "images"\nsizes = 3', r"\[images\] got an unexpected keyword argument 'sizes'"),
-        ('loader = "load_array"', 'loader = "magic"', r"\[systems.brain\] loader must be one of load, load_nwb, load_array"),
+        (
+            'loader = "load_array"',
+            'loader = "magic"',
+            r"\[systems.brain\] loader must be one of load, load_nwb, load_array",
+        ),
         ('path = "brain.npy"', 'path = "$UNSET_VARIABLE/b.npy"', "the environment variable UNSET_VARIABLE is not set"),
         ("network.py:build", "network.py:missing", "cannot find 'network.py:missing'"),
         ("network.py:build", "no.such.package:f", "cannot import 'no.such.package'"),
