@@ -86,7 +86,7 @@ def _datasets(options: argparse.Namespace) -> None:
 
     table = datasets()
     table["cached"] = [_megabytes(size) if size else "" for size in table.cached]
-    print(table[["title", "modality", "areas", "source", "cached"]].to_string(justify="left"))
+    print(table[["modality", "areas", "source", "cached"]].to_string(justify="left"))
 
 
 def _info(options: argparse.Namespace) -> None:

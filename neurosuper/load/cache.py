@@ -137,7 +137,7 @@ def fetch(
     Traceback (most recent call last):
     ValueError: no role 'music'; there are responses, companion, images, support
     """
-    manifest = dataset if isinstance(dataset, Manifest) else read_manifest(dataset)
+    manifest = read_manifest(dataset)
     choice, roles, folder = manifest.choose(subset), _check_roles(roles), _cache(cache)
     if not isinstance(jobs, int) or jobs < 1:
         raise ValueError(f"jobs must be a whole number of at least 1, got {jobs!r}")
@@ -363,9 +363,7 @@ def clear_cache(dataset: str | Path | Manifest | None = None) -> int:
 
 
 def _id_of(dataset: str | Path | Manifest) -> str:
-    if isinstance(dataset, Manifest):
-        return dataset.id
-    if isinstance(dataset, Path) or dataset.endswith(".toml"):
+    if not isinstance(dataset, str) or dataset.endswith(".toml"):
         return read_manifest(dataset).id
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", dataset):
         raise ValueError(f"{dataset!r} is not the id of a dataset; `neurosuper cache list` shows those that are cached")

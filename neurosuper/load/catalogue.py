@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pandas as pd
 
@@ -115,7 +116,7 @@ def _place(manifest: Manifest) -> str:
     if isinstance(source, Dandi):
         return f"DANDI {source.dandiset}"
     if isinstance(source, Http):
-        return source.url
+        return str(urlsplit(source.url).hostname)
     return "files that you bring" if isinstance(source, Local) else f"s3://{source.bucket}"
 
 

@@ -25,7 +25,7 @@ Subset = Mapping[str, object]
 
 
 def load(
-    dataset: str | Path,
+    dataset: str | Path | Manifest,
     *,
     subset: Subset | None = None,
     path: str | Path | None = None,
@@ -36,8 +36,8 @@ def load(
 
     Parameters
     ----------
-    dataset : str or path
-        An id (see `neurosuper.datasets`), or the path of a manifest of your own (.toml).
+    dataset : str, path or Manifest
+        An id (see `neurosuper.datasets`), or a manifest of your own (.toml).
     subset : mapping, optional
         Which part, such as `{"subject": "subj01", "session": [1, 2]}`; by default what the manifest says.
         `neurosuper info ID` lists the keys. Several recordings are set side by side, on all stimuli of any.
@@ -113,7 +113,11 @@ def load(
 
 
 def load_stimuli(
-    dataset: str | Path, *, subset: Subset | None = None, path: str | Path | None = None, **options: Any
+    dataset: str | Path | Manifest,
+    *,
+    subset: Subset | None = None,
+    path: str | Path | None = None,
+    **options: Any,
 ) -> xr.DataArray:
     """Load the images that were shown, labelled as the responses of the dataset are.
 

@@ -8,17 +8,17 @@ import math
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["arrange", "check_file", "name_of", "open_hdf5"]
+__all__ = ["arrange", "check_file", "name_of", "open_hdf5", "read_mat"]
 
 Kind = Literal["HDF5", "NWB", "netCDF", "MATLAB", "NIfTI", "CSV", "JSON"]
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -233,6 +233,35 @@ def name_of(source: str | Path | BinaryIO) -> str:
     """
     named = source if isinstance(source, str | Path) else getattr(source, "name", None) or getattr(source, "url", "")
     return PurePosixPath(str(named).partition("?")[0].replace("\\", "/")).name or "the stream"
+
+
+def read_mat(path: str | Path, names: Sequence[str]) -> dict[str, Any]:
+    """Return some variables of a MATLAB file (5 to 7.2); those that it lacks are left out.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `check_file` does; and a file that is damaged, or of MATLAB 7.3.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> from scipy.io import savemat
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "a.mat")
+    >>> savemat(path, {"order": [1, 2]})
+    >>> read_mat(path, ["order", "other"])["order"].tolist()
+    [[1, 2]]
+    """
+    from scipy.io import loadmat
+
+    path = check_file(path, "MATLAB")
+    try:
+        return loadmat(path, variable_names=names)
+    except NotImplementedError as error:
+        raise ValueError(f"{path} is of MATLAB 7.3; save it again with `save(…, '-v7')`") from error
+    except Exception as error:  # scipy raises many kinds on damaged files
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ValueError(f"{path} cannot be read as MATLAB: {reason}; it is damaged, fetch it again") from error
 
 
 def arrange(values: np.ndarray, labels: np.ndarray, order: np.ndarray | None = None) -> tuple[list[str], np.ndarray]:

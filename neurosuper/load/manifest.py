@@ -292,13 +292,14 @@ def _shipped() -> Any:
     return files("neurosuper.data_manifests")
 
 
-def read_manifest(dataset: str | Path) -> Manifest:
+def read_manifest(dataset: str | Path | Manifest) -> Manifest:
     """Read and check the manifest of a dataset.
 
     Parameters
     ----------
-    dataset : str or path
+    dataset : str, path or Manifest
         An id, as `neurosuper.datasets()` lists them, or the path of a manifest of your own (.toml), called as its id.
+        One that was read before is returned as it is.
 
     Returns
     -------
@@ -316,6 +317,8 @@ def read_manifest(dataset: str | Path) -> Manifest:
     >>> read_manifest("nsd").modality
     'fMRI'
     """
+    if isinstance(dataset, Manifest):
+        return dataset
     if isinstance(dataset, Path) or str(dataset).endswith(".toml"):
         path = Path(dataset)
         if not path.is_file():

@@ -18,7 +18,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from neurosuper._optional import require
-from neurosuper.load.files import check_file, open_hdf5
+from neurosuper.load.files import check_file, open_hdf5, read_mat
 from neurosuper.responses import check_responses, name_some
 
 __all__ = ["load_nsd"]
@@ -253,14 +253,8 @@ def _read_volume(path: Path) -> np.ndarray:
 
 def _read_design(path: Path, subject: str, sessions: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the nsdId of every trial in order of time, and those of the shared images, counted from 0."""
-    from scipy.io import loadmat
-
-    check_file(path, "MATLAB")
     names = ("masterordering", "subjectim", "sharedix")
-    try:
-        design = loadmat(path, variable_names=names)
-    except Exception as error:  # scipy raises many kinds on damaged files
-        raise ValueError(f"{path} cannot be read as MATLAB: {_reason(error)}; fetch it again") from error
+    design = read_mat(path, names)
     if missing := [name for name in names if name not in design]:
         raise ValueError(f"{path} has no {missing[0]!r}; it must be NSD's nsd_expdesign.mat, fetch it again")
     order, images, shared = (design[name].astype(int) for name in names)

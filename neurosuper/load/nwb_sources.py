@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection
 from functools import cached_property
@@ -24,7 +25,7 @@ __all__ = ["Measure", "Source", "open_source"]
 Measure = Literal["rate", "count", "mean"]
 
 
-class Source:
+class Source(ABC):
     """Units that respond: spikes or time series."""
 
     population: Population | Populations
@@ -48,15 +49,15 @@ class Source:
         """Return the labels of the units kept, and what else is known of them."""
         return {"unit": [self.population.names[unit] for unit in kept]}
 
+    @abstractmethod
     def respond(
         self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
     ) -> np.ndarray:
         """Return the responses (unit, window) as float32, NaN where a unit was not observed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def attrs(self, measure: Measure) -> dict[str, object]:
         """Return units, modality, and how much was left out."""
-        raise NotImplementedError
 
 
 def open_source(

@@ -28,6 +28,7 @@ __all__ = ["open_remote"]
 
 PART = 1 << 15  # bytes; with remfile's own 100 KiB and growth of 1.7, 3 times as much travels as 5 units' spikes need
 GROWTH = 1.3  # by which more is read ahead while reading goes straight on
+AHEAD = 8  # parts read ahead at most: after a large read, remfile would read as much again
 
 
 def open_remote(remote: RemoteFile, cache: Path | None) -> io.RawIOBase:
@@ -176,6 +177,8 @@ class _Stream(io.RawIOBase):
         n = min(len(buffer), self._size - self.tell())
         if n <= 0:
             return 0
+        known = self._file._smart_loader_chunk_sequence_length
+        self._file._smart_loader_chunk_sequence_length = min(known, AHEAD)
         with _in_one_line(self._remote):
             buffer[:n] = self._file.read(n)
         return n

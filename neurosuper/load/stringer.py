@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from neurosuper.images import load_images
-from neurosuper.load.files import arrange, check_file
+from neurosuper.load.files import arrange, read_mat
 from neurosuper.responses import check_responses, name_some
 
 __all__ = ["load_mat_images", "load_stringer"]
@@ -58,7 +58,7 @@ def load_stringer(
     >>> load_stringer(path).sel(stimulus="2").values.tolist()
     [[1.0], [3.0]]
     """
-    read = _load_mat(path, ("stim", "med", "stat"))
+    read = read_mat(path, ("stim", "med", "stat"))
     stim = _fields(read, "stim", ("resp", "istim", "spont"), path)
     responses, numbers = stim["resp"], _numbers(stim["istim"], path)
     if responses.ndim != 2 or len(responses) != len(numbers):
@@ -125,7 +125,7 @@ def load_mat_images(
     >>> load_mat_images(path).sel(stimulus="2").shape
     (4, 6, 3)
     """
-    stack = _load_mat(path, (variable,)).get(variable)
+    stack = read_mat(path, (variable,)).get(variable)
     if stack is None or stack.ndim != 3:
         told = "is not there" if stack is None else f"has shape {stack.shape}"
         raise ValueError(f"{path} needs {variable!r}, row × column × image, but it {told}; pass variable=")
@@ -149,19 +149,6 @@ def _as_uint8(stack: np.ndarray, what: str) -> np.ndarray:
             f"{what} goes from {low:g} to {high:g}; grey must go from 0 (black) to 255 (white), so scale it"
         )
     return np.rint(stack).astype(np.uint8)
-
-
-def _load_mat(path: str | Path, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    from scipy.io import loadmat
-
-    path = check_file(path, "MATLAB")
-    try:
-        return loadmat(path, variable_names=names)
-    except NotImplementedError as error:
-        raise ValueError(f"{path} is of MATLAB 7.3; save it again with `save(…, '-v7')`") from error
-    except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise ValueError(f"{path} cannot be read as MATLAB: {reason}; it is damaged, fetch it again") from error
 
 
 def _fields(read: dict[str, np.ndarray], name: str, wanted: tuple[str, ...], path: str | Path) -> dict[str, np.ndarray]:
