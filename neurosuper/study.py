@@ -159,7 +159,7 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
 
     fits = {seed: _fit(study, systems, finders, seed) for seed in study.seeds}
     result = _score(fits, images, judges).assign_attrs(_describe(study, systems, fits))
-    result.attrs["provenance"] = json.dumps(_trace(study, files, command))
+    result.attrs["provenance"] = json.dumps(_trace(study, systems, files, command))
     result = result.merge(_recover(fits, systems))
     _write(folder, result, fits, render_report(result, images))
     result.encoding["source"] = str(folder / "study.nc")
@@ -309,14 +309,19 @@ def _describe(study: Study, systems: list[_System], fits: dict[int, list[Fit]]) 
     }
 
 
-def _trace(study: Study, files: References, command: str) -> dict[str, Any]:
+def _trace(study: Study, systems: list[_System], files: References, command: str) -> dict[str, Any]:
     """Return where every number comes from."""
+    about = ("dataset", "dataset_version", "doi")
+    told = {system.name: system.responses.attrs for system in systems}
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "device": str(pick_device(study.device)),
         "seeds": study.seeds,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "datasets": {
+            name: {key: attrs[key] for key in about} for name, attrs in told.items() if set(about) <= set(attrs)
+        },
         "files": files.checksums(),
     }
 

@@ -123,7 +123,10 @@ def test_a_dataset_is_a_system_and_brings_its_images(study):
     study.write_text(text.replace('stimuli = "images"', "stimuli = true"))
     result = run_study(study)
     assert_allclose(result.interpretability, expected.interpretability)
-    assert "mine.toml" in json.loads(result.provenance)["files"]
+    provenance = json.loads(result.provenance)
+    assert "mine.toml" in provenance["files"]
+    told = {"dataset": "mine", "dataset_version": "unverified", "doi": "unverified"}
+    assert provenance["datasets"] == {"brain": told}
 
 
 def test_a_network_file_may_use_dataclasses_and_its_own_path(study):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from tqdm import tqdm
 
 from neurosuper import load as room
 from neurosuper.load.cache import cache_folder, dataset_root, fetch
@@ -108,7 +109,8 @@ def load(
         raise ValueError(f"{manifest.loader} has no option {unknown[0]!r}; it takes {', '.join(list(takes)[1:])}")
     with ExitStack() as stack:
         find = _remote_finder(manifest, choice, stack) if stream else _local_finder(manifest, choice, path)
-        parts = [_load_recording(manifest, loader, find, single, choice, options) for single in recordings]
+        bar = tqdm(recordings, desc=manifest.id, unit="recording", disable=len(recordings) < 2)
+        parts = [_load_recording(manifest, loader, find, single, choice, options) for single in bar]
     return check_responses(_side_by_side(parts).assign_attrs(_origin(manifest)))
 
 
@@ -194,7 +196,7 @@ def _load_recording(
     choice: Choice,
     options: dict[str, Any],
 ) -> xr.DataArray:
-    """Load one recording, with its subset as unit coords; `attrs["recording"]` names it."""
+    """Load one recording, with its subset as unit coords; `attrs` say which, and what its file calls itself."""
     here = choice | {key: [value] for key, value in single.items()}
     takes = inspect.signature(loader).parameters
     arguments = _recipe(manifest, takes) | {key: value for key, value in (choice | single).items() if key in takes}
@@ -206,7 +208,10 @@ def _load_recording(
     responses = loader(find(opens), **arguments | options)
     new = {key: ("unit", np.full(responses.sizes["unit"], str(value))) for key, value in single.items()}
     new = {key: coord for key, coord in new.items() if key not in responses.coords}
-    return responses.assign_coords(new).assign_attrs(recording="/".join(map(str, single.values())))
+    named = {"recording": "/".join(map(str, single.values()))}
+    if "dataset" in responses.attrs:
+        named["identifier"] = responses.attrs["dataset"]
+    return responses.assign_coords(new).assign_attrs(named)
 
 
 def _filled(template: str, choice: Choice) -> str:

@@ -63,7 +63,9 @@ class Dandi(_Table):
     kind: Literal["dandi"]
     dandiset: Annotated[str, Field(pattern=r"^\d{6}$")]
     version: str = Field(description="pinned version; 'unverified' takes the latest published one and says which")
-    instance: str = Field("dandi", description="name of a DANDI instance, or the URL of its API")
+    instance: str = Field(
+        "dandi", description="name of a DANDI instance, or the URL of its API, which is shown your key"
+    )
     allow_draft: bool = False
 
 

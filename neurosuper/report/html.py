@@ -72,7 +72,8 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
     >>> brain = xr.DataArray(rng.gamma(1, 5, (40, 6)), dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": list("abcdef")})
     >>> comparison = compare({"V4": brain}, images, [Units(), PCA(2)], [Color()]).assign_coords(seed=("item", [0] * 8))
-    >>> made = {"created": "today", "command": "compare", "device": "cpu", "seeds": [0], "versions": {}, "files": {}}
+    >>> made = {"created": "today", "command": "compare", "device": "cpu", "seeds": [0]}
+    >>> made |= {"versions": {}, "datasets": {}, "files": {}}
     >>> comparison.attrs |= {"title": "V4", "note": "noise", "provenance": json.dumps(made)}
     >>> render_report(comparison, images)[:15]
     '<!DOCTYPE html>'
@@ -246,7 +247,9 @@ def _provenance(provenance: dict) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in provenance["versions"].items())
     facts = {name: str(provenance[name]) for name in ("created", "command", "device")}
     facts |= {"seeds": ", ".join(map(str, provenance["seeds"])), "versions": versions}
-    terms = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+    for system, about in provenance["datasets"].items():
+        facts[system] = f"{about['dataset']}, version {about['dataset_version']}, doi {about['doi']}"
+    terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
     rows = "".join(
         f'<tr><th scope="row">{escape(path)}</th><td><code>{escape(checksum)}</code></td></tr>'
         for path, checksum in provenance["files"].items()

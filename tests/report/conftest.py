@@ -69,6 +69,7 @@ def make_comparison() -> xr.Dataset:
         "device": "cpu",
         "seeds": [0, 7],
         "versions": {"neurosuper": "0.1.0", "numpy": "2.0.0"},
+        "datasets": {"V4 <array>": {"dataset": "cowley-v4", "dataset_version": "unverified", "doi": "10.1/x"}},
         "files": {"v4/responses & more.npy": "ab" * 32},
     }
     return xr.Dataset(

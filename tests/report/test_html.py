@@ -34,6 +34,10 @@ def test_what_users_named_is_escaped(page):
     assert "v4/responses & more.npy" in page.texts("th")
 
 
+def test_datasets_are_named_with_version_and_doi(page):
+    assert "cowley-v4, version unverified, doi 10.1/x" in page.texts("dd")
+
+
 def test_every_system_finder_and_metric_is_there(page):
     assert [text for text in page.texts("h3") if " by " not in text] == ["V4 <left> & right", 'net "fire8"']
     assert page.texts("h4") == ["Units", "KMeans"] * 2
