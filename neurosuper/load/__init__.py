@@ -21,8 +21,7 @@ _MODULES = {
     "neuroid": ("load_neuroid",),
     "nsd": ("load_nsd",),
     "nsd_images": ("load_nsd_images",),
-    "nwb": ("load_nwb", "load_presentations"),
-    "nwb_images": ("load_nwb_images",),
+    "nwb": ("load_nwb", "load_nwb_images", "load_presentations"),
     "stringer": ("load_mat_images", "load_stringer"),
     "tvsd": ("load_tvsd",),
 }

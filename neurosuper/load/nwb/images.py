@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from neurosuper.images import load_images
-from neurosuper.load.nwb_parts import Template, listed
-from neurosuper.load.nwb_session import Session, find, open_session
+from neurosuper.load.nwb.parts import Template, listed
+from neurosuper.load.nwb.session import Session, find, open_session
 
 __all__ = ["load_nwb_images"]
 

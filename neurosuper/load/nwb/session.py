@@ -23,7 +23,7 @@ from pynwb.base import Images
 
 from neurosuper.load.array import as_label
 from neurosuper.load.files import name_of, open_hdf5
-from neurosuper.load.nwb_parts import Column, Series, Table, Template, images_template, listed, series_template
+from neurosuper.load.nwb.parts import Column, Series, Table, Template, images_template, listed, series_template
 
 __all__ = ["Session", "find", "open_session"]
 

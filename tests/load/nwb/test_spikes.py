@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosuper.load import spikes
-from neurosuper.load.spikes import count_spikes
+from neurosuper.load.nwb import spikes
+from neurosuper.load.nwb.spikes import count_spikes
 
 sixteenths = st.integers(-64, 64).map(lambda n: n / 16)  # sums are exact, so that spikes fall on the edges
 trains = st.lists(st.lists(sixteenths, max_size=40).map(sorted), max_size=5)
@@ -137,7 +137,7 @@ def test_no_units_and_no_windows():
 MEMORY = """
 import resource
 import numpy as np
-from neurosuper.load.spikes import count_spikes
+from neurosuper.load.nwb.spikes import count_spikes
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 
 from neurosuper.load.array import as_label
-from neurosuper.load.nwb_parts import Series, Table, Template, listed, listing, single_values
-from neurosuper.load.nwb_session import Session, find
+from neurosuper.load.nwb.parts import Series, Table, Template, listed, listing, single_values
+from neurosuper.load.nwb.session import Session, find
 
 __all__ = ["Presentations", "read_presentations"]
 

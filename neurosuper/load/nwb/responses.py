@@ -15,11 +15,11 @@ import numpy as np
 import xarray as xr
 
 from neurosuper.load.files import arrange
-from neurosuper.load.nwb_parts import single_values
-from neurosuper.load.nwb_presentations import read_presentations
-from neurosuper.load.nwb_session import Session, open_session
-from neurosuper.load.nwb_sources import Measure, Source, open_source
-from neurosuper.load.nwb_units import Windows, overlaps, select_units
+from neurosuper.load.nwb.parts import single_values
+from neurosuper.load.nwb.presentations import read_presentations
+from neurosuper.load.nwb.session import Session, open_session
+from neurosuper.load.nwb.sources import Measure, Source, open_source
+from neurosuper.load.nwb.units import Windows, overlaps, select_units
 from neurosuper.responses import check_responses
 
 __all__ = ["load_nwb", "load_presentations"]

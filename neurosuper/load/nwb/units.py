@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from neurosuper.load.array import as_label
-from neurosuper.load.nwb_parts import Column, Table, listed, listing, single_values, split_rows
+from neurosuper.load.nwb.parts import Column, Table, listed, listing, single_values, split_rows
 
 __all__ = ["Population", "Populations", "Windows", "observed", "overlaps", "select_units", "side_by_side"]
 

@@ -13,11 +13,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from neurosuper.load.array import as_label
-from neurosuper.load.nwb_parts import Series, Table, listed, listing, single_values, split_rows
-from neurosuper.load.nwb_session import Session, find
-from neurosuper.load.nwb_units import Population, Populations, observed, side_by_side
-from neurosuper.load.series import sum_frames
-from neurosuper.load.spikes import count_spikes
+from neurosuper.load.nwb.parts import Series, Table, listed, listing, single_values, split_rows
+from neurosuper.load.nwb.series import sum_frames
+from neurosuper.load.nwb.session import Session, find
+from neurosuper.load.nwb.spikes import count_spikes
+from neurosuper.load.nwb.units import Population, Populations, observed, side_by_side
 from neurosuper.responses import name_some
 
 __all__ = ["Measure", "Source", "open_source"]

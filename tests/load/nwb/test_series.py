@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosuper.load import series
-from neurosuper.load.series import sum_frames
+from neurosuper.load.nwb import series
+from neurosuper.load.nwb.series import sum_frames
 
 sixteenths = st.integers(-32, 96).map(lambda n: n / 16)  # sums are exact, so that frames fall on the edges
 windows = st.lists(st.tuples(sixteenths, sixteenths), max_size=10)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from neurosuper.load.spikes import n_threads
+from neurosuper.load.nwb.spikes import n_threads
 
 __all__ = ["Frames", "sum_frames"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from neurosuper.load.mapped import mapped
+from neurosuper.load.nwb.mapped import mapped
 
 __all__ = ["count_spikes"]
 

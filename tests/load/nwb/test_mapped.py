@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosuper.load import mapped as module
-from neurosuper.load.mapped import mapped
+from neurosuper.load.nwb import mapped as module
+from neurosuper.load.nwb.mapped import mapped
 
 VALUES = np.random.default_rng(0).normal(size=1050)
 
