@@ -67,6 +67,7 @@ def load_nsd(
     atlas: str = "prf-visualrois",
     preparation: str = "betas_fithrf_GLMdenoise_RR",
     area_map: Mapping[Any, str] | None = None,
+    zscore: bool = False,
 ) -> xr.DataArray:
     """Load the responses of one subject's voxels to the images of some sessions.
 
@@ -89,12 +90,15 @@ def load_nsd(
         Folder of the betas, in the space func1pt8mm.
     area_map : mapping of number to name, optional
         What the numbers of the atlas mean; by default known for prf-visualrois, nsdgeneral, floc-* and streams.
+    zscore : bool, optional
+        Z-score every voxel within every session, as the authors do before they compare repetitions: what drifts from
+        one session to the next would count as noise (see `ncsnr`).
 
     Returns
     -------
     DataArray (stimulus, repetition, unit)
-        % signal change, float32; repetitions in order of time, NaN where an image was shown less often. Stimuli are
-        nsdIds, counted from 0, in five digits; units are voxels, "x-y-z" counted from 0. Stimulus coord `shared1000`
+        % signal change (or s.d.), float32; repetitions in order of time, NaN where an image was shown less often.
+        Stimuli are nsdIds, counted from 0, in five digits; units are voxels, "x-y-z" counted from 0. Stimulus coord `shared1000`
         (shown to all subjects); unit coords `subject`, `area`, `x`, `y`, `z` and, where the archive's ncsnr.nii.gz is
         there, `ncsnr` and `noise_ceiling` (0 to 1, a share of the variance of the average over these repetitions).
         Voxels outside the brain (0 in every trial), or constant in any of the sessions, are left out:
@@ -146,7 +150,7 @@ def load_nsd(
     images, shared = _read_design(Path(path) / DESIGN, subject, sessions)
     ids, row, repetition = place_trials(images)
     folder = Path(path) / "nsddata_betas" / "ppdata" / subject / SPACE / preparation
-    values, outside, constant = _read_sessions(folder, sessions, voxels, row, repetition)
+    values, outside, constant = _read_sessions(folder, sessions, voxels, row, repetition, zscore)
     kept = ~constant
     if kept.sum() < len(kept) / 2:
         _complain(kept, int(outside.sum()))
@@ -157,7 +161,7 @@ def load_nsd(
         coords={name: ("unit", along[kept], about) for name, (along, about) in coords.items()}
         | {"stimulus": as_labels(ids), "shared1000": ("stimulus", np.isin(ids, shared))},
         attrs={
-            "units": "% signal change",
+            "units": "s.d." if zscore else "% signal change",
             "modality": "fMRI",
             "session": sessions,
             "atlas": atlas,
@@ -268,7 +272,7 @@ def _read_design(path: Path, subject: str, sessions: list[int]) -> tuple[np.ndar
 
 
 def _read_sessions(
-    folder: Path, sessions: list[int], voxels: Voxels, row: np.ndarray, repetition: np.ndarray
+    folder: Path, sessions: list[int], voxels: Voxels, row: np.ndarray, repetition: np.ndarray, zscore: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return responses (image, repetition, voxel), and the voxels always 0, and those constant in any session."""
     n_voxels = len(voxels.x)
@@ -278,10 +282,18 @@ def _read_sessions(
     bar = tqdm(sessions, desc="NSD", unit="session", disable=len(sessions) < 3)
     for session, (rows, repetitions) in zip(bar, places, strict=True):
         betas = _read_betas(folder / f"betas_session{session:02d}.hdf5", voxels)
-        values[rows, repetitions] = betas / SCALE
+        values[rows, repetitions] = _zscore(betas) if zscore else betas / SCALE
         outside &= ~betas.any(axis=0)
         constant |= betas.min(axis=0) == betas.max(axis=0)
     return values, outside, constant
+
+
+def _zscore(betas: np.ndarray) -> np.ndarray:
+    """Return betas (trial, voxel) of mean 0 and standard deviation 1; those of constant voxels are left at 0."""
+    deviation = betas.std(axis=0, dtype=np.float64)
+    scaled = betas - betas.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scaled /= np.where(deviation > 0, deviation, 1).astype(np.float32)
+    return scaled
 
 
 def _read_betas(path: Path, voxels: Voxels) -> np.ndarray:

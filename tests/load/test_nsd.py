@@ -81,6 +81,19 @@ def test_planted_responses_come_back(nsd):
     assert responses.dtype == np.float32
 
 
+def test_zscores_take_out_what_drifts_between_sessions(nsd):
+    folder, _ = nsd
+    one = load_nsd(folder, **ONE, zscore=True)
+    np.testing.assert_allclose(one.mean(["stimulus", "repetition"]), 0, atol=1e-5)
+    np.testing.assert_allclose(one.std(["stimulus", "repetition"]), 1, rtol=1e-5)
+    assert one.attrs["units"] == "s.d."
+    before = load_nsd(folder, **ONE, session=(1, 2), zscore=True)
+    with h5py.File(files_of(folder)["betas"].with_name("betas_session02.hdf5"), "r+") as file:
+        betas = file["betas"][:]
+        file["betas"][:] = np.where(betas.any(axis=0), 2 * betas + 100, 0)
+    np.testing.assert_allclose(load_nsd(folder, **ONE, session=(1, 2), zscore=True), before, atol=1e-5)
+
+
 def test_labels_and_coords_of_voxels(nsd):
     folder, truth = nsd
     voxels = load_nsd(folder, **ONE, roi="hV4")
