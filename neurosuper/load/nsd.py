@@ -98,9 +98,10 @@ def load_nsd(
     -------
     DataArray (stimulus, repetition, unit)
         % signal change (or s.d.), float32; repetitions in order of time, NaN where an image was shown less often.
-        Stimuli are nsdIds, counted from 0, in five digits; units are voxels, "x-y-z" counted from 0. Stimulus coord `shared1000`
-        (shown to all subjects); unit coords `subject`, `area`, `x`, `y`, `z` and, where the archive's ncsnr.nii.gz is
-        there, `ncsnr` and `noise_ceiling` (0 to 1, a share of the variance of the average over these repetitions).
+        Stimuli are nsdIds, counted from 0, in five digits; units are voxels, "x-y-z" counted from 0. Stimulus coord
+        `shared1000` (shown to all subjects); unit coords `subject`, `area`, `x`, `y`, `z` and, where the archive's
+        ncsnr.nii.gz is there, `ncsnr` and `noise_ceiling` (0 to 1, a share of the variance of the average over these
+        repetitions).
         Voxels outside the brain (0 in every trial), or constant in any of the sessions, are left out:
         `attrs["n_voxels_outside"]` and `attrs["n_voxels_constant"]` count them.
 
