@@ -125,7 +125,7 @@ def test_a_dataset_is_a_system_and_brings_its_images(study):
     assert_allclose(result.interpretability, expected.interpretability)
     provenance = json.loads(result.provenance)
     assert "mine.toml" in provenance["files"]
-    told = {"dataset": "mine", "dataset_version": "unverified", "doi": "unverified"}
+    told = {"dataset": "mine", "dataset_version": "files of the user", "doi": "unverified"}
     assert provenance["datasets"] == {"brain": told}
 
 

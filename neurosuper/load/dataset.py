@@ -111,7 +111,7 @@ def load(
         find = _remote_finder(manifest, choice, stack) if stream else _local_finder(manifest, choice, path)
         bar = tqdm(recordings, desc=manifest.id, unit="recording", disable=len(recordings) < 2)
         parts = [_load_recording(manifest, loader, find, single, choice, options) for single in bar]
-    return check_responses(_side_by_side(parts).assign_attrs(_origin(manifest)))
+    return check_responses(_side_by_side(parts).assign_attrs(_origin(manifest, path)))
 
 
 def load_stimuli(
@@ -308,10 +308,11 @@ def _remote_finder(manifest: Manifest, choice: Choice, stack: ExitStack) -> Call
     return find
 
 
-def _origin(manifest: Manifest) -> dict[str, str]:
+def _origin(manifest: Manifest, path: str | Path | None) -> dict[str, str]:
+    """Return what to cite; of files that the user names, nobody has verified the version."""
     return {
         "dataset": manifest.id,
-        "dataset_version": manifest.source.version,
+        "dataset_version": manifest.source.version if path is None else "files of the user",
         "modality": manifest.modality,
         "doi": manifest.doi,
         "licence": manifest.licence,

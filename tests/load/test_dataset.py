@@ -85,7 +85,7 @@ def test_attrs_say_where_responses_come_from(manifest):
         "doi": "10.1234/abc",
         "licence": "CC0-1.0",
         "citation": "Nobody 2026",
-        "dataset_version": "unverified",
+        "dataset_version": "files of the user",
         "modality": "spikes",
     }
     assert attrs["noise_ceiling_rule"] == "split_half_spearman_brown"
@@ -137,7 +137,9 @@ def test_the_folder_may_be_named_by_the_environment(manifest, monkeypatch):
     monkeypatch.setenv("MY_RECORDINGS", str(manifest.parent))
     images = ns.load_stimuli(manifest)
     assert images.stimulus.values.tolist() == ["ant", "bee", "cat"]
-    assert ns.load(manifest, stimuli=images).sizes["unit"] == 2
+    responses = ns.load(manifest, stimuli=images)
+    assert responses.sizes["unit"] == 2
+    assert responses.attrs["dataset_version"] == "unverified"
 
 
 def test_images_are_loaded_with_the_labels_of_the_responses(manifest):
