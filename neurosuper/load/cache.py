@@ -229,9 +229,9 @@ def _raise_first(dataset: str, outcomes: Sequence[BaseException | None]) -> None
     first = faults[0]
     if len(outcomes) == 1 or not isinstance(first, OSError | ValueError | RuntimeError):
         raise first
+    remedy = "" if GOES_ON in str(first) else f" (for the others, {GOES_ON})"
     raise type(first)(
-        f"{len(faults)} of {len(outcomes)} files of {dataset} were not fetched; the first: {first} (for the others, "
-        f"{GOES_ON})"
+        f"{len(faults)} of {len(outcomes)} files of {dataset} were not fetched; the first: {first}{remedy}"
     )
 
 

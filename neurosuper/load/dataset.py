@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from fnmatch import fnmatchcase
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,7 @@ def _load_recording(
     here = choice | {key: [value] for key, value in single.items()}
     takes = inspect.signature(loader).parameters
     arguments = _recipe(manifest, takes) | {key: value for key, value in (choice | single).items() if key in takes}
-    if manifest.companion is not None:
+    if manifest.companion is not None and "companion" not in options:
         arguments["companion"] = find(_filled(manifest.companion, here))
     opens = _filled(manifest.opens, here)
     if "sha256" in takes and "sha256" not in options:
@@ -272,7 +272,17 @@ def _local_finder(
         root = Path(path)
         if not root.exists():
             raise FileNotFoundError(f"no folder or file at {root}; check the path")
-    return lambda pattern: root if root.is_file() else _one_match(manifest, root, pattern)
+    return partial(_one_match, manifest, root) if root.is_dir() else partial(_the_file, manifest, root, choice)
+
+
+def _the_file(manifest: Manifest, file: Path, choice: Choice, pattern: str) -> Path:
+    """Return the one file that the user named, unless a second is needed."""
+    if manifest.companion and pattern in [path for path, _ in expand(manifest.companion, choice)]:
+        raise FileNotFoundError(
+            f"{manifest.id} needs two files, {file.name} and its companion {pattern}: pass path= the folder that holds "
+            "both as the archive lays them, or companion= the path of the second"
+        )
+    return file
 
 
 def _one_match(manifest: Manifest, root: Path, pattern: str) -> Path:

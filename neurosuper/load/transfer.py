@@ -87,10 +87,19 @@ class Progress:
             self._bar.update(n)
         self.wait(0)
 
-    def wait(self, seconds: float) -> None:
-        """Sleep, unless stopped."""
-        if self._stop.wait(seconds) if seconds else self._stop.is_set():
+    def wait(self, seconds: float, why: str = "") -> None:
+        """Sleep, unless stopped; meanwhile the bar says why."""
+        if why:
+            self._say(f"{why}; again in {seconds:.0f} s")
+        stopped = self._stop.wait(seconds) if seconds else self._stop.is_set()
+        if why:
+            self._say("")
+        if stopped:
             raise StoppedError
+
+    def _say(self, text: str) -> None:
+        with self._lock:
+            self._bar.set_postfix_str(text)
 
 
 class _AttemptError(Exception):
@@ -171,7 +180,9 @@ def _stage(remote: RemoteFile, place: Place, progress: Progress) -> str:
         furthest = max(furthest, _staged_bytes(place))
         if failures >= ATTEMPTS or fault.wait > LONGEST_WAIT:
             raise ConnectionError(f"{remote.path} does not arrive from {_server(url)}: {fault}; {GOES_ON}")
-        progress.wait(max(fault.wait, BACKOFF * 2 ** (failures - 1) * random.SystemRandom().uniform(0.5, 1)))
+        progress.wait(
+            max(fault.wait, BACKOFF * 2 ** (failures - 1) * random.SystemRandom().uniform(0.5, 1)), str(fault)
+        )
         tried, url = url, remote.url()
         if fault.forbidden and url == tried:
             raise PermissionError(f"{_server(url)} refuses {remote.path} (403); {remote.access}")

@@ -84,6 +84,16 @@ def test_the_companion_is_asked_for_by_name(tmp_path):
         load(tmp_path)
 
 
+def test_one_file_where_two_are_needed(tmp_path):
+    main, companion = write(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=rf"needs two files, {main.name} and its companion sub-.*: pass path= the"
+    ):
+        ns.load("macaque-free-viewing", path=main)
+    given = ns.load("macaque-free-viewing", path=main, companion=companion)
+    assert given.identical(load(tmp_path))
+
+
 def test_the_real_presentations_find_planted_rasters(real_data, tmp_path):
     """The published table of presentations of one session, with spikes that follow its 144 images."""
     main = real_data / "nwb" / "Pa210120-main.nwb"

@@ -326,6 +326,12 @@ def test_a_bar_of_bytes_names_the_dataset(capsys):
     assert "planted: 100%" in capsys.readouterr().err
 
 
+def test_the_bar_says_why_it_waits(archive, remote, place, capsys):
+    archive.blobs.faults.append(Fault(503))
+    bring(remote, place)
+    assert "answers 503 Service Unavailable; again in 0 s" in capsys.readouterr().err
+
+
 def test_stopped_transfers_keep_what_they_have(archive, remote, place):
     archive.blobs.pace = 2_000_000
     with Progress("planted", None) as progress:
