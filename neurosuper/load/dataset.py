@@ -103,12 +103,13 @@ def load(
     """
     manifest = read_manifest(dataset)
     choice, loader = manifest.choose(subset), _loader(manifest)
-    recordings = _recordings(manifest, choice)
+    _refuse_equal_labels(manifest, choice)
     takes = inspect.signature(loader).parameters
     if unknown := sorted(set(options) - set(takes)):
         raise ValueError(f"{manifest.loader} has no option {unknown[0]!r}; it takes {', '.join(list(takes)[1:])}")
     with ExitStack() as stack:
         find = _remote_finder(manifest, choice, stack) if stream else _local_finder(manifest, choice, path)
+        recordings = _recordings(manifest, choice)
         bar = tqdm(recordings, desc=manifest.id, unit="recording", disable=len(recordings) < 2)
         parts = [_load_recording(manifest, loader, find, single, choice, options) for single in bar]
     return check_responses(_side_by_side(parts).assign_attrs(_origin(manifest, path)))
@@ -149,7 +150,7 @@ def load_stimuli(
     if images.loader == "none":
         raise ValueError(f"the archive of {manifest.id} has no images: {images.obtain}; then use load_images")
     choice = manifest.choose(subset)
-    _recordings(manifest, choice)
+    _refuse_equal_labels(manifest, choice)
     find = _local_finder(manifest, choice, path, roles=("images",))
     read = _named(images.loader)
     stacks = [read(find(template), **images.options | options) for template, _ in expand(images.opens, choice)]
@@ -176,14 +177,18 @@ def _loader(manifest: Manifest) -> Callable[..., xr.DataArray]:
     return _named(manifest.loader)
 
 
-def _recordings(manifest: Manifest, choice: Choice) -> list[dict[str, Value]]:
-    """Return the subset of every call of the loader."""
+def _refuse_equal_labels(manifest: Manifest, choice: Choice) -> None:
+    """Refuse recordings in which the same label means different images."""
     for key in manifest.stimulus.own_to:
         if len(choice[key]) > 1:
             raise ValueError(
                 f"every {key} of {manifest.id} has images of its own, of which some are labelled alike; load one at a "
                 f"time, got {name_some(choice[key])}"
             )
+
+
+def _recordings(manifest: Manifest, choice: Choice) -> list[dict[str, Value]]:
+    """Return the subset of every call of the loader."""
     keys = [key for key in choice if not manifest.subset[key].together]
     return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(choice[key] for key in keys))]
 

@@ -1,10 +1,33 @@
 """The catalogue says what there is, how big, under which licence, and what is in the cache."""
 
+import re
+
 import pytest
 
 import neurosuper as ns
 from neurosuper.cli import main
 from neurosuper.load.manifest import manifest_ids, read_manifest
+from tests.load.dandi_server import BUCKET, Archive
+
+MANIFEST = """
+schema_version = 1
+id = "mine"
+title = "Two days"
+species = "Macaca mulatta"
+modality = "spikes"
+areas = ["V4"]
+doi = "unverified"
+licence = "unverified"
+citation = "unpublished"
+homepage = "http://localhost"
+loader = "load_array"
+source = SOURCE
+subset = { day = { about = "day", default = [1] } }
+files = [{ path = "day {day}.npy" }, { path = "a.png", role = "images" }]
+stimulus.label = "name of the photograph"
+response = { measure = "rate", units = "spikes/s", noise_ceiling = { rule = "none" } }
+images = { loader = "load_images", opens = "." }
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +87,18 @@ def test_mistakes_on_the_command_line_are_one_line(command, message, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("neurosuper: ")
     assert message in line
+
+
+def test_what_the_command_line_fetches_it_lists_and_clears(tmp_path, empty_cache, capsys):
+    with Archive({"day 1.npy": b"1" * 2_000_000, "day 2.npy": b"2" * 3_000_000, "a.png": b"image"}) as archive:
+        source = f'{{ kind = "http", url = "{archive.blobs.url}/{BUCKET}" }}'
+        (tmp_path / "mine.toml").write_text(MANIFEST.replace("SOURCE", source))
+        assert main(["fetch", str(tmp_path / "mine.toml"), "--subset", "day=1,2", "--images"]) == 0
+    paths = [empty_cache / "mine" / "unverified" / name for name in ("day 1.npy", "day 2.npy", "a.png")]
+    assert set(capsys.readouterr().out.splitlines()) == {str(path) for path in paths}
+    assert main(["cache", "list"]) == 0
+    assert re.search(r"mine +unverified +3 +5\.0 MB", capsys.readouterr().out)
+    assert "3 files, 5.0 MB" in ns.describe(tmp_path / "mine.toml")
+    assert main(["cache", "clear", "mine"]) == 0
+    assert "5.0 MB freed" in capsys.readouterr().out
+    assert not paths[0].exists()

@@ -46,6 +46,12 @@ class Table:
     columns: Mapping[str, Column]
     location: str | None = None  # of all rows: where the imaging plane lies
 
+    def read_ids(self) -> np.ndarray:
+        """Return the ids of all rows."""
+        if self.ids is None:
+            raise ValueError(f"table {self.name!r} has lost the ids of its rows; the file is damaged, fetch it again")
+        return np.asarray(self.ids[:])
+
 
 @dataclass(frozen=True)
 class Template:

@@ -173,7 +173,8 @@ def _path(part: Any) -> str:
 def _pynwb_table(table: DynamicTable) -> Table:
     plane = getattr(table, "imaging_plane", None)
     columns = {name: _pynwb_column(table[name]) for name in table.colnames}
-    return Table(table.name, table.id.data, columns, getattr(plane, "location", None))
+    ids = table.id.data if isinstance(table.id.data, h5py.Dataset) else None  # else pynwb made them up
+    return Table(table.name, ids, columns, getattr(plane, "location", None))
 
 
 def _pynwb_column(column: Any) -> Column:
@@ -265,11 +266,9 @@ class H5Session:
 def _h5_table(group: h5py.Group) -> Table:
     names = [as_label(name) for name in np.atleast_1d(group.attrs["colnames"])]
     columns = {name: _h5_column(group, name) for name in names if isinstance(group.get(name), h5py.Dataset)}
-    ids = group.get("id")
-    if ids is None:
-        ids = np.arange(min((len(c.data if c.stops is None else c.stops) for c in columns.values()), default=0))
     plane = group.get("imaging_plane/location")
-    return Table(group.name.rpartition("/")[2], ids, columns, None if plane is None else _text(plane[()]))
+    location = None if plane is None else _text(plane[()])
+    return Table(group.name.rpartition("/")[2], group.get("id"), columns, location)
 
 
 def _h5_column(group: h5py.Group, name: str) -> Column:

@@ -116,7 +116,7 @@ class Spikes(Source):
     def __init__(self, session: Session, table: Table) -> None:
         super().__init__()
         electrodes = session.found("table").get("electrodes")
-        ids = [as_label(unit) for unit in np.asarray(table.ids[:])]
+        ids = [as_label(unit) for unit in table.read_ids()]
         self.population = Population(ids, table, np.arange(len(ids)), electrodes and electrodes())
         self._table = table
         self._times = table.columns["spike_times"].data
@@ -203,7 +203,7 @@ class _Plane:
             raise ValueError(f"the table of ROIs of {self.where} is missing; pass unit_names= a column that names them")
         else:
             table, rows = rois.table, np.asarray(rois.data[:])
-            names = np.asarray(table.ids[:])[rows].tolist()
+            names = table.read_ids()[rows].tolist()
         if len(names) != n_columns:
             raise ValueError(f"{self.where} has {n_columns} columns, but {len(names)} names of units; check unit_names")
         return Population([as_label(name) for name in names], table, rows)

@@ -80,7 +80,7 @@ class Population:
         """Return what the electrode of the peak channel says of each row, "" where there is none of its id."""
         electrodes = cast(Table, self._linked())
         values = single_values(electrodes, name)
-        said = dict(zip(np.asarray(electrodes.ids[:]).tolist(), values.tolist(), strict=True))
+        said = dict(zip(electrodes.read_ids().tolist(), values.tolist(), strict=True))
         return np.array([said.get(int(peak), "") for peak in single_values(self.table, "peak_channel_id")])
 
 

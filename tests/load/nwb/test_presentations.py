@@ -5,6 +5,7 @@ import io
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 
 from neurosuper import load_nwb, load_presentations
 
@@ -46,7 +47,11 @@ def test_a_blank_of_a_column_may_be_wrapped(mouse, dtype, wrapped):
 
 
 def test_a_list_survives_netcdf(mouse, tmp_path):
-    load_presentations(mouse.path, **SHOWN).to_netcdf(tmp_path / "shown.nc")
+    shown = load_presentations(mouse.path, **SHOWN)
+    shown.to_netcdf(tmp_path / "shown.nc")
+    again = xr.load_dataset(tmp_path / "shown.nc", decode_timedelta=False)
+    xr.testing.assert_equal(again, shown)
+    assert list(again.attrs["images"]) == shown.attrs["images"]
 
 
 def test_both_are_joined_by_row(mouse):
