@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import xarray as xr
+from pandas.api.types import infer_dtype
 
 __all__ = ["align", "average_repetitions", "check_responses", "drop_constant_units", "normalize", "split_stimuli"]
 
@@ -33,7 +34,8 @@ def check_labels(array: xr.DataArray | xr.Dataset, dim: str, what: str) -> None:
         raise ValueError(
             f"{what} have a MultiIndex on {dim!r}; flatten it with .reset_index({dim!r}) and label {dim!r}"
         )
-    if kinds := {type(label).__name__ for label in index if not isinstance(label, str)}:
+    if infer_dtype(index, skipna=False) != "string" or index.hasnans:
+        kinds = {type(label).__name__ for label in index if not isinstance(label, str)}
         raise TypeError(
             f"{what} need strings on {dim!r}, got {', '.join(sorted(kinds))}; "
             f"use .assign_coords({dim}=labels.astype(str))"

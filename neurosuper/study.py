@@ -24,7 +24,18 @@ from neurosuper._references import References, Table, call, told
 from neurosuper._torch import pick_device
 from neurosuper.compare import match_directions
 from neurosuper.compare.side_by_side import Fit, describe_shared, fit_systems, meet_images, score_fits, split_alike
-from neurosuper.directions import PCA, DirectionFinder, KMeans, Random, Units
+from neurosuper.directions import (
+    ICA,
+    NMF,
+    PCA,
+    Archetypal,
+    DictionaryLearning,
+    DirectionFinder,
+    KMeans,
+    Random,
+    SparseAutoencoder,
+    Units,
+)
 from neurosuper.images import load_images
 from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel
 from neurosuper.report import render_report
@@ -34,7 +45,7 @@ __all__ = ["Study", "read_study", "run_study"]
 
 LOADERS = ("load", "load_nwb", "load_array", "activations")
 SEEDLESS = (Units, PCA)
-FINDERS = (Units, Random, PCA, KMeans)
+FINDERS = (Units, Random, PCA, ICA, NMF, KMeans, DictionaryLearning, SparseAutoencoder, Archetypal)
 METRICS = (LPIPS, Pixel, Color, Label, Features)
 PACKAGES = (
     *("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "dask"),

@@ -3,10 +3,28 @@
 R (stimulus, unit) responses, D (direction, unit) directions, Z (stimulus, direction) codes, R ≈ Z D + mean.
 """
 
+from neurosuper.directions.archetypal import Archetypal
 from neurosuper.directions.base import DirectionFinder
+from neurosuper.directions.dictionary import DictionaryLearning
+from neurosuper.directions.family import sweep
+from neurosuper.directions.ica import ICA
 from neurosuper.directions.kmeans import KMeans
+from neurosuper.directions.nmf import NMF
 from neurosuper.directions.pca import PCA
 from neurosuper.directions.random import Random
+from neurosuper.directions.sae import SparseAutoencoder
 from neurosuper.directions.units import Units
 
-__all__ = ["PCA", "DirectionFinder", "KMeans", "Random", "Units"]
+__all__ = [
+    "ICA",
+    "NMF",
+    "PCA",
+    "Archetypal",
+    "DictionaryLearning",
+    "DirectionFinder",
+    "KMeans",
+    "Random",
+    "SparseAutoencoder",
+    "Units",
+    "sweep",
+]

@@ -1,89 +1,398 @@
-"""Rows of responses as torch blocks: one for an array in memory, one after another for a dask array."""
+"""Rows of responses as torch blocks, and reductions over them: one kernel, three scales.
+
+An array in memory is one block, on the device where it fits and else sent there piece by piece. A dask array is many
+blocks, its chunks of stimuli, read one after another, the next while one is reduced: at most three chunks are held at
+once. With a `dask.distributed` client in charge the blocks are reduced on its workers, where they lie, and added up in
+an order that does not depend on the workers.
+
+A chunk costs about a millisecond whatever its size: chunks of 8 to 64 MB are good. Each pass reads them anew; responses
+that fit on a cluster are best `.persist()`ed there. Give a cluster one process per core or per GPU, of one thread each.
+dask starts them with a small `MALLOC_TRIM_THRESHOLD_`, so that memory is taken anew for each part; passes are faster
+with a large one and `MALLOC_MMAP_THRESHOLD_` of 32 MiB (both in `distributed.nanny.pre-spawn-environ`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+import operator
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
+from functools import cached_property, reduce
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
 from tqdm import tqdm
 
-PART_ENTRIES = 2**25  # 128 MiB in float32
+from neurosuper._torch import pick_device
+
+PART_ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # 4 MiB in float32, which stays in the cache; 128 MiB keep a GPU busy
+PART_ROWS = 512  # at least, so that what a kernel returns for a part is small beside the work on it
+N_READERS = 8  # of the pieces of one chunk: files wait, and decompress beside one another
+SUM_ROWS = 512  # rows added in their own dtype before float64 takes over
+FAN_IN = 8  # blocks whose sums one task of a cluster adds
+WARN_ABOVE = "distributed.admin.large-graph-warning-threshold"  # that a task graph is large, which state may make it
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
 Tensors = tuple[torch.Tensor, ...]
-Rows = Callable[[torch.Tensor], torch.Tensor]
+Kernel = Callable[..., Tensors]
+Combine = Callable[[Tensors, Tensors], Tensors]
 
 
 def to_tensor(values: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Return an array of any real dtype, layout or byte order as a tensor; a copy only where one is needed."""
     target = torch.empty(0, dtype=dtype).numpy().dtype
-    return torch.from_numpy(np.require(values, target, ["C", "W"])).to(device)
+    try:
+        with np.errstate(over="raise"):
+            return torch.from_numpy(np.require(values, target, ["C", "W"])).to(device)
+    except FloatingPointError as error:
+        raise ValueError(f"responses are larger than {target} can hold; use dtype='float64', or scale them") from error
 
 
 def require_finite(values: np.ndarray) -> np.ndarray:
     """Return values of a block unchanged, or refuse NaN and infinity: what could not be checked while it was lazy."""
-    if not (finite := np.isfinite(values)).all():
+    if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
         raise ValueError(
-            f"responses hold {int((~finite).sum())} NaN or infinite values in a block of stimuli; drop them"
+            f"responses hold {int((~np.isfinite(values)).sum())} NaN or infinite values in a block of stimuli; drop "
+            "them"
         )
     return values
 
 
-class Blocks:
-    """Iterate over the rows of responses, prepared, on a device.
+class Preparation(NamedTuple):
+    """What is done to response vectors before directions are sought, in this order; the same in `transform`.
 
-    An array in memory is one block, copied to the device and prepared once. A dask array is read anew at every pass,
-    one chunk of stimuli in memory at a time.
+    Each is scaled to unit length; the mean is taken off; they are whitened `(unit, unit)`.
+    """
+
+    normalize: bool = False
+    mean: torch.Tensor | None = None
+    whitening: torch.Tensor | None = None
+
+    def __call__(self, R: torch.Tensor) -> torch.Tensor:
+        """Return X `(row, unit)`, a new tensor unless there is nothing to do."""
+        if self.normalize:
+            R = torch.nn.functional.normalize(R, dim=1)
+        if self.mean is not None:
+            R = R - self.mean.to(R.device)
+        return R if self.whitening is None else R @ self.whitening.to(R.device)
+
+    def undo(self, X: torch.Tensor) -> torch.Tensor:
+        """Return R `(row, unit)`, whose length is that of X where it was normalised."""
+        if self.whitening is not None:
+            X = X @ torch.linalg.pinv(self.whitening.to(X.device), hermitian=True)
+        return X if self.mean is None else X + self.mean.to(X.device)
+
+    @property
+    def is_unitless(self) -> bool:
+        """Whether prepared responses have lost their physical unit."""
+        return self.normalize or self.whitening is not None
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether rows stay as they are."""
+        return not self.normalize and self.mean is None and self.whitening is None
+
+
+class Survey(NamedTuple):
+    """Least, largest and mean response of each unit."""
+
+    least: torch.Tensor
+    largest: torch.Tensor
+    mean: torch.Tensor
+
+
+class Blocks:
+    """Iterate over the rows of responses, on a device, and reduce them; see `prepared`.
 
     Parameters
     ----------
     responses : DataArray (stimulus, unit)
-    device : torch.device
-    dtype : torch.dtype
-    prepare : callable
-        Applied to each block `(row, unit)`; it must treat rows one by one.
+    device : {"cpu", "cuda"} or None
+        None takes a GPU if there is one; on a cluster each worker decides for itself.
+    dtype : {"float32", "float64"}
     """
 
-    def __init__(self, responses: xr.DataArray, device: torch.device, dtype: torch.dtype, prepare: Rows) -> None:
-        self.responses, self.device, self.dtype = responses, device, dtype
+    def __init__(self, responses: xr.DataArray, device: str | None, dtype: str = "float32") -> None:
         self.n_rows, self.n_columns = responses.shape
-        self.in_memory = responses.chunks is None
-        self._prepare = prepare
-        self._whole = self._load(responses.values) if self.in_memory else None
+        self.is_lazy = responses.chunks is not None
+        self._data: Any = responses.data.rechunk({1: -1}) if self.is_lazy else responses.values
+        self._is_in_pieces = self.is_lazy and responses.data.numblocks[1] > 1
+        self._device_name = device
+        self.device, self.dtype = pick_device(device), DTYPES[dtype]
+        self.preparation = Preparation()
+        self._raw: Blocks | None = None
+        self._surveys: dict[bool, Survey] = {}  # of raw and of normalised rows
+
+    def prepared(self, preparation: Preparation) -> Blocks:
+        """Return the same rows, prepared in this way only."""
+        if preparation.is_nothing:
+            return self._raw or self
+        other = copy.copy(self)
+        other._raw, other.preparation = self._raw or self, preparation
+        other.__dict__.pop("whole", None)
+        other.__dict__.pop("survey", None)
+        return other
+
+    @cached_property
+    def in_memory(self) -> bool:
+        """Whether all rows are held on the device, in `whole`."""
+        if self._raw:
+            return self._raw.in_memory
+        if self.is_lazy or self.device.type == "cpu":
+            return not self.is_lazy
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return 3 * self.n_rows * self.n_columns * self.dtype.itemsize < free
+
+    @cached_property
+    def whole(self) -> torch.Tensor:
+        """All rows `(row, unit)`, prepared once and for all; only where they are `in_memory`.
+
+        Not to be written to: unless there was something to prepare, it may share the memory of the user's array.
+        """
+        if not self.in_memory:
+            raise RuntimeError("rows that are streamed are never held whole")
+        return self.preparation(self._raw.whole) if self._raw else self._load(self._data)
 
     def _load(self, values: np.ndarray) -> torch.Tensor:
-        return self._prepare(to_tensor(require_finite(values), self.dtype, self.device))
+        return self.preparation(to_tensor(require_finite(values), self.dtype, self.device))
+
+    @cached_property
+    def bounds(self) -> list[tuple[int, int]]:
+        """Where each block starts and stops."""
+        if self.is_lazy:
+            edges = np.cumsum([0, *self._data.chunks[0]]).tolist()
+            return [(start, stop) for start, stop in pairwise(edges) if start < stop]
+        size = self.n_rows if self.in_memory else _rows_of_part(self.device, self.n_columns)
+        return [(start, min(start + size, self.n_rows)) for start in range(0, self.n_rows, size)]
+
+    @cached_property
+    def _chunks(self) -> dict[tuple[int, int], Any]:
+        """The blocks of a dask array, raw and not yet read, by their bounds."""
+        chunks = self._data.to_delayed(optimize_graph=True).ravel()
+        held = [chunk for chunk, n_rows in zip(chunks, self._data.chunks[0], strict=True) if n_rows]
+        return dict(zip(self.bounds, held, strict=True))
+
+    def read(self, start: int, stop: int, pool: Executor | None = None) -> torch.Tensor:
+        """Return the rows from `start` to `stop`, prepared, on the device; best between `bounds`."""
+        if self.in_memory:
+            return self.whole[start:stop]
+        if not self.is_lazy:
+            return self._load(self._data[start:stop])
+        chunk = self._chunks[start, stop] if (start, stop) in self._chunks else self._data[start:stop]
+        return self._load(self._compute(chunk, pool))
+
+    def _compute(self, chunk: Any, pool: Executor | None) -> np.ndarray:
+        """Read a chunk by the threads of a pool: dask would start new ones at each pass, and each hoards memory."""
+        import dask.base
+
+        if pool is None or dask.base.get_scheduler() is not None:
+            return chunk.compute()
+        return chunk.compute(pool=pool) if self._is_in_pieces else chunk.compute(scheduler="synchronous")
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        if self._whole is not None:
-            yield self._whole
+        if self.in_memory:
+            yield self.whole
+        else:
+            yield from self._stream(self.bounds)
+
+    def _stream(self, bounds: list[tuple[int, int]]) -> Iterator[torch.Tensor]:
+        """Yield blocks, each of which is read while the one before is reduced."""
+        with (
+            ThreadPoolExecutor(1 + N_READERS, "neurosuper-read") as pool,
+            tqdm(total=len(bounds), desc="blocks", unit="block", leave=False, delay=2) as bar,
+        ):
+            ahead = pool.submit(self.read, *bounds[0], pool)
+            for following in [*bounds[1:], None]:
+                block = ahead.result()
+                if following is not None:
+                    ahead = pool.submit(self.read, *following, pool)
+                yield block
+                bar.update()
+
+    def parts(self, width: int = 1) -> Generator[torch.Tensor, None, None]:
+        """Yield the rows in parts so small that a part, and a matrix (row, width), stay in the cache: see `split`."""
+        if self.in_memory:
+            yield from split(self.whole, width)
             return
-        stop = 0
-        for size in tqdm(self.responses.data.chunks[0], desc="blocks", unit="block", leave=False, delay=2):
-            start, stop = stop, stop + size
-            yield self._load(self.responses.data[start:stop].compute())
+        for block in self._raw or self:
+            yield from (self.preparation(part) for part in split(block, width))
 
-    def parts(self, width: int = 1) -> Iterator[torch.Tensor]:
-        """Yield the rows in parts so small that neither a part nor a matrix (row, width) has over 2²⁵ entries."""
-        size = max(1, PART_ENTRIES // max(width, self.n_columns))
-        for block in self:
-            yield from block.split(size)
+    def sum(self, kernel: Kernel, *state: Any, width: int = 1) -> Tensors:
+        """Return the sum over parts (see `parts`) of the tensors that `kernel(part, *state)` returns."""
+        return self.reduce(kernel, add, *state, width=width)
 
-    def sum(self, function: Callable[[torch.Tensor], Tensors], width: int = 1) -> Tensors:
-        """Return the sum over parts (see `parts`) of what `function` returns for each."""
-        totals: Tensors = ()
-        for part in self.parts(width):
-            terms = function(part)
-            totals = tuple(a + b for a, b in zip(totals, terms, strict=True)) if totals else terms
-        return totals
+    def reduce(self, kernel: Kernel, combine: Combine, *state: Any, width: int = 1) -> Tensors:
+        """Return what `kernel(part, *state)` returns for each part, combined pair by pair, on the device.
+
+        `kernel` and `combine` are functions of a module, and `state` whatever they need, so that both can be sent to a
+        worker: tensors in `state` are moved to the device of the part.
+        """
+        if self.is_lazy and (client := _client_in_charge()) is not None:
+            totals = self._reduce_on(client, kernel, combine, state, width)
+            return _move(totals, self.device)
+        with closing(self.parts(width)) as parts:
+            return _reduce_parts(parts, kernel, combine, state)
+
+    def _reduce_on(self, client: Any, kernel: Kernel, combine: Combine, state: tuple, width: int) -> Tensors:
+        """Reduce blocks where they lie: one task a block, and a tree that combines them in a fixed order.
+
+        Whatever a task needs is a key of the graph, and so survives the worker that held it.
+        """
+        import dask
+        from dask.utils import parse_bytes
+
+        job = _Job(kernel, state, width, combine, self.preparation, self._device_name, self.dtype).packed()
+        shared = dask.delayed(job, name=f"job-{uuid.uuid4().hex}", traverse=False)
+        run, merge = dask.delayed(_run, pure=False, traverse=False), dask.delayed(_merge, pure=False)
+        terms = [run(chunk, shared) for chunk in self._chunks.values()]
+        while len(terms) > 1:
+            terms = [merge(combine, *terms[i : i + FAN_IN]) for i in range(0, len(terms), FAN_IN)]
+        with dask.config.set({WARN_ABOVE: parse_bytes(dask.config.get(WARN_ABOVE)) + job.n_bytes}):
+            return terms[0].compute(scheduler=client)
+
+    def map(self, kernel: Kernel, *state: Any, width: int = 1) -> Tensors:
+        """Return what `kernel(part, *state)` returns for each row, in the order of rows, on the device."""
+        if self.is_lazy and _client_in_charge() is not None:
+            return self.reduce(kernel, join, *state, width=width)
+        columns: Tensors = ()
+        start = 0
+        with closing(self.parts(width)) as parts:
+            for part in parts:
+                results = kernel(part, *state)
+                # Small results left between large temporary ones would keep their memory from being used again.
+                columns = columns or tuple(result.new_empty(self.n_rows, *result.shape[1:]) for result in results)
+                for column, result in zip(columns, results, strict=True):
+                    column[start : start + len(part)] = result
+                start += len(part)
+        return columns
+
+    @cached_property
+    def survey(self) -> Survey:
+        """Range and mean of each unit's prepared responses; one pass the first time, none where only a mean is off."""
+        normalize, mean, whitening = self.preparation
+        if whitening is not None:
+            return self._look()
+        if normalize not in self._surveys:
+            unmoved = self if mean is None else self.prepared(Preparation(normalize))
+            self._surveys[normalize] = unmoved._look()
+        survey = self._surveys[normalize]
+        return survey if mean is None else Survey(*(values - mean.to(self.device) for values in survey))
+
+    def _look(self) -> Survey:
+        least, largest, total = self.reduce(_range_and_total, _combine_ranges)
+        return Survey(least, largest, (total / self.n_rows).to(self.dtype))
 
     def mean(self) -> torch.Tensor:
-        """Return the mean row `(unit,)`, accumulated in float64."""
-        (total,) = self.sum(lambda part: (part.sum(0, dtype=torch.float64),))
-        return (total / self.n_rows).to(self.dtype)
+        """Return the mean row `(unit,)`; groups of 512 rows are added in float64."""
+        return self.survey.mean
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
-        """Return the rows at these positions, in rising order, prepared; of a dask array only they are read."""
-        if self._whole is not None:
-            return self._whole[torch.as_tensor(rows, device=self.device)]
-        return self._load(self.responses.data[rows].compute())
+        """Return the rows at these positions, in rising order, prepared; only the blocks that hold them are read."""
+        if self.in_memory:
+            return self.whole[torch.as_tensor(rows, device=self.device)]
+        if not self.is_lazy:
+            return self._load(self._data[rows])
+        if _client_in_charge() is not None:
+            return self._load(self._data[rows].compute())
+        return self.preparation((self._raw or self)._take_from_stream(rows))
+
+    def _take_from_stream(self, rows: np.ndarray) -> torch.Tensor:
+        taken = torch.empty(len(rows), self.n_columns, dtype=self.dtype, device=self.device)
+        places = {block: slice(*np.searchsorted(rows, block)) for block in self.bounds}
+        needed = [block for block, place in places.items() if place.start < place.stop]
+        for (start, stop), block in zip(needed, self._stream(needed), strict=True):
+            place = places[start, stop]
+            taken[place] = block[torch.as_tensor(rows[place] - start, device=self.device)]
+        return taken
+
+
+def split(block: torch.Tensor, width: int = 1) -> tuple[torch.Tensor, ...]:
+    """Return parts of rows such that neither a part nor a matrix (row, width) has more entries than `PART_ENTRIES`.
+
+    That is 4 MiB in float32 on a CPU and 128 MiB on a GPU; 512 rows, where they are more.
+    """
+    return block.split(_rows_of_part(block.device, max(width, block.shape[1])))
+
+
+def _rows_of_part(device: torch.device, width: int) -> int:
+    return max(PART_ROWS, PART_ENTRIES[device.type] // width)
+
+
+def add(a: Tensors, b: Tensors) -> Tensors:
+    """Return the sums of two tuples of tensors."""
+    return tuple(map(operator.add, a, b))
+
+
+def join(a: Tensors, b: Tensors) -> Tensors:
+    """Return two tuples of tensors, joined along rows."""
+    return tuple(torch.cat(pair) for pair in zip(a, b, strict=True))
+
+
+def _range_and_total(part: torch.Tensor) -> Tensors:
+    """Return least, largest and total; of these torch has slower ways: `aminmax(dim=0)`, sums straight in float64."""
+    totals = torch.stack([rows.sum(0) for rows in part.split(SUM_ROWS)])
+    return part.amin(0), part.amax(0), totals.sum(0, dtype=torch.float64)
+
+
+def _combine_ranges(a: Tensors, b: Tensors) -> Tensors:
+    return torch.minimum(a[0], b[0]), torch.maximum(a[1], b[1]), a[2] + b[2]
+
+
+def _reduce_parts(parts: Iterator[torch.Tensor], kernel: Kernel, combine: Combine, state: tuple) -> Tensors:
+    return reduce(combine, (kernel(part, *state) for part in parts))
+
+
+class _Job(NamedTuple):
+    """What a worker is told: reduce a block of raw rows."""
+
+    kernel: Kernel
+    state: tuple
+    width: int
+    combine: Combine
+    preparation: Preparation
+    device: str | None
+    dtype: torch.dtype
+
+    def packed(self) -> _Job:
+        return self._replace(state=_pack(self.state), preparation=Preparation(*_pack(self.preparation)))
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(value.nbytes for value in (*self.state, *self.preparation) if isinstance(value, torch.Tensor))
+
+
+def _move(values: tuple, device: torch.device) -> tuple:
+    return tuple(value.to(device) if isinstance(value, torch.Tensor) else value for value in values)
+
+
+def _pack(values: tuple) -> tuple:
+    """Return tensors to be sent: on the CPU, and without what else their memory holds where they are views."""
+    values = _move(values, torch.device("cpu"))
+    views = [isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes for value in values]
+    return tuple(value.clone() if is_view else value for value, is_view in zip(values, views, strict=True))
+
+
+def _run(values: np.ndarray, job: _Job) -> Tensors:
+    """Reduce one block on a worker; what comes back lies on its CPU."""
+    device = pick_device(job.device)
+    R = to_tensor(require_finite(values), job.dtype, device)
+    parts = (job.preparation(part) for part in split(R, job.width))
+    terms = _reduce_parts(parts, job.kernel, job.combine, _move(job.state, device))
+    return _pack(terms)
+
+
+def _merge(combine: Combine, *terms: Tensors) -> Tensors:
+    return reduce(combine, terms)
+
+
+def _client_in_charge() -> Any:
+    """Return the `dask.distributed` client that would compute a dask array now, or None."""
+    import dask.base
+
+    client = getattr(dask.base.get_scheduler(), "__self__", None)
+    return client if type(client).__module__.startswith("distributed") else None

@@ -1,28 +1,76 @@
-"""Principal components: orthonormal directions of largest variance."""
+"""Principal components: orthonormal directions of largest variance.
+
+X (row, unit) prepared responses, D (direction, unit) directions, Z (stimulus, direction) codes, Z = (X − mean) Dᵀ.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import scipy.linalg
 import torch
+import xarray as xr
 
-from neurosuper.directions.base import DirectionFinder, Learned, as_learned, skew_positively
-from neurosuper.directions.blocks import Blocks
+from neurosuper.directions.base import DirectionFinder, Learned, as_learned
+from neurosuper.directions.blocks import Blocks, Preparation, Tensors
+from neurosuper.directions.moments import RANK_TOLERANCE, centred_chunks, is_small, moments, symmetric_product, total
+from neurosuper.directions.n_directions import count_directions
 
-RANK_TOLERANCE = 1e-10  # of the largest variance: less is rounding
+SURE = 1e-4  # of the largest variance: below, products in float32 are not good enough
+EXACT_SIDE = 1000  # always exact, where the smaller of stimuli and units is not more
+EXACT_STREAM = 4096  # the same of units, where responses are streamed and a pass costs most
+FEW = 12  # randomized pays where the smaller of stimuli and units is more than this many times the directions
+DEPTH = 2  # blocks of the Krylov space beside the first, where the first comes from a sample
+BLIND_DEPTH = 3  # where it is random
+OVERSAMPLING = 12  # columns of a block beside one per direction
+SAMPLE = 8  # one row in so many gives the first block
+
+Multiply = Callable[[torch.Tensor], torch.Tensor]
+
+
+class _Spectrum(NamedTuple):
+    """Variances by falling size `(direction,)`, their directions `(direction, unit)`, and the variance in all."""
+
+    variance: torch.Tensor
+    D: torch.Tensor
+    in_all: torch.Tensor
 
 
 class PCA(DirectionFinder):
     """Principal component analysis.
 
-    From the covariance of the units, accumulated in float64 over blocks; where an array in memory has more units than
-    stimuli, from its singular value decomposition. Memory beside the responses: a few times units² numbers in
-    float64, and 256 MiB.
+    The orthonormal D that maximise Σ ‖(x − mean) Dᵀ‖², by one of two solvers:
+
+    "exact"
+        Eigenvectors of the covariance of units, or, where responses in memory have fewer stimuli than units, of the
+        Gram matrix of stimuli. Products are of float64; but of float32, accumulated in float64, where `dtype` is
+        float32, a number of directions is asked for, and there are over 2³¹ products. These are done again in float64
+        where a variance of less than 10⁻⁴ of the largest is asked for. Memory beside the responses: a few times
+        min(stimuli, units)² numbers (streamed: units²) in float64. Passes over a dask array: one, and one for the
+        signs; one more where products are done again or responses are normalized.
+    "randomized"
+        Rayleigh-Ritz on a block Krylov space (Musco and Musco 2015) of the covariance, which is never formed. In memory
+        the space is seeded by the same method on an eighth of the stimuli, where they are more than twice as many as
+        units. Directions are near to the exact ones where the spectrum falls; the explained variance is a little less.
+        Memory: some ten times directions × units numbers. Passes over a dask array: six, one of them to look for
+        constant units and one for the signs.
+
+    "auto" is randomized where both stimuli and units are over 12 times the directions asked for, and float32 responses
+    in memory have over 1,000 of both, or streamed ones over 4,096 units; also where streamed responses have over 4,096
+    units, and more than stimuli. Else it is exact; and in memory it becomes so where the last variance is less than
+    10⁻⁴ of the largest. Responses are never copied to be centred.
 
     Parameters
     ----------
     n_directions : int, str or None, optional
         A number, a multiple of the units such as "0.5x", or None for all along which the responses vary: their rank.
+    normalize, center : bool, optional
+        As in every finder. Without `center`, directions are those of the largest second moment about zero, and so are
+        the "variances".
+    solver : {"auto", "exact", "randomized"}, optional
     random_state : int, optional
-        Not used: the result is exact.
+        Seed of the randomized solver.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
@@ -45,46 +93,201 @@ class PCA(DirectionFinder):
     [[0.6, 0.8]]
     """
 
+    def __init__(
+        self,
+        n_directions: int | str | None = None,
+        *,
+        normalize: bool = False,
+        center: bool = True,
+        solver: Literal["auto", "exact", "randomized"] = "auto",
+        random_state: int | None = 0,
+        device: str | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__(
+            n_directions, normalize=normalize, center=center, random_state=random_state, device=device, dtype=dtype
+        )
+        self.solver = solver
+
+    def _check_units(self, responses: xr.DataArray, rows: Blocks) -> None:
+        """Look for constant units in the pass that sums the covariance, where there is one."""
+        if not self.normalize and not self._is_randomized(rows) and not _has_gram(rows):
+            moments(rows, self.n_directions is None)
+        super()._check_units(responses, rows)
+
+    def _prepare(self, rows: Blocks) -> Preparation:
+        """Return no centring: the mean is taken off chunk by chunk, without a centred copy of the responses."""
+        return Preparation(self.normalize)
+
+    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
+        return Z @ self._tensor("directions_")
+
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
-        mean = rows.mean()
-        wide = rows.n_columns > rows.n_rows
-        if wide and not rows.in_memory:
-            raise ValueError(
-                f"PCA streams only where stimuli ({rows.n_rows}) outnumber units ({rows.n_columns}); call "
-                "responses.compute() first, or use Random or KMeans, which stream"
-            )
-        variance, D, total = (_from_svd if wide else _from_covariance)(rows, mean)
-        rank = int((variance > RANK_TOLERANCE * variance[0]).sum())
-        if self.n_directions is None:
-            n_directions = rank
-        if n_directions > rank:
+        wanted = None if self.n_directions is None else n_directions
+        mean, found = self._solve(rows, wanted)
+        tolerance = RANK_TOLERANCE[torch.float64]
+        rank = int((found.variance > tolerance * found.variance[0]).sum())
+        if wanted is not None and wanted > rank:
             raise ValueError(
                 f"these responses vary along {rank} directions (the rank of {rows.n_rows} stimuli × {rows.n_columns} "
-                f"units), not {n_directions}; ask for fewer, or use KMeans, which gives more directions than units"
+                f"units), not {wanted}; ask for fewer, or use KMeans, which gives more directions than units"
             )
-        variance = variance[:n_directions]
-        return as_learned(skew_positively(D[:n_directions].to(rows.dtype), rows), mean) | {
+        variance, D = found.variance[:rank], found.D[:rank].to(rows.dtype)
+        (third,) = total(rows, _third_moment, rows.mean(), D)
+        return as_learned(torch.where((third < 0)[:, None], -D, D)) | {
+            "mean": (("unit",), mean.to(rows.dtype)),
             "explained_variance": (("direction",), variance),
-            "explained_variance_ratio": (("direction",), variance / total),
+            "explained_variance_ratio": (("direction",), variance / found.in_all),
         }
 
+    def _is_randomized(self, rows: Blocks) -> bool:
+        if self.solver not in ("auto", "exact", "randomized"):
+            raise ValueError(f"solver must be 'auto', 'exact' or 'randomized', got {self.solver!r}")
+        if self.solver != "auto" or self.n_directions is None:
+            return self.solver == "randomized"
+        smaller = min(rows.n_rows, rows.n_columns)
+        are_few = FEW * count_directions(self.n_directions, rows.n_columns) < smaller
+        if rows.in_memory:
+            return are_few and smaller > EXACT_SIDE and rows.dtype == torch.float32
+        return rows.n_columns > EXACT_STREAM and (are_few or rows.n_columns > rows.n_rows)
 
-def _from_covariance(rows: Blocks, mean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return variances and directions by falling variance, and the total variance; one pass over the blocks."""
+    def _solve(self, rows: Blocks, wanted: int | None) -> tuple[torch.Tensor, _Spectrum]:
+        """Return the mean, and as many principal components as are wanted and there are."""
+        if self._is_randomized(rows):
+            mean = rows.mean() if self.center else torch.zeros_like(rows.mean())
+            found = _randomized(rows, mean, wanted or min(rows.n_rows, rows.n_columns), self._generator())
+            if self.solver == "randomized" or not rows.in_memory or _is_sure(found):
+                return mean, found
+        if self.solver == "auto" and not rows.in_memory and rows.n_columns > max(EXACT_STREAM, rows.n_rows):
+            raise ValueError(
+                f"PCA cannot stream all directions of more units ({rows.n_columns}) than stimuli ({rows.n_rows}); give "
+                "n_directions, or call responses.compute() first"
+            )
+        return _exact(rows, wanted, self.center)
 
-    def moments(part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        centred = (part - mean).double()
-        return centred.T @ centred, centred.sum(0)
 
-    gram, rest = rows.sum(moments)
-    covariance = (gram - torch.outer(rest, rest) / rows.n_rows) / (rows.n_rows - 1)
-    variance, vectors = torch.linalg.eigh(covariance)
-    return variance.flip(0), vectors.flip(1).T.contiguous(), covariance.trace()
+def _is_sure(found: _Spectrum) -> bool:
+    return bool(found.variance[-1] > SURE * found.variance[0])
 
 
-def _from_svd(rows: Blocks, mean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the same from the centred responses themselves, all in memory."""
-    (block,) = rows
-    singular, D = torch.linalg.svd((block - mean).double(), full_matrices=False)[1:]
-    variance = singular**2 / (rows.n_rows - 1)
-    return variance, D, variance.sum()
+def _has_gram(rows: Blocks) -> bool:
+    """Whether the Gram matrix of stimuli is the smaller one, and at hand."""
+    return rows.in_memory and rows.n_columns > rows.n_rows
+
+
+# Exact.
+
+
+def _exact(rows: Blocks, wanted: int | None, center: bool) -> tuple[torch.Tensor, _Spectrum]:
+    """Solve from float32 products where these will do, else from those of float64."""
+    solve = _from_gram if _has_gram(rows) else _from_covariance
+    if wanted is not None and rows.dtype == torch.float32 and not is_small(rows):
+        mean, found = solve(rows, wanted, center, precise=False)
+        if _is_sure(found):
+            return mean, found
+    return solve(rows, wanted, center, precise=True)
+
+
+def _from_covariance(rows: Blocks, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
+    mean, scatter = moments(rows, precise)
+    if not center:
+        mean, scatter = torch.zeros_like(mean), torch.addr(scatter, mean, mean, alpha=rows.n_rows)
+    variance, vectors = _leading(scatter / (rows.n_rows - 1), wanted)
+    return mean, _Spectrum(variance, vectors.T, scatter.trace() / (rows.n_rows - 1))
+
+
+def _from_gram(rows: Blocks, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
+    """Solve from inner products of stimuli, XXᵀ = U S² Uᵀ; D = S⁻¹ Uᵀ X."""
+    X = rows.whole
+    mean = rows.mean() if center else torch.zeros_like(rows.mean())
+    dtype = torch.float64 if precise else X.dtype
+    columns = [slice(start, start + len(X)) for start in range(0, X.shape[1], len(X))]
+    gram = torch.zeros(len(X), len(X), dtype=torch.float64, device=X.device)
+    for some in columns:
+        gram += symmetric_product((X[:, some] - mean[some]).to(dtype).T.contiguous())
+    squares, U = _leading(gram, wanted)
+    varies = squares > RANK_TOLERANCE[torch.float64] * squares[0]
+    squares, U = squares[varies], U[:, varies].to(dtype)
+    D = torch.cat([U.T @ (X[:, some] - mean[some]).to(dtype) for some in columns], dim=1)
+    in_all = gram.trace() / (len(X) - 1)
+    return mean, _Spectrum(squares / (len(X) - 1), torch.nn.functional.normalize(D, dim=1), in_all)
+
+
+def _leading(S: torch.Tensor, wanted: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the largest eigenvalues of a symmetric matrix, falling, and eigenvectors as columns; of all where None."""
+    size = len(S)
+    n = size if wanted is None else min(wanted, size)
+    if S.device.type == "cpu" and size > EXACT_SIDE and 2 * n <= size:
+        values, vectors = scipy.linalg.eigh(S.numpy(), subset_by_index=[size - n, size - 1], check_finite=False)
+        values, vectors = torch.from_numpy(values), torch.from_numpy(vectors)
+    else:
+        values, vectors = torch.linalg.eigh(S)
+    return values[-n:].flip(0), vectors[:, -n:].flip(1)
+
+
+# Randomized.
+
+
+def _randomized(rows: Blocks, mean: torch.Tensor, n_directions: int, generator: torch.Generator) -> _Spectrum:
+    """Solve on a block Krylov space of the scatter S = XᵀX, X centred; one pass for each of its blocks."""
+    width = min(n_directions + OVERSAMPLING, rows.n_columns)
+    Q = torch.randn(rows.n_columns, width, generator=generator, dtype=rows.dtype).to(rows.device)
+    depth = BLIND_DEPTH
+    if rows.in_memory and rows.n_rows > 2 * rows.n_columns:
+        Q, depth = _from_sample(rows.whole[::SAMPLE], mean, Q), DEPTH
+    K, products = _krylov(lambda Q: total(rows, _multiply, mean, Q)[0], Q, depth)
+    corner, squares = total(rows, _finish, mean, K[:, products.shape[1] :])
+    upper = K.T @ products
+    H = torch.cat([upper.double(), torch.cat([upper[products.shape[1] :].T.double(), corner])], dim=1)
+    values, V = _leading((H + H.T) / 2, n_directions)
+    D = torch.linalg.qr(K @ V.to(K.dtype))[0].T
+    return _Spectrum(values.clamp(min=0) / (rows.n_rows - 1), D, squares / (rows.n_rows - 1))
+
+
+def _from_sample(X: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> torch.Tensor:
+    """Return approximate eigenvectors of some rows, as many as Q `(unit, column)` has."""
+    K, products = _krylov(lambda Q: _multiply(X, mean, Q)[0], Q, BLIND_DEPTH)
+    K = K[:, : products.shape[1]]
+    return K @ _leading((K.T @ products).double(), Q.shape[1])[1].to(K.dtype)
+
+
+def _krylov(multiply: Multiply, Q: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an orthonormal basis K of Q, SQ, …, S^depth Q, and SK of all but the last block."""
+    K = torch.linalg.qr(Q)[0]
+    products = K[:, :0]
+    for _ in range(depth):
+        products = torch.cat([products, multiply(K[:, products.shape[1] :])], dim=1)
+        block = products[:, -Q.shape[1] :][:, : len(K) - K.shape[1]]
+        if not block.shape[1]:
+            break
+        for _ in range(2):
+            block = torch.linalg.qr(block - K @ (K.T @ block))[0]
+        K = torch.cat([K, block], dim=1)
+    return K, products
+
+
+def _multiply(part: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
+    """Return S Q, S = XᵀX of centred rows."""
+    product = torch.zeros_like(Q)
+    for X in centred_chunks(part, mean):
+        product.addmm_(X.T, X @ Q)
+    return (product,)
+
+
+def _finish(part: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
+    """Return QᵀSQ and the trace of S."""
+    corner = torch.zeros(Q.shape[1], Q.shape[1], dtype=torch.float64, device=Q.device)
+    trace = corner.new_zeros(())
+    for X in centred_chunks(part, mean):
+        Y = X @ Q
+        corner += Y.T @ Y
+        trace += (torch.linalg.vector_norm(X, dim=1).double() ** 2).sum()
+    return corner, trace
+
+
+def _third_moment(part: torch.Tensor, mean: torch.Tensor, D: torch.Tensor) -> Tensors:
+    third = torch.zeros(len(D), dtype=torch.float64, device=D.device)
+    for X in centred_chunks(part, mean):
+        Z = X @ D.T
+        third += (Z * Z * Z).sum(0)
+    return (third,)

@@ -8,8 +8,21 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
 from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from neurosuper.directions import PCA, DirectionFinder, KMeans, Random, Units
+from neurosuper.directions import (
+    ICA,
+    NMF,
+    PCA,
+    Archetypal,
+    DictionaryLearning,
+    DirectionFinder,
+    KMeans,
+    Random,
+    SparseAutoencoder,
+    Units,
+)
 
 FINDERS = [
     Units(),
@@ -22,8 +35,24 @@ FINDERS = [
     KMeans(5, normalize=False),
     KMeans(init="units"),
     KMeans(5, codes="distance"),
+    Units(whiten=True),
+    Random(5, normalize=True, center=True),
+    KMeans(5, normalize=False, whiten=True),
+    ICA(3, max_iter=2000),
+    NMF(5, tol=1e-6, max_iter=2000),
+    NMF(5, signed=True, max_iter=20, tol=None),
+    DictionaryLearning("2x"),
+    DictionaryLearning(5, codes="omp", n_active=2, center=True),
+    SparseAutoencoder("2x", n_active=3, max_iter=3),
+    SparseAutoencoder("2x", n_active=4, kind="relu", max_iter=3, whiten=True),
+    Archetypal(3, max_iter=5, tol=None),
 ]
+STOCHASTIC = (DictionaryLearning, SparseAutoencoder)  # batches of a dask array are drawn chunk by chunk
 finders = pytest.mark.parametrize("finder", FINDERS, ids=repr)
+
+
+def learned(finder):
+    return {name for name in vars(finder) if name.endswith("_")}
 
 
 @finders
@@ -36,6 +65,37 @@ def test_directions_have_unit_length_labels_and_the_coords_of_units(finder, resp
     assert fitted.directions_.attrs["method"] == type(finder).__name__
     xr.testing.assert_equal(fitted.directions_.area, responses.area)
     xr.testing.assert_equal(fitted.mean_.area, responses.area)
+
+
+@finders
+def test_plain_arrays_do_as_well_in_a_pipeline(finder, responses):
+    pipeline = make_pipeline(StandardScaler(with_mean=False), clone(finder))
+    codes = pipeline.fit_transform(responses.values)
+    scaled = responses.copy(data=StandardScaler(with_mean=False).fit_transform(responses.values))
+    assert isinstance(codes, np.ndarray)
+    assert_allclose(codes, clone(finder).fit_transform(scaled), atol=1e-5)
+    assert_allclose(pipeline.transform(responses.values), codes, atol=1e-5)
+    back = pipeline[-1].inverse_transform(codes)
+    assert back.shape == responses.shape
+
+
+@finders
+@pytest.mark.parametrize("kind", ["netcdf", "zarr"])
+def test_finder_survives_a_file(finder, responses, tmp_path, kind):
+    fitted = clone(finder).fit(responses.assign_coords(area=("unit", ["V1", "V4"] * 4)))
+    path = tmp_path / f"finder.{kind}"
+    if kind == "netcdf":
+        fitted.to_dataset().to_netcdf(path)
+        dataset = xr.load_dataset(path)
+    else:
+        fitted.to_dataset().to_zarr(path, consolidated=False)
+        dataset = xr.open_zarr(path, consolidated=False)
+    restored = DirectionFinder.from_dataset(dataset)
+    assert type(restored) is type(finder)
+    assert repr(restored) == repr(finder)
+    xr.testing.assert_identical(restored.directions_, fitted.directions_)
+    assert_allclose(restored.transform(responses), fitted.transform(responses))
+    assert learned(restored) == learned(fitted)
 
 
 @finders
@@ -55,7 +115,7 @@ def test_fit_is_deterministic_and_leaves_global_random_state_alone(finder, respo
     assert (np.random.get_state()[1] == before).all()
 
 
-@finders
+@pytest.mark.parametrize("finder", [f for f in FINDERS if not isinstance(f, STOCHASTIC)], ids=repr)
 def test_streamed_dask_blocks_give_the_directions_of_one_array(finder, responses):
     finder = clone(finder).set_params(dtype="float64")
     lazy = responses.copy(data=da.from_array(responses.values, chunks=(37, 3)))
@@ -107,10 +167,13 @@ def test_inverse_transform_returns_responses_that_have_the_same_codes(finder, re
     assert back.dims == ("stimulus", "unit")
     if getattr(finder, "codes", "projection") == "distance":
         assert_allclose(back, fitted.centers_[fitted.labels_.values])
-    elif getattr(finder, "normalize", False):
-        assert_allclose(np.einsum("su,du->sd", back, fitted.directions_), codes, atol=1e-8)
-    else:
-        assert_allclose(fitted.transform(back), codes, atol=1e-8)
+    elif isinstance(finder, STOCHASTIC):  # codes of a reconstruction are sparser still
+        prepared = codes.values @ fitted.directions_.values + np.asarray(getattr(fitted, "bias_", np.zeros(8)))
+        if getattr(finder, "whiten", False):
+            prepared = np.linalg.solve(fitted.whitening_.values.T, prepared.T).T
+        assert_allclose(back, prepared + fitted.mean_.values, atol=1e-8)
+    else:  # the length of a normalised response vector is not restored
+        assert_allclose(fitted.set_params(normalize=False).transform(back), codes, atol=1e-8)
 
 
 @finders
@@ -138,6 +201,10 @@ def test_bad_input_is_refused_by_name(finder, responses):
         finder.fit(responses[:1])
     with pytest.raises(ValueError, match="they differ in 'u007'"):
         finder.fit(responses).transform(responses[:, :7])
+    with pytest.raises(ValueError, match="normalize must be True or False, got 'rows'"):
+        clone(finder).set_params(normalize="rows").fit(responses)
+    with pytest.raises(ValueError, match=r"must be \(stimulus, unit\), got shape \(4,\)"):
+        finder.fit(np.arange(4.0))
     with pytest.raises(ValueError, match="dtype must be"):
         finder.set_params(dtype="float16").fit(responses)
     with pytest.raises(ValueError, match="device must be"):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from numpy.testing import assert_allclose
 from sklearn.cluster import KMeans as SklearnKMeans
@@ -9,6 +10,8 @@ from sklearn.preprocessing import normalize
 
 from neurosuper.compare import match_directions
 from neurosuper.directions import KMeans, Random, Units
+from neurosuper.directions.kmeans_nearest import Screen, best, best_screened, nearest, sum_by_center
+from neurosuper.directions.kmeans_search import find_centers, halve, pair, plus_plus, split_clusters
 
 
 @pytest.mark.parametrize("rows", [None, normalize], ids=["plain", "unit length"])
@@ -108,7 +111,9 @@ def test_seeding_is_not_spoiled_by_a_far_mean(superposition):
 
 
 def test_stopping_early_warns_by_how_much(responses):
-    with pytest.warns(ConvergenceWarning, match="above the tolerance .*; raise max_iter or tol"):
+    with pytest.warns(
+        ConvergenceWarning, match="a direction still turned by .* in one, more than tol=.*; raise max_iter or tol"
+    ):
         KMeans(8, max_iter=1).fit(responses)
 
 
@@ -120,8 +125,8 @@ def test_stopping_early_warns_by_how_much(responses):
         (KMeans(5, init=np.eye(3)), "gives centres of shape \\(3, 3\\)"),
         (KMeans(5, init="random"), "init must be"),
         (KMeans(5, codes="both"), "codes must be"),
-        (KMeans(5, normalize="no"), "normalize must be a bool"),
-        (KMeans(5, max_iter=0), "max_iter at least 1"),
+        (KMeans(5, normalize="no"), "normalize must be True or False"),
+        (KMeans(5, max_iter=0), "max_iter must be a whole number of at least 1"),
     ],
 )
 def test_bad_settings_are_refused(finder, message, responses):
@@ -138,3 +143,90 @@ def test_labels_and_centres_are_labelled(responses):
     finder = KMeans(5).fit(responses)
     xr.testing.assert_equal(finder.labels_.stimulus, responses.stimulus)
     assert finder.centers_.dims == ("direction", "unit")
+
+
+@pytest.fixture
+def many_rows():
+    """3,000 rows of 96 units, far from the origin, around 80 centres."""
+    generator = torch.Generator().manual_seed(0)
+    C = 3 + torch.randn(80, 96, generator=generator)
+    X = C[torch.randint(80, (3000,), generator=generator)] + 1.5 * torch.randn(3000, 96, generator=generator)
+    return X, C
+
+
+def test_the_screen_in_bfloat16_never_changes_which_centre_is_nearest(many_rows):
+    X, C = many_rows
+    for scale in (1e-3, 1, 1e3):
+        label, first, second = best_screened(scale * X, Screen.of(scale * C), 2)
+        expected_label, expected_first, expected_second = best(scale * X.double(), scale * C.double(), 2)
+        assert (label == expected_label).all()
+        assert_allclose(first / scale**2, expected_first / scale**2, atol=2e-3)
+        assert_allclose(second / scale**2, expected_second / scale**2, atol=2e-3)
+        assert (best_screened(scale * X, Screen.of(scale * C), 1)[0] == expected_label).all()
+
+
+def test_the_screen_keeps_centres_that_bfloat16_cannot_tell_apart(many_rows):
+    X, C = many_rows
+    close = torch.cat([C, C + 1e-3 * torch.randn(C.shape, generator=torch.Generator().manual_seed(1))])
+    label = best_screened(X, Screen.of(close), 1)[0]
+    scores = X.double() @ close.double().T - (close.double() ** 2).sum(1) / 2
+    lost = scores.max(1).values - scores.gather(1, label[:, None])[:, 0]
+    assert lost.max() < 1e-3
+
+
+def test_distances_are_those_of_scikit_learn(many_rows):
+    X, C = many_rows
+    label, distance, second = nearest(X, C, X.mean(0), 2)
+    expected = np.sort(SklearnKMeans(80, init=C.numpy(), n_init=1, max_iter=1).fit(C.numpy()).transform(X.numpy()))
+    assert_allclose(distance.sqrt(), expected[:, 0], rtol=1e-4)
+    assert_allclose(second.sqrt(), expected[:, 1], rtol=1e-4)
+    assert (label == nearest(X.double(), C.double(), X.mean(0).double())[0]).all()
+
+
+def test_compiled_sums_by_centre_are_those_of_torch(many_rows):
+    X, C = many_rows
+    label = nearest(X, C, X.mean(0))[0]
+    sums = torch.zeros_like(C, dtype=torch.float64)
+    sum_by_center(X, label, sums)
+    assert_allclose(sums, torch.zeros_like(sums).index_add_(0, label, X.double()), rtol=1e-12)
+
+
+def test_compiled_halves_of_clusters_are_those_of_torch(many_rows):
+    X, C = (values.double() for values in many_rows)
+    label = nearest(X, C, X.mean(0))[0]
+    halves, gain = split_clusters(X, label, C)
+    for cluster in range(0, 80, 20):
+        expected, expected_gain = halve(X[label == cluster])
+        assert_allclose(halves[cluster], expected, rtol=1e-9)
+        assert_allclose(gain[cluster], expected_gain, rtol=1e-9)
+
+
+def test_halves_of_a_cluster_of_two_are_the_two():
+    P = torch.tensor([[0.0, 0.0], [0.0, 1.0], [10.0, 0.0], [10.0, 1.0]], dtype=torch.float64)
+    means, gain = halve(P)
+    assert_allclose(means[means[:, 0].argsort()], [[0, 0.5], [10, 0.5]], atol=1e-12)
+    assert_allclose(gain, 100.0)
+
+
+def test_swaps_pair_the_highest_gains_with_the_least_losses_each_cluster_once():
+    assert pair([9.0, 5.0, 1.0], [0, 1, 2], [0.5, 2.0, 8.0], [2, 3, 0]) == [(0, 2), (1, 3)]
+    assert pair([9.0, 5.0], [0, 1], [9.0, 9.5], [2, 3]) == []
+
+
+def test_the_search_beats_scikit_learn(many_rows):
+    X = many_rows[0]
+    ours = KMeans(80, normalize=False).fit(X.numpy()).inertia_
+    theirs = SklearnKMeans(80, n_init=1, random_state=0).fit(X.numpy()).inertia_
+    assert ours < 1.001 * theirs
+
+
+def test_first_centres_are_distinct_rows(many_rows):
+    X = many_rows[0]
+    C = plus_plus(X, 50, X.mean(0), torch.Generator().manual_seed(0))
+    assert len(C.unique(dim=0)) == 50
+    assert torch.cdist(C, X, compute_mode="donot_use_mm_for_euclid_dist").min(1).values.max() == 0
+
+
+def test_one_cluster_is_the_mean(many_rows):
+    X = many_rows[0].double()
+    assert_allclose(find_centers(X, 1, torch.Generator())[0], X.mean(0), atol=1e-12)

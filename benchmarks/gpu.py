@@ -1,0 +1,71 @@
+"""The pairs of `finders.py` with ours on a CUDA device, and the share of the device's peak that each routine reaches.
+
+    python benchmarks/gpu.py [routine ...] [--repeats 3] [--small]
+
+Peers run on the processor. The peak is that of one large `torch.matmul` in float32 in the same run, with TF32 off as
+everywhere; a routine's work is that of its matrix products, as torch counts them while it runs once, and its time holds
+the copy of the responses to the device. Without a CUDA device one line says so. No figure of this benchmark has been
+taken yet: it was written without a GPU at hand, and its arithmetic was only tried on a processor.
+"""
+
+import os
+import warnings
+from functools import partial
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import finders
+
+# isort: split
+
+import numpy as np
+import timing
+import torch
+import xarray as xr
+from torch.utils.flop_counter import FlopCounterMode
+
+SIDE, PRODUCTS = 8192, 10  # of the matrices whose product shows the peak, and how many products
+
+
+def peak_rate(device: str, side: int = SIDE) -> float:
+    """Return the multiplications and additions per second of large products in float32."""
+    a, b = (torch.randn(side, side, device=device) for _ in range(2))
+
+    def multiply() -> None:
+        for _ in range(PRODUCTS):
+            product = torch.matmul(a, b)
+        product[0, 0].item()  # waits
+
+    multiply()
+    laps = [timing.measure(multiply)[1].seconds for _ in range(5)]
+    return PRODUCTS * 2 * side**3 / float(np.median(laps))
+
+
+def share_of_peak(match: finders.Match, R: xr.DataArray, peak: float) -> float:
+    """Return the rate of a routine's matrix products, relative to the peak."""
+    run = partial(match.ours.run, finders.split(match, R)[0], 0)
+    with FlopCounterMode(display=False) as counter:
+        run()
+    _, lap = timing.measure_quietly(run)
+    return counter.get_total_flops() / lap.seconds / peak
+
+
+def main() -> None:
+    options = finders.read_options(__doc__)
+    if not torch.cuda.is_available():
+        print("gpu: no CUDA device here; nothing was timed")
+        return
+    warnings.simplefilter("ignore")  # of convergence: the objective tells
+    peak = peak_rate("cuda")
+    print(f"gpu: {torch.cuda.get_device_name()}, {peak / 1e12:.1f} TFLOP/s in float32; peers: ", end="")
+    print(f"{finders.describe_machine()}\n")
+    heading, rule = finders.HEADER
+    print(f"{heading} share of peak |", f"{rule}---|", sep="\n", flush=True)
+    for entry, match, R in finders.matches(options, "cuda"):
+        share = share_of_peak(match, R, peak)
+        for row in finders.rows_of(entry, match, R, options.repeats):
+            print(f"{row} {share:.1%} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

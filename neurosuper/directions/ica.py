@@ -1,0 +1,395 @@
+"""Independent components: directions whose codes are as independent, and as far from Gaussian, as can be.
+
+R (stimulus, unit) responses, D (direction, unit) directions, Z (stimulus, direction) codes, R ≈ Z D + mean;
+Y (stimulus, component) whitened responses, W (direction, component) orthogonal, S = Y Wᵀ sources of unit variance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import numba
+import numpy as np
+import torch
+
+from neurosuper.directions.base import Learned
+from neurosuper.directions.blocks import Blocks, Kernel, Preparation, Tensors
+from neurosuper.directions.compiled import torch_threads
+from neurosuper.directions.iterative import IterativeFinder, Step
+from neurosuper.directions.moments import moments
+
+RANK_TOLERANCE = 1e-10  # of the largest variance: less is rounding
+GAUSSIAN = {"logcosh": 0.37456720749, "exp": -(0.5**0.5)}  # E[G(ν)], ν standard normal
+SAMPLE_ROWS = 50  # stimuli a direction in the sample that W is first fitted to
+SAMPLE_SHARE = 4  # how many times more there must be in all for that to pay
+SAMPLE_STEPS, SAMPLE_TOLERANCE = 20, 1e-2
+MEMORY = 10  # steps from which the curvature is learned
+LEAST_CURVATURE = 1e-2
+SHORTER = (1.0, 0.3, 0.1)  # lengths of a step that are tried
+CHUNK = {"cpu": 2048, "cuda": 2**17}  # rows whose sources stay in the cache
+HALF, ONE, LEAST_EXPONENT = np.float32(0.5), np.float32(1), np.float32(120)
+TWO_OVER_LOG2 = np.float32(2 / math.log(2))
+A1, A2, A3, A4, A5, A6, A7 = (np.float32(math.log(2) ** i / math.factorial(i)) for i in range(1, 8))
+
+
+class ICA(IterativeFinder):
+    """Independent component analysis, symmetric FastICA with a quasi-Newton search.
+
+    Responses are centred and whitened to their first principal components. An orthogonal W is sought there that
+    maximises
+
+        Σᵢ tᵢ (E[G(ν)] − E[G(sᵢ)]),    s = W y,  ν standard normal,
+
+    where G is log cosh or −exp(−u²/2), and tᵢ = ±1 as the source has heavier or lighter tails than a Gaussian: the
+    likelihood of independent sources. Its stationary points are those of FastICA (Hyvärinen and Oja 2000, section 6),
+    whose fixed-point step is a step by an approximate Hessian; that Hessian preconditions an L-BFGS search over
+    orthogonal matrices (Ablin, Cardoso and Gramfort 2018, "Faster ICA under orthogonal constraint"), which needs fewer
+    passes where sources are close to Gaussian. W is first fitted to a sample where there are many stimuli.
+
+    Each iteration passes over the responses once (twice where a step must be shortened) and costs 4 n_stimuli
+    n_directions² operations. Memory beside the responses: an array in memory is whitened once, n_stimuli × n_directions
+    numbers; a dask array is streamed and whitened on the fly; and units² numbers in float64.
+
+    Parameters
+    ----------
+    n_directions : int, str or None, optional
+        At most the rank of the responses; a multiple of the units such as "0.5x"; or None for the rank.
+    fun : {"logcosh", "exp"}, optional
+        G; "exp" suits very heavy tails and outliers.
+    normalize : bool, optional
+        Scale response vectors to unit length first, as in every finder.
+    max_iter : int, optional
+    tol : float or None, optional
+        Stop when a fixed-point step of FastICA would turn no row of W by more: 1 − |cosine|. None runs all of
+        `max_iter`.
+    random_state : int, optional
+        Of the first W, and of the sample.
+    device : {"cpu", "cuda"}, optional
+        None takes a GPU if there is one.
+    dtype : {"float32", "float64"}, optional
+
+    Warns
+    -----
+    ConvergenceWarning
+        `max_iter` was reached first.
+
+    Attributes
+    ----------
+    directions_ : DataArray (direction, unit)
+        Mixing patterns, what each source adds to the units; by falling variance of the codes, each with the sign that
+        skews its codes to the right.
+    filters_ : DataArray (direction, unit)
+        Unmixing: codes are (R − mean) filtersᵀ, and Z D + mean is the projection of responses on the principal
+        components.
+    mean_ : DataArray (unit,)
+        Mean response of each unit.
+    negentropy_ : DataArray (direction,)
+        (E[G(s)] − E[G(ν)])²: how far from Gaussian the codes of each direction are (Hyvärinen and Oja 2000, eq. 25).
+    objective_, learning_curve_, n_iter_
+        As in every finder that iterates; the objective is the sum above, which rises.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sources = np.random.default_rng(0).laplace(size=(2000, 2))
+    >>> finder = ICA(2, dtype="float64").fit(sources @ [[0.6, 0.8], [1, 0]])
+    >>> sorted(np.abs(finder.directions_.values).round(1).tolist())
+    [[0.6, 0.8], [1.0, 0.0]]
+    """
+
+    def __init__(
+        self,
+        n_directions: int | str | None = None,
+        *,
+        fun: Literal["logcosh", "exp"] = "logcosh",
+        normalize: bool = False,
+        max_iter: int = 200,
+        tol: float | None = 1e-4,
+        random_state: int | None = 0,
+        device: str | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__(n_directions, normalize=normalize, random_state=random_state, device=device, dtype=dtype)
+        self.fun = fun
+        self.max_iter = max_iter
+        self.tol = tol
+
+    def _prepare(self, rows: Blocks) -> Preparation:
+        """Return no centring: the mean is taken off part by part, without a centred copy of the responses."""
+        return Preparation(self.normalize)
+
+    def _encode(self, X: torch.Tensor) -> torch.Tensor:
+        return X @ self._tensor("filters_").T
+
+    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
+        return Z @ self._tensor("directions_")
+
+    def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
+        if self.fun not in GAUSSIAN:
+            raise ValueError(f"fun must be 'logcosh' or 'exp', got {self.fun!r}")
+        space = _principal_space(rows, None if self.n_directions is None else n_directions)
+        whitened = _Whitened(space, rows, _whiten(rows.whole, space.mean, space.K) if rows.in_memory else None)
+        for point in _climb(whitened, self._first_rotation(whitened), self.fun):
+            yield Step(point.W, float(point.objective), (whitened, point))
+            if self.tol is not None and point.turn <= self.tol:
+                return
+
+    def _first_rotation(self, whitened: _Whitened) -> torch.Tensor:
+        """Return a random W, whatever the basis of the components, or what a sample of many stimuli makes of it."""
+        generator, rows, space = self._generator(), whitened.rows, whitened.space
+        n_directions = space.K.shape[1]
+        M = torch.randn(n_directions, rows.n_columns, generator=generator, dtype=torch.float64)
+        W = nearest_orthogonal(M.to(rows.device) @ (space.K * space.variance.sqrt()))
+        n_sample = SAMPLE_ROWS * n_directions
+        if rows.n_rows < SAMPLE_SHARE * n_sample:
+            return W
+        positions = torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values
+        sample = whitened._replace(whole=_whiten(rows.take(positions.numpy()), space.mean, space.K))
+        for point in islice(_climb(sample, W, self.fun), SAMPLE_STEPS):
+            if point.turn <= SAMPLE_TOLERANCE:
+                break
+        return point.W
+
+    def _finish(self, rows: Blocks, step: Step) -> Learned:
+        whitened, point = step.state
+        space, W = whitened.space, point.W
+        (third,) = whitened.sum(_third_moment, W.to(rows.dtype))
+        W = torch.where((third < 0)[:, None], -W, W)
+        length, order = (W * space.variance.sqrt()).norm(dim=1).sort(descending=True)
+        W = W[order]
+        D = W @ (space.K * space.variance).T / length[:, None]
+        filters = length[:, None] * (W @ space.K.T)
+        return {
+            "directions": (("direction", "unit"), torch.nn.functional.normalize(D, dim=1).to(rows.dtype)),
+            "filters": (("direction", "unit"), filters.to(rows.dtype)),
+            "mean": (("unit",), space.mean.to(rows.dtype)),
+            "negentropy": (("direction",), point.gain[order] ** 2),
+        }
+
+
+class _Space(NamedTuple):
+    """The principal components: y = (x − mean) K are white, and of this variance before; all in float64."""
+
+    mean: torch.Tensor
+    K: torch.Tensor
+    variance: torch.Tensor
+
+
+def _principal_space(rows: Blocks, n_directions: int | None) -> _Space:
+    """Return the first components, or all of them; one pass over the blocks."""
+    if rows.in_memory and rows.n_columns > rows.n_rows:
+        mean = rows.mean().double()
+        singular, V = torch.linalg.svd(rows.whole.double() - mean, full_matrices=False)[1:]
+        variance, V = singular**2 / rows.n_rows, V.T
+    else:
+        mean, scatter = moments(rows)
+        variance, V = torch.linalg.eigh(scatter / rows.n_rows)
+        variance, V = variance.flip(0), V.flip(1)
+    rank = int((variance > RANK_TOLERANCE * variance[0]).sum())
+    if n_directions is not None and n_directions > rank:
+        raise ValueError(
+            f"ICA finds at most as many directions as these responses vary along: {rank} (the rank of {rows.n_rows} "
+            f"stimuli × {rows.n_columns} units), not {n_directions}; ask for fewer, or use KMeans or "
+            "SparseAutoencoder, which give more directions than units"
+        )
+    variance = variance[:n_directions][:rank]
+    return _Space(mean, V[:, : len(variance)] / variance.sqrt(), variance)
+
+
+def _whiten(X: torch.Tensor, mean: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
+    mean, K = mean.to(X.dtype), K.to(X.dtype)
+    Y = X.new_empty(len(X), K.shape[1])
+    size = CHUNK[X.device.type]
+    for part, out in zip(X.split(size), Y.split(size), strict=True):
+        torch.mm(part - mean, K, out=out)
+    return Y
+
+
+class _Whitened(NamedTuple):
+    """Whitened rows, held whole or whitened whenever they are read."""
+
+    space: _Space
+    rows: Blocks
+    whole: torch.Tensor | None
+
+    def sum(self, kernel: Kernel, *state: Any) -> Tensors:
+        """Return what `kernel(Y, *state)` sums over rows."""
+        if self.whole is not None:
+            return kernel(self.whole, *state)
+        mean, K, _ = self.space
+        return self.rows.sum(_on_whitened, kernel, mean, K, *state, width=K.shape[1])
+
+    @property
+    def n_rows(self) -> int:
+        return self.rows.n_rows if self.whole is None else len(self.whole)
+
+
+def _on_whitened(part: torch.Tensor, kernel: Kernel, mean: torch.Tensor, K: torch.Tensor, *state: Any) -> Tensors:
+    return kernel(_whiten(part, mean, K), *state)
+
+
+def _statistics(Y: torch.Tensor, W: torch.Tensor, fun: str) -> Tensors:
+    """Return Σ g(s) yᵀ (direction, component), Σ g'(s) and Σ G(s) (direction,), in float64."""
+    cross, slope, contrast = (W.new_zeros(shape, dtype=torch.float64) for shape in (W.shape, len(W), len(W)))
+    for y in Y.split(CHUNK[Y.device.type]):
+        S, slopes, contrasts = NONLINEARITIES[fun](y @ W.T)
+        cross += S.T @ y
+        slope += slopes
+        contrast += contrasts
+    return cross, slope, contrast
+
+
+def _logcosh(S: torch.Tensor) -> Tensors:
+    """Return tanh, over S itself, and the sums of its slope and of log cosh, |s| − log(1 + |tanh s|)."""
+    if S.device.type == "cpu" and S.dtype == torch.float32:
+        return _logcosh_compiled(S)
+    length = S.abs().sum(0)
+    S.tanh_()
+    return S, len(S) - (S * S).sum(0), length - S.abs().add_(1).log_().sum(0)
+
+
+def _logcosh_compiled(S: torch.Tensor) -> Tensors:
+    """Return the same as `_logcosh`, nine times as fast."""
+    with torch_threads():
+        totals = np.zeros((numba.get_num_threads(), 2, S.shape[1]))
+        _tanh_in_place(S.numpy(), totals)
+    squares, contrast = torch.from_numpy(totals.sum(0))
+    return S, len(S) - squares, contrast
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def _tanh_in_place(S: np.ndarray, totals: np.ndarray) -> None:
+    """Write tanh s = ± (1 − e)/(1 + e), e = exp(−2 |s|), over float32 s; add Σ tanh² and Σ log cosh, a slice a thread.
+
+    e = 2^−m · 2^f, m whole and written into the exponent's bits, |f| ≤ ½ by Taylor's series; of the logarithms of 64
+    factors 1 + |tanh s| one is taken, of their product.
+    """
+    n_rows, n_columns = S.shape
+    n_threads = len(totals)
+    for thread in numba.prange(n_threads):
+        power, bits = np.empty(n_columns, np.float32), np.empty(n_columns, np.int32)
+        scale = bits.view(np.float32)
+        squares, length = np.zeros(n_columns, np.float32), np.zeros(n_columns, np.float32)
+        product = np.ones(n_columns, np.float32)
+        start, stop = n_rows * thread // n_threads, n_rows * (thread + 1) // n_threads
+        for i in range(start, stop):
+            for j in range(n_columns):
+                size = abs(S[i, j])
+                length[j] += size
+                exponent = min(size * TWO_OVER_LOG2, LEAST_EXPONENT)
+                m = np.int32(exponent + HALF)
+                f = np.float32(m) - exponent
+                bits[j] = (np.int32(127) - m) << 23
+                power[j] = ONE + f * (A1 + f * (A2 + f * (A3 + f * (A4 + f * (A5 + f * (A6 + f * A7))))))
+            for j in range(n_columns):
+                e = power[j] * scale[j]
+                t = (ONE - e) / (ONE + e)
+                squares[j] += t * t
+                product[j] *= ONE + t
+                S[i, j] = math.copysign(t, S[i, j])
+            if i % 64 == 63 or i == stop - 1:
+                for j in range(n_columns):
+                    totals[thread, 0, j] += squares[j]
+                    totals[thread, 1, j] += length[j] - np.log(product[j])
+                    squares[j], length[j], product[j] = 0, 0, 1
+
+
+def _bell(S: torch.Tensor) -> Tensors:
+    """Return s e, e = exp(−s²/2), and the sums of its slope, (1 − s²) e, and of −e."""
+    bell = (S * S).mul_(-0.5).exp_()
+    g = S * bell
+    total = bell.sum(0)
+    return g, total - (S * g).sum(0), -total
+
+
+NONLINEARITIES: dict[str, Callable[[torch.Tensor], Tensors]] = {"logcosh": _logcosh, "exp": _bell}
+
+
+def _third_moment(Y: torch.Tensor, W: torch.Tensor) -> Tensors:
+    parts = Y.split(CHUNK[Y.device.type])
+    return (torch.stack([((y @ W.T) ** 3).sum(0, dtype=torch.float64) for y in parts]).sum(0),)
+
+
+class _Point(NamedTuple):
+    """What one pass tells of a rotation W; changes of it are W ← W + E W with E antisymmetric."""
+
+    W: torch.Tensor
+    gain: torch.Tensor  # E[G(ν)] − E[G(s)] (direction,)
+    tilt: torch.Tensor  # ±1 (direction,): heavier or lighter tails than a Gaussian
+    gradient: torch.Tensor  # of the loss, antisymmetric (direction, direction)
+    curvature: torch.Tensor  # its approximate Hessian, diagonal (direction, direction)
+    turn: float  # largest 1 − |cosine| of a fixed-point step of FastICA
+
+    @property
+    def objective(self) -> torch.Tensor:
+        return (self.tilt * self.gain).sum()
+
+
+def _evaluate(whitened: _Whitened, W: torch.Tensor, fun: str) -> _Point:
+    """Return where W stands; one pass."""
+    dtype = whitened.rows.dtype
+    cross, slope, contrast = (total / whitened.n_rows for total in whitened.sum(_statistics, W.to(dtype), fun))
+    cross = cross @ W.T
+    bend = slope - cross.diagonal()
+    tilt = torch.where(bend < 0, -1.0, 1.0).to(bend)
+    tilted = tilt[:, None] * cross
+    fixed_point = nearest_orthogonal(cross - slope.diag())
+    return _Point(
+        W,
+        GAUSSIAN[fun] - contrast,
+        tilt,
+        (tilted - tilted.T) / 2,
+        ((bend.abs()[:, None] + bend.abs()) / 2).clamp(min=LEAST_CURVATURE),
+        float((1 - fixed_point.diagonal().abs()).max()),
+    )
+
+
+def _climb(whitened: _Whitened, W: torch.Tensor, fun: str) -> Iterator[_Point]:
+    """Yield ever better rotations: preconditioned L-BFGS, each step followed back to the orthogonal matrices."""
+    point = _evaluate(whitened, W, fun)
+    learned: list[tuple[torch.Tensor, torch.Tensor]] = []
+    while True:
+        yield point
+        E = _direction(point, learned)
+        if (E * point.gradient).sum() >= 0:
+            learned, E = [], -point.gradient / point.curvature
+        following, length = _search(whitened, point, E, fun)
+        change, bend = length * E, following.gradient - point.gradient
+        if bool((following.tilt != point.tilt).any()) or (change * bend).sum() <= 0:
+            learned = []
+        else:
+            learned = [*learned[1 - MEMORY :], (change, bend)]
+        point = following
+
+
+def _search(whitened: _Whitened, point: _Point, E: torch.Tensor, fun: str) -> tuple[_Point, float]:
+    """Return the first of ever shorter steps along E that lowers the loss enough (Armijo), or the shortest."""
+    expected = (E * point.gradient).sum()
+    rounding = torch.finfo(whitened.rows.dtype).eps * point.gain.numel()
+    for length in SHORTER:
+        following = _evaluate(whitened, nearest_orthogonal(point.W + length * E @ point.W), fun)
+        rise = (point.tilt * following.gain).sum() - point.objective
+        if rise >= -1e-4 * length * expected - rounding:
+            break
+    return following, length
+
+
+def _direction(point: _Point, learned: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """Return −H⁻¹ gradient, H the approximate Hessian as past steps correct it (Nocedal and Wright, algorithm 7.4)."""
+    E, weights = point.gradient, []
+    for change, bend in reversed(learned):
+        weights.append((change * E).sum() / (change * bend).sum())
+        E = E - weights[-1] * bend
+    E = E / point.curvature
+    for (change, bend), weight in zip(learned, reversed(weights), strict=True):
+        E = E + (weight - (bend * E).sum() / (change * bend).sum()) * change
+    return -E
+
+
+def nearest_orthogonal(M: torch.Tensor) -> torch.Tensor:
+    """Return (M Mᵀ)^(−½) M, the orthogonal matrix nearest to M: FastICA's symmetric decorrelation."""
+    squared, V = torch.linalg.eigh(M @ M.T)
+    return (V / squared.clamp(min=1e-12).sqrt()) @ V.T @ M

@@ -1,0 +1,118 @@
+"""What every finder that iterates shares: when to stop, a progress bar, and what is kept when it is interrupted."""
+
+from __future__ import annotations
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from sklearn.exceptions import ConvergenceWarning
+from tqdm import tqdm
+
+from neurosuper.directions.base import DirectionFinder, Learned
+from neurosuper.directions.blocks import Blocks
+
+
+class Step(NamedTuple):
+    """Where a fit stands after one more pass over the responses.
+
+    `D` (direction, unit) are the directions, or centres, of any length; `objective` is what the method lowers (or, for
+    ICA, raises); `state` is whatever else the finder needs to finish from here.
+    """
+
+    D: torch.Tensor
+    objective: float
+    state: Any = None
+
+
+class IterativeFinder(DirectionFinder):
+    """Base of finders that iterate, which write `_steps` and `_finish`.
+
+    Subclasses have two parameters that mean the same in each:
+
+    max_iter : int
+        Iterations at most, each of which passes over all responses once.
+    tol : float or None
+        Stop when no direction turns by more than this in an iteration: 1 − cosine (½‖change‖² relative to the squared
+        length, where length is free). None runs all of `max_iter`.
+
+    Attributes
+    ----------
+    n_iter_ : int
+    objective_ : float
+        What the method lowers, at the end.
+    learning_curve_ : DataArray (iteration,)
+        The objective after each iteration.
+    """
+
+    max_iter: int
+    tol: float | None
+
+    @abstractmethod
+    def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
+        """Yield where the fit stands after each pass; the caller decides when to stop. May end by itself, at rest."""
+
+    @abstractmethod
+    def _finish(self, rows: Blocks, step: Step) -> Learned:
+        """Return what is learned, as `_fit` does, from the last step."""
+
+    def _fit(self, rows: Blocks, n_directions: int) -> Learned:
+        _check_stopping(self.max_iter, self.tol)
+        step = self._run(self._steps(rows, n_directions))
+        return self._finish(rows, step)
+
+    def _run(self, steps: Iterator[Step]) -> Step:
+        """Go through the steps until the directions rest; at Ctrl-C, return the last one and say so after the fit."""
+        curve: list[float] = []
+        step, turn = None, float("inf")
+        with tqdm(total=self.max_iter, desc=type(self).__name__, unit="iteration", leave=False, delay=2) as bar:
+            try:
+                for following in steps:
+                    turn = float("inf") if step is None else largest_turn(step.D, following.D)
+                    step = following
+                    curve.append(step.objective)
+                    bar.set_postfix(objective=f"{step.objective:.6g}", turn=f"{turn:.1e}", refresh=False)
+                    bar.update()
+                    if len(curve) == self.max_iter or (self.tol is not None and turn <= self.tol):
+                        break
+                else:
+                    turn = 0.0
+            except KeyboardInterrupt:
+                if step is None:
+                    raise
+                self._interrupted = True
+        if step is None:
+            raise RuntimeError(f"{type(self).__name__} made no step")
+        self.n_iter_, self.objective_ = len(curve), step.objective
+        self.learning_curve_ = xr.DataArray(
+            np.array(curve), dims="iteration", coords={"iteration": np.arange(1, len(curve) + 1)}, name="objective"
+        )
+        if self.tol is not None and turn > self.tol and not self._interrupted:
+            self._warn(turn)
+        return step
+
+    def _warn(self, turn: float) -> None:
+        warnings.warn(
+            f"{type(self).__name__} stopped after {self.n_iter_} iterations while a direction still turned by "
+            f"{turn:.2g} (1 - cosine) in one, more than tol={self.tol:g}; raise max_iter or tol",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+
+
+def largest_turn(before: torch.Tensor, after: torch.Tensor) -> float:
+    """Return the largest 1 − cosine between directions before and after, ½‖b − a‖²/(‖b‖‖a‖), which minds length too."""
+    change = ((after - before) ** 2).sum(1) / 2
+    length = before.norm(dim=1) * after.norm(dim=1)
+    return float((change / length.clamp(min=torch.finfo(length.dtype).tiny)).max())
+
+
+def _check_stopping(max_iter: int, tol: float | None) -> None:
+    if not isinstance(max_iter, int | np.integer) or max_iter < 1:
+        raise ValueError(f"max_iter must be a whole number of at least 1, got {max_iter!r}")
+    if tol is not None and not tol >= 0:
+        raise ValueError(f"tol must be a number of at least 0, or None to run all of max_iter, got {tol!r}")

@@ -1,0 +1,203 @@
+"""Good centres to start K-means from: k-means++ in batches, then Lloyd's iterations with swaps.
+
+X (row, unit) prepared responses, C (direction, unit) centres.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+
+from neurosuper.directions.compiled import torch_threads
+from neurosuper.directions.kmeans_nearest import nearest, sum_by_center
+
+SAMPLE_ENTRIES = 2**25  # of the rows that are searched: 128 MiB in float32
+SAMPLE_ROWS = 16  # a centre, if they are more
+SEED_ROWS = 16  # a centre to draw the first centres from
+BATCHES = 8  # in which they are drawn
+ROUNDS = 8  # of swaps at most
+SWAPPED = 0.2  # of the centres at most in a round
+LEAST_SPLIT = 4  # rows
+POWER_ITERATIONS = 6
+REST = 0.01  # of the centres: fewer swaps end the search
+CLEARLY = 1.05  # gain over loss of a swap: both are measured before the others of the round
+
+
+def sample_size(n_rows: int, n_columns: int, n: int) -> int:
+    """Return on how many rows to search for `n` centres: all, where they are few."""
+    return min(n_rows, max(SAMPLE_ROWS * n, SAMPLE_ENTRIES // n_columns))
+
+
+def find_centers(X: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Return `n` centres of rows, such that no swap of two lowers the inertia by much.
+
+    Rows are drawn as in k-means++ (Arthur and Vassilvitskii 2007), a batch at a time (Bahmani et al. 2012). Then, in
+    turn, one of Lloyd's iterations, and many swaps at once: centres that are little missed go where a cluster gains
+    most by being split (local search; Lattanzi and Sohler 2019).
+    """
+    origin = X.mean(0)
+    C = plus_plus(X[:: max(1, len(X) // (SEED_ROWS * n))].contiguous(), n, origin, generator)
+    for _ in range(ROUNDS):
+        label, distance, second = nearest(X, C, origin, 2)
+        C = means(X, label, distance, C)
+        if _swap(X, C, label, distance, second) < max(1, REST * n):
+            break
+    return C
+
+
+def plus_plus(X: torch.Tensor, n: int, origin: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return `n` rows, drawn in batches with a chance that is the squared distance to the nearest drawn before."""
+    drawn = torch.randperm(len(X), generator=generator)[: max(1, n // BATCHES)].to(X.device)
+    distance = nearest(X, X[drawn], origin)[1]
+    while len(drawn) < n:
+        distance[drawn] = 0
+        new = draw(distance, min(n - len(drawn), max(1, n // BATCHES)), generator)
+        drawn = torch.cat([drawn, new])
+        distance = torch.minimum(distance, nearest(X, X[new], origin)[1])
+    return X[drawn].clone()
+
+
+def draw(weight: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Return at most `n` distinct positions, drawn with a chance that is their weight; any where all weigh nothing."""
+    cumulated = weight.double().cumsum(0)
+    if not cumulated[-1] > 0:
+        return torch.randperm(len(weight), generator=generator)[:n].to(weight.device)
+    chances = torch.rand(n, generator=generator, dtype=torch.float64).to(weight.device) * cumulated[-1]
+    return torch.searchsorted(cumulated, chances, right=True).clamp(max=len(weight) - 1).unique()
+
+
+def means(X: torch.Tensor, label: torch.Tensor, distance: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
+    """Return the means of clusters; the farthest rows where one is empty."""
+    sums = torch.zeros_like(C, dtype=torch.float64)
+    sum_by_center(X, label, sums)
+    counts = torch.bincount(label, minlength=len(C))
+    new = (sums / counts.clamp(min=1)[:, None]).to(C.dtype)
+    empty = (counts == 0).nonzero()[:, 0]
+    new[empty] = X[distance.topk(len(empty)).indices]
+    return new
+
+
+def _swap(X: torch.Tensor, C: torch.Tensor, label: torch.Tensor, distance: torch.Tensor, second: torch.Tensor) -> int:
+    """Move centres from where little is lost to clusters that gain by two; return how many, moved in place."""
+    loss = torch.zeros_like(C[:, 0]).index_add_(0, label, second - distance)
+    halves, gain = split_clusters(X, label, C)
+    splits, leaving = gain.argsort(descending=True), loss.argsort()
+    swaps = pair(gain[splits].tolist(), splits.tolist(), loss[leaving].tolist(), leaving.tolist())
+    swaps = swaps[: max(1, int(SWAPPED * len(C)))]
+    if swaps:
+        split, left = torch.tensor(swaps, device=C.device).T
+        C[split], C[left] = halves[split].unbind(1)
+    return len(swaps)
+
+
+def pair(gain: list[float], splits: list[int], loss: list[float], leaving: list[int]) -> list[tuple[int, int]]:
+    """Return pairs of a cluster to split and one to give up: the highest gains for the least losses.
+
+    Gains fall, losses rise. A cluster takes part once.
+    """
+    swaps, used, at = [], set(), 0
+    for cluster, gained in zip(splits, gain, strict=True):
+        if cluster in used:
+            continue
+        while at < len(leaving) and (leaving[at] in used or leaving[at] == cluster):
+            at += 1
+        if at == len(leaving) or gained <= CLEARLY * loss[at]:
+            break
+        swaps.append((cluster, leaving[at]))
+        used |= {cluster, leaving[at]}
+    return swaps
+
+
+def split_clusters(X: torch.Tensor, label: torch.Tensor, C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the means of each cluster's two halves `(direction, 2, unit)`, and by how much they lower the inertia.
+
+    Halves lie on either side of the centre, along the axis of largest variance (a few power iterations).
+    """
+    order, counts = label.argsort(stable=True), torch.bincount(label, minlength=len(C))
+    halves, gain = C[:, None].repeat(1, 2, 1), torch.zeros_like(C[:, 0])
+    if X.device.type == "cpu":
+        with torch_threads():
+            starts = np.concatenate([[0], counts.cumsum(0).numpy()])
+            _halve_all(X.numpy(), order.numpy(), starts, halves.numpy(), gain.numpy())
+        return halves, gain
+    for cluster, rows in enumerate(order.split(counts.tolist())):
+        if len(rows) >= LEAST_SPLIT:
+            halves[cluster], gain[cluster] = halve(X[rows])
+    return halves, gain
+
+
+def halve(P: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the means `(2, unit)` of two halves of rows, and by how much they lower the sum of squared distances."""
+    centred = P - P.mean(0)
+    axis = centred[(centred**2).sum(1).argmax()]
+    for _ in range(POWER_ITERATIONS):
+        axis = centred.T @ (centred @ axis)
+        axis = axis / axis.norm().clamp(min=torch.finfo(P.dtype).tiny)
+    above = (centred @ axis > 0).to(P.dtype)
+    n_above = above.sum().clamp(1, len(P) - 1)
+    upper, rest = above @ centred, centred.sum(0)
+    means = torch.stack([upper / n_above, (rest - upper) / (len(P) - n_above)])
+    gain = n_above * (len(P) - n_above) / len(P) * ((means[0] - means[1]) ** 2).sum()
+    return means + P.mean(0), gain
+
+
+@numba.njit(parallel=True, fastmath={"reassoc", "nsz", "contract"}, cache=True)
+def _halve_all(
+    X: np.ndarray, order: np.ndarray, starts: np.ndarray, halves: np.ndarray, gain: np.ndarray
+) -> None:  # pragma: no cover
+    """Halve every cluster, as `halve` does: a thread a cluster."""
+    n_units = X.shape[1]
+    for k in numba.prange(len(gain)):
+        n = starts[k + 1] - starts[k]
+        if n < LEAST_SPLIT:
+            continue
+        P = np.empty((n, n_units), X.dtype)
+        mean = np.zeros(n_units, X.dtype)
+        for i in range(n):
+            for unit in range(n_units):
+                P[i, unit] = X[order[starts[k] + i], unit]
+                mean[unit] += P[i, unit]
+        mean /= n
+        far, longest = 0, X.dtype.type(-1)
+        for i in range(n):
+            length = X.dtype.type(0)
+            for unit in range(n_units):
+                P[i, unit] -= mean[unit]
+                length += P[i, unit] ** 2
+            if length > longest:
+                far, longest = i, length
+        axis, new = P[far].copy(), np.empty(n_units, X.dtype)
+        sides = np.empty(n, X.dtype)
+        for turn in range(POWER_ITERATIONS + 1):
+            for i in range(n):
+                side = X.dtype.type(0)
+                for unit in range(n_units):
+                    side += P[i, unit] * axis[unit]
+                sides[i] = side
+            if turn == POWER_ITERATIONS:
+                break
+            new[:] = 0
+            for i in range(n):
+                for unit in range(n_units):
+                    new[unit] += sides[i] * P[i, unit]
+            length = X.dtype.type(0)
+            for unit in range(n_units):
+                length += new[unit] ** 2
+            if length > 0:
+                axis[:] = new / np.sqrt(length)
+        n_above = 0
+        new[:] = 0
+        for i in range(n):
+            if sides[i] > 0:
+                n_above += 1
+                for unit in range(n_units):
+                    new[unit] += P[i, unit]
+        if n_above == 0 or n_above == n:
+            continue
+        total = X.dtype.type(0)
+        for unit in range(n_units):
+            halves[k, 0, unit] = mean[unit] + new[unit] / n_above
+            halves[k, 1, unit] = mean[unit] - new[unit] / (n - n_above)
+            total += (halves[k, 0, unit] - halves[k, 1, unit]) ** 2
+        gain[k] = total * n_above * (n - n_above) / n

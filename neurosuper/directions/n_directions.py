@@ -1,0 +1,31 @@
+"""How many directions are asked for."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+
+def count_directions(n_directions: int | str | None, n_units: int) -> int:
+    """Return how many directions are asked for: a number, "2x" for twice the units, None for as many as units.
+
+    Raises
+    ------
+    ValueError
+        Anything else, or fewer than one.
+
+    Examples
+    --------
+    >>> count_directions("0.5x", n_units=90)
+    45
+    """
+    if n_directions is None:
+        return n_units
+    if isinstance(n_directions, str) and re.fullmatch(r"\d*\.?\d+x", n_directions):
+        n_directions = round(float(n_directions[:-1]) * n_units)
+    if not isinstance(n_directions, int | np.integer) or isinstance(n_directions, bool) or n_directions < 1:
+        raise ValueError(
+            f"n_directions must be a positive int, a multiple of the units such as '2x', or None, got {n_directions!r}"
+        )
+    return int(n_directions)

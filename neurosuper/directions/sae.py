@@ -1,0 +1,300 @@
+"""Sparse autoencoders: directions are the atoms of a decoder, codes what an encoder of one layer makes of responses.
+
+X (stimulus, unit) prepared responses, D (direction, unit) atoms, Z (stimulus, direction) codes ≥ 0,
+Z = activation((X − bias) encoderᵀ + encoder_bias), X ≈ Z D + bias.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from neurosuper.directions.base import Learned
+from neurosuper.directions.batches import batches, count_batches
+from neurosuper.directions.blocks import Blocks, Tensors
+from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
+from neurosuper.directions.sae_checkpoint import read_checkpoint, write_checkpoint
+from neurosuper.directions.sae_codes import Activation, Kind, Weights, encode
+from neurosuper.directions.sae_training import (
+    COOL_DOWN,
+    REVIVAL_ROWS,
+    Epoch,
+    Training,
+    first_weights,
+    sample,
+)
+
+KINDS = ("topk", "batchtopk", "relu", "jumprelu")
+BATCH_ROWS, LEAST_BATCHES = 1024, 16  # rows of a batch, unless an epoch would then have fewer batches
+
+
+class SparseAutoencoder(IterativeFinder):
+    """Atoms of a sparse autoencoder: an encoder of one layer, trained to reconstruct responses from few active codes.
+
+    Minimises, by Adam, the mean over stimuli of ‖x − x̂‖² + alpha × charge, where
+
+        z = activation((x − bias) encoderᵀ + encoder_bias),  x̂ = z D + bias,  ‖D_k‖ = 1,
+
+    of responses scaled so that their mean squared distance from their mean is one: the objective is then the share of
+    variance not explained, plus the charge, and settings mean the same in every unit. The scale is taken out again of
+    all that is learned. The four kinds:
+
+    - "topk" keeps the `n_active` largest codes of each stimulus (Makhzani and Frey 2013; Gao et al. 2024).
+    - "batchtopk" keeps `n_active` per stimulus on average over a batch (Bussmann et al. 2024); `transform` keeps what
+      exceeds a running mean of the least code that was kept.
+    - "relu" keeps all above zero and charges their sum (Bricken et al. 2023).
+    - "jumprelu" keeps what exceeds a threshold of each direction, learned by straight-through gradients, and charges
+      their number (Rajamanoharan et al. 2024).
+
+    Atoms start at responses less their mean, and the encoder at the atoms, shortened to reconstruct best. The gradient
+    along an atom is removed, and its length restored after each step. The learning rate rises over the first 5 % of
+    all steps and falls to zero over the last half. Until it has fallen by half, atoms that no stimulus of an epoch
+    activated restart at residuals of badly reconstructed stimuli (after Bricken et al. 2023).
+
+    An epoch costs 2·stimuli·units·directions multiplications for the encoder, and on the CPU, for topk and batchtopk,
+    little beside: compiled loops pass over active atoms only. Memory beside the responses: six matrices
+    (direction, unit), 8,192 rows and their codes, and a few matrices (batch, direction). A dask array is streamed in
+    one pass an epoch, two blocks in memory: blocks are shuffled, and stimuli within each.
+
+    With many more directions than stimuli justify, atoms become single stimuli: compare `explained_variance` of
+    stimuli held out, and ask for fewer directions or active codes where it is far below `r2_`.
+
+    Parameters
+    ----------
+    n_directions : int, str or None, optional
+        Number of atoms, a multiple of the units such as "8x", or None for as many as units.
+    kind : {"topk", "batchtopk", "relu", "jumprelu"}, optional
+        See above.
+    n_active : int, optional
+        Codes that are not zero: at most for topk, on average for batchtopk; for relu and jumprelu only at the start,
+        and in the default of `alpha`.
+    alpha : float, optional
+        Charge for the sum of codes (relu) or their number (jumprelu), in scaled responses. None takes
+        0.4 / √n_active and 0.15 / n_active, of the size at which some `n_active` codes are worth it.
+    learning_rate : float, optional
+        Adam's, times √units: about the angle, in radians, by which a step may turn an atom.
+    batch_size : int, optional
+        Stimuli at a step. None takes 1,024, or a sixteenth of all where that is less.
+    normalize, center, whiten : bool, optional
+        As in every finder. Centring changes nothing but where `bias` starts.
+    max_iter : int, optional
+        Epochs.
+    tol : float, optional
+        As in every finder that iterates; None runs all epochs, through the fall of the learning rate.
+    checkpoint : str, optional
+        File that is written after each epoch, whole or not at all. A fit of the same settings to the same responses
+        goes on where it ends, and on the CPU to the same bits as if it had not been interrupted.
+    random_state : int, optional
+    device : {"cpu", "cuda"}, optional
+        None takes a GPU if there is one.
+    dtype : {"float32", "float64"}, optional
+
+    Raises
+    ------
+    ValueError
+        More active codes than directions; a checkpoint that is damaged, or of another fit.
+
+    Attributes
+    ----------
+    directions_ : DataArray (direction, unit)
+        Atoms D, the rows of the decoder; signs are never touched.
+    encoder_ : DataArray (direction, unit)
+    encoder_bias_ : DataArray (direction,)
+        In the unit of the responses.
+    bias_ : DataArray (unit,)
+        Prepared response where no code is active; starts at the mean.
+    mean_ : DataArray (unit,)
+        What preparation takes off: zero, unless centred or whitened.
+    thresholds_ : DataArray (direction,)
+        What codes must exceed; only of batchtopk and jumprelu.
+    r2_ : float
+        Share of variance explained in the last epoch, each batch before its step.
+    dead_fraction_ : float
+        Share of atoms that no stimulus of the last epoch activated.
+    objective_, learning_curve_, n_iter_
+        As in every finder that iterates: means over an epoch, each batch before its step.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> rng = np.random.default_rng(0)
+    >>> features = rng.exponential(size=(400, 6)) * (rng.random((400, 6)) < 0.2)
+    >>> r = xr.DataArray(features @ rng.random((6, 4)), dims=("stimulus", "unit"),
+    ...                  coords={"stimulus": np.arange(400).astype(str), "unit": list("abcd")})
+    >>> codes = SparseAutoencoder("2x", n_active=2, max_iter=20).fit_transform(r)
+    >>> codes.sizes["direction"], int((codes > 0).sum("direction").max())
+    (8, 2)
+    """
+
+    def __init__(
+        self,
+        n_directions: int | str | None = "8x",
+        *,
+        kind: Kind = "topk",
+        n_active: int = 32,
+        alpha: float | None = None,
+        learning_rate: float = 0.05,
+        batch_size: int | None = None,
+        normalize: bool = False,
+        center: bool = False,
+        whiten: bool = False,
+        max_iter: int = 50,
+        tol: float | None = None,
+        checkpoint: str | None = None,
+        random_state: int | None = 0,
+        device: str | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__(
+            n_directions,
+            normalize=normalize,
+            center=center,
+            whiten=whiten,
+            random_state=random_state,
+            device=device,
+            dtype=dtype,
+        )
+        self.kind = kind
+        self.n_active = n_active
+        self.alpha = alpha
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.tol = tol
+        self.checkpoint = checkpoint
+
+    def _encode(self, X: torch.Tensor) -> torch.Tensor:
+        weights = {name: self._tensor(f"{name}_") for name in ("encoder", "encoder_bias", "bias")}
+        thresholds = self._tensor("thresholds_") if self.kind in ("batchtopk", "jumprelu") else None
+        return self._activation()(encode(X, weights), thresholds)
+
+    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
+        return torch.addmm(self._tensor("bias_"), Z, self._tensor("directions_"))
+
+    def _activation(self) -> Activation:
+        alpha = 0.4 / self.n_active**0.5 if self.kind == "relu" else 0.15 / self.n_active
+        return Activation(self.kind, self.n_active, alpha if self.alpha is None else self.alpha)
+
+    def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
+        self._check(n_directions)
+        generator, scale = self._generator(), _scale(rows)
+        size = min(BATCH_ROWS, -(-rows.n_rows // LEAST_BATCHES)) if self.batch_size is None else self.batch_size
+        weights = first_weights(rows, n_directions, scale, self._activation(), generator)
+        n_steps = self.max_iter * count_batches(rows.n_rows, size)
+        training = Training(weights, self._activation(), self.learning_rate / rows.n_columns**0.5, n_steps)
+        fit = self._fingerprint(rows, n_directions)
+        progress = self._resume(fit, training, generator)
+        yield from _replay(progress, training, scale)
+        while not progress.rested:
+            before = weights["directions"].clone()
+            epoch = training.epoch(X / scale for X in batches(rows, size, generator))
+            rested = self.tol is not None and largest_turn(before, weights["directions"]) <= self.tol
+            progress = progress.after(epoch, rested)
+            if epoch.dead.any() and training.steps_done <= (1 - COOL_DOWN / 2) * n_steps:
+                training.revive(epoch.dead, sample(rows, REVIVAL_ROWS, generator) / scale, generator)
+            self._save(fit, training, generator, progress)
+            yield Step(weights["directions"].clone(), epoch.objective, _Learned(training.learned(), scale, progress))
+
+    def _finish(self, rows: Blocks, step: Step) -> Learned:
+        learned, scale, progress = step.state
+        self.r2_, self.dead_fraction_ = 1 - progress.error, progress.dead_fraction
+        found: Learned = {
+            "directions": (("direction", "unit"), step.D),
+            "encoder": (("direction", "unit"), learned["encoder"]),
+            "encoder_bias": (("direction",), learned["encoder_bias"] * scale),
+            "bias": (("unit",), learned["bias"] * scale),
+        }
+        if "thresholds" in learned:
+            found["thresholds"] = ("direction",), learned["thresholds"] * scale
+        return found
+
+    def _check(self, n_directions: int) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be {', '.join(map(repr, KINDS))}, got {self.kind!r}")
+        if not _is_count(self.n_active) or self.n_active > n_directions:
+            raise ValueError(
+                f"n_active must be a whole number from 1 to the number of directions, {n_directions}, got "
+                f"{self.n_active!r}; set n_active or n_directions"
+            )
+        if self.batch_size is not None and not _is_count(self.batch_size):
+            raise ValueError(f"batch_size must be a whole number of at least 1, or None, got {self.batch_size!r}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
+        if self.alpha is not None and not self.alpha >= 0:
+            raise ValueError(f"alpha must be a number of at least 0, or None, got {self.alpha!r}")
+
+    def _fingerprint(self, rows: Blocks, n_directions: int) -> dict[str, Any]:
+        """Return what a checkpoint must have been written by: settings, and the shape and mean of the responses."""
+        settings = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in self.get_params().items()
+            if name not in ("checkpoint", "device")
+        }
+        shape = {"number of stimuli": rows.n_rows, "number of units": rows.n_columns}
+        return settings | shape | {"n_directions": n_directions, "mean response": rows.mean().cpu()}
+
+    def _resume(self, fit: dict[str, Any], training: Training, generator: torch.Generator) -> _Progress:
+        """Return how far a checkpoint goes, and take over its weights."""
+        saved = None if self.checkpoint is None else read_checkpoint(self.checkpoint, fit)
+        if saved is None:
+            return _Progress()
+        training.restore(saved["tensors"], saved["steps_done"])
+        generator.set_state(saved["generator"])
+        return _Progress(*saved["progress"])
+
+    def _save(self, fit: dict[str, Any], training: Training, generator: torch.Generator, progress: _Progress) -> None:
+        if self.checkpoint is not None:
+            state = {
+                "fit": fit,
+                "tensors": training.tensors(),
+                "steps_done": training.steps_done,
+                "generator": generator.get_state(),
+                "progress": list(progress),
+            }
+            write_checkpoint(self.checkpoint, state)
+
+
+class _Progress(NamedTuple):
+    """How far a fit has come: the objective after each epoch, the last one's error and dead atoms, whether it rests."""
+
+    curve: tuple[float, ...] = ()
+    error: float = 1.0
+    dead_fraction: float = 0.0
+    rested: bool = False
+
+    def after(self, epoch: Epoch, rested: bool) -> _Progress:
+        return _Progress((*self.curve, epoch.objective), epoch.error, float(epoch.dead.float().mean()), rested)
+
+
+class _Learned(NamedTuple):
+    """What a step keeps to finish from: copies of weights, in responses scaled by `scale`."""
+
+    weights: Weights
+    scale: float
+    progress: _Progress
+
+
+def _replay(progress: _Progress, training: Training, scale: float) -> Iterator[Step]:
+    """Yield the epochs of a checkpoint once more; all but the last have lost their directions, which are NaN."""
+    learned = training.learned()
+    lost = torch.full_like(learned["directions"][:1, :1], torch.nan).expand_as(learned["directions"])
+    for i, objective in enumerate(progress.curve):
+        D = learned["directions"] if i == len(progress.curve) - 1 else lost
+        yield Step(D, objective, _Learned(learned, scale, progress))
+
+
+def _scale(rows: Blocks) -> float:
+    """Return the root of the mean squared distance of rows from their mean."""
+    (total,) = rows.sum(_squared_distances, rows.mean())
+    return float((total / rows.n_rows).sqrt())
+
+
+def _squared_distances(part: torch.Tensor, mean: torch.Tensor) -> Tensors:
+    return (((part - mean) ** 2).sum(dtype=torch.float64),)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)

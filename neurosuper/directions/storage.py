@@ -1,0 +1,62 @@
+"""Finders as Datasets: all that was learned, and the settings."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import xarray as xr
+from sklearn.base import BaseEstimator
+
+Finder = TypeVar("Finder", bound=BaseEstimator)
+
+
+def write_finder(finder: BaseEstimator) -> xr.Dataset:
+    """Return a variable for each learned attribute, named without its `_`, and the settings as JSON."""
+    learned = {name[:-1]: value for name, value in vars(finder).items() if name.endswith("_")}
+    variables = {
+        name: value.rename(name) if isinstance(value, xr.DataArray) else ((), value) for name, value in learned.items()
+    }
+    settings = json.dumps(finder.get_params(deep=False), default=_as_json)
+    dataset = xr.Dataset(variables, attrs={"finder": type(finder).__name__, "settings": settings})
+    text = {name: coord.astype(object) for name, coord in dataset.coords.items() if coord.dtype.kind == "U"}
+    return dataset.assign_coords(text)  # strings of any length: fixed-length ones are not in the Zarr standard
+
+
+def read_finder(cls: type[Finder], dataset: xr.Dataset) -> Finder:
+    """Return the finder that `write_finder` wrote, of class `cls` or one below it."""
+    known = {kind.__name__: kind for kind in _kinds(cls)}
+    name = dataset.attrs.get("finder")
+    if name not in known or "settings" not in dataset.attrs or "directions" not in dataset:
+        raise ValueError(
+            f"a Dataset written by to_dataset of {', '.join(sorted(known))} is needed, got one of {name!r} with "
+            f"{', '.join(map(str, dataset.data_vars)) or 'no variables'}"
+        )
+    finder = known[name](**{key: _from_json(value) for key, value in json.loads(dataset.attrs["settings"]).items()})
+    for key, value in dataset.load().data_vars.items():
+        setattr(finder, f"{key}_", value.item() if value.ndim == 0 else value)
+    return finder
+
+
+def _kinds(cls: type[Finder]) -> Iterator[type[Finder]]:
+    if not getattr(cls, "__abstractmethods__", None):
+        yield cls
+    for kind in cls.__subclasses__():
+        yield from _kinds(kind)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.ndarray | xr.DataArray):
+        return {"array": np.asarray(value).tolist()}
+    raise TypeError(f"a setting of type {type(value).__name__} cannot be written; set it to plain values")
+
+
+def _from_json(value: Any) -> Any:
+    return np.array(value["array"]) if isinstance(value, dict) and set(value) == {"array"} else value

@@ -1,0 +1,147 @@
+"""Atoms against planted ones and against scikit-learn; codes, scales and refusals."""
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from numpy.testing import assert_allclose
+from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
+from sklearn.linear_model import orthogonal_mp_gram
+
+from neurosuper.compare import match_directions
+from neurosuper.directions.dictionary import DictionaryLearning, update_atoms
+
+
+def objective(R, D, alpha):
+    """The mean of ½‖x − z D‖² + alpha ‖z‖₁, with scikit-learn's codes."""
+    codes = sparse_encode(R, D, algorithm="lasso_cd", alpha=alpha, max_iter=10_000)
+    return (0.5 * ((R - codes @ D) ** 2).sum(1) + alpha * np.abs(codes).sum(1)).mean()
+
+
+@pytest.mark.parametrize("settings", [{}, {"positive": True}, {"codes": "omp", "n_active": 2}], ids=repr)
+def test_recovers_planted_features_in_superposition(settings, superposition):
+    """48 sparse features in 24 units (seed 0)."""
+    R, planted = superposition
+    D = DictionaryLearning("2x", batch_size=64, **settings).fit(R).directions_
+    best = np.abs(planted.values @ D.values.T).max(1)
+    assert best.mean() > 0.95
+    assert match_directions(D, planted).median() > 0.95
+
+
+@pytest.mark.filterwarnings("ignore:Objective did not converge")  # scikit-learn's, on the way
+def test_objective_is_no_worse_than_scikit_learns(superposition):
+    R, _ = superposition
+    ours = DictionaryLearning(48, alpha=0.1, batch_size=64, max_iter=10).fit(R)
+    theirs = MiniBatchDictionaryLearning(
+        48, alpha=0.1, batch_size=64, max_iter=10, fit_algorithm="cd", tol=0, max_no_improvement=None, random_state=0
+    ).fit(R.values)
+    at_end = objective(R.values, ours.directions_.values.astype(float), 0.1)
+    assert at_end <= objective(R.values, theirs.components_, 0.1)
+    assert_allclose(ours.objective_, at_end, rtol=0.05)
+    assert ours.learning_curve_[-1] < ours.learning_curve_[0]
+
+
+@pytest.mark.parametrize("positive", [False, True])
+def test_transform_is_the_lasso_of_scikit_learn(positive, superposition):
+    R, _ = superposition
+    finder = DictionaryLearning(48, alpha=0.2, positive=positive, max_iter=2, dtype="float64").fit(R)
+    theirs = sparse_encode(
+        R.values, finder.directions_.values, algorithm="lasso_cd", alpha=0.2, positive=positive, max_iter=10_000
+    )
+    codes = finder.transform(R)
+    assert_allclose(codes, theirs, atol=1e-4)
+    assert finder.alpha_ == 0.2
+    assert_allclose(finder.inverse_transform(codes), codes.values @ finder.directions_.values)
+
+
+def test_transform_by_omp_is_scikit_learns(superposition):
+    R, _ = superposition
+    finder = DictionaryLearning(48, codes="omp", n_active=3, max_iter=2, dtype="float64").fit(R)
+    D = finder.directions_.values
+    theirs = orthogonal_mp_gram(D @ D.T, D @ R.values.T, n_nonzero_coefs=3).T
+    assert_allclose(finder.transform(R), theirs, atol=1e-8)
+
+
+def test_relative_alpha_does_not_care_about_the_unit_of_responses(superposition):
+    R, _ = superposition
+    hertz, kilohertz = (DictionaryLearning(30, max_iter=2, dtype="float64").fit(scale * R) for scale in (1, 1e-3))
+    assert_allclose(kilohertz.directions_, hertz.directions_, atol=1e-6)
+    assert_allclose(hertz.alpha_, 0.1 * np.sqrt((R**2).sum("unit").mean()), rtol=1e-6)
+    assert_allclose(kilohertz.alpha_, 1e-3 * hertz.alpha_, rtol=1e-6)
+
+
+def test_streamed_blocks_give_atoms_as_good(superposition):
+    R, _ = superposition
+    lazy = R.copy(data=da.from_array(R.values, chunks=(300, 10)))
+    whole, streamed = (DictionaryLearning("2x", batch_size=64, max_iter=10).fit(r) for r in (R, lazy))
+    assert_allclose(streamed.objective_, whole.objective_, rtol=0.02)
+    assert streamed.n_iter_ == whole.n_iter_ == 10
+    codes = streamed.transform(lazy)
+    assert codes.chunks is not None
+    assert_allclose(codes.compute(), streamed.transform(R), atol=1e-5)
+
+
+def test_centred_responses_are_reconstructed_about_their_mean(superposition):
+    R, _ = superposition
+    finder = DictionaryLearning(center=True, alpha="0.01x", max_iter=5).fit(R + 3)
+    assert_allclose(finder.mean_, (R + 3).mean("stimulus"), rtol=1e-5)
+    assert finder.explained_variance(R + 3) > 0.9
+
+
+def test_dead_atoms_restart(make_responses, rng):
+    """Half of the atoms start at one and the same response: without a restart they would stay unused."""
+    R = rng.exponential(1, (600, 12)) * (rng.random((600, 12)) < 0.2)
+    R[::2] = np.eye(12)[0] * 2 + 1e-6 * rng.random((300, 12))
+    finder = DictionaryLearning(12, batch_size=50, max_iter=30).fit(make_responses(R))
+    assert (finder.transform(make_responses(R)) != 0).any("stimulus").all()
+
+
+def test_atoms_are_updated_in_turn_to_the_best_for_the_statistics(rng):
+    X, Z, D = rng.normal(size=(40, 5)), rng.normal(size=(40, 7)) * (rng.random((40, 7)) < 0.5), rng.normal(size=(7, 5))
+    Z[:, 3] = 0
+    D /= np.linalg.norm(D, axis=1, keepdims=True)
+    expected = D.copy()
+    for j in set(range(7)) - {3}:
+        goal = Z[:, j] @ (X - Z @ expected + np.outer(Z[:, j], expected[j]))
+        expected[j] = goal / np.linalg.norm(goal)
+    got = torch.from_numpy(D)
+    update_atoms(got, torch.from_numpy(Z.T @ Z), torch.from_numpy(Z.T @ X))
+    assert_allclose(got, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"alpha": 0}, "alpha must be a positive number"),
+        ({"alpha": -1.0}, "alpha must be a positive number"),
+        ({"alpha": float("nan")}, "alpha must be a positive number"),
+        ({"alpha": "0x"}, "alpha must be a positive number"),
+        ({"alpha": "much"}, "a multiple of the length of a response such as '0.1x', got 'much'"),
+        ({"alpha": "5x"}, "no response has a code with alpha='5x'; choose a smaller one"),
+        ({"codes": "ridge"}, "codes must be 'lasso' or 'omp', got 'ridge'"),
+        ({"codes": "omp", "n_active": 9}, "n_active must be a whole number from 1 to 8"),
+        ({"codes": "omp", "n_active": 0}, "n_active must be a whole number from 1 to 8"),
+        ({"n_active": 2}, "n_active=2 needs codes='omp'"),
+        ({"codes": "omp", "positive": True}, "positive=True needs codes='lasso'"),
+        ({"positive": "yes"}, "positive must be True or False"),
+        ({"batch_size": 0}, "batch_size must be a whole number"),
+        ({"n_directions": 121}, "cannot learn 121 atoms from 120 stimuli; ask for fewer"),
+    ],
+    ids=str,
+)
+def test_bad_settings_are_refused(settings, told, responses):
+    with pytest.raises(ValueError, match=told):
+        DictionaryLearning(**settings).fit(responses)
+
+
+def test_survives_storage(responses):
+    fitted = DictionaryLearning(max_iter=2).fit(responses)
+    again = DictionaryLearning.from_dataset(fitted.to_dataset())
+    xr.testing.assert_identical(again.transform(responses), fitted.transform(responses))
+
+
+@pytest.mark.gpu
+def test_gpu_learns_the_atoms_of_the_cpu(responses):
+    on_cpu, on_gpu = (DictionaryLearning(max_iter=2, device=d).fit(responses).directions_ for d in ("cpu", "cuda"))
+    assert_allclose(on_gpu, on_cpu, atol=1e-3)

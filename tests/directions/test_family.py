@@ -1,0 +1,100 @@
+"""A family of fits."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_allclose
+from scipy.optimize import linear_sum_assignment
+from sklearn.base import clone
+
+from neurosuper import ICA, NMF, PCA, KMeans, Random, sweep
+from neurosuper.directions.blocks import Blocks
+from neurosuper.directions.family import hoyer
+
+
+@pytest.fixture
+def table(responses):
+    return sweep(KMeans(), responses, n_directions=[2, "1x"], seeds=[3, 5, 7])
+
+
+def test_each_fit_is_the_one_that_a_user_would_make(table, responses):
+    for n in (2, 8):
+        for seed in (3, 5, 7):
+            alone, cell = KMeans(n, random_state=seed).fit(responses), table.sel(n_directions=n, seed=seed)
+            assert cell.objective == alone.objective_
+            assert cell.n_iter == alone.n_iter_
+            assert_allclose(cell.explained_variance, alone.explained_variance(responses))
+            assert_allclose(cell.n_active, (alone.transform(responses) != 0).sum("direction").mean())
+
+
+def test_stability_is_the_mean_matched_cosine_over_other_seeds(table, responses):
+    found = [KMeans(8, random_state=seed).fit(responses).directions_.values for seed in (3, 5, 7)]
+
+    def alike(a, b):
+        cosine = np.abs(a @ b.T)
+        return cosine[linear_sum_assignment(-cosine)].mean()
+
+    expected = (alike(found[0], found[1]) + alike(found[0], found[2])) / 2
+    assert_allclose(table.stability.sel(n_directions=8, seed=3), expected, rtol=1e-6)
+    assert np.isnan(sweep(PCA(), responses, n_directions=[2]).stability).all(), "one seed says nothing"
+
+
+def test_stability_of_what_does_not_depend_on_the_seed_is_one(responses):
+    assert_allclose(sweep(PCA(), responses, n_directions=[3], seeds=[0, 1]).stability, 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("finder", [PCA(), ICA(), NMF(), KMeans(whiten=True)], ids=repr)
+def test_explained_variance_is_that_of_the_finder(finder, responses):
+    table = sweep(finder, responses, n_directions=[3])
+    alone = clone(finder).set_params(n_directions=3).fit(responses)
+    assert_allclose(table.explained_variance.item(), alone.explained_variance(responses), rtol=1e-5)
+    if isinstance(finder, PCA):
+        assert_allclose(table.explained_variance.item(), alone.explained_variance_ratio_.sum(), rtol=1e-5)
+    if isinstance(finder, NMF):
+        assert table.explained_variance <= PCA(3).fit(responses).explained_variance(responses)
+
+
+def test_the_table_is_labelled_and_can_be_written(table, tmp_path):
+    assert table.explained_variance.dims == ("n_directions", "seed")
+    assert table.n_directions.values.tolist() == [2, 8]
+    assert all({"long_name", "comment"} <= set(variable.attrs) for variable in table.values())
+    table.to_netcdf(tmp_path / "sweep.nc")
+    xr.testing.assert_identical(xr.load_dataset(tmp_path / "sweep.nc"), table)
+
+
+def test_responses_are_uploaded_and_surveyed_once(responses, monkeypatch):
+    loads = []
+    load = Blocks._load
+    monkeypatch.setattr(Blocks, "_load", lambda self, values: loads.append(1) or load(self, values))
+    sweep(Random(whiten=True), responses, n_directions=[2, 4], seeds=[0, 1])
+    assert len(loads) == 1
+
+
+def test_the_finder_itself_is_left_alone(responses):
+    finder = PCA(5)
+    sweep(finder, responses, n_directions=[2])
+    assert not hasattr(finder, "directions_")
+    assert finder.get_params() == clone(PCA(5)).get_params()
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"), [([0, 0, 3.0], 1), ([2.0, 2, 2], 0), ([3.0, 0, -4], (3**0.5 - 7 / 5) / (3**0.5 - 1))]
+)
+def test_hoyer_is_one_for_a_single_active_code_and_zero_for_equal_ones(row, expected):
+    import torch
+
+    assert_allclose(hoyer(torch.tensor([row])), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("family", "told"),
+    [
+        ({"n_directions": []}, "n_directions must hold at least one number and none twice, got \\[\\]"),
+        ({"n_directions": [8, "1x"]}, "none twice, got \\[8, 8\\]"),
+        ({"n_directions": [2], "seeds": [1, 1]}, "seeds must hold at least one number and none twice"),
+        ({"n_directions": ["many"]}, "a multiple of the units such as '2x'"),
+    ],
+)
+def test_bad_families_are_refused(family, told, responses):
+    with pytest.raises(ValueError, match=told):
+        sweep(KMeans(), responses, **family)
