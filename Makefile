@@ -43,6 +43,8 @@ schema: $(READY)
 bench: $(READY)
 	@echo "-- ours against the peers"
 	@$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	@$(BIN)/python benchmarks/finders.py
+	@$(BIN)/python benchmarks/streaming.py
 	@$(BIN)/python benchmarks/index.py
 	@$(BIN)/python benchmarks/spikes.py
 	@$(BIN)/python benchmarks/nsd_memory.py

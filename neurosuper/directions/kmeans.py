@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from neurosuper.directions.base import Learned, as_learned
-from neurosuper.directions.blocks import Blocks, Tensors
+from neurosuper.directions.blocks import Blocks, Tensors, join
 from neurosuper.directions.iterative import IterativeFinder, Step
 from neurosuper.directions.kmeans_nearest import nearest, sum_by_center
 from neurosuper.directions.kmeans_search import find_centers, sample_size
@@ -231,13 +231,23 @@ def _update(
 
 def _farthest(rows: Blocks, C: torch.Tensor, origin: torch.Tensor, normalized: bool, n: int) -> torch.Tensor:
     """Return the `n` rows farthest from their nearest centre."""
-    far, far_rows = C.new_empty(0), C.new_empty(0, C.shape[1])
-    for part in rows.parts(len(C)):
-        X = those_that_take_part(part, normalized)
-        far, far_rows = torch.cat([far, nearest(X, C, origin)[1]]), torch.cat([far_rows, X])
-        best = far.topk(min(n, len(far))).indices
-        far, far_rows = far[best], far_rows[best]
-    return far_rows
+    return rows.reduce(_farthest_in, _farther, C, origin, normalized, n, width=len(C))[1]
+
+
+def _farthest_in(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normalized: bool, n: int) -> Tensors:
+    """Return `n` squared distances and rows; of fewer rows, with none at −∞ to make up the number."""
+    X = those_that_take_part(X, normalized)
+    distance, at = nearest(X, C, origin)[1].topk(min(n, len(X)))
+    none = n - len(at)
+    return torch.cat([distance, distance.new_full((none,), -torch.inf)]), torch.cat(
+        [X[at], X.new_zeros(none, X.shape[1])]
+    )
+
+
+def _farther(a: Tensors, b: Tensors) -> Tensors:
+    distance, rows = join(a, b)
+    distance, at = distance.topk(len(a[0]))
+    return distance, rows[at]
 
 
 def _label_rows(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normalized: bool) -> Tensors:

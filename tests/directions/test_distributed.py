@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from neurosuper.directions import PCA, KMeans, Random
+from neurosuper.directions import ICA, NMF, PCA, Archetypal, KMeans, Random
 from neurosuper.directions.blocks import Blocks
 
 distributed = pytest.importorskip("distributed")
@@ -28,6 +28,9 @@ FINDERS = [
     KMeans(5),
     KMeans("2x", normalize=False, random_state=1),
     KMeans(3, whiten=True),
+    NMF(3, max_iter=20, tol=None),
+    ICA(3, max_iter=20, tol=None),
+    Archetypal(3, max_iter=3, tol=None),
 ]
 finders = pytest.mark.parametrize("finder", FINDERS, ids=repr)
 

@@ -1,3 +1,4 @@
+import dask.array as da
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,8 @@ from sklearn.preprocessing import normalize
 
 from neurosuper.compare import match_directions
 from neurosuper.directions import KMeans, Random, Units
+from neurosuper.directions.blocks import Blocks
+from neurosuper.directions.kmeans import _farthest
 from neurosuper.directions.kmeans_nearest import Screen, best, best_screened, nearest, sum_by_center
 from neurosuper.directions.kmeans_search import find_centers, halve, pair, plus_plus, split_clusters
 
@@ -230,3 +233,13 @@ def test_first_centres_are_distinct_rows(many_rows):
 def test_one_cluster_is_the_mean(many_rows):
     X = many_rows[0].double()
     assert_allclose(find_centers(X, 1, torch.Generator())[0], X.mean(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("rows_of_a_block", [1, 2, 7, 30])
+def test_empty_clusters_restart_at_the_farthest_rows_of_all_blocks(rows_of_a_block, rng, make_responses):
+    responses = make_responses(rng.normal(size=(30, 3)))
+    lazy = responses.copy(data=da.from_array(responses.values, chunks=(rows_of_a_block, -1)))
+    C = torch.tensor(responses.values[:1])
+    found = _farthest(Blocks(lazy, "cpu", "float64"), C, torch.zeros(3, dtype=torch.float64), False, 5)
+    distance = ((responses.values - responses.values[0]) ** 2).sum(1)
+    assert_allclose(found, responses.values[np.argsort(-distance)[:5]])
