@@ -20,7 +20,7 @@ RANK_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # of an atom's squ
 FISTA_ITERATIONS, FISTA_CHECK = 5000, 10  # at most; between looks at which rows are done
 MAX_ROUNDS = 1000  # of the active set, for a row
 ENTER = 0.95  # of the strongest correlation: atoms above it enter the active set together
-SWEEPS, LONG_SWEEPS = 4, 100  # of coordinate descent between entries; where the active atoms are dependent
+SWEEPS = 4  # of coordinate descent between entries
 CHUNKS = 64  # of rows, for threads to take
 
 compiled = njit(fastmath=True, cache=True, error_model="numpy")
@@ -228,7 +228,7 @@ def _code_row(
         H, L = matrices[0, : n * n].reshape(n, n), matrices[1, : n * n].reshape(n, n)
         _gather(G, q, z, active, H, r, u)
         if settled:
-            done = _go_to_optimum(H, L, r, u, step, alpha, positive, slack, rank_tolerance)
+            done = _go_to_optimum(H, L, r, u, step, alpha, rank_tolerance)
         else:
             _descend(H, r, u, alpha, positive, slack, SWEEPS)
             done = False
@@ -344,22 +344,24 @@ def _go_to_optimum(
     u: np.ndarray,
     step: np.ndarray,
     alpha: float,
-    positive: bool,
-    slack: float,
     rank_tolerance: float,
 ) -> bool:
     """Go to the optimum of the signs at hand, as far as they stay so; return whether it was reached.
 
-    Where active atoms are linearly dependent there is no such point, and coordinate descent goes on.
+    Where active atoms are linearly dependent there is no such point: one of them is traded for the others.
     """
     for i in range(len(u)):
         step[i] = r[i] - alpha if u[i] > 0 else r[i] + alpha
-    if not _solve(H, L, step, rank_tolerance):
-        return _descend(H, r, u, alpha, positive, slack, LONG_SWEEPS)
     share, first = u[0] * 0 + 1, -1
+    if not _solve(H, L, step, rank_tolerance):
+        cost = (np.sign(u) * step).sum()
+        step *= -1 if cost > 0 else 1
+        share = share * np.inf
     for i in range(len(u)):
-        if (u[i] + step[i]) * u[i] <= 0 and -u[i] / step[i] <= share:
+        if step[i] * u[i] < 0 and -u[i] / step[i] <= share:
             share, first = -u[i] / step[i], i
+    if first < 0 and share > 1:
+        return False
     for i in range(len(u)):
         u[i] += share * step[i]
     if first >= 0:
@@ -369,7 +371,7 @@ def _go_to_optimum(
 
 @compiled
 def _solve(H: np.ndarray, L: np.ndarray, b: np.ndarray, rank_tolerance: float) -> bool:
-    """Turn b into H⁻¹ b by Cholesky's method, or return False where H is not of full rank.
+    """Turn b into H⁻¹ b by Cholesky's method, or into v, H v = 0, and return False where H is not of full rank.
 
     The diagonal of L holds inverses.
     """
@@ -385,6 +387,7 @@ def _solve(H: np.ndarray, L: np.ndarray, b: np.ndarray, rank_tolerance: float) -
             square -= L[i, k] * L[i, k]
             value -= L[i, k] * b[k]
         if square <= rank_tolerance * H[i, i]:
+            _null_direction(L, b, i)
             return False
         L[i, i] = 1 / np.sqrt(square)
         b[i] = value * L[i, i]
@@ -394,3 +397,15 @@ def _solve(H: np.ndarray, L: np.ndarray, b: np.ndarray, rank_tolerance: float) -
         for k in range(i):
             b[k] -= value * L[i, k]
     return True
+
+
+@compiled
+def _null_direction(L: np.ndarray, v: np.ndarray, i: int) -> None:
+    """Write into v how the atoms before the i-th make up for it."""
+    v[:] = 0
+    v[i] = 1
+    v[:i] = -L[i, :i]
+    for j in range(i - 1, -1, -1):
+        v[j] *= L[j, j]
+        for k in range(j):
+            v[k] -= v[j] * L[j, k]
