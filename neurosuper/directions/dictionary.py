@@ -11,15 +11,19 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numba import njit
+import xarray as xr
+from numba import njit, prange
 
 from neurosuper.directions.base import Learned, as_learned
 from neurosuper.directions.batches import batches
 from neurosuper.directions.blocks import Blocks, Tensors
+from neurosuper.directions.compiled import torch_threads
 from neurosuper.directions.iterative import IterativeFinder, Step
-from neurosuper.directions.sparse_coding import lasso_codes, omp_codes
+from neurosuper.directions.sparse_coding import correlate, lasso_codes, omp_codes, one_warning
 
 FORGETTING = 0.7  # batch t weighs as much as t^0.7 batches before it have left
+BLOCK = 64  # atoms that are updated after one product
+TAKEN = 16  # atoms that a thread takes at a time
 PATIENCE = 10  # stimuli an atom, after which an atom that none of them used is dead
 
 
@@ -34,7 +38,7 @@ class DictionaryLearning(IterativeFinder):
 
     One iteration is one pass over all stimuli, shuffled; of a dask array, the order of blocks and the stimuli within
     each. Cost: K · (units + K) operations per stimulus, K atoms. Memory beside the responses: a few batches, and
-    K · (K + units) numbers; on the CPU, up to 2 K² more on each thread where many atoms of a stimulus are active.
+    K · (K + units) numbers; on the CPU, K²/2 more on each thread.
 
     Parameters
     ----------
@@ -76,7 +80,8 @@ class DictionaryLearning(IterativeFinder):
 
     Notes
     -----
-    `transform` gives codes that are accurate to 1e-4 of the largest; they are those of the atoms at the end.
+    `transform` gives codes that are accurate to 1e-4 of the largest; they are those of the atoms at the end. Where
+    rounding forbids that, as it may where alpha is tiny, a ConvergenceWarning says by how much; one for each call.
 
     References
     ----------
@@ -126,15 +131,24 @@ class DictionaryLearning(IterativeFinder):
         self.max_iter = max_iter
         self.tol = tol
 
+    def _fit(self, rows: Blocks, n_directions: int) -> Learned:
+        with one_warning():
+            return super()._fit(rows, n_directions)
+
+    def _map(self, responses: xr.DataArray) -> xr.DataArray:
+        with one_warning():
+            return super()._map(responses)
+
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        return self._code(X, self._tensor("directions_"))
+        D = self._tensor("directions_")
+        return self._code(X, D, correlate(D, D))
 
     def _decode(self, Z: torch.Tensor) -> torch.Tensor:
         return Z @ self._tensor("directions_")
 
-    def _code(self, X: torch.Tensor, D: torch.Tensor) -> torch.Tensor:
+    def _code(self, X: torch.Tensor, D: torch.Tensor, G: torch.Tensor) -> torch.Tensor:
         if self.codes == "lasso":
-            return lasso_codes(X, D, self.alpha_, positive=self.positive)
+            return lasso_codes(X, D, self.alpha_, positive=self.positive, gram=G)
         return omp_codes(X, D, self._count_active(D.shape[1]))
 
     def _count_active(self, n_units: int) -> int:
@@ -150,8 +164,9 @@ class DictionaryLearning(IterativeFinder):
         while True:
             total = torch.zeros((), dtype=torch.float64, device=rows.device)
             for X in batches(rows, self.batch_size, generator):
-                Z = self._code(X, atoms.D)
-                total += atoms.learn(X, Z, penalty)
+                G = correlate(atoms.D, atoms.D)
+                Z = self._code(X, atoms.D, G)
+                total += atoms.learn(X, Z, G, penalty)
                 atoms.revive(X, Z, generator)
             if not bool(atoms.A.any()):
                 raise ValueError(f"no response has a code with alpha={self.alpha!r}; choose a smaller one")
@@ -214,10 +229,13 @@ class Atoms:
         self.D, self.A, self.B = D, D.new_zeros(n, n), torch.zeros_like(D)
         self.n_batches, self.idle = 0, torch.zeros(n, dtype=torch.long, device=D.device)
 
-    def learn(self, X: torch.Tensor, Z: torch.Tensor, alpha: float) -> torch.Tensor:
-        """Update the atoms on a batch, and return its summed objective before that: ½‖x − z D‖² + alpha ‖z‖₁."""
-        A, B, D = Z.T @ Z, Z.T @ X, self.D
-        misfit = (X**2).sum() - 2 * (B * D).sum() + (A * (D @ D.T)).sum()
+    def learn(self, X: torch.Tensor, Z: torch.Tensor, G: torch.Tensor, alpha: float) -> torch.Tensor:
+        """Update the atoms on a batch, and return its summed objective before that: ½‖x − z D‖² + alpha ‖z‖₁.
+
+        G (direction, direction) is D Dᵀ.
+        """
+        (A, B), D = count_uses(X, Z), self.D
+        misfit = (X**2).sum() - 2 * (B * D).sum() + (A * G).sum()
         self.n_batches += 1
         kept = 1 - self.n_batches**-FORGETTING
         self.A.mul_(kept).add_(A)
@@ -251,37 +269,75 @@ def first_atoms(rows: Blocks, n: int, generator: torch.Generator) -> torch.Tenso
     return torch.nn.functional.normalize(D, dim=1)
 
 
+def count_uses(X: torch.Tensor, Z: torch.Tensor) -> Tensors:
+    """Return the statistics ZᵀZ and ZᵀX; on the CPU by compiled loops over codes that are not zero."""
+    if X.device.type != "cpu":
+        return Z.T @ Z, Z.T @ X
+    A, B = Z.new_zeros(Z.shape[1], Z.shape[1]), X.new_zeros(Z.shape[1], X.shape[1])
+    with torch_threads():
+        _add_uses(X.numpy(), Z.numpy(), A.numpy(), B.numpy())
+    return A, B
+
+
+@njit(parallel=True, fastmath=True, cache=True, error_model="numpy")
+def _add_uses(X: np.ndarray, Z: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
+    for part in prange((len(A) + TAKEN - 1) // TAKEN):
+        for i in range(len(X)):
+            for j in range(part * TAKEN, min((part + 1) * TAKEN, len(A))):
+                code = Z[i, j]
+                if code != 0:
+                    for k in range(len(A)):
+                        A[j, k] += code * Z[i, k]
+                    for unit in range(X.shape[1]):
+                        B[j, unit] += code * X[i, unit]
+
+
 def update_atoms(D: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> None:
     """Set one atom after another, in place, to the one of unit length that is best for these statistics.
 
-    Each is the direction of B_j − Σ_{i≠j} A_ji d_i; those that no code used stay as they are.
+    Each is the direction of B_j − Σ_{i≠j} A_ji d_i; those that no code used stay as they are. One product for a block
+    of atoms, which is corrected as they change.
     """
-    if D.device.type == "cpu":
-        _update_atoms(D.numpy(), A.numpy(), B.numpy())
-        return
-    for j in (A.diagonal() > 0).nonzero().flatten().tolist():
-        goal = B[j] - A[j] @ D + A[j, j] * D[j]
+    turn = turn_compiled if D.device.type == "cpu" else turn_atoms
+    for start in range(0, len(D), BLOCK):
+        block = slice(start, start + BLOCK)
+        turn(D[block], A[block, block], B[block] - A[block] @ D)
+
+
+def turn_atoms(D: torch.Tensor, A: torch.Tensor, left: torch.Tensor) -> None:
+    """Turn atoms one after another, given what is `left` for each, B − A D over all atoms, which is written to."""
+    for j in range(len(D)):
+        goal = left[j] + A[j, j] * D[j]
         length = goal.norm()
-        D[j] = torch.where(length > 0, goal / length, D[j])
+        change = torch.where((length > 0) & (A[j, j] > 0), goal / length, D[j]) - D[j]
+        left[j + 1 :] -= A[j + 1 :, j, None] * change
+        D[j] += change
+
+
+def turn_compiled(D: torch.Tensor, A: torch.Tensor, left: torch.Tensor) -> None:
+    """Do the same in compiled loops on the CPU."""
+    _turn_atoms(D.numpy(), A.numpy(), left.numpy())
 
 
 @njit(fastmath=True, cache=True, error_model="numpy")
-def _update_atoms(D: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
-    goal = np.empty_like(D[0])
-    for j in range(len(D)):
-        if A[j, j] <= 0:
+def _turn_atoms(D: np.ndarray, A: np.ndarray, left: np.ndarray) -> None:
+    (n, n_units), change = D.shape, np.empty_like(D[0])
+    for j in range(n):
+        goal, square = left[j], left[j, 0] * 0
+        for unit in range(n_units):
+            goal[unit] += A[j, j] * D[j, unit]
+            square += goal[unit] * goal[unit]
+        if A[j, j] <= 0 or square <= 0:
             continue
-        goal[:] = B[j]
-        for i in range(len(D)):
-            weight = A[j, i]
-            if i != j and weight != 0:
-                for unit in range(len(goal)):
-                    goal[unit] -= weight * D[i, unit]
-        square = goal[0] * 0
-        for value in goal:
-            square += value * value
-        if square > 0:
-            D[j] = goal / np.sqrt(square)
+        scale = 1 / np.sqrt(square)
+        for unit in range(n_units):
+            new = goal[unit] * scale
+            change[unit] = new - D[j, unit]
+            D[j, unit] = new
+        for i in range(j + 1, n):
+            weight = A[i, j]
+            for unit in range(n_units):
+                left[i, unit] -= weight * change[unit]
 
 
 def _squared_length(part: torch.Tensor) -> Tensors:

@@ -7,10 +7,19 @@ import torch
 import xarray as xr
 from numpy.testing import assert_allclose
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import orthogonal_mp_gram
 
 from neurosuper.compare import match_directions
-from neurosuper.directions.dictionary import DictionaryLearning, update_atoms
+from neurosuper.directions.blocks import PART_ENTRIES
+from neurosuper.directions.dictionary import (
+    DictionaryLearning,
+    count_uses,
+    turn_atoms,
+    turn_compiled,
+    update_atoms,
+)
+from neurosuper.directions.sparse_coding import TOLERANCE
 
 
 def objective(R, D, alpha):
@@ -108,6 +117,37 @@ def test_atoms_are_updated_in_turn_to_the_best_for_the_statistics(rng):
     got = torch.from_numpy(D)
     update_atoms(got, torch.from_numpy(Z.T @ Z), torch.from_numpy(Z.T @ X))
     assert_allclose(got, expected, atol=1e-12)
+
+
+def test_atoms_are_turned_alike_by_both_kernels(rng):
+    Z, X = rng.normal(size=(90, 12)) * (rng.random((90, 12)) < 0.3), rng.normal(size=(90, 8))
+    Z[:, 5] = 0
+    A, left, D = (torch.from_numpy(values) for values in (Z.T @ Z, Z.T @ X, rng.normal(size=(12, 8))))
+    ours, theirs = (D.clone(), left.clone()), (D.clone(), left.clone())
+    turn_atoms(ours[0], A, ours[1])
+    turn_compiled(theirs[0], A, theirs[1])
+    assert_allclose(ours[0], theirs[0], atol=1e-12)
+    assert (ours[0][5] == D[5]).all()
+
+
+def test_statistics_are_products_of_codes(rng):
+    X, Z = rng.normal(size=(40, 5)), rng.normal(size=(40, 37)) * (rng.random((40, 37)) < 0.2)
+    A, B = count_uses(torch.from_numpy(X), torch.from_numpy(Z))
+    assert_allclose(A, Z.T @ Z, atol=1e-12)
+    assert_allclose(B, Z.T @ X, atol=1e-12)
+
+
+def test_codes_that_are_not_accurate_are_warned_of_once_a_call(superposition, monkeypatch):
+    """To a tolerance of zero no code is; of all batches and parts, the worst is told."""
+    R, _ = superposition
+    monkeypatch.setitem(TOLERANCE, torch.float32, 0.0)
+    monkeypatch.setattr("neurosuper.directions.blocks.PART_ROWS", 100)
+    monkeypatch.setitem(PART_ENTRIES, "cpu", 100)
+    with pytest.warns(ConvergenceWarning, match="raise alpha, or use dtype='float64'") as of_fit:
+        finder = DictionaryLearning(batch_size=300, max_iter=2).fit(R)
+    with pytest.warns(ConvergenceWarning) as of_transform:
+        finder.transform(R)
+    assert len(of_fit) == len(of_transform) == 1
 
 
 @pytest.mark.parametrize(
