@@ -6,10 +6,37 @@ row: entries `starts[i]` to `starts[i + 1]` of `atoms` and `codes`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from numba import njit, prange
 
+from neurosuper.directions.compiled import one_blas_thread, torch_threads
+
+TILE = 256  # atoms that one thread multiplies responses with at a time
+
 Array = np.ndarray
+
+
+@contextmanager
+def threads() -> Iterator[None]:
+    """Run compiled loops on torch's threads, in which BLAS starts none of its own."""
+    with torch_threads(), one_blas_thread():
+        yield
+
+
+@njit(parallel=True, cache=True)
+def encode(X: Array, encoder: Array, bias: Array) -> Array:
+    """Return X encoderᵀ + bias `(row, direction)`; to be called under `threads`."""
+    P = np.empty((len(X), len(encoder)), X.dtype)
+    for tile in prange(-(-len(encoder) // TILE)):
+        start = tile * TILE
+        part = np.dot(X, encoder[start : start + TILE].T)
+        for i in range(len(X)):
+            for j in range(part.shape[1]):
+                P[i, start + j] = part[i, j] + bias[start + j]
+    return P
 
 
 @njit(cache=True, inline="always")
@@ -53,16 +80,16 @@ def _dot(a: Array, b: Array) -> float:
 
 
 @njit(parallel=True, fastmath=True, cache=True)
-def decode(starts: Array, atoms: Array, codes: Array, D: Array, bias: Array, X: Array) -> tuple[Array, Array]:
-    """Return the error Z D + bias − X `(row, unit)` and how it changes with each active code, E Dᵀ `(entry,)`."""
+def decode(starts: Array, atoms: Array, codes: Array, D: Array, X: Array) -> tuple[Array, Array]:
+    """Return the error Z D − X `(row, unit)` and how it changes with each active code, E Dᵀ `(entry,)`."""
     E, slopes = np.empty_like(X), np.empty_like(codes)
     for i in prange(len(X)):
         error = E[i]
-        for unit in range(len(bias)):
-            error[unit] = bias[unit] - X[i, unit]
+        for unit in range(len(error)):
+            error[unit] = -X[i, unit]
         for entry in range(starts[i], starts[i + 1]):
             code, atom = codes[entry], D[atoms[entry]]
-            for unit in range(len(bias)):
+            for unit in range(len(error)):
                 error[unit] += code * atom[unit]
         for entry in range(starts[i], starts[i + 1]):
             slopes[entry] = _dot(D[atoms[entry]], error)

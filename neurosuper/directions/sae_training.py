@@ -13,10 +13,9 @@ import torch
 
 from neurosuper.directions import sae_kernels
 from neurosuper.directions.blocks import Blocks
-from neurosuper.directions.compiled import torch_threads
 from neurosuper.directions.sae_codes import Activation, Tally, Weights, cut_of, encode, gradients, kth_largest
 
-KEEP, KEEP_SQUARE, EPSILON = 0.9, 0.999, 1e-10  # Adam's β₁, β₂ and ε
+KEEP, KEEP_SQUARE, EPSILON = 0.5, 0.999, 1e-10  # Adam's β₁, β₂ and ε; 0.9 and 0 learn less in one epoch
 FORGET = 0.02  # weight of the latest batch in the running threshold
 WARM_UP, COOL_DOWN = 0.05, 0.5  # shares of the training in which the learning rate rises, and falls to zero
 JITTER = 0.1  # length of the noise on first atoms, which are of length one
@@ -101,23 +100,29 @@ class Training:
         return tally
 
     def _move_compiled(self, X: torch.Tensor) -> tuple[Weights, Tally]:
-        """Move directions and encoder, and return the gradients of the rest, and what the batch gave."""
-        D, encoder, bias = (self.weights[name] for name in ("directions", "encoder", "bias"))
-        starts, atoms, codes = self.activation.select(encode(X, self.weights))
-        with torch_threads():
-            decoded = sae_kernels.decode(*_arrays(starts, atoms, codes, D, bias, X))
-            E, slopes = map(torch.from_numpy, decoded)
-            error = (E**2).sum() / len(X)
+        """Move directions and encoder, and return the gradients of the rest, and what the batch gave.
+
+        Without torch, whose threads would wait busily on the cores that compiled loops need.
+        """
+        names = ("directions", "encoder", "encoder_bias", "bias")
+        D, encoder, encoder_bias, bias = _arrays(*(self.weights[name] for name in names))
+        moments, encoder_moments = (_arrays(self.first[name], self.second[name]) for name in names[:2])
+        with sae_kernels.threads():
+            centred = X.numpy() - bias
+            P = sae_kernels.encode(centred, encoder, encoder_bias)
+            starts, atoms, codes = _arrays(*self.activation.select(torch.from_numpy(P)))
+            E, slopes = sae_kernels.decode(starts, atoms, codes, D, centred)
+            error = np.vdot(E, E) / len(X)
             E *= 2 / len(X)
             slopes *= 2 / len(X)
-            found = {"encoder_bias": torch.zeros_like(D[:, 0]).index_add_(0, atoms, slopes)}
-            found["bias"] = E.sum(0) - found["encoder_bias"] @ encoder
-            groups = sae_kernels.by_atom(starts.numpy(), atoms.numpy(), len(D))
-            moments = [_arrays(self.first[name], self.second[name]) for name in ("directions", "encoder")]
-            rates = np.array(self._rates(), E.numpy().dtype)
-            state = groups, *_arrays(codes, slopes, E, X - bias, D, encoder), *moments, rates
-            sae_kernels.update(*state)
-        least = codes.min() if len(codes) else torch.zeros_like(error)
+            readying = np.bincount(atoms, slopes, len(D)).astype(E.dtype)
+            towards = E.sum(0) - readying @ encoder
+            groups = sae_kernels.by_atom(starts, atoms, len(D))
+            rates = np.array(self._rates(), E.dtype)
+            sae_kernels.update(groups, codes, slopes, E, centred, D, encoder, moments, encoder_moments, rates)
+        found = {"encoder_bias": torch.from_numpy(readying), "bias": torch.from_numpy(towards)}
+        least = codes.min() if len(codes) else 0
+        error, least = (torch.as_tensor(value, dtype=X.dtype) for value in (error, least))
         return found, Tally(error, error, torch.from_numpy(np.diff(groups[0])), least)
 
     def _adam(self, name: str, gradient: torch.Tensor) -> None:

@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from numpy.testing import assert_allclose
 
-from neurosuper.directions import sae_codes
+from neurosuper.directions import sae, sae_codes, sae_kernels
 from neurosuper.directions.batches import batches
 from neurosuper.directions.blocks import Blocks
 from neurosuper.directions.sae import SparseAutoencoder
@@ -121,6 +121,15 @@ def test_compiled_steps_are_those_of_torch(kind, dtype, near, monkeypatch):
     for field in tally._fields:
         assert_allclose(getattr(tally, field), getattr(expected, field), rtol=near, err_msg=field)
     assert_allclose(compiled.weights["directions"].norm(dim=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(np.float64, 1e-12), (np.float32, 1e-4)])
+def test_compiled_encoder_is_that_of_numpy(dtype, near, rng):
+    X, encoder, bias = (rng.normal(size=shape).astype(dtype) for shape in ((70, 30), (600, 30), 600))
+    with sae_kernels.threads():
+        P = sae_kernels.encode(X, encoder, bias)
+    assert P.dtype == dtype
+    assert_allclose(P, X @ encoder.T + bias, rtol=near, atol=near)
 
 
 def test_largest_codes_are_those_of_torch():
@@ -266,6 +275,18 @@ def test_streamed_fit_is_as_good(kind, superposition):
     whole = finder.fit(responses).objective_
     streamed = finder.fit(responses.chunk(stimulus=300, unit=7)).objective_
     assert streamed == pytest.approx(whole, rel=0.4)
+
+
+@kinds
+def test_streamed_fit_is_that_of_the_same_rows_in_the_same_order(kind, superposition, monkeypatch):
+    """Fits to other orders differ more: which few atoms stay without a feature is a matter of luck."""
+    responses, _ = superposition
+    lazy = responses.chunk(stimulus=300, unit=7)
+    finder = SparseAutoencoder("2x", kind=kind, n_active=2, max_iter=5, dtype="float64")
+    streamed = finder.fit(lazy).directions_
+    rows = Blocks(lazy, "cpu", "float64")
+    monkeypatch.setattr(sae, "batches", lambda _, size, generator: batches(rows, size, generator))
+    assert_allclose(finder.fit(responses).directions_, streamed, atol=1e-8)
 
 
 @pytest.mark.parametrize(
