@@ -17,6 +17,7 @@ import psutil
 
 SHORTEST = 0.5  # seconds of a measurement
 FOREIGN_SHARE, FOREIGN_SECONDS = 0.05, 0.03  # of a processor, per second of a lap, and what the clock's ticks add up to
+REST = 0.1  # seconds, until the threads of what ran before wait no longer busily
 RETRIES, PATIENCE = 3, 60.0  # laps, and seconds of laps, until one that was disturbed is taken all the same
 
 
@@ -53,6 +54,7 @@ def own_seconds() -> float:
 def measure(work: Callable[[], Any]) -> tuple[Any, Lap]:
     """Return what some work gives, and its lap; short work is done over and over, so that the clock's ticks suffice."""
     gc.collect()
+    time.sleep(REST)
     busy, own, start = busy_seconds(), own_seconds(), time.perf_counter()
     n, elapsed = 0, 0.0
     while elapsed < SHORTEST:

@@ -250,6 +250,8 @@ class DirectionFinder(BaseEstimator, ABC):
             if not isinstance(getattr(self, option, False), bool | np.bool_):
                 raise ValueError(f"{option} must be True or False, got {getattr(self, option)!r}")
         rows = self._blocks(responses)
+        if (positions := self._rows_to_keep(rows)) is not None:
+            rows.keep(positions)
         self._check_units(responses, rows)
         return rows.prepared(self._prepare(rows))
 
@@ -268,6 +270,10 @@ class DirectionFinder(BaseEstimator, ABC):
         if self._interrupted:
             raise KeyboardInterrupt(f"the fit was interrupted; this {type(self).__name__} keeps what it had found")
         return self
+
+    def _rows_to_keep(self, rows: Blocks) -> np.ndarray | None:
+        """Return the positions of those rows that the fit will take, to put them aside in the first pass."""
+        return None
 
     def _check_units(self, responses: xr.DataArray, rows: Blocks) -> None:
         """Refuse units that never vary; the same pass refuses NaN and infinity."""

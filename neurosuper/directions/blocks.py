@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import copy
 import operator
-import uuid
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
@@ -29,13 +28,13 @@ import xarray as xr
 from tqdm import tqdm
 
 from neurosuper._torch import pick_device
+from neurosuper.directions.cluster import client_in_charge, move, pack, reduce_on
+from neurosuper.directions.compiled import bare
 
 PART_ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # 4 MiB in float32, which stays in the cache; 128 MiB keep a GPU busy
 PART_ROWS = 512  # at least, so that what a kernel returns for a part is small beside the work on it
 N_READERS = 8  # of the pieces of one chunk: files wait, and decompress beside one another
 SUM_ROWS = 512  # rows added in their own dtype before float64 takes over
-FAN_IN = 8  # blocks whose sums one task of a cluster adds
-WARN_ABOVE = "distributed.admin.large-graph-warning-threshold"  # that a task graph is large, which state may make it
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 Tensors = tuple[torch.Tensor, ...]
@@ -127,6 +126,7 @@ class Blocks:
         self.preparation = Preparation()
         self._raw: Blocks | None = None
         self._surveys: dict[bool, Survey] = {}  # of raw and of normalised rows
+        self._kept: _Some | None = None
 
     def prepared(self, preparation: Preparation) -> Blocks:
         """Return the same rows, prepared in this way only."""
@@ -159,7 +159,9 @@ class Blocks:
         return self.preparation(self._raw.whole) if self._raw else self._load(self._data)
 
     def _load(self, values: np.ndarray) -> torch.Tensor:
-        return self.preparation(to_tensor(require_finite(values), self.dtype, self.device))
+        if self.is_lazy:
+            require_finite(values)
+        return self.preparation(to_tensor(values, self.dtype, self.device))
 
     @cached_property
     def bounds(self) -> list[tuple[int, int]]:
@@ -197,8 +199,13 @@ class Blocks:
     def __iter__(self) -> Iterator[torch.Tensor]:
         if self.in_memory:
             yield self.whole
+        elif self._raw:
+            yield from (self.preparation(block) for block in self._raw)
         else:
-            yield from self._stream(self.bounds)
+            for bounds, block in zip(self.bounds, self._stream(self.bounds), strict=True):
+                if self._kept is not None and not self._kept.is_complete:
+                    self._kept.put(block, *bounds)
+                yield block
 
     def _stream(self, bounds: list[tuple[int, int]]) -> Iterator[torch.Tensor]:
         """Yield blocks, each of which is read while the one before is reduced."""
@@ -214,50 +221,50 @@ class Blocks:
                 yield block
                 bar.update()
 
-    def parts(self, width: int = 1) -> Generator[torch.Tensor, None, None]:
-        """Yield the rows in parts so small that a part, and a matrix (row, width), stay in the cache: see `split`."""
+    def parts(self, width: int | None = 1) -> Generator[torch.Tensor, None, None]:
+        """Yield the rows in parts so small that a part, and a matrix (row, width), stay in the cache: see `split`.
+
+        Where `width` is None yield whole blocks, for kernels that go through them piece by piece themselves.
+        """
         if self.in_memory:
             yield from split(self.whole, width)
             return
         for block in self._raw or self:
             yield from (self.preparation(part) for part in split(block, width))
 
-    def sum(self, kernel: Kernel, *state: Any, width: int = 1) -> Tensors:
+    def sum(self, kernel: Kernel, *state: Any, width: int | None = 1) -> Tensors:
         """Return the sum over parts (see `parts`) of the tensors that `kernel(part, *state)` returns."""
         return self.reduce(kernel, add, *state, width=width)
 
-    def reduce(self, kernel: Kernel, combine: Combine, *state: Any, width: int = 1) -> Tensors:
+    def reduce(self, kernel: Kernel, combine: Combine, *state: Any, width: int | None = 1) -> Tensors:
         """Return what `kernel(part, *state)` returns for each part, combined pair by pair, on the device.
 
+        `combine` may write over its first argument, which it or the kernel made.
         `kernel` and `combine` are functions of a module, and `state` whatever they need, so that both can be sent to a
         worker: tensors in `state` are moved to the device of the part.
         """
-        if self.is_lazy and (client := _client_in_charge()) is not None:
+        if self.is_lazy and (client := client_in_charge()) is not None:
             totals = self._reduce_on(client, kernel, combine, state, width)
-            return _move(totals, self.device)
+            return move(totals, self.device)
         with closing(self.parts(width)) as parts:
             return _reduce_parts(parts, kernel, combine, state)
 
-    def _reduce_on(self, client: Any, kernel: Kernel, combine: Combine, state: tuple, width: int) -> Tensors:
-        """Reduce blocks where they lie: one task a block, and a tree that combines them in a fixed order.
-
-        Whatever a task needs is a key of the graph, and so survives the worker that held it.
-        """
-        import dask
-        from dask.utils import parse_bytes
-
+    def _reduce_on(self, client: Any, kernel: Kernel, combine: Combine, state: tuple, width: int | None) -> Tensors:
+        """Reduce blocks on the workers; rows that are to be kept come back from the same pass."""
+        raw = self._raw or self
         job = _Job(kernel, state, width, combine, self.preparation, self._device_name, self.dtype).packed()
-        shared = dask.delayed(job, name=f"job-{uuid.uuid4().hex}", traverse=False)
-        run, merge = dask.delayed(_run, pure=False, traverse=False), dask.delayed(_merge, pure=False)
-        terms = [run(chunk, shared) for chunk in self._chunks.values()]
-        while len(terms) > 1:
-            terms = [merge(combine, *terms[i : i + FAN_IN]) for i in range(0, len(terms), FAN_IN)]
-        with dask.config.set({WARN_ABOVE: parse_bytes(dask.config.get(WARN_ABOVE)) + job.n_bytes}):
-            return terms[0].compute(scheduler=client)
+        kept = raw._kept if raw._kept is not None and not raw._kept.is_complete else None
+        picks = (
+            [(raw._chunks[start, stop], at) for (start, stop), at in kept.within(raw.bounds).items()] if kept else []
+        )
+        totals, picked = reduce_on(client, raw._chunks.values(), _run, job, job.n_bytes, picks)
+        if kept is not None:
+            kept.fill(torch.cat([raw._load(rows) for rows in picked]))
+        return totals
 
     def map(self, kernel: Kernel, *state: Any, width: int = 1) -> Tensors:
         """Return what `kernel(part, *state)` returns for each row, in the order of rows, on the device."""
-        if self.is_lazy and _client_in_charge() is not None:
+        if self.is_lazy and client_in_charge() is not None:
             return self.reduce(kernel, join, *state, width=width)
         columns: Tensors = ()
         start = 0
@@ -291,31 +298,63 @@ class Blocks:
         """Return the mean row `(unit,)`; groups of 512 rows are added in float64."""
         return self.survey.mean
 
-    def take(self, rows: np.ndarray) -> torch.Tensor:
+    def keep(self, positions: np.ndarray) -> None:
+        """Put the rows at these positions, in rising order, aside in the next pass: `take` then reads nothing."""
+        raw = self._raw or self
+        if not self.in_memory:
+            raw._kept = _Some(positions, self.n_columns, self.dtype, self.device)
+
+    def take(self, positions: np.ndarray) -> torch.Tensor:
         """Return the rows at these positions, in rising order, prepared; only the blocks that hold them are read."""
         if self.in_memory:
-            return self.whole[torch.as_tensor(rows, device=self.device)]
+            return torch.as_tensor(bare(self.whole)[positions])
+        return self.preparation((self._raw or self)._take_raw(positions))
+
+    def _take_raw(self, positions: np.ndarray) -> torch.Tensor:
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.is_complete and np.array_equal(kept.positions, positions):
+            return kept.rows
         if not self.is_lazy:
-            return self._load(self._data[rows])
-        if _client_in_charge() is not None:
-            return self._load(self._data[rows].compute())
-        return self.preparation((self._raw or self)._take_from_stream(rows))
-
-    def _take_from_stream(self, rows: np.ndarray) -> torch.Tensor:
-        taken = torch.empty(len(rows), self.n_columns, dtype=self.dtype, device=self.device)
-        places = {block: slice(*np.searchsorted(rows, block)) for block in self.bounds}
-        needed = [block for block, place in places.items() if place.start < place.stop]
-        for (start, stop), block in zip(needed, self._stream(needed), strict=True):
-            place = places[start, stop]
-            taken[place] = block[torch.as_tensor(rows[place] - start, device=self.device)]
-        return taken
+            return self._load(self._data[positions])
+        if client_in_charge() is not None:
+            return self._load(self._data[positions].compute())
+        taken = _Some(positions, self.n_columns, self.dtype, self.device)
+        needed = taken.within(self.bounds)
+        for (start, stop), block in zip(needed, self._stream(list(needed)), strict=True):
+            taken.put(block, start, stop)
+        return taken.rows
 
 
-def split(block: torch.Tensor, width: int = 1) -> tuple[torch.Tensor, ...]:
+class _Some:
+    """Some rows, gathered block by block."""
+
+    def __init__(self, positions: np.ndarray, n_columns: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.positions, self.is_complete = positions, False
+        self.rows = torch.empty(len(positions), n_columns, dtype=dtype, device=device)
+
+    def within(self, bounds: list[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
+        """Return where in its block each of the rows is, for those blocks that hold any."""
+        edges = {block: np.searchsorted(self.positions, block) for block in bounds}
+        return {block: self.positions[first:last] - block[0] for block, (first, last) in edges.items() if first < last}
+
+    def put(self, block: torch.Tensor, start: int, stop: int) -> None:
+        """Put aside what is in a block; blocks come in order."""
+        first, last = np.searchsorted(self.positions, (start, stop))
+        self.rows[first:last] = torch.as_tensor(bare(block)[self.positions[first:last] - start])
+        self.is_complete = stop > self.positions[-1]
+
+    def fill(self, rows: torch.Tensor) -> None:
+        """Put all of them aside at once."""
+        self.rows, self.is_complete = rows, True
+
+
+def split(block: torch.Tensor, width: int | None = 1) -> tuple[torch.Tensor, ...]:
     """Return parts of rows such that neither a part nor a matrix (row, width) has more entries than `PART_ENTRIES`.
 
-    That is 4 MiB in float32 on a CPU and 128 MiB on a GPU; 512 rows, where they are more.
+    That is 4 MiB in float32 on a CPU and 128 MiB on a GPU; 512 rows, where they are more. None does not split.
     """
+    if width is None:
+        return (block,)
     return block.split(_rows_of_part(block.device, max(width, block.shape[1])))
 
 
@@ -352,29 +391,18 @@ class _Job(NamedTuple):
 
     kernel: Kernel
     state: tuple
-    width: int
+    width: int | None
     combine: Combine
     preparation: Preparation
     device: str | None
     dtype: torch.dtype
 
     def packed(self) -> _Job:
-        return self._replace(state=_pack(self.state), preparation=Preparation(*_pack(self.preparation)))
+        return self._replace(state=pack(self.state), preparation=Preparation(*pack(self.preparation)))
 
     @property
     def n_bytes(self) -> int:
         return sum(value.nbytes for value in (*self.state, *self.preparation) if isinstance(value, torch.Tensor))
-
-
-def _move(values: tuple, device: torch.device) -> tuple:
-    return tuple(value.to(device) if isinstance(value, torch.Tensor) else value for value in values)
-
-
-def _pack(values: tuple) -> tuple:
-    """Return tensors to be sent: on the CPU, and without what else their memory holds where they are views."""
-    values = _move(values, torch.device("cpu"))
-    views = [isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes for value in values]
-    return tuple(value.clone() if is_view else value for value, is_view in zip(values, views, strict=True))
 
 
 def _run(values: np.ndarray, job: _Job) -> Tensors:
@@ -382,17 +410,5 @@ def _run(values: np.ndarray, job: _Job) -> Tensors:
     device = pick_device(job.device)
     R = to_tensor(require_finite(values), job.dtype, device)
     parts = (job.preparation(part) for part in split(R, job.width))
-    terms = _reduce_parts(parts, job.kernel, job.combine, _move(job.state, device))
-    return _pack(terms)
-
-
-def _merge(combine: Combine, *terms: Tensors) -> Tensors:
-    return reduce(combine, terms)
-
-
-def _client_in_charge() -> Any:
-    """Return the `dask.distributed` client that would compute a dask array now, or None."""
-    import dask.base
-
-    client = getattr(dask.base.get_scheduler(), "__self__", None)
-    return client if type(client).__module__.startswith("distributed") else None
+    terms = _reduce_parts(parts, job.kernel, job.combine, move(job.state, device))
+    return pack(terms)

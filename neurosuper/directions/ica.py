@@ -19,7 +19,7 @@ from neurosuper.directions.base import Learned
 from neurosuper.directions.blocks import Blocks, Kernel, Preparation, Tensors
 from neurosuper.directions.compiled import torch_threads
 from neurosuper.directions.iterative import IterativeFinder, Step
-from neurosuper.directions.moments import moments
+from neurosuper.directions.moments import moments, sign_rows, skew_signs
 
 RANK_TOLERANCE = 1e-10  # of the largest variance: less is rounding
 GAUSSIAN = {"logcosh": 0.37456720749, "exp": -(0.5**0.5)}  # E[G(ν)], ν standard normal
@@ -80,7 +80,7 @@ class ICA(IterativeFinder):
     ----------
     directions_ : DataArray (direction, unit)
         Mixing patterns, what each source adds to the units; by falling variance of the codes, each with the sign that
-        skews its codes to the right.
+        skews the codes of the stimuli (of up to 8,192, evenly spread, where there are more) to the right.
     filters_ : DataArray (direction, unit)
         Unmixing: codes are (R − mean) filtersᵀ, and Z D + mean is the projection of responses on the principal
         components.
@@ -116,6 +116,9 @@ class ICA(IterativeFinder):
         self.fun = fun
         self.max_iter = max_iter
         self.tol = tol
+
+    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+        return sign_rows(rows)
 
     def _prepare(self, rows: Blocks) -> Preparation:
         """Return no centring: the mean is taken off part by part, without a centred copy of the responses."""
@@ -156,8 +159,8 @@ class ICA(IterativeFinder):
     def _finish(self, rows: Blocks, step: Step) -> Learned:
         whitened, point = step.state
         space, W = whitened.space, point.W
-        (third,) = whitened.sum(_third_moment, W.to(rows.dtype))
-        W = torch.where((third < 0)[:, None], -W, W)
+        mean, K = space.mean.to(rows.dtype), space.K.to(rows.dtype)
+        W = W * skew_signs(rows.take(sign_rows(rows)), mean, W.to(rows.dtype) @ K.T)
         length, order = (W * space.variance.sqrt()).norm(dim=1).sort(descending=True)
         W = W[order]
         D = W @ (space.K * space.variance).T / length[:, None]
@@ -306,11 +309,6 @@ def _bell(S: torch.Tensor) -> Tensors:
 
 
 NONLINEARITIES: dict[str, Callable[[torch.Tensor], Tensors]] = {"logcosh": _logcosh, "exp": _bell}
-
-
-def _third_moment(Y: torch.Tensor, W: torch.Tensor) -> Tensors:
-    parts = Y.split(CHUNK[Y.device.type])
-    return (torch.stack([((y @ W.T) ** 3).sum(0, dtype=torch.float64) for y in parts]).sum(0),)
 
 
 class _Point(NamedTuple):

@@ -17,6 +17,7 @@ from neurosuper.directions.blocks import Blocks, Tensors, join
 from neurosuper.directions.iterative import IterativeFinder, Step
 from neurosuper.directions.kmeans_nearest import nearest, sum_by_center
 from neurosuper.directions.kmeans_search import find_centers, sample_size
+from neurosuper.directions.n_directions import count_directions
 
 
 class KMeans(IterativeFinder):
@@ -132,12 +133,18 @@ class KMeans(IterativeFinder):
 
     def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
         self._check(rows, n_directions)
-        C, origin = self._first_centers(rows, n_directions), rows.mean()
+        C = self._first_centers(rows, n_directions)
+        origin = C.mean(0)
         self._warn_of_few(rows, n_directions)
         keep_empty = isinstance(self.init, str) and self.init == "units"
         while True:
             C, inertia = _update(rows, C, origin, self.normalize, keep_empty)
-            yield Step(C, inertia)
+            yield Step(C, inertia, origin)
+
+    def _rows_to_keep(self, rows: Blocks) -> np.ndarray | None:
+        if rows.in_memory or not (isinstance(self.init, str) and self.init == "k-means++"):
+            return None
+        return _sample(rows, count_directions(self.n_directions, rows.n_columns), self._generator())
 
     def _check(self, rows: Blocks, n_directions: int) -> None:
         if self.codes not in ("projection", "distance"):
@@ -162,7 +169,7 @@ class KMeans(IterativeFinder):
                 "a K-means centre lies at the origin (stimuli without any response) and has no direction; drop those "
                 "stimuli, or use codes='distance'"
             )
-        labels, distance = rows.map(_label_rows, C, rows.mean(), self.normalize, width=len(C))
+        labels, distance = rows.map(_label_rows, C, step.state, self.normalize, width=len(C))
         self.inertia_ = float(distance.sum(dtype=torch.float64))
         return as_learned(torch.nn.functional.normalize(C, dim=1)) | {
             "centers": (("direction", "unit"), C),
@@ -187,15 +194,20 @@ class KMeans(IterativeFinder):
 
     def _search(self, rows: Blocks, n_directions: int) -> torch.Tensor:
         generator = self._generator()
-        n_sample = sample_size(rows.n_rows, rows.n_columns, n_directions)
-        sample = torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values
-        X = rows.whole if rows.in_memory and n_sample == rows.n_rows else rows.take(sample.numpy())
+        sample = _sample(rows, n_directions, generator)
+        X = rows.whole if rows.in_memory and len(sample) == rows.n_rows else rows.take(sample)
         X = those_that_take_part(X, self.normalize)
         if len(X) < n_directions:
             raise ValueError(
                 f"KMeans cannot make {n_directions} clusters of {len(X)} stimuli that have a response; ask for fewer"
             )
         return find_centers(X, n_directions, generator)
+
+
+def _sample(rows: Blocks, n_directions: int, generator: torch.Generator) -> np.ndarray:
+    """Return the positions of the stimuli on which centres are searched."""
+    n_sample = sample_size(rows.n_rows, rows.n_columns, n_directions)
+    return torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values.numpy()
 
 
 def those_that_take_part(X: torch.Tensor, normalized: bool) -> torch.Tensor:

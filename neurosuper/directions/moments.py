@@ -6,41 +6,43 @@ X (row, unit) prepared responses.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 
-from neurosuper.directions.blocks import Blocks, Kernel, Survey, Tensors
+from neurosuper.directions.blocks import SUM_ROWS, Blocks, Tensors, join
+from neurosuper.directions.compiled import bare, gram, product
 
 RANK_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}  # of the largest variance: less is rounding
 CHUNK_ENTRIES = {"cpu": 2**21, "cuda": 2**25}  # centred at once: 8 MiB in float32 stay in the cache
+RAW_ROWS = 2**15  # multiplied as they are, before float64 takes over
+LEAST_ROWS = 1024  # of a chunk, lest what is added up for each cost more than the product
+FAR = 10  # squared means over variances from which float32 would lose digits unless rows are centred first
+LOOK = 256  # rows that tell a rough mean
 FULL_PRECISION = 2**31  # multiplications that a CPU does in float64 in no time
+SIGN_ENTRIES, SIGN_ROWS = 2**23, (2**11, 2**13)  # of the rows that signs are told from, and how many these may be
 
 
 def moments(rows: Blocks, precise: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean row `(unit,)` and the scatter about it, Σ (x − mean)(x − mean)ᵀ `(unit, unit)`, both in float64.
 
-    One pass, the first time: they are kept with the rows, and so is the survey of raw rows. Each part is summed about a
-    mean of its own, and the sums of two parts are merged exactly (Chan, Golub and LeVeque 1979), so that a far mean
-    costs no digits.
+    One pass, the first time: they are kept with the rows. Each block is summed about a rough mean of its own, where its
+    mean is far from zero, and the sums are put together exactly (Chan, Golub and LeVeque 1979): a far mean costs no
+    digits.
 
     Parameters
     ----------
     rows : Blocks
     precise : bool, optional
         Multiply in float64. Else in the dtype of the rows, unless they are few: in float32 two to three times as fast,
-        and variances are then good to some 10⁻⁷ of the largest.
+        and variances are then good to some 10⁻⁶ of the largest.
     """
     precise = precise or rows.dtype == torch.float64 or is_small(rows)
     kept = vars(rows).get("kept_moments")
     if kept is None or kept[0] is not rows.preparation or kept[1] < precise:
-        if rows.in_memory:
-            totals = _part_moments(rows.whole, precise)
-        else:
-            totals = rows.reduce(_part_moments, _merge_moments, precise)
-        _, mean, scatter, least, largest = totals
-        if rows.preparation.is_nothing and least.isfinite().all() and largest.isfinite().all():
-            rows._surveys[False] = Survey(least, largest, mean.to(rows.dtype))
-        kept = vars(rows)["kept_moments"] = (rows.preparation, precise, mean, scatter)
+        totals = rows.reduce(_block_moments, _merge_moments, precise, width=None)
+        kept = vars(rows)["kept_moments"] = (rows.preparation, precise, *_put_together(*totals))
     return kept[2], kept[3]
 
 
@@ -50,47 +52,81 @@ def is_small(rows: Blocks) -> bool:
     return smaller * smaller * larger <= FULL_PRECISION
 
 
-def total(rows: Blocks, kernel: Kernel, *state: object) -> Tensors:
-    """Return the sum of what `kernel(part, *state)` returns; rows in memory are one part, in chunks of its own."""
-    return kernel(rows.whole, *state) if rows.in_memory else rows.sum(kernel, *state)
-
-
-def symmetric_product(X: torch.Tensor) -> torch.Tensor:
-    """Return XᵀX; little more than half of it is computed, and the rest mirrored."""
-    n = X.shape[1]
-    product, size = X.new_empty(n, n), max(128, n // 8)
-    for start in range(0, n, size):
-        stripe = X[:, start : start + size].T @ X[:, start:]
-        product[start : start + size, start:] = stripe
-        product[start:, start : start + size] = stripe.T
-    return product
-
-
 def centred_chunks(X: torch.Tensor, mean: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield X − mean in chunks of rows, each written over the one before, so that they stay in the cache."""
-    size = max(256, CHUNK_ENTRIES[X.device.type] // X.shape[1])
+    size = max(LEAST_ROWS, CHUNK_ENTRIES[X.device.type] // X.shape[1])
     buffer = torch.empty_like(X[:size])
     for chunk in X.split(size):
-        yield torch.sub(chunk, mean, out=buffer[: len(chunk)])
+        out = buffer[: len(chunk)]
+        if X.device.type == "cpu":
+            np.subtract(chunk.numpy(), mean.numpy(), out=out.numpy())
+        else:
+            torch.sub(chunk, mean, out=out)
+        yield out
 
 
-def _part_moments(part: torch.Tensor, precise: bool) -> Tensors:
-    """Return the number of rows, their mean, scatter, least and largest."""
-    shift = part[:1024].mean(0)
-    sums = torch.zeros_like(shift, dtype=torch.float64)
-    scatter = sums.new_zeros(len(sums), len(sums))
-    for X in centred_chunks(part, shift):
-        sums += X.sum(0)
-        scatter += symmetric_product(X.double() if precise else X)
-    n = sums.new_tensor(len(part))
-    scatter.addr_(sums, sums, alpha=-1 / len(part))
-    return n, shift + sums / n, scatter, part.amin(0), part.amax(0)
+def _block_moments(block: torch.Tensor, precise: bool) -> Tensors:
+    """Return the number of rows, their mean, a point near it or 0, and the scatter about that point."""
+    look = bare(block)[:: max(1, len(block) // LOOK)]
+    point = look.mean(0)
+    is_far = precise or bool((point**2 > FAR * ((look - point) ** 2).mean(0)).any())
+    chunks = centred_chunks(block, torch.as_tensor(point)) if is_far else block.split(RAW_ROWS)
+    sums: Any = 0
+    scatter: Any = None
+    for X in chunks:
+        Y = torch.as_tensor(_double(bare(X))) if precise else X
+        sums = sums + _sum_of_rows(bare(Y))
+        scatter = _add(scatter, bare(gram(Y)))
+    point = _double(point) if is_far else 0 * sums
+    n = torch.tensor([len(block)], dtype=torch.float64, device=block.device)
+    return n, *map(torch.as_tensor, ((sums / len(block) + point)[None], point[None], scatter))
+
+
+def _add(total: Any, term: Any) -> Any:
+    """Return their sum in float64, written over the total."""
+    if total is None:
+        return _double(term)
+    total += term
+    return total
 
 
 def _merge_moments(a: Tensors, b: Tensors) -> Tensors:
-    n, step = a[0] + b[0], b[1] - a[1]
-    scatter = (a[2] + b[2]).addr_(step * (a[0] * b[0] / n), step)
-    return n, a[1] + step * (b[0] / n), scatter, torch.minimum(a[3], b[3]), torch.maximum(a[4], b[4])
+    """Return the numbers, means and points of all blocks, and the sum of their scatters, written over the first."""
+    _add(bare(a[3]), bare(b[3]))
+    return *join(a[:3], b[:3]), a[3]
+
+
+def _put_together(n: torch.Tensor, means: torch.Tensor, points: torch.Tensor, scatter: torch.Tensor) -> Tensors:
+    """Return mean and scatter of all rows: Σ (x − p)(x − p)ᵀ = Σ (x − m)(x − m)ᵀ + n (m − p)(m − p)ᵀ of each block."""
+    mean = n @ means / n.sum()
+    weight = n.sqrt()[:, None]
+    whole = bare(scatter) + bare(gram(weight * (means - mean))) - bare(gram(weight * (means - points)))
+    return mean, torch.as_tensor(whole)
+
+
+def _double(X: Any) -> Any:
+    return X.double() if isinstance(X, torch.Tensor) else X.astype(np.float64)
+
+
+def _sum_of_rows(X: Any) -> Any:
+    """Return the sum of rows in float64; of 512 at a time in their own dtype."""
+    return sum(_double(X[start : start + SUM_ROWS].sum(0)) for start in range(0, len(X), SUM_ROWS))
+
+
+def sign_rows(rows: Blocks) -> np.ndarray:
+    """Return the positions of at most 8,192 stimuli, evenly spread: those whose codes tell the signs of directions."""
+    least, most = SIGN_ROWS
+    n = min(rows.n_rows, most, max(least, SIGN_ENTRIES // rows.n_columns))
+    return np.arange(n) * rows.n_rows // n
+
+
+def skew_signs(X: torch.Tensor, mean: torch.Tensor, D: torch.Tensor) -> torch.Tensor:
+    """Return the signs ±1 `(direction, 1)` of directions that skew the codes of these rows to the right."""
+    third: Any = 0
+    for centred in centred_chunks(X, mean):
+        Z = bare(product(centred, D.T))
+        third = third + _double((Z * Z * Z).sum(0))
+    return torch.as_tensor(third < 0).to(D.dtype)[:, None] * -2 + 1
 
 
 def whitening(scatter: torch.Tensor, n_rows: int) -> torch.Tensor:

@@ -6,21 +6,25 @@ X (row, unit) prepared responses, D (direction, unit) directions, Z (stimulus, d
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
+import numpy as np
 import scipy.linalg
 import torch
 import xarray as xr
 
 from neurosuper.directions.base import DirectionFinder, Learned, as_learned
 from neurosuper.directions.blocks import Blocks, Preparation, Tensors
-from neurosuper.directions.moments import RANK_TOLERANCE, centred_chunks, is_small, moments, symmetric_product, total
+from neurosuper.directions.compiled import bare, gram, one_blas_thread, product
+from neurosuper.directions.moments import RANK_TOLERANCE, centred_chunks, is_small, moments, sign_rows, skew_signs
 from neurosuper.directions.n_directions import count_directions
 
+DOUBT = 1e-4  # of the squared mean: a variance above is surely none that rounding makes of a constant unit
 SURE = 1e-4  # of the largest variance: below, products in float32 are not good enough
 EXACT_SIDE = 1000  # always exact, where the smaller of stimuli and units is not more
 EXACT_STREAM = 4096  # the same of units, where responses are streamed and a pass costs most
-FEW = 12  # randomized pays where the smaller of stimuli and units is more than this many times the directions
+FEW = 25  # randomized pays where the smaller of stimuli and units is more than this many times the directions
 DEPTH = 2  # blocks of the Krylov space beside the first, where the first comes from a sample
 BLIND_DEPTH = 3  # where it is random
 OVERSAMPLING = 12  # columns of a block beside one per direction
@@ -47,16 +51,16 @@ class PCA(DirectionFinder):
         Gram matrix of stimuli. Products are of float64; but of float32, accumulated in float64, where `dtype` is
         float32, a number of directions is asked for, and there are over 2³¹ products. These are done again in float64
         where a variance of less than 10⁻⁴ of the largest is asked for. Memory beside the responses: a few times
-        min(stimuli, units)² numbers (streamed: units²) in float64. Passes over a dask array: one, and one for the
-        signs; one more where products are done again or responses are normalized.
+        min(stimuli, units)² numbers (streamed: units²) in float64. Passes over a dask array: one; one more where
+        products are done again or responses are normalized.
     "randomized"
         Rayleigh-Ritz on a block Krylov space (Musco and Musco 2015) of the covariance, which is never formed. In memory
         the space is seeded by the same method on an eighth of the stimuli, where they are more than twice as many as
         units. Directions are near to the exact ones where the spectrum falls; the explained variance is a little less.
-        Memory: some ten times directions × units numbers. Passes over a dask array: six, one of them to look for
-        constant units and one for the signs.
+        Memory: some ten times directions × units numbers. Passes over a dask array: five, one of them to look for
+        constant units.
 
-    "auto" is randomized where both stimuli and units are over 12 times the directions asked for, and float32 responses
+    "auto" is randomized where both stimuli and units are over 25 times the directions asked for, and float32 responses
     in memory have over 1,000 of both, or streamed ones over 4,096 units; also where streamed responses have over 4,096
     units, and more than stimuli. Else it is exact; and in memory it becomes so where the last variance is less than
     10⁻⁴ of the largest. Responses are never copied to be centred.
@@ -78,7 +82,8 @@ class PCA(DirectionFinder):
     Attributes
     ----------
     directions_ : DataArray (direction, unit)
-        Orthonormal, by falling variance, each with the sign that skews its codes to the right.
+        Orthonormal, by falling variance, each with the sign that skews the codes of the stimuli (of up to 8,192,
+        evenly spread, where there are more) to the right.
     mean_ : DataArray (unit,)
         Mean response of each unit.
     explained_variance_, explained_variance_ratio_ : DataArray (direction,)
@@ -109,10 +114,15 @@ class PCA(DirectionFinder):
         )
         self.solver = solver
 
+    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+        return sign_rows(rows)
+
     def _check_units(self, responses: xr.DataArray, rows: Blocks) -> None:
-        """Look for constant units in the pass that sums the covariance, where there is one."""
+        """Look for constant units only where the covariance, which is summed first, leaves a doubt."""
         if not self.normalize and not self._is_randomized(rows) and not _has_gram(rows):
-            moments(rows, self.n_directions is None)
+            mean, scatter = moments(rows, self.n_directions is None)
+            if bool((scatter.diagonal() > DOUBT * rows.n_rows * mean**2).all()):
+                return
         super()._check_units(responses, rows)
 
     def _prepare(self, rows: Blocks) -> Preparation:
@@ -133,9 +143,10 @@ class PCA(DirectionFinder):
                 f"units), not {wanted}; ask for fewer, or use KMeans, which gives more directions than units"
             )
         variance, D = found.variance[:rank], found.D[:rank].to(rows.dtype)
-        (third,) = total(rows, _third_moment, rows.mean(), D)
-        return as_learned(torch.where((third < 0)[:, None], -D, D)) | {
-            "mean": (("unit",), mean.to(rows.dtype)),
+        mean = mean.to(rows.dtype)
+        signs = skew_signs(rows.take(sign_rows(rows)), mean if self.center else rows.mean(), D)
+        return as_learned(signs * D) | {
+            "mean": (("unit",), mean),
             "explained_variance": (("direction",), variance),
             "explained_variance_ratio": (("direction",), variance / found.in_all),
         }
@@ -192,8 +203,8 @@ def _from_covariance(rows: Blocks, wanted: int | None, center: bool, precise: bo
     mean, scatter = moments(rows, precise)
     if not center:
         mean, scatter = torch.zeros_like(mean), torch.addr(scatter, mean, mean, alpha=rows.n_rows)
-    variance, vectors = _leading(scatter / (rows.n_rows - 1), wanted)
-    return mean, _Spectrum(variance, vectors.T, scatter.trace() / (rows.n_rows - 1))
+    squares, vectors = _leading(scatter, wanted)
+    return mean, _Spectrum(squares / (rows.n_rows - 1), vectors.T, scatter.trace() / (rows.n_rows - 1))
 
 
 def _from_gram(rows: Blocks, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
@@ -202,14 +213,15 @@ def _from_gram(rows: Blocks, wanted: int | None, center: bool, precise: bool) ->
     mean = rows.mean() if center else torch.zeros_like(rows.mean())
     dtype = torch.float64 if precise else X.dtype
     columns = [slice(start, start + len(X)) for start in range(0, X.shape[1], len(X))]
-    gram = torch.zeros(len(X), len(X), dtype=torch.float64, device=X.device)
+    inner = torch.zeros(len(X), len(X), dtype=torch.float64, device=X.device)
     for some in columns:
-        gram += symmetric_product((X[:, some] - mean[some]).to(dtype).T.contiguous())
-    squares, U = _leading(gram, wanted)
+        centred = (X[:, some] - mean[some]).to(dtype)
+        inner += gram(centred.T)
+    squares, U = _leading(inner, wanted)
     varies = squares > RANK_TOLERANCE[torch.float64] * squares[0]
     squares, U = squares[varies], U[:, varies].to(dtype)
     D = torch.cat([U.T @ (X[:, some] - mean[some]).to(dtype) for some in columns], dim=1)
-    in_all = gram.trace() / (len(X) - 1)
+    in_all = inner.trace() / (len(X) - 1)
     return mean, _Spectrum(squares / (len(X) - 1), torch.nn.functional.normalize(D, dim=1), in_all)
 
 
@@ -217,11 +229,12 @@ def _leading(S: torch.Tensor, wanted: int | None) -> tuple[torch.Tensor, torch.T
     """Return the largest eigenvalues of a symmetric matrix, falling, and eigenvectors as columns; of all where None."""
     size = len(S)
     n = size if wanted is None else min(wanted, size)
-    if S.device.type == "cpu" and size > EXACT_SIDE and 2 * n <= size:
-        values, vectors = scipy.linalg.eigh(S.numpy(), subset_by_index=[size - n, size - 1], check_finite=False)
-        values, vectors = torch.from_numpy(values), torch.from_numpy(vectors)
-    else:
-        values, vectors = torch.linalg.eigh(S)
+    if S.device.type == "cpu":
+        some = [size - n, size - 1] if 2 * n <= size else None
+        with one_blas_thread() if size <= EXACT_SIDE else nullcontext():
+            values, vectors = scipy.linalg.eigh(S.numpy(), subset_by_index=some, check_finite=False)
+        return torch.from_numpy(values[::-1][:n].copy()), torch.from_numpy(vectors[:, ::-1][:, :n].copy())
+    values, vectors = torch.linalg.eigh(S)
     return values[-n:].flip(0), vectors[:, -n:].flip(1)
 
 
@@ -235,8 +248,8 @@ def _randomized(rows: Blocks, mean: torch.Tensor, n_directions: int, generator: 
     depth = BLIND_DEPTH
     if rows.in_memory and rows.n_rows > 2 * rows.n_columns:
         Q, depth = _from_sample(rows.whole[::SAMPLE], mean, Q), DEPTH
-    K, products = _krylov(lambda Q: total(rows, _multiply, mean, Q)[0], Q, depth)
-    corner, squares = total(rows, _finish, mean, K[:, products.shape[1] :])
+    K, products = _krylov(lambda Q: rows.sum(_multiply, mean, Q, width=None)[0], Q, depth)
+    corner, squares = rows.sum(_finish, mean, K[:, products.shape[1] :], width=None)
     upper = K.T @ products
     H = torch.cat([upper.double(), torch.cat([upper[products.shape[1] :].T.double(), corner])], dim=1)
     values, V = _leading((H + H.T) / 2, n_directions)
@@ -266,28 +279,21 @@ def _krylov(multiply: Multiply, Q: torch.Tensor, depth: int) -> tuple[torch.Tens
     return K, products
 
 
-def _multiply(part: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
+def _multiply(block: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
     """Return S Q, S = XᵀX of centred rows."""
-    product = torch.zeros_like(Q)
-    for X in centred_chunks(part, mean):
-        product.addmm_(X.T, X @ Q)
-    return (product,)
+    total = bare(torch.zeros_like(Q))
+    for X in centred_chunks(block, mean):
+        total += bare(product(X.T, product(X, Q)))
+    return (torch.as_tensor(total),)
 
 
-def _finish(part: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
+def _finish(block: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
     """Return QᵀSQ and the trace of S."""
     corner = torch.zeros(Q.shape[1], Q.shape[1], dtype=torch.float64, device=Q.device)
     trace = corner.new_zeros(())
-    for X in centred_chunks(part, mean):
-        Y = X @ Q
-        corner += Y.T @ Y
-        trace += (torch.linalg.vector_norm(X, dim=1).double() ** 2).sum()
+    vecdot = np.linalg.vecdot if block.device.type == "cpu" else torch.linalg.vecdot
+    for X in centred_chunks(block, mean):
+        Y = product(X, Q)
+        corner += gram(Y)
+        trace += torch.as_tensor(vecdot(bare(X), bare(X))).double().sum()
     return corner, trace
-
-
-def _third_moment(part: torch.Tensor, mean: torch.Tensor, D: torch.Tensor) -> Tensors:
-    third = torch.zeros(len(D), dtype=torch.float64, device=D.device)
-    for X in centred_chunks(part, mean):
-        Z = X @ D.T
-        third += (Z * Z * Z).sum(0)
-    return (third,)

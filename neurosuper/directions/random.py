@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from neurosuper.directions.base import DirectionFinder, Learned, as_learned
-from neurosuper.directions.blocks import Blocks, Tensors
+from neurosuper.directions.blocks import Blocks
+from neurosuper.directions.moments import sign_rows, skew_signs
 
 
 class Random(DirectionFinder):
@@ -26,7 +28,8 @@ class Random(DirectionFinder):
     Attributes
     ----------
     directions_ : DataArray (direction, unit)
-        Rows of unit length, each with the sign that skews its codes to the right.
+        Rows of unit length, each with the sign that skews the codes of the stimuli (of up to 8,192, evenly spread,
+        where there are more) to the right.
     mean_ : DataArray (unit,)
         Zero.
 
@@ -48,17 +51,8 @@ class Random(DirectionFinder):
             D = (rotation * triangle.diagonal().sign()).T[:n_directions]
         else:
             D = draw / draw.norm(dim=1, keepdim=True)
-        return as_learned(_skew_positively(D.to(rows.device, rows.dtype).contiguous(), rows))
+        D = D.to(rows.device, rows.dtype).contiguous()
+        return as_learned(skew_signs(rows.take(sign_rows(rows)), rows.mean(), D) * D)
 
-
-def _skew_positively(D: torch.Tensor, rows: Blocks) -> torch.Tensor:
-    """Flip directions so that their codes are skewed to the right: "top" is then the heavy tail.
-
-    One pass, for the third central moment.
-    """
-    (third,) = rows.sum(_third_moment, rows.mean(), D, width=len(D))
-    return torch.where((third < 0)[:, None], -D, D)
-
-
-def _third_moment(part: torch.Tensor, mean: torch.Tensor, D: torch.Tensor) -> Tensors:
-    return ((((part - mean) @ D.T) ** 3).sum(0, dtype=torch.float64),)
+    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+        return sign_rows(rows)

@@ -52,11 +52,11 @@ def test_419_mb_in_chunks_of_8_mb_take_less_than_a_fifth_of_that(finder):
 
 
 PASSES = [
-    (Random(), lambda _fitted: 2),  # range and mean; signs
-    (PCA(), lambda _fitted: 2),  # range and mean; scatter and signs
-    (PCA(normalize=True), lambda _fitted: 4),  # the mean of normalised responses too
-    (KMeans(4, normalize=False, tol=None, max_iter=3), lambda fitted: 3 + fitted.n_iter_),  # range; sample; labels
-    (KMeans(4, tol=None, max_iter=3), lambda fitted: 4 + fitted.n_iter_),  # the mean of normalised responses too
+    (Random(), lambda _fitted: 1),  # range and mean
+    (PCA(), lambda _fitted: 1),  # scatter
+    (PCA(normalize=True), lambda _fitted: 2),  # range; scatter
+    (KMeans(4, normalize=False, tol=None, max_iter=3), lambda fitted: 2 + fitted.n_iter_),  # range and sample; labels
+    (KMeans(4, tol=None, max_iter=3), lambda fitted: 2 + fitted.n_iter_),
 ]
 
 
