@@ -27,9 +27,12 @@ _lock, _users, _limits = Lock(), 0, None
 @contextmanager
 def torch_threads() -> Iterator[None]:
     """Let compiled kernels run on at most as many threads as torch was told to use."""
+    n = torch.get_num_threads()
     before = numba.get_num_threads()
+    if torch.get_num_threads() != n:  # numba has just started its threads, and told those of torch their number
+        torch.set_num_threads(n)
     most: int = getattr(numba.config, "NUMBA_NUM_THREADS")  # noqa: B009
-    numba.set_num_threads(min(torch.get_num_threads(), most))
+    numba.set_num_threads(min(n, most))
     try:
         yield
     finally:

@@ -100,7 +100,7 @@ class KMeans(IterativeFinder):
         init: str | np.ndarray = "k-means++",
         codes: Literal["projection", "distance"] = "projection",
         max_iter: int = 300,
-        tol: float | None = 2e-3,
+        tol: float | None = 5e-3,
         random_state: int | None = 0,
         device: str | None = None,
         dtype: str = "float32",
@@ -232,8 +232,7 @@ def _update(
 ) -> tuple[torch.Tensor, float]:
     """Return the means of the clusters, and the inertia before: one pass, and one more where a cluster is empty."""
     state = C, origin, normalized
-    totals = _totals(rows.whole, *state) if rows.in_memory else rows.sum(_totals, *state, width=len(C))
-    sums, counts, inertia = totals
+    sums, counts, inertia = rows.sum(_totals, *state, width=None)
     new = (sums / counts.clamp(min=1)[:, None]).to(C.dtype)
     empty = counts == 0
     if empty.any():

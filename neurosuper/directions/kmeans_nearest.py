@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import llvmlite.binding
 import numba
@@ -37,15 +37,16 @@ def nearest(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, n_nearest: i
     if n_nearest > len(C):
         label, distance = nearest(X, C + origin, origin)
         return label, distance, torch.full_like(distance, torch.inf)
-    kernel, table = (best_screened, Screen.of(C)) if _pays(X, C) else (best, C)
-    parts = (_nearest_of_part(part - origin, kernel, table, n_nearest) for part in split(X, len(C)))
-    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
-
-
-def _nearest_of_part(X: torch.Tensor, kernel: Callable[..., Tensors], table: Any, n_nearest: int) -> Tensors:
-    label, *scores = kernel(X, table, n_nearest)
-    lengths = (X**2).sum(1)
-    return label, *((lengths - 2 * score).clamp(min=0) for score in scores)
+    kernel: Callable[..., Tensors] = best_screened if _pays(X, C) else best
+    table = Screen(C) if _pays(X, C) else C
+    columns, parts = [], split(X, len(C))
+    buffer = torch.empty_like(parts[0])
+    for part in parts:
+        centred = torch.sub(part, origin, out=buffer[: len(part)])
+        label, *scores = kernel(centred, table, n_nearest)
+        length = torch.linalg.vector_norm(centred, dim=1).square()
+        columns.append((label, *((length - 2 * score).clamp(min=0) for score in scores)))
+    return tuple(torch.cat(column) for column in zip(*columns, strict=True))
 
 
 def best(X: torch.Tensor, C: torch.Tensor, n_best: int) -> Tensors:
@@ -58,20 +59,23 @@ def best(X: torch.Tensor, C: torch.Tensor, n_best: int) -> Tensors:
     return labels[:, 0], top[:, 0], top[:, 1]
 
 
-class Screen(NamedTuple):
-    """Centres, half their squared lengths, and what bounds the error of their products in bfloat16."""
+class Screen:
+    """Centres, half their squared lengths, and what bounds the error of their products in bfloat16.
 
-    centers: torch.Tensor
-    half: torch.Tensor
-    rounded: torch.Tensor
-    length: torch.Tensor
-    off: torch.Tensor
+    Products are written over those of the rows before: memory that is taken anew costs more than the product.
+    """
 
-    @classmethod
-    def of(cls, C: torch.Tensor) -> Screen:
-        """Return the screen of centres `(direction, unit)`."""
-        rounded = C.bfloat16()
-        return cls(C, (C**2).sum(1) / 2, rounded, SLACK * C.norm(dim=1), SLACK * (C - rounded.float()).norm(dim=1))
+    def __init__(self, C: torch.Tensor) -> None:
+        self.centers, self.half, self.rounded = C, (C**2).sum(1) / 2, C.bfloat16()
+        self.length, self.off = SLACK * C.norm(dim=1), SLACK * (C - self.rounded.float()).norm(dim=1)
+        self._rows, self._products = self.rounded[:0], self.rounded[:0]
+
+    def multiply(self, X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return rows, and their products with the centres, in bfloat16."""
+        if len(X) > len(self._rows):
+            self._rows, self._products = X.bfloat16(), self.rounded.new_empty(len(X), len(self.centers))
+        x = self._rows[: len(X)].copy_(X)
+        return x, torch.mm(x, self.rounded.T, out=self._products[: len(X)])
 
 
 def best_screened(X: torch.Tensor, screen: Screen, n_best: int) -> Tensors:
@@ -80,13 +84,10 @@ def best_screened(X: torch.Tensor, screen: Screen, n_best: int) -> Tensors:
     The products are off by at most ‖x − x̂‖‖c‖ + ‖x̂‖‖c − ĉ‖ and their own rounding (Cauchy–Schwarz, x̂ and ĉ rounded),
     so that what is left out cannot have been best: the screen changes the time, not the result.
     """
-    C, half, rounded, c_length, c_off = screen
-    x = X.bfloat16()
-    products, back = (x @ rounded.T).float(), x.float()
-    x_off, x_length = (X - back).norm(dim=1), back.norm(dim=1)
     label, scores = np.empty(len(X), np.int64), np.empty((2, len(X)), np.float32)
-    tables = (X, C, half, products, SLACK * x_off, SLACK * x_length, c_length, c_off)
-    arguments: list[Any] = [*(table.contiguous().numpy() for table in tables), n_best == 2, label, scores]
+    rounded = [values.view(torch.int16).numpy().view(np.uint16) for values in screen.multiply(X)]
+    tables = [table.contiguous().numpy() for table in (X, screen.centers, screen.half, screen.length, screen.off)]
+    arguments: list[Any] = [*rounded, *tables, n_best == 2, label, scores]
     with torch_threads():
         _refine(*arguments)
     return torch.from_numpy(label), *(torch.from_numpy(score) for score in scores[:n_best])
@@ -115,12 +116,11 @@ def _multiplies_bfloat16() -> bool:
 
 @numba.njit(parallel=True, fastmath={"reassoc", "nnan", "nsz", "contract"}, cache=True)
 def _refine(  # pragma: no cover
+    x_rounded: np.ndarray,
+    products: np.ndarray,
     X: np.ndarray,
     C: np.ndarray,
     half: np.ndarray,
-    products: np.ndarray,
-    x_off: np.ndarray,
-    x_length: np.ndarray,
     c_length: np.ndarray,
     c_off: np.ndarray,
     two: bool,
@@ -129,15 +129,21 @@ def _refine(  # pragma: no cover
 ) -> None:
     """Score the centres whose bound from above reaches the best, or second best, bound from below."""
     n_centers, n_units = C.shape
-    least, rounding = np.float32(-np.inf), np.float32(ROUNDING)
+    least, rounding, slack = np.float32(-np.inf), np.float32(ROUNDING), np.float32(SLACK)
     for i in numba.prange(len(X)):
+        x, product = _widened(x_rounded[i]), _widened(products[i])
+        x_off, x_length = np.float32(0), np.float32(0)
+        for unit in range(n_units):
+            x_off += (X[i, unit] - x[unit]) ** 2
+            x_length += x[unit] ** 2
+        x_off, x_length = slack * np.sqrt(x_off), slack * np.sqrt(x_length)
         above = np.empty(n_centers, np.float32)
         below = np.empty(n_centers, np.float32)
         first = least
         for j in range(n_centers):
-            off = rounding * abs(products[i, j]) + x_off[i] * c_length[j] + x_length[i] * c_off[j]
-            above[j] = products[i, j] - half[j] + off
-            below[j] = products[i, j] - half[j] - off
+            off = rounding * abs(product[j]) + x_off * c_length[j] + x_length * c_off[j]
+            above[j] = product[j] - half[j] + off
+            below[j] = product[j] - half[j] - off
             first = max(first, below[j])
         bar = first
         if two:
@@ -158,6 +164,15 @@ def _refine(  # pragma: no cover
                     second = score
         label[i] = at
         scores[0, i], scores[1, i] = first, second
+
+
+@numba.njit(cache=True, inline="always")
+def _widened(values: np.ndarray) -> np.ndarray:  # pragma: no cover
+    """Return bfloat16 numbers, given by their bits, in float32."""
+    bits = np.empty(len(values), np.uint32)
+    for i in range(len(values)):
+        bits[i] = np.uint32(values[i]) << np.uint32(16)
+    return bits.view(np.float32)
 
 
 @numba.njit(parallel=True, cache=True)

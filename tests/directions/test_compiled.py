@@ -1,5 +1,9 @@
 """Products are products, whatever the layout, and use no more threads than torch."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import threadpoolctl
 import torch
@@ -45,6 +49,27 @@ def test_large_products_are_cut_into_a_piece_a_thread(n_threads, monkeypatch):
     assert_allclose(product(A, B), A @ B, atol=1e-11)
     assert_allclose(product(A.T, A), A.T @ A, atol=1e-11)
     assert_allclose(gram(A), A.T @ A, atol=1e-11)
+
+
+def test_compiled_loops_leave_torch_its_threads():
+    """Numba starts its threads once in a process; those of torch are the same library's."""
+    script = """
+import torch
+from neurosuper.directions.compiled import torch_threads
+torch.set_num_threads(1)
+for _ in range(2):
+    with torch_threads():
+        import numba
+        print(numba.get_num_threads(), torch.get_num_threads())
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"NUMBA_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split() == 4 * ["1"]
 
 
 def blas_threads():

@@ -160,18 +160,18 @@ def many_rows():
 def test_the_screen_in_bfloat16_never_changes_which_centre_is_nearest(many_rows):
     X, C = many_rows
     for scale in (1e-3, 1, 1e3):
-        label, first, second = best_screened(scale * X, Screen.of(scale * C), 2)
+        label, first, second = best_screened(scale * X, Screen(scale * C), 2)
         expected_label, expected_first, expected_second = best(scale * X.double(), scale * C.double(), 2)
         assert (label == expected_label).all()
         assert_allclose(first / scale**2, expected_first / scale**2, atol=2e-3)
         assert_allclose(second / scale**2, expected_second / scale**2, atol=2e-3)
-        assert (best_screened(scale * X, Screen.of(scale * C), 1)[0] == expected_label).all()
+        assert (best_screened(scale * X, Screen(scale * C), 1)[0] == expected_label).all()
 
 
 def test_the_screen_keeps_centres_that_bfloat16_cannot_tell_apart(many_rows):
     X, C = many_rows
     close = torch.cat([C, C + 1e-3 * torch.randn(C.shape, generator=torch.Generator().manual_seed(1))])
-    label = best_screened(X, Screen.of(close), 1)[0]
+    label = best_screened(X, Screen(close), 1)[0]
     scores = X.double() @ close.double().T - (close.double() ** 2).sum(1) / 2
     lost = scores.max(1).values - scores.gather(1, label[:, None])[:, 0]
     assert lost.max() < 1e-3
