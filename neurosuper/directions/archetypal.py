@@ -30,9 +30,10 @@ class Archetypal(IterativeFinder):
     be part of an archetype: up to 2,048 stimuli all take part, of more those that are extreme along 2,048 random
     directions (Thurau, Kersting, Wahabzada and Bauckhage 2011).
 
-    Each iteration is one pass over the responses, and one pass before finds the candidates, so that a dask array is
-    streamed; cost of an iteration: stimuli × units × directions, and up to 500 times stimuli × directions². Memory
-    beside the (prepared) responses: a few times 128 MiB and 4,096 response vectors.
+    Each iteration is one pass over the responses, and two passes before look at their range and find the candidates,
+    so that a dask array is streamed; cost of an iteration: stimuli × units × directions, and up to 500 times stimuli ×
+    directions². Peak memory, streamed: a few chunks and, while candidates are sought, some four times 4,096 response
+    vectors.
 
     Parameters
     ----------
@@ -192,8 +193,8 @@ def _statistics(X: torch.Tensor, A: torch.Tensor) -> Tensors:
 
 def _extremes(X: torch.Tensor, along: torch.Tensor) -> Tensors:
     """Return the largest and the smallest projection on each direction, and the rows that have them."""
-    top, at_top = (X @ along.T).max(0)
-    bottom, at_bottom = (X @ along.T).min(0)
+    along_each = X @ along.T
+    (top, at_top), (bottom, at_bottom) = along_each.max(0), along_each.min(0)
     return top, X[at_top], bottom, X[at_bottom]
 
 

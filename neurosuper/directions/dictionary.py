@@ -19,6 +19,7 @@ from neurosuper.directions.batches import batches
 from neurosuper.directions.blocks import Blocks, Tensors
 from neurosuper.directions.compiled import torch_threads
 from neurosuper.directions.iterative import IterativeFinder, Step
+from neurosuper.directions.n_directions import count_directions
 from neurosuper.directions.sparse_coding import correlate, lasso_codes, omp_codes, one_warning
 
 FORGETTING = 0.7  # batch t weighs as much as t^0.7 batches before it have left
@@ -37,7 +38,9 @@ class DictionaryLearning(IterativeFinder):
     reconstructed badly. More atoms than units is the normal case.
 
     One iteration is one pass over all stimuli, shuffled; of a dask array, the order of blocks and the stimuli within
-    each. Cost: K · (units + K) operations per stimulus, K atoms. Memory beside the responses: a few batches, and
+    each, in this process, also where a cluster holds them. One pass before looks at their range and puts the stimuli
+    aside at which atoms start; one more finds the length that an alpha such as "0.1x" is a part of. Cost: K · (units +
+    K) operations per stimulus, K atoms. Peak memory, streamed: some five chunks, a few batches, and a few times
     K · (K + units) numbers; on the CPU, K²/2 more on each thread.
 
     Parameters
@@ -130,6 +133,9 @@ class DictionaryLearning(IterativeFinder):
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
+
+    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+        return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
 
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
         with one_warning():
@@ -262,11 +268,15 @@ class Atoms:
 
 def first_atoms(rows: Blocks, n: int, generator: torch.Generator) -> torch.Tensor:
     """Return stimuli drawn at random, scaled to unit length; where one has no response, a random direction."""
-    drawn = torch.randperm(rows.n_rows, generator=generator)[:n].sort().values
-    D = rows.take(drawn.numpy()).clone()
+    D = rows.take(_drawn(rows.n_rows, n, generator)).clone()
     silent = ~D.any(1)
     D[silent] = torch.randn(n, D.shape[1], generator=generator).to(D)[silent]
     return torch.nn.functional.normalize(D, dim=1)
+
+
+def _drawn(n_rows: int, n: int, generator: torch.Generator) -> np.ndarray:
+    """Return the positions of `n` stimuli, drawn at random."""
+    return torch.randperm(n_rows, generator=generator)[:n].sort().values.numpy()
 
 
 def count_uses(X: torch.Tensor, Z: torch.Tensor) -> Tensors:

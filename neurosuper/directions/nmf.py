@@ -17,6 +17,7 @@ from neurosuper.directions.base import Learned, as_learned
 from neurosuper.directions.blocks import Blocks, Tensors
 from neurosuper.directions.hals import nonnegative_codes
 from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
+from neurosuper.directions.n_directions import count_directions
 from neurosuper.responses import name_some
 
 SAMPLE = 12_000, 100  # stimuli that the fit starts on: so many, or so many times the directions
@@ -56,9 +57,9 @@ class NMF(IterativeFinder):
     over 24,000 stimuli (or 200 times the directions), half that many are drawn for the fit to start on.
 
     Each iteration is one pass over the responses, so that a dask array is streamed, or reduced on the workers of a
-    cluster. Cost of an iteration: stimuli × units × directions, and some times stimuli × directions². Memory beside the
-    responses: the drawn ones, or at most twice as many where all take part, and a few times 128 MiB. `solver="mu"`
-    keeps all codes too, and a cluster's blocks come to this machine.
+    cluster; one pass before puts the drawn ones aside. Cost of an iteration: stimuli × units × directions, and some
+    times stimuli × directions². Peak memory, streamed: the drawn stimuli, or all of at most twice as many, and a few
+    chunks. `solver="mu"` keeps all codes too, and a cluster's blocks come to this machine.
 
     Parameters
     ----------
@@ -151,6 +152,9 @@ class NMF(IterativeFinder):
         self.max_iter = max_iter
         self.tol = tol
 
+    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+        return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
+
     def _check_units(self, responses: xr.DataArray, rows: Blocks) -> None:
         super()._check_units(responses, rows)
         if not self.signed and (self.center or self.whiten):
@@ -191,7 +195,8 @@ class NMF(IterativeFinder):
     def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
         self._check_settings()
         generator = self._generator()
-        sample = _draw(rows, n_directions, generator)
+        drawn = _drawn(rows.n_rows, n_directions, generator)
+        sample = rows.whole if rows.in_memory and len(drawn) == rows.n_rows else rows.take(drawn)
         D = self._first_directions(sample, n_directions, generator)
         penalties = self._penalties(rows.n_rows, rows.n_columns)
         if self.solver == "mu":
@@ -251,8 +256,7 @@ def _statistics(part: torch.Tensor, D: torch.Tensor, penalties: Penalties, rest:
 
 
 def _objective(sums: Sums, D: torch.Tensor, penalties: Penalties) -> float:
-    cross, gram, total, squares = sums
-    D = D.double()
+    (cross, gram, total, squares), D = sums, D.double()
     residual = (squares - 2 * (cross * D).sum() + (gram * (D @ D.T)).sum()).clamp(min=0)
     of_codes = penalties.l1_codes * total.sum() + penalties.l2_codes * gram.trace() / 2
     of_directions = penalties.l1_directions * D.abs().sum() + penalties.l2_directions * (D**2).sum() / 2
@@ -344,12 +348,12 @@ def _settle(steps: Iterator[Step]) -> torch.Tensor:
     return step.D
 
 
-def _draw(rows: Blocks, n_directions: int, generator: torch.Generator) -> torch.Tensor:
-    """Return all stimuli, or, if there are over twice as many as are needed to start with, that many."""
+def _drawn(n_rows: int, n_directions: int, generator: torch.Generator) -> np.ndarray:
+    """Return the positions of all stimuli, or, of over twice as many as the fit needs to start on, of that many."""
     n = max(SAMPLE[0], SAMPLE[1] * n_directions)
-    if rows.n_rows <= 2 * n:
-        return rows.whole if rows.in_memory else torch.cat(list(rows))
-    return rows.take(torch.randperm(rows.n_rows, generator=generator)[:n].sort().values.numpy())
+    if n_rows <= 2 * n:
+        return np.arange(n_rows)
+    return torch.randperm(n_rows, generator=generator)[:n].sort().values.numpy()
 
 
 def _singular_parts(X: torch.Tensor, n: int, signed: bool) -> torch.Tensor:
@@ -369,9 +373,9 @@ def _singular_parts(X: torch.Tensor, n: int, signed: bool) -> torch.Tensor:
 
 def _drawn_directions(X: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
     """Return response vectors of unit length, drawn without replacement while there are any."""
-    alive = X[X.any(1)]
-    order = torch.randperm(len(alive), generator=generator).to(X.device)
-    return torch.nn.functional.normalize(alive[order[torch.arange(n, device=X.device) % len(alive)]], dim=1)
+    alive = X.any(1).nonzero()[:, 0]
+    order = alive[torch.randperm(len(alive), generator=generator).to(X.device)]
+    return torch.nn.functional.normalize(X[order[torch.arange(n, device=X.device) % len(alive)]], dim=1)
 
 
 def _multiply(rows: Blocks, D: torch.Tensor, penalties: Penalties) -> Iterator[Step]:

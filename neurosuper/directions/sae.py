@@ -16,6 +16,7 @@ from neurosuper.directions.base import Learned
 from neurosuper.directions.batches import batches, count_batches
 from neurosuper.directions.blocks import Blocks, Tensors
 from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
+from neurosuper.directions.n_directions import count_directions
 from neurosuper.directions.sae_checkpoint import read_checkpoint, write_checkpoint
 from neurosuper.directions.sae_codes import Activation, Kind, Weights, encode
 from neurosuper.directions.sae_training import (
@@ -23,8 +24,9 @@ from neurosuper.directions.sae_training import (
     REVIVAL_ROWS,
     Epoch,
     Training,
+    first_rows,
     first_weights,
-    sample,
+    put_aside,
 )
 
 KINDS = ("topk", "batchtopk", "relu", "jumprelu")
@@ -55,9 +57,10 @@ class SparseAutoencoder(IterativeFinder):
     activated restart at residuals of badly reconstructed stimuli (after Bricken et al. 2023).
 
     An epoch costs 2·stimuli·units·directions multiplications for the encoder, and on the CPU, for topk and batchtopk,
-    little beside: compiled loops pass over active atoms only. Memory beside the responses: six matrices
-    (direction, unit), 8,192 rows and their codes, and a few matrices (batch, direction). A dask array is streamed in
-    one pass an epoch, two blocks in memory: blocks are shuffled, and stimuli within each.
+    little beside: compiled loops pass over active atoms only. A dask array is streamed in one pass an epoch: blocks are
+    shuffled, and stimuli within each, in this process, also where a cluster holds them. Two passes before look at the
+    range, putting aside the stimuli at which atoms start, and find the scale. Peak memory, streamed: some five chunks,
+    8,192 stimuli, a dozen matrices (direction, unit), and a few (batch, direction).
 
     With many more directions than stimuli justify, atoms become single stimuli: compare `explained_variance` of
     stimuli held out, and ask for fewer directions or active codes where it is far below `r2_`.
@@ -179,6 +182,9 @@ class SparseAutoencoder(IterativeFinder):
         alpha = 0.4 / self.n_active**0.5 if self.kind == "relu" else 0.15 / self.n_active
         return Activation(self.kind, self.n_active, alpha if self.alpha is None else self.alpha)
 
+    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+        return first_rows(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())[0]
+
     def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
         self._check(n_directions)
         generator, scale = self._generator(), _scale(rows)
@@ -189,15 +195,18 @@ class SparseAutoencoder(IterativeFinder):
         fit = self._fingerprint(rows, n_directions)
         progress = self._resume(fit, training, generator)
         yield from _replay(progress, training, scale)
+        learned = training.learned()
+        aside = weights["bias"].new_empty(min(REVIVAL_ROWS, rows.n_rows), rows.n_columns)
         while not progress.rested:
-            before = weights["directions"].clone()
-            epoch = training.epoch(X / scale for X in batches(rows, size, generator))
-            rested = self.tol is not None and largest_turn(before, weights["directions"]) <= self.tol
+            scaled = (X / scale for X in batches(rows, size, generator))
+            epoch = training.epoch(put_aside(scaled, rows.n_rows, aside))
+            rested = self.tol is not None and largest_turn(learned["directions"], weights["directions"]) <= self.tol
             progress = progress.after(epoch, rested)
             if epoch.dead.any() and training.steps_done <= (1 - COOL_DOWN / 2) * n_steps:
-                training.revive(epoch.dead, sample(rows, REVIVAL_ROWS, generator) / scale, generator)
+                training.revive(epoch.dead, aside, generator)
             self._save(fit, training, generator, progress)
-            yield Step(weights["directions"].clone(), epoch.objective, _Learned(training.learned(), scale, progress))
+            learned = training.learned()
+            yield Step(learned["directions"], epoch.objective, _Learned(learned, scale, progress))
 
     def _finish(self, rows: Blocks, step: Step) -> Learned:
         learned, scale, progress = step.state

@@ -20,6 +20,7 @@ FORGET = 0.02  # weight of the latest batch in the running threshold
 WARM_UP, COOL_DOWN = 0.05, 0.5  # shares of the training in which the learning rate rises, and falls to zero
 JITTER = 0.1  # length of the noise on first atoms, which are of length one
 SCALE_ROWS, REVIVAL_ROWS = 1024, 8192  # that the first encoder is fitted to; among which bad ones are sought
+REVIVAL_PART = 512  # of them whose codes are held at once
 
 
 class Epoch(NamedTuple):
@@ -76,12 +77,17 @@ class Training:
         return self.running["threshold"] if self.activation.kind == "batchtopk" else cut_of(self.weights)
 
     def epoch(self, parts: Iterator[torch.Tensor]) -> Epoch:
-        """Take a step on each batch."""
-        tallies = [self.step(X) for X in parts]
-        objective, error = (
-            float(torch.stack([getattr(tally, name) for tally in tallies]).mean()) for name in ("objective", "error")
-        )
-        return Epoch(objective, error, torch.stack([tally.n_active for tally in tallies]).sum(0) == 0)
+        """Take a step on each batch; what each gives is added up at once: small results would keep memory in use."""
+        bias = self.weights["encoder_bias"]
+        total, active = bias.new_zeros(2, dtype=torch.float64), torch.zeros_like(bias, dtype=torch.long)
+        n = 0
+        for X in parts:
+            tally = self.step(X)
+            total += torch.stack([tally.objective, tally.error])
+            active += tally.n_active
+            n += 1
+        objective, error = (total / n).tolist()
+        return Epoch(objective, error, active == 0)
 
     def step(self, X: torch.Tensor) -> Tally:
         """Take one step; what is returned was so before it."""
@@ -144,19 +150,23 @@ class Training:
 
         Their encoders look the same way, and are as long and as ready as the average of those alive.
         """
-        Z = self.activation(encode(X, self.weights), self.cut)
-        E = X - torch.addmm(self.weights["bias"], Z, self.weights["directions"])
-        chances = (E**2).sum(1).double().cpu()
+        chances = torch.cat([(E**2).sum(1) for E in self._left_of(X)]).double().cpu()
         at = dead.nonzero().flatten()[: int((chances > 0).sum())]
         if len(at) == 0 or bool(dead.all()):
             return
         rows = torch.multinomial(chances, len(at), generator=generator).to(X.device)
-        D = torch.nn.functional.normalize(E[rows], dim=1)
+        D = torch.nn.functional.normalize(torch.cat([*self._left_of(X[rows])]), dim=1)
         length = self.weights["encoder"][~dead].norm(dim=1).mean()
         for name in self.weights.keys() - {"bias"}:
             restart = {"directions": D, "encoder": length * D}.get(name, self.weights[name][~dead].mean())
             self.weights[name][at] = restart
             self.first[name][at], self.second[name][at] = 0, 0
+
+    def _left_of(self, X: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yield what is not reconstructed of rows, part by part."""
+        for part in X.split(REVIVAL_PART):
+            Z = self.activation(encode(part, self.weights), self.cut)
+            yield part - torch.addmm(self.weights["bias"], Z, self.weights["directions"])
 
 
 def _arrays(*tensors: torch.Tensor) -> Any:
@@ -172,13 +182,13 @@ def first_weights(
     count their active atoms, biases or thresholds are such that `n_active` of them are active on average.
     """
     bias = rows.mean() / scale
-    repeats = -(-n_directions // rows.n_rows)
-    chosen = torch.cat([torch.randperm(rows.n_rows, generator=generator) for _ in range(repeats)])[:n_directions]
-    D = torch.nn.functional.normalize(rows.take(chosen.sort().values.numpy()) / scale - bias, dim=1)
+    positions, at_atoms, at_sample = first_rows(rows.n_rows, n_directions, generator)
+    taken = rows.take(positions) / scale
+    D = torch.nn.functional.normalize(taken[at_atoms] - bias, dim=1)
     noise = torch.randn(D.shape, generator=generator, dtype=D.dtype).to(D.device)
     D = torch.nn.functional.normalize(D + JITTER * torch.nn.functional.normalize(noise, dim=1), dim=1)
     weights = {"directions": D, "encoder": D.clone(), "encoder_bias": torch.zeros_like(D[:, 0]), "bias": bias}
-    X = sample(rows, SCALE_ROWS, generator) / scale
+    X = taken[at_sample]
     P = encode(X, weights)
     if not activation.is_sparse:
         cut = kth_largest(P.flatten(), min(activation.n_active, n_directions) * len(P)).clamp(min=1e-3)
@@ -195,6 +205,22 @@ def first_weights(
     return weights
 
 
-def sample(rows: Blocks, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Return `n` rows at random, or all where there are fewer."""
-    return rows.take(torch.randperm(rows.n_rows, generator=generator)[:n].sort().values.numpy())
+def first_rows(
+    n_rows: int, n_directions: int, generator: torch.Generator
+) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
+    """Return positions of rows, drawn at random, and which of them atoms start at, and the encoder is fitted to."""
+    repeats = -(-n_directions // n_rows)
+    atoms = torch.cat([torch.randperm(n_rows, generator=generator) for _ in range(repeats)])[:n_directions]
+    fitted = torch.randperm(n_rows, generator=generator)[:SCALE_ROWS]
+    positions, at = torch.cat([atoms.sort().values, fitted]).unique(return_inverse=True)
+    return positions.numpy(), at[:n_directions], at[n_directions:]
+
+
+def put_aside(batches: Iterator[torch.Tensor], n_rows: int, aside: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield batches, of so many rows in all, and fill `aside` with the first rows of each, in equal shares."""
+    seen = 0
+    for X in batches:
+        start, seen = seen * len(aside) // n_rows, seen + len(X)
+        stop = seen * len(aside) // n_rows
+        aside[start:stop] = X[: stop - start]
+        yield X

@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from neurosuper.directions import ICA, NMF, PCA, Archetypal, KMeans, Random
+from neurosuper.directions import ICA, NMF, PCA, Archetypal, DictionaryLearning, KMeans, Random, SparseAutoencoder
 from neurosuper.directions.blocks import Blocks
 
 distributed = pytest.importorskip("distributed")
@@ -100,6 +100,24 @@ def test_a_cluster_gives_the_directions_of_one_array(finder, dtype, tolerance, r
     assert_allclose(apart.directions_, whole.directions_, atol=tolerance)
     assert_allclose(apart.explained_variance(lazy), whole.explained_variance(responses), atol=tolerance)
     assert_allclose(apart.transform(lazy).compute(), whole.transform(responses), atol=100 * tolerance)
+    assert keys_on(client) == set()
+
+
+@pytest.mark.parametrize(
+    "finder",
+    [DictionaryLearning(5, max_iter=3), SparseAutoencoder(6, n_active=2, max_iter=3)],
+    ids=repr,
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-8)])
+def test_a_cluster_gives_the_directions_of_batches_streamed_here(finder, dtype, tolerance, lazy, client):
+    """Other than those of one array in memory, whose batches are shuffled as a whole."""
+    finder = clone(finder).set_params(dtype=dtype)
+    with dask.config.set(scheduler="threads"):
+        here = clone(finder).fit(lazy)
+        explained = here.explained_variance(lazy)
+    there = clone(finder).fit(lazy)
+    assert_allclose(there.directions_, here.directions_, atol=tolerance)
+    assert_allclose(there.explained_variance(lazy), explained, atol=tolerance)
     assert keys_on(client) == set()
 
 
