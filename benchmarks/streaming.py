@@ -45,6 +45,7 @@ CHUNK = (
 N_PCA, N_KMEANS = 100, 512
 PASSES = 4  # between the short and the long fit whose difference times a pass
 MIB = 2**20
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**30, "MALLOC_MMAP_THRESHOLD_": 2**25}  # of workers, as blocks.py advises
 OTHERS: dict[str, Callable[[], Any]] = {
     "NMF, 2 passes": partial(ns.NMF, 32, max_iter=2, tol=None, device="cpu"),
     "DictionaryLearning, 1 pass": partial(ns.DictionaryLearning, 64, max_iter=1, device="cpu"),
@@ -223,7 +224,11 @@ def compare_processes(path: Path, n: int, repeats: int) -> None:
     def on_workers(fit: Callable[..., Any], seed: int) -> Any:
         return fit(R)
 
-    with Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=path.parent):
+    roomy = {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MALLOC.items()}
+    with (
+        dask.config.set(roomy),
+        Client(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=path.parent),
+    ):
         for name, fit in fits.items():
             results: dict[str, Any] = {}
             runs = {"alone": partial(alone, fit), "workers": partial(on_workers, fit)}

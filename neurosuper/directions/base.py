@@ -15,9 +15,10 @@ import xarray as xr
 from sklearn.base import BaseEstimator
 
 from neurosuper._torch import pick_device
-from neurosuper.directions.blocks import DTYPES, Blocks, Preparation, Tensors, require_finite, split, to_tensor
+from neurosuper.directions.blocks import DTYPES, Blocks, Tensors, require_finite, split, to_tensor
 from neurosuper.directions.moments import moments, whitening
 from neurosuper.directions.n_directions import count_directions
+from neurosuper.directions.preparation import Preparation
 from neurosuper.directions.storage import read_finder, write_finder
 from neurosuper.responses import DROP_THEM, check_averaged, check_labels, coords_along, name_some
 

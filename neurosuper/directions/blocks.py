@@ -30,6 +30,7 @@ from tqdm import tqdm
 from neurosuper._torch import pick_device
 from neurosuper.directions.cluster import client_in_charge, move, pack, reduce_on
 from neurosuper.directions.compiled import bare
+from neurosuper.directions.preparation import Preparation
 
 PART_ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # 4 MiB in float32, which stays in the cache; 128 MiB keep a GPU busy
 PART_ROWS = 512  # at least, so that what a kernel returns for a part is small beside the work on it
@@ -60,41 +61,6 @@ def require_finite(values: np.ndarray) -> np.ndarray:
             "them"
         )
     return values
-
-
-class Preparation(NamedTuple):
-    """What is done to response vectors before directions are sought, in this order; the same in `transform`.
-
-    Each is scaled to unit length; the mean is taken off; they are whitened `(unit, unit)`.
-    """
-
-    normalize: bool = False
-    mean: torch.Tensor | None = None
-    whitening: torch.Tensor | None = None
-
-    def __call__(self, R: torch.Tensor) -> torch.Tensor:
-        """Return X `(row, unit)`, a new tensor unless there is nothing to do."""
-        if self.normalize:
-            R = torch.nn.functional.normalize(R, dim=1)
-        if self.mean is not None:
-            R = R - self.mean.to(R.device)
-        return R if self.whitening is None else R @ self.whitening.to(R.device)
-
-    def undo(self, X: torch.Tensor) -> torch.Tensor:
-        """Return R `(row, unit)`, whose length is that of X where it was normalised."""
-        if self.whitening is not None:
-            X = X @ torch.linalg.pinv(self.whitening.to(X.device), hermitian=True)
-        return X if self.mean is None else X + self.mean.to(X.device)
-
-    @property
-    def is_unitless(self) -> bool:
-        """Whether prepared responses have lost their physical unit."""
-        return self.normalize or self.whitening is not None
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether rows stay as they are."""
-        return not self.normalize and self.mean is None and self.whitening is None
 
 
 class Survey(NamedTuple):

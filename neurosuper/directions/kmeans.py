@@ -27,14 +27,16 @@ class KMeans(IterativeFinder):
     unit length first. Centres are the directions; there may be more of them than units. Empty clusters restart at the
     vectors farthest from their centres.
 
-    Centres start from a search on a sample of stimuli (all of them up to 2²⁵ responses, and 16 a cluster at least):
-    k-means++ in batches (Bahmani et al. 2012), then Lloyd's iterations during which centres that are little missed move
-    to where a cluster gains most by being split (local search; Lattanzi and Sohler 2019). Then every iteration is one
-    pass over all stimuli, streamed or in memory. On CPUs with bfloat16 instructions, products in it tell which centres
-    can be the nearest, and those alone are compared in float32: the nearest found is the same.
+    Centres start from a search on a sample of stimuli (2²⁵ responses, or 2²⁴ where they are streamed, and 16 stimuli a
+    cluster at least): k-means++ in batches (Bahmani et al. 2012), then Lloyd's iterations during which centres that are
+    little missed move to where a cluster gains most by being split (local search; Lattanzi and Sohler 2019). Then every
+    iteration is one pass over all stimuli, streamed or in memory. On CPUs with bfloat16 instructions, products in it
+    tell which centres can be the nearest, and those alone are compared in float32: the nearest found is the same.
 
-    An iteration costs 2 stimuli × units × directions operations. Memory beside the (normalised) responses: the sample,
-    where it is not the whole; a few numbers a stimulus; and a few times the centres in float64.
+    An iteration costs 2 stimuli × units × directions operations. Passes over a dask array, beside the iterations: one
+    to look at the range and put the sample aside, and one for the labels. Memory beside the (normalised) responses: the
+    sample, where it is not the whole, and the same again; a few numbers a stimulus; and a few times the centres in
+    float64.
 
     Parameters
     ----------
@@ -206,7 +208,7 @@ class KMeans(IterativeFinder):
 
 def _sample(rows: Blocks, n_directions: int, generator: torch.Generator) -> np.ndarray:
     """Return the positions of the stimuli on which centres are searched."""
-    n_sample = sample_size(rows.n_rows, rows.n_columns, n_directions)
+    n_sample = sample_size(rows.n_rows, rows.n_columns, n_directions, rows.in_memory)
     return torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values.numpy()
 
 

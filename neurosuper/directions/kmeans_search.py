@@ -12,7 +12,7 @@ import torch
 from neurosuper.directions.compiled import torch_threads
 from neurosuper.directions.kmeans_nearest import nearest, sum_by_center
 
-SAMPLE_ENTRIES = 2**25  # of the rows that are searched: 128 MiB in float32
+SAMPLE_ENTRIES = 2**25, 2**24  # of the rows that are searched, in memory and streamed: 128 and 64 MiB in float32
 SAMPLE_ROWS = 16  # a centre, if they are more
 SEED_ROWS = 16  # a centre to draw the first centres from
 BATCHES = 8  # in which they are drawn
@@ -24,9 +24,9 @@ REST = 0.01  # of the centres: fewer swaps end the search
 CLEARLY = 1.05  # gain over loss of a swap: both are measured before the others of the round
 
 
-def sample_size(n_rows: int, n_columns: int, n: int) -> int:
+def sample_size(n_rows: int, n_columns: int, n: int, in_memory: bool) -> int:
     """Return on how many rows to search for `n` centres: all, where they are few."""
-    return min(n_rows, max(SAMPLE_ROWS * n, SAMPLE_ENTRIES // n_columns))
+    return min(n_rows, max(SAMPLE_ROWS * n, SAMPLE_ENTRIES[not in_memory] // n_columns))
 
 
 def find_centers(X: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:

@@ -14,7 +14,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from neurosuper.directions import KMeans
 from neurosuper.directions import blocks as module
-from neurosuper.directions.blocks import Blocks, Preparation, require_finite, split, to_tensor
+from neurosuper.directions.blocks import Blocks, require_finite, split, to_tensor
+from neurosuper.directions.preparation import Preparation
 
 
 def gram(part, shift):
