@@ -124,12 +124,14 @@ def ica(R: xr.DataArray, n: int, device: str, target: float | None = 5) -> Match
 
 
 def nmf(R: xr.DataArray, n: int, device: str, target: float | None = 12) -> Match:
-    mine = ours("NMF", n, device, read_directions)
+    """At a tolerance that reaches the peer's loss within half a percent."""
+    mine = ours("NMF", n, device, read_directions, tol=1e-2)
     return Match(n, mine, [(peers.sklearn_nmf(n), target)], "loss", peers.nmf_loss, slack=5e-3)
 
 
 def tight_nmf(R: xr.DataArray, n: int, device: str, target: float | None = 4) -> Match:
-    mine = ours("NMF", n, device, read_directions, tol=1e-5)
+    """At a tolerance that reaches the peer's loss."""
+    mine = ours("NMF", n, device, read_directions, tol=2e-3)
     return Match(n, mine, [(peers.sklearn_nmf(n), target)], "loss", peers.nmf_loss)
 
 
@@ -186,14 +188,15 @@ ENTRIES = (
     Entry("KMeans(normalize=True)", unit_kmeans, "channels 50000 512", 512),
     Entry("PCA", pca, "channels 50000 512", 64, {"target": 0.9}),
     Entry("ICA", ica, "channels 50000 512", 128),
-    Entry("NMF", nmf, "channels 50000 512", 64),
-    Entry("NMF(tol=1e-5)", tight_nmf, "channels 50000 512", 64),
+    Entry("NMF, within 0.5 %", nmf, "channels 50000 512", 64),
+    Entry("NMF, no worse", tight_nmf, "channels 50000 512", 64),
     Entry("DictionaryLearning", dictionary, "channels 50000 512", 256),
     Entry("codes", codes, "channels 50000 512", 256),
     Entry("SparseAutoencoder", autoencoder, "channels 55000 512", 4096),
     Entry("PCA", pca, "channels 50000 2048", 100, {"target": 3}),
     Entry("PCA", pca, "voxels 10000 10000", 100, {"target": 2}),
     Entry("KMeans", kmeans, "voxels 10000 1000", 128, NO_TARGETS),
+    Entry("KMeans(normalize=True)", unit_kmeans, "voxels 10000 1000", 128, NO_TARGETS),
     Entry("ICA", ica, "voxels 10000 1000", 64, NO_TARGET),
     Entry("DictionaryLearning", dictionary, "voxels 10000 1000", 128, NO_TARGETS),
     Entry("SparseAutoencoder", autoencoder, "voxels 10000 1000", 2048, NO_TARGET),
@@ -201,7 +204,8 @@ ENTRIES = (
     Entry("KMeans(normalize=True)", unit_kmeans, "resnet 10000", 256, NO_TARGETS),
     Entry("PCA", pca, "resnet 10000", 64),
     Entry("ICA", ica, "resnet 10000", 64, NO_TARGET),
-    Entry("NMF", nmf, "resnet 10000", 32, NO_TARGET),
+    Entry("NMF, within 0.5 %", nmf, "resnet 10000", 32, NO_TARGET),
+    Entry("NMF, within 0.5 %", nmf, "counts 10000 300", 32, NO_TARGET),
     Entry("DictionaryLearning", dictionary, "resnet 10000", 128, NO_TARGETS),
     Entry("SparseAutoencoder", autoencoder, "resnet 10000", 2048, NO_TARGET),
 )

@@ -72,6 +72,14 @@ def voxels(n_stimuli: int, n_units: int, seed: int = 0) -> xr.DataArray:
     return label(R)
 
 
+def counts(n_stimuli: int, n_units: int, seed: int = 0) -> xr.DataArray:
+    """Return what looks like spike counts: Poisson, of rates that are exponentials of 20 features, from 1 to 10 or so."""
+    rng = np.random.default_rng(seed)
+    tuning = rng.standard_normal((20, n_units), np.float32) * np.float32(0.2)
+    rates = np.exp(rng.standard_normal((n_stimuli, 20), np.float32) @ tuning + rng.uniform(0, 2, n_units))
+    return label(rng.poisson(rates).astype(np.float32))
+
+
 def resnet(n_stimuli: int) -> xr.DataArray | None:
     """Return what the blocks of ResNet-20 answer at their centre pixel to images of CIFAR-10, or None without the data.
 

@@ -6,34 +6,26 @@ Y (stimulus, component) whitened responses, W (direction, component) orthogonal,
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-import numba
 import numpy as np
 import torch
 
 from neurosuper.directions.base import Learned
 from neurosuper.directions.blocks import Blocks, Kernel, Tensors
-from neurosuper.directions.compiled import torch_threads
+from neurosuper.directions.ica_nonlinearities import NONLINEARITIES
 from neurosuper.directions.iterative import IterativeFinder, Step
 from neurosuper.directions.moments import moments, sign_rows, skew_signs
 from neurosuper.directions.preparation import Preparation
 
 RANK_TOLERANCE = 1e-10  # of the largest variance: less is rounding
 GAUSSIAN = {"logcosh": 0.37456720749, "exp": -(0.5**0.5)}  # E[G(ν)], ν standard normal
-SAMPLE_ROWS = 50  # stimuli a direction in the sample that W is first fitted to
-SAMPLE_SHARE = 4  # how many times more there must be in all for that to pay
-SAMPLE_STEPS, SAMPLE_TOLERANCE = 20, 1e-2
 MEMORY = 10  # steps from which the curvature is learned
 LEAST_CURVATURE = 1e-2
+FIXED_STEPS = 40  # of FastICA at most, before the search, which rests where two sources are halfway mixed
 SHORTER = (1.0, 0.3, 0.1)  # lengths of a step that are tried
 CHUNK = {"cpu": 2048, "cuda": 2**17}  # rows whose sources stay in the cache
-HALF, ONE, LEAST_EXPONENT = np.float32(0.5), np.float32(1), np.float32(120)
-TWO_OVER_LOG2 = np.float32(2 / math.log(2))
-A1, A2, A3, A4, A5, A6, A7 = (np.float32(math.log(2) ** i / math.factorial(i)) for i in range(1, 8))
 
 
 class ICA(IterativeFinder):
@@ -46,9 +38,10 @@ class ICA(IterativeFinder):
 
     where G is log cosh or −exp(−u²/2), and tᵢ = ±1 as the source has heavier or lighter tails than a Gaussian: the
     likelihood of independent sources. Its stationary points are those of FastICA (Hyvärinen and Oja 2000, section 6),
-    whose fixed-point step is a step by an approximate Hessian; that Hessian preconditions an L-BFGS search over
-    orthogonal matrices (Ablin, Cardoso and Gramfort 2018, "Faster ICA under orthogonal constraint"), which needs fewer
-    passes where sources are close to Gaussian. W is first fitted to a sample where there are many stimuli.
+    whose fixed-point step is a step by an approximate Hessian. The first steps, 40 or as many as raise the objective,
+    are FastICA's, long enough to leave sources that are halfway mixed; then that Hessian preconditions an L-BFGS search
+    over orthogonal matrices (Ablin, Cardoso and Gramfort 2018, "Faster ICA under orthogonal constraint"), which needs
+    fewer passes where sources are close to Gaussian. Other seeds may find other optima, of nearly the same likelihood.
 
     Each iteration passes over the responses once (twice where a step must be shortened) and costs 4 n_stimuli
     n_directions² operations. Memory beside the responses: an array in memory is whitened once, n_stimuli × n_directions
@@ -67,7 +60,7 @@ class ICA(IterativeFinder):
         Stop when a fixed-point step of FastICA would turn no row of W by more: 1 − |cosine|. None runs all of
         `max_iter`.
     random_state : int, optional
-        Of the first W, and of the sample.
+        Of the first W.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
@@ -136,26 +129,15 @@ class ICA(IterativeFinder):
             raise ValueError(f"fun must be 'logcosh' or 'exp', got {self.fun!r}")
         space = _principal_space(rows, None if self.n_directions is None else n_directions)
         whitened = _Whitened(space, rows, _whiten(rows.whole, space.mean, space.K) if rows.in_memory else None)
-        for point in _climb(whitened, self._first_rotation(whitened), self.fun):
+        for point in _climb(whitened, self._first_rotation(space), self.fun):
             yield Step(point.W, float(point.objective), (whitened, point))
             if self.tol is not None and point.turn <= self.tol:
                 return
 
-    def _first_rotation(self, whitened: _Whitened) -> torch.Tensor:
-        """Return a random W, whatever the basis of the components, or what a sample of many stimuli makes of it."""
-        generator, rows, space = self._generator(), whitened.rows, whitened.space
-        n_directions = space.K.shape[1]
-        M = torch.randn(n_directions, rows.n_columns, generator=generator, dtype=torch.float64)
-        W = nearest_orthogonal(M.to(rows.device) @ (space.K * space.variance.sqrt()))
-        n_sample = SAMPLE_ROWS * n_directions
-        if rows.n_rows < SAMPLE_SHARE * n_sample:
-            return W
-        positions = torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values
-        sample = whitened._replace(whole=_whiten(rows.take(positions.numpy()), space.mean, space.K))
-        for point in islice(_climb(sample, W, self.fun), SAMPLE_STEPS):
-            if point.turn <= SAMPLE_TOLERANCE:
-                break
-        return point.W
+    def _first_rotation(self, space: _Space) -> torch.Tensor:
+        """Return a random W, the same whatever the basis of the components."""
+        M = torch.randn(space.K.T.shape, generator=self._generator(), dtype=torch.float64)
+        return nearest_orthogonal(M.to(space.K.device) @ (space.K * space.variance.sqrt()))
 
     def _finish(self, rows: Blocks, step: Step) -> Learned:
         whitened, point = step.state
@@ -246,72 +228,6 @@ def _statistics(Y: torch.Tensor, W: torch.Tensor, fun: str) -> Tensors:
     return cross, slope, contrast
 
 
-def _logcosh(S: torch.Tensor) -> Tensors:
-    """Return tanh, over S itself, and the sums of its slope and of log cosh, |s| − log(1 + |tanh s|)."""
-    if S.device.type == "cpu" and S.dtype == torch.float32:
-        return _logcosh_compiled(S)
-    length = S.abs().sum(0)
-    S.tanh_()
-    return S, len(S) - (S * S).sum(0), length - S.abs().add_(1).log_().sum(0)
-
-
-def _logcosh_compiled(S: torch.Tensor) -> Tensors:
-    """Return the same as `_logcosh`, nine times as fast."""
-    with torch_threads():
-        totals = np.zeros((numba.get_num_threads(), 2, S.shape[1]))
-        _tanh_in_place(S.numpy(), totals)
-    squares, contrast = torch.from_numpy(totals.sum(0))
-    return S, len(S) - squares, contrast
-
-
-@numba.njit(parallel=True, fastmath=True, cache=True)
-def _tanh_in_place(S: np.ndarray, totals: np.ndarray) -> None:
-    """Write tanh s = ± (1 − e)/(1 + e), e = exp(−2 |s|), over float32 s; add Σ tanh² and Σ log cosh, a slice a thread.
-
-    e = 2^−m · 2^f, m whole and written into the exponent's bits, |f| ≤ ½ by Taylor's series; of the logarithms of 64
-    factors 1 + |tanh s| one is taken, of their product.
-    """
-    n_rows, n_columns = S.shape
-    n_threads = len(totals)
-    for thread in numba.prange(n_threads):
-        power, bits = np.empty(n_columns, np.float32), np.empty(n_columns, np.int32)
-        scale = bits.view(np.float32)
-        squares, length = np.zeros(n_columns, np.float32), np.zeros(n_columns, np.float32)
-        product = np.ones(n_columns, np.float32)
-        start, stop = n_rows * thread // n_threads, n_rows * (thread + 1) // n_threads
-        for i in range(start, stop):
-            for j in range(n_columns):
-                size = abs(S[i, j])
-                length[j] += size
-                exponent = min(size * TWO_OVER_LOG2, LEAST_EXPONENT)
-                m = np.int32(exponent + HALF)
-                f = np.float32(m) - exponent
-                bits[j] = (np.int32(127) - m) << 23
-                power[j] = ONE + f * (A1 + f * (A2 + f * (A3 + f * (A4 + f * (A5 + f * (A6 + f * A7))))))
-            for j in range(n_columns):
-                e = power[j] * scale[j]
-                t = (ONE - e) / (ONE + e)
-                squares[j] += t * t
-                product[j] *= ONE + t
-                S[i, j] = math.copysign(t, S[i, j])
-            if i % 64 == 63 or i == stop - 1:
-                for j in range(n_columns):
-                    totals[thread, 0, j] += squares[j]
-                    totals[thread, 1, j] += length[j] - np.log(product[j])
-                    squares[j], length[j], product[j] = 0, 0, 1
-
-
-def _bell(S: torch.Tensor) -> Tensors:
-    """Return s e, e = exp(−s²/2), and the sums of its slope, (1 − s²) e, and of −e."""
-    bell = (S * S).mul_(-0.5).exp_()
-    g = S * bell
-    total = bell.sum(0)
-    return g, total - (S * g).sum(0), -total
-
-
-NONLINEARITIES: dict[str, Callable[[torch.Tensor], Tensors]] = {"logcosh": _logcosh, "exp": _bell}
-
-
 class _Point(NamedTuple):
     """What one pass tells of a rotation W; changes of it are W ← W + E W with E antisymmetric."""
 
@@ -321,6 +237,7 @@ class _Point(NamedTuple):
     gradient: torch.Tensor  # of the loss, antisymmetric (direction, direction)
     curvature: torch.Tensor  # its approximate Hessian, diagonal (direction, direction)
     turn: float  # largest 1 − |cosine| of a fixed-point step of FastICA
+    fixed_step: torch.Tensor  # W after it
 
     @property
     def objective(self) -> torch.Tensor:
@@ -343,15 +260,22 @@ def _evaluate(whitened: _Whitened, W: torch.Tensor, fun: str) -> _Point:
         (tilted - tilted.T) / 2,
         ((bend.abs()[:, None] + bend.abs()) / 2).clamp(min=LEAST_CURVATURE),
         float((1 - fixed_point.diagonal().abs()).max()),
+        fixed_point @ W,
     )
 
 
 def _climb(whitened: _Whitened, W: torch.Tensor, fun: str) -> Iterator[_Point]:
-    """Yield ever better rotations: preconditioned L-BFGS, each step followed back to the orthogonal matrices."""
+    """Yield ever better rotations: steps of FastICA, then preconditioned L-BFGS over the orthogonal matrices."""
     point = _evaluate(whitened, W, fun)
+    yield point
+    for _ in range(FIXED_STEPS):
+        following = _evaluate(whitened, point.fixed_step, fun)
+        if following.objective <= point.objective:
+            break
+        point = following
+        yield point
     learned: list[tuple[torch.Tensor, torch.Tensor]] = []
     while True:
-        yield point
         E = _direction(point, learned)
         if (E * point.gradient).sum() >= 0:
             learned, E = [], -point.gradient / point.curvature
@@ -362,6 +286,7 @@ def _climb(whitened: _Whitened, W: torch.Tensor, fun: str) -> Iterator[_Point]:
         else:
             learned = [*learned[1 - MEMORY :], (change, bend)]
         point = following
+        yield point
 
 
 def _search(whitened: _Whitened, point: _Point, E: torch.Tensor, fun: str) -> tuple[_Point, float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,9 +19,10 @@ from neurosuper.directions.blocks import Blocks, Tensors
 from neurosuper.directions.hals import nonnegative_codes
 from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
 from neurosuper.directions.n_directions import count_directions
+from neurosuper.directions.nmf_starts import draw_directions, draw_positions, singular_parts
+from neurosuper.directions.sparse_coding import correlate
 from neurosuper.responses import name_some
 
-SAMPLE = 12_000, 100  # stimuli that the fit starts on: so many, or so many times the directions
 SETTLED = 1e-4  # relative fall of the objective in an iteration on the sample: less, and all stimuli take over
 ROUNDS = 100  # of iterations on the sample, at most
 TILE = 4096  # rows whose codes are found at once on the CPU, while they lie in its cache
@@ -153,7 +155,7 @@ class NMF(IterativeFinder):
         self.tol = tol
 
     def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
-        return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
+        return draw_positions(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
 
     def _check_units(self, responses: xr.DataArray, rows: Blocks) -> None:
         super()._check_units(responses, rows)
@@ -195,7 +197,7 @@ class NMF(IterativeFinder):
     def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
         self._check_settings()
         generator = self._generator()
-        drawn = _drawn(rows.n_rows, n_directions, generator)
+        drawn = draw_positions(rows.n_rows, n_directions, generator)
         sample = rows.whole if rows.in_memory and len(drawn) == rows.n_rows else rows.take(drawn)
         D = self._first_directions(sample, n_directions, generator)
         penalties = self._penalties(rows.n_rows, rows.n_columns)
@@ -204,17 +206,16 @@ class NMF(IterativeFinder):
             return
         if len(sample) < rows.n_rows:
             on_sample = self._penalties(len(sample), rows.n_columns)
-            D = _settle(_alternate(lambda *state: _statistics(sample, *state), D, on_sample, self.signed, sample))
-        over_all = lambda *state: rows.sum(_statistics, *state, width=n_directions)  # noqa: E731
-        yield from _alternate(over_all, D, penalties, self.signed, sample)
+            D = _settle(_alternate(partial(_statistics, sample), D, on_sample, self.signed, sample))
+        yield from _alternate(partial(rows.sum, _statistics, width=None), D, penalties, self.signed, sample)
 
     def _first_directions(self, sample: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
         if not isinstance(self.init, str):
             return self._given_directions(sample, n)
         if self.init not in ("nndsvd", "random"):
             raise ValueError(f"init must be 'nndsvd', 'random' or an array of directions, got {self.init!r}")
-        parts = _singular_parts(sample, n, self.signed) if self.init == "nndsvd" else sample[:0]
-        D = torch.cat([parts, _drawn_directions(sample, n - len(parts), generator)])
+        parts = singular_parts(sample, n, self.signed) if self.init == "nndsvd" else sample[:0]
+        D = torch.cat([parts, draw_directions(sample, n - len(parts), generator)])
         return D + D.mean() if self.solver == "mu" else D
 
     def _given_directions(self, sample: torch.Tensor, n: int) -> torch.Tensor:
@@ -238,7 +239,7 @@ class NMF(IterativeFinder):
 def _codes(X: torch.Tensor, D: torch.Tensor, penalties: Penalties, rest: float) -> torch.Tensor:
     """Return the best codes of rows."""
     gram = D @ D.T + penalties.l2_codes * torch.eye(len(D), dtype=D.dtype, device=D.device)
-    return nonnegative_codes(gram, X @ D.T - penalties.l1_codes, tol=rest)
+    return nonnegative_codes(gram, correlate(X, D) - penalties.l1_codes, tol=rest)
 
 
 def _statistics(part: torch.Tensor, D: torch.Tensor, penalties: Penalties, rest: float) -> Sums:
@@ -251,8 +252,13 @@ def _statistics(part: torch.Tensor, D: torch.Tensor, penalties: Penalties, rest:
         cross += Z.T @ X
         gram += Z.T @ Z
         total += Z.sum(0)
-        squares += torch.linalg.vector_norm(X) ** 2
+        squares += _squares(X)
     return cross, gram, total, squares
+
+
+def _squares(X: torch.Tensor) -> torch.Tensor:
+    """Return ‖X‖²; single precision would not do for a sum over many rows."""
+    return (torch.linalg.vector_norm(X, dim=1).double() ** 2).sum()
 
 
 def _objective(sums: Sums, D: torch.Tensor, penalties: Penalties) -> float:
@@ -348,36 +354,6 @@ def _settle(steps: Iterator[Step]) -> torch.Tensor:
     return step.D
 
 
-def _drawn(n_rows: int, n_directions: int, generator: torch.Generator) -> np.ndarray:
-    """Return the positions of all stimuli, or, of over twice as many as the fit needs to start on, of that many."""
-    n = max(SAMPLE[0], SAMPLE[1] * n_directions)
-    if n_rows <= 2 * n:
-        return np.arange(n_rows)
-    return torch.randperm(n_rows, generator=generator)[:n].sort().values.numpy()
-
-
-def _singular_parts(X: torch.Tensor, n: int, signed: bool) -> torch.Tensor:
-    """Return for each singular vector its stronger part, positive or negative, of unit length; as many as the rank.
-
-    The strength of a part is ‖that part of v‖ · ‖the same part of u‖ (Boutsidis and Gallopoulos 2008, algorithm 2). The
-    left vectors u are X v, so that the Gram matrix of the units is enough.
-    """
-    variance, V = torch.linalg.eigh((X.T @ X).double())
-    kept = variance > 1e-7 * variance[-1]
-    V = V[:, kept].flip(1)[:, :n].to(X.dtype)
-    U = X @ V
-    strength = [(sign * V).clamp(min=0).norm(dim=0) * (sign * U).clamp(min=0).norm(dim=0) for sign in (1, -1)]
-    V = torch.where(strength[0] >= strength[1], V, -V)
-    return torch.nn.functional.normalize(V if signed else V.clamp(min=0), dim=0).T.contiguous()
-
-
-def _drawn_directions(X: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Return response vectors of unit length, drawn without replacement while there are any."""
-    alive = X.any(1).nonzero()[:, 0]
-    order = alive[torch.randperm(len(alive), generator=generator).to(X.device)]
-    return torch.nn.functional.normalize(X[order[torch.arange(n, device=X.device) % len(alive)]], dim=1)
-
-
 def _multiply(rows: Blocks, D: torch.Tensor, penalties: Penalties) -> Iterator[Step]:
     """Yield directions after each multiplicative update of codes, which are kept, and directions."""
     level = float((rows.mean().mean() / len(D)).sqrt())
@@ -387,7 +363,7 @@ def _multiply(rows: Blocks, D: torch.Tensor, penalties: Penalties) -> Iterator[S
         for i, X in enumerate(rows.parts(len(D))):
             Z = codes.get(i, torch.full((len(X), len(D)), level, dtype=D.dtype, device=D.device))
             codes[i] = Z = _multiplied(Z, X @ D.T, D @ D.T, penalties.l1_codes, penalties.l2_codes)
-            terms = (Z.T @ X).double(), (Z.T @ Z).double(), Z.sum(0).double(), torch.linalg.vector_norm(X).double() ** 2
+            terms = (Z.T @ X).double(), (Z.T @ Z).double(), Z.sum(0).double(), _squares(X)
             sums = tuple(a + b for a, b in zip(sums, terms, strict=True)) if sums else terms
         cross, gram = sums[0].T.to(D.dtype), sums[1].to(D.dtype)
         D = _multiplied(D.T, cross, gram, penalties.l1_directions, penalties.l2_directions).T.contiguous()

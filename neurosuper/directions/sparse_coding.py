@@ -63,7 +63,7 @@ def lasso_codes(
 
     Examples
     --------
-    >>> lasso_codes(torch.tensor([[3.0, -0.5]]), torch.eye(2), alpha=1.0).tolist()
+    >>> lasso_codes(torch.tensor([[3.0, -0.5]]), torch.eye(2), alpha=1.0).round(decimals=5).tolist()
     [[2.0, 0.0]]
     """
     tol = TOLERANCE[X.dtype] if tol is None else tol

@@ -10,7 +10,7 @@ from sklearn import decomposition
 from sklearn.exceptions import ConvergenceWarning
 
 from neurosuper.compare import match_directions
-from neurosuper.directions import nmf
+from neurosuper.directions import nmf_starts
 from neurosuper.directions.nmf import NMF
 
 
@@ -125,7 +125,7 @@ def test_streamed_blocks_give_the_directions_of_one_array(settings, parts):
 def test_start_on_drawn_stimuli_leads_as_low(superposition, monkeypatch):
     R = superposition[0].clip(min=0)
     on_all = NMF(12, tol=1e-5, max_iter=500).fit(R)
-    monkeypatch.setattr(nmf, "SAMPLE", (400, 10))
+    monkeypatch.setattr(nmf_starts, "SAMPLE", (400, 10))
     drawn = NMF(12, tol=1e-5, max_iter=500).fit(R)
     assert drawn.n_iter_ < on_all.n_iter_
     assert drawn.objective_ < 1.01 * on_all.objective_

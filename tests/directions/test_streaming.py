@@ -94,7 +94,7 @@ def test_each_chunk_is_read_once_a_pass(finder, passes, n_stimuli, responses, co
     "finder", [NMF(2, max_iter=1, tol=None), SparseAutoencoder(40, n_active=1, max_iter=4)], ids=repr
 )
 def test_stimuli_that_a_fit_starts_on_or_restarts_from_cost_no_pass(finder, responses, count_reads, monkeypatch):
-    monkeypatch.setattr("neurosuper.directions.nmf.SAMPLE", (20, 1))
+    monkeypatch.setattr("neurosuper.directions.nmf_starts.SAMPLE", (20, 1))
     lazy, reads = count_reads(responses, 40)
     fitted = clone(finder).fit(lazy)
     assert set(reads.values()) == {1 + fitted.n_iter_ + isinstance(fitted, SparseAutoencoder)}
