@@ -131,7 +131,7 @@ def nmf(R: xr.DataArray, n: int, device: str, target: float | None = 12) -> Matc
 
 def tight_nmf(R: xr.DataArray, n: int, device: str, target: float | None = 4) -> Match:
     """At a tolerance that reaches the peer's loss."""
-    mine = ours("NMF", n, device, read_directions, tol=2e-3)
+    mine = ours("NMF", n, device, read_directions, tol=1.5e-3)
     return Match(n, mine, [(peers.sklearn_nmf(n), target)], "loss", peers.nmf_loss)
 
 

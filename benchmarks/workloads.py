@@ -73,7 +73,7 @@ def voxels(n_stimuli: int, n_units: int, seed: int = 0) -> xr.DataArray:
 
 
 def counts(n_stimuli: int, n_units: int, seed: int = 0) -> xr.DataArray:
-    """Return what looks like spike counts: Poisson, of rates that are exponentials of 20 features, from 1 to 10 or so."""
+    """Return what looks like spike counts: Poisson, of rates, 1 to 10 or so, that are exponentials of 20 features."""
     rng = np.random.default_rng(seed)
     tuning = rng.standard_normal((20, n_units), np.float32) * np.float32(0.2)
     rates = np.exp(rng.standard_normal((n_stimuli, 20), np.float32) @ tuning + rng.uniform(0, 2, n_units))
