@@ -60,13 +60,16 @@ class LPIPS:
         The trunk's weights: a torchvision state dict (.pth), or an .npz file of `conv{i}.weight` and `conv{i}.bias`,
         the i-th convolution from the input on. None: those of torchvision (ImageNet), from torch's hub folder, to which
         they are downloaded once.
+    layer : int, optional
+        One layer by itself, from 1 at the input to 5 (7 for SqueezeNet); the trunk is run and read no further. None:
+        the sum over all layers.
     device : str or torch.device, optional
         None is the GPU if there is one.
 
     Raises
     ------
     ValueError
-        Another `net`.
+        Another `net`, or a layer that it does not have.
 
     Notes
     -----
@@ -83,10 +86,13 @@ class LPIPS:
     >>> metric = LPIPS("squeeze", device="cpu")
     >>> metric.name, metric.quantity
     ('LPIPS-squeeze', 'LPIPS distance (SqueezeNet)')
+    >>> LPIPS("alex", layer=3, device="cpu").name
+    'LPIPS-alex layer 3'
     """
 
     net: Net = "alex"
     weights: str | Path | None = None
+    layer: int | None = None
     device: str | torch.device | None = None
 
     squared = True
@@ -94,20 +100,27 @@ class LPIPS:
     batch_size = 64
 
     def __post_init__(self) -> None:
-        _trunk_of(self.net)
+        n_layers = len(_trunk_of(self.net).layers)
+        if self.layer is not None and (
+            isinstance(self.layer, bool | float) or self.layer not in range(1, n_layers + 1)
+        ):
+            raise ValueError(
+                f"layer of {self.net!r} must be a number from 1 to {n_layers}, or None for all, got {self.layer!r}"
+            )
 
     @property
     def name(self) -> str:
-        """`"LPIPS-<net>"`."""
-        return f"LPIPS-{self.net}"
+        """`"LPIPS-<net>"`, with the layer where it is one by itself."""
+        return f"LPIPS-{self.net}" + ("" if self.layer is None else f" layer {self.layer}")
 
     @property
     def quantity(self) -> str:
         """What is measured, in the words of an axis label."""
-        return f"LPIPS distance ({_trunk_of(self.net).title})"
+        layer = "" if self.layer is None else f", layer {self.layer}"
+        return f"LPIPS distance ({_trunk_of(self.net).title}{layer})"
 
     def embed(self, images: Images) -> torch.Tensor:
-        """Return the weighted features of each image, in all layers.
+        """Return the weighted features of each image, in all layers or in the one.
 
         Parameters
         ----------
@@ -122,41 +135,51 @@ class LPIPS:
         Raises
         ------
         TypeError, ValueError
-            Images of another kind, shape or range, or too small for the trunk; weights that do not fit it.
+            Images of another kind, shape or range, or too small for the whole trunk; weights that do not fit it.
         FileNotFoundError
             No weights at `weights`, or none in the hub folder and none to be downloaded.
         """
         x = pixels(images, self.device)
-        _, _, layers, smallest = _trunk_of(self.net)
+        smallest = _trunk_of(self.net).smallest
         if min(x.shape[2:]) < smallest:
             raise ValueError(
                 f"{self.name} needs at least {smallest} × {smallest} pixels, got {x.shape[2]} × {x.shape[3]}; "
                 "load the images larger with load_images(…, size=…)"
             )
         shift, scale = (x.new_tensor(values)[:, None, None] for values in (SHIFT, SCALE))
-        with tap_layers(self._network, layers) as features:
+        with tap_layers(self._network, self._layers) as features:
             self._network((2 * x - 1 - shift) / scale)
-        parts = (_weigh(features[layer], w) for layer, w in zip(layers, self._channel_weights, strict=True))
+        parts = (_weigh(features[layer], w) for layer, w in zip(self._layers, self._channel_weights, strict=True))
         return torch.cat(list(parts), dim=1)
+
+    @property
+    def _numbers(self) -> range:
+        """The layers taken, counted from 0."""
+        return range(len(_trunk_of(self.net).layers)) if self.layer is None else range(self.layer - 1, self.layer)
+
+    @property
+    def _layers(self) -> list[str]:
+        """The layers taken, by their names in the trunk."""
+        return [_trunk_of(self.net).layers[i] for i in self._numbers]
 
     @cached_property
     def _network(self) -> nn.Sequential:
-        """The trunk with its weights, on the device."""
+        """The trunk with its weights, as far as the last layer taken, on the device."""
         trunk = _trunk_of(self.net)
         with torch.device("meta"):  # draws no random weights
             model = models.get_model(trunk.architecture, weights=None)
-        network = cast(nn.Sequential, model.features)[: int(trunk.layers[-1]) + 1]
+        network = cast(nn.Sequential, model.features)[: int(self._layers[-1]) + 1]
         path = _fetch(self.net) if self.weights is None else Path(self.weights)
         network.load_state_dict(_read_trunk(path, network, trunk.architecture), assign=True)
         return network.requires_grad_(False).to(pick_device(self.device))
 
     @cached_property
     def _channel_weights(self) -> list[torch.Tensor]:
-        """The learned weight of each channel, layer by layer."""
+        """The learned weight of each channel, for each layer taken."""
         file = resources.files("lpips") / "weights" / "v0.1" / f"{self.net}.pth"
         with file.open("rb") as stream:
             stored = torch.load(stream, map_location=pick_device(self.device), weights_only=True)
-        weights = [stored[f"lin{i}.model.1.weight"] for i in range(len(_trunk_of(self.net).layers))]
+        weights = [stored[f"lin{i}.model.1.weight"] for i in self._numbers]
         if any((w < 0).any() for w in weights):
             raise ValueError(f"{file} holds negative weights, so LPIPS is no distance; reinstall lpips 0.1.4")
         return weights

@@ -86,6 +86,45 @@ def test_pairwise_values_equal_the_lpips_package(oracle, ours, shape):
     np.testing.assert_allclose(our_pairs(ours, images), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_each_layer_equals_the_lpips_package_and_all_add_up_to_the_whole(oracle, ours):
+    net, theirs = oracle
+    images = random_images((48, 80))
+    i, j = np.triu_indices(len(images), 1)
+    with torch.inference_mode():
+        _, expected = theirs(images[i], images[j], retPerLayer=True, normalize=True)
+    layers = [LPIPS(net, ours.weights, layer, device="cpu") for layer in range(1, len(expected) + 1)]
+    pairs = [our_pairs(layer, images) for layer in layers]
+    for per_layer, value in zip(pairs, expected, strict=True):
+        np.testing.assert_allclose(per_layer, value.flatten(), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(np.sum(pairs, axis=0), our_pairs(ours, images), rtol=1e-5)
+
+
+def test_a_layer_needs_no_deeper_weights(alex_state, tmp_path):
+    """The trunk ends with the layer: weights beyond its third convolution are neither read nor missed."""
+    torch.save(alex_state, tmp_path / "whole.pth")
+    shallow = {name: value for name, value in alex_state.items() if int(name.split(".")[1]) <= 6}
+    torch.save(shallow, tmp_path / "shallow.pth")
+    images = random_images((32, 32))
+    third, same = (LPIPS("alex", tmp_path / f"{name}.pth", 3, device="cpu") for name in ("shallow", "whole"))
+    torch.testing.assert_close(third.embed(images), same.embed(images), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="no weight 'features.8.weight' in .*shallow.pth"):
+        LPIPS("alex", tmp_path / "shallow.pth", 4, device="cpu").embed(images)
+
+
+def test_a_layer_is_named():
+    metric = LPIPS("vgg", layer=2)
+    assert (metric.name, metric.quantity) == ("LPIPS-vgg layer 2", "LPIPS distance (VGG-16, layer 2)")
+    assert (LPIPS("vgg").name, LPIPS("vgg").quantity) == ("LPIPS-vgg", "LPIPS distance (VGG-16)")
+
+
+@pytest.mark.parametrize("layer", [0, 6, -1, 2.0, "conv3", True])
+def test_other_layers_are_refused(layer):
+    with pytest.raises(
+        ValueError, match=f"layer of 'alex' must be a number from 1 to 5, or None for all, got {layer!r}"
+    ):
+        LPIPS("alex", layer=layer)
+
+
 def test_equal_images_are_at_distance_zero(ours):
     image = random_images((32, 32))[:1]
     assert our_pairs(ours, torch.cat([image, image])) == 0
@@ -123,7 +162,7 @@ def test_settings_are_kept_and_the_generator_is_not_touched(alex_state, tmp_path
     before = torch.random.get_rng_state()
     assert not metric.embed(random_images((32, 32))).requires_grad
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert repr(LPIPS("alex", "trunk.pth")) == "LPIPS(net='alex', weights='trunk.pth', device=None)"
+    assert repr(LPIPS("alex", "trunk.pth")) == "LPIPS(net='alex', weights='trunk.pth', layer=None, device=None)"
 
 
 @pytest.fixture
