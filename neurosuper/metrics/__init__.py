@@ -6,5 +6,6 @@ from neurosuper.metrics.features import Features
 from neurosuper.metrics.label import Label
 from neurosuper.metrics.lpips import LPIPS
 from neurosuper.metrics.pixel import Pixel
+from neurosuper.metrics.precomputed import Precomputed
 
-__all__ = ["LPIPS", "Color", "Features", "ImageMetric", "Label", "Pixel"]
+__all__ = ["LPIPS", "Color", "Features", "ImageMetric", "Label", "Pixel", "Precomputed"]
