@@ -49,7 +49,7 @@ _ROOMS = {
         "Units",
         "sweep",
     ),
-    "metrics": ("LPIPS", "Color", "Features", "Label", "Pixel", "Precomputed"),
+    "metrics": ("LPIPS", "Color", "Features", "Label", "Pixel", "Precomputed", "pairwise"),
     "interpretability": ("interpretability_index", "top_stimuli"),
     "compare": ("compare", "match_directions"),
     "study": ("run_study",),

@@ -5,7 +5,8 @@ from neurosuper.metrics.color import Color
 from neurosuper.metrics.features import Features
 from neurosuper.metrics.label import Label
 from neurosuper.metrics.lpips import LPIPS
+from neurosuper.metrics.pairwise import pairwise
 from neurosuper.metrics.pixel import Pixel
 from neurosuper.metrics.precomputed import Precomputed
 
-__all__ = ["LPIPS", "Color", "Features", "ImageMetric", "Label", "Pixel", "Precomputed"]
+__all__ = ["LPIPS", "Color", "Features", "ImageMetric", "Label", "Pixel", "Precomputed", "pairwise"]
