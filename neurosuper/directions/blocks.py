@@ -92,16 +92,29 @@ class Blocks:
         self.preparation = Preparation()
         self._raw: Blocks | None = None
         self._surveys: dict[bool, Survey] = {}  # of raw and of normalised rows
+        self._whitened_survey: Survey | None = None
         self._kept: _Some | None = None
+        self._ask: Callable[..., Tensors] | None = None
+
+    @property
+    def raw(self) -> Blocks:
+        """The same rows, not prepared."""
+        return self._raw or self
+
+    def asking(self, ask: Callable[..., Tensors]) -> Blocks:
+        """Return the same rows, reduced by `ask(rows, kernel, combine, state, width)`: see `fit_together`."""
+        other = copy.copy(self)
+        other._ask, other._raw = ask, self._raw and self._raw.asking(ask)
+        return other
 
     def prepared(self, preparation: Preparation) -> Blocks:
         """Return the same rows, prepared in this way only."""
         if preparation.is_nothing:
-            return self._raw or self
+            return self.raw
         other = copy.copy(self)
         other._raw, other.preparation = self._raw or self, preparation
         other.__dict__.pop("whole", None)
-        other.__dict__.pop("survey", None)
+        other._whitened_survey = None
         return other
 
     @cached_property
@@ -195,8 +208,12 @@ class Blocks:
         if self.in_memory:
             yield from split(self.whole, width)
             return
-        for block in self._raw or self:
-            yield from (self.preparation(part) for part in split(block, width))
+        for block in self.raw:
+            yield from self.parts_of(block, width)
+
+    def parts_of(self, block: torch.Tensor, width: int | None) -> Iterator[torch.Tensor]:
+        """Yield the parts of a raw block, prepared."""
+        return (self.preparation(part) for part in split(block, width))
 
     def sum(self, kernel: Kernel, *state: Any, width: int | None = 1) -> Tensors:
         """Return the sum over parts (see `parts`) of the tensors that `kernel(part, *state)` returns."""
@@ -209,6 +226,8 @@ class Blocks:
         `kernel` and `combine` are functions of a module, and `state` whatever they need, so that both can be sent to a
         worker: tensors in `state` are moved to the device of the part.
         """
+        if self._ask is not None:
+            return self._ask(self, kernel, combine, state, width)
         if self.is_lazy and (client := client_in_charge()) is not None:
             totals = self._reduce_on(client, kernel, combine, state, width)
             return move(totals, self.device)
@@ -217,7 +236,7 @@ class Blocks:
 
     def _reduce_on(self, client: Any, kernel: Kernel, combine: Combine, state: tuple, width: int | None) -> Tensors:
         """Reduce blocks on the workers; rows that are to be kept come back from the same pass."""
-        raw = self._raw or self
+        raw = self.raw
         job = _Job(kernel, state, width, combine, self.preparation, self._device_name, self.dtype).packed()
         kept = raw._kept if raw._kept is not None and not raw._kept.is_complete else None
         picks = (
@@ -230,7 +249,7 @@ class Blocks:
 
     def map(self, kernel: Kernel, *state: Any, width: int = 1) -> Tensors:
         """Return what `kernel(part, *state)` returns for each row, in the order of rows, on the device."""
-        if self.is_lazy and client_in_charge() is not None:
+        if self._ask is not None or (self.is_lazy and client_in_charge() is not None):
             return self.reduce(kernel, join, *state, width=width)
         columns: Tensors = ()
         start = 0
@@ -244,12 +263,13 @@ class Blocks:
                 start += len(part)
         return columns
 
-    @cached_property
+    @property
     def survey(self) -> Survey:
         """Range and mean of each unit's prepared responses; one pass the first time, none where only a mean is off."""
         normalize, mean, whitening = self.preparation
         if whitening is not None:
-            return self._look()
+            self._whitened_survey = self._whitened_survey or self._look()
+            return self._whitened_survey
         if normalize not in self._surveys:
             unmoved = self if mean is None else self.prepared(Preparation(normalize))
             self._surveys[normalize] = unmoved._look()
@@ -266,7 +286,7 @@ class Blocks:
 
     def keep(self, positions: np.ndarray) -> None:
         """Put the rows at these positions, in rising order, aside in the next pass: `take` then reads nothing."""
-        raw = self._raw or self
+        raw = self.raw
         if not self.in_memory:
             raw._kept = _Some(positions, self.n_columns, self.dtype, self.device)
 
@@ -274,7 +294,7 @@ class Blocks:
         """Return the rows at these positions, in rising order, prepared; only the blocks that hold them are read."""
         if self.in_memory:
             return torch.as_tensor(bare(self.whole)[positions])
-        return self.preparation((self._raw or self)._take_raw(positions))
+        return self.preparation(self.raw._take_raw(positions))
 
     def _take_raw(self, positions: np.ndarray) -> torch.Tensor:
         kept, self._kept = self._kept, None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,9 @@ from tqdm import tqdm
 
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.blocks import Blocks, Tensors
+from neurosuper.directions.cluster import client_in_charge
 from neurosuper.directions.n_directions import count_directions
+from neurosuper.directions.together import fit_together
 
 MEASURES = {  # name: (label of an axis, what it is)
     "objective": ("objective", "what the method lowers (ICA: raises), at the end of the fit"),
@@ -45,7 +49,9 @@ def sweep(
     """Fit a finder with each number of directions and each seed, and measure every fit.
 
     Responses are checked, sent to the device and prepared (centred, whitened, …) once, and so are their mean and their
-    scatter; only what depends on the number of directions or on the seed is done again.
+    scatter; only what depends on the number of directions or on the seed is done again. Where responses are streamed,
+    from a dask array or to a GPU that cannot hold them, all fits share their passes: each block is read and sent once
+    an iteration, whatever the number of fits. (Not by finders that learn from shuffled batches, nor on a cluster.)
 
     Parameters
     ----------
@@ -85,11 +91,12 @@ def sweep(
     counts = [count_directions(n, rows.n_columns) for n in n_directions]
     _require_distinct(counts, "n_directions")
     _require_distinct(seeds, "seeds")
-    fits, found = [], []
-    for n, seed in tqdm(list(product(counts, seeds)), desc="sweep", unit="fit", leave=False, delay=2):
-        fitted = clone(finder).set_params(n_directions=n, random_state=seed)._fit_prepared(labelled, rows)
-        fits.append(_measure(fitted, rows))
-        found.append(fitted.directions_.values)
+    family = list(product(counts, seeds))
+    with tqdm(total=len(family), desc="sweep", unit="fit", leave=False, delay=2) as bar:
+        jobs = [partial(_fit_and_measure, finder, labelled, n, seed, bar) for n, seed in family]
+        share = not rows.in_memory and not (rows.is_lazy and client_in_charge())
+        fits = fit_together(jobs, rows) if share else [job(rows) for job in jobs]
+    found = [measured.pop("directions") for measured in fits]
     shape = len(counts), len(seeds)
     stability = [_stability(found[i : i + len(seeds)]) for i in range(0, len(found), len(seeds))]
     columns = {name: np.reshape([fit[name] for fit in fits], shape) for name in fits[0]} | {
@@ -101,6 +108,16 @@ def sweep(
         for name, values in columns.items()
     }
     return xr.Dataset(variables, coords={"n_directions": counts, "seed": list(seeds)}, attrs={"finder": repr(finder)})
+
+
+def _fit_and_measure(
+    finder: DirectionFinder, labelled: xr.DataArray, n_directions: int, seed: int, bar: tqdm, rows: Blocks
+) -> dict[str, Any]:
+    """Return the measures of one fit, and its directions."""
+    fitted = clone(finder).set_params(n_directions=n_directions, random_state=seed)._fit_prepared(labelled, rows)
+    measured = _measure(fitted, rows)
+    bar.update()
+    return measured | {"directions": fitted.directions_.values}
 
 
 def _require_distinct(values: Sequence[int], name: str) -> None:

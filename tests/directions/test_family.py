@@ -70,6 +70,34 @@ def test_responses_are_uploaded_and_surveyed_once(responses, monkeypatch):
     assert len(loads) == 1
 
 
+FAMILY = {"n_directions": [2, 4], "seeds": [0, 1, 2]}
+
+
+@pytest.mark.parametrize(
+    "finder",
+    [PCA(), PCA(normalize=True), KMeans(), KMeans(whiten=True), NMF(), NMF(solver="mu"), ICA(), Random(center=True)],
+    ids=repr,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_streamed_family_is_that_of_responses_in_memory(finder, responses):
+    finder = clone(finder).set_params(dtype="float64")
+    streamed, whole = (sweep(finder, R, **FAMILY) for R in (responses.chunk(stimulus=50), responses))
+    xr.testing.assert_allclose(streamed, whole, rtol=1e-6)
+
+
+def test_streamed_fits_share_their_passes(responses, count_reads):
+    """Range and sample, as many passes as the longest fit has, labels, measures."""
+    lazy, reads = count_reads(responses, 40)
+    table = sweep(KMeans(normalize=False), lazy, **FAMILY)
+    assert table.n_iter.sum() > 2 * table.n_iter.max()
+    assert set(reads.values()) == {1 + int(table.n_iter.max()) + 2}
+
+
+def test_streamed_family_ends_with_what_went_wrong(responses):
+    with pytest.raises(ValueError, match="ICA finds at most as many directions as these responses vary along: 8"):
+        sweep(ICA(), responses.chunk(stimulus=50), n_directions=[2, 9])
+
+
 def test_the_finder_itself_is_left_alone(responses):
     finder = PCA(5)
     sweep(finder, responses, n_directions=[2])
