@@ -50,7 +50,14 @@ _ROOMS = {
         "sweep",
     ),
     "metrics": ("LPIPS", "Color", "Features", "Label", "Pixel", "Precomputed", "pairwise"),
-    "interpretability": ("interpretability_index", "top_stimuli"),
+    "interpretability": (
+        "answer_trials",
+        "interpretability_index",
+        "make_trials",
+        "psychophysics",
+        "separability",
+        "top_stimuli",
+    ),
     "compare": ("compare", "match_directions"),
     "study": ("run_study",),
 }

@@ -1,6 +1,17 @@
 """How interpretable is a unit or direction, judged by the images that drive it most."""
 
+from neurosuper.interpretability.cross_unit import separability
 from neurosuper.interpretability.index import index_of_top, interpretability_index
+from neurosuper.interpretability.psychophysics import answer_trials, psychophysics
 from neurosuper.interpretability.top_stimuli import top_stimuli
+from neurosuper.interpretability.trials import make_trials
 
-__all__ = ["index_of_top", "interpretability_index", "top_stimuli"]
+__all__ = [
+    "answer_trials",
+    "index_of_top",
+    "interpretability_index",
+    "make_trials",
+    "psychophysics",
+    "separability",
+    "top_stimuli",
+]

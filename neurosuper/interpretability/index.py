@@ -1,32 +1,29 @@
-"""The interpretability index (Klindt et al. 2023): how alike are the images that drive a unit or direction most.
-
-E (image, feature) embeddings of the images under a metric. For a metric that is a squared Euclidean distance, the mean
-over the pairs of M images is 2 / (M (M − 1)) · (M Σ‖e‖² − ‖Σ e‖²): no pair is ever formed.
-"""
+"""The interpretability index (Klindt et al. 2023): how alike are the images that drive a unit or direction most."""
 
 from __future__ import annotations
 
-import itertools
-import tempfile
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
-import torch
 import xarray as xr
-from tqdm import tqdm
 
 from neurosuper.images import check_images
+from neurosuper.interpretability.embedded import Distances, open_distances
 from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
-from neurosuper.metrics import ImageMetric
+from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import align, name_some, require_varying
-
-SLAB_BYTES = 2**28  # embeddings held in memory at once
-READ_AT_ONCE = 256  # images, of a stack in memory
 
 
 def interpretability_index(
-    codes: xr.DataArray, images: xr.DataArray, metric: ImageMetric, top: int = 5
+    codes: xr.DataArray,
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    top: int | Sequence[int] = 5,
+    *,
+    end: Literal["top", "bottom", "both"] = "top",
+    weights: Literal["activation"] | None = None,
+    spread: bool = False,
 ) -> xr.DataArray:
     """Score every unit or direction by how alike its top stimuli are.
 
@@ -41,15 +38,24 @@ def interpretability_index(
         Responses or codes. Stimuli without an image are left out.
     images : DataArray (stimulus, row, column, channel)
         See `load_images`.
-    metric : ImageMetric
+    metric : ImageMetric or Precomputed
         `LPIPS`, `Pixel`, `Color`, `Label`, `Features`, or any object with `embed`.
-    top : int, optional
-        Number M of top stimuli.
+    top : int or sequence of int, optional
+        Number M of top stimuli; several are scored in the same pass.
+    end : {"top", "bottom", "both"}, optional
+        The stimuli with the largest codes, the smallest, or each for itself.
+    weights : {"activation"}, optional
+        Count a pair as much as the product of how far its two codes are from the mean code, on their side of it. None
+        counts all pairs alike, as in the paper.
+    spread : bool, optional
+        Tell how much the index depends on single images: the coord `spread`, its standard error by the jackknife over
+        the top stimuli (Efron and Stein 1981). It takes at least three.
 
     Returns
     -------
     DataArray (unit,) or (direction,)
-        Name `interpretability`; coords are carried over.
+        Name `interpretability`; coords are carried over. With several numbers of top stimuli there is a dim `top` too,
+        and with both ends a dim `end`.
 
     Raises
     ------
@@ -74,18 +80,34 @@ def interpretability_index(
     images = check_images(images)
     codes, _ = align(check_codes(codes), images.stimulus)
     require_varying(codes)
-    return index_of_top(top_stimuli(codes, top), images, metric)
+    most = max([top] if isinstance(top, int | np.integer) else top, default=0)
+    chosen = _of_ends(codes, most, end)
+    weighted = None if weights is None else _activation(codes, chosen, weights)
+    return index_of_top(chosen, images, metric, top, weights=weighted, spread=spread)
 
 
-def index_of_top(top: xr.DataArray, images: xr.DataArray, metric: ImageMetric) -> xr.DataArray:
+def index_of_top(
+    chosen: xr.DataArray,
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    top: int | Sequence[int] | None = None,
+    *,
+    weights: xr.DataArray | None = None,
+    spread: bool = False,
+) -> xr.DataArray:
     """Score units or directions whose top stimuli are already known (see `interpretability_index`).
 
     Parameters
     ----------
-    top : DataArray (rank, unit) or (rank, direction)
+    chosen : DataArray (rank, unit) or (rank, direction)
         Labels of stimuli, from `top_stimuli`.
     images : DataArray (stimulus, row, column, channel)
-    metric : ImageMetric
+    metric : ImageMetric or Precomputed
+    top : int or sequence of int, optional
+        How many of them; None: all.
+    weights : DataArray, optional
+        Of each top stimulus, like `chosen`; not negative.
+    spread : bool, optional
 
     Returns
     -------
@@ -100,127 +122,89 @@ def index_of_top(top: xr.DataArray, images: xr.DataArray, metric: ImageMetric) -
     --------
     >>> from neurosuper import Color, load_images
     >>> images = load_images(np.zeros((3, 4, 4, 3), np.uint8))
-    >>> top = xr.DataArray([["0"], ["2"]], dims=("rank", "unit"), coords={"unit": ["a"]})
-    >>> index_of_top(top, images, Color()).values.tolist()
+    >>> chosen = xr.DataArray([["0"], ["2"]], dims=("rank", "unit"), coords={"unit": ["a"]})
+    >>> index_of_top(chosen, images, Color()).values.tolist()
     [0.0]
     """
-    if top.sizes["rank"] < 2:
-        raise ValueError(f"the index needs at least 2 top stimuli, got {top.sizes['rank']}; raise `top`")
-    places = images.get_index("stimulus").get_indexer(top.values.ravel())
+    chosen = chosen.transpose("rank", ...)
+    single = top is None or isinstance(top, int | np.integer)
+    sizes = _check_sizes(chosen.sizes["rank"] if top is None else top, chosen.sizes["rank"], spread)
+    places = images.get_index("stimulus").get_indexer(chosen.values.ravel())
     if (places < 0).any():
-        missing = np.unique(top.values.ravel()[places < 0])
+        missing = np.unique(chosen.values.ravel()[places < 0])
         raise ValueError(f"no image for stimulus {name_some(missing)}; images have {name_some(images.stimulus)}")
-    chosen, positions = np.unique(places, return_inverse=True)
-    positions = positions.reshape(top.shape).T
-    with tempfile.TemporaryFile() as file:
-        slabs = _Slabs(images, chosen, metric, file)
-        mean_distance = (_mean_squared if metric.squared else _mean_euclidean)(slabs, positions)
-    attrs = {"metric": metric.name, "quantity": describe(metric), "top": top.sizes["rank"]}
-    index = top.isel(rank=0, drop=True).copy(data=metric.self_similarity - mean_distance)
-    return index.rename("interpretability").assign_attrs(attrs)
+    embedded, positions = np.unique(places, return_inverse=True)
+    positions = positions.reshape(len(chosen), -1).T
+    w = (
+        np.ones(positions.shape)
+        if weights is None
+        else weights.transpose(*chosen.dims).values.reshape(len(chosen), -1).T
+    )
+    with open_distances(images, embedded, metric) as distances:
+        columns = {"interpretability": metric.self_similarity - distances.mean(positions, w, sizes)}
+        if spread:
+            columns["spread"] = _jackknife(distances, positions, w, sizes)
+    attrs = {"metric": metric.name, "quantity": describe(metric), "top": sizes[0] if single else sizes}
+    index = _label(columns, chosen, sizes).assign_attrs(attrs)
+    return index.isel(top=0, drop=True) if single else index
 
 
-def describe(metric: ImageMetric) -> str:
+def _of_ends(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"]) -> xr.DataArray:
+    """Return the stimuli `(rank, item)` of one end, or `(rank, end, item)` of both."""
+    if end == "both":
+        both = [top_stimuli(codes, top, "top"), top_stimuli(codes, top, "bottom")]
+        return xr.concat(both, xr.Variable("end", ["top", "bottom"]), combine_attrs="drop").transpose("rank", ...)
+    if end not in ("top", "bottom"):
+        raise ValueError(f"end must be 'top', 'bottom' or 'both', got {end!r}")
+    return top_stimuli(codes, top, end)
+
+
+def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str) -> xr.DataArray:
+    """Return how far the codes of top stimuli are from the mean code."""
+    if weights != "activation":
+        raise ValueError(f"weights must be 'activation' or None, got {weights!r}")
+    far = np.abs(chosen.code - codes.mean("stimulus").compute())
+    if ((far > 0).sum("rank") < 2).any():
+        raise ValueError("fewer than two top stimuli of a unit differ from its mean code; raise `top`, or weights=None")
+    return far
+
+
+def _check_sizes(top: int | Sequence[int], n_ranks: int, spread: bool) -> list[int]:
+    sizes = [top] if isinstance(top, int | np.integer) else list(top)
+    least = 3 if spread else 2
+    if not sizes or sizes != sorted(set(sizes)):
+        raise ValueError(f"`top` must be a number, or different numbers in rising order, got {top!r}")
+    if sizes[0] < least:
+        why = "the spread" if spread else "the index"
+        raise ValueError(f"{why} needs at least {least} top stimuli, got {sizes[0]}; raise `top`")
+    if sizes[-1] > n_ranks:
+        raise ValueError(f"{sizes[-1]} top stimuli asked for, but only {n_ranks} are given; lower `top`")
+    return [int(size) for size in sizes]
+
+
+def _label(columns: dict[str, np.ndarray], chosen: xr.DataArray, sizes: list[int]) -> xr.DataArray:
+    """Return values `(item, top)` as the items of `chosen`, which may have several dims."""
+    items = chosen.isel(rank=0, drop=True).drop_vars("code", errors="ignore")
+    arrays = {
+        name: xr.DataArray(values.reshape(*items.shape, len(sizes)), dims=(*items.dims, "top"))
+        for name, values in columns.items()
+    }
+    index = arrays.pop("interpretability").rename("interpretability")
+    return index.assign_coords(dict(items.coords) | {"top": sizes} | arrays)
+
+
+def _jackknife(distances: Distances, positions: np.ndarray, weights: np.ndarray, sizes: list[int]) -> np.ndarray:
+    """Return √((M − 1)/M Σ (θᵢ − mean of θ)²), θᵢ the index without the i-th image: `(item, size)`."""
+    pairs = weights[:, :, None] * weights[:, None, :] * ~np.eye(positions.shape[1], dtype=bool)
+    weighted = pairs * distances.between(positions, positions)
+    spread = []
+    for n in sizes:
+        without = [m[:, :n, :n].sum((1, 2))[:, None] - 2 * m[:, :n, :n].sum(2) for m in (weighted, pairs)]
+        left_out = without[0] / without[1]
+        spread.append(np.sqrt((n - 1) * left_out.var(1)))
+    return np.stack(spread, axis=1)
+
+
+def describe(metric: ImageMetric | Precomputed) -> str:
     """Return what the index under a metric is, for an axis: minus a distance, or an agreement."""
     return metric.quantity if metric.self_similarity else f"−{metric.quantity}"
-
-
-class _Slabs:
-    """Embeddings of images, made once, image by image, and given back in slabs (image, some features).
-
-    No slab is larger than `SLAB_BYTES`. A single one stays on the metric's device; several wait in the file.
-    """
-
-    def __init__(self, images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric, file: BinaryIO) -> None:
-        self.n_images, self.file = len(chosen), file
-        batches = _embed(images, chosen, metric)
-        first = next(batches)
-        self.device = first.device
-        width = max(1, SLAB_BYTES // (4 * self.n_images))
-        self.edges = [*range(0, first.shape[1], width), first.shape[1]]
-        self.norms = torch.empty(self.n_images, dtype=torch.float64, device=self.device)
-        self.whole = first.new_empty(self.n_images, first.shape[1]) if len(self.edges) == 2 else None
-        self._keep_all(itertools.chain([first], batches), metric.name)
-
-    def _keep_all(self, batches: Iterable[torch.Tensor], name: str) -> None:
-        start = 0
-        with tqdm(total=self.n_images, desc=f"embedding for {name}", unit="image", delay=1, leave=False) as bar:
-            for batch in batches:
-                stop = start + len(batch)
-                self.norms[start:stop] = (batch**2).sum(1, dtype=torch.float64)
-                self._keep(start, stop, batch)
-                bar.update(len(batch))
-                start = stop
-
-    def _keep(self, start: int, stop: int, batch: torch.Tensor) -> None:
-        if self.whole is not None:
-            self.whole[start:stop] = batch
-            return
-        values = batch.cpu().numpy()
-        for left, right in itertools.pairwise(self.edges):
-            self.file.seek(4 * (self.n_images * left + start * (right - left)))
-            self.file.write(np.ascontiguousarray(values[:, left:right], dtype=np.float32).data)
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        if self.whole is not None:
-            yield self.whole
-            return
-        self.file.seek(0)
-        for left, right in itertools.pairwise(self.edges):
-            slab = np.fromfile(self.file, np.float32, self.n_images * (right - left))
-            yield torch.from_numpy(slab.reshape(self.n_images, -1)).to(self.device)
-
-
-def _embed(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric) -> Iterator[torch.Tensor]:
-    """Embed the chosen images, batch by batch; after the first, batches are as large as a quarter of a slab allows."""
-    if metric.batch_size is None:
-        yield metric.embed(images.isel(stimulus=chosen))
-        return
-    size = 1
-    for block in _read(images, chosen):
-        start = 0
-        while start < block.sizes["stimulus"]:
-            batch = metric.embed(block[start : start + size])
-            yield batch
-            start += size
-            size = int(np.clip(SLAB_BYTES // (16 * batch.shape[1]), 1, metric.batch_size))
-
-
-def _read(images: xr.DataArray, chosen: np.ndarray) -> Iterator[xr.DataArray]:
-    """Read the images at these rising positions into memory, block by block; of a dask stack each block once."""
-    n = images.sizes["stimulus"]
-    sizes = images.chunksizes.get("stimulus") or [READ_AT_ONCE] * (n // READ_AT_ONCE + 1)
-    for own in np.split(chosen, np.searchsorted(chosen, np.cumsum(sizes))):
-        if len(own):
-            yield images.isel(stimulus=own).compute()
-
-
-def _item_blocks(positions: torch.Tensor, bytes_per_item: int) -> Iterator[tuple[slice, torch.Tensor]]:
-    size = max(1, SLAB_BYTES // bytes_per_item)
-    for start in range(0, len(positions), size):
-        yield slice(start, start + size), positions[start : start + size]
-
-
-def _mean_squared(slabs: _Slabs, positions: np.ndarray) -> np.ndarray:
-    """Return the mean squared distance over the pairs of each row of `positions` (item, top), in closed form."""
-    at = torch.as_tensor(positions, device=slabs.device)
-    n_items, top = at.shape
-    of_sums = torch.zeros(n_items, dtype=torch.float64, device=slabs.device)
-    for E in slabs:
-        for items, chosen in _item_blocks(at, 4 * E.shape[1]):
-            sums = torch.nn.functional.embedding_bag(chosen, E, mode="sum")
-            of_sums[items] += (sums**2).sum(1, dtype=torch.float64)
-    mean = (top * slabs.norms[at].sum(1) - of_sums) * 2 / (top * (top - 1))
-    return mean.clamp(min=0).cpu().numpy()
-
-
-def _mean_euclidean(slabs: _Slabs, positions: np.ndarray) -> np.ndarray:
-    """Return the mean distance over the pairs of each row of `positions` (item, top)."""
-    at = torch.as_tensor(positions, device=slabs.device)
-    n_items, top = at.shape
-    squared = torch.zeros(n_items, top, top, dtype=torch.float64, device=slabs.device)
-    for E in slabs:
-        for items, chosen in _item_blocks(at, 8 * top * E.shape[1]):
-            points = E[chosen].double()
-            squared[items] += torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist") ** 2
-    return (squared.sqrt().sum((1, 2)) / (top * (top - 1))).cpu().numpy()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
 from neurosuper.responses import check_labels, coords_along, name_some
 
+End = Literal["top", "bottom"]
 
-def top_stimuli(codes: xr.DataArray, n: int = 5) -> xr.DataArray:
-    """Return the stimuli with the largest code, for every unit or direction.
+
+def top_stimuli(codes: xr.DataArray, n: int = 5, end: End = "top") -> xr.DataArray:
+    """Return the stimuli with the largest code, or the smallest, for every unit or direction.
 
     Parameters
     ----------
@@ -20,16 +23,18 @@ def top_stimuli(codes: xr.DataArray, n: int = 5) -> xr.DataArray:
         of stimuli at a time.
     n : int, optional
         How many (M in Klindt et al. 2023).
+    end : {"top", "bottom"}, optional
 
     Returns
     -------
     DataArray (rank, unit) or (rank, direction)
-        Labels of stimuli; `rank` 1 has the largest code. Coords of units or directions are carried over.
+        Labels of stimuli; `rank` 1 has the largest code (at the bottom: the smallest). Coords of units or directions
+        are carried over; the coord `code` holds the codes themselves.
 
     Raises
     ------
     ValueError
-        `n` below 1, or above the number of stimuli that have a code.
+        `n` below 1, or above the number of stimuli that have a code; another `end`.
 
     Examples
     --------
@@ -40,6 +45,8 @@ def top_stimuli(codes: xr.DataArray, n: int = 5) -> xr.DataArray:
     ['y', 'z']
     """
     codes = check_codes(codes)
+    if end not in ("top", "bottom"):
+        raise ValueError(f"end must be 'top' or 'bottom', got {end!r}")
     if not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"the number of top stimuli must be a positive int, got {n!r}")
     if n > codes.sizes["stimulus"]:
@@ -48,12 +55,15 @@ def top_stimuli(codes: xr.DataArray, n: int = 5) -> xr.DataArray:
         )
     item = codes.dims[1]
     labels = np.sort(codes.stimulus.values.astype(str))
-    ranks, values = _merge_blocks(codes, np.searchsorted(labels, codes.stimulus.values.astype(str)), n)
+    sign = 1 if end == "top" else -1
+    ranks, values = _merge_blocks(codes, sign, np.searchsorted(labels, codes.stimulus.values.astype(str)), n)
     if (short := ~np.isfinite(values).all(axis=0)).any():
         names = name_some(codes[item].values[short])
         raise ValueError(f"{item} {names} has fewer than {n} stimuli with a code; lower `top` or drop it")
-    coords = {"rank": np.arange(1, n + 1)} | coords_along(codes, str(item))
-    return xr.DataArray(labels[ranks], dims=("rank", item), coords=coords, name="top_stimuli", attrs={"top": n})
+    coords = {"rank": np.arange(1, n + 1), "code": (("rank", item), values)} | coords_along(codes, str(item))
+    return xr.DataArray(
+        labels[ranks], dims=("rank", item), coords=coords, name="top_stimuli", attrs={"top": n, "end": end}
+    )
 
 
 def check_codes(codes: xr.DataArray) -> xr.DataArray:
@@ -81,17 +91,17 @@ def _blocks(codes: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
         yield slice(start, stop), values if values.dtype.kind == "f" else values.astype(float)
 
 
-def _merge_blocks(codes: xr.DataArray, label_ranks: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rank of the label, value) of the top `n`, both (n, item), from the top of each block."""
+def _merge_blocks(codes: xr.DataArray, sign: int, label_ranks: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rank of the label, code) of the `n` with the largest sign × code, both (n, item), from each block's."""
     tops = []
     for rows, values in _blocks(codes):
         order = np.argsort(label_ranks[rows])
-        keys = np.where(np.isnan(values), np.inf, -values)[order]
+        keys = np.where(np.isnan(values), np.inf, -sign * values)[order]
         positions = _smallest(keys, min(n, len(keys)))
         tops.append((label_ranks[rows][order][positions], np.take_along_axis(keys, positions, axis=0)))
     ranks, keys = (np.concatenate(parts) for parts in zip(*tops, strict=True))
     order = np.lexsort((ranks, keys), axis=0)[:n]
-    return np.take_along_axis(ranks, order, axis=0), -np.take_along_axis(keys, order, axis=0)
+    return np.take_along_axis(ranks, order, axis=0), -sign * np.take_along_axis(keys, order, axis=0)
 
 
 def _smallest(keys: np.ndarray, n: int) -> np.ndarray:

@@ -17,7 +17,9 @@ BATCH_BYTES = 2**26  # embeddings of one batch
 READ_AT_ONCE = 256  # images, of a stack in memory
 
 
-def embed_in_batches(images: xr.DataArray, metric: ImageMetric) -> Iterator[torch.Tensor]:
+def embed_in_batches(
+    images: xr.DataArray, metric: ImageMetric, chosen: np.ndarray | None = None
+) -> Iterator[torch.Tensor]:
     """Embed a stack of images once, in order: one image, then as many at a time as the metric likes or 64 MiB hold.
 
     Parameters
@@ -26,6 +28,8 @@ def embed_in_batches(images: xr.DataArray, metric: ImageMetric) -> Iterator[torc
         In memory or dask, of which each block is read once.
     metric : ImageMetric
         One without `batch_size` gets the whole stack in one call.
+    chosen : array of int (image,), optional
+        Rising positions of those that are embedded; None: all.
 
     Yields
     ------
@@ -39,13 +43,13 @@ def embed_in_batches(images: xr.DataArray, metric: ImageMetric) -> Iterator[torc
     >>> [len(batch) for batch in embed_in_batches(images, Color("cpu"))]
     [1, 4]
     """
+    chosen = np.arange(images.sizes["stimulus"]) if chosen is None else chosen
     if metric.batch_size is None:
-        yield metric.embed(images)
+        yield metric.embed(images.isel(stimulus=chosen))
         return
     size = 1
-    n_images = images.sizes["stimulus"]
-    with tqdm(total=n_images, desc=f"embedding for {metric.name}", unit="image", delay=1, leave=False) as bar:
-        for block in _read(images):
+    with tqdm(total=len(chosen), desc=f"embedding for {metric.name}", unit="image", delay=1, leave=False) as bar:
+        for block in _read(images, chosen):
             start = 0
             while start < block.sizes["stimulus"]:
                 batch = metric.embed(block[start : start + size])
@@ -55,12 +59,10 @@ def embed_in_batches(images: xr.DataArray, metric: ImageMetric) -> Iterator[torc
                 size = int(np.clip(BATCH_BYTES // (4 * batch.shape[1]), 1, metric.batch_size))
 
 
-def _read(images: xr.DataArray) -> Iterator[xr.DataArray]:
-    """Read images into memory, block by block."""
+def _read(images: xr.DataArray, chosen: np.ndarray) -> Iterator[xr.DataArray]:
+    """Read the images at these rising positions into memory, block by block."""
     n = images.sizes["stimulus"]
     sizes = images.chunksizes.get("stimulus") or [READ_AT_ONCE] * (n // READ_AT_ONCE + 1)
-    start = 0
-    for size in sizes:
-        if start < n:
-            yield images[start : start + size].compute()
-        start += size
+    for own in np.split(chosen, np.searchsorted(chosen, np.cumsum(sizes))):
+        if len(own):
+            yield images.isel(stimulus=own).compute()

@@ -9,8 +9,8 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import cdist, pdist
 
-from neurosuper import Color, Features, Label, Pixel, interpretability_index, top_stimuli
-from neurosuper.interpretability import index
+from neurosuper import Color, Features, Label, Pixel, Precomputed, interpretability_index, pairwise, top_stimuli
+from neurosuper.interpretability import embedded, index
 from neurosuper.metrics.base import pixels
 
 
@@ -31,7 +31,7 @@ metrics = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.n
 
 @pytest.fixture(params=[2**28, 4000], ids=["one slab", "many slabs"])
 def slab_bytes(request, monkeypatch):
-    monkeypatch.setattr(index, "SLAB_BYTES", request.param)
+    monkeypatch.setattr(embedded, "SLAB_BYTES", request.param)
 
 
 @metrics
@@ -42,6 +42,57 @@ def test_equals_the_mean_over_pairs(metric, slab_bytes, responses, images):
         chosen = metric.embed(images)[images.get_index("stimulus").get_indexer(labels.values.ravel())]
         expected = metric.self_similarity - pdist(chosen, "sqeuclidean" if metric.squared else "euclidean").mean()
         assert_allclose(ours.sel(unit=unit), expected, rtol=1e-5, atol=1e-6)
+
+
+def pairs_of(metric, images, labels):
+    """Return the distances `(image, image)` of images under a metric, by scipy."""
+    chosen = metric.embed(images)[images.get_index("stimulus").get_indexer(labels)]
+    return cdist(chosen, chosen, "sqeuclidean" if metric.squared else "euclidean")
+
+
+@metrics
+def test_several_numbers_of_top_stimuli_in_one_pass(metric, slab_bytes, responses, images):
+    several = interpretability_index(responses, images, metric, top=[2, 5, 20])
+    assert several.dims == ("unit", "top")
+    for n in (2, 5, 20):
+        assert_allclose(several.sel(top=n), interpretability_index(responses, images, metric, top=n), atol=1e-5)
+
+
+@metrics
+def test_activation_weights_pairs_by_how_far_their_codes_are_from_the_mean(metric, slab_bytes, responses, images):
+    ours = interpretability_index(responses, images, metric, top=[3, 6], weights="activation")
+    for unit in responses.unit.values:
+        codes = responses.sel(unit=unit)
+        for n in (3, 6):
+            labels = top_stimuli(responses, n).sel(unit=unit).values
+            w = (codes.sel(stimulus=labels) - codes.mean()).values
+            distance = pairs_of(metric, images, labels)
+            i, j = np.triu_indices(n, 1)
+            mean = (w[i] * w[j] * distance[i, j]).sum() / (w[i] * w[j]).sum()
+            assert_allclose(ours.sel(unit=unit, top=n), metric.self_similarity - mean, rtol=1e-5, atol=1e-6)
+
+
+@metrics
+def test_spread_is_the_jackknife_over_top_images(metric, responses, images):
+    ours = interpretability_index(responses, images, metric, top=7, spread=True)
+    assert_allclose(ours, interpretability_index(responses, images, metric, top=7), atol=1e-6)
+    for unit in responses.unit.values:
+        labels = top_stimuli(responses, 7).sel(unit=unit).values
+        left_out = []
+        for i in range(7):
+            distance = pairs_of(metric, images, np.delete(labels, i))
+            left_out.append(distance[np.triu_indices(6, 1)].mean())
+        expected = np.sqrt(6 / 7 * ((left_out - np.mean(left_out)) ** 2).sum())
+        assert_allclose(ours.spread.sel(unit=unit), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_bottom_and_both_ends(responses, images):
+    bottom = interpretability_index(responses, images, Color(), end="bottom")
+    assert_allclose(bottom, interpretability_index(-responses, images, Color()))
+    both = interpretability_index(responses, images, Color(), top=[3, 5], end="both", spread=True)
+    assert both.dims == ("end", "unit", "top")
+    assert_allclose(both.sel(end="bottom", top=5), bottom)
+    assert both.spread.dims == ("end", "unit", "top")
 
 
 def test_pixel_and_color_equal_scipy_on_the_images(responses, images):
@@ -61,6 +112,13 @@ def test_label_index_is_the_mean_agreement_in_closed_form(responses, images):
     for i, labels in enumerate(top_stimuli(responses, 9).T):
         share = np.unique(images.category.sel(stimulus=labels.values), return_counts=True)[1] / 9
         assert_allclose(ours[i], (9 * (share**2).sum() - 1) / 8, atol=1e-6)
+
+
+def test_precomputed_distances_give_the_index_of_the_metric_they_are_from(responses, images):
+    known = Precomputed(pairwise(images, Pixel()))
+    for options in ({"top": [2, 6], "spread": False}, {"weights": "activation", "end": "both"}):
+        ours, theirs = (interpretability_index(responses, images, metric, **options) for metric in (known, Pixel()))
+        assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def test_a_unit_that_sees_one_category_scores_highest(make_responses, images, rng):
@@ -104,8 +162,8 @@ def test_memory_stays_bounded_when_embeddings_are_large():
 import resource
 import numpy as np, torch, xarray as xr
 from neurosuper import Color, load_images, interpretability_index
-from neurosuper.interpretability import index
-index.SLAB_BYTES = 8 * 2**20
+from neurosuper.interpretability import embedded, index
+embedded.SLAB_BYTES = 8 * 2**20
 
 class Wide(Color):
     squared = True
@@ -164,6 +222,14 @@ def test_bad_input_is_told_in_one_line(responses, images):
         interpretability_index(responses, images, Color(), top=200)
     with pytest.raises(ValueError, match="at least 2 top stimuli, got 1"):
         interpretability_index(responses, images, Color(), top=1)
+    with pytest.raises(ValueError, match="the spread needs at least 3 top stimuli, got 2"):
+        interpretability_index(responses, images, Color(), top=2, spread=True)
+    with pytest.raises(ValueError, match="different numbers in rising order, got \\[5, 3\\]"):
+        interpretability_index(responses, images, Color(), top=[5, 3])
+    with pytest.raises(ValueError, match="end must be 'top', 'bottom' or 'both', got 'middle'"):
+        interpretability_index(responses, images, Color(), end="middle")
+    with pytest.raises(ValueError, match="weights must be 'activation' or None, got 'rank'"):
+        interpretability_index(responses, images, Color(), weights="rank")
     with pytest.raises(ValueError, match="no image for stimulus"):
         index.index_of_top(top_stimuli(responses), images[:50], Color())
 

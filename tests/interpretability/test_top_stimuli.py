@@ -48,6 +48,17 @@ def test_counts_of_any_dtype_rank_by_size(dtype):
     assert top_stimuli(codes, 2).values.ravel().tolist() == expected
 
 
+@pytest.mark.parametrize("end", ["top", "bottom"])
+def test_bottom_has_the_smallest_codes_and_codes_are_told(end, responses):
+    chosen = top_stimuli(responses, 4, end)
+    for unit in responses.unit.values:
+        column = responses.sel(unit=unit).sortby(responses.sel(unit=unit), ascending=end == "bottom")
+        assert chosen.sel(unit=unit).values.tolist() == column.stimulus.values[:4].tolist()
+        assert chosen.code.sel(unit=unit).values.tolist() == column.values[:4].tolist()
+    counts = code_matrix(np.array([[3], [1], [2]], np.uint8))
+    assert top_stimuli(counts, 1, "bottom").item() == "s01"
+
+
 def test_coords_of_units_are_kept_and_ranks_count_from_one(responses):
     top = top_stimuli(responses.assign_coords(area=("unit", ["V1", "V4"] * 4)), 3)
     assert top.dims == ("rank", "unit")
@@ -56,6 +67,8 @@ def test_coords_of_units_are_kept_and_ranks_count_from_one(responses):
 
 
 def test_too_many_or_too_few_are_refused(responses):
+    with pytest.raises(ValueError, match="end must be 'top' or 'bottom', got 'both'"):
+        top_stimuli(responses, 3, "both")
     with pytest.raises(ValueError, match="121 top stimuli asked for, but there are only 120 stimuli; lower `top`"):
         top_stimuli(responses, 121)
     with pytest.raises(ValueError, match="positive int, got 0"):

@@ -1,0 +1,272 @@
+"""Trials of the two-alternative task: which images are shown, chosen by the codes of a unit or direction.
+
+Stimuli stand in the order of their codes, the largest first; a place is where a stimulus stands. Ranks count from the
+end that they belong to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from neurosuper.interpretability.top_stimuli import check_codes
+from neurosuper.responses import coords_along, name_some, require_varying
+
+DesignName = Literal["imi", "scripts", "mis", "paper"]
+Query = Literal["extreme", "least-extreme"]
+ENDS = ["top", "bottom"]
+NONE = -1  # the position of no stimulus
+
+
+def make_trials(
+    codes: xr.DataArray,
+    *,
+    design: DesignName = "imi",
+    references: int = 9,
+    trials: int = 20,
+    query: Query | None = None,
+    quantiles: Sequence[float] | None = None,
+    random_state: int | None = 0,
+) -> xr.Dataset:
+    """Choose the images of each trial of the two-alternative task.
+
+    A trial shows reference images from the top and from the bottom of the codes of a unit or direction, and one query
+    from each end; the question is which query belongs to the top. In a trial no image is shown twice.
+
+    Parameters
+    ----------
+    codes : DataArray (stimulus, unit) or (stimulus, direction)
+        Stimuli with equal codes are ranked at random, alike for all units.
+    design : {"imi", "scripts", "mis", "paper"}, optional
+        "imi": each end is cut into bins of as many consecutive ranks as there are trials; a trial shows one stimulus of
+        each bin, drawn without replacement; the query is that of the most extreme bin (Zimmermann et al. 2023).
+        "scripts": the same, but only queries are drawn; references stay in the order of ranks (code of Klindt et al.
+        2023).
+        "mis": each trial draws from all those ranks anew; the query is the least extreme of its draw (Zimmermann et al.
+        2024).
+        "paper": references are the top stimuli alone, the same in all trials; queries are those that follow, and those
+        at the bottom (Klindt et al. 2023, eq. 2–3).
+    references : int, optional
+        Reference images of an end.
+    trials : int, optional
+        Of each quantile; fewer where there are too few stimuli.
+    query : {"extreme", "least-extreme"}, optional
+        Whether a query is more extreme than the references of its end, or less. None: as in the design.
+    quantiles : sequence of float, optional
+        From 0 to below 0.5. This share of the stimuli is left out at both ends ("paper": as queries), so that the task
+        gets harder. None: 0 and 0.25 with "scripts", else 0.
+    random_state : int, optional
+
+    Returns
+    -------
+    Dataset
+        Labels of stimuli, `queries (unit, quantile, trial, end)` and `references (unit, quantile, trial, reference_end,
+        reference)`, and `n_trials (quantile,)`, after which labels are empty.
+
+    Raises
+    ------
+    ValueError
+        Too few stimuli for a single trial, NaN or constant codes, unknown settings.
+
+    References
+    ----------
+    Zimmermann, Klein, Brendel 2023, arXiv 2307.05471; Klindt et al. 2023, arXiv 2310.11431; Zimmermann, Klindt, Brendel
+    2024, "Measuring mechanistic interpretability at scale without humans".
+
+    Examples
+    --------
+    >>> codes = xr.DataArray(np.arange(12.)[:, None], dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": list("abcdefghijkl"), "unit": ["u"]})
+    >>> made = make_trials(codes, references=1, trials=1)
+    >>> made.queries.values.ravel().tolist(), made.references.values.ravel().tolist()
+    (['l', 'a'], ['k', 'b'])
+    """
+    codes = check_codes(codes)
+    chosen = choose_trials(codes, design, references, trials, query, quantiles, random_state)
+    labels = np.append(codes.stimulus.values.astype(str), "")  # NONE is the last
+    item = codes.dims[1]
+    dims, ends = (item, "quantile", "trial"), ENDS[: chosen.reference.shape[3]]
+    return xr.Dataset(
+        {
+            "queries": ((*dims, "end"), labels[chosen.query]),
+            "references": ((*dims, "reference_end", "reference"), labels[chosen.reference]),
+            "n_trials": ("quantile", chosen.n_trials),
+        },
+        coords={"quantile": chosen.quantiles, "end": ENDS, "reference_end": ends} | coords_along(codes, str(item)),
+        attrs={"design": design},
+    )
+
+
+class Trials(NamedTuple):
+    """Positions of stimuli: `query (item, quantile, trial, end)`, `reference (item, quantile, trial, end, image)`."""
+
+    query: np.ndarray
+    reference: np.ndarray
+    n_trials: list[int]  # of each quantile; after them positions are `NONE`
+    quantiles: list[float]
+
+
+class _Shape(NamedTuple):
+    """The size of a task: stimuli, those left out at each end, references, and trials; whether queries are extreme."""
+
+    n_stimuli: int
+    n_left_out: int
+    n_references: int
+    n_trials: int
+    extreme: bool
+
+
+class Design(NamedTuple):
+    """A published design: how it fills trials and how many it can, and its defaults."""
+
+    fill: Callable[[_Shape, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+    most: Callable[[_Shape], int]
+    query: Query
+    quantiles: tuple[float, ...]
+    observer: dict[str, Any]  # options of `answer_trials`
+
+
+def choose_trials(
+    codes: xr.DataArray,
+    design: DesignName,
+    references: int,
+    trials: int,
+    query: Query | None,
+    quantiles: Sequence[float] | None,
+    random_state: int | None,
+) -> Trials:
+    """Return the positions of the stimuli of each trial (see `make_trials`)."""
+    _check_settings(design, references, trials, query, quantiles)
+    published = DESIGNS[design]
+    quantiles = list(published.quantiles if quantiles is None else quantiles)
+    rng, n_stimuli = np.random.default_rng(random_state), codes.sizes["stimulus"]
+    extreme = (query or published.query) == "extreme"
+    shapes = [_Shape(n_stimuli, int(np.ceil((n_stimuli - 1) * q)), references, trials, extreme) for q in quantiles]
+    shapes = [shape._replace(n_trials=max(0, min(trials, published.most(shape)))) for shape in shapes]
+    if not any(shape.n_trials for shape in shapes):
+        raise ValueError(_too_few(design, shapes[0]))
+    order = _order(codes, rng)
+    filled = [published.fill(shape, rng) if shape.n_trials else None for shape in shapes]
+    n_trials = [shape.n_trials for shape in shapes]
+    queries, shown = (_stack(order, filled, part, max(n_trials)) for part in (0, 1))
+    return Trials(queries, shown, n_trials, quantiles)
+
+
+def _stack(order: np.ndarray, filled: list, part: int, n_trials: int) -> np.ndarray:
+    """Return the positions `(item, quantile, trial, …)` of stimuli at the places that each quantile is filled with."""
+    some = next(places[part] for places in filled if places is not None)
+    positions = np.full((order.shape[1], len(filled), n_trials, *some.shape[1:]), NONE, np.int32)
+    for i, places in enumerate(filled):
+        if places is not None:
+            positions[:, i, : len(places[part])] = np.moveaxis(order[places[part]], -1, 0)
+    return positions
+
+
+def _order(codes: xr.DataArray, rng: np.random.Generator) -> np.ndarray:
+    """Return the positions `(place, item)` of stimuli, the largest code first; of equals, in random order."""
+    require_varying(codes)
+    values = codes.values
+    if np.isnan(values).any():
+        missing = codes.stimulus.values[np.isnan(values).any(1)]
+        raise ValueError(f"no code for stimulus {name_some(missing)}; trials rank all stimuli, so drop those")
+    shuffled = rng.permutation(len(values))
+    return shuffled[np.argsort(-values[shuffled], axis=0, kind="stable")].astype(np.int32)
+
+
+def _both_ends(ranks: np.ndarray, n_stimuli: int) -> np.ndarray:
+    """Return the places of ranks `(end, …)`."""
+    return np.stack([ranks[0], n_stimuli - 1 - ranks[1]])
+
+
+def _fill_bins(shape: _Shape, rng: np.random.Generator, shuffle: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return places of queries `(trial, end)` and references `(trial, end, reference)`, of one bin each."""
+    n_bins, at = 1 + shape.n_references, 0 if shape.extreme else shape.n_references
+    ranks = shape.n_left_out + np.arange(n_bins * shape.n_trials).reshape(n_bins, shape.n_trials)
+    bins = np.stack([ranks, ranks])  # (end, bin, trial)
+    drawn = rng.permuted(bins, axis=2)
+    places = _both_ends(drawn if shuffle else np.where(np.arange(n_bins)[:, None] == at, drawn, bins), shape.n_stimuli)
+    return places[:, at].T, np.moveaxis(np.delete(places, at, axis=1), 2, 0)
+
+
+def _fill_draws(shape: _Shape, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return places as `_fill_bins` does, of draws from all ranks that bins would hold."""
+    n_drawn, at = 1 + shape.n_references, 0 if shape.extreme else shape.n_references
+    n_ranks = min(shape.n_trials * n_drawn, shape.n_stimuli // 2 - shape.n_left_out)
+    ranks = np.tile(shape.n_left_out + np.arange(n_ranks), (2, shape.n_trials, 1))
+    drawn = np.sort(rng.permuted(ranks, axis=2)[:, :, :n_drawn], axis=2)
+    places = np.moveaxis(_both_ends(drawn, shape.n_stimuli), 0, 1)  # (trial, end, image)
+    return places[:, :, at], np.delete(places, at, axis=2)
+
+
+def _fill_following(shape: _Shape, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return places of queries, and of the references that all trials share: the top."""
+    first = np.array([_first_query(shape), shape.n_left_out])
+    ranks = rng.permuted(first[:, None] + np.arange(shape.n_trials), axis=1)
+    shared = np.broadcast_to(np.arange(shape.n_references), (shape.n_trials, 1, shape.n_references))
+    return _both_ends(ranks, shape.n_stimuli).T, shared
+
+
+def _first_query(shape: _Shape) -> int:
+    return max(shape.n_left_out, shape.n_references)
+
+
+def _most_bins(shape: _Shape) -> int:
+    return (shape.n_stimuli - 2 * shape.n_left_out) // (2 + 2 * shape.n_references)
+
+
+def _most_draws(shape: _Shape) -> int:
+    return shape.n_trials if _most_bins(shape) else 0
+
+
+def _most_following(shape: _Shape) -> int:
+    return (shape.n_stimuli - _first_query(shape) - shape.n_left_out) // 2
+
+
+DESIGNS = {
+    "imi": Design(
+        lambda shape, rng: _fill_bins(shape, rng, shuffle=True),
+        _most_bins,
+        "extreme",
+        (0.0,),
+        {"pool": "mean", "zscore": True, "alpha": 1.0},
+    ),
+    "scripts": Design(
+        lambda shape, rng: _fill_bins(shape, rng, shuffle=False),
+        _most_bins,
+        "extreme",
+        (0.0, 0.25),
+        {"pool": "mean", "zscore": True, "alpha": 1.0},
+    ),
+    "mis": Design(_fill_draws, _most_draws, "least-extreme", (0.0,), {"pool": "mean", "zscore": False, "alpha": 0.16}),
+    "paper": Design(
+        _fill_following, _most_following, "least-extreme", (0.0,), {"pool": "max", "zscore": False, "alpha": 1.0}
+    ),
+}
+
+
+def _check_settings(
+    design: str, references: int, trials: int, query: str | None, quantiles: Sequence[float] | None
+) -> None:
+    if design not in DESIGNS:
+        raise ValueError(f"design must be one of {', '.join(map(repr, DESIGNS))}, got {design!r}")
+    for name, value in (("references", references), ("trials", trials)):
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if query not in (None, "extreme", "least-extreme"):
+        raise ValueError(f"query must be 'extreme', 'least-extreme' or None, got {query!r}")
+    if design == "paper" and query == "extreme":
+        raise ValueError("in design 'paper' references are the top stimuli, so queries are less extreme; leave query")
+    if quantiles is not None and (not len(quantiles) or not all(0 <= q < 0.5 for q in quantiles)):
+        raise ValueError(f"quantiles must be numbers from 0 to below 0.5, at least one, got {quantiles!r}")
+
+
+def _too_few(name: str, shape: _Shape) -> str:
+    needed = 2 + shape.n_references * (1 if name == "paper" else 2)
+    return (
+        f"{shape.n_stimuli} stimuli, {shape.n_left_out} of them left out at each end, are too few for one trial of "
+        f"design {name!r} with {shape.n_references} references, which takes {needed} of the rest; lower references, or "
+        "quantiles"
+    )

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neurosuper import make_trials
+from neurosuper.interpretability.trials import DESIGNS
+
+ENDS = ("top", "bottom")
+designs = pytest.mark.parametrize("design", list(DESIGNS))
+
+
+@pytest.fixture
+def codes(rng, make_responses):
+    return make_responses(rng.normal(size=(500, 3)))
+
+
+def ranked(codes, unit):
+    """Return labels of stimuli, the largest code first."""
+    return codes.stimulus.values[np.argsort(-codes.sel(unit=unit).values)]
+
+
+def bins_of(codes, unit, n_trials, references, q=0.0):
+    """Oracle for IMI: both ends in bins of `n_trials` consecutive ranks, `(end, bin, trial)`, most extreme first."""
+    x = codes.sel(unit=unit)
+    kept = ranked(codes, unit)
+    inside = (x >= np.quantile(x, q)) & (x <= np.quantile(x, 1 - q))
+    kept = kept[inside.sel(stimulus=kept).values]
+    n = (references + 1) * n_trials
+    return np.stack([end[:n].reshape(references + 1, n_trials) for end in (kept, kept[::-1])])
+
+
+@pytest.mark.parametrize("query", ["extreme", "least-extreme"])
+def test_imi_trials_take_one_stimulus_of_each_bin(query, codes):
+    made = make_trials(codes, design="imi", query=query, trials=20, references=9, quantiles=(0, 0.1))
+    for unit in codes.unit.values:
+        for q in (0, 0.1):
+            trials, bins = made.sel(unit=unit, quantile=q), bins_of(codes, unit, 20, 9, q)
+            for end, own in zip(ENDS, bins, strict=True):
+                asked, shown = (own[0], own[1:]) if query == "extreme" else (own[-1], own[:-1])
+                assert set(trials.queries.sel(end=end).values) == set(asked)
+                for k in range(9):
+                    drawn = trials.references.sel(reference_end=end).isel(reference=k).values
+                    assert set(drawn) == set(shown[k])
+                    assert list(drawn) != list(shown[k]), "in random order"
+
+
+def test_scripts_trials_keep_the_order_of_ranks(codes):
+    """References of trial t are of rank T + kT + t, at both quantiles; queries are the T most extreme, permuted."""
+    made = make_trials(codes, design="scripts", trials=10, references=4)
+    assert made["quantile"].values.tolist() == [0, 0.25]
+    for unit in codes.unit.values:
+        for q in (0, 0.25):
+            bins = bins_of(codes, unit, 10, 4, q)
+            for i, end in enumerate(ENDS):
+                trials = made.sel(unit=unit, quantile=q)
+                assert trials.references.sel(reference_end=end).values.tolist() == bins[i, 1:].T.tolist()
+                assert set(trials.queries.sel(end=end).values) == set(bins[i, 0])
+                assert trials.queries.sel(end=end).values.tolist() != bins[i, 0].tolist()
+
+
+def test_mis_trials_ask_for_the_least_extreme_of_a_draw(codes):
+    made = make_trials(codes, design="mis", trials=30, references=5)
+    for unit in codes.unit.values:
+        order = list(ranked(codes, unit))
+        for end, among in zip(ENDS, (order, order[::-1]), strict=True):
+            rank = np.vectorize(among.index)
+            asked = rank(made.queries.sel(unit=unit, quantile=0, end=end).values)
+            shown = rank(made.references.sel(unit=unit, quantile=0, reference_end=end).values)
+            assert (asked[:, None] > shown).all()
+            assert asked.max() < 30 * 6
+            assert len(np.unique(asked)) > 10, "each trial draws anew"
+
+
+def test_paper_trials_share_the_top_and_ask_for_what_follows(codes):
+    made = make_trials(codes, design="paper", trials=8, references=9, quantiles=(0, 0.2, 0.45))
+    for unit in codes.unit.values:
+        order, trials = list(ranked(codes, unit)), made.sel(unit=unit)
+        assert (trials.references == order[:9]).all()
+        for q, first, last in ((0, 9, 0), (0.2, 100, 100), (0.45, 225, 225)):
+            top, bottom = (trials.queries.sel(quantile=q, end=end).values for end in ENDS)
+            assert set(top) == set(order[first : first + 8])
+            assert set(bottom) == set(order[::-1][last : last + 8])
+
+
+@designs
+@given(n_stimuli=st.integers(2, 60), references=st.integers(1, 6), trials=st.integers(1, 9), seed=st.integers(0, 9))
+def test_no_image_is_shown_twice_in_a_trial_and_as_many_trials_are_made_as_fit(
+    design, n_stimuli, references, trials, seed
+):
+    values = np.random.default_rng(seed).integers(0, 9, (n_stimuli, 2)) + np.eye(n_stimuli, 2)
+    labels = {"stimulus": [f"s{i}" for i in range(n_stimuli)], "unit": ["a", "b"]}
+    codes = xr.DataArray(values, dims=("stimulus", "unit"), coords=labels)
+    if (values == values[0]).all(0).any():
+        return
+    options = {"design": design, "references": references, "trials": trials, "quantiles": (0, 0.2)}
+    fit = n_stimuli // (2 * (references + 1)) if design != "paper" else (n_stimuli - references) // 2
+    if fit < 1:
+        with pytest.raises(ValueError, match="are too few for one trial"):
+            make_trials(codes, **options)
+        return
+    made = make_trials(codes, **options)
+    assert made.n_trials[0] == (trials if design == "mis" else min(trials, fit))
+    for unit in ("a", "b"):
+        for i, n in enumerate(made.n_trials.values):
+            for t in range(made.sizes["trial"]):
+                trial = made.sel(unit=unit).isel(quantile=i, trial=t)
+                shown = [*trial.queries.values, *trial.references.values.ravel()]
+                assert len(set(shown)) == len(shown) if t < n else set(shown) == {""}
+
+
+@designs
+def test_trials_of_a_unit_do_not_depend_on_the_others(design, codes):
+    alone, together = (make_trials(R, design=design, trials=5) for R in (codes[:, [1]], codes))
+    xr.testing.assert_identical(alone, together.isel(unit=[1]))
+
+
+def test_equal_codes_are_ranked_at_random_not_by_label(make_responses):
+    """Silent stimuli must not be shown in the order of their names, which tell categories."""
+    silent = np.zeros((400, 1))
+    silent[:20] = np.arange(20, 0, -1)[:, None]
+    made = make_trials(make_responses(silent), references=4, trials=10)
+    position = [int(label[1:]) for label in made.references.sel(reference_end="bottom").values.ravel()]
+    assert abs(np.mean(position) - 210) < 50
+    other = make_trials(make_responses(silent), references=4, trials=10, random_state=1)
+    assert (other.references != made.references).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"design": "2afc"}, "design must be one of 'imi', 'scripts', 'mis', 'paper', got '2afc'"),
+        ({"references": 0}, "references must be a whole number of at least 1, got 0"),
+        ({"trials": 2.5}, "trials must be a whole number of at least 1, got 2.5"),
+        ({"query": "central"}, "query must be 'extreme', 'least-extreme' or None, got 'central'"),
+        ({"design": "paper", "query": "extreme"}, "in design 'paper' references are the top stimuli"),
+        ({"quantiles": [0.5]}, "quantiles must be numbers from 0 to below 0.5"),
+        ({"quantiles": []}, "quantiles must be numbers from 0 to below 0.5, at least one"),
+        (
+            {"references": 249, "quantiles": [0.1]},
+            "500 stimuli, 50 of them left out at each end, are too few for one trial of design 'imi' with 249 "
+            "references, which takes 500 of the rest; lower references, or quantiles",
+        ),
+    ],
+)
+def test_bad_settings_are_told_in_one_line(options, told, codes):
+    with pytest.raises(ValueError, match=told):
+        make_trials(codes, **options)
+
+
+def test_missing_and_constant_codes_are_told_by_name(codes):
+    with pytest.raises(ValueError, match="no code for stimulus 's0003'; trials rank all stimuli, so drop those"):
+        make_trials(codes.where(codes.stimulus != "s0003"))
+    with pytest.raises(ValueError, match="zero variance over stimuli in unit 'u001'"):
+        make_trials(codes * (codes.unit != "u001"))
