@@ -2,6 +2,7 @@
 
 from neurosuper.interpretability.cross_unit import separability
 from neurosuper.interpretability.index import index_of_top, interpretability_index
+from neurosuper.interpretability.nulls import noise_floor, shuffle_stimuli, shuffle_units, surrogate_codes
 from neurosuper.interpretability.psychophysics import answer_trials, psychophysics
 from neurosuper.interpretability.top_stimuli import top_stimuli
 from neurosuper.interpretability.trials import make_trials
@@ -11,7 +12,11 @@ __all__ = [
     "index_of_top",
     "interpretability_index",
     "make_trials",
+    "noise_floor",
     "psychophysics",
     "separability",
+    "shuffle_stimuli",
+    "shuffle_units",
+    "surrogate_codes",
     "top_stimuli",
 ]

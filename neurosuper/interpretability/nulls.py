@@ -1,0 +1,292 @@
+"""What interpretability scores would be by chance: responses that lost one property, and random sets of images.
+
+Each null keeps as much as it can and destroys one thing, so that a score which it reaches is not owed to that thing.
+
+Z (stimulus, unit) responses or codes, E (image, feature) embeddings.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import xarray as xr
+from scipy import special, stats
+
+from neurosuper.images import check_images
+from neurosuper.interpretability.index import index_of_top
+from neurosuper.interpretability.top_stimuli import check_codes
+from neurosuper.metrics import ImageMetric
+from neurosuper.responses import name_some
+
+QUANTILES = (0.025, 0.5, 0.975)
+TILE = 512  # embeddings on either side of a block of pairs
+
+
+def shuffle_stimuli(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataArray:
+    """Permute the stimuli, in the same way for all units or directions.
+
+    Keeps what each unit does and how units go together; destroys which image a response belongs to.
+
+    Parameters
+    ----------
+    codes : DataArray (stimulus, unit) or (stimulus, direction)
+        A dask array stays lazy.
+    random_state : int, optional
+        Seed; None draws a new one, which `attrs["seed"]` tells.
+
+    Returns
+    -------
+    DataArray (stimulus, unit) or (stimulus, direction)
+        Values move, labels and coords stay. `attrs` tell `null` and `seed`.
+
+    Raises
+    ------
+    ValueError
+        Not two labelled dims with `stimulus` among them.
+
+    Examples
+    --------
+    >>> codes = xr.DataArray([[1, 10], [2, 20], [3, 30]], dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": ["x", "y", "z"], "unit": ["a", "b"]})
+    >>> null = shuffle_stimuli(codes)
+    >>> null.stimulus.values.tolist(), null.sel(unit="a").values.tolist()
+    (['x', 'y', 'z'], [3, 1, 2])
+    """
+    codes, seed = check_codes(codes), _seed(random_state)
+    order = np.random.default_rng(seed).permutation(codes.sizes["stimulus"])
+    return _as_null(codes, codes.data[order], "stimuli shuffled", seed)
+
+
+def shuffle_units(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataArray:
+    """Permute the values of the units or directions within each stimulus, independently of the other stimuli.
+
+    Keeps the values of each population vector, and so its length and sparseness; destroys which unit is which.
+
+    Parameters
+    ----------
+    codes : DataArray (stimulus, unit) or (stimulus, direction)
+        Without NaN, which would move to other units. A dask array stays lazy; the null is the same in any chunks.
+    random_state : int, optional
+        Seed; None draws a new one, which `attrs["seed"]` tells.
+
+    Returns
+    -------
+    DataArray (stimulus, unit) or (stimulus, direction)
+        Values move, labels and coords stay. `attrs` tell `null` and `seed`.
+
+    Raises
+    ------
+    ValueError
+        Not two labelled dims with `stimulus` among them; NaN (of a dask array: when it is computed).
+
+    Examples
+    --------
+    >>> codes = xr.DataArray([[1, 2, 3], [10, 20, 30]], dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": ["x", "y"], "unit": ["a", "b", "c"]})
+    >>> sorted(shuffle_units(codes).sel(stimulus="y").values.tolist())
+    [10, 20, 30]
+    """
+    codes, seed = check_codes(codes), _seed(random_state)
+    if codes.chunks is None:
+        shuffled = _shuffle_rows(codes.values, seed, 0)
+    else:
+        shuffled = codes.data.rechunk({1: -1}).map_blocks(_shuffle_block, seed=seed, dtype=codes.dtype)
+    return _as_null(codes, shuffled, "units shuffled within each stimulus", seed)
+
+
+def surrogate_codes(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataArray:
+    """Return surrogates with random phases along the order of the stimuli, which must therefore mean something.
+
+    Each column is made Gaussian by rank (normal scores), random phases are added to its Fourier transform, the same
+    ones in all columns, and its own sorted values are put in the order of the result. Keeps the values of each column
+    exactly, and its power spectrum and the cross-spectra of columns nearly: slow drifts, and correlations of units at
+    any lag. Destroys when things happen, and so the link to the images.
+
+    Parameters
+    ----------
+    codes : DataArray (stimulus, unit) or (stimulus, direction)
+        In memory, without NaN, in the order of presentation.
+    random_state : int, optional
+        Seed; None draws a new one, which `attrs["seed"]` tells.
+
+    Returns
+    -------
+    DataArray (stimulus, unit) or (stimulus, direction)
+        Values move, labels and coords stay. `attrs` tell `null` and `seed`.
+
+    Raises
+    ------
+    ValueError
+        Not two labelled dims with `stimulus` among them; a dask array; NaN or infinite values; fewer than 3 stimuli.
+
+    References
+    ----------
+    Theiler, Eubank, Longtin, Galdrikian, Farmer 1992, "Testing for nonlinearity in time series: the method of surrogate
+    data", section 2.4.3 (amplitude adjusted Fourier transform).
+    Prichard, Theiler 1994, "Generating surrogate data for time series with several simultaneously measured variables",
+    arXiv comp-gas/9405002 (the same phases in all columns).
+
+    Examples
+    --------
+    >>> codes = xr.DataArray([[1.], [5.], [2.], [9.]], dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": list("wxyz"), "unit": ["a"]})
+    >>> sorted(surrogate_codes(codes).values.ravel().tolist())
+    [1.0, 2.0, 5.0, 9.0]
+    """
+    codes, seed = check_codes(codes), _seed(random_state)
+    if codes.chunks is not None:
+        raise ValueError("surrogates need all stimuli of a unit at once, got a dask array; call codes.compute() first")
+    if codes.sizes["stimulus"] < 3:
+        raise ValueError(f"surrogates need at least 3 stimuli, got {codes.sizes['stimulus']}: no phase is free")
+    if (bad := ~np.isfinite(codes.values).all(0)).any():
+        names = name_some(codes[codes.dims[1]].values[bad])
+        raise ValueError(f"codes hold NaN or infinite values, in {codes.dims[1]} {names}; drop those, or their stimuli")
+    return _as_null(codes, _random_phases(codes.values, seed), "phase-randomised surrogate", seed)
+
+
+def noise_floor(
+    images: xr.DataArray, metric: ImageMetric, top: int = 5, n_sets: int = 1000, random_state: int | None = 0
+) -> xr.Dataset:
+    """Return the interpretability index of random sets of images: what a unit scores that sees nothing in them.
+
+    The mean over all sets is that over all pairs, and exact: in closed form where the metric is a squared distance,
+    else pair by pair, for up to some 10,000 images, whose embeddings are then held in memory. How single sets scatter
+    about it is sampled. Images are embedded twice.
+
+    Parameters
+    ----------
+    images : DataArray (stimulus, row, column, channel)
+    metric : ImageMetric
+    top : int, optional
+        Images in a set: the number M of top stimuli of the scores that are compared with the floor.
+    n_sets : int, optional
+        Number of sets drawn, each without replacement.
+    random_state : int, optional
+        Seed; None draws a new one, which `attrs["seed"]` tells.
+
+    Returns
+    -------
+    Dataset
+        `mean`, exact; `sampled_mean`, `sampled_sd` (ddof=1) and `sampled_quantile` (quantile,) of the sets drawn, at
+        2.5, 50 and 97.5 %. In the unit of the index; `attrs` tell `metric`, `quantity`, `top`, `n_images`, `n_sets`,
+        `null` and `seed`.
+
+    Raises
+    ------
+    ValueError
+        `top` below 2 or above the number of images; fewer than 2 sets.
+
+    Examples
+    --------
+    >>> from neurosuper import Color, load_images
+    >>> grey = np.array([0, 0, 255, 255], np.uint8)[:, None, None, None]
+    >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))
+    >>> floor = noise_floor(images, Color("cpu"), top=2)
+    >>> round(float(floor["mean"]), 4)  # −√3 in 4 of 6 pairs
+    -1.1547
+    """
+    images, seed = check_images(images), _seed(random_state)
+    n_images = images.sizes["stimulus"]
+    for name, value, most in (("top", top, n_images), ("n_sets", n_sets, None)):
+        if not isinstance(value, int | np.integer) or value < 2 or (most is not None and value > most):
+            allowed = "at least 2" if most is None else f"from 2 to the number of images, {most}"
+            raise ValueError(f"{name} must be an int, {allowed}, got {value!r}")
+    rng = np.random.default_rng(seed)
+    sets = np.stack([rng.choice(n_images, top, replace=False) for _ in range(n_sets)], axis=1)
+    sampled = index_of_top(xr.DataArray(images.stimulus.values[sets], dims=("rank", "set")), images, metric)
+    floor = xr.Dataset(
+        {
+            "mean": metric.self_similarity - _mean_distance(images, metric),
+            "sampled_mean": sampled.mean("set"),
+            "sampled_sd": sampled.std("set", ddof=1),
+            "sampled_quantile": sampled.quantile(QUANTILES, "set"),
+        }
+    )
+    null = {"null": "random sets of images", "seed": seed, "n_images": n_images, "n_sets": int(n_sets)}
+    return floor.assign_attrs(sampled.attrs | null)
+
+
+def _seed(random_state: int | None) -> int:
+    """Return the seed, or a new one for None."""
+    if not isinstance(random_state, int | np.integer | None):
+        raise TypeError(f"random_state must be an int or None, got {type(random_state).__name__}")
+    return int(np.random.SeedSequence().generate_state(1)[0]) if random_state is None else int(random_state)
+
+
+def _as_null(codes: xr.DataArray, values: object, null: str, seed: int) -> xr.DataArray:
+    return codes.copy(data=values).assign_attrs(null=null, seed=seed)
+
+
+def _shuffle_rows(values: np.ndarray, seed: int, start: int) -> np.ndarray:
+    """Return rows, of which the first is the `start`-th of the whole, each permuted by keys that are its own."""
+    if n_missing := int(np.isnan(values).sum()):
+        raise ValueError(f"codes hold {n_missing} NaN values, which would move to other units; drop them with .dropna")
+    keys = np.random.Generator(np.random.PCG64(seed).advance(start * values.shape[1]))  # one step a key
+    return np.take_along_axis(values, keys.random(values.shape).argsort(axis=1), axis=1)
+
+
+def _shuffle_block(values: np.ndarray, seed: int, block_info: dict | None = None) -> np.ndarray:
+    """Return a block of a dask array, shuffled as it would be in one array."""
+    if not block_info:  # dask asks for the kind of array only
+        return values
+    return _shuffle_rows(values, seed, block_info[0]["array-location"][0][0])
+
+
+def _random_phases(values: np.ndarray, seed: int) -> np.ndarray:
+    """Return the values of each column in the order that random phases give its normal scores."""
+    n = len(values)
+    spectra = np.fft.rfft(special.ndtri((stats.rankdata(values, axis=0) - 0.5) / n), axis=0)
+    phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(spectra))
+    phases[0] = 0
+    if n % 2 == 0:
+        phases[-1] = 0
+    surrogates = np.fft.irfft(spectra * np.exp(1j * phases)[:, None], n, axis=0)
+    ranks = surrogates.argsort(axis=0).argsort(axis=0)
+    return np.take_along_axis(np.sort(values, axis=0), ranks, axis=0)
+
+
+def _mean_distance(images: xr.DataArray, metric: ImageMetric) -> float:
+    """Return the mean distance over all pairs of images."""
+    n = images.sizes["stimulus"]
+    batches = _embed(images, metric)
+    first = next(batches)
+    origin, batches = first[0].clone(), itertools.chain([first], batches)
+    total = _sum_squared(batches, origin, n) if metric.squared else _sum_euclidean(torch.cat(list(batches)), origin)
+    return 2 * total / (n * (n - 1))
+
+
+def _embed(images: xr.DataArray, metric: ImageMetric) -> Iterator[torch.Tensor]:
+    """Embed all images, batch by batch; each block of a dask stack is read once."""
+    if metric.batch_size is None:
+        yield metric.embed(images)
+        return
+    edges = np.cumsum([0, *images.chunksizes.get("stimulus", (images.sizes["stimulus"],))])
+    for start, stop in itertools.pairwise(edges):
+        block = images[start:stop].compute()
+        for first in range(0, len(block), metric.batch_size):
+            yield metric.embed(block[first : first + metric.batch_size])
+
+
+def _sum_squared(batches: Iterator[torch.Tensor], origin: torch.Tensor, n: int) -> float:
+    """Return Σ_{i<j} ‖e_i − e_j‖² = n Σ‖e‖² − ‖Σe‖², about an origin near the embeddings, lest digits are lost."""
+    squares = torch.zeros((), dtype=torch.float64, device=origin.device)
+    sums = torch.zeros_like(origin, dtype=torch.float64)
+    for batch in batches:
+        E = batch.double() - origin
+        squares += (E**2).sum()
+        sums += E.sum(0)
+    return max(0.0, float(n * squares - (sums**2).sum()))
+
+
+def _sum_euclidean(E: torch.Tensor, origin: torch.Tensor) -> float:
+    """Return Σ_{i<j} ‖e_i − e_j‖, tile by tile, about an origin near the embeddings, lest digits are lost."""
+    tiles = E.split(TILE)
+    total = 0.0
+    for i, tile in enumerate(tiles):
+        rows = tile.double() - origin
+        total += float(torch.cdist(rows, rows).sum()) / 2
+        total += sum(float(torch.cdist(rows, other.double() - origin).sum()) for other in tiles[i + 1 :])
+    return total

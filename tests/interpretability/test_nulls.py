@@ -1,0 +1,246 @@
+import dask.array as da
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import signal
+from scipy.spatial.distance import pdist
+
+from neurosuper import (
+    Color,
+    Label,
+    Pixel,
+    interpretability_index,
+    noise_floor,
+    shuffle_stimuli,
+    shuffle_units,
+    surrogate_codes,
+)
+from neurosuper.interpretability import nulls
+
+
+class SquaredColor(Color):
+    """A squared metric, as LPIPS is one."""
+
+    squared = True
+
+
+NULLS = [shuffle_stimuli, shuffle_units, surrogate_codes]
+each_null = pytest.mark.parametrize("null", NULLS, ids=lambda null: null.__name__)
+lazy_nulls = pytest.mark.parametrize("null", NULLS[:2], ids=lambda null: null.__name__)
+METRICS = [Color(), Pixel(), Label(), SquaredColor()]
+metrics = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: type(metric).__name__)
+
+
+@each_null
+def test_labels_coords_and_kind_stay_and_values_move(null, responses, images):
+    codes = responses.assign_coords(category=images.category, area=("unit", ["V1", "V4"] * 4)).astype(np.float32)
+    moved = null(codes.T, random_state=3)
+    assert moved.dims == ("stimulus", "unit")
+    assert moved.dtype == np.float32
+    for name, coord in codes.coords.items():
+        assert moved[name].identical(coord)
+    assert moved.attrs["units"] == "spikes/s"
+    assert moved.attrs["seed"] == 3
+    assert "shuffled" in moved.attrs["null"] or "surrogate" in moved.attrs["null"]
+    assert (moved != codes).mean() > 0.8
+
+
+@each_null
+def test_a_seed_gives_the_same_and_none_a_new_one_that_is_told(null, responses):
+    assert null(responses).identical(null(responses, 0))
+    fresh = null(responses, None)
+    assert not (fresh == null(responses)).all()
+    assert (fresh == null(responses, fresh.attrs["seed"])).all()
+
+
+@each_null
+def test_codes_of_directions_will_do(null, responses):
+    assert null(responses.rename(unit="direction")).dims == ("stimulus", "direction")
+
+
+def test_shuffled_stimuli_are_the_same_responses_in_another_order(responses):
+    moved = shuffle_stimuli(responses)
+    assert_array_equal(np.unique(moved, axis=0), np.unique(responses, axis=0))
+    assert_allclose(np.corrcoef(moved.T), np.corrcoef(responses.T))
+
+
+def test_shuffled_stimuli_bring_a_selective_unit_down_to_the_floor(responses, images):
+    """A unit that sees red alone scores 1 by label; over 40 shuffles it scores what random images do."""
+    red = responses.copy(data=responses.values + 1000 * (images.category == "red").values[:, None])
+    assert_allclose(interpretability_index(red, images, Label()), 1)
+    shuffled = [interpretability_index(shuffle_stimuli(red[:, :1], seed), images, Label()).item() for seed in range(40)]
+    floor = noise_floor(images, Label(), n_sets=200)
+    assert abs(np.mean(shuffled) - floor["mean"]) < 4 * floor.sampled_sd / 40**0.5
+
+
+def test_shuffled_units_keep_each_population_vector_and_lose_the_units(rng, make_responses):
+    codes = make_responses(rng.random((4000, 6)) + np.arange(6) * 10.0)
+    moved = shuffle_units(codes)
+    assert_array_equal(np.sort(moved, axis=1), np.sort(codes, axis=1))
+    assert_allclose(moved.mean("stimulus"), codes.mean(), atol=4 * np.arange(6).std() * 10 / 4000**0.5)
+
+
+def test_shuffles_of_stimuli_are_independent_and_reach_every_order(make_responses):
+    codes = make_responses(np.tile(np.arange(3), (6000, 1)))
+    _, counts = np.unique(shuffle_units(codes), axis=0, return_counts=True)
+    assert len(counts) == 6
+    assert_allclose(counts, 1000, atol=4 * 1000**0.5)
+
+
+@lazy_nulls
+@pytest.mark.parametrize("chunks", [(37, 3), (120, 8), (1, -1)], ids=str)
+def test_dask_arrays_stay_lazy_and_give_the_same_in_any_chunks(null, chunks, responses):
+    def refuse(block):
+        raise AssertionError("computed too early")
+
+    values = da.from_array(responses.values, chunks=chunks)
+    null(responses.copy(data=values.map_blocks(refuse, dtype=float, meta=np.empty((0, 0)))))
+    lazy = null(responses.copy(data=values))
+    assert lazy.chunks is not None
+    assert lazy.compute().identical(null(responses))
+
+
+def ar_series(rng, n=4096):
+    """Three Gaussian series with slow drifts, the second of which follows the first five stimuli later."""
+    drift = signal.lfilter([1], [1, -0.9], rng.normal(size=(n, 3)), axis=0)
+    return np.column_stack([drift[:, 0], np.roll(drift[:, 0], 5) + 0.5 * drift[:, 1], drift[:, 2]])
+
+
+def test_surrogates_keep_values_exactly_and_spectra_and_correlations_nearly(rng, make_responses):
+    """Far nearer than another draw of the same process, whose every frequency has a power of its own."""
+    codes, other = (make_responses(ar_series(rng)) for _ in range(2))
+    made = surrogate_codes(codes)
+    assert_array_equal(np.sort(made, axis=0), np.sort(codes, axis=0))
+    assert_allclose(np.corrcoef(made.T), np.corrcoef(codes.T), atol=0.02)
+
+    planted, ours, theirs = (np.fft.rfft(each.values, axis=0)[1:] for each in (codes, made, other))
+    for column in range(3):
+        log_power = [np.log(np.abs(spectra[:, column])) for spectra in (planted, ours, theirs)]
+        _, kept, fresh = np.corrcoef(log_power)[0]
+        assert kept > 0.95 > 0.7 > fresh
+    cross = [spectra[:, 0] * spectra[:, 1].conj() for spectra in (planted, ours, theirs)]
+    _, kept, fresh = (np.vdot(cross[0], c).real / np.linalg.norm(cross[0]) / np.linalg.norm(c) for c in cross)
+    assert kept > 0.98 > 0.7 > fresh
+    assert abs(np.corrcoef(made[:, 0], codes[:, 0])[0, 1]) < 0.2, "but not when things happen"
+
+
+def test_surrogates_of_skewed_responses_keep_their_autocorrelation_where_a_shuffle_does_not(rng, make_responses):
+    codes = make_responses(np.exp(ar_series(rng) / 2))
+
+    def autocorrelation(values):
+        return [np.corrcoef(column[1:], column[:-1])[0, 1] for column in values.T.values]
+
+    assert_allclose(autocorrelation(surrogate_codes(codes)), autocorrelation(codes), atol=0.1)
+    assert_allclose(autocorrelation(shuffle_stimuli(codes)), 0, atol=4 / 4096**0.5)
+
+
+def test_the_order_of_surrogates_depends_on_ranks_alone(rng, make_responses):
+    values = rng.normal(size=(65, 3))
+    bent = np.exp(values)
+    orders = [surrogate_codes(make_responses(v)).values.argsort(axis=0) for v in (values, bent)]
+    assert_array_equal(*orders)
+
+
+def test_columns_alike_have_surrogates_alike(rng, make_responses):
+    """Phases are the same in all columns: a copy stays a copy, and what is its negative stays that."""
+    column = rng.normal(size=64)
+    made = surrogate_codes(make_responses(np.stack([column, column, -column], axis=1))).values
+    assert_array_equal(made[:, 0], made[:, 1])
+    assert_array_equal(made[:, 0], -made[:, 2])
+
+
+@pytest.mark.parametrize("n", [3, 4, 5, 64])
+def test_surrogates_of_few_stimuli_odd_or_even(n, rng, make_responses):
+    codes = make_responses(rng.normal(size=(n, 2)))
+    assert_array_equal(np.sort(surrogate_codes(codes), axis=0), np.sort(codes, axis=0))
+
+
+@metrics
+@pytest.mark.parametrize("tile", [512, 50], ids=["one tile", "three tiles"])
+def test_the_floor_is_the_mean_over_all_pairs(metric, tile, images, monkeypatch):
+    """Oracle: every pair from the embeddings, by scipy."""
+    monkeypatch.setattr(nulls, "TILE", tile)
+    distances = pdist(metric.embed(images).double(), "sqeuclidean" if metric.squared else "euclidean")
+    floor = noise_floor(images, metric, n_sets=2)
+    assert_allclose(floor["mean"], metric.self_similarity - distances.mean(), rtol=1e-6)
+
+
+@metrics
+def test_sampled_sets_scatter_about_the_floor(metric, images):
+    floor = noise_floor(images, metric, top=4, n_sets=500, random_state=1)
+    assert abs(floor.sampled_mean - floor["mean"]) < 4 * floor.sampled_sd / 500**0.5
+    low, median, high = floor.sampled_quantile.values
+    assert low < median < high
+    assert_allclose(floor.sampled_quantile["quantile"], [0.025, 0.5, 0.975])
+
+
+def test_sampled_sets_are_drawn_without_replacement(images):
+    """All images in every set leave nothing to chance."""
+    floor = noise_floor(images[:6], Pixel(), top=6, n_sets=5)
+    assert_allclose(floor.sampled_sd, 0, atol=1e-6)
+    assert_allclose(floor.sampled_mean, floor["mean"], rtol=1e-6)
+
+
+@metrics
+def test_identical_images_score_what_an_image_scores_with_itself(metric, images):
+    same = images.isel(stimulus=[0] * 30).assign_coords(stimulus=images.stimulus.values[:30])
+    floor = noise_floor(same, metric, n_sets=5)
+    assert_allclose(floor["mean"], metric.self_similarity, atol=1e-9)
+    assert_allclose(floor.sampled_mean, metric.self_similarity, atol=1e-6)
+
+
+def test_the_floor_tells_what_it_is_of(images):
+    floor = noise_floor(images, Color(), top=3, n_sets=7, random_state=5)
+    score = interpretability_index(images.category.copy(data=np.arange(120.0)).expand_dims(unit=["a"]), images, Color())
+    assert floor.attrs == {
+        "metric": "color",
+        "quantity": score.attrs["quantity"],
+        "top": 3,
+        "n_images": 120,
+        "n_sets": 7,
+        "seed": 5,
+        "null": "random sets of images",
+    }
+    assert floor.identical(noise_floor(images, Color(), top=3, n_sets=7, random_state=5))
+
+
+@metrics
+def test_lazy_images_have_the_same_floor(metric, images):
+    lazy = images.copy(data=da.from_array(images.values, chunks=(7, -1, -1, -1)))
+    assert_allclose(noise_floor(lazy, metric, n_sets=5)["mean"], noise_floor(images, metric, n_sets=5)["mean"])
+
+
+def test_bad_input_is_told_in_one_line(responses, images):
+    lazy = responses.copy(data=da.from_array(responses.values, chunks=(40, -1)))
+    gappy = responses.where(responses.unit != "u003")
+    with pytest.raises(ValueError, match=r"surrogates need all stimuli .*; call codes\.compute\(\) first"):
+        surrogate_codes(lazy)
+    with pytest.raises(ValueError, match="at least 3 stimuli, got 2: no phase is free"):
+        surrogate_codes(responses[:2])
+    with pytest.raises(ValueError, match="NaN or infinite values, in unit 'u003'; drop"):
+        surrogate_codes(gappy)
+    with pytest.raises(ValueError, match="codes hold 120 NaN values, which would move to other units; drop"):
+        shuffle_units(gappy)
+    with pytest.raises(ValueError, match="codes hold 40 NaN values, which would move to other units; drop"):
+        shuffle_units(lazy.where(responses.unit != "u003")).compute()
+    assert shuffle_stimuli(gappy).sel(unit="u003").isnull().all(), "whole stimuli may move"
+    with pytest.raises(TypeError, match="random_state must be an int or None, got Generator"):
+        shuffle_stimuli(responses, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="dims stimulus and unit or direction"):
+        shuffle_units(responses.expand_dims(repetition=2))
+    with pytest.raises(ValueError, match="top must be an int, from 2 to the number of images, 120, got 121"):
+        noise_floor(images, Color(), top=121)
+    with pytest.raises(ValueError, match="n_sets must be an int, at least 2, got 1"):
+        noise_floor(images, Color(), n_sets=1)
+
+
+@pytest.mark.slow
+def test_random_sets_of_v4_images_have_the_known_floor_by_lpips(real_data):
+    """V4 201025, LPIPS-Alex, top 5: about −0.667, below its units at −0.648."""
+    from neurosuper import LPIPS, load_images
+
+    images = load_images(real_data / "v4" / "images_201025.zip")
+    metric = LPIPS("alex", weights=real_data / "nets" / "alexnet_features_fp16.npz")
+    floor = noise_floor(images, metric, n_sets=500)
+    assert abs(floor["mean"] + 0.667) < 2 * floor.sampled_sd / 89**0.5, "known from 89 sets"
+    assert abs(floor.sampled_mean - floor["mean"]) < 4 * floor.sampled_sd / 500**0.5
