@@ -1,6 +1,7 @@
 """How interpretable is a unit or direction, judged by the images that drive it most."""
 
 from neurosuper.interpretability.cross_unit import separability
+from neurosuper.interpretability.humans import agreement_with_humans, read_judgements, validate_against_humans
 from neurosuper.interpretability.index import index_of_top, interpretability_index
 from neurosuper.interpretability.nulls import noise_floor, shuffle_stimuli, shuffle_units, surrogate_codes
 from neurosuper.interpretability.psychophysics import answer_trials, psychophysics
@@ -8,15 +9,18 @@ from neurosuper.interpretability.top_stimuli import top_stimuli
 from neurosuper.interpretability.trials import make_trials
 
 __all__ = [
+    "agreement_with_humans",
     "answer_trials",
     "index_of_top",
     "interpretability_index",
     "make_trials",
     "noise_floor",
     "psychophysics",
+    "read_judgements",
     "separability",
     "shuffle_stimuli",
     "shuffle_units",
     "surrogate_codes",
     "top_stimuli",
+    "validate_against_humans",
 ]
