@@ -150,7 +150,7 @@ def validate_against_humans(
     return told.assign(by_unit).assign_coords(coords_along(judged, "unit")).assign_attrs(left_out | settings)
 
 
-def agreement(
+def agreement_with_humans(
     machine_correct: xr.DataArray | pd.DataFrame, judgements: pd.DataFrame, *, confidence_level: float = 0.95
 ) -> xr.Dataset:
     """Return the share of judgements in which a machine gives the person's answer: both right, or both wrong.
@@ -186,7 +186,7 @@ def agreement(
     ...                            "correct": [1, 1, 0], "confidence": [3, 2, 1]})
     >>> machine = xr.DataArray([[True, True]], dims=("unit", "batch"),
     ...     coords={"layer": ("unit", ["layer1"]), "channel": ("unit", [0]), "batch": [0, 1]})
-    >>> round(float(agreement(machine, judgements).agreement.sel(group="all")), 3)
+    >>> round(float(agreement_with_humans(machine, judgements).agreement.sel(group="all")), 3)
     0.667
     """
     _check_level(confidence_level)

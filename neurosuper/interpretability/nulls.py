@@ -2,13 +2,12 @@
 
 Each null keeps as much as it can and destroys one thing, so that a score which it reaches is not owed to that thing.
 
-Z (stimulus, unit) responses or codes, E (image, feature) embeddings.
+Z (stimulus, unit) responses or codes; E (image, feature) embeddings.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -18,11 +17,11 @@ from scipy import special, stats
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_of_top
 from neurosuper.interpretability.top_stimuli import check_codes
-from neurosuper.metrics import ImageMetric
+from neurosuper.metrics import ImageMetric, Precomputed, pairwise
+from neurosuper.metrics.batches import embed_in_batches
 from neurosuper.responses import name_some
 
 QUANTILES = (0.025, 0.5, 0.975)
-TILE = 512  # embeddings on either side of a block of pairs
 
 
 def shuffle_stimuli(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataArray:
@@ -148,18 +147,22 @@ def surrogate_codes(codes: xr.DataArray, random_state: int | None = 0) -> xr.Dat
 
 
 def noise_floor(
-    images: xr.DataArray, metric: ImageMetric, top: int = 5, n_sets: int = 1000, random_state: int | None = 0
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    top: int = 5,
+    n_sets: int = 1000,
+    random_state: int | None = 0,
 ) -> xr.Dataset:
     """Return the interpretability index of random sets of images: what a unit scores that sees nothing in them.
 
     The mean over all sets is that over all pairs, and exact: in closed form where the metric is a squared distance,
-    else pair by pair, for up to some 10,000 images, whose embeddings are then held in memory. How single sets scatter
-    about it is sampled. Images are embedded twice.
+    else from all distances (`pairwise`: 400 MB for 10,000 images). How single sets scatter about it is sampled. Images
+    are embedded twice.
 
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel)
-    metric : ImageMetric
+    metric : ImageMetric or Precomputed
     top : int, optional
         Images in a set: the number M of top stimuli of the scores that are compared with the floor.
     n_sets : int, optional
@@ -248,45 +251,17 @@ def _random_phases(values: np.ndarray, seed: int) -> np.ndarray:
     return np.take_along_axis(np.sort(values, axis=0), ranks, axis=0)
 
 
-def _mean_distance(images: xr.DataArray, metric: ImageMetric) -> float:
-    """Return the mean distance over all pairs of images."""
+def _mean_distance(images: xr.DataArray, metric: ImageMetric | Precomputed) -> float:
+    """Return the mean distance over all pairs of images: Σ_{i<j} ‖e_i − e_j‖² is n Σ‖e‖² − ‖Σe‖²."""
     n = images.sizes["stimulus"]
-    batches = _embed(images, metric)
+    if isinstance(metric, Precomputed) or not metric.squared:
+        return pairwise(images, metric).values.sum(dtype=np.float64) / (n * (n - 1))
+    batches = embed_in_batches(images, metric)
     first = next(batches)
-    origin, batches = first[0].clone(), itertools.chain([first], batches)
-    total = _sum_squared(batches, origin, n) if metric.squared else _sum_euclidean(torch.cat(list(batches)), origin)
-    return 2 * total / (n * (n - 1))
-
-
-def _embed(images: xr.DataArray, metric: ImageMetric) -> Iterator[torch.Tensor]:
-    """Embed all images, batch by batch; each block of a dask stack is read once."""
-    if metric.batch_size is None:
-        yield metric.embed(images)
-        return
-    edges = np.cumsum([0, *images.chunksizes.get("stimulus", (images.sizes["stimulus"],))])
-    for start, stop in itertools.pairwise(edges):
-        block = images[start:stop].compute()
-        for first in range(0, len(block), metric.batch_size):
-            yield metric.embed(block[first : first + metric.batch_size])
-
-
-def _sum_squared(batches: Iterator[torch.Tensor], origin: torch.Tensor, n: int) -> float:
-    """Return Σ_{i<j} ‖e_i − e_j‖² = n Σ‖e‖² − ‖Σe‖², about an origin near the embeddings, lest digits are lost."""
-    squares = torch.zeros((), dtype=torch.float64, device=origin.device)
-    sums = torch.zeros_like(origin, dtype=torch.float64)
-    for batch in batches:
+    origin = first[0].double()  # near the others: no digits are lost
+    squares, sums = torch.zeros_like(origin[0]), torch.zeros_like(origin)
+    for batch in itertools.chain([first], batches):
         E = batch.double() - origin
         squares += (E**2).sum()
         sums += E.sum(0)
-    return max(0.0, float(n * squares - (sums**2).sum()))
-
-
-def _sum_euclidean(E: torch.Tensor, origin: torch.Tensor) -> float:
-    """Return Σ_{i<j} ‖e_i − e_j‖, tile by tile, about an origin near the embeddings, lest digits are lost."""
-    tiles = E.split(TILE)
-    total = 0.0
-    for i, tile in enumerate(tiles):
-        rows = tile.double() - origin
-        total += float(torch.cdist(rows, rows).sum()) / 2
-        total += sum(float(torch.cdist(rows, other.double() - origin).sum()) for other in tiles[i + 1 :])
-    return total
+    return max(0.0, 2 * float(n * squares - (sums**2).sum()) / (n * (n - 1)))

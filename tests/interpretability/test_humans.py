@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from neurosuper import agreement, read_judgements, validate_against_humans
+from neurosuper import agreement_with_humans, read_judgements, validate_against_humans
 
 LAYERS = ["layer1.0", "layer2.0", "layer3.0", "layer4.0"]
 UNIT = ["layer", "channel"]
@@ -187,7 +187,7 @@ def machine(rng) -> xr.DataArray:
 
 def test_agreement_is_a_binomial_share_in_every_group(machine, judgements):
     """Oracle: a loop over answers, and scipy's binomial test."""
-    told = agreement(machine, judgements, confidence_level=0.9)
+    told = agreement_with_humans(machine, judgements, confidence_level=0.9)
     answers = machine.stack(trial=("unit", "batch"))
     right = dict(
         zip(
@@ -211,22 +211,22 @@ def test_agreement_is_a_binomial_share_in_every_group(machine, judgements):
 
 
 def test_independent_answers_agree_as_often_as_chance_says(machine, judgements):
-    told = agreement(machine, judgements).sel(group="all")
+    told = agreement_with_humans(machine, judgements).sel(group="all")
     p, q = told.machine_accuracy, told.human_accuracy
     assert told.agreement_interval[0] < p * q + (1 - p) * (1 - q) < told.agreement_interval[1]
 
 
 def test_a_machine_that_answers_as_people_do_agrees_fully_and_one_that_never_does_not_at_all(judgements):
     first = judgements.drop_duplicates([*UNIT, "batch"])
-    assert_allclose(agreement(first, first).agreement, 1)
-    assert_allclose(agreement(first.assign(correct=~first["correct"]), first).agreement, 0)
+    assert_allclose(agreement_with_humans(first, first).agreement, 1)
+    assert_allclose(agreement_with_humans(first.assign(correct=~first["correct"]), first).agreement, 0)
 
 
 def test_a_table_and_a_labelled_array_are_the_same_and_what_is_unanswered_is_left_out(machine, judgements):
     table = machine.rename("correct").to_dataframe().reset_index()
-    told = agreement(machine, judgements)
-    assert told.identical(agreement(table, judgements))
-    partly = agreement(machine.where(machine.batch < 4), judgements)
+    told = agreement_with_humans(machine, judgements)
+    assert told.identical(agreement_with_humans(table, judgements))
+    partly = agreement_with_humans(machine.where(machine.batch < 4), judgements)
     assert partly.n_trials[0] == 4 * 3 * 84
     assert partly.attrs["n_judgements_unanswered"] == 6 * 3 * 84
 
@@ -277,12 +277,12 @@ def test_bad_scores_and_answers_are_told_in_one_line(scores, machine, judgements
     with pytest.raises(ValueError, match="n_resamples must be a positive int, got 0"):
         validate_against_humans(scores, judgements, n_resamples=0)
     with pytest.raises(ValueError, match="confidence_level must lie between 0 and 1, got 95"):
-        agreement(machine, judgements, confidence_level=95)
+        agreement_with_humans(machine, judgements, confidence_level=95)
     with pytest.raises(ValueError, match="machine_correct lacks the coords 'batch'; add them"):
-        agreement(machine.drop_vars("batch"), judgements)
+        agreement_with_humans(machine.drop_vars("batch"), judgements)
     with pytest.raises(ValueError, match="machine_correct lack 'correct'; they have"):
-        agreement(judgements.drop(columns="correct"), judgements)
+        agreement_with_humans(judgements.drop(columns="correct"), judgements)
     with pytest.raises(ValueError, match="machine_correct name 'resnet50/layer1.0/0/0', .* twice"):
-        agreement(judgements, judgements)
+        agreement_with_humans(judgements, judgements)
     with pytest.raises(TypeError, match="must be a DataArray or DataFrame, got float"):
-        agreement(0.5, judgements)
+        agreement_with_humans(0.5, judgements)

@@ -15,7 +15,6 @@ from neurosuper import (
     shuffle_units,
     surrogate_codes,
 )
-from neurosuper.interpretability import nulls
 
 
 class SquaredColor(Color):
@@ -156,10 +155,8 @@ def test_surrogates_of_few_stimuli_odd_or_even(n, rng, make_responses):
 
 
 @metrics
-@pytest.mark.parametrize("tile", [512, 50], ids=["one tile", "three tiles"])
-def test_the_floor_is_the_mean_over_all_pairs(metric, tile, images, monkeypatch):
+def test_the_floor_is_the_mean_over_all_pairs(metric, images):
     """Oracle: every pair from the embeddings, by scipy."""
-    monkeypatch.setattr(nulls, "TILE", tile)
     distances = pdist(metric.embed(images).double(), "sqeuclidean" if metric.squared else "euclidean")
     floor = noise_floor(images, metric, n_sets=2)
     assert_allclose(floor["mean"], metric.self_similarity - distances.mean(), rtol=1e-6)
@@ -185,7 +182,7 @@ def test_sampled_sets_are_drawn_without_replacement(images):
 def test_identical_images_score_what_an_image_scores_with_itself(metric, images):
     same = images.isel(stimulus=[0] * 30).assign_coords(stimulus=images.stimulus.values[:30])
     floor = noise_floor(same, metric, n_sets=5)
-    assert_allclose(floor["mean"], metric.self_similarity, atol=1e-9)
+    assert_allclose(floor["mean"], metric.self_similarity, atol=1e-6)
     assert_allclose(floor.sampled_mean, metric.self_similarity, atol=1e-6)
 
 
