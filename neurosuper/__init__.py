@@ -65,6 +65,16 @@ _ROOMS = {
         "top_stimuli",
         "validate_against_humans",
     ),
+    "inference": (
+        "adjust_p_values",
+        "bootstrap_interval",
+        "cohens_d",
+        "describe_test",
+        "items_needed",
+        "permutation_test",
+        "probability_of_superiority",
+        "statistical_power",
+    ),
     "compare": ("compare", "match_directions"),
     "study": ("run_study",),
 }

@@ -25,8 +25,8 @@ def test_import_is_light():
     )
 
 
-@pytest.mark.parametrize("name", ["check_responses", "load_images", "load_array", "load_nwb"])
-def test_responses_images_and_loaders_need_no_torch(name):
+@pytest.mark.parametrize("name", ["check_responses", "load_images", "load_array", "load_nwb", "permutation_test"])
+def test_responses_images_loaders_and_inference_need_no_torch(name):
     loaded = modules_after(f"from neurosuper import {name}")
     unwanted = {"torch", "matplotlib", "dandi", "sklearn"} | (set() if name == "load_nwb" else {"pynwb"})
     assert "xarray" in loaded

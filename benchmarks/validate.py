@@ -1,0 +1,75 @@
+"""Do tests err as often as they say, and do intervals hold the truth as often as they say? Prints a Markdown table.
+
+500 simulated studies in each row. Tests: of two sets, or of pairs, without a difference; p must be uniform.
+Intervals: of means that are known.
+"""
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from neurosuper import bootstrap_interval, permutation_test
+
+STUDIES, RESAMPLES = 500, 1999
+SUBJECTS, PER_SUBJECT = 8, 10
+
+
+def label(values: np.ndarray) -> xr.DataArray:
+    """Label (unit,) or (study, unit)."""
+    units = [f"u{i}" for i in range(values.shape[-1])]
+    return xr.DataArray(values, dims=("study", "unit")[-values.ndim :], coords={"unit": units})
+
+
+def p_values(rng: np.random.Generator, paired: bool, statistic: str, n: tuple[int, int]) -> np.ndarray:
+    """Return the p of studies of skewed scores without a difference; pairs share what their item adds."""
+    found = []
+    for study in range(STUDIES):
+        item = rng.normal(0, 2, n[0]) if paired else 0
+        a, b = (label(item + rng.gamma(2, 1, size)) for size in n)
+        test = permutation_test(a, b, paired=paired, statistic=statistic, n_resamples=RESAMPLES, random_state=study)
+        found.append(test.p_value.item())
+    return np.array(found)
+
+
+def tell_test(name: str, p: np.ndarray) -> str:
+    """Return a row: how far p is from uniform, and how often it is small."""
+    uniform = stats.kstest(p, "uniform").pvalue
+    return f"| {name} | {uniform:.2f} | {100 * np.mean(p <= 0.05):.1f} % | {100 * np.mean(p <= 0.01):.1f} % |"
+
+
+def tell_interval(name: str, scores: xr.DataArray, truth: float, **options: object) -> str:
+    """Return a row: how often the interval holds the truth, and on which side it misses."""
+    interval = bootstrap_interval(scores, "unit", n_resamples=RESAMPLES, **options)
+    below, above = ((interval.high < truth).mean().item(), (interval.low > truth).mean().item())
+    width = (interval.high - interval.low).median().item()
+    return f"| {name} | {100 * (1 - below - above):.1f} % | {100 * below:.1f} % | {100 * above:.1f} % | {width:.2f} |"
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    print("| permutation test, no difference | KS p | p ≤ 0.05 | p ≤ 0.01 |")
+    print("|---|---|---|---|")
+    print(tell_test("unpaired means, 30 and 30", p_values(rng, False, "mean", (30, 30))))
+    print(tell_test("unpaired means, 15 and 60", p_values(rng, False, "mean", (15, 60))))
+    print(tell_test("unpaired medians, 30 and 30", p_values(rng, False, "median", (30, 30))))
+    print(tell_test("paired means, 30", p_values(rng, True, "mean", (30, 30))))
+    print(tell_test("paired medians, 30", p_values(rng, True, "median", (30, 30))))
+
+    print("\n| 95 % interval | holds the truth | too low | too high | median width |")
+    print("|---|---|---|---|---|")
+    print(tell_interval("mean of 40, normal (BCa)", label(rng.normal(size=(STUDIES, 40))), 0))
+    gamma = label(rng.gamma(1, 1, (STUDIES, 40)))
+    print(tell_interval("mean of 40, exponential (BCa)", gamma, 1))
+    print(tell_interval("median of 40, exponential (percentile)", gamma, np.log(2), statistic="median"))
+    for subjects in (SUBJECTS, 20):
+        subject = np.repeat([f"s{i}" for i in range(subjects)], PER_SUBJECT)
+        for spread in (1, 0):
+            between = spread * np.repeat(rng.normal(size=(STUDIES, subjects)), PER_SUBJECT, axis=1)
+            scores = label(between + rng.normal(size=between.shape)).assign_coords(subject=("unit", subject))
+            name = f"{subjects} subjects × {PER_SUBJECT}, " + ("who differ (ICC 0.5)" if spread else "alike")
+            print(tell_interval(f"{name}: flat", scores, 0))
+            print(tell_interval(f"{name}: grouped", scores, 0, groups="subject"))
+
+
+if __name__ == "__main__":
+    main()

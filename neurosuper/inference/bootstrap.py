@@ -1,0 +1,206 @@
+"""How sure is a mean or a median: bootstrap intervals, over items or over groups of items.
+
+X (row, item) scores, a row for each combination of labels on the other dims. W (resample, item) how often a resample
+draws each item. All rows share their resamples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from neurosuper.inference.items import (
+    AT_ONCE,
+    CENTERS,
+    ROUNDING,
+    Statistic,
+    check_items,
+    check_one_of,
+    check_resamples,
+    check_share,
+)
+from neurosuper.responses import name_some
+
+
+def bootstrap_interval(
+    values: xr.DataArray,
+    dim: str,
+    *,
+    statistic: Statistic = "mean",
+    groups: str | None = None,
+    confidence_level: float = 0.95,
+    n_resamples: int = 9999,
+    random_state: int | None = 0,
+) -> xr.Dataset:
+    """Return the mean or median over items, with a bootstrap confidence interval.
+
+    Items of one subject are alike: where they are resampled as if each were a subject of its own, the interval is too
+    narrow for any claim about other subjects. With `groups`, subjects are resampled, and items within each.
+
+    Parameters
+    ----------
+    values : DataArray (dim, …)
+        Scores of items, without NaN.
+    dim : str
+        Dim of the items.
+    statistic : {"mean", "median"}, optional
+        Over all items: with `groups`, a group counts by the number of its items.
+    groups : str, optional
+        Coord along `dim` that says to which group an item belongs, such as `"subject"`.
+    confidence_level : float, optional
+        Strictly between 0 and 1.
+    n_resamples : int, optional
+        At least 100.
+    random_state : int, optional
+
+    Returns
+    -------
+    Dataset (…)
+        `estimate`, `low` and `high`, over the dims that are left, in the unit of `values`; all three are equal where
+        all items are. attrs: `n` items, `n_groups` where there are groups, and how it was done.
+
+    Raises
+    ------
+    TypeError
+        Not a DataArray of real numbers.
+    ValueError
+        No such dim; fewer than two items, or groups; NaN; no such coord, or an item without a group; another
+        `statistic`; `confidence_level` or `n_resamples` out of range.
+
+    Notes
+    -----
+    Without groups, a mean has the BCa interval, and a median the percentile interval (the jackknife, which BCa rests
+    on, fails for medians). With groups, the percentile interval: as many groups are drawn as there are, then as many
+    items from each as it has, all with replacement. Few groups make it too narrow: of 8 simulated subjects, who
+    differed as much as their items, 95 % intervals held the true mean in 92 % of studies (without `groups`, in 71 %).
+
+    References
+    ----------
+    Efron & Tibshirani 1993, An Introduction to the Bootstrap, eq. 14.10 (BCa) and section 10.6 (medians).
+    Saravanan, Berman & Sober 2020, Neurons Behav. Data Anal. Theory 3(5) (groups).
+
+    Examples
+    --------
+    >>> scores = xr.DataArray([1., 2., 3., 6.], dims="unit", coords={"subject": ("unit", list("aabb"))})
+    >>> interval = bootstrap_interval(scores, "unit")
+    >>> interval.estimate.item(), (interval.low < 3).item(), (interval.high > 3).item(), interval.n
+    (3.0, True, True, 4)
+    >>> bootstrap_interval(scores, "unit", groups="subject").n_groups
+    2
+    """
+    check_one_of(statistic, tuple(CENTERS), "statistic")
+    check_share(confidence_level, "confidence_level", 0.95)
+    check_resamples(n_resamples)
+    items = check_items(values, dim, "values")
+    members = None if groups is None else _find_members(items, dim, groups)
+    X = items.values.reshape(-1, items.sizes[dim])
+    estimate = CENTERS[statistic](X, axis=1)
+    low, high = estimate.copy(), estimate.copy()
+    varying = np.ptp(X, axis=1) > ROUNDING * np.abs(X).max(axis=1)
+    if varying.any():
+        resampling = _Resampling(statistic, confidence_level, n_resamples, np.random.default_rng(random_state))
+        find = resampling.over_items if members is None else partial(resampling.over_groups, members=members)
+        low[varying], high[varying] = find(X[varying])
+    like = items.isel({dim: 0}, drop=True)
+    labelled = zip(("estimate", "low", "high"), (estimate, low, high), strict=True)
+    attrs = {"statistic": statistic, "method": _method(statistic, groups), "confidence_level": confidence_level}
+    attrs |= {"n": X.shape[1]} | ({} if members is None else {"n_groups": len(members)})
+    attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}
+    return xr.Dataset({name: like.copy(data=values.reshape(like.shape)) for name, values in labelled}, attrs=attrs)
+
+
+def _method(statistic: Statistic, groups: str | None) -> str:
+    if groups is not None:
+        return f"percentile bootstrap over {groups} and over items within {groups}"
+    return f"{'BCa' if statistic == 'mean' else 'percentile'} bootstrap over items"
+
+
+def _find_members(items: xr.DataArray, dim: str, groups: str) -> list[np.ndarray]:
+    """Return the positions of the items of every group."""
+    if groups not in items.coords or items[groups].dims != (dim,):
+        raise ValueError(
+            f"values have no coord {groups!r} along {dim!r}; they have {name_some(list(items.coords), most=9)}; "
+            f"add it with .assign_coords({groups}=({dim!r}, labels))"
+        )
+    labels = items[groups].values
+    missing = pd.isnull(labels) | (labels == "")
+    if missing.any():
+        raise ValueError(
+            f"no {groups} for {dim} {name_some(items[dim].values[missing])}; leave out items that belong to none or to "
+            "several, or resample without groups"
+        )
+    names, group_of = np.unique(labels, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(
+            f"all items have the {groups} {name_some(names)}, and nothing about others follows from one; record at "
+            f"least 2, or leave out groups={groups!r} and claim nothing beyond this one"
+        )
+    return [np.flatnonzero(group_of == k) for k in range(len(names))]
+
+
+@dataclass
+class _Resampling:
+    """How often to resample, and what to read from the resamples."""
+
+    statistic: Statistic
+    confidence_level: float
+    n_resamples: int
+    rng: np.random.Generator
+
+    def over_items(self, X: np.ndarray) -> np.ndarray:
+        """Return low and high (2, row), by resampling items."""
+        return np.stack(
+            stats.bootstrap(
+                (X,),
+                CENTERS[self.statistic],
+                axis=1,
+                vectorized=True,
+                method="BCa" if self.statistic == "mean" else "percentile",
+                confidence_level=self.confidence_level,
+                n_resamples=self.n_resamples,
+                batch=max(1, AT_ONCE // X.size),
+                rng=self.rng,
+            ).confidence_interval
+        )
+
+    def over_groups(self, X: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
+        """Return low and high (2, row), by resampling groups, and items within each."""
+        center = _weighted_mean if self.statistic == "mean" else _weighted_median
+        batch = max(1, AT_ONCE // X.shape[1])
+        sizes = [min(batch, self.n_resamples - start) for start in range(0, self.n_resamples, batch)]
+        resampled = np.concatenate([center(X, _draw_groups(members, size, self.rng)) for size in sizes], axis=1)
+        tail = (1 - self.confidence_level) / 2
+        return np.quantile(resampled, [tail, 1 - tail], axis=1)
+
+
+def _draw_groups(members: list[np.ndarray], n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return W (resample, item): groups are drawn, then from each, every time, as many items as it has."""
+    W = np.empty((n_resamples, sum(map(len, members))), dtype=int)
+    times = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=n_resamples)
+    for k, items in enumerate(members):
+        W[:, items] = rng.multinomial(times[:, k] * len(items), np.full(len(items), 1 / len(items)))
+    return W
+
+
+def _weighted_mean(X: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """Return (row, resample)."""
+    return X @ W.T / W.sum(axis=1)
+
+
+def _weighted_median(X: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """Return (row, resample)."""
+    return np.stack([_row_median(x, W) for x in X])
+
+
+def _row_median(x: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """Return (resample,): the mean of the two middle scores, which are one where their number is odd."""
+    order = x.argsort()
+    up_to = W[:, order].cumsum(axis=1)
+    n = up_to[:, -1:]
+    middle = [(up_to <= before).sum(axis=1) for before in ((n - 1) // 2, n // 2)]
+    return x[order][np.stack(middle)].mean(axis=0)

@@ -1,0 +1,229 @@
+"""Is one set of scores higher than another: permutation tests, and the sentence that a paper says of one."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from neurosuper.inference.effect import standardized_difference, superiority
+from neurosuper.inference.items import (
+    AT_ONCE,
+    CENTERS,
+    ROUNDING,
+    Statistic,
+    check_one_of,
+    check_resamples,
+    check_two,
+)
+
+ALPHA = 0.05  # from here on, a sentence claims no difference
+Alternative = Literal["two-sided", "greater", "less"]
+
+
+def permutation_test(
+    a: xr.DataArray,
+    b: xr.DataArray,
+    *,
+    paired: bool = False,
+    statistic: Statistic = "mean",
+    alternative: Alternative = "two-sided",
+    n_resamples: int = 9999,
+    random_state: int | None = 0,
+) -> xr.Dataset:
+    """Test whether one set of scores is higher than another.
+
+    Unpaired, scores are dealt out anew to the two sets; the null hypothesis is that both come from one distribution.
+    Paired, the two scores of an item trade places at random; the null hypothesis is that their differences are
+    symmetric about 0. Either way items are taken to be independent, which those of one subject need not be (see
+    `bootstrap_interval`).
+
+    Parameters
+    ----------
+    a, b : DataArray (item,)
+        Scores of two sets of units or directions, without NaN.
+    paired : bool, optional
+        The items of `a` and `b` are the same, by label.
+    statistic : {"mean", "median"}, optional
+        What is compared; of pairs, the mean or median of the differences.
+    alternative : {"two-sided", "greater", "less"}, optional
+        "greater": `a` is higher. "two-sided": p is twice the smaller of the two one-sided ones.
+    n_resamples : int, optional
+        Number of random permutations, at least 100. Where there are no more than that, all are made, and p is exact.
+    random_state : int, optional
+
+    Returns
+    -------
+    Dataset
+        Numbers: `difference` (a − b) and `p_value`; effect sizes `cohens_d` and `superiority` (see `cohens_d`,
+        `probability_of_superiority`); `estimate_a` and `estimate_b`, the means or medians; `n_a` and `n_b`. attrs:
+        `paired` and `exact` (0 or 1), `statistic`, `alternative`, `n_permutations`, `random_state`.
+
+    Raises
+    ------
+    TypeError
+        Not DataArrays of real numbers.
+    ValueError
+        More than one dim; fewer than two items; NaN; pairs whose labels differ; another `statistic` or `alternative`;
+        too few resamples.
+
+    References
+    ----------
+    Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9, 39, eq. 2: with random permutations p is
+    (more extreme + 1) / (permutations + 1), and never 0.
+
+    Examples
+    --------
+    >>> a, b = (xr.DataArray(values, dims="unit") for values in ([4., 5., 6., 7.], [0., 1., 2., 3.]))
+    >>> test = permutation_test(a, b)
+    >>> test.difference.item(), round(test.p_value.item(), 4), test.n_permutations  # 2 in 70
+    (4.0, 0.0286, 70)
+    """
+    check_one_of(statistic, tuple(CENTERS), "statistic")
+    check_one_of(alternative, ("two-sided", "greater", "less"), "alternative")
+    check_resamples(n_resamples)
+    x, y = check_two(a, b, paired)
+    center = CENTERS[statistic]
+    difference, p = _permute(x, y, paired, statistic, alternative, n_resamples, np.random.default_rng(random_state))
+    numbers = {
+        "difference": difference,
+        "p_value": p,
+        "cohens_d": standardized_difference(x, y, paired),
+        "superiority": superiority(x, y, paired),
+        "estimate_a": float(center(x)),
+        "estimate_b": float(center(y)),
+        "n_a": len(x),
+        "n_b": len(y),
+    }
+    possible = _count_permutations(x, y, paired)
+    attrs = {
+        "paired": int(paired),
+        "statistic": statistic,
+        "alternative": alternative,
+        "n_permutations": int(min(n_resamples, possible)),
+        "exact": int(possible <= n_resamples),
+        "random_state": -1 if random_state is None else random_state,
+    }
+    return xr.Dataset(numbers, attrs=attrs)
+
+
+def _count_permutations(x: np.ndarray, y: np.ndarray, paired: bool) -> int:
+    return 2 ** len(x) if paired else math.comb(len(x) + len(y), len(x))
+
+
+def _permute(
+    x: np.ndarray,
+    y: np.ndarray,
+    paired: bool,
+    statistic: Statistic,
+    alternative: Alternative,
+    n_resamples: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Return the difference and its p; permuted differences that equal it up to rounding count as equal."""
+    samples = (x - y,) if paired else (x, y)
+    rounding = ROUNDING * max(np.abs(x).max(), np.abs(y).max())
+
+    def difference(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
+        centers = [CENTERS[statistic](sample, axis=axis) for sample in samples]
+        return centers[0] - sum(centers[1:])
+
+    observed = difference(*samples)
+
+    def snapped(*samples: np.ndarray, axis: int) -> np.ndarray:
+        permuted = difference(*samples, axis=axis)
+        return np.where(np.abs(permuted - observed) <= rounding, observed, permuted)
+
+    test = stats.permutation_test(
+        samples,
+        snapped,
+        permutation_type="samples" if paired else "independent",
+        vectorized=True,
+        n_resamples=n_resamples,
+        batch=max(1, AT_ONCE // (len(x) + len(y))),
+        alternative=alternative,
+        rng=rng,
+    )
+    return float(observed), float(test.pvalue)
+
+
+def describe_test(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
+    """Return what a test says, in one sentence for a paper.
+
+    A direction is claimed where p is below 0.05.
+
+    Parameters
+    ----------
+    result : Dataset
+        From `permutation_test`.
+    a, b : str
+        What the two sets of scores are of, such as `"KMeans"` and `"units"`.
+    quantity : str
+        What the scores are, such as `"interpretability (−LPIPS)"`.
+
+    Returns
+    -------
+    str
+        Means or medians have as many decimals as their difference needs for two digits. Where no random permutation was
+        as extreme as what was observed, p is given as an upper bound.
+
+    Raises
+    ------
+    TypeError
+        Not a Dataset from `permutation_test`.
+
+    Examples
+    --------
+    >>> a, b = (xr.DataArray(values, dims="unit") for values in ([4., 5., 6., 7.], [0., 1., 2., 3.]))
+    >>> print(describe_test(permutation_test(a, b), "KMeans", "units", "label agreement"))
+    KMeans (n = 4, mean 5.5) scored higher in label agreement than units (n = 4, mean 1.5), by 4.0 (two-sided unpaired \
+permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of superiority 1.00).
+    """
+    if not isinstance(result, xr.Dataset) or not {"difference", "p_value", "superiority"} <= set(result):
+        raise TypeError(f"result must be a Dataset from permutation_test, got {type(result).__name__}")
+    difference = result.difference.item()
+    decimals = 1 - math.floor(math.log10(abs(difference))) if difference else 3
+    decimals = min(max(decimals, 0), 6)
+    statistic = result.attrs["statistic"]
+    first, second = (
+        f"{name} (n = {result[f'n_{side}'].item():,}, {statistic} {_tell(result[f'estimate_{side}'], decimals)})"
+        for name, side in ((a, "a"), (b, "b"))
+    )
+    how = _tell_how(result)
+    sought = {"greater": 1, "less": -1}.get(result.attrs["alternative"], np.sign(difference))
+    which = "higher" if sought > 0 else "lower"
+    if result.p_value < ALPHA and difference * sought > 0:
+        by = _tell(abs(difference), decimals)
+        return f"{first} scored {which} in {quantity} than {second}, by {by} ({how})."
+    found = f"(difference {_tell(difference, decimals)}; {how})"
+    if result.attrs["alternative"] == "two-sided":
+        return f"{first} and {second} did not differ detectably in {quantity} {found}."
+    return f"{first} did not score detectably {which} in {quantity} than {second} {found}."
+
+
+def _tell(number: float | xr.DataArray, decimals: int = 2) -> str:
+    return f"{float(number):,.{decimals}f}".replace("-", "−").replace("inf", "∞")
+
+
+def _tell_how(result: xr.Dataset) -> str:
+    attrs = result.attrs
+    sides = "two-sided" if attrs["alternative"] == "two-sided" else "one-sided"
+    design = "paired" if attrs["paired"] else "unpaired"
+    what = "" if attrs["statistic"] == "mean" else f" of {'the median difference' if attrs['paired'] else 'medians'}"
+    return (
+        f"{sides} {design} permutation test{what}, {_tell_p(result)}, {'all ' * attrs['exact']}"
+        f"{attrs['n_permutations']:,} permutations; d = {_tell(result.cohens_d)}, probability of superiority "
+        f"{_tell(result.superiority)}"
+    )
+
+
+def _tell_p(result: xr.Dataset) -> str:
+    """Return p, or the bound that it is known to be below."""
+    p, attrs = result.p_value.item(), result.attrs
+    least = (2 if attrs["alternative"] == "two-sided" else 1) / (attrs["n_permutations"] + 1)
+    if p < 1e-4:
+        return "p < 0.0001"
+    return f"p {'≤' if p <= least and not attrs['exact'] else '='} {p:.3g}"

@@ -1,0 +1,182 @@
+"""Intervals are those of scipy and of naive resampling, and hold the truth as often as they say."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import stats
+
+from neurosuper import bootstrap_interval
+from neurosuper.inference.bootstrap import _draw_groups, _row_median
+
+unhurried = settings(deadline=None, max_examples=40)
+SUBJECTS = np.repeat([f"s{i}" for i in range(8)], 5)
+
+
+@pytest.fixture
+def skewed(rng, make_scores) -> xr.DataArray:
+    """Scores of 30 units under three metrics."""
+    metric = ["color", "label", "pixel"]
+    return make_scores(rng.gamma(1, 1, (3, 30)), ("metric", "unit"), metric=metric, area=("unit", ["V4"] * 30))
+
+
+@pytest.fixture
+def many_subjects(rng, make_scores):
+    """1,000 studies, each of 8 subjects × 5 units, which differ as much between subjects as within; the mean is 0."""
+    between = np.repeat(rng.normal(size=(1000, 8)), 5, axis=1)
+    return make_scores(
+        between + rng.normal(size=(1000, 40)), ("study", "unit"), subject=("unit", SUBJECTS), study=range(1000)
+    )
+
+
+def covers(interval: xr.Dataset, truth: float) -> float:
+    """Return the share of intervals that hold the truth."""
+    return float(((interval.low <= truth) & (truth <= interval.high)).mean())
+
+
+def width(interval: xr.Dataset) -> xr.DataArray:
+    return interval.high - interval.low
+
+
+@pytest.mark.parametrize(("statistic", "method"), [("mean", "BCa"), ("median", "percentile")])
+def test_intervals_are_those_of_scipy(skewed, statistic, method):
+    interval = bootstrap_interval(skewed, "unit", statistic=statistic, n_resamples=999, random_state=3)
+    center = getattr(np, statistic)
+    for metric in skewed.metric.values:
+        x = skewed.sel(metric=metric).values
+        theirs = stats.bootstrap((x,), center, n_resamples=999, method=method, rng=np.random.default_rng(3))
+        ours = interval.sel(metric=metric)
+        assert_allclose([ours.low, ours.high], theirs.confidence_interval, rtol=1e-12)
+        assert_allclose(ours.estimate, center(x))
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_grouped_intervals_are_those_of_naive_resampling(skewed, statistic):
+    """Groups of 3, 7, 8 and 12 items; to what 4,000 resamples can tell."""
+    x, subject = skewed.sel(metric="color"), np.repeat(list("abcd"), [3, 7, 8, 12])
+    rng, center = np.random.default_rng(1), getattr(np, statistic)
+    members = [x.values[subject == name] for name in "abcd"]
+    naive = []
+    for _ in range(4000):
+        drawn = [members[k] for k in rng.integers(4, size=4)]
+        naive.append(center(np.concatenate([rng.choice(items, len(items)) for items in drawn])))
+    interval = bootstrap_interval(
+        x.assign_coords(subject=("unit", subject)), "unit", groups="subject", statistic=statistic, n_resamples=4000
+    )
+    assert_allclose([interval.low, interval.high], np.quantile(naive, [0.025, 0.975]), atol=0.15 * np.std(naive))
+
+
+@unhurried
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=5), st.integers(0, 1000))
+def test_as_many_groups_are_drawn_as_there_are_and_as_many_items_from_each_as_it_has(sizes, seed):
+    edges = np.cumsum([0, *sizes])
+    members = [np.arange(*edges[k : k + 2]) for k in range(len(sizes))]
+    W = _draw_groups(members, 20, np.random.default_rng(seed))
+    times = np.stack([W[:, items].sum(axis=1) / len(items) for items in members])
+    assert_array_equal(times, times.round())
+    assert_array_equal(times.sum(axis=0), len(sizes))
+
+
+@unhurried
+@given(arrays(float, 6, elements=st.floats(-5, 5)), arrays(int, (4, 6), elements=st.integers(0, 3)))
+def test_weighted_median_is_that_of_repeated_scores(x, W):
+    W[:, 0] += 1  # at least one score
+    assert_array_equal(_row_median(x, W), [np.median(np.repeat(x, row)) for row in W])
+
+
+@unhurried
+@given(st.floats(0.1, 50), st.floats(-100, 100), st.sampled_from([None, "subject"]))
+def test_another_unit_of_measurement_gives_the_same_interval(make_scores, factor, shift, groups):
+    x = make_scores(np.random.default_rng(0).gamma(1, 1, 40), subject=("unit", SUBJECTS))
+    ours, theirs = (
+        bootstrap_interval(scores, "unit", groups=groups, n_resamples=200) for scores in (x, factor * x + shift)
+    )
+    for name in ours:
+        assert_allclose(theirs[name], factor * ours[name] + shift, rtol=1e-9, atol=1e-9)
+
+
+def test_an_interval_holds_a_normal_mean_as_often_as_it_says(rng, make_scores):
+    studies = make_scores(rng.normal(2, 1, (2000, 40)), ("study", "unit"))
+    interval = bootstrap_interval(studies, "unit", n_resamples=999)
+    assert 0.92 <= covers(interval, 2) <= 0.97
+    assert covers(bootstrap_interval(studies, "unit", confidence_level=0.5, n_resamples=999), 2) < 0.6
+
+
+def test_where_subjects_differ_the_grouped_interval_is_wider_and_holds_the_mean(many_subjects):
+    flat = bootstrap_interval(many_subjects, "unit", n_resamples=999)
+    grouped = bootstrap_interval(many_subjects, "unit", groups="subject", n_resamples=999)
+    assert (width(grouped) > width(flat)).mean() > 0.95
+    assert covers(grouped, 0) > 0.9
+    assert covers(flat, 0) < 0.75
+
+
+def test_where_subjects_are_alike_grouping_changes_little(rng, make_scores):
+    alike = make_scores(rng.normal(size=(100, 40)), ("study", "unit"), subject=("unit", SUBJECTS))
+    flat, grouped = (bootstrap_interval(alike, "unit", groups=groups, n_resamples=999) for groups in (None, "subject"))
+    assert 1 < (width(grouped) / width(flat)).mean() < 1.6
+
+
+@pytest.mark.parametrize("groups", [None, "subject"])
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_scores_that_are_all_equal_have_an_interval_without_width(make_scores, groups, statistic):
+    values = np.stack([np.full(40, 0.1), np.arange(40)])
+    scores = make_scores(values, ("metric", "unit"), subject=("unit", SUBJECTS))
+    interval = bootstrap_interval(scores, "unit", groups=groups, statistic=statistic, n_resamples=200)
+    assert interval.low[0] == interval.estimate[0] == interval.high[0]
+    assert interval.estimate[0] == pytest.approx(0.1)
+    assert interval.low[1] < interval.estimate[1] < interval.high[1]
+
+
+@pytest.mark.parametrize("tied", [[0, 0, 0, 1], [0] * 30 + [1], [1, 1, 2, 2, 2]])
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_ties_give_no_nan(make_scores, tied, statistic):
+    interval = bootstrap_interval(make_scores(tied), "unit", statistic=statistic)
+    assert interval.low <= interval.estimate <= interval.high
+
+
+def test_other_dims_their_coords_and_what_was_done_survive_in_a_file(skewed, tmp_path):
+    interval = bootstrap_interval(skewed.assign_coords(system="brain"), "unit", n_resamples=200, random_state=None)
+    interval.to_netcdf(tmp_path / "interval.nc")
+    reread = xr.load_dataset(tmp_path / "interval.nc")
+    xr.testing.assert_identical(reread, interval)
+    assert reread.low.dims == ("metric",)
+    assert set(reread.coords) == {"metric", "system"}
+    assert reread.attrs["n"] == 30
+    assert reread.attrs["method"] == "BCa bootstrap over items"
+
+
+def test_a_seed_gives_the_same_interval_and_leaves_global_state_alone(skewed):
+    before = np.random.get_state()[1].copy()
+    first, second = (bootstrap_interval(skewed, "unit", n_resamples=200) for _ in range(2))
+    xr.testing.assert_identical(first, second)
+    assert_array_equal(np.random.get_state()[1], before)
+    assert not first.equals(bootstrap_interval(skewed, "unit", n_resamples=200, random_state=1))
+
+
+def test_bad_input_is_told_in_one_line(make_scores, skewed):
+    one = make_scores(np.arange(4.0), subject=("unit", ["a"] * 4))
+    with pytest.raises(ValueError, match="all items have the subject 'a', .*; record at least 2, or leave out groups"):
+        bootstrap_interval(one, "unit", groups="subject")
+    with pytest.raises(ValueError, match="no coord 'animal' along 'unit'; they have 'unit', 'subject'; add it with"):
+        bootstrap_interval(one, "unit", groups="animal")
+    with pytest.raises(ValueError, match="no subject for unit 'u002', 'u003'; leave out items that belong to none"):
+        bootstrap_interval(one.assign_coords(subject=("unit", ["a", "b", "", None])), "unit", groups="subject")
+    with pytest.raises(ValueError, match="values hold NaN or infinite values at unit 'u001'; drop these items with"):
+        bootstrap_interval(skewed.where(skewed.unit != "u001"), "unit")
+    with pytest.raises(ValueError, match=r"values have no dim 'direction'; their dims are \('metric', 'unit'\)"):
+        bootstrap_interval(skewed, "direction")
+    with pytest.raises(ValueError, match="at least 2 items along 'unit', got 1"):
+        bootstrap_interval(one[:1], "unit")
+    with pytest.raises(ValueError, match="statistic must be one of 'mean', 'median'; got 'mode'"):
+        bootstrap_interval(one, "unit", statistic="mode")
+    with pytest.raises(ValueError, match="confidence_level must lie between 0 and 1, such as 0.95; got 95"):
+        bootstrap_interval(one, "unit", confidence_level=95)
+    with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 100, got 10"):
+        bootstrap_interval(one, "unit", n_resamples=10)
+    with pytest.raises(TypeError, match="values must be an xarray.DataArray, got ndarray"):
+        bootstrap_interval(one.values, "unit")
+    with pytest.raises(TypeError, match="values must be real numbers, got dtype <U4"):
+        bootstrap_interval(one.unit, "unit")
