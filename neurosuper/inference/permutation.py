@@ -70,6 +70,10 @@ def permutation_test(
         More than one dim; fewer than two items; NaN; pairs whose labels differ; another `statistic` or `alternative`;
         too few resamples.
 
+    Notes
+    -----
+    Many permutations have the same median as what was observed, so that p of medians is a little too large.
+
     References
     ----------
     Phipson & Smyth 2010, Stat. Appl. Genet. Mol. Biol. 9, 39, eq. 2: with random permutations p is
