@@ -7,6 +7,8 @@ index take turns.
 """
 
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -21,7 +23,6 @@ import torch
 import xarray as xr
 
 from neurosuper import LPIPS, interpretability_index, top_stimuli
-from neurosuper.metrics.base import pixels
 
 TURNS = 2
 BATCH = 64  # pairs
@@ -96,11 +97,16 @@ def embed_once(images: xr.DataArray, metric: LPIPS) -> None:
         metric.embed(images[start : start + metric.batch_size])
 
 
+def as_peer(images: np.ndarray) -> torch.Tensor:
+    """Return images (image, row, column, channel) as the lpips package takes them, in [−1, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
 def score_pairs(images: xr.DataArray, peer: lpips.LPIPS, pairs: np.ndarray, batch: int) -> np.ndarray:
     """Return the distances of pairs `(pair, 2)` of positions, by the lpips package."""
     with torch.inference_mode():
         parts = [
-            peer(*(2 * pixels(images[part[:, side]], "cpu") - 1 for side in (0, 1))).flatten()
+            peer(*(as_peer(images.values[part[:, side]]) for side in (0, 1))).flatten()
             for part in np.split(pairs, range(batch, len(pairs), batch))
         ]
     return torch.cat(parts).numpy()
@@ -164,9 +170,12 @@ def run(workload: Workload, peer: lpips.LPIPS, metric: LPIPS) -> None:
 
 
 def main() -> None:
-    peer, metric = make_metrics()
-    for workload in WORKLOADS:
-        run(workload, peer, metric)
+    """Run each workload in a process of its own, whose peak of memory is then that of the workload."""
+    if len(sys.argv) == 2:
+        return run(WORKLOADS[int(sys.argv[1])], *make_metrics())
+    for i in range(len(WORKLOADS)):
+        subprocess.run([sys.executable, __file__, str(i)], check=True)
+    return None
 
 
 if __name__ == "__main__":
