@@ -49,7 +49,7 @@ _ROOMS = {
         "Units",
         "sweep",
     ),
-    "metrics": ("LPIPS", "Color", "Features", "Label", "Pixel", "Precomputed", "pairwise"),
+    "metrics": ("LPIPS", "Color", "Features", "Label", "Pixel", "Precomputed", "cached", "pairwise"),
     "interpretability": (
         "agreement_with_humans",
         "answer_trials",

@@ -1,6 +1,7 @@
 """Image metrics: each embeds images so that the (squared) distance between embeddings is the metric."""
 
 from neurosuper.metrics.base import ImageMetric
+from neurosuper.metrics.cache import Cached, cached
 from neurosuper.metrics.color import Color
 from neurosuper.metrics.features import Features
 from neurosuper.metrics.label import Label
@@ -9,4 +10,4 @@ from neurosuper.metrics.pairwise import pairwise
 from neurosuper.metrics.pixel import Pixel
 from neurosuper.metrics.precomputed import Precomputed
 
-__all__ = ["LPIPS", "Color", "Features", "ImageMetric", "Label", "Pixel", "Precomputed", "pairwise"]
+__all__ = ["LPIPS", "Cached", "Color", "Features", "ImageMetric", "Label", "Pixel", "Precomputed", "cached", "pairwise"]

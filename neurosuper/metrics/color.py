@@ -55,3 +55,12 @@ class Color:
             Images of another kind, shape or range.
         """
         return pixels(images, self.device).mean((2, 3))
+
+    def fingerprint(self) -> str:
+        """Return what tells these embeddings from others (see `cached`): always the same.
+
+        Returns
+        -------
+        str
+        """
+        return "color"

@@ -9,6 +9,7 @@ from torch import nn
 
 from neurosuper._torch import pick_device, tap_layers
 from neurosuper.metrics.base import Images, pixels
+from neurosuper.metrics.fingerprint import fingerprint_of, parts_of
 
 __all__ = ["Features"]
 
@@ -93,6 +94,20 @@ class Features:
                 "cosine is undefined; choose another layer or check preprocess"
             )
         return features / (length * 2**0.5)
+
+    def fingerprint(self) -> str:
+        """Return what tells these embeddings from others (see `cached`).
+
+        Of the model: its class, modules, their settings and weights; then the layer, the name, and what `preprocess` is
+        called (with settings and weights where it is a module). What the code of `preprocess` and `forward` does is not
+        seen: give another `name` when it changes.
+
+        Returns
+        -------
+        str
+        """
+        preprocess = [] if self.preprocess is None else parts_of(self.preprocess)
+        return fingerprint_of("Features", self.layer, self.name, *parts_of(self.model), "preprocess", *preprocess)
 
     def _run(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the layer gives for each image."""

@@ -22,6 +22,7 @@ from torchvision import models
 
 from neurosuper._torch import pick_device, tap_layers
 from neurosuper.metrics.base import Images, pixels
+from neurosuper.metrics.fingerprint import fingerprint_of
 from neurosuper.responses import name_some
 
 __all__ = ["LPIPS", "hub_file"]
@@ -151,6 +152,16 @@ class LPIPS:
             self._network((2 * x - 1 - shift) / scale)
         parts = (_weigh(features[layer], w) for layer, w in zip(self._layers, self._channel_weights, strict=True))
         return torch.cat(list(parts), dim=1)
+
+    def fingerprint(self) -> str:
+        """Return what tells these embeddings from others (see `cached`): net, layer, and all weights, which are read.
+
+        Returns
+        -------
+        str
+        """
+        weights = [*self._network.state_dict().values(), *self._channel_weights]
+        return fingerprint_of("LPIPS", self.net, str(self.layer), *weights)
 
     @property
     def _numbers(self) -> range:

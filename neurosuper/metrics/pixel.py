@@ -55,3 +55,12 @@ class Pixel:
             Images of another kind, shape or range.
         """
         return pixels(images, self.device).flatten(1)
+
+    def fingerprint(self) -> str:
+        """Return what tells these embeddings from others (see `cached`): always the same.
+
+        Returns
+        -------
+        str
+        """
+        return "pixel"

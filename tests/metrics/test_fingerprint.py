@@ -1,0 +1,100 @@
+"""Fingerprints: the same for the same metric made anew, another one for whatever changes embeddings."""
+
+import pytest
+import torch
+from torch import nn
+
+from neurosuper.metrics import LPIPS, Color, Features, Pixel
+from neurosuper.metrics.fingerprint import fingerprint_of
+
+
+def make_net(stride: int = 1, seed: int = 0, last: type[nn.Module] = nn.ReLU) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(3, 4, 3, stride), nn.BatchNorm2d(4), last())
+
+
+def halve(x):
+    return x / 2
+
+
+def double(x):
+    return x * 2
+
+
+def make_features(layer="2", preprocess=None, name="mine", **net) -> Features:
+    return Features(make_net(**net), layer, preprocess, name, device="cpu")
+
+
+def test_features_made_anew_have_the_same():
+    for preprocess in (None, halve, nn.Identity(), make_net()):
+        assert make_features(preprocess=preprocess).fingerprint() == make_features(preprocess=preprocess).fingerprint()
+    assert make_features(preprocess=make_net()).fingerprint() == make_features(preprocess=make_net()).fingerprint()
+
+
+def test_training_mode_and_precision_of_storage_do_not_matter():
+    trained = make_features()
+    trained.model.eval()
+    assert trained.fingerprint() == make_features().fingerprint()
+
+
+def test_whatever_changes_features_changes_it():
+    running = make_features()
+    running.model[1].running_mean += 1
+    made = [
+        make_features(),
+        running,
+        make_features(seed=1),
+        make_features(stride=2),
+        make_features(last=nn.Tanh),
+        make_features("1"),
+        make_features(name="other"),
+        make_features(preprocess=halve),
+        make_features(preprocess=double),
+        make_features(preprocess=nn.Identity()),
+        make_features(preprocess=make_net(seed=2)),
+        make_features(preprocess=make_net(seed=3)),
+    ]
+    assert len({metric.fingerprint() for metric in made}) == len(made)
+
+
+def save_trunk(path, change: float = 0) -> None:
+    state = {}
+    generator = torch.Generator().manual_seed(0)
+    shapes = {
+        "0": (64, 3, 11, 11),
+        "3": (192, 64, 5, 5),
+        "6": (384, 192, 3, 3),
+        "8": (256, 384, 3, 3),
+        "10": (256, 256, 3, 3),
+    }
+    for name, shape in shapes.items():
+        state[f"features.{name}.weight"] = 0.05 * torch.randn(shape, generator=generator)
+        state[f"features.{name}.bias"] = torch.zeros(shape[0])
+    state["features.3.bias"][7] += change
+    torch.save(state, path)
+
+
+def test_lpips_is_told_by_net_layer_and_weights_but_not_by_where_they_lie(tmp_path):
+    for name, change in (("one", 0), ("copy", 0), ("other", 0.01)):
+        save_trunk(tmp_path / f"{name}.pth", change)
+
+    def fingerprint(name, layer=None):
+        return LPIPS("alex", tmp_path / f"{name}.pth", layer, device="cpu").fingerprint()
+
+    assert fingerprint("one") == fingerprint("copy")
+    assert len({fingerprint("one"), fingerprint("other"), fingerprint("one", 2), fingerprint("one", 5)}) == 4
+    assert fingerprint("one", 1) == fingerprint("other", 1), "the change lies deeper than the first layer"
+
+
+def test_pixel_and_color_are_constant():
+    assert Pixel("cpu").fingerprint() == Pixel().fingerprint() != Color().fingerprint() == Color("cpu").fingerprint()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool])
+def test_tensors_are_told_by_values_shape_and_dtype(dtype):
+    ones = torch.ones(2, 3, dtype=dtype)
+    others = [ones.T, ones.flatten(), ones * 0, ones.double(), ones[:, :0], ones[0, 0]]
+    assert len({fingerprint_of(tensor) for tensor in (ones, *others)}) == 7
+    assert fingerprint_of(ones) == fingerprint_of(ones.T.contiguous().T)
+    assert fingerprint_of("ab", "c") != fingerprint_of("a", "bc")
