@@ -45,6 +45,7 @@ def main() -> None:
         f"psychophysics: {N_DIRECTIONS} directions, {TRIALS} trials of {REFERENCES} references, {N_IMAGES} images of "
         f"{SIZE}×{SIZE}, LPIPS-alex, CPU, {torch.get_num_threads()} threads"
     )
+    psychophysics(codes[:100, :2], images, metric)  # compiles
     for name in ("scripts", "mis"):
         options = {"design": name, "references": REFERENCES, "trials": TRIALS, "quantiles": [0]}
         trials = make_trials(codes[:, :1], **options).isel(direction=0, quantile=0)

@@ -9,17 +9,21 @@ import itertools
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Self
 
+import numba
 import numpy as np
 import torch
 import xarray as xr
 
+from neurosuper.directions.compiled import torch_threads
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.batches import embed_in_batches
 
-SLAB_BYTES = 2**28  # embeddings held in memory at once
+SLAB_BYTES = 2**27  # of embeddings, held in memory at once
+FEATURES = 1024  # summed at once
 
 
 class Distances(AbstractContextManager):
@@ -91,8 +95,7 @@ class Embedded(Distances):
         squares = torch.zeros(len(a), a.shape[1], b.shape[1], dtype=torch.float64, device=self.device)
         for E in self._slabs():
             for rows in _blocks(len(a), 4 * E.shape[1] * (a.shape[1] + b.shape[1])):
-                there, here = E[first[rows]], E[second[rows]]
-                squares[rows] += torch.cdist(there, here, compute_mode="donot_use_mm_for_euclid_dist").double() ** 2
+                squares[rows] += _squared_distances(E, first[rows], second[rows])
         return (squares if self.squared else squares.sqrt()).cpu().numpy()
 
     def mean(self, positions: np.ndarray, weights: np.ndarray, sizes: list[int]) -> np.ndarray:
@@ -113,18 +116,26 @@ class Embedded(Distances):
         if self._whole is not None:
             yield self._whole
             return
-        self._file.seek(0)
+        self._file.flush()
         for left, right in itertools.pairwise(self._edges):
-            slab = np.fromfile(self._file, np.float32, self.n_images * (right - left))
-            yield torch.from_numpy(slab.reshape(self.n_images, -1)).to(self.device)
+            shape, offset = (self.n_images, right - left), 4 * self.n_images * left
+            yield torch.from_numpy(np.memmap(self._file, np.float32, "c", offset, shape)).to(self.device)
 
     def _keep_all(self, batches: Iterable[torch.Tensor]) -> None:
+        """Keep embeddings, each batch while the next is made."""
         start = 0
-        for batch in batches:
-            stop = start + len(batch)
-            self._norms[start:stop] = (batch**2).sum(1, dtype=torch.float64)
-            self._keep(start, stop, batch)
-            start = stop
+        with ThreadPoolExecutor(1, "neurosuper-slab") as pool:
+            keeping: Future[None] | None = None
+            for batch in batches:
+                stop = start + len(batch)
+                parts = [torch.linalg.vector_norm(part, dim=1) for part in batch.split(FEATURES, dim=1)]
+                self._norms[start:stop] = (torch.stack(parts).double() ** 2).sum(0)
+                if keeping is not None:
+                    keeping.result()
+                keeping = pool.submit(self._keep, start, stop, batch)
+                start = stop
+            if keeping is not None:
+                keeping.result()
 
     def _keep(self, start: int, stop: int, batch: torch.Tensor) -> None:
         if self._whole is not None:
@@ -143,14 +154,70 @@ def open_distances(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric
     return Embedded(images, chosen, metric)
 
 
+def _squared_distances(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Return ‖e_a − e_b‖² `(row, A, B)` of each row, from the differences themselves."""
+    if E.device.type == "cpu" and E.dtype == torch.float32:
+        squares = np.zeros((len(a), a.shape[1], b.shape[1]))
+        with torch_threads():
+            _add_squared_distances(E.numpy(), a.numpy(), b.numpy(), squares)
+        return torch.from_numpy(squares)
+    return torch.cdist(E[a], E[b], compute_mode="donot_use_mm_for_euclid_dist").double() ** 2
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def _add_squared_distances(E: np.ndarray, a: np.ndarray, b: np.ndarray, squares: np.ndarray) -> None:
+    """Add what `_squared_distances` returns, of a few features at a time, which stay in the cache."""
+    n_features = E.shape[1]
+    for row in numba.prange(len(a)):
+        for start in range(0, n_features, FEATURES):
+            stop = min(start + FEATURES, n_features)
+            for i in range(a.shape[1]):
+                first = E[a[row, i], start:stop]
+                for j in range(b.shape[1]):
+                    second, total = E[b[row, j], start:stop], np.float32(0)
+                    for k in range(stop - start):
+                        difference = first[k] - second[k]
+                        total += difference * difference
+                    squares[row, i, j] += total
+
+
 def _squared_lengths(E: torch.Tensor, at: torch.Tensor, weights: torch.Tensor, sizes: list[int]) -> torch.Tensor:
     """Return ‖Σ w e‖² `(row, size)` over the first so many images of each row."""
-    sums, lengths = torch.zeros(1, dtype=E.dtype, device=E.device), []
+    if E.device.type == "cpu" and E.dtype == torch.float32:
+        lengths = np.zeros((len(at), len(sizes)))
+        with torch_threads():
+            _add_squared_lengths(E.numpy(), at.numpy(), weights.numpy(), np.array(sizes), lengths)
+        return torch.from_numpy(lengths)
+    sums, columns = torch.zeros(1, dtype=E.dtype, device=E.device), []
     for start, stop in itertools.pairwise([0, *sizes]):
         bag = at[:, start:stop].contiguous(), weights[:, start:stop].contiguous()
         sums = sums + torch.nn.functional.embedding_bag(bag[0], E, mode="sum", per_sample_weights=bag[1])
-        lengths.append((sums**2).sum(1, dtype=torch.float64))
-    return torch.stack(lengths, dim=1)
+        columns.append((sums**2).sum(1, dtype=torch.float64))
+    return torch.stack(columns, dim=1)
+
+
+@numba.njit(parallel=True, fastmath=True, cache=True)
+def _add_squared_lengths(
+    E: np.ndarray, at: np.ndarray, weights: np.ndarray, sizes: np.ndarray, lengths: np.ndarray
+) -> None:
+    """Add what `_squared_lengths` returns: sums of a few features at a time, which stay in the cache."""
+    n_features = E.shape[1]
+    for row in numba.prange(len(at)):
+        sums = np.empty(FEATURES, np.float32)
+        for start in range(0, n_features, FEATURES):
+            width = min(FEATURES, n_features - start)
+            sums[:width] = 0
+            first = 0
+            for i in range(len(sizes)):
+                for k in range(first, sizes[i]):
+                    e, w = E[at[row, k]], weights[row, k]
+                    for j in range(width):
+                        sums[j] += w * e[start + j]
+                total = np.float32(0)
+                for j in range(width):
+                    total += sums[j] * sums[j]
+                lengths[row, i] += total
+                first = sizes[i]
 
 
 def _blocks(n_rows: int, bytes_per_row: int) -> Iterator[slice]:

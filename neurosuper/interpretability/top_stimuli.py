@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
+import torch
 import xarray as xr
 
 from neurosuper.responses import check_labels, coords_along, name_some
 
 End = Literal["top", "bottom"]
+AT_ONCE = 2**20  # codes that are ranked
 
 
 def top_stimuli(codes: xr.DataArray, n: int = 5, end: End = "top") -> xr.DataArray:
@@ -96,18 +98,30 @@ def _merge_blocks(codes: xr.DataArray, sign: int, label_ranks: np.ndarray, n: in
     tops = []
     for rows, values in _blocks(codes):
         order = np.argsort(label_ranks[rows])
-        keys = np.where(np.isnan(values), np.inf, -sign * values)[order]
-        positions = _smallest(keys, min(n, len(keys)))
-        tops.append((label_ranks[rows][order][positions], np.take_along_axis(keys, positions, axis=0)))
+        positions, keys = _smallest_of_columns(values, sign, order, min(n, len(values)))
+        tops.append((label_ranks[rows][order][positions], keys))
     ranks, keys = (np.concatenate(parts) for parts in zip(*tops, strict=True))
     order = np.lexsort((ranks, keys), axis=0)[:n]
     return np.take_along_axis(ranks, order, axis=0), -sign * np.take_along_axis(keys, order, axis=0)
 
 
+def _smallest_of_columns(values: np.ndarray, sign: int, order: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return where in `order` the `n` smallest keys, −sign × value, of each column are, and these, both (n, item)."""
+    width = max(1, AT_ONCE // len(values))
+    places, smallest = [], []
+    for start in range(0, values.shape[1], width):
+        columns = np.ascontiguousarray(values[order, start : start + width].T)
+        keys = np.where(np.isnan(columns), np.inf, -sign * columns)
+        positions = _smallest(keys, n)
+        places.append(positions.T)
+        smallest.append(np.take_along_axis(keys, positions, axis=1).T)
+    return np.concatenate(places, axis=1), np.concatenate(smallest, axis=1)
+
+
 def _smallest(keys: np.ndarray, n: int) -> np.ndarray:
-    """Return positions (n, item) of the `n` smallest keys of each column; of equals, the first ones."""
-    positions = np.argpartition(keys, n - 1, axis=0)[:n]
-    threshold = np.take_along_axis(keys, positions, axis=0).max(axis=0)
-    tied = (keys <= threshold).sum(axis=0) > n
-    positions[:, tied] = np.argsort(keys[:, tied], axis=0, kind="stable")[:n]
+    """Return positions (item, n) of the `n` smallest keys of each row; of equals, the first ones."""
+    positions = torch.from_numpy(keys).topk(n, dim=1, largest=False, sorted=False).indices.numpy()
+    threshold = np.take_along_axis(keys, positions, axis=1).max(axis=1)
+    tied = (keys <= threshold[:, None]).sum(axis=1) > n
+    positions[tied] = np.argsort(keys[tied], axis=1, kind="stable")[:, :n]
     return positions

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 import xarray as xr
 
 from neurosuper.interpretability.top_stimuli import check_codes
@@ -173,7 +174,8 @@ def _order(codes: xr.DataArray, rng: np.random.Generator) -> np.ndarray:
         missing = codes.stimulus.values[np.isnan(values).any(1)]
         raise ValueError(f"no code for stimulus {name_some(missing)}; trials rank all stimuli, so drop those")
     shuffled = rng.permutation(len(values))
-    return shuffled[np.argsort(-values[shuffled], axis=0, kind="stable")].astype(np.int32)
+    falling = torch.from_numpy(np.ascontiguousarray(values[shuffled].T)).argsort(dim=1, descending=True, stable=True)
+    return shuffled.astype(np.int32)[falling.numpy().T]
 
 
 def _both_ends(ranks: np.ndarray, n_stimuli: int) -> np.ndarray:
