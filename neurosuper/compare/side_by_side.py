@@ -18,6 +18,7 @@ from neurosuper.interpretability.index import describe
 from neurosuper.metrics import ImageMetric
 from neurosuper.responses import DROP_THEM, align, check_averaged, name_some, part_of, require_varying, split_stimuli
 
+N_SETS = 200  # random sets of stimuli that tell what an index is by chance
 SEPARATOR = " | "  # between labels in `top_stimuli`
 RESERVED = {"item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"}
 ScoreOn = Literal["held-out", "all"]
@@ -56,7 +57,9 @@ def compare(
     Dataset (item, metric)
         An item is one unit or direction: coords `system`, `finder`, `direction`, and the unit coords (of a direction:
         the value that all units share, else empty). Variables `interpretability (item, metric)` and
-        `top_stimuli (item)`, labels joined by " | ". `attrs` say how many stimuli the systems share.
+        `top_stimuli (item)`, labels joined by " | ". What chance gives: `floor (item, metric)`, the mean index of 200
+        random sets of as many of the stimuli that the item's system was scored on, and `floor_low` and `floor_high`,
+        between which 95 % of these sets lie. `attrs` say how many stimuli the systems share.
 
     Raises
     ------
@@ -95,6 +98,7 @@ class Fit(NamedTuple):
     finder: str
     fitted: DirectionFinder
     top: xr.DataArray
+    scored: np.ndarray  # labels of the stimuli that it was scored on
 
 
 def fit_systems(
@@ -124,7 +128,7 @@ def fit_systems(
         fitted = clone(finders[finder]).fit(fit_part)
         codes = fitted.transform(score_part)
         require_varying(codes, f" of {system!r} by {finder!r}")
-        yield Fit(system, finder, fitted, top_stimuli(codes, top))
+        yield Fit(system, finder, fitted, top_stimuli(codes, top), codes.stimulus.values)
 
 
 def score_fits(
@@ -134,22 +138,37 @@ def score_fits(
     metrics = _named(metrics, "metrics", lambda metric: metric.name)
     top = np.concatenate([fit.top.values for fit in fits], axis=1)
     _refuse_separator(top)
-    n_items = top.shape[1]
-    all_top = xr.DataArray(top, dims=("rank", "item"), coords={"item": np.arange(n_items)})
-    scores = [index_of_top(all_top, images, metric).values for metric in metrics.values()]
+    n_items, coords, random = top.shape[1], _item_coords(fits), _draw_sets(fits, len(top))
+    every = xr.DataArray(np.concatenate([top, *random.values()], axis=1), dims=("rank", "item"))
+    scores = np.stack([index_of_top(every, images, metric).values for metric in metrics.values()], axis=1)
+    by_chance = scores[n_items:].reshape(len(random), N_SETS, -1)[[list(random).index(s) for s in coords["system"][1]]]
+    low, high = np.quantile(by_chance, (0.025, 0.975), axis=1)
+    columns = {
+        "interpretability": scores[:n_items],
+        "floor": by_chance.mean(1),
+        "floor_low": low,
+        "floor_high": high,
+    }
     return xr.Dataset(
-        {
-            "interpretability": (("item", "metric"), np.stack(scores, axis=1)),
-            "top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()])),
-        },
-        coords=_item_coords(fits)
+        {name: (("item", "metric"), values) for name, values in columns.items()}
+        | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))},
+        coords=coords
         | {
             "item": np.arange(n_items),
             "metric": list(metrics),
             "quantity": ("metric", [describe(metric) for metric in metrics.values()]),
         },
-        attrs={"top": len(top)},
+        attrs={"top": len(top), "floor_sets": N_SETS},
     )
+
+
+def _draw_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
+    """Return random sets `(rank, set)` of the stimuli that each system was first scored on."""
+    rng, first = np.random.default_rng(0), {fit.system: fit.scored for fit in reversed(fits)}
+    return {
+        system: np.stack([rng.choice(first[system], top, replace=False) for _ in range(N_SETS)], axis=1)
+        for system in dict.fromkeys(fit.system for fit in fits)
+    }
 
 
 def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:

@@ -19,7 +19,9 @@ HALF_WIDTH = 0.4  # of a violin, in columns
 GAP = 0.8  # between systems, in columns
 CHARACTER = 0.08  # mean width of a character of a system's name, inches
 NARROW = 0.32  # inches per column: less has no room for three digits
+FLOOR_COLOR = "0.35"
 Column = tuple[str, str]
+Floor = tuple[float, float, float]
 
 
 def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
@@ -36,7 +38,8 @@ def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
     -------
     Figure
         One column per finder, grouped by system: every item is a point, the violin is their density, the vertical
-        bar spans the quartiles, the horizontal bar is the median; below it the number of items.
+        bar spans the quartiles, the horizontal bar is the median; below it the number of items. Where the comparison
+        has a `floor`, a dashed line is the mean index of random sets of stimuli, and the band holds 95 % of such sets.
 
     Raises
     ------
@@ -62,10 +65,21 @@ def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
         chosen.system.values.astype(str),
         chosen.finder.values.astype(str),
         label=f"interpretability index: {chosen.quantity.item()}",
+        floors=_floors(chosen),
     )
 
 
-def draw_groups(values: np.ndarray, systems: np.ndarray, finders: np.ndarray, label: str) -> Figure:
+def _floors(chosen: xr.Dataset) -> dict[str, Floor]:
+    """Return what chance gives in each system, by one metric."""
+    if "floor" not in chosen:
+        return {}
+    columns = (chosen[name].values.tolist() for name in ("system", "floor_low", "floor", "floor_high"))
+    return {str(system): (low, mean, high) for system, low, mean, high in zip(*columns, strict=True)}
+
+
+def draw_groups(
+    values: np.ndarray, systems: np.ndarray, finders: np.ndarray, label: str, floors: dict[str, Floor] | None = None
+) -> Figure:
     """Draw values as columns of points, one column per finder, in groups by system.
 
     Parameters
@@ -76,6 +90,8 @@ def draw_groups(values: np.ndarray, systems: np.ndarray, finders: np.ndarray, la
         Where each value belongs.
     label : str
         Of the y axis, with units.
+    floors : dict of str to (low, mean, high), optional
+        What chance gives in a system: a band, and a dashed line.
 
     Returns
     -------
@@ -95,6 +111,8 @@ def draw_groups(values: np.ndarray, systems: np.ndarray, finders: np.ndarray, la
     axes, rng, counts = figure.add_subplot(), np.random.default_rng(0), []
     axes.set(xlim=(0.3, last + 0.7))
     axes.set_ylabel(label, wrap=True)
+    for system, floor in (floors or {}).items():
+        _draw_floor(axes, [x for (own, _), x in places.items() if own == system], floor)
     for (system, finder), x in places.items():
         column = values[(systems == system) & (finders == finder) & np.isfinite(values)]
         _draw_column(axes, x, column, looks[finder], rng)
@@ -102,6 +120,8 @@ def draw_groups(values: np.ndarray, systems: np.ndarray, finders: np.ndarray, la
     _label_columns(axes, places, counts, pitch=(width - 1) / (last + 0.4))
     _clear_frame(axes)
     handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)]
+    if floors:
+        handles.append(Line2D([], [], color=FLOOR_COLOR, linestyle="--", linewidth=1, label="random sets"))
     figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), frameon=False)
     return figure
 
@@ -112,6 +132,15 @@ def _place_columns(systems: np.ndarray, finders: np.ndarray) -> dict[Column, flo
     order = [(s, f) for s in dict.fromkeys(systems) for f in dict.fromkeys(finders) if (s, f) in pairs]
     group = {system: i for i, system in enumerate(dict.fromkeys(systems))}
     return {(system, finder): 1 + i + GAP * group[system] for i, (system, finder) in enumerate(order)}
+
+
+def _draw_floor(axes: Axes, places: list[float], floor: Floor) -> None:
+    """Draw what chance gives behind the columns of a system, if it has any."""
+    if places:
+        low, mean, high = floor
+        reach = min(places) - 0.5, max(places) + 0.5
+        axes.fill_between(reach, low, high, color=FLOOR_COLOR, alpha=0.12, linewidth=0)
+        axes.hlines(mean, *reach, color=FLOOR_COLOR, linestyle="--", linewidth=1)
 
 
 def _draw_column(axes: Axes, x: float, values: np.ndarray, look: Look, rng: np.random.Generator) -> None:

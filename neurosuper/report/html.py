@@ -15,6 +15,7 @@ import xarray as xr
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from neurosuper.compare.contrast import contrast_finders
 from neurosuper.compare.side_by_side import SEPARATOR
 from neurosuper.compare.table import headline, summarize
 from neurosuper.plot import plot_distributions, plot_recovery
@@ -30,6 +31,7 @@ SCORED = {
     "all": "directions found and everything scored on the same stimuli",
 }
 MARKS = "Violin: their density. Vertical bar: quartiles. Horizontal bar and marker: median. n: their number."
+CHANCE = " Dashed line: mean index of random sets of as many of the same stimuli; the band holds 95 % of such sets."
 NOTHING = "<p>No item has an index.</p>"
 READING = """
 <p>The index of a unit or direction is minus the mean distance between its top {top} stimuli, over all pairs:
@@ -86,6 +88,7 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
     css, thumbnails = embed_thumbnails(
         images, {label for groups in chosen.values() for items in groups.values() for label in _labels(items)}
     )
+    tests = _tests(comparison)
     style = files("neurosuper.report").joinpath("page.css").read_text(encoding="utf-8")
     return "\n".join(
         [
@@ -93,8 +96,9 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(comparison.title)}</title>\n<style>\n{style}{css}\n</style>\n</head>\n<body>",
             _front(comparison),
-            _contents(comparison),
+            _contents(comparison, bool(tests)),
             _table(comparison),
+            tests,
             _figures(comparison),
             _drivers(comparison, chosen, thumbnails),
             f'<section id="reading"><h2>How to read the index</h2>{READING.format(top=comparison.top)}</section>',
@@ -109,7 +113,7 @@ def _front(comparison: xr.Dataset) -> str:
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in headline(comparison))
     facts = (
         f"Top {comparison.top} stimuli of every unit and direction; {SCORED[comparison.score_on]}; "
-        f"{comparison.shared_stimuli}. Medians are compared; no test against chance is made."
+        f"{comparison.shared_stimuli}."
     )
     return (
         f"<header><h1>{escape(comparison.title)}</h1>{note}</header>\n"
@@ -117,14 +121,16 @@ def _front(comparison: xr.Dataset) -> str:
     )
 
 
-def _contents(comparison: xr.Dataset) -> str:
+def _contents(comparison: xr.Dataset, tested: bool) -> str:
     """Return a table of contents, or nothing where the page is short."""
     systems = _unique(comparison.system)
     if len(systems) <= CONTENTS_ABOVE:
         return ""
+    entry = '<li><a href="#tests">Tests against single units</a></li>' if tested else ""
     inner = "".join(f'<li><a href="#system-{i}">{escape(system)}</a></li>' for i, system in enumerate(systems))
     return (
         '<nav aria-label="Contents"><h2>Contents</h2><ol><li><a href="#table">Medians</a></li>'
+        f"{entry}"
         '<li><a href="#figures">Distributions</a></li>'
         f'<li><a href="#drivers">What drives units and directions</a><ol>{inner}</ol></li>'
         '<li><a href="#reading">How to read the index</a></li>'
@@ -176,12 +182,28 @@ def _cell(row: pd.Series, best: float, digits: int) -> str:
     return f"<td>{median} <small>{lower} to {upper} · n {int(row['n'])}</small></td>"
 
 
+def _tests(comparison: xr.Dataset) -> str:
+    """Return what tests of each finder against single units say by the first metric, in sentences to quote."""
+    try:
+        tests = contrast_finders(comparison)
+    except ValueError:  # no single units, or nothing beside them
+        return ""
+    own = tests.isel(test=(tests.metric == comparison.metric[0]).values)
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in own.sentence.values.tolist())
+    seed = f", items of seed {comparison.seed.values[0]}" if len(np.unique(comparison.seed)) > 1 else ""
+    how = (
+        f"By {own.metric.values[0]}, the first metric{seed}. p is adjusted over the {tests.n_tests} tests of all "
+        "metrics (Benjamini–Hochberg). Items are taken as independent: a small p speaks of this recording, not others."
+    )
+    return f'<section id="tests"><h2>Tests against single units</h2><p>{escape(how)}</p><ul>{sentences}</ul></section>'
+
+
 def _figures(comparison: xr.Dataset) -> str:
     parts = [
         _figure(
             plot_distributions(comparison, metric),
             f"Interpretability index by {metric}",
-            f"Points: units or directions. {MARKS}",
+            f"Points: units or directions. {MARKS}{CHANCE if 'floor' in comparison else ''}",
             f"metric{i}",
         )
         for i, metric in enumerate(comparison.metric.values.tolist())

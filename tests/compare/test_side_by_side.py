@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
+from scipy.spatial.distance import pdist
 
 import neurosuper
 from neurosuper import (
@@ -197,3 +198,16 @@ def test_bad_systems_are_told_by_name(responses, images):
     piped = {"stimulus": [f"{i} | x" for i in range(120)]}
     with pytest.raises(ValueError, match="must not contain ' | '"):
         compare({"net": responses.assign_coords(piped)}, images.assign_coords(piped), [Units()], [Color()])
+
+
+def test_floor_is_the_index_of_random_sets_of_the_scored_stimuli(systems, images):
+    """The mean of 200 sets lies within four standard errors of the mean over all pairs."""
+    table = compare(systems, images, [Units()], [Color()], top=4)
+    assert (table.floor.sel(item=table.system == "brain").std() == 0).all()
+    assert (table.floor_low < table.floor).all()
+    assert (table.floor < table.floor_high).all()
+    every = compare(systems, images, [Units()], [Color()], top=4, score_on="all")
+    points = Color("cpu").embed(images).numpy()
+    exact = -pdist(points).mean()
+    brain = every.isel(item=0, metric=0)
+    assert_allclose(brain.floor, exact, atol=float(brain.floor_high - brain.floor_low) / 200**0.5)

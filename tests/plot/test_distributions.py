@@ -1,6 +1,7 @@
 import matplotlib
 import numpy as np
 import pytest
+import xarray as xr
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
@@ -78,3 +79,17 @@ def test_drawing_is_repeatable_and_leaves_global_state_alone(comparison):
 def test_unknown_metric_is_named(comparison):
     with pytest.raises(ValueError, match="no metric 'color' in the comparison; it has LPIPS-alex"):
         plot_distributions(comparison, "color")
+
+
+def test_random_sets_are_drawn_behind_the_columns_where_they_are_known(comparison):
+    floor = comparison.interpretability * 0 - xr.where(comparison.system == "V4", 0.7, 0.6)
+    known = comparison.assign(floor=floor, floor_low=floor - 0.1, floor_high=floor + 0.1)
+    figure = plot_distributions(known.isel(item=slice(1, None)), "LPIPS-alex")
+    dashed = [
+        line for line in figure.axes[0].collections if isinstance(line, LineCollection) and line.get_dashes()[0][1]
+    ]
+    assert [line.get_segments()[0][0, 1] for line in dashed] == [-0.7, -0.6]
+    assert figure.legends[0].get_texts()[-1].get_text() == "random sets"
+    assert "random sets" not in str(
+        [t.get_text() for t in plot_distributions(comparison, "LPIPS-alex").legends[0].texts]
+    )

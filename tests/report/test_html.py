@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from neurosuper import contrast_finders
 from neurosuper.report import render_report
 
 
@@ -57,6 +58,13 @@ def test_the_table_shows_medians_and_marks_the_best_finder(page, comparison):
     best = {f"{value:.3f}".replace("-", "−") for value in medians.groupby("system").max()}
     assert best <= set(page.texts("b"))
     assert len(page.texts("b")) == 4  # two systems × two metrics
+
+
+def test_finders_are_tested_against_single_units_in_sentences_to_quote(page, comparison, images, read):
+    sentences = [text for text in page.texts("li") if "permutation test" in text]
+    assert sentences == contrast_finders(comparison).sel(test=[0, 2]).sentence.values.tolist()
+    only_units = read(render_report(comparison.isel(item=(comparison.finder == "Units").values), images))
+    assert "Tests against single units" not in only_units.html
 
 
 def test_most_middle_and_least_interpretable_items_are_shown(page, comparison):
