@@ -5,7 +5,7 @@ READY := .venv/.ready
 # where this file is there, the demo adds LPIPS
 TRUNK := $(NEUROSUPER_TEST_DATA)/nets/alexnet_features_fp16.npz
 
-.PHONY: help demo test lint schema bench clean
+.PHONY: help demo test lint schema bench validate clean
 
 help:
 	@echo "make demo   install into .venv and run the main job offline: a report in demo_output/"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint   style, types, import contracts"
 	@echo "make schema JSON schema of manifests, for editors"
 	@echo "make bench  ours against the peers, ratios measured in one run"
+	@echo "make validate   simulated studies: error rates of tests, coverage of intervals (minutes)"
 	@echo "make clean  remove .venv and what was generated"
 
 $(READY): pyproject.toml
@@ -46,8 +47,14 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/finders.py
 	@$(BIN)/python benchmarks/streaming.py
 	@$(BIN)/python benchmarks/index.py
+	@$(BIN)/python benchmarks/psychophysics.py
 	@$(BIN)/python benchmarks/spikes.py
 	@$(BIN)/python benchmarks/nsd_memory.py
+
+validate: $(READY)
+	@echo "-- simulated studies, into benchmarks/VALIDATION.md"
+	@TQDM_DISABLE=1 $(BIN)/python benchmarks/validate.py > benchmarks/VALIDATION.new
+	@mv benchmarks/VALIDATION.new benchmarks/VALIDATION.md
 
 clean:
 	rm -rf .venv build *.egg-info demo_output .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,7 @@
-"""Do tests err as often as they say, and do intervals hold the truth as often as they say? Prints a Markdown table.
+"""Do tests err as often as they say, and do intervals hold the truth as often as they say? Prints Markdown.
 
-500 simulated studies in each row. Tests: of two sets, or of pairs, without a difference; p must be uniform.
+500 simulated studies in each row. Tests: of two sets, or of pairs, without a difference; p must be uniform. Nulls: the
+index of 30 units whose responses have nothing to do with the images, against that of each null of the same responses.
 Intervals: of means that are known.
 """
 
@@ -8,6 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+import neurosuper as ns
 from neurosuper import bootstrap_interval, permutation_test
 
 STUDIES, RESAMPLES = 500, 1999
@@ -31,6 +33,33 @@ def p_values(rng: np.random.Generator, paired: bool, statistic: str, n: tuple[in
     return np.array(found)
 
 
+NULLS = {
+    "stimuli shuffled": ns.shuffle_stimuli,
+    "units shuffled within each stimulus": ns.shuffle_units,
+    "phase-randomised surrogates": ns.surrogate_codes,
+    "random directions": lambda codes, seed: ns.Random(random_state=seed).fit_transform(codes).rename(direction="unit"),
+}
+
+
+def p_values_of_null(rng: np.random.Generator, name: str) -> np.ndarray:
+    """Return the p of studies in which what a null destroys was never there: Gaussian noise and grey levels."""
+    found = []
+    for study in range(STUDIES):
+        grey = rng.integers(0, 256, (200, 1, 1, 1), dtype=np.uint8) * np.ones((1, 1, 1, 3), np.uint8)
+        images = ns.load_images(grey)
+        codes = xr.DataArray(
+            rng.normal(size=(200, 30)),
+            dims=("stimulus", "unit"),
+            coords={"stimulus": images.stimulus, "unit": [f"u{i}" for i in range(30)]},
+        )
+        index, by_null = (
+            ns.interpretability_index(own, images, ns.Color("cpu")) for own in (codes, NULLS[name](codes, study))
+        )
+        test = permutation_test(index, by_null, n_resamples=RESAMPLES, random_state=study)
+        found.append(test.p_value.item())
+    return np.array(found)
+
+
 def tell_test(name: str, p: np.ndarray) -> str:
     """Return a row: how far p is from uniform, and how often it is small."""
     uniform = stats.kstest(p, "uniform").pvalue
@@ -47,6 +76,7 @@ def tell_interval(name: str, scores: xr.DataArray, truth: float, **options: obje
 
 def main() -> None:
     rng = np.random.default_rng(0)
+    print("# Validation\n\nWritten by `make validate`; see `validate.py` for what each row is.\n")
     print("| permutation test, no difference | KS p | p ≤ 0.05 | p ≤ 0.01 |")
     print("|---|---|---|---|")
     print(tell_test("unpaired means, 30 and 30", p_values(rng, False, "mean", (30, 30))))
@@ -55,6 +85,11 @@ def main() -> None:
     print(tell_test("paired means, 30", p_values(rng, True, "mean", (30, 30))))
     print(tell_test("paired medians, 30", p_values(rng, True, "median", (30, 30))))
 
+    for name in NULLS:
+        print(tell_test(f"index against its null: {name}", p_values_of_null(rng, name)), flush=True)
+
+    print("\nWhere units are shuffled within each stimulus, or mixed at random, the same population vectors drive the")
+    print("same images in both sets: these are more alike than two independent ones, and the test is conservative.")
     print("\n| 95 % interval | holds the truth | too low | too high | median width |")
     print("|---|---|---|---|---|")
     print(tell_interval("mean of 40, normal (BCa)", label(rng.normal(size=(STUDIES, 40))), 0))
@@ -69,6 +104,7 @@ def main() -> None:
             name = f"{subjects} subjects × {PER_SUBJECT}, " + ("who differ (ICC 0.5)" if spread else "alike")
             print(tell_interval(f"{name}: flat", scores, 0))
             print(tell_interval(f"{name}: grouped", scores, 0, groups="subject"))
+    print("\nOf few subjects the grouped interval is too narrow, and much too narrow is one that knows no subjects.")
 
 
 if __name__ == "__main__":
