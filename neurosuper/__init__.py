@@ -16,6 +16,7 @@ _ROOMS = {
         "normalize",
         "split_stimuli",
     ),
+    "repetitions": ("split_repetitions",),
     "images": ("check_images", "load_images"),
     "reliability": (
         "explainable_variance",

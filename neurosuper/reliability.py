@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
+from neurosuper.repetitions import first_half, present_repetitions, rank_labels
 from neurosuper.responses import check_responses, coords_along, name_some
 
 __all__ = ["explainable_variance", "ncsnr", "noise_ceiling", "oracle_correlation", "select_units", "split_half"]
@@ -63,10 +64,10 @@ def split_half(
     if not isinstance(n_splits, Integral) or n_splits < 1:
         raise ValueError(f"n_splits must be a whole number of at least 1, got {n_splits!r}")
     repeats = _find_repeats(responses, "split_half")
-    position = responses.stimulus.values.astype(str).argsort().argsort()
+    position = rank_labels(responses)
     rng = np.random.default_rng(random_state)
     bar = tqdm(range(n_splits), desc="split-half", unit="split", disable=repeats.values.size < LONG / n_splits)
-    r = np.mean([_correlate_halves(repeats, _first_half(repeats.valid, position, rng)) for _ in bar], axis=0)
+    r = np.mean([_correlate_halves(repeats, first_half(repeats.valid, position, rng)) for _ in bar], axis=0)
     rule = "split-half correlation" + ", Spearman–Brown" * bool(spearman_brown)
     if spearman_brown:
         with np.errstate(divide="ignore"):
@@ -294,7 +295,7 @@ def _find_repeats(responses: xr.DataArray, measure: str) -> _Repeats:
     responses = check_responses(responses)
     if "repetition" not in responses.dims:
         responses = responses.expand_dims("repetition", axis=1)
-    present = _present(responses, measure)
+    present = present_repetitions(responses, measure)
     n = present.sum(axis=1, dtype=np.int32)
     enough = (n >= 2).sum(axis=0)
     if enough.max() < FEWEST:
@@ -309,28 +310,12 @@ def _find_repeats(responses: xr.DataArray, measure: str) -> _Repeats:
     return _Repeats(responses, values, present, valid, sound)
 
 
-def _present(responses: xr.DataArray, measure: str) -> np.ndarray:
-    """Return which repetitions are there: (stimulus, repetition, unit), of one unit where all agree."""
-    if responses.chunks is not None:
-        raise ValueError(f"{measure} does not stream; bring the responses into memory with responses.compute() first")
-    present = responses.notnull().values
-    return present[..., :1].copy() if (present == present[..., :1]).all() else present
-
-
 def _measure(values: np.ndarray, repeats: _Repeats, name: str, **attrs: object) -> xr.DataArray:
     """Label a measure, NaN where a unit has too little, and say what it rests on."""
     used = int(repeats.valid.any(axis=1).sum(axis=0).max())
     attrs |= {"n_stimuli": used, "n_stimuli_left_out": len(repeats.values) - used}
     coords = {key: coord for key, coord in coords_along(repeats.like, "unit").items() if key != name}
     return xr.DataArray(np.where(repeats.sound, values, np.nan), coords, dims="unit", name=name, attrs=attrs)
-
-
-def _first_half(valid: np.ndarray, position: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return which repetitions fall in the first half: every other one that a unit has, in random order."""
-    order = rng.random(valid.shape[:2])[position].argsort(axis=1)[..., None]
-    coin = rng.random(len(valid))[position, None, None] < 0.5
-    every_other = np.logical_xor.accumulate(np.take_along_axis(valid, order, axis=1), axis=1) ^ coin
-    return np.take_along_axis(every_other, order.argsort(axis=1), axis=1) & valid
 
 
 def _correlate_halves(repeats: _Repeats, first: np.ndarray) -> np.ndarray:
@@ -381,7 +366,7 @@ def _mean_inverse(repetitions: int | xr.DataArray, units: list[str]) -> np.ndarr
     if missing := sorted(set(units) - set(check_responses(repetitions).unit.values.tolist())):
         raise ValueError(f"the responses lack unit {name_some(missing)} of ncsnr; take both from the same dataset")
     if "repetition" in repetitions.dims:
-        n = _present(check_responses(repetitions).sel(unit=units), "noise_ceiling").sum(axis=1)
+        n = present_repetitions(check_responses(repetitions).sel(unit=units), "noise_ceiling").sum(axis=1)
     elif "n_repetitions" in repetitions.coords:
         n = repetitions.n_repetitions.values[:, None]
     else:

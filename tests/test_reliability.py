@@ -23,7 +23,7 @@ from neurosuper import (
     select_units,
     split_half,
 )
-from neurosuper.reliability import _first_half
+from neurosuper.repetitions import first_half
 
 conservative = partial(oracle_correlation, method="conservative")
 halves = partial(split_half, n_splits=5, spearman_brown=False)
@@ -112,7 +112,7 @@ def test_split_half_equals_brute_force(patchy):
     there = patchy.notnull().values
     there &= there.sum(axis=1, keepdims=True) >= 2
     rng, expected = np.random.default_rng(3), []
-    for first in [_first_half(there, np.arange(40), rng) for _ in range(5)]:
+    for first in [first_half(there, np.arange(40), rng) for _ in range(5)]:
         for unit, (row, one, every) in enumerate(zip(patchy.values.T, first.T, there.T, strict=True)):
             shown = [s for s in range(40) if every[:, s].any()]
             means = [[row[half[:, s], s].mean(dtype=float) for s in shown] for half in (one, every & ~one)]
@@ -134,7 +134,7 @@ def test_split_half_is_the_mean_over_all_splits_that_there_are(rng):
 @unhurried
 @given(arrays(bool, (5, 6, 2)), st.integers(0, 1000))
 def test_halves_share_out_what_there_is(there, seed):
-    first = _first_half(there, np.arange(5), np.random.default_rng(seed))
+    first = first_half(there, np.arange(5), np.random.default_rng(seed))
     one, other = first.sum(axis=1), (there & ~first).sum(axis=1)
     assert not (first & ~there).any()
     assert np.abs(one - other).max() <= 1
