@@ -48,6 +48,7 @@ _ROOMS = {
         "Random",
         "SparseAutoencoder",
         "Units",
+        "direction_stability",
         "sweep",
     ),
     "metrics": ("LPIPS", "Color", "Features", "Label", "Pixel", "Precomputed", "cached", "pairwise"),

@@ -13,6 +13,7 @@ from neurosuper.directions.nmf import NMF
 from neurosuper.directions.pca import PCA
 from neurosuper.directions.random import Random
 from neurosuper.directions.sae import SparseAutoencoder
+from neurosuper.directions.stability import direction_stability
 from neurosuper.directions.units import Units
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "Random",
     "SparseAutoencoder",
     "Units",
+    "direction_stability",
     "sweep",
 ]

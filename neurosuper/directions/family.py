@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
 from tqdm import tqdm
 
@@ -18,6 +17,7 @@ from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.blocks import Blocks, Tensors
 from neurosuper.directions.cluster import client_in_charge
 from neurosuper.directions.n_directions import count_directions
+from neurosuper.directions.stability import matched_cosines
 from neurosuper.directions.together import fit_together
 
 MEASURES = {  # name: (label of an axis, what it is)
@@ -162,6 +162,5 @@ def _stability(found: list[np.ndarray]) -> list[float]:
     alike = np.full((n, n), np.nan)
     for i in range(n):
         for j in range(i):
-            cosine = np.abs(found[i] @ found[j].T)
-            alike[i, j] = alike[j, i] = cosine[linear_sum_assignment(cosine, maximize=True)].mean()
+            alike[i, j] = alike[j, i] = matched_cosines(found[i], found[j]).mean()
     return (np.nansum(alike, 1) / (n - 1)).tolist() if n > 1 else [np.nan]

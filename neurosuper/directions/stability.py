@@ -1,0 +1,128 @@
+"""How well the directions of one fit are found again by another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from scipy.optimize import linear_sum_assignment
+from sklearn.base import clone
+from tqdm import tqdm
+
+from neurosuper.directions.base import DirectionFinder
+from neurosuper.responses import coords_along
+
+ORIGIN = {"stimuli": "bootstrap samples of stimuli", "seeds": "other seeds"}
+INTERVAL = (0.025, 0.975)
+
+
+def direction_stability(
+    finder: DirectionFinder,
+    responses: xr.DataArray | np.ndarray,
+    *,
+    n_resamples: int = 20,
+    over: Literal["stimuli", "seeds"] = "stimuli",
+    random_state: int | None = 0,
+) -> xr.DataArray:
+    """Return how well each direction is found again in other stimuli of the same kind, or from other seeds.
+
+    The directions of the fit on all stimuli are matched one to one with those of every refit, so that the sum of
+    |cosine| is largest (Hungarian algorithm); a direction's stability is its mean |cosine| over refits.
+
+    Parameters
+    ----------
+    finder : DirectionFinder
+        Left as it is.
+    responses : DataArray (stimulus, unit)
+        As for `fit`.
+    n_resamples : int, optional
+        Number of refits.
+    over : {"stimuli", "seeds"}, optional
+        "stimuli": refits are on as many stimuli, drawn with replacement; the finder keeps its seed. "seeds": on all
+        stimuli, with other seeds.
+    random_state : int, optional
+        Of the samples, or of the seeds.
+
+    Returns
+    -------
+    DataArray (direction,)
+        Name `stability`, from 0 to 1. The coords `low` and `high` are the 2.5 and 97.5 % quantiles over refits. `attrs`
+        tell `over`, `n_resamples`, `random_state`, `finder` and, in `comment`, what it is.
+
+    Raises
+    ------
+    ValueError
+        Another `over`; `n_resamples` below 1; whatever the finder refuses: in a bootstrap sample, a unit that responds
+        to very few stimuli may be constant.
+
+    Notes
+    -----
+    It does not fall to 0 where there is nothing to find: random directions, matched, have a |cosine| above 0, the more
+    so the fewer units there are, and a bootstrap sample shares the noise of the stimuli that it is drawn from. Compare
+    with the stability under `shuffle_units(responses)`. With `whiten`, each refit has a whitened space of its own.
+
+    References
+    ----------
+    Kuhn 1955, "The Hungarian method for the assignment problem", Nav. Res. Logist. Q. 2, 83–97.
+    Efron 1979, "Bootstrap methods: another look at the jackknife", Ann. Stat. 7, 1–26.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurosuper import PCA, direction_stability
+    >>> r = np.random.default_rng(0).normal(size=(400, 4)) * [9, 3, 1, 1]
+    >>> direction_stability(PCA(2), r).round(2).values.tolist()
+    [1.0, 1.0]
+    """
+    if over not in ORIGIN:
+        raise ValueError(f"over must be 'stimuli' or 'seeds', got {over!r}")
+    if not isinstance(n_resamples, int | np.integer) or n_resamples < 1:
+        raise ValueError(f"n_resamples must be a whole number of at least 1, got {n_resamples!r}")
+    labelled, rng = finder._labelled(responses), np.random.default_rng(random_state)
+    directions = clone(finder).fit(labelled).directions_
+    refits = _resampled(finder, labelled, rng) if over == "stimuli" else _reseeded(finder, labelled, rng)
+    bar = tqdm(range(n_resamples), desc="stability", unit="fit", leave=False, delay=2)
+    alike = np.stack([matched_cosines(directions.values, next(refits)) for _ in bar])
+    low, high = (("direction", bound) for bound in np.quantile(alike, INTERVAL, axis=0))
+    attrs = {
+        "comment": f"mean |cosine| with the matched direction of {n_resamples} refits, to {ORIGIN[over]}",
+        "over": over,
+        "n_resamples": int(n_resamples),
+        "random_state": str(random_state),
+        "finder": repr(finder),
+    }
+    coords = coords_along(directions, "direction") | {"low": low, "high": high}
+    return xr.DataArray(alike.mean(axis=0), coords, dims="direction", name="stability", attrs=attrs)
+
+
+def matched_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return |cosine| of each row of `a` with its match in `b`, one to one, so that their sum is largest.
+
+    Both `(direction, unit)`, as many, with rows of unit length.
+    """
+    cosine = np.abs(a @ b.T).clip(max=1)
+    return cosine[linear_sum_assignment(cosine, maximize=True)]
+
+
+def _resampled(finder: DirectionFinder, responses: xr.DataArray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Return directions of one bootstrap sample of stimuli after the other; what is drawn twice gets two labels."""
+    n = responses.sizes["stimulus"]
+    labels = np.arange(n).astype(str)
+    while True:
+        drawn = np.sort(rng.integers(n, size=n))  # in order: blocks of a dask array are read in turn
+        sample = responses.isel(stimulus=drawn).assign_coords(stimulus=labels)
+        try:
+            fitted = clone(finder).fit(sample)
+        except ValueError as error:
+            raise ValueError(f"in a bootstrap sample of stimuli: {error}") from error
+        yield fitted.directions_.values
+
+
+def _reseeded(finder: DirectionFinder, responses: xr.DataArray, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Return directions from one seed after the other; responses are prepared once."""
+    rows = finder._prepared_rows(responses)
+    while True:
+        seed = int(rng.integers(2**31))
+        yield clone(finder).set_params(random_state=seed)._fit_prepared(responses, rows).directions_.values
