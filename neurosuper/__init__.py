@@ -55,6 +55,7 @@ _ROOMS = {
     "interpretability": (
         "agreement_with_humans",
         "answer_trials",
+        "extrapolate_index",
         "interpretability_index",
         "make_trials",
         "noise_floor",

@@ -1,6 +1,7 @@
 """How interpretable is a unit or direction, judged by the images that drive it most."""
 
 from neurosuper.interpretability.cross_unit import separability
+from neurosuper.interpretability.extrapolation import extrapolate_index
 from neurosuper.interpretability.humans import agreement_with_humans, read_judgements, validate_against_humans
 from neurosuper.interpretability.index import index_of_top, interpretability_index
 from neurosuper.interpretability.nulls import noise_floor, shuffle_stimuli, shuffle_units, surrogate_codes
@@ -11,6 +12,7 @@ from neurosuper.interpretability.trials import make_trials
 __all__ = [
     "agreement_with_humans",
     "answer_trials",
+    "extrapolate_index",
     "index_of_top",
     "interpretability_index",
     "make_trials",

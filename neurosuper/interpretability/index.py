@@ -81,7 +81,7 @@ def interpretability_index(
     codes, _ = align(check_codes(codes), images.stimulus)
     require_varying(codes)
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
-    chosen = _of_ends(codes, most, end)
+    chosen = ends_of(codes, most, end)
     weighted = None if weights is None else _activation(codes, chosen, weights)
     return index_of_top(chosen, images, metric, top, weights=weighted, spread=spread)
 
@@ -149,7 +149,7 @@ def index_of_top(
     return index.isel(top=0, drop=True) if single else index
 
 
-def _of_ends(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"]) -> xr.DataArray:
+def ends_of(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"]) -> xr.DataArray:
     """Return the stimuli `(rank, item)` of one end, or `(rank, end, item)` of both."""
     if end == "both":
         both = [top_stimuli(codes, top, "top"), top_stimuli(codes, top, "bottom")]

@@ -44,7 +44,7 @@ def make_patterns(rng, channels):
 
 @pytest.fixture
 def planted(kind):
-    """Images with grey patterns or colors, and codes of planted directions, units and random directions `(stimulus, item)`."""
+    """Images with grey patterns or colors, and codes `(stimulus, direction)` of planted ones, units and random ones."""
     rng = np.random.default_rng(0)
     strength = rng.exponential(1, (N_IMAGES, N_FEATURES))
     strength /= np.linalg.norm(strength, axis=1, keepdims=True)
