@@ -60,8 +60,9 @@ def direction_stability(
     Notes
     -----
     It does not fall to 0 where there is nothing to find: random directions, matched, have a |cosine| above 0, the more
-    so the fewer units there are, and a bootstrap sample shares the noise of the stimuli that it is drawn from. Compare
-    with the stability under `shuffle_units(responses)`. With `whiten`, each refit has a whitened space of its own.
+    so the fewer units there are; a bootstrap sample shares the noise of the stimuli that it is drawn from; and
+    directions of rates that are not centred all resemble the mean. So compare it with the stability of the same finder
+    on `shuffle_units(responses)`. With `whiten`, each refit has a whitened space of its own.
 
     References
     ----------
