@@ -162,4 +162,4 @@ with xr.open_dataarray(comparison.encoding["source"], group="directions/V4/KMean
 #
 # One session, one split, no test against chance: that V4's directions come out above its units is what the
 # paper's claim predicts, not a proof of it. Medians differ by a few hundredths of an LPIPS distance, and the
-# distributions overlap.
+# distributions overlap. Tutorial 04 asks whether it is real.
