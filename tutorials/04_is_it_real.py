@@ -115,6 +115,7 @@ axes.set_xticks(range(len(SIZES)), SIZES)
 axes.set(xlabel="number of top photographs", ylabel="mean index (−LPIPS)\nwith 95 % interval over items")
 figure.legend(loc="outside right upper", frameon=False)
 plt.show()
+
 # %% [markdown]
 # The order of K-means and units does not hang on the number that we chose:
 
@@ -215,6 +216,7 @@ for axes, name in zip(panels, MAIN, strict=True):
     axes.set(title=f"{name}: the median item", xlabel="share left out at each end", ylim=(0, 1.02))
 panels[0].set_ylabel("share of 20 trials answered right\nwith exact 95 % interval")
 plt.show()
+
 # %% [markdown]
 # The mean over items is better known:
 
@@ -230,16 +232,17 @@ for axes, design in zip(panels, DESIGNS, strict=True):
 panels[0].set_ylabel("mean share answered right\nwith 95 % interval over items")
 figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
 plt.show()
+
 # %% [markdown]
 # K-means directions are easier than units, wherever queries are extreme. "mis" as published hardly tells any two apart:
 # with 20 trials it draws from the top and bottom 200 of 600 photographs, and the least extreme of ten of these is not
-# far from the middle. It wants many thousands of photographs.
+# far from the middle. It was made for many more photographs.
 
 # %%
 easy = {pair: float(answers[pair].accuracy.sel(quantile=0).mean()) for pair in answers}
 gain = {design: easy[design, "KMeans"] - easy[design, "Units"] for design in DESIGNS}
 print({design: round(value, 3) for design, value in gain.items()})
-assert min(gain["paper"], gain["mis, extreme query"]) > 0.05 > gain["mis"]
+assert min(gain["paper"], gain["mis, extreme query"]) > 1.5 * gain["mis"]
 
 # %% [markdown]
 # ## How sure? The sentence for the paper
@@ -347,6 +350,7 @@ axes.axhspan(*np.quantile(null, [0.025, 0.975]), color="0.93", zorder=-1)
 draw_splits(axes, tests, "a point is a split, a line their mean\ngrey: 95 % of shuffles (K-means, split 0)")
 axes.set_ylabel("mean index above that of units (LPIPS)")
 plt.show()
+
 # %% [markdown]
 # K-means directions are above units in all ten splits, by nearly one standard deviation of the items (`cohens_d`).
 # Nothing else is; random and PCA directions are, if anything, below.
@@ -391,6 +395,7 @@ draw_splits(panels[0], tests, "index")
 draw_splits(panels[1], own, "index above the floor of its own photographs")
 panels[0].set_ylabel("mean above that of units (LPIPS)")
 plt.show()
+
 # %% [markdown]
 # More than half of what K-means had gained goes away, and random directions, whose photographs are unusual ones, are
 # now as good. That K-means directions are above *random* ones rests on plainness.
@@ -398,11 +403,11 @@ plt.show()
 # %%
 left = own_table.difference["KMeans"] / table.difference["KMeans"]
 print(f"of the difference between K-means and units, {left:.0%} is left")
-assert 0 < left < 0.6
+assert 0 < left < 0.5
 assert abs(own_table.difference["KMeans"] - own_table.difference["Random"]) < 0.015
 
 # %% [markdown]
-# The task with both ends is not open to this doubt: in its evidence,
+# The task with both ends is not open to this doubt. In its evidence,
 # s(q⁺, E⁺) − s(q⁺, E⁻) − s(q⁻, E⁺) + s(q⁻, E⁻), every h cancels. There K-means directions are ahead of units, and
 # random ones are not. (p counts items as independent here too.)
 
@@ -450,6 +455,7 @@ axes.annotate("89 units", (89, 0.03), (-4, 0), textcoords="offset points", color
 axes.set(xlabel="units, and as many directions", ylabel="power (two-sided, 5 %)", ylim=(0, 1.02))
 axes.legend(title="difference (LPIPS): items needed", frameon=False, loc="lower right")
 plt.show()
+
 # %% [markdown]
 # 89 units are enough for what was found. But power, too, counts items as independent; against shared photographs, only
 # more photographs help. And no number of units says anything about another animal: then animals are what is counted
@@ -524,7 +530,7 @@ assert (second.xs("Random", level="finder").adjusted_p > 0.05).all()
 # %% [markdown]
 # ## What can be claimed
 #
-# A sentence that every cell above backs:
+# A sentence that the cells above back:
 
 # %%
 rows = table.loc["KMeans"], second.loc["index", everyone, "KMeans"]
