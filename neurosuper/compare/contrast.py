@@ -16,9 +16,9 @@ def contrast_finders(
     """Test in every system and by every metric whether a finder's median index differs from that of another.
 
     Unpaired permutation tests of medians, two-sided; p-values are adjusted over all of them (Benjamini and Hochberg
-    1995). Items are taken as independent, although those of one system share stimuli, and directions are found
-    together: a small p says that these items differ, not that other recordings will. Of several seeds the first is
-    tested, because items of different seeds are not independent at all.
+    1995). Items are taken as independent, although those of one system share stimuli and directions are alike, so that
+    p is too small (tutorial 04 measures by how much), and speaks of these recordings only. Of several seeds the first
+    is tested, because items of different seeds are not independent at all.
 
     Parameters
     ----------

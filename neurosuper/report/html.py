@@ -193,7 +193,7 @@ def _tests(comparison: xr.Dataset) -> str:
     seed = f", items of seed {comparison.seed.values[0]}" if len(np.unique(comparison.seed)) > 1 else ""
     how = (
         f"By {own.metric.values[0]}, the first metric{seed}. p is adjusted over the {tests.n_tests} tests of all "
-        "metrics (Benjamini–Hochberg). Items are taken as independent: a small p speaks of this recording, not others."
+        "metrics (Benjamini–Hochberg). Items are taken as independent; they share stimuli, so that p is too small."
     )
     return f'<section id="tests"><h2>Tests against single units</h2><p>{escape(how)}</p><ul>{sentences}</ul></section>'
 
