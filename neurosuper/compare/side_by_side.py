@@ -141,14 +141,12 @@ def score_fits(
     n_items, coords, random = top.shape[1], _item_coords(fits), _draw_sets(fits, len(top))
     every = xr.DataArray(np.concatenate([top, *random.values()], axis=1), dims=("rank", "item"))
     scores = np.stack([index_of_top(every, images, metric).values for metric in metrics.values()], axis=1)
-    by_chance = scores[n_items:].reshape(len(random), N_SETS, -1)[[list(random).index(s) for s in coords["system"][1]]]
-    low, high = np.quantile(by_chance, (0.025, 0.975), axis=1)
-    columns = {
-        "interpretability": scores[:n_items],
-        "floor": by_chance.mean(1),
-        "floor_low": low,
-        "floor_high": high,
-    }
+    by_chance = scores[n_items:].reshape(len(random), N_SETS, -1)  # (system, set, metric)
+    floors = np.stack([by_chance.mean(1), *np.quantile(by_chance, (0.025, 0.975), axis=1)])
+    of_items = floors[:, pd.Index(list(random)).get_indexer(coords["system"][1])]
+    columns = {"interpretability": scores[:n_items]} | dict(
+        zip(("floor", "floor_low", "floor_high"), of_items, strict=True)
+    )
     return xr.Dataset(
         {name: (("item", "metric"), values) for name, values in columns.items()}
         | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))},

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from typing import Self
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import numba
 import numpy as np
@@ -26,8 +26,8 @@ SLAB_BYTES = 2**27  # of embeddings, held in memory at once
 FEATURES = 1024  # summed at once
 
 
-class Distances(AbstractContextManager):
-    """Distances between images; a context, at the end of which they are gone."""
+class Distances(ABC):
+    """Distances between images."""
 
     @abstractmethod
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -41,12 +41,6 @@ class Distances(AbstractContextManager):
         pairs = weights[:, :, None] * weights[:, None, :] * ~np.eye(weights.shape[1], dtype=bool)
         weighted = pairs * self.between(positions, positions)
         return np.stack([weighted[:, :n, :n].sum((1, 2)) / pairs[:, :n, :n].sum((1, 2)) for n in sizes], axis=1)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 class Tabled(Distances):
@@ -63,8 +57,7 @@ class Tabled(Distances):
 class Embedded(Distances):
     """Images embedded once, batch by batch, and read back in slabs: all images, some features.
 
-    No slab is larger than `SLAB_BYTES`. A single one stays on the metric's device; several wait in a temporary file,
-    which closes with the context.
+    No slab is larger than `SLAB_BYTES`. A single one stays on the metric's device; several wait in a file.
 
     Parameters
     ----------
@@ -72,11 +65,12 @@ class Embedded(Distances):
     chosen : array of int (image,)
         Rising positions of the images that are embedded; elsewhere, positions are those among these.
     metric : ImageMetric
+    file : binary file
+        Open for reading and writing, as long as distances are asked for.
     """
 
-    def __init__(self, images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric) -> None:
-        self.n_images, self.squared = len(chosen), metric.squared
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by __exit__
+    def __init__(self, images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric, file: BinaryIO) -> None:
+        self.n_images, self.squared, self._file = len(chosen), metric.squared, file
         batches = embed_in_batches(images, metric, chosen)
         first = next(batches)
         self.device = first.device
@@ -85,9 +79,6 @@ class Embedded(Distances):
         self._norms = torch.empty(self.n_images, dtype=torch.float64, device=self.device)
         self._whole = first.new_empty(self.n_images, first.shape[1]) if len(self._edges) == 2 else None
         self._keep_all(itertools.chain([first], batches))
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
 
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Compute them from differences, slab by slab."""
@@ -126,7 +117,7 @@ class Embedded(Distances):
         start = 0
         with ThreadPoolExecutor(1, "neurosuper-slab") as pool:
             keeping: Future[None] | None = None
-            for batch in batches:
+            for batch in (each.detach() for each in batches):
                 stop = start + len(batch)
                 parts = [torch.linalg.vector_norm(part, dim=1) for part in batch.split(FEATURES, dim=1)]
                 self._norms[start:stop] = (torch.stack(parts).double() ** 2).sum(0)
@@ -147,11 +138,14 @@ class Embedded(Distances):
             self._file.write(np.ascontiguousarray(values[:, left:right], dtype=np.float32).data)
 
 
-def open_distances(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric | Precomputed) -> Distances:
-    """Return the distances between the images at these rising positions."""
+@contextmanager
+def open_distances(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric | Precomputed) -> Iterator[Distances]:
+    """Give the distances between the images at these rising positions."""
     if isinstance(metric, Precomputed):
-        return Tabled(metric.distances_between(images.stimulus.values[chosen]).numpy())
-    return Embedded(images, chosen, metric)
+        yield Tabled(metric.distances_between(images.stimulus.values[chosen]).numpy())
+        return
+    with tempfile.TemporaryFile() as file:
+        yield Embedded(images, chosen, metric, file)
 
 
 def _squared_distances(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

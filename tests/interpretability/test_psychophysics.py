@@ -1,27 +1,12 @@
 import numpy as np
 import pytest
-import torch
 import xarray as xr
 from numpy.testing import assert_allclose
 from scipy.stats import binomtest
 
-from neurosuper import Color, Features, Label, Pixel, answer_trials, load_images, make_trials, psychophysics
+from neurosuper import Color, Pixel, answer_trials, load_images, make_trials, psychophysics
 from neurosuper.interpretability import embedded
 
-
-class Brightness(torch.nn.Module):
-    """A network of one layer, whose features are a smaller image."""
-
-    def __init__(self):
-        super().__init__()
-        self.small = torch.nn.AvgPool2d(2)
-
-    def forward(self, images):
-        return self.small(images)
-
-
-METRICS = [Pixel(), Color(), Label(), Features(Brightness(), "small")]
-metrics = pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 few = {"references": 3, "trials": 6}
 
 
@@ -72,7 +57,6 @@ def mis_score(trials, images, metric, alpha):
     return np.mean(scores)
 
 
-@metrics
 def test_scripts_score_equals_the_published_one_on_identical_trials(metric, responses, images):
     ours = psychophysics(responses[:, :2], images, metric, design="scripts", **few)
     made = make_trials(responses[:, :2], design="scripts", **few)
@@ -82,7 +66,6 @@ def test_scripts_score_equals_the_published_one_on_identical_trials(metric, resp
             assert_allclose(ours.score.sel(unit=unit, quantile=q), scripts_score(trials, images, metric), atol=1e-6)
 
 
-@metrics
 @pytest.mark.parametrize("alpha", [0.16, 1.0])
 def test_mis_equals_the_published_one_on_identical_trials(metric, alpha, responses, images):
     ours = psychophysics(responses[:, :2], images, metric, design="mis", alpha=alpha, **few)
@@ -158,7 +141,6 @@ def test_few_stimuli_get_the_trials_that_they_allow(responses, images):
     assert result.accuracy.isel(quantile=1).notnull().all()
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_slabs_do_not_matter(metric, responses, images, monkeypatch):
     whole = psychophysics(responses, images, metric, evidence=True, **few)
     monkeypatch.setattr(embedded, "SLAB_BYTES", 4000)
