@@ -19,6 +19,7 @@ BATCHES = 8  # in which they are drawn
 ROUNDS = 8  # of swaps at most
 SWAPPED = 0.1  # of the centres at most in a round
 LEAST_SPLIT = 4  # rows
+STRICT = {"reassoc", "nsz", "contract"}  # of fastmath, what leaves NaN and infinity alone
 POWER_ITERATIONS = 6
 REST = 0.01  # of the centres: fewer swaps end the search
 CLEARLY = 1.05  # gain over loss of a swap: both are measured before the others of the round
@@ -142,7 +143,7 @@ def halve(P: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return means + P.mean(0), gain
 
 
-@numba.njit(parallel=True, fastmath={"reassoc", "nsz", "contract"}, cache=True)
+@numba.njit(parallel=True, fastmath=STRICT, cache=True)
 def _halve_all(
     X: np.ndarray, order: np.ndarray, starts: np.ndarray, halves: np.ndarray, gain: np.ndarray
 ) -> None:  # pragma: no cover
@@ -152,52 +153,63 @@ def _halve_all(
         n = starts[k + 1] - starts[k]
         if n < LEAST_SPLIT:
             continue
-        P = np.empty((n, n_units), X.dtype)
-        mean = np.zeros(n_units, X.dtype)
-        for i in range(n):
-            for unit in range(n_units):
-                P[i, unit] = X[order[starts[k] + i], unit]
-                mean[unit] += P[i, unit]
-        mean /= n
-        far, longest = 0, X.dtype.type(-1)
-        for i in range(n):
-            length = X.dtype.type(0)
-            for unit in range(n_units):
-                P[i, unit] -= mean[unit]
-                length += P[i, unit] ** 2
-            if length > longest:
-                far, longest = i, length
-        axis, new = P[far].copy(), np.empty(n_units, X.dtype)
-        sides = np.empty(n, X.dtype)
-        for turn in range(POWER_ITERATIONS + 1):
-            for i in range(n):
-                side = X.dtype.type(0)
-                for unit in range(n_units):
-                    side += P[i, unit] * axis[unit]
-                sides[i] = side
-            if turn == POWER_ITERATIONS:
-                break
-            new[:] = 0
-            for i in range(n):
-                for unit in range(n_units):
-                    new[unit] += sides[i] * P[i, unit]
-            length = X.dtype.type(0)
-            for unit in range(n_units):
-                length += new[unit] ** 2
-            if length > 0:
-                axis[:] = new / np.sqrt(length)
+        P, mean = np.empty((n, n_units), X.dtype), np.zeros(n_units, X.dtype)
+        sides, upper = np.empty(n, X.dtype), np.zeros(n_units, X.dtype)
+        far = _centre(X, order[starts[k] : starts[k + 1]], P, mean)
+        _side(P, P[far].copy(), sides)
         n_above = 0
-        new[:] = 0
         for i in range(n):
             if sides[i] > 0:
                 n_above += 1
                 for unit in range(n_units):
-                    new[unit] += P[i, unit]
+                    upper[unit] += P[i, unit]
         if n_above == 0 or n_above == n:
             continue
         total = X.dtype.type(0)
         for unit in range(n_units):
-            halves[k, 0, unit] = mean[unit] + new[unit] / n_above
-            halves[k, 1, unit] = mean[unit] - new[unit] / (n - n_above)
+            halves[k, 0, unit] = mean[unit] + upper[unit] / n_above
+            halves[k, 1, unit] = mean[unit] - upper[unit] / (n - n_above)
             total += (halves[k, 0, unit] - halves[k, 1, unit]) ** 2
         gain[k] = total * n_above * (n - n_above) / n
+
+
+@numba.njit(fastmath=STRICT, cache=True)
+def _centre(X: np.ndarray, rows: np.ndarray, P: np.ndarray, mean: np.ndarray) -> int:  # pragma: no cover
+    """Write rows about their mean into P, and add up the mean; return which of them is farthest from it."""
+    for i in range(len(rows)):
+        for unit in range(len(mean)):
+            P[i, unit] = X[rows[i], unit]
+            mean[unit] += P[i, unit]
+    mean /= len(rows)
+    far, longest = 0, X.dtype.type(-1)
+    for i in range(len(rows)):
+        length = X.dtype.type(0)
+        for unit in range(len(mean)):
+            P[i, unit] -= mean[unit]
+            length += P[i, unit] ** 2
+        if length > longest:
+            far, longest = i, length
+    return far
+
+
+@numba.njit(fastmath=STRICT, cache=True)
+def _side(P: np.ndarray, axis: np.ndarray, sides: np.ndarray) -> None:  # pragma: no cover
+    """Write where centred rows lie along their longest axis, found by power iteration from `axis`."""
+    new = np.empty_like(axis)
+    for turn in range(POWER_ITERATIONS + 1):
+        for i in range(len(P)):
+            side = P.dtype.type(0)
+            for unit in range(len(axis)):
+                side += P[i, unit] * axis[unit]
+            sides[i] = side
+        if turn == POWER_ITERATIONS:
+            break
+        new[:] = 0
+        for i in range(len(P)):
+            for unit in range(len(axis)):
+                new[unit] += sides[i] * P[i, unit]
+        length = P.dtype.type(0)
+        for unit in range(len(axis)):
+            length += new[unit] ** 2
+        if length > 0:
+            axis[:] = new / np.sqrt(length)
