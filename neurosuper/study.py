@@ -14,30 +14,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import numpy as np
 import xarray as xr
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from sklearn.base import clone
 
 from neurosuper import load
-from neurosuper._references import References, Table, call, told
+from neurosuper._references import References, Table, call
+from neurosuper._study_tables import Metrics, keep_embeddings, make_finders, make_metrics, read_array, try_metrics
 from neurosuper._torch import pick_device
 from neurosuper.compare import match_directions
 from neurosuper.compare.side_by_side import Fit, describe_shared, fit_systems, meet_images, score_fits, split_alike
-from neurosuper.directions import (
-    ICA,
-    NMF,
-    PCA,
-    Archetypal,
-    DictionaryLearning,
-    DirectionFinder,
-    KMeans,
-    Random,
-    SparseAutoencoder,
-    Units,
-)
+from neurosuper.directions import PCA, DirectionFinder, Units
 from neurosuper.images import load_images
-from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel
+from neurosuper.metrics.cache import Stored
 from neurosuper.report import render_report
 from neurosuper.responses import average_repetitions, drop_constant_units, name_some
 
@@ -45,8 +34,6 @@ __all__ = ["Study", "read_study", "run_study"]
 
 LOADERS = ("load", "load_nwb", "load_array", "activations")
 SEEDLESS = (Units, PCA)
-FINDERS = (Units, Random, PCA, ICA, NMF, KMeans, DictionaryLearning, SparseAutoencoder, Archetypal)
-METRICS = (LPIPS, Pixel, Color, Label, Features)
 PACKAGES = (
     *("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "dask"),
     *("pillow", "torch", "torchvision", "lpips", "pynwb"),
@@ -63,7 +50,17 @@ def _refuse_repeats(seeds: list[int]) -> list[int]:
 
 
 class Study(BaseModel):
-    """What a study file says; see the file `tutorials/v4_squeezenet.toml` for one with everything in it."""
+    """What a study file says; see the file `tutorials/v4_squeezenet.toml` for a complete one.
+
+    `cache_embeddings = "float32"` keeps the embeddings of `LPIPS` and `Features` in `cache/embeddings`, beside the
+    outputs: a run after an interruption, or with other systems, finders or seeds, embeds no image again, and nothing is
+    rounded. "float16" takes half the disk (LPIPS by AlexNet, 112 × 112 pixels: 220 in place of 440 KB an image) and
+    rounds, see `cached`. Both need the extra `zarr`. Whether kept or not, within a run each image is embedded once per
+    metric, for all systems, finders and seeds.
+
+    A metric may be given as distances: `[metrics.human]` with `metric = "Precomputed"` and the `path` of a netCDF file
+    of one array `(stimulus, any other name)` over all the images; see `Precomputed`, also for `name` and `quantity`.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -74,6 +71,7 @@ class Study(BaseModel):
     score_on: Literal["held-out", "all"] = "held-out"
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_refuse_repeats)] = [0]
     device: str | None = None
+    cache_embeddings: Stored | None = None
     images: Table
     systems: Annotated[dict[Name, Table], Field(min_length=1)]
     finders: Annotated[dict[Name, Table], Field(min_length=1)]
@@ -113,8 +111,9 @@ def read_study(path: str | Path) -> Study:
 def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     """Run a study and write `study.nc` (every number) and `report.html`.
 
-    Both files are written whole or not at all. Activations of networks are kept in `cache/` beside them, so that a run
-    after an interruption goes on where the last one stopped.
+    Both files are written whole or not at all. Activations of networks are kept in `cache/` beside them, and so are the
+    embeddings of images where the file says `cache_embeddings` (see `Study`), so that a run after an interruption goes
+    on where the last one stopped.
 
     Parameters
     ----------
@@ -134,6 +133,8 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     ------
     FileNotFoundError, ValueError, TypeError, OSError
         In one line: what is wrong in the file, in an input, or with the output folder.
+    ImportError
+        The file says `cache_embeddings`, and zarr is not installed.
 
     Examples
     --------
@@ -162,14 +163,13 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     files = References(path)
     folder = _output_folder(study, files, output)
     images = _load_images(study, files)
-    finders = {name: _make(FINDERS, name, table, files, study, "finder") for name, table in study.finders.items()}
-    judges = {name: _make(METRICS, name, table, files, study, "metric") for name, table in study.metrics.items()}
-    _try_metrics(judges, images)
+    finders = make_finders(study.finders, files, study.device)
+    metrics = _make_metrics(study, files, images, folder / "cache" / "embeddings")
     systems = list(_load_systems(study, images, files, folder / "cache"))
     _refuse_equal_names([system.name for system in systems])
 
     fits = {seed: _fit(study, systems, finders, seed) for seed in study.seeds}
-    result = _score(fits, images, judges).assign_attrs(_describe(study, systems, fits))
+    result = _score(fits, images, metrics).assign_attrs(_describe(study, systems, fits))
     result.attrs["provenance"] = json.dumps(_trace(study, systems, files, command))
     result = result.merge(_recover(fits, systems))
     _write(folder, result, fits, render_report(result, images))
@@ -186,22 +186,12 @@ class _System(NamedTuple):
     drop_constant_units: bool
 
 
-def _make(classes: tuple[type, ...], name: str, table: Table, files: References, study: Study, kind: str) -> Any:
-    """Make a finder or metric: of the class called like its table, or of the one that the table names."""
-    table = dict(table)
-    asked, known = table.pop(kind, name), {made.__name__: made for made in classes}
-    if asked not in known:
-        raise ValueError(f"[{kind}s.{name}] no {kind} {asked!r}; there are {', '.join(known)}")
-    if "random_state" in table:
-        raise ValueError(f"[{kind}s.{name}] random_state is given by the study's seeds; remove it")
-    return call(known[asked], {"device": study.device} | files.fill(table), f"{kind}s.{name}")
-
-
-def _try_metrics(judges: dict[str, ImageMetric], images: xr.DataArray) -> None:
-    """Embed an image of noise: what is wrong with a metric is told before hours of work."""
-    noise = np.random.default_rng(0).integers(0, 256, (1, *images.shape[1:]), dtype=np.uint8)
-    for judge in judges.values():
-        judge.embed(images if judge.batch_size is None else images[:1].copy(data=noise))
+def _make_metrics(study: Study, files: References, images: xr.DataArray, folder: Path) -> Metrics:
+    """Make and try the metrics; where the study asks for it, their embeddings are kept in a folder."""
+    metrics = make_metrics(study.metrics, files, study.device)
+    kept = keep_embeddings(metrics, folder, study.cache_embeddings) if study.cache_embeddings else metrics
+    try_metrics(metrics, images)
+    return kept
 
 
 def _load_images(study: Study, files: References) -> xr.DataArray:
@@ -244,12 +234,10 @@ def _by_layer(name: str, responses: xr.DataArray, layers: object) -> Iterator[tu
 
 def _load_truth(path: Path, name: str) -> xr.DataArray:
     """Return planted directions, or say what is wrong with them."""
-    if not path.is_file():
-        raise FileNotFoundError(f"[systems.{name}] no truth file {path}")
     try:
-        truth = xr.load_dataarray(path, engine="netcdf4")
-    except (ValueError, OSError) as error:
-        raise ValueError(f"[systems.{name}] truth {path} is not a netCDF file of one array: {told(error)}") from error
+        truth = read_array(path, "truth")
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"[systems.{name}] {error}") from error
     if set(truth.dims) != {"direction", "unit"} or set(truth.dims) - set(truth.indexes):
         raise ValueError(f"[systems.{name}] truth must have labelled dims direction and unit, got {dict(truth.sizes)}")
     return truth
@@ -280,11 +268,11 @@ def _fit(study: Study, systems: list[_System], finders: dict[str, DirectionFinde
     return list(fit_systems(responses, seeded, study.top, study.score_on, seed)) if seeded else []
 
 
-def _score(fits: dict[int, list[Fit]], images: xr.DataArray, judges: dict[str, ImageMetric]) -> xr.Dataset:
+def _score(fits: dict[int, list[Fit]], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
     """Score the directions of all seeds at once: each image is embedded once per metric."""
     every = [fit for of_seed in fits.values() for fit in of_seed]
     seeds = [seed for seed, of_seed in fits.items() for fit in of_seed for _ in range(fit.top.shape[1])]
-    return score_fits(every, images, judges).assign_coords(seed=("item", seeds))
+    return score_fits(every, images, metrics).assign_coords(seed=("item", seeds))
 
 
 def _recover(fits: dict[int, list[Fit]], systems: list[_System]) -> xr.Dataset:

@@ -1,5 +1,6 @@
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import xarray as xr
 from numpy.testing import assert_allclose
 
 import neurosuper.load.network
-from neurosuper import Color, KMeans, Units, compare, load_array, load_images, run_study
+from neurosuper import Color, Features, KMeans, Pixel, Units, compare, load_array, load_images, pairwise, run_study
 from neurosuper.study import read_study
 
 MANIFEST = """
@@ -266,3 +267,143 @@ def test_a_broken_input_is_told_by_name(study):
 
 def test_activations_are_those_of_the_loader(study):
     assert neurosuper.load.activations is neurosuper.load.network.activations
+
+
+FEATURES = """
+[metrics.features]
+metric = "Features"
+model = "network.py:build"
+model_args = { channels = 6 }
+layer = "second"
+"""
+
+
+def keep_embeddings(study, dtype: str) -> None:
+    study.write_text(study.read_text().replace("top = 3", f'top = 3\ncache_embeddings = "{dtype}"'))
+
+
+@pytest.fixture
+def with_features(study, monkeypatch):
+    """The study, on all 40 stimuli, with a network's features as a metric, which lists how many images it is given."""
+    embedded = []
+    embed = Features.embed
+
+    def counting(self, images):
+        if getattr(self, "interrupt_at", None) == len(embedded):
+            raise KeyboardInterrupt
+        embedded.append(len(images))
+        return embed(self, images)
+
+    monkeypatch.setattr(Features, "embed", counting)
+    monkeypatch.setattr(Features, "batch_size", 8)
+    study.write_text(study.read_text().replace("top = 3", 'top = 3\nscore_on = "all"') + FEATURES)
+    return study, embedded
+
+
+def test_each_image_is_embedded_once_per_metric_for_all_systems_finders_and_seeds(with_features):
+    """The first is an image of noise, by which a metric is tried."""
+    study, embedded = with_features
+    run_study(study)
+    assert embedded == [1, 1, 8, 8, 8, 8, 7]
+    assert not (study.parent / "study_output" / "cache" / "embeddings").exists()
+
+
+def test_kept_in_float32_embeddings_change_no_number_and_are_made_once(with_features):
+    study, embedded = with_features
+    expected = run_study(study)
+    keep_embeddings(study, "float32")
+    for n_images in (41, 1):
+        embedded.clear()
+        result = run_study(study)
+        assert sum(embedded) == n_images
+        xr.testing.assert_identical(result.drop_attrs(), expected.drop_attrs())
+    assert result.metric.values.tolist() == ["color", "Pixel", "features"]
+    kept = (study.parent / "study_output" / "cache" / "embeddings").glob("*/")
+    assert [path.name.rsplit("-", 1)[0] for path in kept] == ["features-second"]
+
+
+def test_other_finders_and_seeds_reuse_what_is_kept(with_features):
+    study, embedded = with_features
+    keep_embeddings(study, "float16")
+    run_study(study)
+    embedded.clear()
+    study.write_text(
+        study.read_text().replace("seeds = [0, 1]", "seeds = [7]").replace("n_directions = 4", "n_directions = 6")
+    )
+    run_study(study)
+    assert embedded == [1]
+
+
+def test_an_interrupted_embedding_goes_on_where_it_stopped(with_features, monkeypatch):
+    study, embedded = with_features
+    expected = run_study(study)
+    keep_embeddings(study, "float32")
+    embedded.clear()
+    monkeypatch.setattr(Features, "interrupt_at", 4, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(study)
+    assert embedded == [1, 1, 8, 8]
+    monkeypatch.setattr(Features, "interrupt_at", None)
+    embedded.clear()
+    result = run_study(study)
+    assert sum(embedded) == 1 + 40 - 17
+    xr.testing.assert_identical(result.drop_attrs(), expected.drop_attrs())
+
+
+def test_without_zarr_keeping_embeddings_is_refused_before_anything_is_computed(with_features, monkeypatch):
+    study, embedded = with_features
+    keep_embeddings(study, "float32")
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ImportError, match=r"zarr is not installed; run: pip install 'neurosuper\[zarr\]'"):
+        run_study(study)
+    assert not embedded
+
+
+@pytest.fixture
+def judged(study):
+    """The study with the distances of Pixel as a given metric, in another order; and these distances."""
+    distances = pairwise(load_images(study.parent / "images"), Pixel())[::-1]
+    distances.to_netcdf(study.parent / "judged.nc")
+    study.write_text(study.read_text() + '\n[metrics.human]\nmetric = "Precomputed"\npath = "judged.nc"\n')
+    return study, distances
+
+
+def test_distances_may_be_given(judged):
+    study, _ = judged
+    result = run_study(study)
+    assert result.metric.values.tolist() == ["color", "Pixel", "human"]
+    assert_allclose(result.interpretability.sel(metric="human"), result.interpretability.sel(metric="Pixel"), rtol=1e-5)
+    assert "judged.nc" in json.loads(result.provenance)["files"]
+    assert "human" in (study.parent / "study_output" / "report.html").read_text()
+
+
+def test_given_distances_may_be_named(judged):
+    study, _ = judged
+    study.write_text(study.read_text() + 'quantity = "judged distance (1–7)"\n')
+    assert run_study(study).quantity.values[-1] == "−judged distance (1–7)"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path, _: path.unlink(), r"no distances file .*judged\.nc; check the path"),
+        (lambda path, _: path.write_text("a, b"), r"distances .*judged\.nc is not a netCDF file of one array"),
+        (lambda path, given: given.to_dataset(name="a").assign(b=given).to_netcdf(path), "not a netCDF file of one"),
+        (lambda path, given: given[:-2, 2:].to_netcdf(path), "distances must be square|no distance for stimulus"),
+        (
+            lambda path, given: given[2:, :-2].to_netcdf(path),
+            r"\[metrics.human\] .* has no distance for stimulus .*'photo39'.*; leave these images out, or add",
+        ),
+        (lambda path, given: (-given).to_netcdf(path), r"judged\.nc: the distance of .* distances are at least 0"),
+    ],
+)
+def test_what_is_wrong_with_given_distances_is_told_in_one_line(change, message, judged):
+    study, given = judged
+    path = study.parent / "judged.nc"
+    path.unlink()
+    path.touch()
+    change(path, given)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        run_study(study)
+    assert "\n" not in str(caught.value)
+    assert not list(study.parent.glob("study_output/*.*"))

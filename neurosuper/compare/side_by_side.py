@@ -15,20 +15,21 @@ from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
 from neurosuper.interpretability import index_of_top, top_stimuli
 from neurosuper.interpretability.index import describe
-from neurosuper.metrics import ImageMetric
+from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import DROP_THEM, align, check_averaged, name_some, part_of, require_varying, split_stimuli
 
 N_SETS = 200  # random sets of stimuli that tell what an index is by chance
 SEPARATOR = " | "  # between labels in `top_stimuli`
 RESERVED = {"item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"}
 ScoreOn = Literal["held-out", "all"]
+Metrics = Sequence[ImageMetric | Precomputed] | Mapping[str, ImageMetric | Precomputed]
 
 
 def compare(
     systems: Mapping[str, xr.DataArray],
     images: xr.DataArray,
     finders: Sequence[DirectionFinder] | Mapping[str, DirectionFinder],
-    metrics: Sequence[ImageMetric] | Mapping[str, ImageMetric],
+    metrics: Metrics,
     top: int = 5,
     score_on: ScoreOn = "held-out",
     random_state: int | None = 0,
@@ -44,6 +45,7 @@ def compare(
     finders : sequence or mapping of name to finder
         Left untouched: each system gets a fresh copy. In a sequence, a finder is named by its class.
     metrics : sequence or mapping of name to metric
+        `LPIPS`, `Pixel`, `Color`, `Label`, `Features`, `Precomputed` distances, or any object with `embed`.
     top : int, optional
         Number of top stimuli of an item.
     score_on : {"held-out", "all"}, optional
@@ -131,9 +133,7 @@ def fit_systems(
         yield Fit(system, finder, fitted, top_stimuli(codes, top), codes.stimulus.values)
 
 
-def score_fits(
-    fits: Sequence[Fit], images: xr.DataArray, metrics: Sequence[ImageMetric] | Mapping[str, ImageMetric]
-) -> xr.Dataset:
+def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
     """Score all items of all fits, embedding each image once per metric (see `compare`)."""
     metrics = _named(metrics, "metrics", lambda metric: metric.name)
     top = np.concatenate([fit.top.values for fit in fits], axis=1)

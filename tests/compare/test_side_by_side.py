@@ -11,11 +11,13 @@ from neurosuper import (
     KMeans,
     Label,
     Pixel,
+    Precomputed,
     Random,
     Units,
     compare,
     drop_constant_units,
     interpretability_index,
+    pairwise,
     split_stimuli,
     top_stimuli,
 )
@@ -42,6 +44,13 @@ def test_a_comparison_is_one_table_of_items_and_metrics(systems, images):
     }
     assert len(table.to_dataframe()) == 21 * 2
     assert table.attrs["shared_stimuli"] == "80 stimuli in common to all systems (of brain 120, network 80)"
+
+
+def test_given_distances_are_compared_as_any_metric(systems, images):
+    metrics = {"color": Color(), "given": Precomputed(pairwise(images, Color()))}
+    table = compare(systems, images, [Units()], metrics)
+    for name in ("interpretability", "floor", "floor_low", "floor_high"):
+        assert_allclose(table[name].sel(metric="given"), table[name].sel(metric="color"), rtol=1e-5)
 
 
 def test_unit_coords_are_carried_by_units_and_by_directions_that_share_them(systems, images):
