@@ -14,11 +14,13 @@ from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import align, name_some, require_varying
 
+Metrics = ImageMetric | Precomputed | Sequence[ImageMetric | Precomputed]
+
 
 def interpretability_index(
     codes: xr.DataArray,
     images: xr.DataArray,
-    metric: ImageMetric | Precomputed,
+    metric: Metrics,
     top: int | Sequence[int] = 5,
     *,
     end: Literal["top", "bottom", "both"] = "top",
@@ -38,8 +40,9 @@ def interpretability_index(
         Responses or codes. Stimuli without an image are left out.
     images : DataArray (stimulus, row, column, channel)
         See `load_images`.
-    metric : ImageMetric or Precomputed
-        `LPIPS`, `Pixel`, `Color`, `Label`, `Features`, or any object with `embed`.
+    metric : ImageMetric or Precomputed, or sequence of them
+        `LPIPS`, `Pixel`, `Color`, `Label`, `Features`, or any object with `embed`. Several, such as single layers of
+        `LPIPS` or `Label` of several coords, need different names; each embeds the images by itself.
     top : int or sequence of int, optional
         Number M of top stimuli; several are scored in the same pass.
     end : {"top", "bottom", "both"}, optional
@@ -55,12 +58,14 @@ def interpretability_index(
     -------
     DataArray (unit,) or (direction,)
         Name `interpretability`; coords are carried over. With several numbers of top stimuli there is a dim `top` too,
-        and with both ends a dim `end`.
+        with both ends a dim `end`, and with a sequence of metrics a last dim `metric`, labelled by their names, with
+        the coord `quantity`. Of a single metric, `attrs` tell name and quantity.
 
     Raises
     ------
     ValueError
-        Codes and images share no stimulus, `top` below 2 or above the number of stimuli, or constant codes.
+        Codes and images share no stimulus, `top` below 2 or above the number of stimuli, constant codes, or a sequence
+        of metrics that is empty or has a name twice.
 
     References
     ----------
@@ -69,13 +74,15 @@ def interpretability_index(
     Examples
     --------
     >>> import numpy as np, xarray as xr
-    >>> from neurosuper import Color, load_images
+    >>> from neurosuper import Color, Pixel, load_images
     >>> grey = np.array([0, 0, 255, 255], np.uint8)[:, None, None, None]
     >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))
     >>> codes = xr.DataArray([[2., 2.], [1., 0.], [0., 1.], [0., 0.]], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": ["dark", "mixed"]})
     >>> interpretability_index(codes, images, Color(), top=2).values.round(3).tolist()
     [0.0, -1.732]
+    >>> interpretability_index(codes, images, [Color(), Pixel()], top=2).sel(metric="pixel").values.round(3).tolist()
+    [0.0, -6.928]
     """
     images = check_images(images)
     codes, _ = align(check_codes(codes), images.stimulus)
@@ -89,7 +96,7 @@ def interpretability_index(
 def index_of_top(
     chosen: xr.DataArray,
     images: xr.DataArray,
-    metric: ImageMetric | Precomputed,
+    metric: Metrics,
     top: int | Sequence[int] | None = None,
     *,
     weights: xr.DataArray | None = None,
@@ -102,7 +109,7 @@ def index_of_top(
     chosen : DataArray (rank, unit) or (rank, direction)
         Labels of stimuli, from `top_stimuli`.
     images : DataArray (stimulus, row, column, channel)
-    metric : ImageMetric or Precomputed
+    metric : ImageMetric or Precomputed, or sequence of them
     top : int or sequence of int, optional
         How many of them; None: all.
     weights : DataArray, optional
@@ -116,7 +123,7 @@ def index_of_top(
     Raises
     ------
     ValueError
-        Fewer than two top stimuli, or one that has no image.
+        Fewer than two top stimuli, or one that has no image; no metric, or two of one name.
 
     Examples
     --------
@@ -126,6 +133,9 @@ def index_of_top(
     >>> index_of_top(chosen, images, Color()).values.tolist()
     [0.0]
     """
+    if isinstance(metric, Sequence):
+        _check_names([each.name for each in metric])
+        return _join([index_of_top(chosen, images, each, top, weights=weights, spread=spread) for each in metric])
     chosen = chosen.transpose("rank", ...)
     single = top is None or isinstance(top, int | np.integer)
     sizes = _check_sizes(chosen.sizes["rank"] if top is None else top, chosen.sizes["rank"], spread)
@@ -167,6 +177,24 @@ def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str) -> xr.D
     if ((far > 0).sum("rank") < 2).any():
         raise ValueError("fewer than two top stimuli of a unit differ from its mean code; raise `top`, or weights=None")
     return far
+
+
+def _check_names(metrics: list[str]) -> None:
+    if not metrics:
+        raise ValueError("no metric to score by; pass one, or a list of at least one")
+    if twice := sorted({name for name in metrics if metrics.count(name) > 1}):
+        raise ValueError(f"metrics need different names, got {name_some(twice)} twice; score by one of them at a time")
+
+
+def _join(indices: list[xr.DataArray]) -> xr.DataArray:
+    """Return the indices of several metrics as one, with a last dim `metric`."""
+    names, quantities = ([index.attrs[key] for index in indices] for key in ("metric", "quantity"))
+    varying = [name for name in ("spread",) if name in indices[0].coords]
+    joined = xr.concat(
+        indices, xr.Variable("metric", names), coords=varying or "minimal", compat="override", join="exact"
+    )
+    joined.attrs = {"top": indices[0].attrs["top"]}
+    return joined.assign_coords(quantity=("metric", quantities)).transpose(..., "metric")
 
 
 def _check_sizes(top: int | Sequence[int], n_ranks: int, spread: bool) -> list[int]:

@@ -6,11 +6,22 @@ import dask.array as da
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+import xarray as xr
+from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cdist, pdist
 
-from neurosuper import Color, Label, Pixel, Precomputed, interpretability_index, pairwise, top_stimuli
-from neurosuper.interpretability import embedded, index
+from neurosuper import (
+    LPIPS,
+    Color,
+    Label,
+    Pixel,
+    Precomputed,
+    interpretability_index,
+    load_images,
+    pairwise,
+    top_stimuli,
+)
+from neurosuper.interpretability import embedded, index_of_top
 from neurosuper.metrics.base import pixels
 
 
@@ -102,6 +113,38 @@ def test_precomputed_distances_give_the_index_of_the_metric_they_are_from(respon
         assert_allclose(ours, theirs, rtol=1e-5)
 
 
+@pytest.mark.parametrize("top", [4, [3, 5]])
+@pytest.mark.parametrize("options", [{}, {"spread": True}, {"end": "both", "weights": "activation"}])
+def test_several_metrics_in_one_call_are_those_of_single_calls(top, options, responses, images):
+    images = images.assign_coords(animal=("stimulus", np.arange(120) % 3))
+    metrics = [Label(), Label("animal"), Color(), Precomputed(pairwise(images, Pixel()), "given")]
+    several = interpretability_index(responses, images, metrics, top, **options)
+    singles = [interpretability_index(responses, images, metric, top, **options) for metric in metrics]
+    assert several.dims == (*singles[0].dims, "metric")
+    assert several.metric.values.tolist() == ["label", "label:animal", "color", "given"]
+    assert several.quantity.values.tolist() == [single.quantity for single in singles]
+    assert several.attrs == {"top": top}
+    for single in singles:
+        mine = several.sel(metric=single.attrs["metric"], drop=True)
+        xr.testing.assert_identical(mine.assign_attrs(single.attrs), single)
+
+
+def test_a_sequence_of_one_metric_keeps_its_dim(responses, images):
+    chosen = top_stimuli(responses, 3)
+    ours = index_of_top(chosen, images, (Color(),))
+    assert ours.sizes == {"unit": 8, "metric": 1}
+    assert_array_equal(ours.isel(metric=0), index_of_top(chosen, images, Color()))
+
+
+def test_layers_of_lpips_add_up_to_the_whole(responses, rng, real_data):
+    images = load_images(rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
+    codes = responses[:20].assign_coords(stimulus=images.stimulus.values)
+    weights = real_data / "nets" / "alexnet_features_fp16.npz"
+    layers = interpretability_index(codes, images, [LPIPS(weights=weights, layer=i) for i in range(1, 6)], top=4)
+    assert layers.sizes == {"unit": 8, "metric": 5}
+    assert_allclose(layers.sum("metric"), interpretability_index(codes, images, LPIPS(weights=weights), 4), rtol=1e-4)
+
+
 def test_a_unit_that_sees_one_category_scores_highest(make_responses, images, rng):
     selective = (images.category == "red").values * rng.uniform(1, 2, 120)
     codes = make_responses(np.stack([selective, rng.random(120)], axis=1))
@@ -151,7 +194,7 @@ def test_memory_stays_bounded_when_embeddings_are_large():
 import resource
 import numpy as np, torch, xarray as xr
 from neurosuper import Color, load_images, interpretability_index
-from neurosuper.interpretability import embedded, index
+from neurosuper.interpretability import embedded, index_of_top
 embedded.SLAB_BYTES = 8 * 2**20
 
 class Wide(Color):
@@ -220,7 +263,11 @@ def test_bad_input_is_told_in_one_line(responses, images):
     with pytest.raises(ValueError, match="weights must be 'activation' or None, got 'rank'"):
         interpretability_index(responses, images, Color(), weights="rank")
     with pytest.raises(ValueError, match="no image for stimulus"):
-        index.index_of_top(top_stimuli(responses), images[:50], Color())
+        index_of_top(top_stimuli(responses), images[:50], Color())
+    with pytest.raises(ValueError, match="no metric to score by; pass one, or a list of at least one"):
+        interpretability_index(responses, images, [])
+    with pytest.raises(ValueError, match="metrics need different names, got 'color' twice; score by one of them at a"):
+        interpretability_index(responses, images, [Color(), Pixel(), Color()])
 
 
 @pytest.mark.slow
@@ -228,7 +275,7 @@ def test_v4_units_by_lpips_have_the_known_index(real_data):
     """V4 201025, LPIPS-Alex, top 5, all stimuli: −0.648 ± 0.003; five units pair by pair with the lpips package."""
     import lpips
 
-    from neurosuper import LPIPS, load_array, load_images
+    from neurosuper import load_array
 
     images = load_images(real_data / "v4" / "images_201025.zip")
     path = real_data / "v4" / "responses_avg_201025.npy"
