@@ -34,7 +34,8 @@ def read_judgements(path: str | Path) -> pd.DataFrame:
     ----------
     path : str or Path
         A .csv or .csv.gz file with the columns `model`, `layer`, `channel`, `batch`, `correct` (true or false, 1 or 0)
-        and `confidence` (1, 2 or 3).
+        and `confidence` (1, 2 or 3). `neurosuper.describe("imi-2023")` says where to get that of IMI, and
+        `neurosuper.fetch("imi-2023")` where it lies.
 
     Returns
     -------
@@ -93,7 +94,7 @@ def validate_against_humans(
         With the unit coords `layer` and `channel`, and `model` where judgements are of several. Higher is more
         interpretable.
     judgements : DataFrame
-        See `read_judgements`.
+        See `read_judgements`; the dataset `imi-2023` is that of the paper.
     n_resamples : int, optional
         Of the bootstrap, over units.
     confidence_level : float, optional

@@ -15,7 +15,7 @@ __all__ = ["cite", "datasets", "describe"]
 
 
 def datasets() -> pd.DataFrame:
-    """Return a table of the datasets that `neurosuper.load` knows by id.
+    """Return a table of the datasets that are known by id: recordings for `load`, judgements for `read_judgements`.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def describe(dataset: str | Path) -> str:
 def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     response = manifest.response
     yield "id", manifest.id
-    yield "recording", f"{manifest.modality}, {manifest.species}, {', '.join(manifest.areas)}"
+    yield "recording", ", ".join([manifest.modality, manifest.species, *manifest.areas])
     yield "responses", f"{response.measure} ({response.units}){_windows(manifest)}"
     yield "stimuli", manifest.stimulus.label
     yield "ceiling", response.noise_ceiling.rule.replace("_", " ")

@@ -58,7 +58,8 @@ def load(
     Raises
     ------
     ValueError
-        Unknown dataset, subset or option, or a file that is not what the manifest says.
+        Unknown dataset, subset or option, a file that is not what the manifest says, or a dataset of human judgements,
+        which `read_judgements` reads.
     FileNotFoundError
         `path` lacks a file.
 
@@ -171,6 +172,11 @@ def _named(loader: str) -> Callable[..., xr.DataArray]:
 
 
 def _loader(manifest: Manifest) -> Callable[..., xr.DataArray]:
+    if manifest.modality == "human judgements":
+        raise ValueError(
+            f"{manifest.id} holds judgements of people, not responses of units; read {manifest.opens}, which "
+            f"neurosuper.fetch({manifest.id!r}) finds, with neurosuper.{manifest.loader}(path)"
+        )
     if manifest.loader not in room.__all__ or not manifest.loader.startswith("load_"):
         known = ", ".join(name for name in room.__all__ if name.startswith("load_"))
         raise ValueError(f"manifest {manifest.id}: no loader {manifest.loader!r}; there are {known}")

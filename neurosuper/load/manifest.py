@@ -180,7 +180,7 @@ class Manifest(_Table):
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     title: str
     species: str
-    modality: Literal["spikes", "multi-unit activity", "calcium imaging", "fMRI"]
+    modality: Literal["spikes", "multi-unit activity", "calcium imaging", "fMRI", "human judgements"]
     areas: list[str]
     doi: Doi
     licence: str
@@ -328,7 +328,7 @@ def read_manifest(dataset: str | Path | Manifest) -> Manifest:
         return _parse(path.read_bytes(), path.name)
     if dataset not in manifest_ids():
         near = difflib.get_close_matches(str(dataset), manifest_ids(), n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else ""
+        meant = f"; did you mean {near[0]!r}?" if near else "."
         raise ValueError(
             f"no dataset {dataset!r}{meant} There are {', '.join(manifest_ids())}; or give the path of a manifest"
         )

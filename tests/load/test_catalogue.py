@@ -58,6 +58,13 @@ def test_cite_gives_citation_and_doi(name):
     assert ("unverified" if manifest.doi == "unverified" else f"https://doi.org/{manifest.doi}") in ns.cite(name)
 
 
+def test_info_of_judgements_says_who_judged_what_and_how_to_get_them():
+    told = ns.describe("imi-2023")
+    assert re.search(r"recording +human judgements, Homo sapiens\n", told)
+    assert "To get the files: download responses_main.csv" in told
+    assert "read_judgements reads the table" in told
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

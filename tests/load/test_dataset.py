@@ -184,6 +184,36 @@ def test_a_loader_that_is_none_is_refused(manifest):
         ns.load(manifest, path=manifest.parent)
 
 
+JUDGEMENTS = (
+    "model,layer,channel,batch,correct,confidence,is_demo,catch_trial\nresnet50,layer1,7,0,True,3,False,False\n"
+)
+
+
+def test_judgements_are_found_by_id_and_read_by_their_own_function(tmp_path, monkeypatch):
+    (tmp_path / "responses_main.csv").write_text(JUDGEMENTS)
+    monkeypatch.setenv("NEUROSUPER_IMI", str(tmp_path))
+    (path,) = ns.fetch("imi-2023")
+    assert ns.read_judgements(path).channel.tolist() == ["7"]
+
+
+def test_load_refuses_judgements_in_one_line_that_says_what_reads_them(tmp_path):
+    said = r"imi-2023 holds judgements of people, not responses .* with neurosuper\.read_judgements\(path\)"
+    for path in (None, tmp_path):
+        with pytest.raises(ValueError, match=said) as caught:
+            ns.load("imi-2023", path=path)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="the archive of imi-2023 has no images: .*ImageNet"):
+        ns.load_stimuli("imi-2023")
+
+
+def test_judgements_that_nobody_brought_are_asked_for(monkeypatch):
+    monkeypatch.delenv("NEUROSUPER_IMI", raising=False)
+    with pytest.raises(
+        FileNotFoundError, match=r"download responses_main\.csv.*zenodo.*name their folder in NEUROSUPER_IMI"
+    ):
+        ns.fetch("imi-2023")
+
+
 def test_a_pickle_needs_a_pinned_sha256(tmp_path):
     """Nobody has verified that of the published file, so the manifest that is shipped pins none."""
     path = tmp_path / "data_binned_responses" / "cadena_ploscb_data.pkl"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import neurosuper as ns
 import neurosuper.load as room
 from neurosuper.load.dataset import _recipe
 from neurosuper.load.manifest import Manifest, expand, manifest_ids, read_manifest
@@ -63,14 +64,16 @@ def write(tmp_path):
     return write
 
 
-def test_there_are_three_kinds_of_brain_data():
-    assert {read_manifest(name).modality for name in manifest_ids()} >= {"fMRI", "spikes", "calcium imaging"}
+def test_there_are_three_kinds_of_brain_data_and_judgements():
+    kinds = {read_manifest(name).modality for name in manifest_ids()}
+    assert kinds >= {"fMRI", "spikes", "calcium imaging", "human judgements"}
 
 
 @pytest.mark.parametrize("name", manifest_ids())
 def test_a_shipped_manifest_fits_its_loader(name):
     manifest = read_manifest(name)
-    signature = inspect.signature(getattr(room, manifest.loader))
+    judged = manifest.modality == "human judgements"
+    signature = inspect.signature(getattr(ns if judged else room, manifest.loader))
     keys = {key: values for key, values in manifest.choose().items() if key in signature.parameters}
     found = {"companion": "file"} if manifest.companion else {}
     found |= {"sha256": "0" * 64} if "sha256" in signature.parameters else {}
