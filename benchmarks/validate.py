@@ -2,7 +2,7 @@
 
 500 simulated studies in each row. Tests: of two sets, or of pairs, without a difference; p must be uniform. Nulls: the
 index of 30 units whose responses have nothing to do with the images, against that of each null of the same responses.
-Intervals: of means that are known.
+Intervals: of means and medians that are known; subjects differ as much as the units of one, or not at all.
 """
 
 import numpy as np
@@ -13,7 +13,12 @@ import neurosuper as ns
 from neurosuper import bootstrap_interval, permutation_test
 
 STUDIES, RESAMPLES = 500, 1999
-SUBJECTS, PER_SUBJECT = 8, 10
+UNITS = {
+    "8 subjects × 10": [10] * 8,
+    "20 subjects × 10": [10] * 20,
+    "8 subjects × 4 to 40": [4, 9, 14, 19, 25, 30, 35, 40],
+    "2 subjects × 10": [10] * 2,
+}  # of each subject
 
 
 def label(values: np.ndarray) -> xr.DataArray:
@@ -74,9 +79,7 @@ def tell_interval(name: str, scores: xr.DataArray, truth: float, **options: obje
     return f"| {name} | {100 * (1 - below - above):.1f} % | {100 * below:.1f} % | {100 * above:.1f} % | {width:.2f} |"
 
 
-def main() -> None:
-    rng = np.random.default_rng(0)
-    print("# Validation\n\nWritten by `make validate`; see `validate.py` for what each row is.\n")
+def validate_tests(rng: np.random.Generator) -> None:
     print("| permutation test, no difference | KS p | p ≤ 0.05 | p ≤ 0.01 |")
     print("|---|---|---|---|")
     print(tell_test("unpaired means, 30 and 30", p_values(rng, False, "mean", (30, 30))))
@@ -90,21 +93,33 @@ def main() -> None:
 
     print("\nWhere units are shuffled within each stimulus, or mixed at random, the same population vectors drive the")
     print("same images in both sets: these are more alike than two independent ones, and the test is conservative.")
+
+
+def validate_intervals(rng: np.random.Generator) -> None:
     print("\n| 95 % interval | holds the truth | too low | too high | median width |")
     print("|---|---|---|---|---|")
     print(tell_interval("mean of 40, normal (BCa)", label(rng.normal(size=(STUDIES, 40))), 0))
     gamma = label(rng.gamma(1, 1, (STUDIES, 40)))
     print(tell_interval("mean of 40, exponential (BCa)", gamma, 1))
     print(tell_interval("median of 40, exponential (percentile)", gamma, np.log(2), statistic="median"))
-    for subjects in (SUBJECTS, 20):
-        subject = np.repeat([f"s{i}" for i in range(subjects)], PER_SUBJECT)
-        for spread in (1, 0):
-            between = spread * np.repeat(rng.normal(size=(STUDIES, subjects)), PER_SUBJECT, axis=1)
+    for name, sizes in UNITS.items():
+        subject = np.repeat([f"s{i}" for i in range(len(sizes))], sizes)
+        for spread, differ in ((1, "who differ (ICC 0.5)"), (0, "alike")):
+            between = spread * np.repeat(rng.normal(size=(STUDIES, len(sizes))), sizes, axis=1)
             scores = label(between + rng.normal(size=between.shape)).assign_coords(subject=("unit", subject))
-            name = f"{subjects} subjects × {PER_SUBJECT}, " + ("who differ (ICC 0.5)" if spread else "alike")
-            print(tell_interval(f"{name}: flat", scores, 0))
-            print(tell_interval(f"{name}: grouped", scores, 0, groups="subject"))
-    print("\nOf few subjects the grouped interval is too narrow, and much too narrow is one that knows no subjects.")
+            print(tell_interval(f"{name}, {differ}: flat", scores, 0))
+            print(tell_interval(f"{name}, {differ}: grouped", scores, 0, groups="subject"))
+            print(tell_interval(f"{name}, {differ}: grouped, median", scores, 0, groups="subject", statistic="median"))
+    print("\nWhere subjects differ, an interval that knows no subjects is much too narrow. One that resamples whole")
+    print(
+        "subjects holds the truth as often as it says, be they few, many, alike or of unequal size; of two, it is wide."
+    )
+
+
+def main() -> None:
+    print("# Validation\n\nWritten by `make validate`; see `validate.py` for what each row is.\n")
+    validate_tests(np.random.default_rng(0))
+    validate_intervals(np.random.default_rng(1))
 
 
 if __name__ == "__main__":

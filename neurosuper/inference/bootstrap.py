@@ -1,7 +1,7 @@
 """How sure is a mean or a median: bootstrap intervals, over items or over groups of items.
 
-X (row, item) scores, a row for each combination of labels on the other dims. W (resample, item) how often a resample
-draws each item. All rows share their resamples.
+X (row, item) scores, a row for each combination of labels on the other dims. g (item,) the number of an item's group.
+W (resample, item) how often a resample draws each item. All rows share their resamples.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def bootstrap_interval(
     """Return the mean or median over items, with a bootstrap confidence interval.
 
     Items of one subject are alike: where they are resampled as if each were a subject of its own, the interval is too
-    narrow for any claim about other subjects. With `groups`, subjects are resampled, and items within each.
+    narrow for any claim about other subjects. With `groups`, whole subjects are resampled, each with all its items.
 
     Parameters
     ----------
@@ -75,14 +75,22 @@ def bootstrap_interval(
     Notes
     -----
     Without groups, a mean has the BCa interval, and a median the percentile interval (the jackknife, which BCa rests
-    on, fails for medians). With groups, the percentile interval: as many groups are drawn as there are, then as many
-    items from each as it has, all with replacement. Few groups make it too narrow: of 8 simulated subjects, who
-    differed as much as their items, 95 % intervals held the true mean in 92 % of studies (without `groups`, in 71 %).
+    on, fails for medians).
+
+    With groups, estimate ± t √(n/(n−1)) s: as many groups are drawn as there are, n, with replacement and with all
+    their items; s is the standard deviation over resamples, and t the quantile of Student's distribution with n − 1
+    degrees of freedom. Percentiles would lie within the range of the groups: of 2 they hold the truth half of the
+    time. In simulated studies of 2 to 20 normal subjects, alike or as different as their items, 95 % intervals of means
+    and medians held the truth in 93 to 96 % (without `groups`, of subjects who differ, in 36 to 60 %). They are too
+    narrow, with 88 to 93 %, where subjects are very skewed, or one has half of all items. Of 2 or 3 subjects the
+    interval is wide because little follows from so few, and it may exceed what scores can be.
 
     References
     ----------
     Efron & Tibshirani 1993, An Introduction to the Bootstrap, eq. 14.10 (BCa) and section 10.6 (medians).
-    Saravanan, Berman & Sober 2020, Neurons Behav. Data Anal. Theory 3(5) (groups).
+    Davison & Hinkley 1997, Bootstrap Methods and their Application, section 3.8; Field & Welsh 2007, J. R. Stat. Soc. B
+    69, 369–390 (whole groups). Hesterberg 2015, Am. Stat. 69, 371–386 (√(n/(n−1)), and t with a bootstrap standard
+    error).
 
     Examples
     --------
@@ -97,31 +105,31 @@ def bootstrap_interval(
     check_share(confidence_level, "confidence_level", 0.95)
     check_resamples(n_resamples)
     items = check_items(values, dim, "values")
-    members = None if groups is None else _find_members(items, dim, groups)
+    g = None if groups is None else _number_groups(items, dim, groups)
     X = items.values.reshape(-1, items.sizes[dim])
     estimate = CENTERS[statistic](X, axis=1)
     low, high = estimate.copy(), estimate.copy()
     varying = np.ptp(X, axis=1) > ROUNDING * np.abs(X).max(axis=1)
     if varying.any():
         resampling = _Resampling(statistic, confidence_level, n_resamples, np.random.default_rng(random_state))
-        find = resampling.over_items if members is None else partial(resampling.over_groups, members=members)
+        find = resampling.over_items if g is None else partial(resampling.over_groups, g=g)
         low[varying], high[varying] = find(X[varying])
     like = items.isel({dim: 0}, drop=True)
     labelled = zip(("estimate", "low", "high"), (estimate, low, high), strict=True)
     attrs = {"statistic": statistic, "method": _method(statistic, groups), "confidence_level": confidence_level}
-    attrs |= {"n": X.shape[1]} | ({} if members is None else {"n_groups": len(members)})
+    attrs |= {"n": X.shape[1]} | ({} if g is None else {"n_groups": int(g.max()) + 1})
     attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}
     return xr.Dataset({name: like.copy(data=values.reshape(like.shape)) for name, values in labelled}, attrs=attrs)
 
 
 def _method(statistic: Statistic, groups: str | None) -> str:
     if groups is not None:
-        return f"percentile bootstrap over {groups} and over items within {groups}"
+        return f"t interval with bootstrap standard error over {groups}"
     return f"{'BCa' if statistic == 'mean' else 'percentile'} bootstrap over items"
 
 
-def _find_members(items: xr.DataArray, dim: str, groups: str) -> list[np.ndarray]:
-    """Return the positions of the items of every group."""
+def _number_groups(items: xr.DataArray, dim: str, groups: str) -> np.ndarray:
+    """Return g, from 0 on."""
     if groups not in items.coords or items[groups].dims != (dim,):
         raise ValueError(
             f"values have no coord {groups!r} along {dim!r}; they have {name_some(list(items.coords), most=9)}; "
@@ -134,13 +142,13 @@ def _find_members(items: xr.DataArray, dim: str, groups: str) -> list[np.ndarray
             f"no {groups} for {dim} {name_some(items[dim].values[missing])}; leave out items that belong to none or to "
             "several, or resample without groups"
         )
-    names, group_of = np.unique(labels, return_inverse=True)
+    names, g = np.unique(labels, return_inverse=True)
     if len(names) < 2:
         raise ValueError(
             f"all items have the {groups} {name_some(names)}, and nothing about others follows from one; record at "
             f"least 2, or leave out groups={groups!r} and claim nothing beyond this one"
         )
-    return [np.flatnonzero(group_of == k) for k in range(len(names))]
+    return g
 
 
 @dataclass
@@ -168,23 +176,23 @@ class _Resampling:
             ).confidence_interval
         )
 
-    def over_groups(self, X: np.ndarray, members: list[np.ndarray]) -> np.ndarray:
-        """Return low and high (2, row), by resampling groups, and items within each."""
+    def over_groups(self, X: np.ndarray, g: np.ndarray) -> np.ndarray:
+        """Return low and high (2, row), by resampling whole groups."""
         center = _weighted_mean if self.statistic == "mean" else _weighted_median
         batch = max(1, AT_ONCE // X.shape[1])
         sizes = [min(batch, self.n_resamples - start) for start in range(0, self.n_resamples, batch)]
-        resampled = np.concatenate([center(X, _draw_groups(members, size, self.rng)) for size in sizes], axis=1)
-        tail = (1 - self.confidence_level) / 2
-        return np.quantile(resampled, [tail, 1 - tail], axis=1)
+        resampled = np.concatenate([center(X, _draw_groups(g, size, self.rng)) for size in sizes], axis=1)
+        n = g.max() + 1
+        t = stats.t.ppf((1 + self.confidence_level) / 2, n - 1)
+        margin = t * np.sqrt(n / (n - 1)) * resampled.std(axis=1)
+        estimate = CENTERS[self.statistic](X, axis=1)
+        return np.stack([estimate - margin, estimate + margin])
 
 
-def _draw_groups(members: list[np.ndarray], n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return W (resample, item): groups are drawn, then from each, every time, as many items as it has."""
-    W = np.empty((n_resamples, sum(map(len, members))), dtype=int)
-    times = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=n_resamples)
-    for k, items in enumerate(members):
-        W[:, items] = rng.multinomial(times[:, k] * len(items), np.full(len(items), 1 / len(items)))
-    return W
+def _draw_groups(g: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return W (resample, item): as many groups as there are, drawn with all their items."""
+    n = g.max() + 1
+    return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)[:, g]
 
 
 def _weighted_mean(X: np.ndarray, W: np.ndarray) -> np.ndarray:

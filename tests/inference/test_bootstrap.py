@@ -1,4 +1,6 @@
-"""Intervals are those of scipy and of naive resampling, and hold the truth as often as they say."""
+"""Intervals are those of scipy and of all draws of groups, and hold the truth as often as they say."""
+
+from itertools import product
 
 import numpy as np
 import pytest
@@ -23,13 +25,12 @@ def skewed(rng, make_scores) -> xr.DataArray:
     return make_scores(rng.gamma(1, 1, (3, 30)), ("metric", "unit"), metric=metric, area=("unit", ["V4"] * 30))
 
 
-@pytest.fixture
-def many_subjects(rng, make_scores):
-    """1,000 studies, each of 8 subjects × 5 units, which differ as much between subjects as within; the mean is 0."""
-    between = np.repeat(rng.normal(size=(1000, 8)), 5, axis=1)
-    return make_scores(
-        between + rng.normal(size=(1000, 40)), ("study", "unit"), subject=("unit", SUBJECTS), study=range(1000)
-    )
+def make_studies(make_scores, sizes, spread, n_studies):
+    """Studies of subjects with so many units each; subjects differ by `spread`, units of one by 1; the truth is 0."""
+    rng, subject = np.random.default_rng(0), np.repeat([f"s{i}" for i in range(len(sizes))], sizes)
+    between = np.repeat(rng.normal(0, spread, (n_studies, len(sizes))), sizes, axis=1)
+    values = between + rng.normal(size=(n_studies, sum(sizes)))
+    return make_scores(values, ("study", "unit"), subject=("unit", subject), study=range(n_studies))
 
 
 def covers(interval: xr.Dataset, truth: float) -> float:
@@ -54,30 +55,35 @@ def test_intervals_are_those_of_scipy(skewed, statistic, method):
 
 
 @pytest.mark.parametrize("statistic", ["mean", "median"])
-def test_grouped_intervals_are_those_of_naive_resampling(skewed, statistic):
-    """Groups of 3, 7, 8 and 12 items; to what 4,000 resamples can tell."""
+def test_grouped_intervals_have_the_spread_of_all_draws_of_groups(skewed, statistic):
+    """Groups of 3, 7, 8 and 12 items; to what 20,000 resamples can tell."""
     x, subject = skewed.sel(metric="color"), np.repeat(list("abcd"), [3, 7, 8, 12])
-    rng, center = np.random.default_rng(1), getattr(np, statistic)
-    members = [x.values[subject == name] for name in "abcd"]
-    naive = []
-    for _ in range(4000):
-        drawn = [members[k] for k in rng.integers(4, size=4)]
-        naive.append(center(np.concatenate([rng.choice(items, len(items)) for items in drawn])))
+    members, center = [x.values[subject == name] for name in "abcd"], getattr(np, statistic)
+    draws = [center(np.concatenate([members[k] for k in drawn])) for drawn in product(range(4), repeat=4)]
+    margin = stats.t.ppf(0.975, 3) * np.sqrt(4 / 3) * np.std(draws)
     interval = bootstrap_interval(
-        x.assign_coords(subject=("unit", subject)), "unit", groups="subject", statistic=statistic, n_resamples=4000
+        x.assign_coords(subject=("unit", subject)), "unit", groups="subject", statistic=statistic, n_resamples=20000
     )
-    assert_allclose([interval.low, interval.high], np.quantile(naive, [0.025, 0.975]), atol=0.15 * np.std(naive))
+    assert_allclose([interval.low, interval.high], center(x.values) + margin * np.array([-1, 1]), atol=0.03 * margin)
+    assert interval.method == "t interval with bootstrap standard error over subject"
+
+
+@pytest.mark.parametrize("confidence_level", [0.5, 0.95])
+def test_of_equal_groups_the_interval_is_the_t_interval_of_their_means(skewed, confidence_level):
+    x = skewed.sel(metric="color").assign_coords(subject=("unit", np.arange(30) % 6))
+    theirs = stats.ttest_1samp([x[x.subject == k].mean() for k in range(6)], 0).confidence_interval(confidence_level)
+    ours = bootstrap_interval(x, "unit", groups="subject", confidence_level=confidence_level, n_resamples=20000)
+    assert_allclose([ours.low, ours.high], theirs, atol=0.03 * (theirs.high - theirs.low))
 
 
 @unhurried
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=5), st.integers(0, 1000))
-def test_as_many_groups_are_drawn_as_there_are_and_as_many_items_from_each_as_it_has(sizes, seed):
-    edges = np.cumsum([0, *sizes])
-    members = [np.arange(*edges[k : k + 2]) for k in range(len(sizes))]
-    W = _draw_groups(members, 20, np.random.default_rng(seed))
-    times = np.stack([W[:, items].sum(axis=1) / len(items) for items in members])
-    assert_array_equal(times, times.round())
-    assert_array_equal(times.sum(axis=0), len(sizes))
+def test_as_many_groups_are_drawn_as_there_are_each_with_all_its_items(sizes, seed):
+    g = np.repeat(np.arange(len(sizes)), sizes)
+    W = _draw_groups(g, 20, np.random.default_rng(seed))
+    first = np.cumsum([0, *sizes[:-1]])
+    assert_array_equal(W, W[:, first][:, g])
+    assert_array_equal(W[:, first].sum(axis=1), len(sizes))
 
 
 @unhurried
@@ -105,18 +111,26 @@ def test_an_interval_holds_a_normal_mean_as_often_as_it_says(rng, make_scores):
     assert covers(bootstrap_interval(studies, "unit", confidence_level=0.5, n_resamples=999), 2) < 0.6
 
 
-def test_where_subjects_differ_the_grouped_interval_is_wider_and_holds_the_mean(many_subjects):
-    flat = bootstrap_interval(many_subjects, "unit", n_resamples=999)
-    grouped = bootstrap_interval(many_subjects, "unit", groups="subject", n_resamples=999)
+@pytest.mark.parametrize("spread", [1, 0])
+@pytest.mark.parametrize("sizes", [[5] * 2, [5] * 8, [5] * 20, [2, 4, 6, 8, 10, 12, 14, 16]], ids=str)
+@pytest.mark.parametrize(("statistic", "n_studies"), [("mean", 2000), ("median", 500)])
+def test_grouped_intervals_hold_the_truth_as_often_as_they_say(make_scores, sizes, spread, statistic, n_studies):
+    studies = make_studies(make_scores, sizes, spread, n_studies)
+    interval = bootstrap_interval(studies, "unit", groups="subject", statistic=statistic, n_resamples=499)
+    assert 0.92 <= covers(interval, 0) <= 0.97
+
+
+def test_where_subjects_differ_an_interval_that_knows_none_is_too_narrow(make_scores):
+    studies = make_studies(make_scores, [5] * 8, 1, 500)
+    flat, grouped = (bootstrap_interval(studies, "unit", groups=by, n_resamples=999) for by in (None, "subject"))
     assert (width(grouped) > width(flat)).mean() > 0.95
-    assert covers(grouped, 0) > 0.9
     assert covers(flat, 0) < 0.75
 
 
-def test_where_subjects_are_alike_grouping_changes_little(rng, make_scores):
-    alike = make_scores(rng.normal(size=(100, 40)), ("study", "unit"), subject=("unit", SUBJECTS))
-    flat, grouped = (bootstrap_interval(alike, "unit", groups=groups, n_resamples=999) for groups in (None, "subject"))
-    assert 1 < (width(grouped) / width(flat)).mean() < 1.6
+def test_where_subjects_are_alike_grouping_changes_little(make_scores):
+    alike = make_studies(make_scores, [5] * 8, 0, 200)
+    flat, grouped = (bootstrap_interval(alike, "unit", groups=by, n_resamples=999) for by in (None, "subject"))
+    assert 1 < (width(grouped) / width(flat)).mean() < 1.3
 
 
 @pytest.mark.parametrize("groups", [None, "subject"])
