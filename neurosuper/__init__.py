@@ -78,7 +78,7 @@ _ROOMS = {
         "probability_of_superiority",
         "statistical_power",
     ),
-    "compare": ("compare", "contrast_finders", "match_directions"),
+    "compare": ("compare", "contrast_finders", "contrast_systems", "match_directions"),
     "study": ("run_study",),
 }
 _HOME = {name: room for room, names in _ROOMS.items() for name in names}

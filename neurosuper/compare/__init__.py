@@ -7,12 +7,12 @@ The room and its main function share a name, and a package has one attribute of 
 import sys
 from types import ModuleType
 
-from neurosuper.compare.contrast import contrast_finders
+from neurosuper.compare.contrast import contrast_finders, contrast_systems
 from neurosuper.compare.matching import match_directions
 from neurosuper.compare.side_by_side import compare
 from neurosuper.compare.table import headline, summarize
 
-__all__ = ["compare", "contrast_finders", "headline", "match_directions", "summarize"]
+__all__ = ["compare", "contrast_finders", "contrast_systems", "headline", "match_directions", "summarize"]
 
 
 class _Room(ModuleType):

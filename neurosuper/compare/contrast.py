@@ -1,12 +1,17 @@
-"""Test finders against one another, within each system."""
+"""Test finders against one another within each system, and systems against one another by each finder."""
 
 from __future__ import annotations
+
+from itertools import product
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 
 from neurosuper.inference import adjust_p_values, describe_test, permutation_test
 
+Varied = Literal["finder", "system"]
+KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}
 TESTED = ("difference", "p_value", "cohens_d", "superiority", "estimate_a", "estimate_b", "n_a", "n_b")
 
 
@@ -54,25 +59,76 @@ def contrast_finders(
     >>> tests.finder.values.tolist(), bool(tests.p_adjusted[0] < 0.001)
     (['KMeans'], True)
     """
-    finders = list(dict.fromkeys(comparison.finder.values.tolist()))
-    if against not in finders:
-        raise ValueError(f"no finder {against!r} in the comparison; it has {', '.join(finders)}")
+    return _contrast(comparison, "finder", against, n_resamples, random_state)
+
+
+def contrast_systems(
+    comparison: xr.Dataset, against: str | None = None, *, n_resamples: int = 9999, random_state: int | None = 0
+) -> xr.Dataset:
+    """Test for every finder and by every metric whether a system's median index differs from that of another.
+
+    Indices of two systems compare only where both were shown the same images (`comparison.shared_stimuli` tells): of
+    more images, or of images that are more alike, the top ones may be more alike too, whatever the system. The tests
+    are those of `contrast_finders`, and items are taken as independent here too, although those of one system share
+    stimuli, so that p is too small; nothing follows about other recordings or networks than these.
+
+    Parameters
+    ----------
+    comparison : Dataset (item, metric)
+        From `compare` or `run_study`. Items without an index are left out.
+    against : str, optional
+        The system that all others are tested against. None: the first.
+    n_resamples : int, optional
+        Random permutations of each test.
+    random_state : int, optional
+
+    Returns
+    -------
+    Dataset (test,)
+        As from `contrast_finders`; `difference` is that of medians (`system` − `against`). Finders with fewer than two
+        items in either system are left out.
+
+    Raises
+    ------
+    ValueError
+        No such system in the comparison, or nothing to test it against.
+
+    Examples
+    --------
+    >>> index = np.concatenate([np.linspace(-0.8, -0.6, 30), np.linspace(-0.6, -0.4, 30)])
+    >>> systems = np.repeat(["V4", "net"], 30)
+    >>> comparison = xr.Dataset(
+    ...     {"interpretability": (("item", "metric"), index[:, None])},
+    ...     {"system": ("item", systems), "finder": ("item", ["KMeans"] * 60), "metric": ["LPIPS"]})
+    >>> contrast_systems(comparison, n_resamples=999).sentence.item()[:75]
+    'KMeans: net (n = 30, median −0.50) scored higher in interpretability by LPI'
+    """
+    against = str(comparison.system.values[0]) if against is None else against
+    return _contrast(comparison, "system", against, n_resamples, random_state)
+
+
+def _contrast(
+    comparison: xr.Dataset, varied: Varied, against: str, n_resamples: int, random_state: int | None
+) -> xr.Dataset:
+    """Test items that differ in what is varied against those that are alike in all else."""
+    names = {name: list(dict.fromkeys(comparison[name].values.tolist())) for name in KEPT}
+    if against not in names[varied]:
+        raise ValueError(f"no {varied} {against!r} in the comparison; it has {', '.join(names[varied])}")
     items = comparison
     if "seed" in comparison.coords:
         items = comparison.isel(item=(comparison.seed == comparison.seed[0]).values)
     keys, tests = [], []
-    for system in dict.fromkeys(items.system.values.tolist()):
-        for metric in items.metric.values.tolist():
-            for finder in finders:
-                a, b = (_scores(items, system, metric, name) for name in (finder, against))
-                if finder != against and min(a.size, b.size) > 1:
-                    keys.append((system, finder, metric))
-                    tests.append(
-                        permutation_test(a, b, statistic="median", n_resamples=n_resamples, random_state=random_state)
-                    )
+    for system, metric, finder in product(names["system"], items.metric.values.tolist(), names["finder"]):
+        key = {"system": system, "finder": finder, "metric": metric}
+        a, b = (_scores(items, **own) for own in (key, key | {varied: against}))
+        if key[varied] != against and min(a.size, b.size) > 1:
+            keys.append(key)
+            tests.append(permutation_test(a, b, statistic="median", n_resamples=n_resamples, random_state=random_state))
     if not tests:
-        raise ValueError(f"nothing to test {against!r} against: no system has two items of it and of another finder")
-    return _put_together(keys, tests, against)
+        raise ValueError(
+            f"nothing to test {against!r} against: no {KEPT[varied]} has two items of it and of another {varied}"
+        )
+    return _put_together(keys, tests, varied, against)
 
 
 def _scores(items: xr.Dataset, system: str, metric: str, finder: str) -> xr.DataArray:
@@ -80,17 +136,17 @@ def _scores(items: xr.Dataset, system: str, metric: str, finder: str) -> xr.Data
     return own[np.isfinite(own.values)].reset_coords(drop=True)
 
 
-def _put_together(keys: list[tuple[str, str, str]], tests: list[xr.Dataset], against: str) -> xr.Dataset:
+def _put_together(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varied, against: str) -> xr.Dataset:
     columns = {name: np.array([test[name].item() for test in tests]) for name in TESTED}
     adjusted = adjust_p_values(xr.DataArray(columns["p_value"], dims="test")).values
     sentences = [
-        f"{system}: {describe_test(test.assign(p_value=p), finder, against, f'interpretability by {metric}')}"
-        for (system, finder, metric), test, p in zip(keys, tests, adjusted, strict=True)
+        f"{key[KEPT[varied]]}: "
+        + describe_test(test.assign(p_value=p), key[varied], against, f"interpretability by {key['metric']}")
+        for key, test, p in zip(keys, tests, adjusted, strict=True)
     ]
-    coords = {name: ("test", [key[i] for key in keys]) for i, name in enumerate(("system", "finder", "metric"))}
     return xr.Dataset(
         {name: ("test", values) for name, values in columns.items()}
         | {"p_adjusted": ("test", adjusted), "sentence": ("test", sentences)},
-        coords=coords,
+        coords={name: ("test", [key[name] for key in keys]) for name in ("system", "finder", "metric")},
         attrs={"against": against, "n_tests": len(tests), "adjustment": "Benjamini-Hochberg"} | tests[0].attrs,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html import escape
 from importlib.resources import files
 
@@ -15,7 +15,7 @@ import xarray as xr
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from neurosuper.compare.contrast import contrast_finders
+from neurosuper.compare.contrast import contrast_finders, contrast_systems
 from neurosuper.compare.side_by_side import SEPARATOR
 from neurosuper.compare.table import headline, summarize
 from neurosuper.plot import plot_distributions, plot_recovery
@@ -56,7 +56,7 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
     Returns
     -------
     str
-        HTML without scripts or outside resources: headline, table, a figure per metric, the recovery of planted
+        HTML without scripts or outside resources: headline, table, tests, a figure per metric, the recovery of planted
         directions where these are known, the top stimuli of each finder's most, middle and least interpretable items by
         the first metric, and how all this was made. The same input gives the same page.
 
@@ -96,9 +96,9 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{escape(comparison.title)}</title>\n<style>\n{style}{css}\n</style>\n</head>\n<body>",
             _front(comparison),
-            _contents(comparison, bool(tests)),
+            _contents(comparison, tests),
             _table(comparison),
-            tests,
+            *(section for _, section in tests.values()),
             _figures(comparison),
             _drivers(comparison, chosen, thumbnails),
             f'<section id="reading"><h2>How to read the index</h2>{READING.format(top=comparison.top)}</section>',
@@ -121,16 +121,16 @@ def _front(comparison: xr.Dataset) -> str:
     )
 
 
-def _contents(comparison: xr.Dataset, tested: bool) -> str:
+def _contents(comparison: xr.Dataset, tests: dict[str, tuple[str, str]]) -> str:
     """Return a table of contents, or nothing where the page is short."""
     systems = _unique(comparison.system)
     if len(systems) <= CONTENTS_ABOVE:
         return ""
-    entry = '<li><a href="#tests">Tests against single units</a></li>' if tested else ""
+    entries = "".join(f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, (heading, _) in tests.items())
     inner = "".join(f'<li><a href="#system-{i}">{escape(system)}</a></li>' for i, system in enumerate(systems))
     return (
         '<nav aria-label="Contents"><h2>Contents</h2><ol><li><a href="#table">Medians</a></li>'
-        f"{entry}"
+        f"{entries}"
         '<li><a href="#figures">Distributions</a></li>'
         f'<li><a href="#drivers">What drives units and directions</a><ol>{inner}</ol></li>'
         '<li><a href="#reading">How to read the index</a></li>'
@@ -182,11 +182,28 @@ def _cell(row: pd.Series, best: float, digits: int) -> str:
     return f"<td>{median} <small>{lower} to {upper} · n {int(row['n'])}</small></td>"
 
 
-def _tests(comparison: xr.Dataset) -> str:
-    """Return what tests of each finder against single units say by the first metric, in sentences to quote."""
+def _tests(comparison: xr.Dataset) -> dict[str, tuple[str, str]]:
+    """Return the heading and the section of tests of finders, and of systems, by their id, where there are any."""
+    caveat = f" Indices compare between systems only as far as these share images: {comparison.shared_stimuli}."
+    told = {
+        "tests": ("Tests against single units", _tell_tests(comparison, contrast_finders)),
+        "system-tests": (
+            f"Tests against {comparison.system.values[0]}",
+            _tell_tests(comparison, contrast_systems, caveat),
+        ),
+    }
+    return {
+        name: (heading, f'<section id="{name}"><h2>{escape(heading)}</h2>{inner}</section>')
+        for name, (heading, inner) in told.items()
+        if inner
+    }
+
+
+def _tell_tests(comparison: xr.Dataset, contrast: Callable[[xr.Dataset], xr.Dataset], caveat: str = "") -> str:
+    """Return what tests say by the first metric, in sentences to quote; nothing where there is nothing to test."""
     try:
-        tests = contrast_finders(comparison)
-    except ValueError:  # no single units, or nothing beside them
+        tests = contrast(comparison)
+    except ValueError:  # no single units, or nothing beside them; one system
         return ""
     own = tests.isel(test=(tests.metric == comparison.metric[0]).values)
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in own.sentence.values.tolist())
@@ -194,8 +211,9 @@ def _tests(comparison: xr.Dataset) -> str:
     how = (
         f"By {own.metric.values[0]}, the first metric{seed}. p is adjusted over the {tests.n_tests} tests of all "
         "metrics (Benjamini–Hochberg). Items are taken as independent; they share stimuli, so that p is too small."
+        f"{caveat}"
     )
-    return f'<section id="tests"><h2>Tests against single units</h2><p>{escape(how)}</p><ul>{sentences}</ul></section>'
+    return f"<p>{escape(how)}</p><ul>{sentences}</ul>"
 
 
 def _figures(comparison: xr.Dataset) -> str:

@@ -4,12 +4,12 @@ import xarray as xr
 from numpy.testing import assert_allclose
 from scipy.stats import false_discovery_control
 
-from neurosuper import contrast_finders, permutation_test
+from neurosuper import contrast_finders, contrast_systems, permutation_test
 
 
 def make_comparison(rng, shift, n=40):
-    """Two systems; in the brain, K-means lies higher by `shift` in both metrics."""
-    names = [(system, finder) for system in ("brain", "net") for finder in ("Units", "KMeans", "PCA")]
+    """Three systems; in the brain, K-means lies higher by `shift` in both metrics."""
+    names = [(system, finder) for system in ("brain", "net", "noise") for finder in ("Units", "KMeans", "PCA")]
     center = {("brain", "KMeans"): shift}
     values = np.concatenate([rng.normal(center.get(name, 0), 1, (n, 2)) for name in names])
     own = np.repeat(names, n, axis=0)
@@ -17,25 +17,30 @@ def make_comparison(rng, shift, n=40):
     return xr.Dataset({"interpretability": (("item", "metric"), values)}, coords=coords)
 
 
-def test_every_finder_is_tested_against_units_in_every_system_by_every_metric(rng):
+def scores_of(comparison, metric, **names):
+    own = np.all([comparison[name] == value for name, value in names.items()], axis=0)
+    return comparison.interpretability.sel(metric=metric)[own].reset_coords(drop=True)
+
+
+@pytest.mark.parametrize(
+    ("contrast", "varied", "against"), [(contrast_finders, "finder", "Units"), (contrast_systems, "system", "brain")]
+)
+def test_each_pair_is_tested_as_it_would_be_alone(rng, contrast, varied, against):
     comparison = make_comparison(rng, 2.0)
-    tests = contrast_finders(comparison, n_resamples=999)
-    assert tests.sizes == {"test": 8}
-    assert tests.n_tests == 8
+    tests = contrast(comparison, n_resamples=999)
+    assert (tests.sizes["test"], tests.n_tests, tests.against) == (12, 12, against)
+    assert tests.to_dataframe().groupby(["system", "finder", "metric"]).ngroups == 12
+    assert against not in tests[varied].values
     assert_allclose(tests.p_adjusted, false_discovery_control(tests.p_value))
-    for i in range(8):
+    for i in range(12):
         test = tests.isel(test=i)
-        a, b = (
-            comparison.interpretability.sel(metric=test.metric)[
-                ((comparison.system == test.system) & (comparison.finder == finder)).values
-            ].reset_coords(drop=True)
-            for finder in (test.finder, "Units")
-        )
+        names = {"system": test.system.item(), "finder": test.finder.item()}
+        a, b = (scores_of(comparison, test.metric.item(), **own) for own in (names, names | {varied: against}))
         alone = permutation_test(a, b, statistic="median", n_resamples=999)
         assert_allclose(
             [test.difference, test.p_value, test.cohens_d], [alone.difference, alone.p_value, alone.cohens_d]
         )
-        assert_allclose(test.estimate_a, a.median())
+        assert_allclose([test.estimate_a, test.estimate_b], [a.median(), b.median()])
 
 
 def test_planted_difference_is_claimed_and_no_other(rng):
@@ -47,8 +52,23 @@ def test_planted_difference_is_claimed_and_no_other(rng):
         assert ("did not differ detectably" in sentence) == (not claimed)
 
 
+def test_planted_difference_between_systems_is_claimed_and_no_other(rng):
+    tests = contrast_systems(make_comparison(rng, -2.0), n_resamples=999)
+    assert ((tests.p_adjusted < 0.05) == (tests.finder == "KMeans")).all()
+    claimed = tests.sentence.values[(tests.finder == "KMeans").values]
+    for sentence, metric, system in zip(claimed, ["color", "pixel"] * 2, ["net", "net", "noise", "noise"], strict=True):
+        assert sentence.startswith(f"KMeans: {system} (n = 40, median")
+        assert f"scored higher in interpretability by {metric} than brain (n = 40, median" in sentence
+
+
+def test_systems_are_tested_against_the_one_named(rng):
+    tests = contrast_systems(make_comparison(rng, 0.0), against="net", n_resamples=200)
+    assert list(dict.fromkeys(tests.system.values)) == ["brain", "noise"]
+    assert tests.against == "net"
+
+
 def test_items_without_an_index_and_other_seeds_are_left_out(rng):
-    comparison = make_comparison(rng, 0.0).assign_coords(seed=("item", np.arange(240) % 2))
+    comparison = make_comparison(rng, 0.0).assign_coords(seed=("item", np.arange(360) % 2))
     comparison["interpretability"][0] = np.nan
     tests = contrast_finders(comparison, n_resamples=200).sel(test=0)
     assert (tests.n_a, tests.n_b) == (20, 19)
@@ -60,3 +80,7 @@ def test_what_cannot_be_tested_is_told(rng):
         contrast_finders(comparison, against="ICA")
     with pytest.raises(ValueError, match="nothing to test 'Units' against: no system has two items of it"):
         contrast_finders(comparison.isel(item=(comparison.finder == "Units").values))
+    with pytest.raises(ValueError, match="no system 'V4' in the comparison; it has brain, net, noise"):
+        contrast_systems(comparison, against="V4")
+    with pytest.raises(ValueError, match="nothing to test 'net' against: no finder has two items of it and of another"):
+        contrast_systems(comparison.isel(item=(comparison.system == "net").values))

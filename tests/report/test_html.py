@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from neurosuper import contrast_finders
+from neurosuper import contrast_finders, contrast_systems
 from neurosuper.report import render_report
 
 
 def drivers(page):
     """Return the items shown, in order."""
     return [re.match(r"d\d+", text).group() for text in page.texts("th") if re.match(r"d\d+−", text)]
+
+
+def quoted(page):
+    """Return the sentences of tests, in order."""
+    return [text for text in page.texts("li") if "permutation test" in text]
 
 
 def test_the_page_needs_nothing_from_outside(page):
@@ -61,10 +66,19 @@ def test_the_table_shows_medians_and_marks_the_best_finder(page, comparison):
 
 
 def test_finders_are_tested_against_single_units_in_sentences_to_quote(page, comparison, images, read):
-    sentences = [text for text in page.texts("li") if "permutation test" in text]
-    assert sentences == contrast_finders(comparison).sel(test=[0, 2]).sentence.values.tolist()
+    assert "Tests against single units" in page.texts("h2")
+    assert quoted(page)[:2] == contrast_finders(comparison).sel(test=[0, 2]).sentence.values.tolist()
     only_units = read(render_report(comparison.isel(item=(comparison.finder == "Units").values), images))
     assert "Tests against single units" not in only_units.html
+
+
+def test_systems_are_tested_against_the_first_in_sentences_to_quote(page, comparison, images, read):
+    assert "Tests against V4 <left> & right" in page.texts("h2")
+    assert quoted(page)[2:] == contrast_systems(comparison).sel(test=[0, 1]).sentence.values.tolist()
+    assert "only as far as these share images: 40 stimuli in common." in page.html
+    one = read(render_report(comparison.isel(item=(comparison.system == comparison.system[0]).values), images))
+    assert len(quoted(one)) == 1
+    assert "Tests against V4" not in one.html
 
 
 def test_most_middle_and_least_interpretable_items_are_shown(page, comparison):
@@ -126,6 +140,7 @@ def test_many_systems_get_a_table_of_contents(page, comparison, images, read):
     more = comparison.assign_coords(system=comparison.system + " again")
     long = read(render_report(xr.concat([comparison, more], "item", combine_attrs="override"), images))
     assert 'net "fire8" again' in long.texts("a")
+    assert {"Tests against single units", "Tests against V4 <left> & right"} <= set(long.texts("a"))
 
 
 def test_the_same_input_gives_the_same_page_in_memory_or_lazy(page, comparison, images):
