@@ -1,0 +1,117 @@
+"""How well items can be told apart as the task gets harder: the difficulty sweep of machine psychophysics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from neurosuper.inference import bootstrap_interval
+from neurosuper.plot.style import MARKERS, OKABE_ITO, Look, NotebookFigure, finder_looks
+
+__all__ = ["plot_difficulty"]
+
+CHANCE = 0.5
+NAMELESS = Look(OKABE_ITO[0], MARKERS[0])
+
+
+def plot_difficulty(result: xr.Dataset | Mapping[str, xr.Dataset]) -> Figure:
+    """Draw accuracy against difficulty: the mean over items, with the band of its 95 % bootstrap interval over items.
+
+    Parameters
+    ----------
+    result : Dataset (unit, quantile) or (direction, quantile), or mapping of name to Dataset
+        As `neurosuper.psychophysics` returns it, with several `quantiles`. Of a mapping, each entry is a curve, such as
+        that of a finder. Quantiles that leave too few stimuli for any trial are left out.
+
+    Returns
+    -------
+    Figure
+        The legend tells the number n of items.
+
+    Raises
+    ------
+    TypeError
+        Neither Datasets nor a mapping of them.
+    ValueError
+        No result, or none with accuracy over items and quantiles; fewer than two quantiles with trials, or than two
+        items; an item without an accuracy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> accuracy = np.linspace([0.95, 0.8, 0.6], [0.85, 0.7, 0.4], 30)
+    >>> result = xr.Dataset({"accuracy": (("unit", "quantile"), accuracy)}, coords={"quantile": [0, 0.2, 0.4]})
+    >>> axes = plot_difficulty({"Units": result}).axes[0]
+    >>> axes.lines[0].get_label(), axes.lines[0].get_ydata().round(2).tolist()
+    ('Units (n = 30)', [0.9, 0.75, 0.5])
+    """
+    figure = NotebookFigure(figsize=(5.5, 4), layout="constrained")
+    axes = figure.add_subplot()
+    draw_difficulty(axes, result)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def draw_difficulty(axes: Axes, result: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
+    """Draw the curves of `plot_difficulty` on given axes, labelled for a legend.
+
+    Parameters
+    ----------
+    axes : Axes
+    result : Dataset or mapping of name to Dataset
+        See `plot_difficulty`.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> result = xr.Dataset(
+    ...     {"accuracy": (("unit", "quantile"), [[1., 0.8], [0.9, 0.6]])}, coords={"quantile": [0, 0.2]})
+    >>> axes = Figure().add_subplot()
+    >>> draw_difficulty(axes, result)
+    >>> [line.get_label() for line in axes.lines]
+    ['n = 2', 'chance']
+    """
+    results = _check_results(result)
+    looks, shown = finder_looks(results) | {"": NAMELESS}, set()
+    for name, own in results.items():
+        accuracy, item = _check_sweep(name, own)
+        mean = bootstrap_interval(accuracy, item)
+        x, n, (color, marker) = accuracy["quantile"].values, accuracy.sizes[item], looks[name]
+        label = f"{name} (n = {n:,})" if name else f"n = {n:,}"
+        axes.plot(x, mean.estimate, color=color, marker=marker, markersize=5, label=label)
+        shown.update(x.tolist())
+        axes.fill_between(x, mean.low, mean.high, color=color, alpha=0.15, linewidth=0)
+    axes.axhline(CHANCE, color="0.4", linestyle="--", linewidth=1, zorder=0, label="chance")
+    axes.set_xticks(sorted(shown))
+    axes.set_xlabel("share of stimuli left out at each end (harder →)")
+    axes.set_ylabel("share of trials answered right\nmean over items, with its 95 % interval")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _check_results(result: xr.Dataset | Mapping[str, xr.Dataset]) -> Mapping[str, xr.Dataset]:
+    """Return results by name; one that has none is named ""."""
+    results = {"": result} if isinstance(result, xr.Dataset) else result
+    if not isinstance(results, Mapping) or not all(isinstance(own, xr.Dataset) for own in results.values()):
+        got = type(result).__name__
+        raise TypeError(f"result must be a Dataset from neurosuper.psychophysics, or {{name: Dataset, …}}; got {got}")
+    if not results:
+        raise ValueError("result holds no sweep; pass {name: neurosuper.psychophysics(…), …}")
+    return results
+
+
+def _check_sweep(name: str, result: xr.Dataset) -> tuple[xr.DataArray, str]:
+    """Return accuracy at the quantiles that have trials, and the dim of its items."""
+    whose = f"the sweep of {name!r}" if name else "a sweep"
+    dims = result["accuracy"].dims if "accuracy" in result else ()
+    if len(dims) != 2 or "quantile" not in dims:
+        raise ValueError(f"{whose} needs accuracy (unit, quantile), got dims {dims}; see neurosuper.psychophysics")
+    accuracy = result["accuracy"].dropna("quantile", how="all")
+    if accuracy.sizes["quantile"] < 2:
+        raise ValueError(
+            f"{whose} needs at least 2 quantiles that leave stimuli for trials, got {accuracy.sizes['quantile']}; "
+            "call psychophysics with quantiles=[0, 0.1, 0.2]"
+        )
+    return accuracy, next(str(dim) for dim in dims if dim != "quantile")
