@@ -34,6 +34,7 @@ from sklearn.base import clone
 
 import neurosuper as ns
 from neurosuper.plot import plot_reliability
+from neurosuper.plot.difficulty import draw_difficulty
 from neurosuper.plot.distributions import draw_groups
 from neurosuper.plot.style import finder_looks
 
@@ -218,19 +219,15 @@ panels[0].set_ylabel("share of 20 trials answered right\nwith exact 95 % interva
 plt.show()
 
 # %% [markdown]
-# The mean over items is better known:
+# The mean over items is better known. (For one design, `plot_difficulty` makes the figure in one call.)
 
 # %%
 figure, panels = plt.subplots(1, 3, figsize=(9.5, 3.6), sharey=True, layout="constrained")
 for axes, design in zip(panels, DESIGNS, strict=True):
-    for name in MAIN:
-        mean = ns.bootstrap_interval(answers[design, name].accuracy, "direction")
-        bars = [mean.estimate - mean.low, mean.high - mean.estimate]
-        axes.errorbar(QUANTILES, mean.estimate, bars, label=name, color=LOOKS[name].color, marker=LOOKS[name].marker)
-    axes.axhline(0.5, color="0.6", linestyle=":")
-    axes.set(title=design, xlabel="share left out at each end", ylim=(0.4, 1))
-panels[0].set_ylabel("mean share answered right\nwith 95 % interval over items")
-figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    draw_difficulty(axes, {name: answers[design, name] for name in MAIN})
+    axes.set(title=design, xlabel="share left out at each end")
+    axes.label_outer()
+figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
 plt.show()
 
 # %% [markdown]
