@@ -155,7 +155,7 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     ... dims = ["unit", "stimulus"]
     ... stimuli = "."
     ... ''')
-    >>> dict(run_study(folder / "study.toml").sizes)
+    >>> dict(run_study(folder / "study.toml").interpretability.sizes)
     {'item': 4, 'metric': 1}
     """
     command, path = _command(path), Path(path).resolve()

@@ -8,22 +8,32 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from neurosuper.inference import adjust_p_values, describe_test, permutation_test
+from neurosuper.inference import (
+    adjust_p_values,
+    cohens_d,
+    describe_test,
+    permutation_test,
+    probability_of_superiority,
+)
+from neurosuper.interpretability.sampling import Sample, compare_samples
 
 Varied = Literal["finder", "system"]
 KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}
-TESTED = ("difference", "p_value", "cohens_d", "superiority", "estimate_a", "estimate_b", "n_a", "n_b")
+TESTED = (
+    *("difference", "low", "high", "p_value", "cohens_d", "superiority"),
+    *("estimate_a", "estimate_b", "n_a", "n_b"),
+)
 
 
 def contrast_finders(
     comparison: xr.Dataset, against: str = "Units", *, n_resamples: int = 9999, random_state: int | None = 0
 ) -> xr.Dataset:
-    """Test in every system and by every metric whether a finder's median index differs from that of another.
+    """Test in every system and by every metric whether a finder's mean index differs from that of another.
 
-    Unpaired permutation tests of medians, two-sided; p-values are adjusted over all of them (Benjamini and Hochberg
-    1995). Items are taken as independent, although those of one system share stimuli and directions are alike, so that
-    p is too small (tutorial 04 measures by how much), and speaks of these recordings only. Of several seeds the first
-    is tested, because items of different seeds are not independent at all.
+    How sure a difference is, for other stimuli and other items of the same kind, is told from random halves of the
+    stimuli (`index_difference`), and directions are taken as they were found; so it speaks of these recordings only.
+    p-values are adjusted over all tests (Benjamini and Hochberg 1995). Of several seeds the first is tested, because
+    they share units and stimuli.
 
     Parameters
     ----------
@@ -31,17 +41,17 @@ def contrast_finders(
         From `compare` or `run_study`. Items without an index are left out.
     against : str, optional
         The finder that all others are tested against.
-    n_resamples : int, optional
-        Random permutations of each test.
-    random_state : int, optional
+    n_resamples, random_state : int, optional
+        Of permutation tests, where halves are not known: stimuli were fewer than twice the top ones, or a comparison is
+        older than they are. To these tests stimuli are no sample, so that p is too small.
 
     Returns
     -------
     Dataset (test,)
-        Coords `system`, `finder` and `metric`; `difference` of medians (finder − `against`), `p_value`, `p_adjusted`,
-        `cohens_d`, `superiority`, `estimate_a` and `estimate_b` (the medians), `n_a`, `n_b`, and `sentence`, which a
-        paper could quote; it claims a direction where the adjusted p is below 0.05. Systems with fewer than two items
-        of either finder are left out.
+        Coords `system`, `finder` and `metric`; `difference` of means (finder − `against`), its 95 % interval `low` and
+        `high` (NaN of permutation tests), `p_value`, `p_adjusted`, `cohens_d`, `superiority`, `estimate_a` and
+        `estimate_b` (the means), `n_a`, `n_b`, and `sentence`, which a paper could quote; it claims a direction where
+        the adjusted p is below 0.05. Systems with fewer than two items of either finder are left out.
 
     Raises
     ------
@@ -65,12 +75,11 @@ def contrast_finders(
 def contrast_systems(
     comparison: xr.Dataset, against: str | None = None, *, n_resamples: int = 9999, random_state: int | None = 0
 ) -> xr.Dataset:
-    """Test for every finder and by every metric whether a system's median index differs from that of another.
+    """Test for every finder and by every metric whether a system's mean index differs from that of another.
 
     Indices of two systems compare only where both were shown the same images (`comparison.shared_stimuli` tells): of
     more images, or of images that are more alike, the top ones may be more alike too, whatever the system. The tests
-    are those of `contrast_finders`, and items are taken as independent here too, although those of one system share
-    stimuli, so that p is too small; nothing follows about other recordings or networks than these.
+    are those of `contrast_finders`; nothing follows about other recordings or networks than these.
 
     Parameters
     ----------
@@ -78,14 +87,13 @@ def contrast_systems(
         From `compare` or `run_study`. Items without an index are left out.
     against : str, optional
         The system that all others are tested against. None: the first.
-    n_resamples : int, optional
-        Random permutations of each test.
-    random_state : int, optional
+    n_resamples, random_state : int, optional
+        As for `contrast_finders`.
 
     Returns
     -------
     Dataset (test,)
-        As from `contrast_finders`; `difference` is that of medians (`system` − `against`). Finders with fewer than two
+        As from `contrast_finders`; `difference` is that of means (`system` − `against`). Finders with fewer than two
         items in either system are left out.
 
     Raises
@@ -101,7 +109,7 @@ def contrast_systems(
     ...     {"interpretability": (("item", "metric"), index[:, None])},
     ...     {"system": ("item", systems), "finder": ("item", ["KMeans"] * 60), "metric": ["LPIPS"]})
     >>> contrast_systems(comparison, n_resamples=999).sentence.item()[:75]
-    'KMeans: net (n = 30, median −0.50) scored higher in interpretability by LPI'
+    'KMeans: net (n = 30, mean −0.50) scored higher in interpretability by LPIPS'
     """
     against = str(comparison.system.values[0]) if against is None else against
     return _contrast(comparison, "system", against, n_resamples, random_state)
@@ -121,9 +129,9 @@ def _contrast(
     for system, metric, finder in product(names["system"], items.metric.values.tolist(), names["finder"]):
         key = {"system": system, "finder": finder, "metric": metric}
         a, b = (_scores(items, **own) for own in (key, key | {varied: against}))
-        if key[varied] != against and min(a.size, b.size) > 1:
+        if key[varied] != against and min(a.n, b.n) > 1:
             keys.append(key)
-            tests.append(permutation_test(a, b, statistic="median", n_resamples=n_resamples, random_state=random_state))
+            tests.append(_test(a, b, n_resamples, random_state))
     if not tests:
         raise ValueError(
             f"nothing to test {against!r} against: no {KEPT[varied]} has two items of it and of another {varied}"
@@ -131,9 +139,22 @@ def _contrast(
     return _put_together(keys, tests, varied, against)
 
 
-def _scores(items: xr.Dataset, system: str, metric: str, finder: str) -> xr.DataArray:
-    own = items.interpretability.sel(metric=metric)[((items.system == system) & (items.finder == finder)).values]
-    return own[np.isfinite(own.values)].reset_coords(drop=True)
+def _scores(items: xr.Dataset, system: str, metric: str, finder: str) -> Sample:
+    """Return the index of the items that have one, and that on halves, NaN where it is not known."""
+    own = items.sel(metric=metric).isel(item=((items.system == system) & (items.finder == finder)).values)
+    own = own.isel(item=np.isfinite(own.interpretability.values))
+    unknown = np.full((1, 2, own.sizes["item"]), np.nan)
+    halves = own.index_of_halves.transpose("draw", "half", "item").values if "index_of_halves" in own else unknown
+    return Sample(own.interpretability.values, halves)
+
+
+def _test(a: Sample, b: Sample, n_resamples: int, random_state: int | None) -> xr.Dataset:
+    scores = [xr.DataArray(sample.scores, dims="item") for sample in (a, b)]
+    if np.isnan(a.halves).any() or np.isnan(b.halves).any():
+        by_items = permutation_test(*scores, n_resamples=n_resamples, random_state=random_state)
+        return by_items.assign(low=np.nan, high=np.nan)
+    effects = {"cohens_d": cohens_d(*scores), "superiority": probability_of_superiority(*scores)}
+    return compare_samples(a, b).assign(effects)
 
 
 def _put_together(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varied, against: str) -> xr.Dataset:
@@ -148,5 +169,5 @@ def _put_together(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: V
         {name: ("test", values) for name, values in columns.items()}
         | {"p_adjusted": ("test", adjusted), "sentence": ("test", sentences)},
         coords={name: ("test", [key[name] for key in keys]) for name in ("system", "finder", "metric")},
-        attrs={"against": against, "n_tests": len(tests), "adjustment": "Benjamini-Hochberg"} | tests[0].attrs,
+        attrs={"against": against, "n_tests": len(tests), "adjustment": "Benjamini-Hochberg"},
     )

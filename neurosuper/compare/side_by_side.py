@@ -13,8 +13,11 @@ from tqdm import tqdm
 
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
-from neurosuper.interpretability import index_of_top, top_stimuli
+from neurosuper.interpretability import top_stimuli
+from neurosuper.interpretability.embedded import open_distances
 from neurosuper.interpretability.index import describe
+from neurosuper.interpretability.parts import draw_parts, fewest_in_part, index_of_parts, top_of_parts
+from neurosuper.interpretability.sampling import N_DRAWS
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import DROP_THEM, align, check_averaged, name_some, part_of, require_varying, split_stimuli
 
@@ -61,7 +64,10 @@ def compare(
         the value that all units share, else empty). Variables `interpretability (item, metric)` and
         `top_stimuli (item)`, labels joined by " | ". What chance gives: `floor (item, metric)`, the mean index of 200
         random sets of as many of the stimuli that the item's system was scored on, and `floor_low` and `floor_high`,
-        between which 95 % of these sets lie. `attrs` say how many stimuli the systems share.
+        between which 95 % of these sets lie. What other stimuli would give: `index_of_halves (item, metric, draw,
+        half)`, on random halves of the stimuli, the same for all items, from which `contrast_finders` tells how sure
+        differences are; NaN where a half has fewer stimuli than `top`. `attrs` say how many stimuli the systems share.
+        `drop_dims("draw").to_dataframe()` is the table without halves.
 
     Raises
     ------
@@ -78,7 +84,7 @@ def compare(
     >>> brain = xr.DataArray(rng.gamma(1, 5, (40, 6)), dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": list("abcdef")})
     >>> table = compare({"V4": brain}, images, [Units(), KMeans(4)], [Color()], score_on="all")
-    >>> dict(table.sizes)
+    >>> dict(table.interpretability.sizes)
     {'item': 10, 'metric': 1}
     """
     if not isinstance(systems, Mapping):
@@ -101,6 +107,7 @@ class Fit(NamedTuple):
     fitted: DirectionFinder
     top: xr.DataArray
     scored: np.ndarray  # labels of the stimuli that it was scored on
+    top_of_halves: np.ndarray | None  # positions among these (draw, half, item, rank); of too few stimuli, none
 
 
 def fit_systems(
@@ -117,12 +124,16 @@ def fit_systems(
     if score_on not in ("held-out", "all"):
         raise ValueError(f"score_on must be 'held-out' or 'all', got {score_on!r}")
     halves = _halves(systems, score_on, random_state)
+    if top < 2:
+        raise ValueError(f"the index needs at least 2 top stimuli, got {top}; raise `top`")
     for name, (_, scored) in halves.items():
         if top > (n := scored.sizes["stimulus"]):
             raise ValueError(
                 f"{top} top stimuli asked for, but {name!r} has only {n} stimuli to score on; "
                 "lower `top`, or use score_on='all'"
             )
+    scored_on = np.unique(np.concatenate([scored.stimulus.values for _, scored in halves.values()]))
+    drawn = draw_parts(scored_on, 2, N_DRAWS, np.random.default_rng(0))
     pairs = [(system, finder) for system in halves for finder in finders]
     for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", disable=len(pairs) < 2)):
         bar.set_postfix_str(f"{system}, {finder}")
@@ -130,7 +141,8 @@ def fit_systems(
         fitted = clone(finders[finder]).fit(fit_part)
         codes = fitted.transform(score_part)
         require_varying(codes, f" of {system!r} by {finder!r}")
-        yield Fit(system, finder, fitted, top_stimuli(codes, top), codes.stimulus.values)
+        of_halves = top_of_parts(codes, drawn, top) if fewest_in_part(codes, drawn) >= top else None
+        yield Fit(system, finder, fitted, top_stimuli(codes, top), codes.stimulus.values, of_halves)
 
 
 def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
@@ -139,17 +151,20 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     top = np.concatenate([fit.top.values for fit in fits], axis=1)
     _refuse_separator(top)
     n_items, coords, random = top.shape[1], _item_coords(fits), _draw_sets(fits, len(top))
-    every = xr.DataArray(np.concatenate([top, *random.values()], axis=1), dims=("rank", "item"))
-    scores = np.stack([index_of_top(every, images, metric).values for metric in metrics.values()], axis=1)
+    every = np.concatenate([top, *random.values()], axis=1).T
+    scored = [_score(fits, every, images, metric) for metric in metrics.values()]
+    scores = np.stack([index for index, _ in scored], axis=1)
     by_chance = scores[n_items:].reshape(len(random), N_SETS, -1)  # (system, set, metric)
     floors = np.stack([by_chance.mean(1), *np.quantile(by_chance, (0.025, 0.975), axis=1)])
     of_items = floors[:, pd.Index(list(random)).get_indexer(coords["system"][1])]
     columns = {"interpretability": scores[:n_items]} | dict(
         zip(("floor", "floor_low", "floor_high"), of_items, strict=True)
     )
+    of_halves = np.stack([halves for _, halves in scored], axis=1)
     return xr.Dataset(
         {name: (("item", "metric"), values) for name, values in columns.items()}
-        | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))},
+        | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))}
+        | {"index_of_halves": (("item", "metric", "draw", "half"), of_halves)},
         coords=coords
         | {
             "item": np.arange(n_items),
@@ -158,6 +173,24 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
         },
         attrs={"top": len(top), "floor_sets": N_SETS},
     )
+
+
+def _score(
+    fits: Sequence[Fit], every: np.ndarray, images: xr.DataArray, metric: ImageMetric | Precomputed
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the index of sets `(set, rank)` of stimuli, and that of all items on halves `(item, draw, half)`."""
+    index = images.get_index("stimulus")
+    sets = index.get_indexer(every.ravel()).reshape(1, 1, *every.shape)
+    halves = [None if fit.top_of_halves is None else index.get_indexer(fit.scored)[fit.top_of_halves] for fit in fits]
+    chosen = np.unique(np.concatenate([sets.ravel(), *(own.ravel() for own in halves if own is not None)]))
+    of_halves = [np.full((N_DRAWS, 2, fit.top.shape[1]), np.nan, np.float32) for fit in fits]
+    with open_distances(images, chosen, metric) as distances:
+        of_sets = index_of_parts(distances, np.searchsorted(chosen, sets), metric.self_similarity)
+        looked_up = distances.looked_up()
+        for values, own in zip(of_halves, halves, strict=True):
+            if own is not None:
+                values[:] = index_of_parts(looked_up, np.searchsorted(chosen, own), metric.self_similarity)
+    return of_sets[0, 0], np.moveaxis(np.concatenate(of_halves, axis=2), 2, 0)
 
 
 def _draw_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from neurosuper.inference.items import (
     check_two,
 )
 
+LEAST_P = 1e-4  # told as a number
 ALPHA = 0.05  # from here on, a sentence claims no difference
 Alternative = Literal["two-sided", "greater", "less"]
 
@@ -162,7 +163,7 @@ def describe_test(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     Parameters
     ----------
     result : Dataset
-        From `permutation_test`.
+        From `permutation_test`, or `index_difference`.
     a, b : str
         What the two sets of scores are of, such as `"KMeans"` and `"units"`.
     quantity : str
@@ -177,7 +178,7 @@ def describe_test(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     Raises
     ------
     TypeError
-        Not a Dataset from `permutation_test`.
+        Not a Dataset from one of these.
 
     Examples
     --------
@@ -186,8 +187,10 @@ def describe_test(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     KMeans (n = 4, mean 5.5) scored higher in label agreement than units (n = 4, mean 1.5), by 4.0 (two-sided unpaired \
 permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of superiority 1.00).
     """
-    if not isinstance(result, xr.Dataset) or not {"difference", "p_value", "superiority"} <= set(result):
-        raise TypeError(f"result must be a Dataset from permutation_test, got {type(result).__name__}")
+    if not isinstance(result, xr.Dataset) or not {"difference", "p_value", "estimate_a"} <= set(result):
+        raise TypeError(
+            f"result must be a Dataset from permutation_test or index_difference, got {type(result).__name__}"
+        )
     difference = result.difference.item()
     decimals = 1 - math.floor(math.log10(abs(difference))) if difference else 3
     decimals = min(max(decimals, 0), 6)
@@ -196,7 +199,7 @@ permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of supe
         f"{name} (n = {result[f'n_{side}'].item():,}, {statistic} {_tell(result[f'estimate_{side}'], decimals)})"
         for name, side in ((a, "a"), (b, "b"))
     )
-    how = _tell_how(result)
+    how = _tell_how(result, decimals)
     sought = {"greater": 1, "less": -1}.get(result.attrs["alternative"], np.sign(difference))
     which = "higher" if sought > 0 else "lower"
     if result.p_value < ALPHA and difference * sought > 0:
@@ -212,15 +215,30 @@ def _tell(number: float | xr.DataArray, decimals: int = 2) -> str:
     return f"{float(number):,.{decimals}f}".replace("-", "−").replace("inf", "∞")
 
 
-def _tell_how(result: xr.Dataset) -> str:
+def _tell_how(result: xr.Dataset, decimals: int) -> str:
+    told = _tell_interval(result, decimals) if "standard_error" in result else _tell_permutations(result)
+    if "cohens_d" not in result:
+        return told
+    return f"{told}; d = {_tell(result.cohens_d)}, probability of superiority {_tell(result.superiority)}"
+
+
+def _tell_interval(result: xr.Dataset, decimals: int) -> str:
+    ends = " to ".join(_tell(result[end], decimals) for end in ("low", "high"))
+    p = result.p_value.item()
+    return (
+        f"{100 * result.attrs['confidence_level']:g} % interval {ends} over stimuli and items, "
+        f"{'p < 0.0001' if p < LEAST_P else f'p = {p:.3g}'}"
+    )
+
+
+def _tell_permutations(result: xr.Dataset) -> str:
     attrs = result.attrs
     sides = "two-sided" if attrs["alternative"] == "two-sided" else "one-sided"
     design = "paired" if attrs["paired"] else "unpaired"
     what = "" if attrs["statistic"] == "mean" else f" of {'the median difference' if attrs['paired'] else 'medians'}"
     return (
         f"{sides} {design} permutation test{what}, {_tell_p(result)}, {'all ' * attrs['exact']}"
-        f"{attrs['n_permutations']:,} permutations; d = {_tell(result.cohens_d)}, probability of superiority "
-        f"{_tell(result.superiority)}"
+        f"{attrs['n_permutations']:,} permutations"
     )
 
 
@@ -228,6 +246,6 @@ def _tell_p(result: xr.Dataset) -> str:
     """Return p, or the bound that it is known to be below."""
     p, attrs = result.p_value.item(), result.attrs
     least = (2 if attrs["alternative"] == "two-sided" else 1) / (attrs["n_permutations"] + 1)
-    if p < 1e-4:
+    if p < LEAST_P:
         return "p < 0.0001"
     return f"p {'≤' if p <= least and not attrs['exact'] else '='} {p:.3g}"

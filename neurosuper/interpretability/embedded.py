@@ -24,6 +24,7 @@ from neurosuper.metrics.batches import embed_in_batches
 
 SLAB_BYTES = 2**27  # of embeddings, held in memory at once
 FEATURES = 1024  # summed at once
+TABLE_IMAGES = 8192  # a side of a table of distances, at most: 256 MiB
 
 
 class Distances(ABC):
@@ -41,6 +42,10 @@ class Distances(ABC):
         pairs = weights[:, :, None] * weights[:, None, :] * ~np.eye(weights.shape[1], dtype=bool)
         weighted = pairs * self.between(positions, positions)
         return np.stack([weighted[:, :n, :n].sum((1, 2)) / pairs[:, :n, :n].sum((1, 2)) for n in sizes], axis=1)
+
+    def looked_up(self) -> Distances:
+        """Return the same distances for many questions: from a table, to single precision, if there is room for one."""
+        return self
 
 
 class Tabled(Distances):
@@ -102,6 +107,17 @@ class Embedded(Distances):
         total, squares, norms = (values.cumsum(1)[:, last] for values in (w, w**2, w * self._norms[at]))
         mean = (total * norms - of_sums) * 2 / (total**2 - squares)
         return mean.clamp(min=0).cpu().numpy()
+
+    def looked_up(self) -> Distances:
+        """Multiply embeddings, ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, slab by slab; a near-copy loses digits."""
+        if self.n_images > TABLE_IMAGES:
+            return self
+        squares = torch.zeros(self.n_images, self.n_images, device=self.device)
+        for E in self._slabs():
+            squares.addmm_(E, E.T, alpha=-2)
+        norms = self._norms.float()
+        squares.add_(norms).add_(norms[:, None]).clamp_(min=0).fill_diagonal_(0)
+        return Tabled((squares if self.squared else squares.sqrt_()).cpu().numpy())
 
     def _slabs(self) -> Iterator[torch.Tensor]:
         if self._whole is not None:

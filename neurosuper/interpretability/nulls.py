@@ -8,20 +8,23 @@ Z (stimulus, unit) responses or codes; E (image, feature) embeddings.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import xarray as xr
 from scipy import special, stats
+from tqdm import tqdm
 
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_of_top
-from neurosuper.interpretability.top_stimuli import check_codes
+from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed, pairwise
 from neurosuper.metrics.batches import embed_in_batches
-from neurosuper.responses import name_some
+from neurosuper.responses import align, coords_along, name_some, require_varying
 
 QUANTILES = (0.025, 0.5, 0.975)
+Null = Callable[[xr.DataArray, int], xr.DataArray]
 
 
 def shuffle_stimuli(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataArray:
@@ -144,6 +147,97 @@ def surrogate_codes(codes: xr.DataArray, random_state: int | None = 0) -> xr.Dat
         names = name_some(codes[codes.dims[1]].values[bad])
         raise ValueError(f"codes hold NaN or infinite values, in {codes.dims[1]} {names}; drop those, or their stimuli")
     return _as_null(codes, _random_phases(codes.values, seed), "phase-randomised surrogate", seed)
+
+
+def null_test(
+    codes: xr.DataArray,
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    null: Null = shuffle_stimuli,
+    top: int = 5,
+    *,
+    n_nulls: int = 199,
+    random_state: int | None = 0,
+) -> xr.Dataset:
+    """Test whether the interpretability index is higher than a null allows.
+
+    The null is drawn many times from the same codes, and scored on the same images. p is the share of draws that reach
+    the index of the codes themselves, these included (Phipson and Smyth 2010, eq. 2). It is exact where the null
+    hypothesis makes codes and their nulls alike in distribution, and items may depend on one another as they like.
+
+    Parameters
+    ----------
+    codes : DataArray (stimulus, unit) or (stimulus, direction)
+        Stimuli without an image are left out.
+    images : DataArray (stimulus, row, column, channel)
+    metric : ImageMetric or Precomputed
+    null : callable, optional
+        Called as `null(codes, random_state)`: `shuffle_stimuli`, `shuffle_units`, `surrogate_codes`, or any other that
+        returns codes of the same stimuli, such as random directions: `lambda codes, seed:
+        Random(random_state=seed).fit_transform(codes)`.
+    top : int, optional
+        Number of top stimuli.
+    n_nulls : int, optional
+        Draws, at least 19; p is at least 1/(n_nulls + 1).
+    random_state : int, optional
+        The draws have the seeds that follow.
+
+    Returns
+    -------
+    Dataset
+        `estimate`, the mean index; `null (draw,)`, the same of each draw; `p_value`, one-sided; and, where the null has
+        the same items as the codes, `interpretability` and `item_p_value` of each, which are not adjusted for their
+        number. attrs: `n` items, `n_stimuli`, `n_nulls`, `top`, `metric`, `quantity`, `seed`.
+
+    Raises
+    ------
+    ValueError
+        What the null or the index refuse; too few draws; a null on other stimuli.
+
+    Examples
+    --------
+    >>> from neurosuper import Color, load_images
+    >>> images = load_images(np.repeat(np.arange(60, dtype=np.uint8), 3).reshape(60, 1, 1, 3))
+    >>> codes = xr.DataArray(np.arange(60.)[:, None], dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": images.stimulus, "unit": ["bright"]})
+    >>> test = null_test(codes, images, Color("cpu"), n_nulls=99)
+    >>> float(test.p_value), test.item_p_value.values.tolist()
+    (0.01, [0.01])
+    """
+    images, seed = check_images(images), _seed(random_state)
+    codes, _ = align(check_codes(codes), images.stimulus)
+    require_varying(codes)
+    if not isinstance(n_nulls, int | np.integer) or n_nulls < 19:
+        raise ValueError(f"n_nulls must be an int of at least 19, which allow p = 0.05; got {n_nulls!r}")
+    draws = (_draw(null, codes, seed + 1 + i) for i in tqdm(range(n_nulls), desc="nulls", unit="draw", delay=2))
+    tops = [top_stimuli(drawn, top) for drawn in itertools.chain([codes], draws)]
+    edges = np.cumsum([0, *(chosen.shape[1] for chosen in tops)])
+    every = xr.DataArray(np.concatenate([chosen.values for chosen in tops], axis=1), dims=("rank", "item"))
+    scores = index_of_top(every, images, metric)
+    own, *others = (scores.values[start:stop] for start, stop in itertools.pairwise(edges))
+    means = np.array([values.mean() for values in others])
+    result = xr.Dataset(
+        {"estimate": own.mean(), "null": ("draw", means), "p_value": _p_of_draws(own.mean(), means)},
+        attrs=scores.attrs | {"n": len(own), "n_stimuli": codes.sizes["stimulus"], "n_nulls": n_nulls, "seed": seed},
+    )
+    item = str(codes.dims[1])
+    if not all(item in chosen.dims and chosen[item].equals(tops[0][item]) for chosen in tops[1:]):
+        return result
+    columns = {"interpretability": (item, own), "item_p_value": (item, _p_of_draws(own, np.stack(others)))}
+    return result.assign(columns).assign_coords(coords_along(codes, item))
+
+
+def _draw(null: Null, codes: xr.DataArray, seed: int) -> xr.DataArray:
+    drawn = check_codes(null(codes, seed))
+    if not np.isin(drawn.stimulus.values, codes.stimulus.values).all():
+        raise ValueError("the null has stimuli that the codes have not; let it return codes of the same stimuli")
+    return drawn
+
+
+def _p_of_draws(own: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Return the share of draws `(draw, …)` that reach what they are compared to, itself one; up to rounding."""
+    rounding = 1e-12 * np.abs(draws).max()
+    return (1 + (draws >= own - rounding).sum(0)) / (1 + len(draws))
 
 
 def noise_floor(

@@ -32,6 +32,11 @@ SCORED = {
 }
 MARKS = "Violin: their density. Vertical bar: quartiles. Horizontal bar and marker: median. n: their number."
 CHANCE = " Dashed line: mean index of random sets of as many of the same stimuli; the band holds 95 % of such sets."
+SURE_BY_HALVES = (
+    "Intervals and p are for other stimuli and other units or directions of the same kind, as random halves of the "
+    "stimuli tell; directions are taken as they were found."
+)
+SURE_BY_ITEMS = "Items are taken as independent; they share stimuli, so that p is too small."
 NOTHING = "<p>No item has an index.</p>"
 READING = """
 <p>The index of a unit or direction is minus the mean distance between its top {top} stimuli, over all pairs:
@@ -210,8 +215,7 @@ def _tell_tests(comparison: xr.Dataset, contrast: Callable[[xr.Dataset], xr.Data
     seed = f", items of seed {comparison.seed.values[0]}" if len(np.unique(comparison.seed)) > 1 else ""
     how = (
         f"By {own.metric.values[0]}, the first metric{seed}. p is adjusted over the {tests.n_tests} tests of all "
-        "metrics (Benjamini–Hochberg). Items are taken as independent; they share stimuli, so that p is too small."
-        f"{caveat}"
+        f"metrics (Benjamini–Hochberg). {SURE_BY_HALVES if np.isfinite(own.low).all() else SURE_BY_ITEMS}{caveat}"
     )
     return f"<p>{escape(how)}</p><ul>{sentences}</ul>"
 

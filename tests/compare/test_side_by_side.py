@@ -33,16 +33,17 @@ def systems(responses, make_responses, rng):
 
 def test_a_comparison_is_one_table_of_items_and_metrics(systems, images):
     table = compare(systems, images, [Units(), KMeans(4)], [Color(), Label()], top=4)
-    assert dict(table.sizes) == {"item": 8 + 4 + 5 + 4, "metric": 2}
+    assert dict(table.interpretability.sizes) == {"item": 8 + 4 + 5 + 4, "metric": 2}
     assert table.metric.values.tolist() == ["color", "label"]
-    counts = table.to_dataframe().reset_index().groupby(["system", "finder"]).item.nunique()
+    frame = table.drop_dims("draw").to_dataframe()
+    counts = frame.reset_index().groupby(["system", "finder"]).item.nunique()
     assert counts.to_dict() == {
         ("brain", "KMeans"): 4,
         ("brain", "Units"): 8,
         ("network", "KMeans"): 4,
         ("network", "Units"): 5,
     }
-    assert len(table.to_dataframe()) == 21 * 2
+    assert len(frame) == 21 * 2
     assert table.attrs["shared_stimuli"] == "80 stimuli in common to all systems (of brain 120, network 80)"
 
 

@@ -234,5 +234,5 @@ def test_bad_input_is_told_in_one_line(make_scores):
         permutation_test(a, b, n_resamples=0)
     with pytest.raises(TypeError, match="a must be an xarray.DataArray, got list"):
         permutation_test([1, 2], b)
-    with pytest.raises(TypeError, match="result must be a Dataset from permutation_test, got float"):
+    with pytest.raises(TypeError, match="result must be a Dataset from permutation_test or index_diff.*, got float"):
         describe_test(0.03, "a", "b", "x")

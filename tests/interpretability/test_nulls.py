@@ -9,8 +9,11 @@ from neurosuper import (
     Color,
     Label,
     Pixel,
+    Random,
     interpretability_index,
+    load_images,
     noise_floor,
+    null_test,
     shuffle_stimuli,
     shuffle_units,
     surrogate_codes,
@@ -241,3 +244,54 @@ def test_random_sets_of_v4_images_have_the_known_floor_by_lpips(real_data):
     floor = noise_floor(images, metric, n_sets=500)
     assert abs(floor["mean"] + 0.667) < 2 * floor.sampled_sd / 89**0.5, "known from 89 sets"
     assert abs(floor.sampled_mean - floor["mean"]) < 4 * floor.sampled_sd / 500**0.5
+
+
+def random_directions(codes, seed):
+    return Random(random_state=seed).fit_transform(codes)
+
+
+@each_null
+def test_p_counts_the_draws_that_reach_the_index_of_the_codes(null, responses, images):
+    test = null_test(responses, images, Color(), null, n_nulls=19, random_state=3)
+    own = interpretability_index(responses, images, Color())
+    draws = np.stack([interpretability_index(null(responses, seed), images, Color()) for seed in range(4, 23)])
+    assert_allclose(test.interpretability, own)
+    assert_allclose(test.null, draws.mean(1))
+    assert_allclose(test.p_value, (1 + (draws.mean(1) >= own.values.mean()).sum()) / 20)
+    assert_allclose(test.item_p_value, (1 + (draws >= own.values).sum(0)) / 20)
+    assert (test.n, test.n_nulls, test.n_stimuli) == (8, 19, responses.sizes["stimulus"])
+
+
+def test_a_null_may_have_items_of_its_own(responses, images):
+    test = null_test(responses, images, Color(), random_directions, n_nulls=19)
+    assert set(test) == {"estimate", "null", "p_value"}
+
+
+@each_null
+def test_p_is_uniform_where_there_is_nothing_to_destroy(null, make_responses):
+    """Gaussian noise: of 30 studies 1.5 are expected at 5 %; 6 or more would be rare (3 in 1,000)."""
+    p = []
+    for study in range(30):
+        rng = np.random.default_rng(study)
+        images = load_images(rng.integers(0, 256, (60, 1, 1, 3), dtype=np.uint8))
+        codes = make_responses(rng.normal(size=(60, 6))).assign_coords(stimulus=images.stimulus.values)
+        p.append(null_test(codes, images, Color("cpu"), null, n_nulls=19, random_state=100 * study).p_value.item())
+    assert np.mean(np.array(p) <= 0.05) < 6 / 30
+    assert 0.3 < np.mean(p) < 0.7
+
+
+def test_units_tuned_to_what_is_seen_are_above_every_null(rng, make_responses):
+    images = load_images(rng.integers(0, 256, (200, 1, 1, 3), dtype=np.uint8))
+    tuned = images.values.reshape(200, 3) @ rng.normal(size=(3, 10)) + rng.normal(0, 20, (200, 10))
+    codes = make_responses(tuned).assign_coords(stimulus=images.stimulus.values)
+    for null in (shuffle_stimuli, surrogate_codes):
+        assert null_test(codes, images, Color("cpu"), null, n_nulls=39).p_value == 1 / 40
+
+
+def test_a_test_against_a_null_refuses_what_makes_no_sense(responses, images):
+    with pytest.raises(ValueError, match="n_nulls must be an int of at least 19, which allow p = 0.05; got 5"):
+        null_test(responses, images, Color(), n_nulls=5)
+    with pytest.raises(ValueError, match="the null has stimuli that the codes have not"):
+        null_test(
+            responses, images, Color(), lambda codes, seed: codes.assign_coords(stimulus=codes.stimulus.values + "x")
+        )
