@@ -1,18 +1,26 @@
 """Do tests err as often as they say, and do intervals hold the truth as often as they say? Prints Markdown.
 
 500 simulated studies in each row. Tests: of two sets, or of pairs, without a difference; p must be uniform. Nulls: the
-index of 30 units whose responses have nothing to do with the images, against that of each null of the same responses.
-Intervals: of means and medians that are known; subjects differ as much as the units of one, or not at all.
+index of 20 units whose responses are noise, tested against each null of the same responses. Stimuli: each study has
+stimuli and units of its own. Intervals: of means and medians that are known; subjects differ as much as the units of
+one, or not at all.
 """
 
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
+import pandas as pd
+import torch
 import xarray as xr
 from scipy import stats
+from scipy.spatial import distance
 
 import neurosuper as ns
 from neurosuper import bootstrap_interval, permutation_test
 
 STUDIES, RESAMPLES = 500, 1999
+N_NULLS = 39
 UNITS = {
     "8 subjects × 10": [10] * 8,
     "20 subjects × 10": [10] * 20,
@@ -46,23 +54,87 @@ NULLS = {
 }
 
 
-def p_values_of_null(rng: np.random.Generator, name: str) -> np.ndarray:
-    """Return the p of studies in which what a null destroys was never there: Gaussian noise and grey levels."""
-    found = []
-    for study in range(STUDIES):
-        grey = rng.integers(0, 256, (200, 1, 1, 1), dtype=np.uint8) * np.ones((1, 1, 1, 3), np.uint8)
-        images = ns.load_images(grey)
-        codes = xr.DataArray(
-            rng.normal(size=(200, 30)),
-            dims=("stimulus", "unit"),
-            coords={"stimulus": images.stimulus, "unit": [f"u{i}" for i in range(30)]},
-        )
-        index, by_null = (
-            ns.interpretability_index(own, images, ns.Color("cpu")) for own in (codes, NULLS[name](codes, study))
-        )
-        test = permutation_test(index, by_null, n_resamples=RESAMPLES, random_state=study)
-        found.append(test.p_value.item())
-    return np.array(found)
+def p_of_null(name: str, study: int) -> float:
+    """Return p of a study in which what a null destroys was never there: Gaussian noise and colors."""
+    rng = np.random.default_rng([study, 1])
+    images = ns.load_images(rng.integers(0, 256, (100, 1, 1, 3), dtype=np.uint8))
+    codes = xr.DataArray(
+        rng.normal(size=(100, 20)),
+        dims=("stimulus", "unit"),
+        coords={"stimulus": images.stimulus, "unit": [f"u{i}" for i in range(20)]},
+    )
+    test = ns.null_test(codes, images, ns.Color("cpu"), NULLS[name], n_nulls=N_NULLS, random_state=1000 * study)
+    return test.p_value.item()
+
+
+@dataclass
+class World:
+    """Stimuli in a space of 6 features, in which the squared distance is the metric, and two sets of noisy units.
+
+    Units of the first set have axes of their own; those of the second may have much in common. On average the two have
+    the same index.
+    """
+
+    n_stimuli: int
+    n_units: int
+    alike: bool
+    top: int = 5
+    contrast: bool = False  # some stimuli have more of all features
+
+    def draw(self, rng: np.random.Generator) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray, ns.Precomputed]:
+        """Return codes of both sets, images that nobody looks at, and the metric."""
+        n, k = self.n_stimuli, self.n_units
+        features = rng.normal(size=(n, 6)) * (rng.gamma(8, 1 / 8, (n, 1)) if self.contrast else 1)
+        axes = rng.normal(size=(6, 2 * k))
+        if self.alike:
+            axes[:, k:] = rng.normal(size=(6, 1)) + 0.5 * axes[:, k:]
+        codes = features @ (axes / np.linalg.norm(axes, axis=0)) + 0.5 * rng.normal(size=(n, 2 * k))
+        stimuli, units = [f"s{i:04d}" for i in range(n)], [f"u{i}" for i in range(2 * k)]
+        squares = distance.squareform(distance.pdist(features, "sqeuclidean"))
+        metric = ns.Precomputed(xr.DataArray(squares, {"stimulus": stimuli, "other": stimuli}, ("stimulus", "other")))
+        blank = np.zeros((n, 1, 1, 3), np.uint8)
+        images = xr.DataArray(blank, {"stimulus": stimuli}, ("stimulus", "row", "column", "channel"))
+        labelled = xr.DataArray(codes, {"stimulus": stimuli, "unit": units}, ("stimulus", "unit"))
+        return labelled[:, :k], labelled[:, k:], images, metric
+
+    def __str__(self) -> str:
+        of_what = "units alike" if self.alike else "units of their own"
+        contrast = ", contrast varies" if self.contrast else ""
+        return f"{self.n_stimuli} stimuli, {self.n_units} {of_what}, top {self.top}{contrast}"
+
+
+WORLDS = [
+    World(100, 30, alike=True),
+    World(200, 30, alike=False),
+    World(200, 30, alike=True),
+    World(600, 40, alike=True),
+    World(600, 40, alike=True, top=20),
+    World(600, 40, alike=True, contrast=True),
+]
+
+
+def study_world(world: World, study: int) -> dict[str, float]:
+    """Return p of the difference, that of a test which takes items as independent, and the interval of the second."""
+    a, b, images, metric = world.draw(np.random.default_rng([study, 2]))
+    index = [ns.interpretability_index(codes, images, metric, world.top) for codes in (a, b)]
+    mean = ns.index_interval(b, images, metric, world.top)
+    return {
+        "p": ns.index_difference(a, b, images, metric, world.top).p_value.item(),
+        "p_by_items": float(stats.ttest_ind(*index).pvalue),
+        **{name: mean[name].item() for name in ("estimate", "low", "high")},
+    }
+
+
+def tell_world(world: World, studies: pd.DataFrame) -> tuple[str, str]:
+    """Return a row on tests, and one on intervals; the truth is the mean over studies."""
+    truth = studies["estimate"].mean()
+    low, high = (100 * missed.mean() for missed in (studies["high"] < truth, studies["low"] > truth))
+    small = 100 * (studies["p_by_items"] <= 0.05).mean()
+    width = (studies["high"] - studies["low"]).median()
+    return (
+        f"{tell_test(str(world), studies['p'].to_numpy())} {small:.1f} % |",
+        f"| {world} | {100 - low - high:.1f} % | {low:.1f} % | {high:.1f} % | {width:.2f} |",
+    )
 
 
 def tell_test(name: str, p: np.ndarray) -> str:
@@ -88,11 +160,29 @@ def validate_tests(rng: np.random.Generator) -> None:
     print(tell_test("paired means, 30", p_values(rng, True, "mean", (30, 30))))
     print(tell_test("paired medians, 30", p_values(rng, True, "median", (30, 30))))
 
-    for name in NULLS:
-        print(tell_test(f"index against its null: {name}", p_values_of_null(rng, name)), flush=True)
 
-    print("\nWhere units are shuffled within each stimulus, or mixed at random, the same population vectors drive the")
-    print("same images in both sets: these are more alike than two independent ones, and the test is conservative.")
+def validate_nulls(pool: ProcessPoolExecutor) -> None:
+    print(f"\n| `null_test`, {N_NULLS} draws, nothing to destroy | KS p | p ≤ 0.05 | p ≤ 0.01 |")
+    print("|---|---|---|---|")
+    for name in NULLS:
+        p = list(pool.map(p_of_null, [name] * STUDIES, range(STUDIES), chunksize=25))
+        print(tell_test(name, np.array(p)), flush=True)
+
+
+def validate_stimuli(pool: ProcessPoolExecutor) -> None:
+    rows = []
+    for world in WORLDS:
+        studies = pool.map(study_world, [world] * STUDIES, range(STUDIES), chunksize=25)
+        rows.append(tell_world(world, pd.DataFrame(studies)))
+    print("\n| `index_difference`, no difference | KS p | p ≤ 0.05 | p ≤ 0.01 | t-test of items, p ≤ 0.05 |")
+    print("|---|---|---|---|---|")
+    print("\n".join(of_test for of_test, _ in rows))
+    print("\n| `index_interval`, 95 % | holds the truth | too low | too high | median width |")
+    print("|---|---|---|---|---|")
+    print("\n".join(of_interval for _, of_interval in rows))
+    print(
+        "\nWhere a few stimuli of high contrast drive all units, intervals are too narrow."
+    )
 
 
 def validate_intervals(rng: np.random.Generator) -> None:
@@ -119,6 +209,9 @@ def validate_intervals(rng: np.random.Generator) -> None:
 def main() -> None:
     print("# Validation\n\nWritten by `make validate`; see `validate.py` for what each row is.\n")
     validate_tests(np.random.default_rng(0))
+    with ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        validate_nulls(pool)
+        validate_stimuli(pool)
     validate_intervals(np.random.default_rng(1))
 
 

@@ -261,36 +261,28 @@ print("mean |correlation| between the codes of two items:", {name: f"{r:.2f}" fo
 assert alike["KMeans"] > 2 * alike["Units"]
 
 # %% [markdown]
-# A test that keeps this: shuffle the photographs, for all items together. Its null hypothesis is another one: that
-# responses have nothing to do with photographs.
+# `index_difference` takes photographs as a sample too: how far apart would the two sets be on other photographs? Random
+# halves of these tell, which share none.
 
 # %%
-both = xr.concat([codes["KMeans"], codes["Units"]], "direction")
-is_unit = np.arange(both.sizes["direction"]) >= codes["KMeans"].sizes["direction"]
+apart = ns.index_difference(codes["KMeans"], codes["Units"], images, distance, top=TOP)
+print(ns.describe_test(apart, "K-means directions", "units", "the index (−LPIPS)"))
 
-
-def shuffled_means(seed):
-    """Return the mean index of K-means directions and of units."""
-    scores = ns.interpretability_index(ns.shuffle_stimuli(both, seed), images, distance, top=TOP).values
-    return scores[~is_unit].mean(), scores[is_unit].mean()
-
-
-N_SHUFFLES = 299
-null_kmeans, null_units = np.array([shuffled_means(seed) for seed in range(N_SHUFFLES)]).T
-null = null_kmeans - null_units
-p_difference = (1 + (np.abs(null) >= abs(test.difference.item())).sum()) / (1 + N_SHUFFLES)
-p_floor = (1 + (null_units >= index["Units"].mean().item()).sum()) / (1 + N_SHUFFLES)
-print(f"p of K-means against units {p_difference:.3f}, of units against the floor (one-sided) {p_floor:.3f}")
-assert max(p_difference, p_floor) < 0.05
+as_if_independent = np.sqrt(index["KMeans"].var(ddof=1) / 89 + index["Units"].var(ddof=1) / 89).item()
+error = apart.standard_error.item()
+print(f"standard error of the difference: {as_if_independent:.4f} as if independent, {error:.4f} as it is")
+assert error > 1.3 * as_if_independent
+assert apart.low > 0
 
 # %% [markdown]
-# Both stand. But the mean difference scatters far more than it would if items were independent, so that the sentence
-# above is too sure of itself:
+# The difference stands, but the first sentence was too sure of itself. Are units above their floor at all? A test that
+# keeps how units go together: shuffle the photographs, for all of them at once.
 
 # %%
-as_if_independent = np.sqrt(index["KMeans"].var(ddof=1) / 89 + index["Units"].var(ddof=1) / 89).item()
-print(f"s.d. of the difference: {as_if_independent:.4f} as if independent, {null.std():.4f} as the items are")
-assert null.std() > 1.3 * as_if_independent
+floor_test = ns.null_test(codes["Units"], images, distance, ns.shuffle_stimuli, top=TOP, n_nulls=299)
+shuffled_mean, p_floor = floor_test.null.mean().item(), floor_test.p_value.item()
+print(f"units {floor_test.estimate:.3f}, shuffled {shuffled_mean:.3f}, p = {p_floor:.3f} (one-sided)")
+assert p_floor < 0.05
 
 # %% [markdown]
 # ### Several splits, several finders
@@ -304,15 +296,21 @@ def index_of(codes, images, distance):
     return {name: ns.interpretability_index(z, images, distance, top=TOP) for name, z in codes.items()}
 
 
-def against_units(scores):
-    """Test the items of every finder against units: Dataset (finder,)."""
-    others = [name for name in scores if name != "Units"]
-    tests = [ns.permutation_test(scores[name], scores["Units"], n_resamples=1999) for name in others]
+def against_units(score, codes, images, distance):
+    """Test the items of every finder against units: Dataset (finder,). Of the index, photographs are a sample too."""
+    scores = score(codes, images, distance)
+    others, tests = [name for name in scores if name != "Units"], []
+    for name in others:
+        test = ns.permutation_test(scores[name], scores["Units"], n_resamples=1999)
+        if score is index_of:
+            apart = ns.index_difference(codes[name], codes["Units"], images, distance, top=TOP)
+            test = test.assign(apart[["p_value", "standard_error"]])
+        tests.append(test)
     return xr.concat(tests, pd.Index(others, name="finder"), combine_attrs="drop_conflicts")
 
 
 def over_splits(split_codes, score, images, distance):
-    tests = [against_units(score(codes, images, distance)) for codes in split_codes]
+    tests = [against_units(score, codes, images, distance) for codes in split_codes]
     return xr.concat(tests, pd.Index(SPLITS, name="split"))
 
 
@@ -335,7 +333,9 @@ def draw_splits(axes, tests, title=""):
     for i, name in enumerate(tests.finder.values):
         values = tests.difference.sel(finder=name)
         x = i + np.linspace(-0.2, 0.2, len(values))
-        axes.plot(x, values, LOOKS[name].marker, color=LOOKS[name].color, markersize=4, alpha=0.7)
+        bars = 1.96 * tests.standard_error.sel(finder=name) if "standard_error" in tests else None
+        looks = {"marker": LOOKS[name].marker, "color": LOOKS[name].color}
+        axes.errorbar(x, values, bars, linestyle="", markersize=4, alpha=0.7, linewidth=0.7, **looks)
         axes.hlines(values.mean(), i - 0.3, i + 0.3, color=LOOKS[name].color)
     axes.axhline(0, color="0.4", linestyle="--")
     axes.set_xticks(range(tests.sizes["finder"]), tests.finder.values)
@@ -343,8 +343,7 @@ def draw_splits(axes, tests, title=""):
 
 
 figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-axes.axhspan(*np.quantile(null, [0.025, 0.975]), color="0.93", zorder=-1)
-draw_splits(axes, tests, "a point is a split, a line their mean\ngrey: 95 % of shuffles (K-means, split 0)")
+draw_splits(axes, tests, "a point is a split, with its 95 % interval;\na line their mean")
 axes.set_ylabel("mean index above that of units (LPIPS)")
 plt.show()
 
@@ -422,10 +421,10 @@ assert abs(task_table.difference["Random"]) < 0.03
 task_table.round(3)
 
 # %% [markdown]
-# ## How many units would it take?
+# ## How many units, and how many photographs, would it take?
 #
 # For the difference found, for its half (a first study overstates what it finds), and for what is left beyond
-# plainness: how many items a set, for a power of 80 %?
+# plainness: how many items a set, for a power of 80 %, if photographs were no sample?
 
 
 # %%
@@ -454,12 +453,31 @@ axes.legend(title="difference (LPIPS): items needed", frameon=False, loc="lower 
 plt.show()
 
 # %% [markdown]
-# 89 units are enough for what was found. But power, too, counts items as independent; against shared photographs, only
-# more photographs help. And no number of units says anything about another animal: then animals are what is counted
-# (`bootstrap_interval(…, groups="subject")`).
+# 89 units are enough for what was found. But that counts items as independent. `index_power` knows how much of the
+# scatter is of photographs, and how it falls with their number. Here is the power to find half the difference:
+
+# %%
+power = ns.index_power(
+    apart,
+    difference=found / 2,
+    n_stimuli=[300, 600, 1200, 2400, 4800],
+    n_items=np.unique(np.geomspace(10, 500, 40).astype(int)),
+)
+figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
+for i, n_stimuli in enumerate(power.n_stimuli.values):
+    axes.plot(power.n_items, power.sel(n_stimuli=n_stimuli), color=plt.cm.viridis(i / 5), label=f"{n_stimuli:,}")
+axes.axhline(0.8, color="0.7", linewidth=0.8)
+axes.set(xlabel="units, and as many directions", ylabel="power (two-sided, 5 %)", ylim=(0, 1.02), xscale="log")
+axes.legend(title="photographs", frameon=False, loc="upper left")
+plt.show()
+
+# %% [markdown]
+# More photographs help, though less than one may think: only the top ones count. And no number of units or photographs
+# says anything about another animal: then animals are what is counted (`bootstrap_interval(…, groups="subject")`).
 
 # %%
 assert needed["found"] < 89 / 2
+assert power.sel(n_stimuli=600).sel(n_items=89, method="nearest") < 0.8 < power.sel(n_stimuli=4800).max()
 
 # %% [markdown]
 # ## Again: another recording, and reliable units
@@ -544,7 +562,7 @@ print(
 # Supported, in these two sessions:
 #
 # - The index of K-means directions is above that of units: on photographs that had no part in finding them, in every
-#   split, and with reliable units too. In the first session, by more than shuffled photographs give.
+#   split, and with reliable units too. It would be above on other photographs of the kind, and for other units.
 # - Units of the first session, as a set, are above their floor.
 #
 # Not supported:
