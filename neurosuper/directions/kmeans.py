@@ -225,7 +225,7 @@ def _totals(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normalized: 
     X = those_that_take_part(X, normalized)
     label, distance = nearest(X, C, origin)
     sums = torch.zeros_like(C, dtype=torch.float64)
-    sum_by_center(X, label, sums)
+    sum_by_center(X, (label, sums))
     return sums, torch.bincount(label, minlength=len(C)), distance.sum(dtype=torch.float64)
 
 

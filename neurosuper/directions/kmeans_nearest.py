@@ -93,13 +93,19 @@ def best_screened(X: torch.Tensor, screen: Screen, n_best: int) -> Tensors:
     return torch.from_numpy(label), *(torch.from_numpy(score) for score in scores[:n_best])
 
 
-def sum_by_center(X: torch.Tensor, label: torch.Tensor, sums: torch.Tensor) -> None:
-    """Add each row to the sum of its centre, in float64."""
+def sum_by_center(X: torch.Tensor, *labels_and_sums: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """Add each row to the sum of its centre, in float64; for each of several pairs of labels and sums."""
     if X.device.type != "cpu" or X.shape[1] < LEAST_SIZE:
-        sums.index_add_(0, label, X.to(sums.dtype))
+        start = 0
+        for part in split(X):
+            precise = part.double()
+            for label, sums in labels_and_sums:
+                sums.index_add_(0, label[start : start + len(part)], precise)
+            start += len(part)
         return
     with torch_threads():
-        _add_rows(X.numpy(), label.numpy(), sums.numpy(), numba.get_num_threads())
+        for label, sums in labels_and_sums:
+            _add_rows(X.numpy(), label.numpy(), sums.numpy(), numba.get_num_threads())
 
 
 def _pays(X: torch.Tensor, C: torch.Tensor) -> bool:

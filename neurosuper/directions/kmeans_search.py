@@ -5,10 +5,13 @@ X (row, unit) prepared responses, C (direction, unit) centres.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numba
 import numpy as np
 import torch
 
+from neurosuper.directions.blocks import split
 from neurosuper.directions.compiled import torch_threads
 from neurosuper.directions.kmeans_nearest import nearest, sum_by_center
 
@@ -71,7 +74,7 @@ def draw(weight: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tens
 def means(X: torch.Tensor, label: torch.Tensor, distance: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
     """Return the means of clusters; the farthest rows where one is empty."""
     sums = torch.zeros_like(C, dtype=torch.float64)
-    sum_by_center(X, label, sums)
+    sum_by_center(X, (label, sums))
     counts = torch.bincount(label, minlength=len(C))
     new = (sums / counts.clamp(min=1)[:, None]).to(C.dtype)
     empty = (counts == 0).nonzero()[:, 0]
@@ -115,32 +118,63 @@ def split_clusters(X: torch.Tensor, label: torch.Tensor, C: torch.Tensor) -> tup
 
     Halves lie on either side of the centre, along the axis of largest variance (a few power iterations).
     """
+    if X.device.type != "cpu":
+        return halve(X, label, C)
     order, counts = label.argsort(stable=True), torch.bincount(label, minlength=len(C))
     halves, gain = C[:, None].repeat(1, 2, 1), torch.zeros_like(C[:, 0])
-    if X.device.type == "cpu":
-        with torch_threads():
-            starts = np.concatenate([[0], counts.cumsum(0).numpy()])
-            _halve_all(X.numpy(), order.numpy(), starts, halves.numpy(), gain.numpy())
-        return halves, gain
-    for cluster, rows in enumerate(order.split(counts.tolist())):
-        if len(rows) >= LEAST_SPLIT:
-            halves[cluster], gain[cluster] = halve(X[rows])
+    with torch_threads():
+        starts = np.concatenate([[0], counts.cumsum(0).numpy()])
+        _halve_all(X.numpy(), order.numpy(), starts, halves.numpy(), gain.numpy())
     return halves, gain
 
 
-def halve(P: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the means `(2, unit)` of two halves of rows, and by how much they lower the sum of squared distances."""
-    centred = P - P.mean(0)
-    axis = centred[(centred**2).sum(1).argmax()]
+def halve(X: torch.Tensor, label: torch.Tensor, C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same in torch, all clusters halved at once: a GPU would mostly wait between many small ones."""
+    counts = torch.bincount(label, minlength=len(C))
+    sums = torch.zeros_like(C, dtype=torch.float64)
+    sum_by_center(X, (label, sums))
+    mean = (sums / counts.clamp(min=1)[:, None]).to(X.dtype)
+    axis = X[_farthest_of_each(X, label, mean, counts)] - mean
     for _ in range(POWER_ITERATIONS):
-        axis = centred.T @ (centred @ axis)
-        axis = axis / axis.norm().clamp(min=torch.finfo(P.dtype).tiny)
-    above = (centred @ axis > 0).to(P.dtype)
-    n_above = above.sum().clamp(1, len(P) - 1)
-    upper, rest = above @ centred, centred.sum(0)
-    means = torch.stack([upper / n_above, (rest - upper) / (len(P) - n_above)])
-    gain = n_above * (len(P) - n_above) / len(P) * ((means[0] - means[1]) ** 2).sum()
-    return means + P.mean(0), gain
+        turned, _ = _sum_sides(X, label, mean, axis, lambda side: side)
+        axis = torch.nn.functional.normalize(turned, dim=1, eps=torch.finfo(X.dtype).tiny)
+    upper, n_above = _sum_sides(X, label, mean, axis, lambda side: (side > 0).to(side.dtype))
+    n_below = counts - n_above
+    shifts = torch.stack([upper / n_above.clamp(min=1)[:, None], -upper / n_below.clamp(min=1)[:, None]], 1)
+    gain = n_above * n_below / counts.clamp(min=1) * ((shifts[:, 0] - shifts[:, 1]) ** 2).sum(1)
+    is_split = (counts >= LEAST_SPLIT) & (n_above > 0) & (n_below > 0)
+    halves = torch.where(is_split[:, None, None], mean[:, None] + shifts, C[:, None])
+    return halves, torch.where(is_split, gain, 0.0)
+
+
+def _sum_sides(
+    X: torch.Tensor,
+    label: torch.Tensor,
+    mean: torch.Tensor,
+    axis: torch.Tensor,
+    weigh: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sums of each cluster's rows about its mean, weighed by where they lie along its axis, and weights."""
+    sums, total = torch.zeros_like(mean, dtype=torch.float64), torch.zeros_like(mean[:, 0])
+    for P, at in _parts(X, label):
+        centred = P - mean[at]
+        weight = weigh((centred * axis[at]).sum(1))
+        sum_by_center(centred * weight[:, None], (at, sums))
+        total.index_add_(0, at, weight)
+    return sums.to(mean.dtype), total
+
+
+def _farthest_of_each(X: torch.Tensor, label: torch.Tensor, mean: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Return the position of each cluster's farthest row from its mean; any where a cluster is empty."""
+    order = torch.cat([((P - mean[at]) ** 2).sum(1) for P, at in _parts(X, label)]).argsort()
+    order = order[label[order].argsort(stable=True)]
+    return order[counts.cumsum(0) - 1]
+
+
+def _parts(X: torch.Tensor, label: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield parts of rows, with their labels."""
+    parts = split(X)
+    return zip(parts, label.split(len(parts[0])), strict=True)
 
 
 @numba.njit(parallel=True, fastmath=STRICT, cache=True)

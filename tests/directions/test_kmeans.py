@@ -11,7 +11,7 @@ from sklearn.preprocessing import normalize
 
 from neurosuper.compare import match_directions
 from neurosuper.directions import KMeans, Random, Units
-from neurosuper.directions.blocks import Blocks
+from neurosuper.directions.blocks import PART_ENTRIES, Blocks
 from neurosuper.directions.kmeans import _farthest
 from neurosuper.directions.kmeans_nearest import Screen, best, best_screened, nearest, sum_by_center
 from neurosuper.directions.kmeans_search import find_centers, halve, pair, plus_plus, split_clusters
@@ -190,25 +190,53 @@ def test_compiled_sums_by_centre_are_those_of_torch(many_rows):
     X, C = many_rows
     label = nearest(X, C, X.mean(0))[0]
     sums = torch.zeros_like(C, dtype=torch.float64)
-    sum_by_center(X, label, sums)
+    sum_by_center(X, (label, sums))
     assert_allclose(sums, torch.zeros_like(sums).index_add_(0, label, X.double()), rtol=1e-12)
 
 
-def test_compiled_halves_of_clusters_are_those_of_torch(many_rows):
+def halve_one(P):
+    """The two halves of one cluster along its axis of largest variance, from the singular value decomposition."""
+    centred = P - P.mean(0)
+    above = torch.linalg.svd(centred, full_matrices=False)[2][0] @ centred.T > 0
+    means = torch.stack([P[above].mean(0), P[~above].mean(0)])
+    gain = (centred**2).sum() - sum(((P[side] - P[side].mean(0)) ** 2).sum() for side in (above, ~above))
+    return means, gain
+
+
+def test_halves_in_torch_are_those_of_the_axis_of_largest_variance(rng):
+    """60 rows around each of three centres, spread along one axis more than along the others, seed 0."""
+    spread = rng.normal(size=(180, 5)) * [9, 1, 1, 1, 1] + np.repeat([[0], [100], [-300]], 60, axis=0)
+    X, label = torch.tensor(spread)[torch.arange(180).view(3, 60).T.flatten()], torch.arange(180) % 3
+    halves, gain = halve(X, label, torch.zeros(3, 5, dtype=X.dtype))
+    for cluster in range(3):
+        means, expected = halve_one(X[label == cluster])
+        assert_allclose(halves[cluster][halves[cluster][:, 0].argsort()], means[means[:, 0].argsort()], rtol=1e-9)
+        assert_allclose(gain[cluster], expected, rtol=1e-9)
+
+
+def test_compiled_halves_of_clusters_are_those_of_torch(many_rows, monkeypatch):
     X, C = (values.double() for values in many_rows)
+    C = torch.cat([C, C[:1] + 1e3])
     label = nearest(X, C, X.mean(0))[0]
-    halves, gain = split_clusters(X, label, C)
-    for cluster in range(0, 80, 20):
-        expected, expected_gain = halve(X[label == cluster])
-        assert_allclose(halves[cluster], expected, rtol=1e-9)
-        assert_allclose(gain[cluster], expected_gain, rtol=1e-9)
+    monkeypatch.setitem(PART_ENTRIES, "cpu", 96 * 700)
+    for compiled, in_torch in zip(split_clusters(X, label, C), halve(X, label, C), strict=True):
+        assert_allclose(compiled, in_torch, rtol=1e-9)
 
 
 def test_halves_of_a_cluster_of_two_are_the_two():
     P = torch.tensor([[0.0, 0.0], [0.0, 1.0], [10.0, 0.0], [10.0, 1.0]], dtype=torch.float64)
-    means, gain = halve(P)
+    (means,), gain = halve(P, torch.zeros(4, dtype=torch.long), P[:1])
     assert_allclose(means[means[:, 0].argsort()], [[0, 0.5], [10, 0.5]], atol=1e-12)
     assert_allclose(gain, 100.0)
+
+
+@pytest.mark.parametrize("rows", [torch.ones(5, 3), torch.eye(3), torch.eye(3)[:0]], ids=["alike", "few", "none"])
+def test_what_cannot_be_halved_gains_nothing(rows):
+    X = torch.cat([rows, torch.arange(12.0).view(4, 3)])
+    C = torch.ones(2, 3)
+    halves, gain = halve(X, torch.tensor([0] * len(rows) + [1] * 4), C)
+    assert (halves[0] == C).all()
+    assert gain[0] == 0 < gain[1]
 
 
 def test_swaps_pair_the_highest_gains_with_the_least_losses_each_cluster_once():
