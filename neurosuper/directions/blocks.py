@@ -105,6 +105,8 @@ class Blocks:
         """Return the same rows, reduced by `ask(rows, kernel, combine, state, width)`: see `fit_together`."""
         other = copy.copy(self)
         other._ask, other._raw = ask, self._raw and self._raw.asking(ask)
+        if self.in_memory:
+            other.whole = self.whole
         return other
 
     def prepared(self, preparation: Preparation) -> Blocks:
@@ -212,7 +214,9 @@ class Blocks:
             yield from self.parts_of(block, width)
 
     def parts_of(self, block: torch.Tensor, width: int | None) -> Iterator[torch.Tensor]:
-        """Yield the parts of a raw block, prepared."""
+        """Yield the parts of a raw block, prepared; those of `whole`, where that is held, which the block then is."""
+        if "whole" in vars(self):
+            return iter(split(self.whole, width))
         return (self.preparation(part) for part in split(block, width))
 
     def sum(self, kernel: Kernel, *state: Any, width: int | None = 1) -> Tensors:
@@ -229,8 +233,7 @@ class Blocks:
         if self._ask is not None:
             return self._ask(self, kernel, combine, state, width)
         if self.is_lazy and (client := client_in_charge()) is not None:
-            totals = self._reduce_on(client, kernel, combine, state, width)
-            return move(totals, self.device)
+            return move(self._reduce_on(client, kernel, combine, state, width), self.device)
         with closing(self.parts(width)) as parts:
             return _reduce_parts(parts, kernel, combine, state)
 
@@ -239,15 +242,13 @@ class Blocks:
         raw = self.raw
         job = _Job(kernel, state, width, combine, self.preparation, self._device_name, self.dtype).packed()
         kept = raw._kept if raw._kept is not None and not raw._kept.is_complete else None
-        picks = (
-            [(raw._chunks[start, stop], at) for (start, stop), at in kept.within(raw.bounds).items()] if kept else []
-        )
+        picks = [(raw._chunks[block], at) for block, at in kept.within(raw.bounds).items()] if kept else []
         totals, picked = reduce_on(client, raw._chunks.values(), _run, job, job.n_bytes, picks)
         if kept is not None:
             kept.fill(torch.cat([raw._load(rows) for rows in picked]))
         return totals
 
-    def map(self, kernel: Kernel, *state: Any, width: int = 1) -> Tensors:
+    def map(self, kernel: Kernel, *state: Any, width: int | None = 1) -> Tensors:
         """Return what `kernel(part, *state)` returns for each row, in the order of rows, on the device."""
         if self._ask is not None or (self.is_lazy and client_in_charge() is not None):
             return self.reduce(kernel, join, *state, width=width)
@@ -286,9 +287,8 @@ class Blocks:
 
     def keep(self, positions: np.ndarray) -> None:
         """Put the rows at these positions, in rising order, aside in the next pass: `take` then reads nothing."""
-        raw = self.raw
         if not self.in_memory:
-            raw._kept = _Some(positions, self.n_columns, self.dtype, self.device)
+            self.raw._kept = _Some(positions, self.n_columns, self.dtype, self.device)
 
     def take(self, positions: np.ndarray) -> torch.Tensor:
         """Return the rows at these positions, in rising order, prepared; only the blocks that hold them are read."""

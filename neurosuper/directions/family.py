@@ -16,9 +16,10 @@ from tqdm import tqdm
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.blocks import Blocks, Tensors
 from neurosuper.directions.cluster import client_in_charge
+from neurosuper.directions.iterative import IterativeFinder
 from neurosuper.directions.n_directions import count_directions
 from neurosuper.directions.stability import matched_cosines
-from neurosuper.directions.together import fit_together
+from neurosuper.directions.together import batches_on, fit_together
 
 MEASURES = {  # name: (label of an axis, what it is)
     "objective": ("objective", "what the method lowers (ICA: raises), at the end of the fit"),
@@ -52,6 +53,11 @@ def sweep(
     scatter; only what depends on the number of directions or on the seed is done again. Where responses are streamed,
     from a dask array or to a GPU that cannot hold them, all fits share their passes: each block is read and sent once
     an iteration, whatever the number of fits. (Not by finders that learn from shuffled batches, nor on a cluster.)
+
+    On a GPU fits of `KMeans` are batched, streamed or not: distances of stimuli to the centres of all fits come from
+    one matrix product (where not all stimuli are searched for first centres, these are searched fit by fit). Distances
+    take as much memory at a time as those of one fit. Each fit adds its centres and, in a pass, their sums in float64
+    (some 30 bytes × directions × units), and a few numbers a stimulus.
 
     Parameters
     ----------
@@ -94,8 +100,7 @@ def sweep(
     family = list(product(counts, seeds))
     with tqdm(total=len(family), desc="sweep", unit="fit", leave=False, delay=2) as bar:
         jobs = [partial(_fit_and_measure, finder, labelled, n, seed, bar) for n, seed in family]
-        share = not rows.in_memory and not (rows.is_lazy and client_in_charge())
-        fits = fit_together(jobs, rows) if share else [job(rows) for job in jobs]
+        fits = fit_together(jobs, rows) if _shares_passes(finder, rows) else [job(rows) for job in jobs]
     found = [measured.pop("directions") for measured in fits]
     shape = len(counts), len(seeds)
     stability = [_stability(found[i : i + len(seeds)]) for i in range(0, len(found), len(seeds))]
@@ -108,6 +113,13 @@ def sweep(
         for name, values in columns.items()
     }
     return xr.Dataset(variables, coords={"n_directions": counts, "seed": list(seeds)}, attrs={"finder": repr(finder)})
+
+
+def _shares_passes(finder: DirectionFinder, rows: Blocks) -> bool:
+    """Whether fits are made side by side: where each pass costs reading, and where a GPU answers all at once."""
+    if rows.in_memory:
+        return isinstance(finder, IterativeFinder) and finder._is_batched and batches_on(rows.device)
+    return not (rows.is_lazy and client_in_charge())
 
 
 def _fit_and_measure(

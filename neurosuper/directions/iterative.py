@@ -51,6 +51,7 @@ class IterativeFinder(DirectionFinder):
 
     max_iter: int
     tol: float | None
+    _is_batched = False  # whether fits are faster side by side on a GPU that holds all responses, and keep little there
 
     @abstractmethod
     def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:

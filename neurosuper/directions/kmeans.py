@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -15,9 +16,10 @@ import torch
 from neurosuper.directions.base import Learned, as_learned
 from neurosuper.directions.blocks import Blocks, Tensors, join
 from neurosuper.directions.iterative import IterativeFinder, Step
-from neurosuper.directions.kmeans_nearest import nearest, sum_by_center
+from neurosuper.directions.kmeans_nearest import nearest, nearest_of_each, sum_by_center
 from neurosuper.directions.kmeans_search import find_centers, sample_size
 from neurosuper.directions.n_directions import count_directions
+from neurosuper.directions.together import Batched
 
 
 class KMeans(IterativeFinder):
@@ -121,6 +123,8 @@ class KMeans(IterativeFinder):
         self.max_iter = max_iter
         self.tol = tol
 
+    _is_batched = True
+
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
         if self.codes == "projection":
             return super()._encode(X)
@@ -197,13 +201,14 @@ class KMeans(IterativeFinder):
     def _search(self, rows: Blocks, n_directions: int) -> torch.Tensor:
         generator = self._generator()
         sample = _sample(rows, n_directions, generator)
-        X = rows.whole if rows.in_memory and len(sample) == rows.n_rows else rows.take(sample)
-        X = those_that_take_part(X, self.normalize)
+        whole = rows.whole if rows.in_memory and len(sample) == rows.n_rows else None
+        X = those_that_take_part(rows.take(sample) if whole is None else whole, self.normalize)
         if len(X) < n_directions:
             raise ValueError(
                 f"KMeans cannot make {n_directions} clusters of {len(X)} stimuli that have a response; ask for fewer"
             )
-        return find_centers(X, n_directions, generator)
+        look = partial(rows.map, _two_nearest, width=None) if X is whole else None
+        return find_centers(X, n_directions, generator, look)
 
 
 def _sample(rows: Blocks, n_directions: int, generator: torch.Generator) -> np.ndarray:
@@ -220,13 +225,26 @@ def those_that_take_part(X: torch.Tensor, normalized: bool) -> torch.Tensor:
     return X if taken.all() else X[taken]
 
 
-def _totals(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normalized: bool) -> Tensors:
-    """Return the sum and the number of rows of each cluster, and the inertia."""
+def _totals_of_each(X: torch.Tensor, fits: list[tuple[torch.Tensor, torch.Tensor, bool]]) -> list[Tensors]:
+    """Return the sum and the number of rows of each cluster, and the inertia, of each fit."""
+    centers, origins, (normalized, *_) = zip(*fits, strict=True)
     X = those_that_take_part(X, normalized)
-    label, distance = nearest(X, C, origin)
-    sums = torch.zeros_like(C, dtype=torch.float64)
-    sum_by_center(X, (label, sums))
-    return sums, torch.bincount(label, minlength=len(C)), distance.sum(dtype=torch.float64)
+    found = nearest_of_each(X, centers, origins)
+    sums = [torch.zeros_like(C, dtype=torch.float64) for C in centers]
+    sum_by_center(X, *((label, total) for (label, _), total in zip(found, sums, strict=True)))
+    return [
+        (total, torch.bincount(label, minlength=len(total)), distance.sum(dtype=torch.float64))
+        for (label, distance), total in zip(found, sums, strict=True)
+    ]
+
+
+def _two_nearest_of_each(X: torch.Tensor, fits: list[tuple[torch.Tensor, torch.Tensor]]) -> list[Tensors]:
+    """Return the nearest centre of each row, and the squared distances to the two nearest, of each fit."""
+    centers, origins = zip(*fits, strict=True)
+    return nearest_of_each(X, centers, origins, 2)
+
+
+_totals, _two_nearest = Batched(_totals_of_each), Batched(_two_nearest_of_each)
 
 
 def _update(

@@ -5,7 +5,7 @@ X (row, unit) prepared responses, C (direction, unit) centres.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 
 from neurosuper.directions.blocks import Tensors, split
 from neurosuper.directions.compiled import torch_threads
+from neurosuper.directions.together import batches_on
 
 LEAST_SIZE = 64  # centres and units from which the screen pays
 ROUNDING = 2.0**-8 * 1.01  # of a bfloat16, relative
@@ -49,9 +50,42 @@ def nearest(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, n_nearest: i
     return tuple(torch.cat(column) for column in zip(*columns, strict=True))
 
 
+def nearest_of_each(
+    X: torch.Tensor, centers: Sequence[torch.Tensor], origins: Sequence[torch.Tensor], n_nearest: int = 1
+) -> list[Tensors]:
+    """Return what `nearest` does for each of several fits; on a GPU by products with the centres of all at once.
+
+    There all are reckoned about the mean of the origins, and a matrix (row, centre) of all centres is as large as that
+    of one fit would be: fewer rows are taken at a time.
+    """
+    sizes = [len(C) for C in centers]
+    if len(sizes) == 1 or min(sizes) < n_nearest or not batches_on(X.device):
+        return [nearest(X, C, origin, n_nearest) for C, origin in zip(centers, origins, strict=True)]
+    origin = torch.stack(list(origins)).mean(0)
+    C = torch.cat(list(centers)) - origin
+    columns = []
+    for part in split(X, len(C)):
+        centred = part - origin
+        found = [highest(scores, n_nearest) for scores in score(centred, C).split(sizes, dim=1)]
+        label, *scores = map(torch.stack, zip(*found, strict=True))
+        length = torch.linalg.vector_norm(centred, dim=1).square()
+        columns.append((label, *((length - 2 * one).clamp(min=0) for one in scores)))
+    stacked = (torch.cat(column, dim=1) for column in zip(*columns, strict=True))
+    return list(zip(*stacked, strict=True))
+
+
 def best(X: torch.Tensor, C: torch.Tensor, n_best: int) -> Tensors:
     """Return the centre of the highest score x·c − ‖c‖²/2 of each row, and the `n_best` highest scores."""
-    scores = torch.addmm(-(C**2).sum(1) / 2, X, C.T)
+    return highest(score(X, C), n_best)
+
+
+def score(X: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
+    """Return x·c − ‖c‖²/2 `(row, direction)`."""
+    return torch.addmm(-(C**2).sum(1) / 2, X, C.T)
+
+
+def highest(scores: torch.Tensor, n_best: int) -> Tensors:
+    """Return the column of the highest score of each row, and the `n_best` highest scores."""
     if n_best == 1:
         score, label = scores.max(1)
         return label, score

@@ -6,12 +6,13 @@ X (row, unit) prepared responses, C (direction, unit) centres.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numba
 import numpy as np
 import torch
 
-from neurosuper.directions.blocks import split
+from neurosuper.directions.blocks import Tensors, split
 from neurosuper.directions.compiled import torch_threads
 from neurosuper.directions.kmeans_nearest import nearest, sum_by_center
 
@@ -27,23 +28,27 @@ POWER_ITERATIONS = 6
 REST = 0.01  # of the centres: fewer swaps end the search
 CLEARLY = 1.05  # gain over loss of a swap: both are measured before the others of the round
 
+Look = Callable[[torch.Tensor, torch.Tensor], Tensors]
+
 
 def sample_size(n_rows: int, n_columns: int, n: int, in_memory: bool) -> int:
     """Return on how many rows to search for `n` centres: all, where they are few."""
     return min(n_rows, max(SAMPLE_ROWS * n, SAMPLE_ENTRIES[not in_memory] // n_columns))
 
 
-def find_centers(X: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+def find_centers(X: torch.Tensor, n: int, generator: torch.Generator, look: Look | None = None) -> torch.Tensor:
     """Return `n` centres of rows, such that no swap of two lowers the inertia by much.
+
+    `look(C, origin)` is `nearest` of all rows with their two nearest centres, if another is to reckon it.
 
     Rows are drawn as in k-means++ (Arthur and Vassilvitskii 2007), a batch at a time (Bahmani et al. 2012). Then, in
     turn, one of Lloyd's iterations, and many swaps at once: centres that are little missed go where a cluster gains
     most by being split (local search; Lattanzi and Sohler 2019).
     """
-    origin = X.mean(0)
+    look, origin = look or partial(nearest, X, n_nearest=2), X.mean(0)
     C = plus_plus(X[:: max(1, len(X) // (SEED_ROWS * n))].contiguous(), n, origin, generator)
     for _ in range(ROUNDS):
-        label, distance, second = nearest(X, C, origin, 2)
+        label, distance, second = look(C, origin)
         C = means(X, label, distance, C)
         if _swap(X, C, label, distance, second) < max(1, REST * n):
             break

@@ -1,5 +1,8 @@
 """A family of fits."""
 
+from functools import partial
+from itertools import product
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -8,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
 
 from neurosuper import ICA, NMF, PCA, KMeans, Random, sweep
+from neurosuper.directions import kmeans, together
 from neurosuper.directions.blocks import Blocks
 from neurosuper.directions.family import hoyer
 
@@ -91,6 +95,66 @@ def test_streamed_fits_share_their_passes(responses, count_reads):
     table = sweep(KMeans(normalize=False), lazy, **FAMILY)
     assert table.n_iter.sum() > 2 * table.n_iter.max()
     assert set(reads.values()) == {1 + int(table.n_iter.max()) + 2}
+
+
+@pytest.fixture
+def batched(monkeypatch):
+    """Batch fits on a CPU too, as on a GPU; tell how many fits each product with centres was for."""
+    sizes = []
+    monkeypatch.setattr(together, "BATCHING", ("cpu", "cuda"))
+    answer = kmeans.nearest_of_each
+    monkeypatch.setattr(kmeans, "nearest_of_each", lambda X, C, *args: sizes.append(len(C)) or answer(X, C, *args))
+    return sizes
+
+
+KINDS = [KMeans(), KMeans(normalize=False), KMeans(whiten=True), KMeans(init="units")]
+
+
+@pytest.mark.parametrize("chunk", [None, 1000], ids=["in memory", "streamed"])
+@pytest.mark.parametrize("finder", KINDS, ids=repr)
+def test_batched_fits_are_those_made_alone(finder, chunk, superposition, batched):
+    R = superposition[0].chunk(stimulus=chunk) if chunk else superposition[0]
+    n_directions = [24] if isinstance(finder.init, str) and finder.init == "units" else [1, 24, 30]
+    family = [clone(finder).set_params(n_directions=n, random_state=s) for n, s in product(n_directions, range(3))]
+    alone = [clone(one).fit(R) for one in family]
+    assert set(batched) == {1}
+    rows = finder._prepared_rows(R)
+    fitted = together.fit_together([partial(one._fit_prepared, R) for one in family], rows)
+    assert max(batched) == len(family)
+    for one, other in zip(fitted, alone, strict=True):
+        assert (one.labels_ == other.labels_).all()
+        assert one.n_iter_ == other.n_iter_
+        assert_allclose(one.inertia_, other.inertia_, rtol=1e-5)
+        assert_allclose(one.directions_, other.directions_, atol=1e-5)
+
+
+@pytest.mark.parametrize("finder", KINDS[:3], ids=repr)
+def test_batched_family_in_memory_is_that_of_fits_in_turn(finder, responses, monkeypatch, batched):
+    together_ = sweep(finder, responses, **FAMILY)
+    assert max(batched) == 6
+    monkeypatch.setattr(together, "BATCHING", ())
+    xr.testing.assert_allclose(together_, sweep(finder, responses, **FAMILY), rtol=1e-5)
+
+
+def test_stimuli_without_response_take_no_part_in_batched_fits(make_responses, rng, batched):
+    R = rng.gamma(1, 1, (60, 4))
+    R[:5] = 0
+    table = sweep(KMeans(), make_responses(R), **FAMILY)
+    for n, seed in product([2, 4], range(3)):
+        alone = KMeans(n, random_state=seed).fit(make_responses(R))
+        assert_allclose(table.objective.sel(n_directions=n, seed=seed), alone.objective_, rtol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("finder", KINDS[:3], ids=repr)
+def test_gpu_family_is_that_of_fits_made_alone(finder, superposition):
+    R = superposition[0]
+    table = sweep(clone(finder).set_params(device="cuda"), R, n_directions=[24, 30], seeds=range(4))
+    for n, seed in product([24, 30], range(4)):
+        alone = clone(finder).set_params(n_directions=n, random_state=seed, device="cuda").fit(R)
+        cell = table.sel(n_directions=n, seed=seed)
+        assert_allclose(cell.objective, alone.objective_, rtol=1e-5)
+        assert_allclose(cell.explained_variance, alone.explained_variance(R), rtol=1e-5)
 
 
 def test_streamed_family_ends_with_what_went_wrong(responses):

@@ -10,10 +10,17 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import normalize
 
 from neurosuper.compare import match_directions
-from neurosuper.directions import KMeans, Random, Units
+from neurosuper.directions import KMeans, Random, Units, together
 from neurosuper.directions.blocks import PART_ENTRIES, Blocks
 from neurosuper.directions.kmeans import _farthest
-from neurosuper.directions.kmeans_nearest import Screen, best, best_screened, nearest, sum_by_center
+from neurosuper.directions.kmeans_nearest import (
+    Screen,
+    best,
+    best_screened,
+    nearest,
+    nearest_of_each,
+    sum_by_center,
+)
 from neurosuper.directions.kmeans_search import find_centers, halve, pair, plus_plus, split_clusters
 
 
@@ -184,6 +191,31 @@ def test_distances_are_those_of_scikit_learn(many_rows):
     assert_allclose(distance.sqrt(), expected[:, 0], rtol=1e-4)
     assert_allclose(second.sqrt(), expected[:, 1], rtol=1e-4)
     assert (label == nearest(X.double(), C.double(), X.mean(0).double())[0]).all()
+
+
+@pytest.mark.parametrize("n_nearest", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_distances_of_several_fits_at_once_are_those_of_each(n_nearest, dtype, many_rows, monkeypatch):
+    """In parts of 700 rows; fits of 80, 3 and 17 centres, some of them rows, and each with an origin of its own."""
+    X, C = (values.to(dtype) for values in many_rows)
+    centers = [C, X[:3], X[50:67]]
+    origins = [group.mean(0) for group in centers]
+    expected = [nearest(X, *fit, n_nearest) for fit in zip(centers, origins, strict=True)]
+    monkeypatch.setattr(together, "BATCHING", ("cpu",))
+    monkeypatch.setitem(PART_ENTRIES, "cpu", 100 * 700)
+    found = nearest_of_each(X, centers, origins, n_nearest)
+    for columns, (label, *distances) in zip(found, expected, strict=True):
+        assert (columns[0] == label).all()
+        for column, distance in zip(columns[1:], distances, strict=True):
+            assert_allclose(column, distance, rtol=1e-5, atol=2e-3 if dtype == torch.float32 else 1e-12)
+
+
+def test_a_fit_of_one_cluster_among_others_has_no_second_nearest(many_rows, monkeypatch):
+    X, C = many_rows
+    monkeypatch.setattr(together, "BATCHING", ("cpu",))
+    (_, _, second), (label, *_) = nearest_of_each(X, [C[:1], C], [X.mean(0)] * 2, 2)
+    assert second.isinf().all()
+    assert (label == nearest(X, C, X.mean(0))[0]).all()
 
 
 def test_compiled_sums_by_centre_are_those_of_torch(many_rows):

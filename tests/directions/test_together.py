@@ -4,9 +4,12 @@ import time
 
 import pytest
 import torch
+from numpy.testing import assert_allclose
 
+from neurosuper.directions import blocks
 from neurosuper.directions.blocks import Blocks
-from neurosuper.directions.together import fit_together
+from neurosuper.directions.preparation import Preparation
+from neurosuper.directions.together import Batched, fit_together
 
 
 def total(X, factor):
@@ -40,6 +43,48 @@ def test_same_question_is_answered_once(streamed):
 
     fit_together([lambda rows: rows.sum(count, 1.0)] * 4, streamed[0])
     assert asked == [40, 40, 40]
+
+
+def test_a_batched_kernel_answers_all_that_wait_in_parts_that_all_widths_bound(streamed, monkeypatch):
+    monkeypatch.setattr(blocks, "PART_ROWS", 1)
+    monkeypatch.setitem(blocks.PART_ENTRIES, "cpu", 120)
+    asked = []
+
+    def totals(X, states):
+        asked.append((len(X), len(states)))
+        return [total(X, factor) for (factor,) in states]
+
+    rows, _ = streamed
+    kernel = Batched(totals)
+    found = fit_together([lambda rows, w=width: rows.sum(kernel, 2.0 * w, width=w) for width in (5, 7, 8, 8)], rows)
+    assert asked == ([(6, 3)] * 6 + [(4, 3)]) * 3, "of each block's 40 rows 6 at a time, for 20 columns"
+    alone = [rows.sum(kernel, 2.0 * width) for width in (5, 7, 8, 8)]
+    assert [sums.tolist() for (sums,) in found] == [pytest.approx(sums.tolist()) for (sums,) in alone]
+
+
+def test_rows_in_memory_are_prepared_once(responses, monkeypatch):
+    rows = Blocks(responses, "cpu", "float64").prepared(Preparation(True))
+    prepared = []
+    prepare = Preparation.__call__
+    monkeypatch.setattr(Preparation, "__call__", lambda self, R: prepared.append(self) or prepare(self, R))
+    expected = rows.sum(total, 1.0)[0]
+    found = fit_together([lambda rows: rows.sum(total, 1.0) and rows.sum(total, torch.tensor(2.0))] * 4, rows)
+    assert_allclose(torch.stack([sums for (sums,) in found]), 2 * expected.repeat(4, 1))
+    assert prepared.count(Preparation(True)) == 1
+
+
+def test_other_preparations_of_rows_in_memory_are_not_held(responses):
+    rows = Blocks(responses, "cpu", "float64").prepared(Preparation(True))
+    held = []
+
+    def fit(rows):
+        other = rows.prepared(Preparation(True, rows.mean()))
+        held.append("whole" in vars(other))
+        return other.sum(total, 1.0)[0]
+
+    for sums in fit_together([fit, fit], rows):
+        assert_allclose(sums, 0, atol=1e-12)
+    assert held == [False, False]
 
 
 def test_one_fit_runs_at_a_time(streamed):
