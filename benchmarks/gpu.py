@@ -4,7 +4,8 @@
 
 Peers run on the processor. The peak is that of one large `torch.matmul` in float32 in the same run, with TF32 off as
 everywhere; a routine's work is that of its matrix products, as torch counts them while it runs once, and its time holds
-the copy of the responses to the device. Without a CUDA device one line says so. No figure of this benchmark has been
+the copy of the responses to the device. A last line sets a sweep of K-means over 8 seeds, which measures each fit
+besides, beside 8 fits one after another. Without a CUDA device one line says so. No figure of this benchmark has been
 taken yet: it was written without a GPU at hand, and its arithmetic was only tried on a processor.
 """
 
@@ -22,9 +23,13 @@ import numpy as np
 import timing
 import torch
 import xarray as xr
+from sklearn.base import clone
 from torch.utils.flop_counter import FlopCounterMode
 
+import neurosuper as ns
+
 SIDE, PRODUCTS = 8192, 10  # of the matrices whose product shows the peak, and how many products
+SEEDS = range(8)  # of a sweep
 
 
 def peak_rate(device: str, side: int = SIDE) -> float:
@@ -50,6 +55,21 @@ def share_of_peak(match: finders.Match, R: xr.DataArray, peak: float) -> float:
     return counter.get_total_flops() / lap.seconds / peak
 
 
+def time_sweep(R: xr.DataArray, n: int, device: str, repeats: int) -> str:
+    """Return how long one sweep over seeds takes, and as many fits, in turns."""
+    finder = ns.KMeans(n, device=device)
+    contenders = {
+        "sweep": lambda _: ns.sweep(finder, R, n_directions=[n], seeds=SEEDS),
+        "fits": lambda _: [clone(finder).set_params(random_state=seed).fit(R) for seed in SEEDS],
+    }
+    for run in contenders.values():
+        run(0)
+    laps = timing.take_turns(contenders, dict.fromkeys(contenders, repeats), lambda name, result: None)
+    sweep, fits = map(timing.seconds, laps.values())
+    ratio = timing.tell(timing.ratios(*laps.values()))
+    return f"KMeans, {len(R):,} × {R.sizes['unit']:,}, {n}, {len(SEEDS)} seeds: sweep {sweep} s, fits {fits} s, {ratio}"
+
+
 def main() -> None:
     options = finders.read_options(__doc__)
     if not torch.cuda.is_available():
@@ -65,6 +85,9 @@ def main() -> None:
         share = share_of_peak(match, R, peak)
         for row in finders.rows_of(entry, match, R, options.repeats):
             print(f"{row} {share:.1%} |", flush=True)
+    if not options.routines or "kmeans" in options.routines:
+        R = finders.load("channels 50000 512", options.small)
+        print(f"\n{time_sweep(R, 64 if options.small else 512, 'cuda', options.repeats)}", flush=True)
 
 
 if __name__ == "__main__":

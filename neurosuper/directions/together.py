@@ -54,7 +54,8 @@ def fit_together(fits: Sequence[Callable[[Blocks], Result]], rows: Blocks) -> li
         The first that any of them raises, once all have ended. KeyboardInterrupt ends them all.
     """
     passes = _Passes(rows, len(fits))
-    with ThreadPoolExecutor(len(fits), "neurosuper-fit") as pool:
+    gpu = torch.cuda.current_device() if rows.device.type == "cuda" else -1  # each thread has one that is current
+    with ThreadPoolExecutor(len(fits), "neurosuper-fit", torch.cuda.set_device, (gpu,)) as pool:
         futures = [pool.submit(passes.run, fit) for fit in fits]
         passes.serve()
     return [future.result() for future in futures]

@@ -145,6 +145,22 @@ def test_stimuli_without_response_take_no_part_in_batched_fits(make_responses, r
         assert_allclose(table.objective.sel(n_directions=n, seed=seed), alone.objective_, rtol=1e-5)
 
 
+@pytest.mark.parametrize("call", [0, 3], ids=["search", "iterations"])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_what_goes_wrong_in_a_batch_ends_the_sweep(error, call, responses, monkeypatch, batched):
+    answer = kmeans.nearest_of_each
+
+    def fails(*args):
+        if len(batched) == call:
+            raise error("the device is gone")
+        return answer(*args)
+
+    monkeypatch.setattr(kmeans, "nearest_of_each", fails)
+    with pytest.raises(error, match="the device is gone"):
+        sweep(KMeans(), responses, **FAMILY)
+    assert len(batched) == call
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("finder", KINDS[:3], ids=repr)
 def test_gpu_family_is_that_of_fits_made_alone(finder, superposition):
