@@ -180,9 +180,7 @@ def validate_stimuli(pool: ProcessPoolExecutor) -> None:
     print("\n| `index_interval`, 95 % | holds the truth | too low | too high | median width |")
     print("|---|---|---|---|---|")
     print("\n".join(of_interval for _, of_interval in rows))
-    print(
-        "\nWhere a few stimuli of high contrast drive all units, intervals are too narrow."
-    )
+    print("\nWhere a few stimuli of high contrast drive all units, intervals are too narrow.")
 
 
 def validate_intervals(rng: np.random.Generator) -> None:

@@ -8,19 +8,13 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from neurosuper.inference import (
-    adjust_p_values,
-    cohens_d,
-    describe_test,
-    permutation_test,
-    probability_of_superiority,
-)
+from neurosuper.inference import adjust_p_values, describe_test, permutation_test
 from neurosuper.interpretability.sampling import Sample, compare_samples
 
 Varied = Literal["finder", "system"]
 KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}
 TESTED = (
-    *("difference", "low", "high", "p_value", "cohens_d", "superiority"),
+    *("difference", "low", "high", "p_value", "p_items", "cohens_d", "superiority"),
     *("estimate_a", "estimate_b", "n_a", "n_b"),
 )
 
@@ -42,16 +36,17 @@ def contrast_finders(
     against : str, optional
         The finder that all others are tested against.
     n_resamples, random_state : int, optional
-        Of permutation tests, where halves are not known: stimuli were fewer than twice the top ones, or a comparison is
-        older than they are. To these tests stimuli are no sample, so that p is too small.
+        Of permutation tests of items, to which stimuli are no sample, so that p is too small.
 
     Returns
     -------
     Dataset (test,)
         Coords `system`, `finder` and `metric`; `difference` of means (finder − `against`), its 95 % interval `low` and
-        `high` (NaN of permutation tests), `p_value`, `p_adjusted`, `cohens_d`, `superiority`, `estimate_a` and
+        `high`, `p_value`, `p_adjusted`, `p_items` of the permutation test, `cohens_d`, `superiority`, `estimate_a` and
         `estimate_b` (the means), `n_a`, `n_b`, and `sentence`, which a paper could quote; it claims a direction where
-        the adjusted p is below 0.05. Systems with fewer than two items of either finder are left out.
+        the adjusted p is below 0.05. Where halves are not known (stimuli fewer than twice `top`, or a comparison older
+        than they are), the interval is NaN, and `p_value` is `p_items`. Systems with fewer than two items of either
+        finder are left out.
 
     Raises
     ------
@@ -150,11 +145,11 @@ def _scores(items: xr.Dataset, system: str, metric: str, finder: str) -> Sample:
 
 def _test(a: Sample, b: Sample, n_resamples: int, random_state: int | None) -> xr.Dataset:
     scores = [xr.DataArray(sample.scores, dims="item") for sample in (a, b)]
+    by_items = permutation_test(*scores, n_resamples=n_resamples, random_state=random_state)
+    by_items = by_items.assign(p_items=by_items.p_value, low=np.nan, high=np.nan)
     if np.isnan(a.halves).any() or np.isnan(b.halves).any():
-        by_items = permutation_test(*scores, n_resamples=n_resamples, random_state=random_state)
-        return by_items.assign(low=np.nan, high=np.nan)
-    effects = {"cohens_d": cohens_d(*scores), "superiority": probability_of_superiority(*scores)}
-    return compare_samples(a, b).assign(effects)
+        return by_items
+    return compare_samples(a, b).assign(by_items[["p_items", "cohens_d", "superiority"]])
 
 
 def _put_together(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varied, against: str) -> xr.Dataset:

@@ -43,6 +43,10 @@ class Distances(ABC):
         weighted = pairs * self.between(positions, positions)
         return np.stack([weighted[:, :n, :n].sum((1, 2)) / pairs[:, :n, :n].sum((1, 2)) for n in sizes], axis=1)
 
+    @abstractmethod
+    def mean_of_all(self) -> float:
+        """Return the mean distance over all pairs of images."""
+
     def looked_up(self) -> Distances:
         """Return the same distances for many questions: from a table, to single precision, if there is room for one."""
         return self
@@ -57,6 +61,11 @@ class Tabled(Distances):
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Look them up."""
         return self.table[a[:, :, None], b[:, None, :]]
+
+    def mean_of_all(self) -> float:
+        """Add up the table, whose diagonal is 0."""
+        n = len(self.table)
+        return float(self.table.sum(dtype=np.float64) / (n * (n - 1)))
 
 
 class Embedded(Distances):
@@ -108,15 +117,31 @@ class Embedded(Distances):
         mean = (total * norms - of_sums) * 2 / (total**2 - squares)
         return mean.clamp(min=0).cpu().numpy()
 
+    def mean_of_all(self) -> float:
+        """Σ_{i<j} ‖e_i − e_j‖² is n Σ‖e‖² − ‖Σe‖², e reckoned from one of them, so that no digits are lost."""
+        if not self.squared:
+            return self._table().mean_of_all()
+        n, total = self.n_images, 0.0
+        for slab in self._slabs():
+            for E in slab.split(FEATURES, dim=1):
+                centred = E - E[0]
+                squares = (centred**2).sum(dtype=torch.float64)
+                total += float(n * squares - (centred.sum(0, dtype=torch.float64) ** 2).sum())
+        return max(0.0, 2 * total / (n * (n - 1)))
+
     def looked_up(self) -> Distances:
-        """Multiply embeddings, ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, slab by slab; a near-copy loses digits."""
-        if self.n_images > TABLE_IMAGES:
-            return self
+        """Make a table, of at most 8,192 images."""
+        return self if self.n_images > TABLE_IMAGES else self._table()
+
+    def _table(self) -> Tabled:
+        """Multiply embeddings, ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, about their mean; a near-copy loses digits."""
         squares = torch.zeros(self.n_images, self.n_images, device=self.device)
+        norms = torch.zeros(self.n_images, dtype=torch.float64, device=self.device)
         for E in self._slabs():
-            squares.addmm_(E, E.T, alpha=-2)
-        norms = self._norms.float()
-        squares.add_(norms).add_(norms[:, None]).clamp_(min=0).fill_diagonal_(0)
+            centred = E - E.mean(0)
+            squares.addmm_(centred, centred.T, alpha=-2)
+            norms += (centred**2).sum(1)
+        squares.add_(norms.float()).add_(norms[:, None].float()).clamp_(min=0).fill_diagonal_(0)
         return Tabled((squares if self.squared else squares.sqrt_()).cpu().numpy())
 
     def _slabs(self) -> Iterator[torch.Tensor]:

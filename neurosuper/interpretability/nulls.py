@@ -2,7 +2,7 @@
 
 Each null keeps as much as it can and destroys one thing, so that a score which it reaches is not owed to that thing.
 
-Z (stimulus, unit) responses or codes; E (image, feature) embeddings.
+Z (stimulus, unit) responses or codes.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import itertools
 from collections.abc import Callable
 
 import numpy as np
-import torch
 import xarray as xr
 from scipy import special, stats
 from tqdm import tqdm
 
 from neurosuper.images import check_images
-from neurosuper.interpretability.index import index_of_top
+from neurosuper.interpretability.embedded import open_distances
+from neurosuper.interpretability.index import describe, index_of_top
+from neurosuper.interpretability.parts import index_of_parts
 from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
-from neurosuper.metrics import ImageMetric, Precomputed, pairwise
-from neurosuper.metrics.batches import embed_in_batches
+from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import align, coords_along, name_some, require_varying
 
 QUANTILES = (0.025, 0.5, 0.975)
@@ -250,8 +250,7 @@ def noise_floor(
     """Return the interpretability index of random sets of images: what a unit scores that sees nothing in them.
 
     The mean over all sets is that over all pairs, and exact: in closed form where the metric is a squared distance,
-    else from all distances (`pairwise`: 400 MB for 10,000 images). How single sets scatter about it is sampled. Images
-    are embedded twice.
+    else from a table of all distances (400 MB for 10,000 images). How single sets scatter about it is sampled.
 
     Parameters
     ----------
@@ -292,18 +291,21 @@ def noise_floor(
             allowed = "at least 2" if most is None else f"from 2 to the number of images, {most}"
             raise ValueError(f"{name} must be an int, {allowed}, got {value!r}")
     rng = np.random.default_rng(seed)
-    sets = np.stack([rng.choice(n_images, top, replace=False) for _ in range(n_sets)], axis=1)
-    sampled = index_of_top(xr.DataArray(images.stimulus.values[sets], dims=("rank", "set")), images, metric)
-    floor = xr.Dataset(
+    sets = np.stack([rng.choice(n_images, top, replace=False) for _ in range(n_sets)])
+    with open_distances(images, np.arange(n_images), metric) as distances:
+        mean = metric.self_similarity - distances.mean_of_all()
+        index = index_of_parts(distances, sets[None, None], metric.self_similarity)[0, 0]
+    sampled = xr.DataArray(index, dims="set")
+    about = {"metric": metric.name, "quantity": describe(metric), "top": int(top), "n_images": n_images}
+    return xr.Dataset(
         {
-            "mean": metric.self_similarity - _mean_distance(images, metric),
+            "mean": mean,
             "sampled_mean": sampled.mean("set"),
             "sampled_sd": sampled.std("set", ddof=1),
             "sampled_quantile": sampled.quantile(QUANTILES, "set"),
-        }
+        },
+        attrs=about | {"n_sets": int(n_sets), "null": "random sets of images", "seed": seed},
     )
-    null = {"null": "random sets of images", "seed": seed, "n_images": n_images, "n_sets": int(n_sets)}
-    return floor.assign_attrs(sampled.attrs | null)
 
 
 def _seed(random_state: int | None) -> int:
@@ -343,19 +345,3 @@ def _random_phases(values: np.ndarray, seed: int) -> np.ndarray:
     surrogates = np.fft.irfft(spectra * np.exp(1j * phases)[:, None], n, axis=0)
     ranks = surrogates.argsort(axis=0).argsort(axis=0)
     return np.take_along_axis(np.sort(values, axis=0), ranks, axis=0)
-
-
-def _mean_distance(images: xr.DataArray, metric: ImageMetric | Precomputed) -> float:
-    """Return the mean distance over all pairs of images: Σ_{i<j} ‖e_i − e_j‖² is n Σ‖e‖² − ‖Σe‖²."""
-    n = images.sizes["stimulus"]
-    if isinstance(metric, Precomputed) or not metric.squared:
-        return pairwise(images, metric).values.sum(dtype=np.float64) / (n * (n - 1))
-    batches = embed_in_batches(images, metric)
-    first = next(batches)
-    origin = first[0].double()  # near the others: no digits are lost
-    squares, sums = torch.zeros_like(origin[0]), torch.zeros_like(origin)
-    for batch in itertools.chain([first], batches):
-        E = batch.double() - origin
-        squares += (E**2).sum()
-        sums += E.sum(0)
-    return max(0.0, 2 * float(n * squares - (sums**2).sum()) / (n * (n - 1)))

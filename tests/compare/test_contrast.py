@@ -53,7 +53,7 @@ def add_halves(comparison, rng, shared):
 
 def test_where_halves_are_known_stimuli_are_a_sample_too(rng):
     comparison = add_halves(make_comparison(rng, 2.0), rng, 1.0)
-    tests = contrast_finders(comparison)
+    tests = contrast_finders(comparison, n_resamples=200)
     for i in range(tests.sizes["test"]):
         test = tests.isel(test=i)
         sets = [
@@ -69,6 +69,8 @@ def test_where_halves_are_known_stimuli_are_a_sample_too(rng):
         difference = sets[0].interpretability.mean().item() - sets[1].interpretability.mean().item()
         assert_allclose([test.difference, test.low], [difference, difference - 1.959964 * variance**0.5])
         assert_allclose(test.p_value, 2 * norm.sf(abs(difference) / variance**0.5))
+        scores = [own.interpretability.reset_coords(drop=True) for own in sets]
+        assert_allclose(test.p_items, permutation_test(*scores, n_resamples=200).p_value)
     claimed = tests.sentence.values[(tests.p_adjusted < 0.05).values]
     assert all("over stimuli and items, p" in sentence for sentence in claimed)
 
