@@ -148,10 +148,10 @@ class LPIPS:
                 "load the images larger with load_images(…, size=…)"
             )
         shift, scale = (x.new_tensor(values)[:, None, None] for values in (SHIFT, SCALE))
+        x = (2 * x - 1 - shift) / scale
         with tap_layers(self._network, self._layers) as features:
-            self._network((2 * x - 1 - shift) / scale)
-        parts = (_weigh(features[layer], w) for layer, w in zip(self._layers, self._channel_weights, strict=True))
-        return torch.cat(list(parts), dim=1)
+            self._network(x.to_mkldnn() if next(self._network.parameters()).is_mkldnn else x)
+        return _weigh([features[layer].to_dense() for layer in self._layers], self._channel_weights)
 
     def fingerprint(self) -> str:
         """Return what tells these embeddings from others (see `cached`): net, layer, and all weights, which are read.
@@ -160,7 +160,7 @@ class LPIPS:
         -------
         str
         """
-        weights = [*self._network.state_dict().values(), *self._channel_weights]
+        weights = [*(w.to_dense() for w in self._network.state_dict().values()), *self._channel_weights]
         return fingerprint_of("LPIPS", self.net, str(self.layer), *weights)
 
     @property
@@ -175,14 +175,17 @@ class LPIPS:
 
     @cached_property
     def _network(self) -> nn.Sequential:
-        """The trunk with its weights, as far as the last layer taken, on the device."""
+        """The trunk with its weights, as far as the last layer taken, on the device; on a CPU laid out for oneDNN."""
         trunk = _trunk_of(self.net)
         with torch.device("meta"):  # draws no random weights
             model = models.get_model(trunk.architecture, weights=None)
         network = cast(nn.Sequential, model.features)[: int(self._layers[-1]) + 1]
         path = _fetch(self.net) if self.weights is None else Path(self.weights)
-        network.load_state_dict(_read_trunk(path, network, trunk.architecture), assign=True)
-        return network.requires_grad_(False).to(pick_device(self.device))
+        state, device = _read_trunk(path, network, trunk.architecture), pick_device(self.device)
+        blocked = device.type == "cpu" and torch.backends.mkldnn.is_available() and _is_plain(network)
+        state = {name: w.to_mkldnn() if blocked else w.to(device) for name, w in state.items()}
+        network.load_state_dict(state, assign=True)
+        return network.requires_grad_(False)
 
     @cached_property
     def _channel_weights(self) -> list[torch.Tensor]:
@@ -226,11 +229,20 @@ def _trunk_of(net: str) -> _Trunk:
     return TRUNKS[net]
 
 
-def _weigh(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return √(w/HW)·f̂ as (image, feature), for weights (1, channel, 1, 1)."""
-    length = features.square().sum(1, keepdim=True).sqrt()
-    positions = features.shape[2] * features.shape[3]
-    return (features / (length + EPS) * (weights / positions).sqrt()).flatten(1)
+def _is_plain(network: nn.Sequential) -> bool:
+    """Whether every layer takes tensors in the layout of oneDNN, which spares it reordering them between layers."""
+    return all(isinstance(layer, nn.Conv2d | nn.ReLU | nn.MaxPool2d) for layer in network)
+
+
+def _weigh(features: list[torch.Tensor], weights: list[torch.Tensor]) -> torch.Tensor:
+    """Return √(w/HW)·f̂ of all layers as (image, feature), for weights (1, channel, 1, 1)."""
+    sizes = [layer[0].numel() for layer in features]
+    weighted = features[0].new_empty(len(features[0]), sum(sizes))
+    for layer, w, part in zip(features, weights, weighted.split(sizes, dim=1), strict=True):
+        out = part.unflatten(1, layer.shape[1:])
+        length = torch.mul(layer, layer, out=out).sum(1, keepdim=True).sqrt()
+        torch.mul(layer, (w / layer[0, 0].numel()).sqrt(), out=out).div_(length + EPS)
+    return weighted
 
 
 def _url(net: str) -> str:
