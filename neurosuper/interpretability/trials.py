@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 import xarray as xr
 
 from neurosuper.interpretability.top_stimuli import check_codes
@@ -173,9 +172,21 @@ def _order(codes: xr.DataArray, rng: np.random.Generator) -> np.ndarray:
     if np.isnan(values).any():
         missing = codes.stimulus.values[np.isnan(values).any(1)]
         raise ValueError(f"no code for stimulus {name_some(missing)}; trials rank all stimuli, so drop those")
-    shuffled = rng.permutation(len(values))
-    falling = torch.from_numpy(np.ascontiguousarray(values[shuffled].T)).argsort(dim=1, descending=True, stable=True)
-    return shuffled.astype(np.int32)[falling.numpy().T]
+    shuffled = rng.permutation(len(values)).astype(np.int32)
+    order = np.empty(values.shape[::-1], np.int32)
+    for own, of_item in zip(order, np.ascontiguousarray(values.T), strict=True):
+        own[:] = shuffled[_falling(of_item[shuffled])]
+    return order.T
+
+
+def _falling(values: np.ndarray) -> np.ndarray:
+    """Return the order of values, the largest first; of equals, as they come."""
+    order = values.argsort()[::-1]
+    ranked = values[order]
+    differ = ranked[1:] != ranked[:-1]
+    if differ.all():
+        return order
+    return np.sort(np.cumsum(np.append(0, differ)) * len(values) + order) % len(values)
 
 
 def _both_ends(ranks: np.ndarray, n_stimuli: int) -> np.ndarray:
