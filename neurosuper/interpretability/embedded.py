@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cached_property
 from typing import BinaryIO
 
 import numba
@@ -90,7 +91,6 @@ class Embedded(Distances):
         self.device = first.device
         width = max(1, SLAB_BYTES // (4 * self.n_images))
         self._edges = [*range(0, first.shape[1], width), first.shape[1]]
-        self._norms = torch.empty(self.n_images, dtype=torch.float64, device=self.device)
         self._whole = first.new_empty(self.n_images, first.shape[1]) if len(self._edges) == 2 else None
         self._keep_all(itertools.chain([first], batches))
 
@@ -108,13 +108,9 @@ class Embedded(Distances):
         if not self.squared:
             return super().mean(positions, weights, sizes)
         at, w = (torch.as_tensor(values, device=self.device) for values in (positions, weights))
-        of_sums = torch.zeros(len(at), len(sizes), dtype=torch.float64, device=self.device)
-        for E in self._slabs():
-            for rows in _blocks(len(at), 4 * E.shape[1]):
-                of_sums[rows] += _squared_lengths(E, at[rows], w[rows].to(E.dtype), sizes)
         last = torch.as_tensor(sizes, device=self.device) - 1
         total, squares, norms = (values.cumsum(1)[:, last] for values in (w, w**2, w * self._norms[at]))
-        mean = (total * norms - of_sums) * 2 / (total**2 - squares)
+        mean = (total * norms - self._of_sums(at, w, sizes)) * 2 / (total**2 - squares)
         return mean.clamp(min=0).cpu().numpy()
 
     def mean_of_all(self) -> float:
@@ -144,6 +140,20 @@ class Embedded(Distances):
         squares.add_(norms.float()).add_(norms[:, None].float()).clamp_(min=0).fill_diagonal_(0)
         return Tabled((squares if self.squared else squares.sqrt_()).cpu().numpy())
 
+    @cached_property
+    def _norms(self) -> torch.Tensor:
+        """‖e‖² of each image."""
+        alone = torch.arange(self.n_images, device=self.device)[:, None]
+        return self._of_sums(alone, torch.ones_like(alone), [1])[:, 0]
+
+    def _of_sums(self, at: torch.Tensor, weights: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+        """Return ‖Σ w e‖² `(row, size)` over the first so many images of each row."""
+        lengths = torch.zeros(len(at), len(sizes), dtype=torch.float64, device=self.device)
+        for E in self._slabs():
+            for rows in _blocks(len(at), 4 * E.shape[1]):
+                lengths[rows] += _squared_lengths(E, at[rows], weights[rows].to(E.dtype), sizes)
+        return lengths
+
     def _slabs(self) -> Iterator[torch.Tensor]:
         if self._whole is not None:
             yield self._whole
@@ -160,8 +170,6 @@ class Embedded(Distances):
             keeping: Future[None] | None = None
             for batch in (each.detach() for each in batches):
                 stop = start + len(batch)
-                parts = [torch.linalg.vector_norm(part, dim=1) for part in batch.split(FEATURES, dim=1)]
-                self._norms[start:stop] = (torch.stack(parts).double() ** 2).sum(0)
                 if keeping is not None:
                     keeping.result()
                 keeping = pool.submit(self._keep, start, stop, batch)
@@ -192,28 +200,40 @@ def open_distances(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric
 def _squared_distances(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return ‖e_a − e_b‖² `(row, A, B)` of each row, from the differences themselves."""
     if E.device.type == "cpu" and E.dtype == torch.float32:
-        squares = np.zeros((len(a), a.shape[1], b.shape[1]))
+        first, second = (np.pad(at.numpy(), [(0, 0), (0, at.shape[1] % 2)], "edge") for at in (a, b))
+        squares = np.zeros((len(a), first.shape[1], second.shape[1]))
         with torch_threads():
-            _add_squared_distances(E.numpy(), a.numpy(), b.numpy(), squares)
-        return torch.from_numpy(squares)
+            _add_squared_distances(E.numpy(), first, second, squares)
+        return torch.from_numpy(squares[:, : a.shape[1], : b.shape[1]])
     return torch.cdist(E[a], E[b], compute_mode="donot_use_mm_for_euclid_dist").double() ** 2
 
 
 @numba.njit(parallel=True, fastmath=True, cache=True)
 def _add_squared_distances(E: np.ndarray, a: np.ndarray, b: np.ndarray, squares: np.ndarray) -> None:
-    """Add what `_squared_distances` returns, of a few features at a time, which stay in the cache."""
+    """Add what `_squared_distances` returns: two by two, so that each embedding is read once for two; A and B are even.
+
+    Of a few features at a time, which stay in the cache.
+    """
     n_features = E.shape[1]
     for row in numba.prange(len(a)):
         for start in range(0, n_features, FEATURES):
             stop = min(start + FEATURES, n_features)
-            for i in range(a.shape[1]):
-                first = E[a[row, i], start:stop]
-                for j in range(b.shape[1]):
-                    second, total = E[b[row, j], start:stop], np.float32(0)
+            for i in range(0, a.shape[1], 2):
+                p, q = E[a[row, i], start:stop], E[a[row, i + 1], start:stop]
+                for j in range(0, b.shape[1], 2):
+                    r, z = E[b[row, j], start:stop], E[b[row, j + 1], start:stop]
+                    s, t, u, v = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
                     for k in range(stop - start):
-                        difference = first[k] - second[k]
-                        total += difference * difference
-                    squares[row, i, j] += total
+                        x, y = p[k] - r[k], q[k] - r[k]
+                        s += x * x
+                        t += y * y
+                        x, y = p[k] - z[k], q[k] - z[k]
+                        u += x * x
+                        v += y * y
+                    squares[row, i, j] += s
+                    squares[row, i, j + 1] += u
+                    squares[row, i + 1, j] += t
+                    squares[row, i + 1, j + 1] += v
 
 
 def _squared_lengths(E: torch.Tensor, at: torch.Tensor, weights: torch.Tensor, sizes: list[int]) -> torch.Tensor:
@@ -240,7 +260,7 @@ def _add_squared_lengths(
     for row in numba.prange(len(at)):
         sums = np.empty(FEATURES, np.float32)
         for start in range(0, n_features, FEATURES):
-            width = min(FEATURES, n_features - start)
+            width = min(1024, n_features - start)
             sums[:width] = 0
             first = 0
             for i in range(len(sizes)):
