@@ -74,7 +74,7 @@ class ICA(IterativeFinder):
     ----------
     directions_ : DataArray (direction, unit)
         Mixing patterns, what each source adds to the units; by falling variance of the codes, each with the sign that
-        skews the codes of the stimuli (of up to 8,192, evenly spread, where there are more) to the right.
+        skews the codes of the stimuli (of up to 4,096, evenly spread, where there are more) to the right.
     filters_ : DataArray (direction, unit)
         Unmixing: codes are (R − mean) filtersᵀ, and Z D + mean is the projection of responses on the principal
         components.

@@ -21,7 +21,7 @@ LEAST_ROWS = 1024  # of a chunk, lest what is added up for each cost more than t
 FAR = 10  # squared means over variances from which float32 would lose digits unless rows are centred first
 LOOK = 256  # rows that tell a rough mean
 FULL_PRECISION = 2**31  # multiplications that a CPU does in float64 in no time
-SIGN_ENTRIES, SIGN_ROWS = 2**23, (2**11, 2**13)  # of the rows that signs are told from, and how many these may be
+SIGN_ENTRIES, SIGN_ROWS = 2**23, (2**11, 2**12)  # of the rows that signs are told from, and how many these may be
 
 
 def moments(rows: Blocks, precise: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,7 +114,7 @@ def _sum_of_rows(X: Any) -> Any:
 
 
 def sign_rows(rows: Blocks) -> np.ndarray:
-    """Return the positions of at most 8,192 stimuli, evenly spread: those whose codes tell the signs of directions."""
+    """Return the positions of at most 4,096 stimuli, evenly spread: those whose codes tell the signs of directions."""
     least, most = SIGN_ROWS
     n = min(rows.n_rows, most, max(least, SIGN_ENTRIES // rows.n_columns))
     return np.arange(n) * rows.n_rows // n

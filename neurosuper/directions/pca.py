@@ -83,7 +83,7 @@ class PCA(DirectionFinder):
     Attributes
     ----------
     directions_ : DataArray (direction, unit)
-        Orthonormal, by falling variance, each with the sign that skews the codes of the stimuli (of up to 8,192,
+        Orthonormal, by falling variance, each with the sign that skews the codes of the stimuli (of up to 4,096,
         evenly spread, where there are more) to the right.
     mean_ : DataArray (unit,)
         Mean response of each unit.
@@ -232,8 +232,9 @@ def _leading(S: torch.Tensor, wanted: int | None) -> tuple[torch.Tensor, torch.T
     n = size if wanted is None else min(wanted, size)
     if S.device.type == "cpu":
         some = [size - n, size - 1] if 2 * n <= size else None
+        columnwise = S.numpy().T  # as LAPACK takes it, without a copy to turn it round
         with one_blas_thread() if size <= EXACT_SIDE else nullcontext():
-            values, vectors = scipy.linalg.eigh(S.numpy(), subset_by_index=some, check_finite=False)
+            values, vectors = scipy.linalg.eigh(columnwise, subset_by_index=some, check_finite=False)
         return torch.from_numpy(values[::-1][:n].copy()), torch.from_numpy(vectors[:, ::-1][:, :n].copy())
     values, vectors = torch.linalg.eigh(S)
     return values[-n:].flip(0), vectors[:, -n:].flip(1)

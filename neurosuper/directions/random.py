@@ -28,7 +28,7 @@ class Random(DirectionFinder):
     Attributes
     ----------
     directions_ : DataArray (direction, unit)
-        Rows of unit length, each with the sign that skews the codes of the stimuli (of up to 8,192, evenly spread,
+        Rows of unit length, each with the sign that skews the codes of the stimuli (of up to 4,096, evenly spread,
         where there are more) to the right.
     mean_ : DataArray (unit,)
         Zero.
