@@ -8,11 +8,9 @@ from __future__ import annotations
 import itertools
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import BinaryIO
 
 import numba
 import numpy as np
@@ -21,9 +19,9 @@ import xarray as xr
 
 from neurosuper.directions.compiled import torch_threads
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.metrics.batches import embed_in_batches
+from neurosuper.metrics.slabs import Slabs
 
-SLAB_BYTES = 2**27  # of embeddings, held in memory at once
+GATHERED_BYTES = 2**27  # of embeddings, for the rows that are reckoned at once
 FEATURES = 1024  # summed at once
 TABLE_IMAGES = 8192  # a side of a table of distances, at most: 256 MiB
 
@@ -70,35 +68,17 @@ class Tabled(Distances):
 
 
 class Embedded(Distances):
-    """Images embedded once, batch by batch, and read back in slabs: all images, some features.
+    """Distances between embeddings that lie in slabs."""
 
-    No slab is larger than `SLAB_BYTES`. A single one stays on the metric's device; several wait in a file.
-
-    Parameters
-    ----------
-    images : DataArray (stimulus, row, column, channel)
-    chosen : array of int (image,)
-        Rising positions of the images that are embedded; elsewhere, positions are those among these.
-    metric : ImageMetric
-    file : binary file
-        Open for reading and writing, as long as distances are asked for.
-    """
-
-    def __init__(self, images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric, file: BinaryIO) -> None:
-        self.n_images, self.squared, self._file = len(chosen), metric.squared, file
-        batches = embed_in_batches(images, metric, chosen)
-        first = next(batches)
-        self.device = first.device
-        width = max(1, SLAB_BYTES // (4 * self.n_images))
-        self._edges = [*range(0, first.shape[1], width), first.shape[1]]
-        self._whole = first.new_empty(self.n_images, first.shape[1]) if len(self._edges) == 2 else None
-        self._keep_all(itertools.chain([first], batches))
+    def __init__(self, slabs: Slabs, squared: bool) -> None:
+        self.slabs, self.squared = slabs, squared
+        self.n_images, self.device = slabs.n_images, slabs.device
 
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Compute them from differences, slab by slab."""
         first, second = (torch.as_tensor(positions, device=self.device) for positions in (a, b))
         squares = torch.zeros(len(a), a.shape[1], b.shape[1], dtype=torch.float64, device=self.device)
-        for E in self._slabs():
+        for E in self.slabs:
             for rows in _blocks(len(a), 4 * E.shape[1] * (a.shape[1] + b.shape[1])):
                 squares[rows] += _squared_distances(E, first[rows], second[rows])
         return (squares if self.squared else squares.sqrt()).cpu().numpy()
@@ -118,7 +98,7 @@ class Embedded(Distances):
         if not self.squared:
             return self._table().mean_of_all()
         n, total = self.n_images, 0.0
-        for slab in self._slabs():
+        for slab in self.slabs:
             for E in slab.split(FEATURES, dim=1):
                 centred = E - E[0]
                 squares = (centred**2).sum(dtype=torch.float64)
@@ -133,7 +113,7 @@ class Embedded(Distances):
         """Multiply embeddings, ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, about their mean; a near-copy loses digits."""
         squares = torch.zeros(self.n_images, self.n_images, device=self.device)
         norms = torch.zeros(self.n_images, dtype=torch.float64, device=self.device)
-        for E in self._slabs():
+        for E in self.slabs:
             centred = E - E.mean(0)
             squares.addmm_(centred, centred.T, alpha=-2)
             norms += (centred**2).sum(1)
@@ -149,52 +129,20 @@ class Embedded(Distances):
     def _of_sums(self, at: torch.Tensor, weights: torch.Tensor, sizes: list[int]) -> torch.Tensor:
         """Return ‖Σ w e‖² `(row, size)` over the first so many images of each row."""
         lengths = torch.zeros(len(at), len(sizes), dtype=torch.float64, device=self.device)
-        for E in self._slabs():
+        for E in self.slabs:
             for rows in _blocks(len(at), 4 * E.shape[1]):
                 lengths[rows] += _squared_lengths(E, at[rows], weights[rows].to(E.dtype), sizes)
         return lengths
 
-    def _slabs(self) -> Iterator[torch.Tensor]:
-        if self._whole is not None:
-            yield self._whole
-            return
-        self._file.flush()
-        for left, right in itertools.pairwise(self._edges):
-            shape, offset = (self.n_images, right - left), 4 * self.n_images * left
-            yield torch.from_numpy(np.memmap(self._file, np.float32, "c", offset, shape)).to(self.device)
-
-    def _keep_all(self, batches: Iterable[torch.Tensor]) -> None:
-        """Keep embeddings, each batch while the next is made."""
-        start = 0
-        with ThreadPoolExecutor(1, "neurosuper-slab") as pool:
-            keeping: Future[None] | None = None
-            for batch in (each.detach() for each in batches):
-                stop = start + len(batch)
-                if keeping is not None:
-                    keeping.result()
-                keeping = pool.submit(self._keep, start, stop, batch)
-                start = stop
-            if keeping is not None:
-                keeping.result()
-
-    def _keep(self, start: int, stop: int, batch: torch.Tensor) -> None:
-        if self._whole is not None:
-            self._whole[start:stop] = batch
-            return
-        values = batch.cpu().numpy()
-        for left, right in itertools.pairwise(self._edges):
-            self._file.seek(4 * (self.n_images * left + start * (right - left)))
-            self._file.write(np.ascontiguousarray(values[:, left:right], dtype=np.float32).data)
-
 
 @contextmanager
 def open_distances(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric | Precomputed) -> Iterator[Distances]:
-    """Give the distances between the images at these rising positions."""
+    """Give the distances between the images at these rising positions; positions asked for are among them."""
     if isinstance(metric, Precomputed):
         yield Tabled(metric.distances_between(images.stimulus.values[chosen]).numpy())
         return
     with tempfile.TemporaryFile() as file:
-        yield Embedded(images, chosen, metric, file)
+        yield Embedded(Slabs(images, metric, file, chosen), metric.squared)
 
 
 def _squared_distances(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -276,5 +224,5 @@ def _add_squared_lengths(
 
 
 def _blocks(n_rows: int, bytes_per_row: int) -> Iterator[slice]:
-    size = max(1, SLAB_BYTES // bytes_per_row)
+    size = max(1, GATHERED_BYTES // bytes_per_row)
     return (slice(start, start + size) for start in range(0, n_rows, size))

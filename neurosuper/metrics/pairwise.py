@@ -1,14 +1,13 @@
 """The distances between all pairs of images under a metric.
 
-E (image, feature) embeddings, G = E Eᵀ: squared distances are ‖eᵢ‖² + ‖eⱼ‖² − 2 Gᵢⱼ. Embeddings lie in a file in slabs
-of features, one after the other; G is summed over slabs, tile by tile, in double precision.
+E (image, feature) embeddings, G = E Eᵀ: squared distances are ‖eᵢ‖² + ‖eⱼ‖² − 2 Gᵢⱼ, summed over slabs of features,
+tile by tile, in double precision.
 """
 
 from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -17,15 +16,14 @@ from tqdm import tqdm
 
 from neurosuper.images import check_images
 from neurosuper.metrics.base import ImageMetric
-from neurosuper.metrics.batches import embed_in_batches
 from neurosuper.metrics.precomputed import Precomputed
+from neurosuper.metrics.slabs import Slabs
 from neurosuper.responses import coords_along
 
 __all__ = ["pairwise"]
 
 TILE = 4096  # images a side
-SLAB = 2048  # features
-IN_MEMORY = 2**28  # bytes of embeddings that need no file
+FEATURES = 2048  # multiplied at once
 
 
 def pairwise(images: xr.DataArray, metric: ImageMetric | Precomputed) -> xr.DataArray:
@@ -87,8 +85,8 @@ def _between_embeddings(images: xr.DataArray, metric: ImageMetric) -> np.ndarray
     n = images.sizes["stimulus"]
     distances = np.empty((n, n), np.float32)
     tiles = list(itertools.combinations_with_replacement(range(0, n, TILE), 2))
-    with tempfile.SpooledTemporaryFile() as file:
-        slabs = _Slabs(images, metric, file)
+    with tempfile.TemporaryFile() as file:
+        slabs = Slabs(images, metric, file)
         for top, left in tqdm(tiles, desc=f"distances for {metric.name}", unit="tile", delay=1, leave=False):
             rows, columns = slice(top, min(top + TILE, n)), slice(left, min(left + TILE, n))
             tile = _distances(slabs, rows, columns, metric.squared)
@@ -97,51 +95,14 @@ def _between_embeddings(images: xr.DataArray, metric: ImageMetric) -> np.ndarray
     return distances
 
 
-def _distances(slabs: _Slabs, rows: slice, columns: slice, squared: bool) -> np.ndarray:
+def _distances(slabs: Slabs, rows: slice, columns: slice, squared: bool) -> np.ndarray:
     """Return the distances of one tile, (rows, columns)."""
-    norms = slabs.norms[rows, None], slabs.norms[None, columns]
-    tile = torch.zeros(len(norms[0]), norms[1].shape[1], dtype=torch.float64, device=slabs.device)
-    for left, right in slabs.read(rows, columns):
-        tile.addmm_(left.double(), right.double().T, alpha=-2)
-    tile.add_(norms[0]).add_(norms[1]).clamp_(min=0)
+    tile = torch.zeros(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.float64, device=slabs.device)
+    for slab in slabs:
+        for E in slab.split(FEATURES, dim=1):
+            a, b = E[rows].double(), E[columns].double()
+            tile.addmm_(a, b.T, alpha=-2).add_(a.square().sum(1, keepdim=True)).add_(b.square().sum(1))
+    tile.clamp_(min=0)
     if rows == columns:
         tile = torch.minimum(tile, tile.T).fill_diagonal_(0)
     return (tile if squared else tile.sqrt_()).float().cpu().numpy()
-
-
-class _Slabs:
-    """Embeddings of images, made once, image by image, and given back in slabs (image, some features)."""
-
-    def __init__(self, images: xr.DataArray, metric: ImageMetric, file: tempfile.SpooledTemporaryFile[bytes]) -> None:
-        batches = embed_in_batches(images, metric)
-        first = next(batches)
-        self.n_images, self.file, self.device = images.sizes["stimulus"], file, first.device
-        self.edges = [*range(0, first.shape[1], SLAB), first.shape[1]]
-        if 4 * self.n_images * first.shape[1] > IN_MEMORY:
-            file.rollover()
-        self.norms = torch.empty(self.n_images, dtype=torch.float64, device=self.device)
-        start = 0
-        for batch in itertools.chain([first], batches):
-            self.norms[start : start + len(batch)] = batch.double().square().sum(1)
-            self._keep(start, batch.cpu().numpy())
-            start += len(batch)
-
-    def _keep(self, start: int, batch: np.ndarray) -> None:
-        for left, right in itertools.pairwise(self.edges):
-            self.file.seek(self._place(start, left, right))
-            self.file.write(np.ascontiguousarray(batch[:, left:right], dtype=np.float32).data)
-
-    def _place(self, image: int, left: int, right: int) -> int:
-        """Return where in the file the features left:right of an image lie."""
-        return 4 * (self.n_images * left + image * (right - left))
-
-    def read(self, *parts: slice) -> Iterator[list[torch.Tensor]]:
-        """Yield, slab by slab, the embeddings of each of these parts of the images."""
-        for left, right in itertools.pairwise(self.edges):
-            yield [self._read(part, left, right) for part in parts]
-
-    def _read(self, part: slice, left: int, right: int) -> torch.Tensor:
-        self.file.seek(self._place(part.start, left, right))
-        slab = np.empty((part.stop - part.start, right - left), np.float32)
-        self.file.readinto(slab.data)
-        return torch.from_numpy(slab).to(self.device)

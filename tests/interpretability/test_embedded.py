@@ -7,6 +7,7 @@ from scipy.spatial.distance import pdist, squareform
 from neurosuper import Pixel
 from neurosuper.interpretability import embedded
 from neurosuper.interpretability.embedded import FEATURES, _squared_distances, _squared_lengths, open_distances
+from neurosuper.metrics import slabs
 
 
 class SquaredPixel(Pixel):
@@ -38,7 +39,7 @@ def test_compiled_lengths_equal_those_of_torch(embeddings, rng):
 @pytest.mark.parametrize("metric", [Pixel("cpu"), SquaredPixel("cpu")], ids=["distances", "squared distances"])
 @pytest.mark.parametrize("slab_bytes", [2**27, 2**10], ids=["one slab", "slabs in a file"])
 def test_a_table_and_its_mean_are_those_of_all_pairs(images, monkeypatch, metric, slab_bytes):
-    monkeypatch.setattr(embedded, "SLAB_BYTES", slab_bytes)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", slab_bytes)
     expected = pdist(metric.embed(images).double(), "sqeuclidean" if metric.squared else "euclidean")
     with open_distances(images, np.arange(len(images)), metric) as distances:
         looked_up = distances.looked_up()

@@ -22,12 +22,14 @@ from neurosuper import (
     top_stimuli,
 )
 from neurosuper.interpretability import embedded, index_of_top
+from neurosuper.metrics import slabs
 from neurosuper.metrics.base import pixels
 
 
 @pytest.fixture(params=[2**28, 4000], ids=["one slab", "many slabs"])
 def slab_bytes(request, monkeypatch):
-    monkeypatch.setattr(embedded, "SLAB_BYTES", request.param)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", request.param)
+    monkeypatch.setattr(embedded, "GATHERED_BYTES", request.param)
 
 
 def test_equals_the_mean_over_pairs(metric, slab_bytes, responses, images):
@@ -195,7 +197,8 @@ import resource
 import numpy as np, torch, xarray as xr
 from neurosuper import Color, load_images, interpretability_index
 from neurosuper.interpretability import embedded, index_of_top
-embedded.SLAB_BYTES = 8 * 2**20
+from neurosuper.metrics import slabs
+slabs.SLAB_BYTES = embedded.GATHERED_BYTES = 8 * 2**20
 
 class Wide(Color):
     squared = True

@@ -6,6 +6,7 @@ from scipy.stats import binomtest
 
 from neurosuper import Color, Pixel, answer_trials, load_images, make_trials, psychophysics
 from neurosuper.interpretability import embedded
+from neurosuper.metrics import slabs
 
 few = {"references": 3, "trials": 6}
 
@@ -143,7 +144,8 @@ def test_few_stimuli_get_the_trials_that_they_allow(responses, images):
 
 def test_slabs_do_not_matter(metric, responses, images, monkeypatch):
     whole = psychophysics(responses, images, metric, evidence=True, **few)
-    monkeypatch.setattr(embedded, "SLAB_BYTES", 4000)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", 4000)
+    monkeypatch.setattr(embedded, "GATHERED_BYTES", 4000)
     xr.testing.assert_allclose(psychophysics(responses, images, metric, evidence=True, **few), whole, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ import torchvision
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from neurosuper.metrics import LPIPS, Color, Features, Label, Pixel, Precomputed, batches, pairwise
+from neurosuper.metrics import LPIPS, Color, Features, Label, Pixel, Precomputed, batches, pairwise, slabs
 
 pairwise_module = importlib.import_module("neurosuper.metrics.pairwise")  # the function hides it
 
@@ -45,8 +45,8 @@ def metric(request, tmp_path):
 def in_small_pieces(monkeypatch):
     """Many tiles and slabs, of unequal size, in a file; batches of few images."""
     monkeypatch.setattr(pairwise_module, "TILE", 5)
-    monkeypatch.setattr(pairwise_module, "SLAB", 50)
-    monkeypatch.setattr(pairwise_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(pairwise_module, "FEATURES", 20)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", 50 * 4 * 12)
     monkeypatch.setattr(batches, "BATCH_BYTES", 20_000)
     monkeypatch.setattr(batches, "READ_AT_ONCE", 7)
 

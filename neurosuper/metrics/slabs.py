@@ -1,0 +1,88 @@
+"""Embeddings of images in slabs, each of all images and some features: no more than one need be in memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import BinaryIO
+
+import numpy as np
+import torch
+import xarray as xr
+
+from neurosuper.metrics.base import ImageMetric
+from neurosuper.metrics.batches import embed_in_batches
+
+__all__ = ["Slabs"]
+
+SLAB_BYTES = 2**27
+
+
+class Slabs:
+    """Images embedded once, batch by batch, and read back slab by slab.
+
+    No slab is larger than `SLAB_BYTES`. A single one stays on the metric's device; several wait in a file.
+
+    Parameters
+    ----------
+    images : DataArray (stimulus, row, column, channel)
+    metric : ImageMetric
+    file : binary file
+        Open for reading and writing, as long as slabs are asked for.
+    chosen : array of int (image,), optional
+        Rising positions of the images that are embedded; None: all.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from neurosuper import Color, load_images
+    >>> images = load_images(np.zeros((5, 4, 4, 3), np.uint8))
+    >>> with tempfile.TemporaryFile() as file:
+    ...     [tuple(E.shape) for E in Slabs(images, Color("cpu"), file)]
+    [(5, 3)]
+    """
+
+    def __init__(
+        self, images: xr.DataArray, metric: ImageMetric, file: BinaryIO, chosen: np.ndarray | None = None
+    ) -> None:
+        self.n_images, self._file = images.sizes["stimulus"] if chosen is None else len(chosen), file
+        batches = embed_in_batches(images, metric, chosen)
+        first = next(batches)
+        self.device = first.device
+        width = max(1, SLAB_BYTES // (4 * self.n_images))
+        self._edges = [*range(0, first.shape[1], width), first.shape[1]]
+        self._whole = first.new_empty(self.n_images, first.shape[1]) if len(self._edges) == 2 else None
+        self._keep_all(itertools.chain([first], batches))
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        """Yield slabs `(image, feature)`, on the device."""
+        if self._whole is not None:
+            yield self._whole
+            return
+        self._file.flush()
+        for left, right in itertools.pairwise(self._edges):
+            shape, offset = (self.n_images, right - left), 4 * self.n_images * left
+            yield torch.from_numpy(np.memmap(self._file, np.float32, "c", offset, shape)).to(self.device)
+
+    def _keep_all(self, batches: Iterable[torch.Tensor]) -> None:
+        """Keep embeddings, each batch while the next is made."""
+        start = 0
+        with ThreadPoolExecutor(1, "neurosuper-slab") as pool:
+            keeping: Future[None] | None = None
+            for batch in (each.detach() for each in batches):
+                if keeping is not None:
+                    keeping.result()
+                keeping = pool.submit(self._keep, start, batch)
+                start += len(batch)
+            if keeping is not None:
+                keeping.result()
+
+    def _keep(self, start: int, batch: torch.Tensor) -> None:
+        if self._whole is not None:
+            self._whole[start : start + len(batch)] = batch
+            return
+        values = batch.cpu().numpy()
+        for left, right in itertools.pairwise(self._edges):
+            self._file.seek(4 * (self.n_images * left + start * (right - left)))
+            self._file.write(np.ascontiguousarray(values[:, left:right], dtype=np.float32).data)
