@@ -182,22 +182,26 @@ class Blocks:
         elif self._raw:
             yield from (self.preparation(block) for block in self._raw)
         else:
-            for bounds, block in zip(self.bounds, self._stream(self.bounds), strict=True):
-                if self._kept is not None and not self._kept.is_complete:
-                    self._kept.put(block, *bounds)
-                yield block
+            yield from self._stream(self.bounds, self._kept)
 
-    def _stream(self, bounds: list[tuple[int, int]]) -> Iterator[torch.Tensor]:
-        """Yield blocks, each of which is read while the one before is reduced."""
+    def _stream(self, bounds: list[tuple[int, int]], some: _Some | None) -> Iterator[torch.Tensor]:
+        """Yield blocks, each of which is read, and some of its rows put aside, while the one before is reduced."""
+
+        def read(start: int, stop: int) -> torch.Tensor:
+            block = self.read(start, stop, pool)
+            if some is not None and not some.is_complete:
+                some.put(block, start, stop)
+            return block
+
         with (
             ThreadPoolExecutor(1 + N_READERS, "neurosuper-read") as pool,
             tqdm(total=len(bounds), desc="blocks", unit="block", leave=False, delay=2) as bar,
         ):
-            ahead = pool.submit(self.read, *bounds[0], pool)
+            ahead = pool.submit(read, *bounds[0])
             for following in [*bounds[1:], None]:
                 block = ahead.result()
                 if following is not None:
-                    ahead = pool.submit(self.read, *following, pool)
+                    ahead = pool.submit(read, *following)
                 yield block
                 bar.update()
 
@@ -304,9 +308,8 @@ class Blocks:
         if client_in_charge() is not None:
             return self._load(self._data[positions].compute())
         taken = _Some(positions, self.n_columns, self.dtype, self.device)
-        needed = taken.within(self.bounds)
-        for (start, stop), block in zip(needed, self._stream(list(needed)), strict=True):
-            taken.put(block, start, stop)
+        for _ in self._stream(list(taken.within(self.bounds)), taken):
+            pass
         return taken.rows
 
 
