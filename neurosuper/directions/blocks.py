@@ -341,9 +341,7 @@ def split(block: torch.Tensor, width: int | None = 1) -> tuple[torch.Tensor, ...
 
     That is 4 MiB in float32 on a CPU and 128 MiB on a GPU; 512 rows, where they are more. None does not split.
     """
-    if width is None:
-        return (block,)
-    return block.split(_rows_of_part(block.device, max(width, block.shape[1])))
+    return (block,) if width is None else block.split(_rows_of_part(block.device, max(width, block.shape[1])))
 
 
 def _rows_of_part(device: torch.device, width: int) -> int:

@@ -10,7 +10,6 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 
 import numba
 import numpy as np
@@ -38,6 +37,10 @@ class Distances(ABC):
 
         A pair counts as much as the product of its two `weights (row, image)`.
         """
+        blocks = _blocks(len(positions), 24 * positions.shape[1] ** 2)
+        return np.concatenate([self._mean_of_pairs(positions[rows], weights[rows], sizes) for rows in blocks])
+
+    def _mean_of_pairs(self, positions: np.ndarray, weights: np.ndarray, sizes: list[int]) -> np.ndarray:
         pairs = weights[:, :, None] * weights[:, None, :] * ~np.eye(weights.shape[1], dtype=bool)
         weighted = pairs * self.between(positions, positions)
         return np.stack([weighted[:, :n, :n].sum((1, 2)) / pairs[:, :n, :n].sum((1, 2)) for n in sizes], axis=1)
@@ -88,9 +91,16 @@ class Embedded(Distances):
         if not self.squared:
             return super().mean(positions, weights, sizes)
         at, w = (torch.as_tensor(values, device=self.device) for values in (positions, weights))
+        alone = torch.arange(self.n_images, device=self.device)[:, None]
+        norms = torch.zeros(self.n_images, dtype=torch.float64, device=self.device)
+        of_sums = torch.zeros(len(at), len(sizes), dtype=torch.float64, device=self.device)
+        for E in self.slabs:
+            norms += _squared_lengths(E, alone, torch.ones_like(alone, dtype=E.dtype), [1])[:, 0]
+            for rows in _blocks(len(at), 4 * E.shape[1]):
+                of_sums[rows] += _squared_lengths(E, at[rows], w[rows].to(E.dtype), sizes)
         last = torch.as_tensor(sizes, device=self.device) - 1
-        total, squares, norms = (values.cumsum(1)[:, last] for values in (w, w**2, w * self._norms[at]))
-        mean = (total * norms - self._of_sums(at, w, sizes)) * 2 / (total**2 - squares)
+        total, squares, weighted = (values.cumsum(1)[:, last] for values in (w, w**2, w * norms[at]))
+        mean = (total * weighted - of_sums) * 2 / (total**2 - squares)
         return mean.clamp(min=0).cpu().numpy()
 
     def mean_of_all(self) -> float:
@@ -119,20 +129,6 @@ class Embedded(Distances):
             norms += (centred**2).sum(1)
         squares.add_(norms.float()).add_(norms[:, None].float()).clamp_(min=0).fill_diagonal_(0)
         return Tabled((squares if self.squared else squares.sqrt_()).cpu().numpy())
-
-    @cached_property
-    def _norms(self) -> torch.Tensor:
-        """‖e‖² of each image."""
-        alone = torch.arange(self.n_images, device=self.device)[:, None]
-        return self._of_sums(alone, torch.ones_like(alone), [1])[:, 0]
-
-    def _of_sums(self, at: torch.Tensor, weights: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-        """Return ‖Σ w e‖² `(row, size)` over the first so many images of each row."""
-        lengths = torch.zeros(len(at), len(sizes), dtype=torch.float64, device=self.device)
-        for E in self.slabs:
-            for rows in _blocks(len(at), 4 * E.shape[1]):
-                lengths[rows] += _squared_lengths(E, at[rows], weights[rows].to(E.dtype), sizes)
-        return lengths
 
 
 @contextmanager

@@ -58,7 +58,6 @@ def _top_of_draw(order: np.ndarray, marks: np.ndarray, n_parts: int, top: int) -
 
 def index_of_parts(distances: Distances, positions: np.ndarray, self_similarity: float) -> np.ndarray:
     """Return the index `(draw, part, item)` of positions `(draw, part, item, rank)`, those of images."""
-    size = [positions.shape[-1]]
-    rows = positions.reshape(len(positions), -1, *size)
-    means = [distances.mean(of_draw, np.ones(of_draw.shape), size) for of_draw in rows]
-    return (self_similarity - np.stack(means)).reshape(positions.shape[:-1])
+    rows = positions.reshape(-1, positions.shape[-1])
+    means = distances.mean(rows, np.ones(rows.shape), [rows.shape[1]])
+    return (self_similarity - means).reshape(positions.shape[:-1])

@@ -110,8 +110,10 @@ def _smallest_of_columns(values: np.ndarray, sign: int, order: np.ndarray, n: in
     width = max(1, AT_ONCE // len(values))
     places, smallest = [], []
     for start in range(0, values.shape[1], width):
-        columns = np.ascontiguousarray(values[order, start : start + width].T)
-        keys = np.where(np.isnan(columns), np.inf, -sign * columns)
+        keys = values[order, start : start + width].T.copy()
+        keys *= -sign
+        if (missing := np.isnan(keys)).any():
+            keys[missing] = np.inf
         positions = _smallest(keys, n)
         places.append(positions.T)
         smallest.append(np.take_along_axis(keys, positions, axis=1).T)

@@ -16,13 +16,14 @@ from neurosuper.metrics.batches import embed_in_batches
 
 __all__ = ["Slabs"]
 
-SLAB_BYTES = 2**27
+SLAB_BYTES = 2**25  # in which rows are found faster than in larger ones
+IN_MEMORY = 4  # slabs, of embeddings that need no file
 
 
 class Slabs:
     """Images embedded once, batch by batch, and read back slab by slab.
 
-    No slab is larger than `SLAB_BYTES`. A single one stays on the metric's device; several wait in a file.
+    Small embeddings stay in one slab, on the metric's device; slabs of others are at most 32 MiB, and wait in a file.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ class Slabs:
         self.device = first.device
         width = max(1, SLAB_BYTES // (4 * self.n_images))
         self._edges = [*range(0, first.shape[1], width), first.shape[1]]
-        self._whole = first.new_empty(self.n_images, first.shape[1]) if len(self._edges) == 2 else None
+        is_small = first.shape[1] <= IN_MEMORY * width
+        self._whole = first.new_empty(self.n_images, first.shape[1]) if is_small else None
         self._keep_all(itertools.chain([first], batches))
 
     def __iter__(self) -> Iterator[torch.Tensor]:

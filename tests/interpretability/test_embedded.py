@@ -37,7 +37,7 @@ def test_compiled_lengths_equal_those_of_torch(embeddings, rng):
 
 
 @pytest.mark.parametrize("metric", [Pixel("cpu"), SquaredPixel("cpu")], ids=["distances", "squared distances"])
-@pytest.mark.parametrize("slab_bytes", [2**27, 2**10], ids=["one slab", "slabs in a file"])
+@pytest.mark.parametrize("slab_bytes", [2**25, 2**10], ids=["one slab", "slabs in a file"])
 def test_a_table_and_its_mean_are_those_of_all_pairs(images, monkeypatch, metric, slab_bytes):
     monkeypatch.setattr(slabs, "SLAB_BYTES", slab_bytes)
     expected = pdist(metric.embed(images).double(), "sqeuclidean" if metric.squared else "euclidean")

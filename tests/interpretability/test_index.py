@@ -26,7 +26,7 @@ from neurosuper.metrics import slabs
 from neurosuper.metrics.base import pixels
 
 
-@pytest.fixture(params=[2**28, 4000], ids=["one slab", "many slabs"])
+@pytest.fixture(params=[2**25, 1000], ids=["one slab", "many slabs"])
 def slab_bytes(request, monkeypatch):
     monkeypatch.setattr(slabs, "SLAB_BYTES", request.param)
     monkeypatch.setattr(embedded, "GATHERED_BYTES", request.param)

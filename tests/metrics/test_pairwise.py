@@ -46,7 +46,7 @@ def in_small_pieces(monkeypatch):
     """Many tiles and slabs, of unequal size, in a file; batches of few images."""
     monkeypatch.setattr(pairwise_module, "TILE", 5)
     monkeypatch.setattr(pairwise_module, "FEATURES", 20)
-    monkeypatch.setattr(slabs, "SLAB_BYTES", 50 * 4 * 12)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", 20 * 4 * 12)
     monkeypatch.setattr(batches, "BATCH_BYTES", 20_000)
     monkeypatch.setattr(batches, "READ_AT_ONCE", 7)
 
