@@ -99,9 +99,10 @@ def _merge_moments(a: Tensors, b: Tensors) -> Tensors:
 def _put_together(n: torch.Tensor, means: torch.Tensor, points: torch.Tensor, scatter: torch.Tensor) -> Tensors:
     """Return mean and scatter of all rows: Σ (x − p)(x − p)ᵀ = Σ (x − m)(x − m)ᵀ + n (m − p)(m − p)ᵀ of each block."""
     mean = n @ means / n.sum()
+    if not points.any():  # n (m − M)(m − M)ᵀ − n m mᵀ of all blocks is −N M Mᵀ
+        return mean, torch.addr(scatter, mean, mean, alpha=-float(n.sum()))
     weight = n.sqrt()[:, None]
-    whole = bare(scatter) + bare(gram(weight * (means - mean))) - bare(gram(weight * (means - points)))
-    return mean, torch.as_tensor(whole)
+    return mean, scatter + gram(weight * (means - mean)) - gram(weight * (means - points))
 
 
 def _double(X: Any) -> Any:
