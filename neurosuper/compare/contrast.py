@@ -154,7 +154,7 @@ def _test(a: Sample, b: Sample, n_resamples: int, random_state: int | None) -> x
 
 def _put_together(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varied, against: str) -> xr.Dataset:
     columns = {name: np.array([test[name].item() for test in tests]) for name in TESTED}
-    adjusted = adjust_p_values(xr.DataArray(columns["p_value"], dims="test")).values
+    adjusted = adjust_p_values(xr.DataArray(columns["p_value"], dims="test"))
     sentences = [
         f"{key[KEPT[varied]]}: "
         + describe_test(test.assign(p_value=p), key[varied], against, f"interpretability by {key['metric']}")
@@ -162,7 +162,7 @@ def _put_together(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: V
     ]
     return xr.Dataset(
         {name: ("test", values) for name, values in columns.items()}
-        | {"p_adjusted": ("test", adjusted), "sentence": ("test", sentences)},
+        | {"p_adjusted": ("test", adjusted.values), "sentence": ("test", sentences)},
         coords={name: ("test", [key[name] for key in keys]) for name in ("system", "finder", "metric")},
         attrs={"against": against, "n_tests": len(tests), "adjustment": "Benjamini-Hochberg"},
     )

@@ -173,7 +173,7 @@ def describe_test(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     -------
     str
         Means or medians have as many decimals as their difference needs for two digits. Where no random permutation was
-        as extreme as what was observed, p is given as an upper bound.
+        as extreme as what was observed, p is given as an upper bound. A p from `adjust_p_values` is called adjusted.
 
     Raises
     ------
@@ -224,11 +224,7 @@ def _tell_how(result: xr.Dataset, decimals: int) -> str:
 
 def _tell_interval(result: xr.Dataset, decimals: int) -> str:
     ends = " to ".join(_tell(result[end], decimals) for end in ("low", "high"))
-    p = result.p_value.item()
-    return (
-        f"{100 * result.attrs['confidence_level']:g} % interval {ends} over stimuli and items, "
-        f"{'p < 0.0001' if p < LEAST_P else f'p = {p:.3g}'}"
-    )
+    return f"{100 * result.attrs['confidence_level']:g} % interval {ends} over stimuli and items, {_tell_p(result)}"
 
 
 def _tell_permutations(result: xr.Dataset) -> str:
@@ -245,7 +241,9 @@ def _tell_permutations(result: xr.Dataset) -> str:
 def _tell_p(result: xr.Dataset) -> str:
     """Return p, or the bound that it is known to be below."""
     p, attrs = result.p_value.item(), result.attrs
-    least = (2 if attrs["alternative"] == "two-sided" else 1) / (attrs["n_permutations"] + 1)
+    name = "adjusted p" if "adjusted" in result.p_value.attrs else "p"
     if p < LEAST_P:
-        return "p < 0.0001"
-    return f"p {'≤' if p <= least and not attrs['exact'] else '='} {p:.3g}"
+        return f"{name} < {LEAST_P:.4f}"
+    random = "n_permutations" in attrs and not attrs["exact"]
+    least = (2 if attrs["alternative"] == "two-sided" else 1) / (attrs["n_permutations"] + 1) if random else 0
+    return f"{name} {'≤' if p <= least else '='} {p:.3g}"

@@ -34,7 +34,7 @@ MARKS = "Violin: their density. Vertical bar: quartiles. Horizontal bar and mark
 CHANCE = " Dashed line: mean index of random sets of as many of the same stimuli; the band holds 95 % of such sets."
 SURE_BY_HALVES = (
     "Intervals and p are for other stimuli and other units or directions of the same kind, as random halves of the "
-    "stimuli tell; directions are taken as they were found."
+    "stimuli tell; directions are taken as they were found. Means are compared here, medians above."
 )
 SURE_BY_ITEMS = "Items are taken as independent; they share stimuli, so that p is too small."
 NOTHING = "<p>No item has an index.</p>"

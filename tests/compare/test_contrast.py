@@ -72,7 +72,7 @@ def test_where_halves_are_known_stimuli_are_a_sample_too(rng):
         scores = [own.interpretability.reset_coords(drop=True) for own in sets]
         assert_allclose(test.p_items, permutation_test(*scores, n_resamples=200).p_value)
     claimed = tests.sentence.values[(tests.p_adjusted < 0.05).values]
-    assert all("over stimuli and items, p" in sentence for sentence in claimed)
+    assert all("over stimuli and items, adjusted p" in sentence for sentence in claimed)
 
 
 def interaction_of(own):
