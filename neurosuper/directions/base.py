@@ -1,7 +1,6 @@
 """What every finder shares: the door, what is done to responses first, the labels, codes, and files.
 
-R (stimulus, unit) responses, X the same, prepared, D (direction, unit) directions, Z (stimulus, direction) codes,
-X ≈ Z D.
+R (stimulus, unit) responses, X prepared ones, D (direction, unit) directions, Z (stimulus, direction) codes; X ≈ Z D.
 """
 
 from __future__ import annotations

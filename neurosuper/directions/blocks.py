@@ -1,9 +1,8 @@
 """Rows of responses as torch blocks, and reductions over them: one kernel, three scales.
 
-An array in memory is one block, on the device where it fits and else sent there piece by piece. A dask array is many
-blocks, its chunks of stimuli, read one after another, the next while one is reduced: at most three chunks are held at
-once. With a `dask.distributed` client in charge the blocks are reduced on its workers, where they lie, and added up in
-an order that does not depend on the workers.
+An array in memory is one block, on the device where it fits, else sent there piece by piece. A dask array is many, its
+chunks of stimuli, the next one read while one is reduced: at most three are held at once. With a `dask.distributed`
+client in charge blocks are reduced on its workers, where they lie, and added up in an order that is always the same.
 
 A chunk costs about a millisecond whatever its size: chunks of 8 to 64 MB are good. Each pass reads them anew; responses
 that fit on a cluster are best `.persist()`ed there. Give a cluster one process per core or per GPU, of one thread each.
