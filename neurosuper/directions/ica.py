@@ -314,6 +314,9 @@ def _direction(point: _Point, learned: list[tuple[torch.Tensor, torch.Tensor]]) 
 
 
 def nearest_orthogonal(M: torch.Tensor) -> torch.Tensor:
-    """Return (M Mᵀ)^(−½) M, the orthogonal matrix nearest to M: FastICA's symmetric decorrelation."""
-    squared, V = torch.linalg.eigh(M @ M.T)
-    return (V / squared.clamp(min=1e-12).sqrt()) @ V.T @ M
+    """Return U Vᵀ of M = U S Vᵀ, the orthogonal matrix nearest to M: FastICA's symmetric decorrelation.
+
+    Of a singular M too, where (M Mᵀ)^(−½) M is not orthogonal: a source that is as good as Gaussian makes it so.
+    """
+    U, _, V = torch.linalg.svd(M)
+    return U @ V
