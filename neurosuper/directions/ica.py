@@ -23,7 +23,7 @@ RANK_TOLERANCE = 1e-10  # of the largest variance: less is rounding
 GAUSSIAN = {"logcosh": 0.37456720749, "exp": -(0.5**0.5)}  # E[G(ν)], ν standard normal
 MEMORY = 10  # steps from which the curvature is learned
 LEAST_CURVATURE = 1e-2
-FIXED_STEPS = 40  # of FastICA at most, before the search, which rests where two sources are halfway mixed
+FIXED_STEPS = 40  # of FastICA before the search, which rests where two sources are halfway mixed
 SHORTER = (1.0, 0.3, 0.1)  # lengths of a step that are tried
 CHUNK = {"cpu": 2048, "cuda": 2**17}  # rows whose sources stay in the cache
 
@@ -38,10 +38,10 @@ class ICA(IterativeFinder):
 
     where G is log cosh or −exp(−u²/2), and tᵢ = ±1 as the source has heavier or lighter tails than a Gaussian: the
     likelihood of independent sources. Its stationary points are those of FastICA (Hyvärinen and Oja 2000, section 6),
-    whose fixed-point step is a step by an approximate Hessian. The first steps, 40 or as many as raise the objective,
-    are FastICA's, long enough to leave sources that are halfway mixed; then that Hessian preconditions an L-BFGS search
-    over orthogonal matrices (Ablin, Cardoso and Gramfort 2018, "Faster ICA under orthogonal constraint"), which needs
-    fewer passes where sources are close to Gaussian. Other seeds may find other optima, of nearly the same likelihood.
+    whose fixed-point step is a step by an approximate Hessian. The first 40 steps are FastICA's, long enough to leave
+    sources that are halfway mixed; from the best of them on that Hessian preconditions an L-BFGS search over orthogonal
+    matrices (Ablin, Cardoso and Gramfort 2018, "Faster ICA under orthogonal constraint"), which needs fewer passes
+    where sources are close to Gaussian. Other seeds may find other optima, of nearly the same likelihood.
 
     Each iteration passes over the responses once (twice where a step must be shortened) and costs 4 n_stimuli
     n_directions² operations. Memory beside the responses: an array in memory is whitened once, n_stimuli × n_directions
@@ -129,9 +129,10 @@ class ICA(IterativeFinder):
             raise ValueError(f"fun must be 'logcosh' or 'exp', got {self.fun!r}")
         space = _principal_space(rows, None if self.n_directions is None else n_directions)
         whitened = _Whitened(space, rows, _whiten(rows.whole, space.mean, space.K) if rows.in_memory else None)
-        for point in _climb(whitened, self._first_rotation(space), self.fun):
-            yield Step(point.W, float(point.objective), (whitened, point))
-            if self.tol is not None and point.turn <= self.tol:
+        tol = -1.0 if self.tol is None else self.tol
+        for point, best in _climb(whitened, self._first_rotation(space), self.fun, tol):
+            yield Step(point.W, float(best.objective), (whitened, best))
+            if best.turn <= tol:
                 return
 
     def _first_rotation(self, space: _Space) -> torch.Tensor:
@@ -264,16 +265,21 @@ def _evaluate(whitened: _Whitened, W: torch.Tensor, fun: str) -> _Point:
     )
 
 
-def _climb(whitened: _Whitened, W: torch.Tensor, fun: str) -> Iterator[_Point]:
-    """Yield ever better rotations: steps of FastICA, then preconditioned L-BFGS over the orthogonal matrices."""
-    point = _evaluate(whitened, W, fun)
-    yield point
+def _climb(whitened: _Whitened, W: torch.Tensor, fun: str, tol: float) -> Iterator[tuple[_Point, _Point]]:
+    """Yield rotations, and the best until then.
+
+    Steps of FastICA, some of which fall; from the best of them on, preconditioned L-BFGS over the orthogonal matrices.
+    """
+    point = best = _evaluate(whitened, W, fun)
+    yield point, best
     for _ in range(FIXED_STEPS):
-        following = _evaluate(whitened, point.fixed_step, fun)
-        if following.objective <= point.objective:
+        point = _evaluate(whitened, point.fixed_step, fun)
+        if point.objective > best.objective - _rounding(whitened, point):
+            best = point
+        elif point.turn <= tol:  # at rest, but lower
             break
-        point = following
-        yield point
+        yield point, best
+    point = best
     learned: list[tuple[torch.Tensor, torch.Tensor]] = []
     while True:
         E = _direction(point, learned)
@@ -286,19 +292,24 @@ def _climb(whitened: _Whitened, W: torch.Tensor, fun: str) -> Iterator[_Point]:
         else:
             learned = [*learned[1 - MEMORY :], (change, bend)]
         point = following
-        yield point
+        yield point, point
 
 
 def _search(whitened: _Whitened, point: _Point, E: torch.Tensor, fun: str) -> tuple[_Point, float]:
     """Return the first of ever shorter steps along E that lowers the loss enough (Armijo), or the shortest."""
     expected = (E * point.gradient).sum()
-    rounding = torch.finfo(whitened.rows.dtype).eps * point.gain.numel()
+    rounding = _rounding(whitened, point)
     for length in SHORTER:
         following = _evaluate(whitened, nearest_orthogonal(point.W + length * E @ point.W), fun)
         rise = (point.tilt * following.gain).sum() - point.objective
         if rise >= -1e-4 * length * expected - rounding:
             break
     return following, length
+
+
+def _rounding(whitened: _Whitened, point: _Point) -> float:
+    """Return by how much objectives may differ for nothing."""
+    return float(torch.finfo(whitened.rows.dtype).eps * point.gain.numel())
 
 
 def _direction(point: _Point, learned: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
