@@ -133,7 +133,7 @@ def nmf(R: xr.DataArray, n: int, device: str, target: float | None = 12) -> Matc
     return Match(n, mine, [(peers.sklearn_nmf(n), target)], "loss", peers.nmf_loss, slack=5e-3)
 
 
-def tight_nmf(R: xr.DataArray, n: int, device: str, target: float | None = 4, tol: float = 1.5e-3) -> Match:
+def tight_nmf(R: xr.DataArray, n: int, device: str, target: float | None = 4, tol: float = 1e-3) -> Match:
     """At a tolerance that reaches the peer's loss."""
     mine = ours("NMF", n, device, read_directions, tol=tol)
     return Match(n, mine, [(peers.sklearn_nmf(n), target)], "loss", peers.nmf_loss)
