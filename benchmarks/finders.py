@@ -193,9 +193,9 @@ NO_TARGETS = {"targets": (None, None)}
 NO_TARGET: dict[str, Any] = {"target": None}
 ENTRIES = (
     Entry("KMeans(tol=5e-3)", kmeans, "channels 50000 512", 512, {"targets": (8, 1.5), "tol": 5e-3}),
-    Entry("KMeans", kmeans, "channels 50000 512", 512, {"targets": (8, None)}),
+    Entry("KMeans", kmeans, "channels 50000 512", 512),
     Entry("KMeans(normalize=True, tol=5e-3)", unit_kmeans, "channels 50000 512", 512, {"targets": (8, 1), "tol": 5e-3}),
-    Entry("KMeans(normalize=True)", unit_kmeans, "channels 50000 512", 512, {"targets": (8, 1)}),
+    Entry("KMeans(normalize=True)", unit_kmeans, "channels 50000 512", 512),
     Entry("PCA", pca, "channels 50000 512", 64, {"target": 0.9}),
     Entry("ICA", ica, "channels 50000 512", 128),
     Entry("NMF, within 0.5 %", nmf, "channels 50000 512", 64),
