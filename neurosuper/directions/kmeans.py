@@ -104,7 +104,7 @@ class KMeans(IterativeFinder):
         init: str | np.ndarray = "k-means++",
         codes: Literal["projection", "distance"] = "projection",
         max_iter: int = 300,
-        tol: float | None = 1e-6,
+        tol: float | None = 1e-7,
         random_state: int | None = 0,
         device: str | None = None,
         dtype: str = "float32",

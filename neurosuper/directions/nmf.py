@@ -130,7 +130,7 @@ class NMF(IterativeFinder):
         center: bool = False,
         whiten: bool = False,
         max_iter: int = 200,
-        tol: float | None = 1e-4,
+        tol: float | None = 1e-5,
         random_state: int | None = 0,
         device: str | None = None,
         dtype: str = "float32",
