@@ -35,7 +35,8 @@ class KMeans(IterativeFinder):
     iteration is one pass over all stimuli, streamed or in memory. On CPUs with bfloat16 instructions, products in it
     tell which centres can be the nearest, and those alone are compared in float32: the nearest found is the same.
 
-    An iteration costs 2 stimuli × units × directions operations. Passes over a dask array, beside the iterations: one
+    Some tens of iterations bring centres to rest; `tol=5e-3` ends after a few, for responses too large for that. An
+    iteration costs 2 stimuli × units × directions operations. Passes over a dask array, beside the iterations: one
     to look at the range and put the sample aside, and one for the labels. Memory beside the (normalised) responses: the
     sample, where it is not the whole, and the same again; a few numbers a stimulus; and a few times the centres in
     float64.

@@ -1,4 +1,4 @@
-"""A dask array that counts how often it is read."""
+"""A dask array that counts how often it is read, and a real population."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -31,3 +31,9 @@ def count_reads() -> Callable[[xr.DataArray, int], tuple[xr.DataArray, Counter]]
         return responses.copy(data=lazy), reads
 
     return count
+
+
+@pytest.fixture
+def v4(real_data, make_responses) -> xr.DataArray:
+    """Spike counts of 89 units of V4 to 1,200 images, session 201025."""
+    return make_responses(np.load(real_data / "v4" / "responses_avg_201025.npy").T.astype(np.float64))
