@@ -411,3 +411,15 @@ def test_v4_gives_its_published_figures(real_data):
 
     assert_allclose(noise_ceiling(ncsnr(v4), v4), reliability, atol=0.01)
     assert split_half(shift(v4)).mean() < 0.2  # neighbours are somewhat alike: 0.12
+
+
+def test_spearman_brown_of_a_negative_correlation_is_its_formula(rng):
+    """Units whose second repetition falls where the first rises: r of about −0.5 becomes 2r / (1 + r), below −1."""
+    first = rng.normal(size=(200, 1, 3))
+    second = -first + np.array([0.5, 1.5, 3.0]) * rng.normal(size=(200, 1, 3))
+    values = label(np.concatenate([first, second], axis=1))
+    r = split_half(values, spearman_brown=False).values
+    assert (r < -0.1).all()
+    assert_allclose(split_half(values), 2 * r / (1 + r), rtol=1e-12)
+    opposite = label(np.concatenate([first, -first], axis=1))
+    assert (split_half(opposite) < -1e6).all(), "−∞ but for rounding"

@@ -13,8 +13,8 @@ from neurosuper.directions.moments import sign_rows, skew_signs
 class Random(DirectionFinder):
     """Random directions: a random rotation of the units, or random unit vectors where more are asked for.
 
-    Up to the number of units the directions are orthonormal, drawn uniformly over rotations (QR of a Gaussian matrix,
-    signs by the diagonal: Mezzadri 2007). More are drawn independently and uniformly on the sphere.
+    Up to the number of units the directions are orthonormal, drawn uniformly over rotations (QR of a Gaussian matrix:
+    Mezzadri 2007) but for their signs, which follow the responses. More are drawn independently and uniformly on the sphere.
 
     Parameters
     ----------
@@ -47,8 +47,7 @@ class Random(DirectionFinder):
         n_units = rows.n_columns
         draw = torch.randn(max(n_units, n_directions), n_units, generator=self._generator(), dtype=torch.float64)
         if n_directions <= n_units:
-            rotation, triangle = torch.linalg.qr(draw)
-            D = (rotation * triangle.diagonal().sign()).T[:n_directions]
+            D = torch.linalg.qr(draw).Q.T[:n_directions]  # signs are set below, so that Q needs no correction of its own
         else:
             D = draw / draw.norm(dim=1, keepdim=True)
         D = D.to(rows.device, rows.dtype).contiguous()

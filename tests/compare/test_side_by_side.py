@@ -21,6 +21,7 @@ from neurosuper import (
     split_stimuli,
     top_stimuli,
 )
+from neurosuper.compare import side_by_side
 
 
 @pytest.fixture
@@ -221,3 +222,24 @@ def test_floor_is_the_index_of_random_sets_of_the_scored_stimuli(systems, images
     exact = -pdist(points).mean()
     brain = every.isel(item=0, metric=0)
     assert_allclose(brain.floor, exact, atol=float(brain.floor_high - brain.floor_low) / 200**0.5)
+
+
+def test_the_band_of_chance_is_that_of_95_of_100_random_sets(responses, images, rng, monkeypatch):
+    """Of 4,000 sets, the standard error of the share outside is 0.3 %."""
+    monkeypatch.setattr(side_by_side, "N_SETS", 4000)
+    table = compare({"brain": responses}, images, [Units()], [Color()], score_on="all").isel(item=0, metric=0)
+    points = Color("cpu").embed(images).numpy()
+    index = np.array([-pdist(points[rng.choice(120, 5, replace=False)]).mean() for _ in range(4000)])
+    assert abs(np.mean(index < float(table.floor_low)) - 0.025) < 0.008
+    assert abs(np.mean(index > float(table.floor_high)) - 0.025) < 0.008
+
+
+def test_the_floor_of_several_fits_is_that_of_the_stimuli_of_the_first(responses, images):
+    """Half of the photographs are one and the same: any set of these scores 0, and no set of the others does."""
+    alike = images.copy(data=np.where(np.arange(120)[:, None, None, None] < 60, images.values[:1], images.values))
+    marks = (["score", "fit"], ["fit", "score"])
+    systems = [{"brain": responses.assign_coords(split=("stimulus", np.repeat(mark, 60)))} for mark in marks]
+    fits = [fit for own in systems for fit in side_by_side.fit_systems(own, [Units()], 5, "held-out", 0)]
+    alone, both = (side_by_side.score_fits(own, alike, [Color()]) for own in (fits[1:], fits))
+    assert (alone.floor < -0.5).all()
+    assert_allclose(both.floor, 0, atol=1e-6)

@@ -50,3 +50,8 @@ def test_headline_says_how_well_planted_directions_were_recovered(comparison):
     coords = {"fit_system": ("fit", ["brain"] * 2), "fit_finder": ("fit", ["Units", "KMeans"])}
     sentences = headline(comparison.assign(recovery=recovery.assign_coords(coords)))
     assert "brain: planted directions recovered, median of max |cosine|: KMeans 0.900, Units 0.450." in sentences
+
+
+def test_headline_does_not_count_equal_medians_as_above(comparison):
+    comparison["interpretability"][:] = -0.5
+    assert headline(comparison)[-1] == "By color, K-means directions are above single units in 0 of 2 systems."

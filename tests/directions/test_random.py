@@ -23,3 +23,13 @@ def test_more_directions_than_units_are_uniform_on_the_sphere(responses):
 def test_seeds_differ(responses):
     first, second = (Random(random_state=seed).fit(responses).directions_.values for seed in (0, 1))
     assert np.abs(first - second).max() > 0.1
+
+
+def test_rotations_are_uniform_but_for_signs_which_skew_codes_to_the_right(responses):
+    """The square of each entry of a random unit vector in 8 dimensions is Beta(1/2, 7/2); squares know no sign."""
+    rotations = np.stack([Random(random_state=seed).fit(responses).directions_.values for seed in range(60)])
+    for row in (0, 7):
+        for column in (0, 7):
+            assert stats.kstest(rotations[:, row, column] ** 2, stats.beta(0.5, 3.5).cdf).pvalue > 0.01
+    codes = np.einsum("su,rdu->rds", responses.values - responses.values.mean(0), rotations)
+    assert (stats.skew(codes, axis=2) > 0).all()

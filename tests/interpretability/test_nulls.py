@@ -295,3 +295,31 @@ def test_a_test_against_a_null_refuses_what_makes_no_sense(responses, images):
         null_test(
             responses, images, Color(), lambda codes, seed: codes.assign_coords(stimulus=codes.stimulus.values + "x")
         )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_surrogates_keep_what_alternates_from_stimulus_to_stimulus(seed, rng, make_responses):
+    """The highest frequency of an even number of stimuli has no free phase: a sum that is real keeps its sign."""
+    signs = (-1.0) ** np.arange(64)
+    made = surrogate_codes(make_responses((5 * signs + 0.1 * rng.normal(size=64))[:, None]), seed).values[:, 0]
+    assert np.corrcoef(np.sign(made), signs)[0, 1] > 0.7
+
+
+def test_draws_that_equal_the_index_count_against_it(responses, images):
+    """Of images that are all the same, every set scores alike, and nothing is significant."""
+    same = images.copy(data=np.broadcast_to(images.values[:1], images.shape).copy())
+    test = null_test(responses, same, Pixel("cpu"), n_nulls=19)
+    assert test.p_value == 1
+    assert (test.item_p_value == 1).all()
+
+
+def test_95_of_100_sets_are_within_the_quantiles(rng):
+    """Of 4,000 sets, the standard error of the share outside is 0.3 %."""
+    grey = np.sort(rng.normal(128, 20, 400)).clip(0, 255).astype(np.uint8)
+    photos = load_images(np.repeat(grey, 3).reshape(400, 1, 1, 3))
+    low, _, high = noise_floor(photos, Color("cpu"), n_sets=4000, random_state=0).sampled_quantile.values
+    points = Color("cpu").embed(photos).numpy()
+    sets = np.stack([rng.choice(400, 5, replace=False) for _ in range(4000)])
+    index = np.array([-pdist(points[own]).mean() for own in sets])
+    assert abs(np.mean(index < low) - 0.025) < 0.008
+    assert abs(np.mean(index > high) - 0.025) < 0.008

@@ -16,6 +16,7 @@ from neurosuper import (
     pairwise,
 )
 from neurosuper.interpretability.parts import draw_parts
+from neurosuper.interpretability.sampling import _fall
 
 
 def simulate(rng, n_stimuli=200, n_items=30, alike=0.0):
@@ -169,3 +170,11 @@ def test_bad_input_is_told_in_one_line(rng):
         index_power(pilot, n_stimuli=40, n_items=[1])
     with pytest.raises(ValueError, match="alpha must be strictly between 0 and 1, got 5"):
         index_power(pilot, n_stimuli=40, n_items=30, alpha=5)
+
+
+@pytest.mark.parametrize(("of_halves", "fall"), [(0.1, 0.5), (0.5, 0.5), (0.7, 0.7), (1.0, 1.0), (3.0, 1.0)])
+def test_the_fall_of_variances_is_that_of_quarters_to_halves_and_bounded_by_theory(of_halves, fall):
+    """A variance over stimuli falls by at most a half where their number doubles, as a mean's does, and never rises."""
+    quarters = np.array([[[0.0], [1.0], [0.0], [1.0]]]) * 3**0.5  # variance 1 over parts
+    assert _fall(of_halves, [quarters]) == pytest.approx(fall)
+    assert np.isnan(_fall(of_halves, [None]))

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.spatial.distance import pdist
 
 from neurosuper.metrics import LPIPS
-from neurosuper.metrics.lpips import TRUNKS, hub_file
+from neurosuper.metrics.lpips import TRUNKS, _weigh, hub_file
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The parameter 'pretrained' is deprecated:UserWarning:torchvision"),
@@ -232,3 +232,12 @@ def test_a_missing_file_and_an_unknown_net_are_refused(tmp_path):
         LPIPS("alex", tmp_path / "absent.pth").embed(random_images((32, 32)))
     with pytest.raises(ValueError, match="net must be one of 'alex', 'vgg', 'squeeze', got 'resnet'"):
         LPIPS("resnet")
+
+
+@pytest.mark.parametrize("size", [1e-10, 1e-9, 1.0])
+def test_features_near_zero_are_normalised_as_the_lpips_package_does(size):
+    """Where a layer is almost silent, 1e-10 beside the length of its features is what keeps noise from counting."""
+    generator = torch.Generator().manual_seed(0)
+    feature, w = size * torch.rand(2, 4, 3, 3, generator=generator), torch.rand(1, 4, 1, 1, generator=generator)
+    expected = lpips.normalize_tensor(feature) * (w / 9).sqrt()
+    np.testing.assert_allclose(_weigh([feature.clone()], [w]), expected.flatten(1), rtol=1e-5)

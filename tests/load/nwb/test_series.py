@@ -82,3 +82,12 @@ def test_any_number_from_a_file(tmp_path, dtype):
         file.create_dataset("x", data=np.arange(60, dtype=dtype).reshape(20, 3), chunks=(4, 2))
         frames = sum_frames(file["x"], np.arange(20.0), np.array([2, 0]), np.array([3.0, 18.0]), np.array([5.0, 99.0]))
     assert frames.totals.tolist() == [[11.0 + 14.0, 56.0 + 59.0], [9.0 + 12.0, 54.0 + 57.0]]
+
+
+def test_a_frame_half_a_percent_outside_a_window_does_not_count():
+    """Rounding of times is forgiven to a millionth of a frame, not to a hundredth."""
+    data, times = np.arange(20.0)[:, None], np.arange(20.0)
+    starts, ends = np.array([5.005, 5.0, 5.0 + 1e-7]), np.array([8.0, 8.005, 8.0])
+    frames = sum_frames(data, times, np.array([0]), starts, ends)
+    assert frames.totals.tolist() == [[6.0 + 7, 5.0 + 6 + 7 + 8, 5.0 + 6 + 7]]
+    assert sum_frames(data, times, np.array([0]), starts[:1] - 1, ends[:1] - 0.005).n_frames.tolist() == [[3]]
