@@ -1,0 +1,109 @@
+"""Mutation score: which changes of one operator, number or condition do the tests notice?
+
+A copy of the checkout is changed in one place at a time by cosmic-ray, and the tests of that module are run. A change that
+all tests pass survives: either it changes nothing, or a test is missing. Run as `make mutate`, or for some modules:
+`python benchmarks/mutate.py --each 20 reliability inference/effect`. Not a part of CI: a mutant takes 5 to 30 seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from cosmic_ray.commands import init
+from cosmic_ray.mutating import mutate_and_test
+from cosmic_ray.plugins import operator_names
+from cosmic_ray.work_db import WorkDB
+from cosmic_ray.work_item import WorkItem, WorkResult
+
+ROOT = Path(__file__).resolve().parent.parent
+# numerics, inference and loaders; the tests of `a/b.py` are `tests/a/test_b.py`, but for those named in TESTS
+MODULES = (
+    *("reliability", "repetitions", "responses"),
+    *(f"inference/{name}" for name in ("bootstrap", "effect", "items", "multiplicity", "permutation", "power")),
+    *(f"interpretability/{name}" for name in ("cross_unit", "embedded", "extrapolation", "humans", "index", "nulls")),
+    *(f"interpretability/{name}" for name in ("parts", "psychophysics", "sampling", "top_stimuli", "trials")),
+    *(f"metrics/{name}" for name in ("base", "color", "features", "label", "lpips", "pairwise", "pixel", "slabs")),
+    *(f"compare/{name}" for name in ("contrast", "matching", "side_by_side", "table")),
+    *(f"directions/{name}" for name in ("hals", "ica", "ica_nonlinearities", "moments", "n_directions", "nmf", "pca")),
+    *(f"directions/{name}" for name in ("kmeans", "kmeans_nearest", "kmeans_search", "random", "sparse_coding")),
+    *(f"load/{name}" for name in ("array", "cadena", "cowley", "files", "neuroid", "nsd", "stringer", "tvsd")),
+    *(f"load/nwb/{name}" for name in ("presentations", "responses", "series", "spikes", "units")),
+)
+TESTS = {
+    "directions/kmeans_nearest": ["tests/directions/test_kmeans.py"],
+    "directions/kmeans_search": ["tests/directions/test_kmeans.py"],
+    "metrics/slabs": ["tests/metrics/test_pairwise.py", "tests/interpretability/test_index.py"],
+    "load/nwb/units": ["tests/load/nwb/test_responses.py", "tests/load/nwb/test_quirks.py"],
+    "inference/items": ["tests/inference"],
+}
+# changes of decorators and of `X | None` in types are none of the numerics; the rest of the kinds stay
+LEFT_OUT = ("core/RemoveDecorator", "core/ReplaceBinaryOperator_*_Bit*", "core/ReplaceBinaryOperator_Bit*", "*Shift*")
+TIMEOUT = 240  # seconds: of one mutant; a loop that no longer ends is noticed so
+
+
+def main() -> None:
+    """Change every module in some places, and print which changes survive, and the score."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("modules", nargs="*", default=list(MODULES), help="such as inference/effect")
+    options.add_argument("--each", type=int, default=10, help="changes of a module, drawn at random")
+    options.add_argument("--seed", type=int, default=0)
+    asked = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "copy")
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "demo_output", "__pycache__", "*.egg-info"))
+        os.chdir(copy)
+        os.environ |= {"PYTHONPATH": str(copy), "TQDM_DISABLE": "1", "NUMBA_CACHE_DIR": str(Path(folder, "numba"))}
+        n_killed = n_all = 0
+        for module in asked.modules:
+            killed, survivors = _try(module, asked.each, asked.seed, Path(folder))
+            n_killed, n_all = n_killed + killed, n_all + killed + len(survivors)
+            print(f"{module}: {killed} of {killed + len(survivors)} noticed", flush=True)
+            print("".join(f"    survives  {change}\n" for change in survivors), end="", flush=True)
+    print(f"mutation score: {n_killed} of {n_all} changes noticed ({n_killed / max(n_all, 1):.0%})")
+
+
+def _try(module: str, each: int, seed: int, folder: Path) -> tuple[int, list[str]]:
+    """Return how many changes of a module its tests notice, and those that they do not."""
+    room, _, name = module.rpartition("/")
+    tests = TESTS.get(module, [str(Path("tests", room, f"test_{name}.py"))])
+    command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider -m 'not slow and not gpu' {' '.join(tests)}"
+    killed, survivors = 0, []
+    for item in _draw(Path("neurosuper", f"{module}.py"), each, seed, folder):
+        shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)  # it knows no kernel that another one calls
+        result = mutate_and_test(item.mutations, command, TIMEOUT)
+        if result.is_killed:
+            killed += 1
+        else:
+            survivors.append(_describe(item, result))
+    return killed, survivors
+
+
+def _draw(path: Path, each: int, seed: int, folder: Path) -> list[WorkItem]:
+    """Return so many changes of a file."""
+    kinds = [name for name in operator_names() if not any(fnmatch.fnmatch(name, pattern) for pattern in LEFT_OUT)]
+    session = WorkDB(folder / "session.sqlite", WorkDB.Mode.create)
+    init([path], session, {})
+    items = [item for item in session.work_items if item.mutations[0].operator_name in kinds]
+    session.close()
+    items.sort(key=lambda item: (item.mutations[0].start_pos, item.mutations[0].operator_name, str(item.mutations)))
+    return random.Random(f"{path} {seed}").sample(items, min(each, len(items)))
+
+
+def _describe(item: WorkItem, result: WorkResult) -> str:
+    changed = [
+        line[1:].strip()
+        for line in (result.diff or "").splitlines()
+        if line[:1] in "+-" and line[:3] not in ("+++", "---")
+    ]
+    return f"line {item.mutations[0].start_pos[0]}: {'  →  '.join(changed)}"
+
+
+if __name__ == "__main__":
+    main()
