@@ -5,7 +5,7 @@ READY := .venv/.ready
 # where this file is there, the demo adds LPIPS
 TRUNK := $(NEUROSUPER_TEST_DATA)/nets/alexnet_features_fp16.npz
 
-.PHONY: help demo test lint schema bench validate clean
+.PHONY: help demo test lint schema bench validate mutate clean
 
 help:
 	@echo "make demo   install into .venv and run the main job offline: a report in demo_output/"
@@ -14,6 +14,7 @@ help:
 	@echo "make schema JSON schema of manifests, for editors"
 	@echo "make bench  ours against the peers, ratios measured in one run"
 	@echo "make validate   simulated studies: error rates of tests, coverage of intervals (minutes)"
+	@echo "make mutate     small changes of the code, one at a time: how many do the tests notice? (hours)"
 	@echo "make clean  remove .venv and what was generated"
 
 $(READY): pyproject.toml
@@ -50,6 +51,11 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/psychophysics.py
 	@$(BIN)/python benchmarks/spikes.py
 	@$(BIN)/python benchmarks/nsd_memory.py
+
+mutate: $(READY)
+	@echo "-- small changes of the code that the tests should notice (hours)"
+	@$(BIN)/python -m pip install --quiet 'cosmic-ray>=8.7'
+	@$(BIN)/python benchmarks/mutate.py
 
 validate: $(READY)
 	@echo "-- simulated studies, into benchmarks/VALIDATION.md"

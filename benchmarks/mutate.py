@@ -1,7 +1,7 @@
 """Mutation score: which changes of one operator, number or condition do the tests notice?
 
-A copy of the checkout is changed in one place at a time by cosmic-ray, and the tests of that module are run. A change that
-all tests pass survives: either it changes nothing, or a test is missing. Run as `make mutate`, or for some modules:
+A copy of the checkout is changed in one place at a time by cosmic-ray, and the tests of that module are run. A change
+that all tests pass survives: either it changes nothing, or a test is missing. Run as `make mutate`, or for some modules:
 `python benchmarks/mutate.py --each 20 reliability inference/effect`. Not a part of CI: a mutant takes 5 to 30 seconds.
 """
 
@@ -97,12 +97,9 @@ def _draw(path: Path, each: int, seed: int, folder: Path) -> list[WorkItem]:
 
 
 def _describe(item: WorkItem, result: WorkResult) -> str:
-    changed = [
-        line[1:].strip()
-        for line in (result.diff or "").splitlines()
-        if line[:1] in "+-" and line[:3] not in ("+++", "---")
-    ]
-    return f"line {item.mutations[0].start_pos[0]}: {'  →  '.join(changed)}"
+    lines = [line for line in (result.diff or "").splitlines() if line[:3] not in ("+++", "---")]
+    before, after = (" ".join(line[1:].strip() for line in lines if line[:1] == sign) for sign in "-+")
+    return f"line {item.mutations[0].start_pos[0]}: {before}  →  {after}"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ class Random(DirectionFinder):
     """Random directions: a random rotation of the units, or random unit vectors where more are asked for.
 
     Up to the number of units the directions are orthonormal, drawn uniformly over rotations (QR of a Gaussian matrix:
-    Mezzadri 2007) but for their signs, which follow the responses. More are drawn independently and uniformly on the sphere.
+    Mezzadri 2007) but for their signs, which follow the responses. More are drawn independently and uniformly on the
+    sphere.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ class Random(DirectionFinder):
         n_units = rows.n_columns
         draw = torch.randn(max(n_units, n_directions), n_units, generator=self._generator(), dtype=torch.float64)
         if n_directions <= n_units:
-            D = torch.linalg.qr(draw).Q.T[:n_directions]  # signs are set below, so that Q needs no correction of its own
+            D = torch.linalg.qr(draw).Q.T[:n_directions]  # its signs are those of the codes, below
         else:
             D = draw / draw.norm(dim=1, keepdim=True)
         D = D.to(rows.device, rows.dtype).contiguous()
