@@ -1,8 +1,8 @@
 """Mutation score: which changes of one operator, number or condition do the tests notice?
 
 A copy of the checkout is changed in one place at a time by cosmic-ray, and the tests of that module are run. A change
-that all tests pass survives: either it changes nothing, or a test is missing. Run as `make mutate`, or for some modules:
-`python benchmarks/mutate.py --each 20 reliability inference/effect`. Not a part of CI: a mutant takes 5 to 30 seconds.
+that all tests pass survives: either it changes nothing, or a test is missing. Run as `make mutate`, or for few modules
+as `python benchmarks/mutate.py --each 20 reliability inference/effect`. It is no part of CI: a change takes 5 to 30 s.
 """
 
 from __future__ import annotations
