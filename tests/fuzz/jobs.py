@@ -1,0 +1,137 @@
+"""Long jobs that may be killed, or run out of disk: what they leave must be whole or absent, and is gone on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+import zarr  # noqa: F401 - imported once, before the sandbox forks
+from PIL import Image
+
+import neurosuper as ns
+import neurosuper.study
+from neurosuper.metrics import cached
+from tests.fuzz.sandbox import digest
+
+STUDY = """
+title = "Killed"
+cache_embeddings = "float32"
+images.path = "photos"
+finders.Units = {}
+finders.PCA = {}
+[finders.KMeans]
+n_directions = 4
+[metrics.color]
+metric = "Color"
+[metrics.features]
+metric = "Features"
+model = "net.py:Slow"
+layer = "first"
+[systems.V4]
+loader = "load_array"
+path = "rates.npy"
+dims = ["unit", "stimulus"]
+stimuli = "photos"
+[systems.net]
+loader = "activations"
+model = "net.py:Slow"
+layers = ["first", "second"]
+batch_size = 4
+drop_constant_units = true
+"""
+NET = """
+import time
+
+import torch
+from torch import nn
+
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 8, 5), nn.Conv2d(8, 8, 5)
+
+    def forward(self, x):
+        time.sleep(0.02)
+        return self.second(torch.relu(self.first(x)))
+"""
+torch.set_num_threads(1)
+
+
+class Slow(torch.nn.Module):
+    """The network of the study file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = torch.nn.Conv2d(3, 8, 5), torch.nn.Conv2d(8, 8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.02)
+        return self.second(torch.relu(self.first(x)))
+
+
+def write_inputs(folder: Path) -> Path:
+    """Write what the jobs read: photographs, rates, a network, a study."""
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir(parents=True)
+    for i in range(24):
+        photo = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+        photo.save(folder / "photos" / f"p{i:02d}.png")
+    np.save(folder / "rates.npy", rng.gamma(1, 5, (12, 24)))
+    (folder / "net.py").write_text(NET)
+    (folder / "study.toml").write_text(STUDY)
+    return folder
+
+
+def study(inputs: Path, output: Path) -> np.ndarray:
+    """Run a study, and return what it wrote."""
+    ns.run_study(inputs / "study.toml", output)
+    return read_study_of(output)
+
+
+def read_study_of(output: Path) -> np.ndarray:
+    """Return what a study wrote: digests of all groups of study.nc; the page must be there."""
+    with xr.open_datatree(output / "study.nc") as tree:
+        numbers = [digest(tree[name].to_dataset().load()) for name in tree.groups]
+    return np.array([*numbers, str("</html>" in (output / "report.html").read_text())])
+
+
+def activations(inputs: Path, output: Path) -> xr.DataArray:
+    """Return activations, kept in a folder batch by batch."""
+    images = ns.load_images(inputs / "photos")
+    kept = {"batch_size": 2, "cache": output, "position": "all"}
+    return ns.activations(Slow(), images, ["first", "second"], device="cpu", **kept)
+
+
+def embeddings(inputs: Path, output: Path) -> np.ndarray:
+    """Return embeddings, kept in a folder batch by batch."""
+    metric = ns.Features(Slow(), "first", device="cpu")
+    metric.batch_size = 2
+    return cached(metric, output, "float32").embed(ns.load_images(inputs / "photos")).numpy()
+
+
+def autoencoder(inputs: Path, output: Path) -> xr.DataArray:
+    """Return directions, trained with a checkpoint in a folder."""
+    values = np.random.default_rng(0).gamma(1, 5, (2000, 24))
+    labels = {"stimulus": np.arange(2000).astype(str), "unit": np.arange(24).astype(str)}
+    output.mkdir(exist_ok=True)
+    finder = ns.SparseAutoencoder("8x", n_active=4, max_iter=20, checkpoint=str(output / "kept.ckpt"), device="cpu")
+    return finder.fit(xr.DataArray(values, labels, ("stimulus", "unit"))).directions_
+
+
+def fetched(inputs: Path, output: Path) -> np.ndarray:
+    """Return the bytes of files fetched into a cache."""
+    paths = ns.fetch(inputs / "remote.toml", cache=output)
+    return np.concatenate([np.fromfile(path, np.uint8) for path in paths])
+
+
+CALLS: dict[str, Callable[[Path, Path], Any]] = {
+    job.__name__: job for job in (study, activations, embeddings, autoencoder, fetched)
+}

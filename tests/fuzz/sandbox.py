@@ -1,0 +1,155 @@
+"""Run calls, each in a process of its own with limits of memory and time, and say how they ended.
+
+A server process imports everything once, has no threads, and forks for every call: 20 to 200 ms each. It reads requests
+as lines of JSON from its standard input, and answers on its standard output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+MEMORY = 1500  # MiB that a call may take beyond what the server has
+SECONDS = 20  # that a call may take
+PROMISED = (ValueError, TypeError, OSError, ImportError, RuntimeError)  # kinds of error that users are told of
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Sandbox:
+    """The client: `run(name, path, …)` returns how a call ended. The module names calls in a dict `CALLS`."""
+
+    def __init__(self, module: str) -> None:
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "TQDM_DISABLE"), "1")
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.fuzz.sandbox", module],
+            cwd=ROOT,
+            env=os.environ | one_thread | {"PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, name: str, *paths: Path, **limits: float) -> dict[str, Any]:
+        """Return `kind` (ok, error, crash, hang, memory), and what goes with it: `digest`, `text`, `warnings`.
+
+        `seconds` is how long it may take, `killed_after` (seconds) when it is killed, `file_size` (bytes) what it may
+        write into one file.
+        """
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps([name, [str(path) for path in paths], limits]) + "\n")
+        self._server.stdin.flush()
+        return json.loads(self._server.stdout.readline())
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.communicate("")
+
+
+def fault_of(outcome: dict[str, Any]) -> str:
+    """Return what no input may do, if this one did it: crash, hang, take all memory, or raise more than one line."""
+    if outcome["kind"] in ("crash", "hang", "memory"):
+        return outcome["kind"]
+    if outcome["kind"] == "error":
+        if not outcome["promised"]:
+            return f"raises {outcome['type']}: {outcome['text'][:300]}"
+        if "\n" in outcome["text"].strip():
+            return f"raises {outcome['text'].count(chr(10)) + 1} lines: {outcome['text'][:300]}"
+    return ""
+
+
+def digest(result: Any) -> str:
+    """Return a hash of what arrays, labels and coords a call returned."""
+    import numpy as np
+    import xarray as xr
+
+    if isinstance(result, xr.DataArray | xr.Dataset):
+        parts = {str(name): variable.values for name, variable in result.reset_coords().variables.items()}
+        if isinstance(result, xr.DataArray):
+            parts = {"": result.values} | {str(name): coord.values for name, coord in result.coords.items()}
+    else:
+        parts = {"": np.asarray(result)}
+    told = hashlib.sha256()
+    for name in sorted(parts):
+        values = parts[name]
+        told.update(f"{name} {values.shape}".encode())
+        text = values.dtype.kind not in "iufbc"
+        told.update(repr(values.tolist()).encode() if text else np.ascontiguousarray(values, "f8").tobytes())
+    return told.hexdigest()
+
+
+def isolated(
+    call: Callable[[], Any], seconds: float = SECONDS, killed_after: float | None = None, file_size: float | None = None
+) -> dict[str, Any]:
+    """Return how a call ends in a fork of this process."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _run_child(call, writing, file_size)
+    os.close(writing)
+    answer, deadline = b"", time.monotonic() + (seconds if killed_after is None else killed_after)
+    while (left := deadline - time.monotonic()) > 0 and select.select([reading], [], [], left)[0]:
+        part = os.read(reading, 1 << 16)
+        if not part:
+            break
+        answer += part
+    else:
+        os.kill(child, signal.SIGKILL)
+        answer = b'{"kind": "hang"}' if killed_after is None else b'{"kind": "killed"}'
+    os.close(reading)
+    _, status = os.waitpid(child, 0)
+    return json.loads(answer) if answer else {"kind": "crash", "status": status}
+
+
+def _run_child(call: Callable[[], Any], writing: int, file_size: float | None) -> None:
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + (MEMORY << 20), now + (MEMORY << 20)))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if file_size is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails instead
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_size), int(file_size)))
+    with warnings.catch_warnings(record=True) as caught, contextlib.suppress(BaseException):
+        warnings.simplefilter("always")
+        try:
+            outcome = {"kind": "ok", "digest": digest(call())}
+        except MemoryError as error:
+            outcome = {"kind": "memory", "text": str(error)}
+        except BaseException as error:
+            memory = "Unable to allocate" in str(error) or "MemoryError" in str(error)
+            outcome = {"kind": "memory" if memory else "error", "type": type(error).__name__, "text": str(error)}
+            outcome["promised"] = isinstance(error, PROMISED)
+        outcome["warnings"] = [str(warning.message) for warning in caught if warning.category is UserWarning]
+        with os.fdopen(writing, "wb") as file:
+            file.write(json.dumps(outcome).encode())
+    os._exit(0)
+
+
+def _serve(calls: dict[str, Callable[..., Any]]) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a call prints is no answer
+    for line in sys.stdin:
+        name, paths, limits = json.loads(line)
+        call = partial(calls[name], *map(Path, paths))
+        print(json.dumps(isolated(call, **limits)), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve(importlib.import_module(sys.argv[1]).CALLS)
