@@ -5,7 +5,7 @@ READY := .venv/.ready
 # where this file is there, the demo adds LPIPS
 TRUNK := $(NEUROSUPER_TEST_DATA)/nets/alexnet_features_fp16.npz
 
-.PHONY: help demo test lint schema bench validate mutate clean
+.PHONY: help demo test lint schema bench validate fuzz mutate clean
 
 help:
 	@echo "make demo   install into .venv and run the main job offline: a report in demo_output/"
@@ -14,6 +14,7 @@ help:
 	@echo "make schema JSON schema of manifests, for editors"
 	@echo "make bench  ours against the peers, ratios measured in one run"
 	@echo "make validate   simulated studies: error rates of tests, coverage of intervals (minutes)"
+	@echo "make fuzz       damaged files, kills and full disks, five times as many as in make test (an hour)"
 	@echo "make mutate     small changes of the code, one at a time: how many do the tests notice? (hours)"
 	@echo "make clean  remove .venv and what was generated"
 
@@ -56,6 +57,10 @@ mutate: $(READY)
 	@echo "-- small changes of the code that the tests should notice (hours)"
 	@$(BIN)/python -m pip install --quiet 'cosmic-ray>=8.7'
 	@$(BIN)/python benchmarks/mutate.py
+
+fuzz: $(READY)
+	@echo "-- some 3,000 damaged files, 60 kills, full disks (an hour)"
+	@NEUROSUPER_FUZZ=5 $(BIN)/python -m pytest tests/fuzz
 
 validate: $(READY)
 	@echo "-- simulated studies, into benchmarks/VALIDATION.md"
