@@ -33,7 +33,7 @@ def flat(units):
 def test_counting_equals_brute_force(units, windows):
     """Also where windows overlap, are out of order, of different lengths, or end before they start."""
     starts, ends = np.array(windows, float).reshape(-1, 2).T
-    counts, disordered = count_spikes(*flat(units), starts, ends)
+    counts, _, disordered, *_ = count_spikes(*flat(units), starts, ends)
     assert counts.tolist() == brute_force(units, starts, ends)
     assert counts.shape == (len(units), len(windows))
     assert not len(disordered)
@@ -44,7 +44,7 @@ def test_counting_equals_brute_force(units, windows):
 def test_few_windows_are_searched_for(train, onsets, start, length):
     many = sorted(train) * spikes.MANY
     starts = np.array(onsets, float) + start
-    counts, _ = count_spikes(*flat([sorted(many)]), starts, starts + abs(length))
+    counts, *_ = count_spikes(*flat([sorted(many)]), starts, starts + abs(length))
     assert counts.tolist() == brute_force([many], starts, starts + abs(length))
 
 
@@ -54,7 +54,7 @@ def test_long_trains_equal_two_searches(seed):
     times, stops = flat([np.sort(rng.random(n)) * 100 for n in rng.integers(0, 9000, 7)])
     starts = rng.random(rng.integers(1, 5000)) * 130 - 15
     ends = starts + rng.exponential(0.3, len(starts))
-    counts, _ = count_spikes(times, stops, starts, ends)
+    counts, *_ = count_spikes(times, stops, starts, ends)
     for row, train in zip(counts, np.split(times, stops)[:-1], strict=True):
         np.testing.assert_array_equal(row, np.searchsorted(train, ends) - np.searchsorted(train, starts))
 
@@ -71,7 +71,7 @@ def test_edges_are_exact_to_the_last_bit(start, end, count):
 def test_units_left_out_change_nothing(units, windows, seed):
     starts, ends = np.array(windows, float).reshape(-1, 2).T
     kept = np.flatnonzero(np.random.default_rng(seed).random(len(units)) < 0.5)
-    counts, _ = count_spikes(*flat(units), starts, ends, units=kept)
+    counts, *_ = count_spikes(*flat(units), starts, ends, units=kept)
     assert counts.tolist() == brute_force([units[unit] for unit in kept], starts, ends)
 
 
@@ -80,7 +80,7 @@ def test_units_left_out_change_nothing(units, windows, seed):
 def test_spikes_out_of_order_are_sorted_and_told(train, windows):
     starts, ends = np.array(windows, float).reshape(-1, 2).T
     given_times = np.array([0.0, *train, 1.0])
-    counts, disordered = count_spikes(given_times, np.array([1, 1 + len(train), 2 + len(train)]), starts, ends)
+    counts, n_lost, disordered, *_ = count_spikes(given_times, np.array([1, 1 + len(train), 2 + len(train)]), starts, ends)
     assert counts.tolist() == brute_force([[0.0], train, [1.0]], starts, ends)
     in_order = len(train) < 2 or all(a <= b for a, b in itertools.pairwise(train))
     assert disordered.tolist() == ([] if in_order else [1])
@@ -89,7 +89,7 @@ def test_spikes_out_of_order_are_sorted_and_told(train, windows):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, ">f8"])
 def test_any_float(dtype):
-    counts, _ = count_spikes(np.array([0.25, 0.5], dtype), np.array([2]), np.array([0.25]), np.array([0.5]))
+    counts, *_ = count_spikes(np.array([0.25, 0.5], dtype), np.array([2]), np.array([0.25]), np.array([0.5]))
     assert counts.tolist() == [[1]]
 
 
@@ -102,12 +102,12 @@ def test_every_block_of_a_file_is_counted(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "spikes.h5", "w") as file:
         file.create_dataset("chunked", data=times, chunks=(64,), compression="gzip")
         file["contiguous"] = times
-        whole, _ = count_spikes(times, stops, starts, starts + 0.1)
+        whole, *_ = count_spikes(times, stops, starts, starts + 0.1)
         for name in file:
-            counts, _ = count_spikes(file[name], stops, starts, starts + 0.1)
+            counts, *_ = count_spikes(file[name], stops, starts, starts + 0.1)
             np.testing.assert_array_equal(counts, whole)
             kept = [1, 2, 17, 39]
-            counts, _ = count_spikes(file[name], stops, starts, starts + 0.1, units=kept)
+            counts, *_ = count_spikes(file[name], stops, starts, starts + 0.1, units=kept)
             np.testing.assert_array_equal(counts, whole[kept])
 
 
@@ -146,7 +146,7 @@ count_spikes(np.arange(9.0), np.array([9]), np.array([0.0]), np.array([1.0]))
 before = peak()
 times, stops = np.tile(np.linspace(0, 1000, 100_000), 200), np.arange(1, 201) * 100_000
 starts = np.linspace(0, 1000, 20_000)
-counts, _ = count_spikes(times, stops, starts, starts + 0.1)
+counts, *_ = count_spikes(times, stops, starts, starts + 0.1)
 print((peak() - before) / (times.nbytes + counts.nbytes))
 """
 
