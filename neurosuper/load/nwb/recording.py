@@ -58,7 +58,7 @@ class Recording:
         if not seen.all():
             self._span = first, last = _union(self._span, self._pool[:1], self._pool[-1:])
             silence = longest_silence(self._pool, starts)
-            seen = (starts >= first - silence) & (ends <= last + silence)
+            seen = np.isinf(silence) | (starts >= first - silence) & (ends <= last + silence)
         self._missed = ~seen | (self._missed if len(self._missed) else False)
         return seen
 
