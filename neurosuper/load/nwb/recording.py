@@ -23,6 +23,7 @@ __all__ = ["Recording", "longest_silence"]
 
 POOL = 2**20  # spikes of the most active units that are read to estimate silences: 8 MiB, also over a network
 BURST = 2.0  # s; spikes closer than this may all follow from one presentation
+BURSTY = 1.5  # coefficient of variation of gaps; 1 at a steady rate
 CHANCE = 1e-6  # that a population is silent for longer than `longest_silence`
 FAR = 500  # times the span of the presentations: spikes in ms, of a session twice as long as these, go as far
 SAMPLES = 10  # times the end of the last window: whole numbers that go as far are numbers of samples
@@ -125,13 +126,12 @@ def _union(span: tuple[float, float], lows: np.ndarray, highs: np.ndarray) -> tu
 
 
 def longest_silence(spikes: np.ndarray, starts: np.ndarray) -> float:
-    """Return how long a population may be silent by chance.
+    """Return how long a population may be silent by chance: longer than this once in a million times.
 
-    Twice its longest silence, or the time that passes without a spike once in a million times where spikes come at
-    their mean rate. As the rate itself is known only from so many bursts, that time is a quantile of the predictive
-    distribution of a gap of which n were seen, P(gap > s) = (1 + s / (n mean))^−n. Spikes that follow from the same
-    presentation say little of the next: n is the number of intervals between onsets (at most 2 s each) that hold
-    spikes, less one.
+    Spikes that follow from one presentation say little of the next: what counts is the number n of intervals between
+    onsets (of 2 s at most) that contain spikes. At a steady rate, known from n − 1 of its gaps, the next gap is longer
+    than s with P = (1 + s / ((n − 1) mean))^−(n − 1). Where spikes come in bursts, of m intervals m − n are empty, and
+    the next k all are with P = ((m − n + 1) / (m + 2))^k.
 
     Parameters
     ----------
@@ -153,9 +153,13 @@ def longest_silence(spikes: np.ndarray, starts: np.ndarray) -> float:
     (0.2, inf)
     """
     gaps, apart = np.diff(spikes), np.diff(np.unique(starts))
-    burst = min(np.median(apart), BURST) if len(apart) else BURST
-    n = len(np.unique((spikes - spikes[:1]) // burst)) - 1
+    interval = min(np.median(apart), BURST) if len(apart) else BURST
+    occupied = np.unique((spikes - starts.min() % interval) // interval)  # the intervals begin as windows do
+    n = len(occupied) - 1
     if n < 1:
         return np.inf
-    by_chance = n * gaps.mean() * (CHANCE ** (-1 / n) - 1)
-    return float(max(2 * gaps.max(), by_chance))
+    silence = n * gaps.mean() * (CHANCE ** (-1 / n) - 1)
+    if gaps.std() > BURSTY * gaps.mean():
+        m = occupied[-1] - occupied[0] + 1
+        silence = max(silence, interval * np.log(CHANCE) / np.log((m - n) / (m + 2)))
+    return float(silence)

@@ -313,6 +313,10 @@ class Frames(Source):
         self.tally.update(n_unobserved=int(unseen.sum()), n_nan_frames=frames.n_nan)
         return values.astype(np.float32)
 
+    def doubts(self) -> list[str]:
+        n = 0 if self.n_events else self.tally["n_nan_frames"]
+        return [f"{n} values in windows are NaN or infinite and were left out"] if n else []
+
     @staticmethod
     def _within(times: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Return which windows lie within the recording: sums over a part of a window would be too small."""

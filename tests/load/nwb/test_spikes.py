@@ -178,7 +178,7 @@ rng = np.random.default_rng(0)
 spikes.BLOCK = series.BLOCK = 2**12
 ordered = np.sort(rng.uniform(0, 61, (8, 2000)))
 stray, with_nan, with_inf = ordered.copy(), ordered.copy(), ordered.copy()
-stray[:, 0], with_nan[:, [0, 77, 1999]], with_inf[:, [0, 1999]] = 60, np.nan, [-np.inf, np.inf]
+stray[:, 0], with_nan[:, [0, 77, 1999]], with_inf[:, [0, 1999]] = 99, np.nan, [-np.inf, np.inf]
 kinds = [ordered, ordered[:, ::-1], rng.permuted(ordered, axis=1), np.tile(ordered[:, :100], 20), np.ones((8, 2000))]
 for times in [*kinds, stray, with_nan, with_inf, np.full((8, 2000), np.nan), np.round(ordered)]:
     for n in (1, 60, 5000):  # searched for, and merged
