@@ -97,9 +97,17 @@ def load_nwb(
         units also `n_spikes` (in the whole session; a silent unit is kept). `attrs` state reader, window, session, and
         how many presentations were used (`n_presentations`), blank (`n_blanks`), or without label or onset
         (`n_missing`). NaN are the presentations whose window overlaps `invalid_times` (`n_invalid`), and for single
-        units (`n_unobserved`, over all units) those whose window does not lie within its `obs_intervals` (where it has
-        any), or holds no frame, or for a sum is not all recorded. NaN within a series are left out (`n_nan_frames`:
+        units (`n_unobserved`, over all units) those whose window does not lie within its `obs_intervals`, or holds no
+        frame, or for a sum is not all recorded. NaN and infinite values within a series are left out (`n_nan_frames`:
         how many values).
+
+    Notes
+    -----
+    Where a unit has no `obs_intervals`, the recording is taken to last from the first to the last spike of the
+    population, and before and after for as long as that may be silent by chance (once in a million times, at the rate
+    and with the bursts that it has). So windows long after the last spike of all units are NaN and no zeros, while a
+    sparse population keeps its zeros, and nothing follows from very few spikes. A pause within a recording is only
+    seen where `obs_intervals` or `invalid_times` tell of it.
 
     Raises
     ------
@@ -107,14 +115,18 @@ def load_nwb(
         No file there.
     ValueError
         A file that is not NWB or damaged, neither spikes nor such a series (the error says when a companion is
-        wanted), no such table, column or operator, an index without an image, a window that does not end after it
-        starts, another measure, or no presentation or unit left.
+        wanted), no such table, column or operator, times that are no numbers, spike times without an index,
+        `obs_intervals` or `invalid_times` that cannot be read, an index without an image, a window that does not end
+        after it starts, another measure, or no presentation or unit left.
 
     Warns
     -----
     UserWarning
-        Spike times of a unit are not in order (they are sorted), no spike or frame falls into any window, the images of
-        an IndexSeries are not in the file, or the companion began at another time.
+        Spike times of a unit are NaN or infinite (they are left out), not in order (they are sorted), or restart;
+        presentations lie outside the recording; spikes, onsets or the window look like milliseconds or samples; many
+        onsets are equal; one stimulus was shown 20 times as often as the others (a blank that nobody named?); no spike
+        or frame falls into any window, the images of an IndexSeries are not in the file, or the companion began at
+        another time.
 
     Examples
     --------
@@ -186,6 +198,11 @@ def load_presentations(
     ------
     FileNotFoundError, ValueError
         As `load_nwb`.
+
+    Warns
+    -----
+    UserWarning
+        As `load_nwb`, of onsets and stimuli.
 
     Examples
     --------

@@ -180,13 +180,6 @@ def test_a_stream_that_is_no_nwb():
         load_presentations(io.BytesIO(b"<html>" * 99), stimulus_column="image")
 
 
-def warned_of(write_nwb, labels, onsets):
-    path = write_nwb(labels, onsets, [])
-    with pytest.warns(UserWarning) as warned:
-        load_presentations(path, stimulus_column="image")
-    return [str(warning.message) for warning in warned]
-
-
 def listed_without_warning(write_nwb, labels, onsets=None):
     path = write_nwb(labels, np.arange(1.0, len(labels) + 1) if onsets is None else onsets, [])
     return load_presentations(path, stimulus_column="image").sizes["presentation"] == len(labels)
@@ -201,8 +194,9 @@ def listed_without_warning(write_nwb, labels, onsets=None):
     ],
 )
 def test_onsets_that_were_never_written_are_told(write_nwb, onsets, told):
-    (line,) = warned_of(write_nwb, [f"im{i}" for i in range(len(onsets))], onsets)
-    assert line.startswith(told)
+    path = write_nwb([f"im{i}" for i in range(len(onsets))], onsets, [])
+    with pytest.warns(UserWarning, match=told):
+        load_presentations(path, stimulus_column="image")
 
 
 def test_images_shown_together_are_not_told(write_nwb):
@@ -212,12 +206,10 @@ def test_images_shown_together_are_not_told(write_nwb):
 
 def test_a_blank_that_nobody_named_is_told(write_nwb):
     labels = ["grey"] * 60 + ["a", "b", "c"] * 3
-    (line,) = warned_of(write_nwb, labels, np.arange(1.0, len(labels) + 1))
-    told = (
-        "stimulus 'grey' was presented 60 times in table 'trials', the others 3 times (median); if it is a blank, name"
-    )
-    assert line.startswith(told)
     path = write_nwb(labels, np.arange(1.0, len(labels) + 1), [])
+    told = r"'grey' was presented 60 times in table 'trials', the others 3 times .median.; if it is a blank, name"
+    with pytest.warns(UserWarning, match=told):
+        load_presentations(path, stimulus_column="image")
     assert load_presentations(path, stimulus_column="image", blanks="grey").attrs["n_blanks"] == 60
 
 
