@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ __all__ = [
     "series_template",
     "single_values",
     "split_rows",
+    "time_values",
 ]
 
 
@@ -82,9 +84,14 @@ class Series:
     def times(self) -> np.ndarray:
         """Return the time of every sample, in seconds."""
         if self.timestamps is not None:
-            return np.asarray(self.timestamps[:], float)
+            return _as_seconds(np.asarray(self.timestamps[:]), f"timestamps of time series {self.name!r}")
         if not self.rate:
             raise ValueError(f"time series {self.name!r} has neither timestamps nor a rate; name another series")
+        if not 0 < self.rate < np.inf or not np.isfinite(self.start):
+            raise ValueError(
+                f"time series {self.name!r} starts at {self.start:g} s and has a rate of {self.rate:g} Hz; both must "
+                "be finite, and the rate above 0: name another series"
+            )
         return self.start + np.arange(len(self.data)) / self.rate
 
 
@@ -108,6 +115,20 @@ def single_values(table: Table, name: str) -> np.ndarray:
         raise ValueError(f"column {name!r} of table {table.name!r} has no single value a row; name another column")
     values = np.asarray(column.data[:])
     return np.array([as_label(value) for value in values]) if values.dtype.kind in "SO" else values
+
+
+def time_values(table: Table, name: str) -> np.ndarray:
+    """Return one column of times in seconds."""
+    return _as_seconds(single_values(table, name), f"column {name!r} of table {table.name!r}")
+
+
+def _as_seconds(values: np.ndarray, what: str) -> np.ndarray:
+    """Return times as floats, also those that are numbers in text."""
+    if values.dtype.kind in "iufUSO":
+        with suppress(ValueError, TypeError):
+            return values.astype(float)
+    example = as_label(values.flat[0]) if values.size else "none"
+    raise ValueError(f"{what} must contain numbers of seconds, got {values.dtype} such as {example!r}; convert them")
 
 
 def _is_single(column: Column) -> bool:

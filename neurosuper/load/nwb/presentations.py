@@ -10,12 +10,13 @@ from typing import cast
 import numpy as np
 
 from neurosuper.load.array import as_label
-from neurosuper.load.nwb.parts import Series, Table, Template, listed, listing, single_values
+from neurosuper.load.nwb.parts import Series, Table, Template, listed, listing, single_values, time_values
 from neurosuper.load.nwb.session import Session, find
 
 __all__ = ["Presentations", "read_presentations"]
 
 Blanks = Collection[object] | str | float | None
+OFTEN = 20  # times as often as the median of the others: more likely a blank than a stimulus
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Presentations:
     labels: np.ndarray
     tally: dict[str, int]
     images: list[str] = field(default_factory=list)  # all that there are, whether shown or not
+    doubts: list[str] = field(default_factory=list)  # what to warn of, one line each
 
 
 def read_presentations(
@@ -55,15 +57,37 @@ def _from_column(table: Table, name: str, blanks: Blanks) -> Presentations:
     labels = _as_labels(values)
     blank = np.isin(labels, _blank_labels(blanks, values.dtype))
     onsets, offsets = _times(table)
-    kept, tally = _sort_out(onsets, labels, blank, f"table {table.name!r}", "stimulus_column")
-    return Presentations(onsets[kept], offsets[kept], labels[kept], tally, list(dict.fromkeys(labels[kept].tolist())))
+    where = f"table {table.name!r}"
+    kept, tally = _sort_out(onsets, labels, blank, where, "stimulus_column")
+    onsets, labels = onsets[kept], labels[kept]
+    images = list(dict.fromkeys(labels.tolist()))
+    return Presentations(onsets, offsets[kept], labels, tally, images, _doubts(onsets, labels, where))
+
+
+def _doubts(onsets: np.ndarray, labels: np.ndarray, where: str) -> list[str]:
+    """Return what is doubtful in presentations: onsets that were never written, and a blank that nobody named."""
+    found = []
+    times, n_at = np.unique(onsets, return_counts=True)
+    if n_at.max() > 1 and (len(times) == 1 or n_at.max() > 2 * np.median(n_at)):
+        found.append(
+            f"{n_at.max()} of {len(onsets)} presentations in {where} have the onset {times[n_at.argmax()]:g} s; check "
+            "the onsets"
+        )
+    names, n_of = np.unique(labels, return_counts=True)
+    most = n_of.argmax()
+    others = np.delete(n_of, most)
+    if len(others) and n_of[most] >= OFTEN * np.median(others) and np.sum(others >= OFTEN * np.median(others)) <= 1:
+        found.append(
+            f"stimulus {str(names[most])!r} was presented {n_of[most]} times in {where}, the others "
+            f"{np.median(others):g} times (median); if it is a blank, name it in blanks="
+        )
+    return found
 
 
 def _times(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """Return onset and offset (NaN where the table has none) of every row, in seconds."""
-    onsets = single_values(table, "start_time").astype(float)
-    has_stop = "stop_time" in table.columns
-    return onsets, single_values(table, "stop_time").astype(float) if has_stop else np.full(len(onsets), np.nan)
+    onsets = time_values(table, "start_time")
+    return onsets, time_values(table, "stop_time") if "stop_time" in table.columns else np.full(len(onsets), np.nan)
 
 
 def _as_labels(values: np.ndarray) -> np.ndarray:
@@ -75,7 +99,7 @@ def _sort_out(
     onsets: np.ndarray, labels: np.ndarray, blank: np.ndarray, where: str, argument: str
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return which presentations to keep, and how many there are of each kind."""
-    missing = np.isnan(onsets) | (labels == "")
+    missing = ~np.isfinite(onsets) | (labels == "")
     kept = ~(missing | blank)
     n_blanks, n_missing = int((blank & ~missing).sum()), int(missing.sum())
     if not kept.any():
@@ -126,7 +150,11 @@ def _from_index(session: Session, series: Series, table: Table | None, blanks: B
     kept, tally = _sort_out(onsets, labels, blank, where, "index_series")
     names = _names(session, series, indices[kept])
     found = labels[kept] if names is None else np.array(names)[indices[kept].astype(np.int64)]
-    return Presentations(onsets[kept], offsets[kept], found, tally, names or list(dict.fromkeys(found.tolist())))
+    doubts = _doubts(onsets[kept], found, where)
+    if table is None and (n_falls := int((np.diff(onsets[np.isfinite(onsets)]) < 0).sum())):
+        doubts.append(f"timestamps of {where} fall back {n_falls} times; each index was taken at its own: check them")
+    images = names or list(dict.fromkeys(found.tolist()))
+    return Presentations(onsets[kept], offsets[kept], found, tally, images, doubts)
 
 
 def _names(session: Session, series: Series, indices: np.ndarray) -> list[str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection
@@ -14,11 +13,11 @@ import numpy as np
 
 from neurosuper.load.array import as_label
 from neurosuper.load.nwb.parts import Series, Table, listed, listing, single_values, split_rows
+from neurosuper.load.nwb.recording import Recording
 from neurosuper.load.nwb.series import sum_frames
 from neurosuper.load.nwb.session import Session, find
 from neurosuper.load.nwb.spikes import count_spikes
-from neurosuper.load.nwb.units import Population, Populations, observed, side_by_side
-from neurosuper.responses import name_some
+from neurosuper.load.nwb.units import Population, Populations, check_intervals, observed, side_by_side
 
 __all__ = ["Measure", "Source", "open_source"]
 
@@ -46,7 +45,7 @@ class Source(ABC):
         return measure
 
     def coords(self, kept: np.ndarray) -> dict[str, Any]:
-        """Return the labels of the units kept, and what else is known of them."""
+        """Return the labels of the units kept, and what else is known of them once they have responded."""
         return {"unit": [self.population.names[unit] for unit in kept]}
 
     @abstractmethod
@@ -54,6 +53,10 @@ class Source(ABC):
         self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
     ) -> np.ndarray:
         """Return the responses (unit, window) as float32, NaN where a unit was not observed."""
+
+    def doubts(self) -> list[str]:
+        """Return what to warn of after the responses were read, one line each."""
+        return []
 
     @abstractmethod
     def attrs(self, measure: Measure) -> dict[str, object]:
@@ -71,6 +74,7 @@ def open_source(
     if not series:
         table = _spike_table(session)
         if table is None:
+            _refuse_spikes_without_index(session)
             raise ValueError(f"no Units table with spike times in {session.name}{_elsewhere(session, has_companion)}")
         return Spikes(session, table)
     names, present = [str(name) for name in listing(series)], session.found("series")
@@ -87,6 +91,17 @@ def _spike_table(session: Session) -> Table | None:
     table = None if opened is None else opened()
     has_spikes = table is not None and "spike_times" in table.columns and table.columns["spike_times"].stops is not None
     return table if has_spikes else None
+
+
+def _refuse_spikes_without_index(session: Session) -> None:
+    opened = session.found("table").get("units")
+    spikes = None if opened is None else opened().columns.get("spike_times")
+    if spikes is not None:
+        raise ValueError(
+            f"spike_times of {session.name} has shape {np.shape(spikes.data)} and no spike_times_index; it must have "
+            "the times of one unit after another, and an index of where each unit stops: write it again with pynwb's "
+            "add_unit, without padding"
+        )
 
 
 def _elsewhere(session: Session, has_companion: bool) -> str:
@@ -120,6 +135,11 @@ class Spikes(Source):
         self.population = Population(ids, table, np.arange(len(ids)), electrodes and electrodes())
         self._table = table
         self._times = table.columns["spike_times"].data
+        if len(np.shape(self._times)) != 1 or np.dtype(self._times.dtype).kind not in "iuf":
+            raise ValueError(
+                f"spike_times of {session.name} has {self._times.dtype} of shape {np.shape(self._times)}; it must be "
+                "flat, and contain numbers of seconds"
+            )
         stops = np.asarray(table.columns["spike_times"].stops[:])
         if not _cuts(stops, len(ids), len(self._times)):
             raise ValueError(
@@ -127,39 +147,48 @@ class Spikes(Source):
                 "damaged, fetch it again"
             )
         self._stops = stops.astype(np.int64)
+        self._where = f"obs_intervals of {session.name}"
+        self._recording = Recording(self._times, self._stops, ids)
 
     def coords(self, kept: np.ndarray) -> dict[str, Any]:
-        return super().coords(kept) | {"n_spikes": ("unit", np.diff(self._stops, prepend=0)[kept])}
+        return super().coords(kept) | {"n_spikes": ("unit", self._recording.n_spikes[kept])}
 
     def respond(
         self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
     ) -> np.ndarray:
-        counts, disordered = count_spikes(self._times, self._stops, starts, ends, units=units, dtype=np.float32)
-        if len(disordered):
-            names = [self.population.names[unit] for unit in units[disordered]]
-            warnings.warn(f"spike times are not in order and were sorted, in unit {name_some(names)}", stacklevel=4)
+        found = count_spikes(self._times, self._stops, starts, ends, units=units, dtype=np.float32)
+        self._recording.note(units, found, starts, ends)
+        counts = found.counts
         self.n_events += bool(counts.any())
         if measure == "rate":
             counts /= length
         self._hide_unobserved(counts, units, starts, ends)
         return counts
 
+    def doubts(self) -> list[str]:
+        return self._recording.doubts()
+
     @cached_property
-    def _observed(self) -> list[np.ndarray] | None:
-        """The intervals in which each unit was observed, where the table has them."""
+    def _observed(self) -> list[np.ndarray]:
+        """The intervals in which each unit was observed; none where the table has none for it."""
         column = self._table.columns.get("obs_intervals")
-        return None if column is None else [rows.reshape(-1, 2) for rows in split_rows(column)]
+        if column is None:
+            return [np.empty((0, 2))] * len(self._stops)
+        if column.stops is None:
+            raise ValueError(f"{self._where} has no index of which intervals belong to which unit; write one")
+        check_intervals(column.data[:], self._where)
+        return split_rows(column)
 
     def _hide_unobserved(self, values: np.ndarray, units: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
-        if self._observed is None:
-            return
-        seen: dict[bytes, np.ndarray] = {}
+        unseen: dict[bytes, np.ndarray] = {}
         for row, unit in zip(values, units, strict=True):
-            key = self._observed[unit].tobytes()
-            if key not in seen:
-                seen[key] = ~observed(self._observed[unit], starts, ends)
-            row[seen[key]] = np.nan
-            self.tally["n_unobserved"] += int(seen[key].sum())
+            intervals = self._observed[unit]
+            key = intervals.tobytes()
+            if key not in unseen:
+                seen = observed(intervals, starts, ends) if len(intervals) else self._recording.observed(starts, ends)
+                unseen[key] = np.flatnonzero(~seen)
+            row[unseen[key]] = np.nan
+            self.tally["n_unobserved"] += len(unseen[key])
 
     def attrs(self, measure: Measure) -> dict[str, object]:
         return {
@@ -186,6 +215,8 @@ class _Plane:
         self.where = f"time series {name!r} of {session.name}"
         if self.times.ndim != 1 or not (np.diff(self.times) >= 0).all():
             raise ValueError(f"the timestamps of {self.where} are not one per frame in order; name another series")
+        if not np.isfinite(self.times).all():
+            raise ValueError(f"the timestamps of {self.where} are not all finite; name another series")
         self.frames = _upright(self.series.data, len(self.times), self.where)
         self.population = self._units(session, unit_names)
         self.delays = None if delay_column is None else self.population.values(delay_column).astype(float)
@@ -281,6 +312,10 @@ class Frames(Source):
         self.n_events += int((~unseen).any())
         self.tally.update(n_unobserved=int(unseen.sum()), n_nan_frames=frames.n_nan)
         return values.astype(np.float32)
+
+    def doubts(self) -> list[str]:
+        n = 0 if self.n_events else self.tally["n_nan_frames"]
+        return [f"{n} values in windows are NaN or infinite and were left out"] if n else []
 
     @staticmethod
     def _within(times: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

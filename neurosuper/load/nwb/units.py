@@ -14,7 +14,16 @@ import numpy as np
 from neurosuper.load.array import as_label
 from neurosuper.load.nwb.parts import Column, Table, listed, listing, single_values, split_rows
 
-__all__ = ["Population", "Populations", "Windows", "observed", "overlaps", "select_units", "side_by_side"]
+__all__ = [
+    "Population",
+    "Populations",
+    "Windows",
+    "check_intervals",
+    "observed",
+    "overlaps",
+    "select_units",
+    "side_by_side",
+]
 
 OPERATORS = {
     "==": operator.eq,
@@ -25,6 +34,7 @@ OPERATORS = {
     ">=": operator.ge,
 }
 Span = tuple[float, float]
+LONG = 5.0  # s: no window that is meant in milliseconds has a smaller length
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,16 @@ class Windows:
             else json.dumps({area: list(span) for area, span in self.by_area.items()})
         )
 
+    def doubts(self, onsets: np.ndarray) -> list[str]:
+        """Return which windows look like milliseconds: long ones, and longer than from one onset to the next."""
+        gap = float(np.median(np.diff(np.sort(onsets)))) if len(onsets) > 1 else np.inf
+        return [
+            f"window {span} is longer than the {gap:g} s between onsets (median); window is in seconds, divide by 1000 "
+            "if milliseconds are meant"
+            for span in dict.fromkeys(self.by_area.values())
+            if span[1] - span[0] > max(gap, LONG)
+        ]
+
     def of_units(self, areas: Sequence[str] | None, n_units: int) -> dict[Span, np.ndarray]:
         """Return which units, by their position, have which window."""
         if areas is None and set(self.by_area) != {"all"}:
@@ -186,6 +206,22 @@ def _span(span: object) -> Span:
     if given.shape != (2,) or not np.isfinite(given).all() or not given[0] < given[1]:
         raise ValueError(f"window must be (start, stop) in seconds after onset, with start before stop, got {span!r}")
     return float(given[0]), float(given[1])
+
+
+def check_intervals(intervals: np.ndarray, where: str) -> None:
+    """Refuse intervals that are not (interval, 2), each with a start (s) and a stop that is not before it."""
+    if intervals.ndim != 2 or intervals.shape[1] != 2 or intervals.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{where} has {intervals.dtype} of shape {intervals.shape}; it must be (interval, 2), start and stop in "
+            "seconds: correct the file"
+        )
+    wrong = np.flatnonzero(~(intervals[:, 0] <= intervals[:, 1]))  # also NaN
+    if len(wrong):
+        start, stop = intervals[wrong[0]]
+        raise ValueError(
+            f"{where} has the interval {start:g} to {stop:g} s in row {wrong[0]} ({len(wrong)} such rows); each needs "
+            "a start and a stop that is not before it: correct the file"
+        )
 
 
 def observed(intervals: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
