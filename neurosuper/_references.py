@@ -120,7 +120,7 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file; of a folder, that of the names and checksums of the files in it."""
     if path.is_dir():
         parts = [f"{file.relative_to(path)} {sha256_of(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from neurosuper._references import References, Table, call, told
+from neurosuper._toml import PATHS
 from neurosuper.directions import (
     ICA,
     NMF,
@@ -31,6 +33,14 @@ METRICS = (LPIPS, Pixel, Color, Label, Features)
 KEPT = (LPIPS, Features)  # whose embeddings take longer to make than to read
 
 Metrics = Mapping[str, ImageMetric | Precomputed]
+
+
+def refuse_escapes(table: Table, where: str) -> None:
+    r"""Refuse control characters where a path may be meant: in double quotes, `data\trial` contains a tab."""
+    inner = table.get("model_args")
+    for key, value in (table | (inner if isinstance(inner, dict) else {})).items():
+        if isinstance(value, str) and key not in ("name", "quantity") and re.search(r"[\x00-\x1f\x7f]", value):
+            raise ValueError(f"{where} {key} = {value!r} contains a control character; {PATHS}")
 
 
 def make_finders(tables: Mapping[str, Table], files: References, device: str | None) -> dict[str, DirectionFinder]:

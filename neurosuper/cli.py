@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,20 +16,51 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)  # whose message says enough
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, or 2 after a one-line error, or 130 when interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks "−" or "×" gets "\u2212"
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-        if options.traceback:
-            raise
-        print(f"neurosuper: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("neurosuper: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
+    except BaseException as error:  # the user's own code may raise anything, SystemExit too
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return 0
+        if options.traceback and isinstance(error, Exception):
+            raise
+        if options.traceback:
+            traceback.print_exc()
+        print(f"neurosuper: {_one_line(error)}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _reader_left() -> bool:
+    """Return whether nobody reads what is printed, as after `| head -1`; then nothing more is printed."""
+    try:
+        print(flush=True)  # an empty line: other pipes break too, such as one to a worker
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python complains when it exits
+        return True
+    return False
+
+
+def _one_line(error: BaseException) -> str:
+    """Return what an error says and its notes, in one line of printable characters."""
+    said = " ".join(" ".join([str(error), *getattr(error, "__notes__", [])]).split())
+    if not isinstance(error, EXPECTED) or not str(error).strip():
+        kind = type(error).__name__
+        said = f"{kind}: {said}" if said else kind
+        said += "; to see where it comes from, put --traceback before the command"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -320,7 +320,7 @@ def _read_stack(names: list[str], openers: list[Opener], shape: tuple[int, int])
 
     starts = range(0, len(files), CHUNK)
     if len(files) * shape[0] * shape[1] * 3 <= LAZY_BYTES:
-        bar = tqdm(starts, desc="images", unit="block", disable=len(files) < 2000)
+        bar = tqdm(starts, desc="images", unit="block", delay=2)
         return np.concatenate([block(start, start + CHUNK) for start in bar])
     import dask
     import dask.array as da

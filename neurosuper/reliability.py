@@ -21,7 +21,6 @@ from neurosuper.responses import check_responses, coords_along, name_some
 __all__ = ["explainable_variance", "ncsnr", "noise_ceiling", "oracle_correlation", "select_units", "split_half"]
 
 FEWEST = 3  # repeated stimuli: over two, every correlation is 1 or −1
-LONG = 2 * 10**9  # responses times splits: more than this takes many seconds
 
 
 def split_half(
@@ -66,7 +65,7 @@ def split_half(
     repeats = _find_repeats(responses, "split_half")
     position = rank_labels(responses)
     rng = np.random.default_rng(random_state)
-    bar = tqdm(range(n_splits), desc="split-half", unit="split", disable=repeats.values.size < LONG / n_splits)
+    bar = tqdm(range(n_splits), desc="split-half", unit="split", delay=2)
     r = np.mean([_correlate_halves(repeats, first_half(repeats.valid, position, rng)) for _ in bar], axis=0)
     rule = "split-half correlation" + ", Spearman–Brown" * bool(spearman_brown)
     if spearman_brown:

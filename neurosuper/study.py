@@ -7,7 +7,6 @@ import platform
 import shlex
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,12 +19,23 @@ from sklearn.base import clone
 
 from neurosuper import load
 from neurosuper._references import References, Table, call
-from neurosuper._study_tables import Metrics, keep_embeddings, make_finders, make_metrics, read_array, try_metrics
+from neurosuper._study_files import NUMBERS, cannot_write, hold, keep_directions, publish, try_writing, write_numbers
+from neurosuper._study_tables import (
+    Metrics,
+    keep_embeddings,
+    make_finders,
+    make_metrics,
+    read_array,
+    refuse_escapes,
+    try_metrics,
+)
+from neurosuper._toml import parse_toml
 from neurosuper._torch import pick_device
 from neurosuper.compare import match_directions
 from neurosuper.compare.side_by_side import Fit, describe_shared, fit_systems, meet_images, score_fits, split_alike
 from neurosuper.directions import PCA, DirectionFinder, Units
 from neurosuper.images import load_images
+from neurosuper.interpretability.index import describe
 from neurosuper.metrics.cache import Stored
 from neurosuper.report import render_report
 from neurosuper.responses import average_repetitions, drop_constant_units, name_some
@@ -100,12 +110,16 @@ def read_study(path: str | Path) -> Study:
     if not path.is_file():
         raise FileNotFoundError(f"no study file {path}; tutorials/v4_squeezenet.toml is one to start from")
     try:
-        return Study.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
+        study = Study.model_validate(parse_toml(path.read_bytes(), path))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ValueError(f"{path}: {wrong}") from error
+    named = [("images", study.images), ("study", {"output": study.output})]
+    for kind in ("systems", "finders", "metrics"):
+        named += [(f"{kind}.{name}", table) for name, table in getattr(study, kind).items()]
+    for where, table in named:
+        refuse_escapes(table, f"{path}: [{where}]")
+    return study
 
 
 def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
@@ -162,18 +176,40 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     study = read_study(path)
     files = References(path)
     folder = _output_folder(study, files, output)
-    images = _load_images(study, files)
+    with hold(folder):
+        result = _run(study, files, folder, command)
+    result.encoding["source"] = str(folder / NUMBERS)
+    return result
+
+
+def _run(study: Study, files: References, folder: Path, command: str) -> xr.Dataset:
+    """Run a study whose folder is held; what is wrong with names or inputs is said before the first fit."""
     finders = make_finders(study.finders, files, study.device)
+    kept = [name for name, finder in finders.items() if not isinstance(finder, Units)]  # whose directions are written
+    said = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
+    try_writing(folder, kept, dict.fromkeys(study.systems if kept else []), said)
+    images = _load_images(study, files)
     metrics = _make_metrics(study, files, images, folder / "cache" / "embeddings")
+    said |= {"quantity": [describe(metric) for metric in metrics.values()], "image": images.stimulus.values.tolist()}
+    try_writing(folder, [], {}, said)
     systems = list(_load_systems(study, images, files, folder / "cache"))
     _refuse_equal_names([system.name for system in systems])
+    try_writing(folder, kept, {system.name: system.responses for system in systems} if kept else {}, {})
+    _check_truths(systems)
+    provenance = json.dumps(_trace(study, systems, files, command))
 
-    fits = {seed: _fit(study, systems, finders, seed) for seed in study.seeds}
-    result = _score(fits, images, metrics).assign_attrs(_describe(study, systems, fits))
-    result.attrs["provenance"] = json.dumps(_trace(study, systems, files, command))
-    result = result.merge(_recover(fits, systems))
-    _write(folder, result, fits, render_report(result, images))
-    result.encoding["source"] = str(folder / "study.nc")
+    fits: dict[int, list[Fit]] = {seed: [] for seed in study.seeds}
+    try:
+        for seed, found in fits.items():
+            for fit in _fit(study, systems, finders, seed):
+                found.append(fit)
+        result = _score(fits, images, metrics).assign_attrs(_describe(study, systems, fits), provenance=provenance)
+        result = result.merge(_recover(fits, systems))
+    except Exception as error:
+        if where := keep_directions(folder, fits):
+            error.add_note(f"({where})")
+        raise
+    publish(folder, lambda path: write_numbers(path, result, fits), lambda: render_report(result, images))
     return result
 
 
@@ -248,7 +284,7 @@ def _refuse_equal_names(names: list[str]) -> None:
         raise ValueError(f"two systems are called {sorted(twice)[0]!r} (a network's layers are added to its name)")
 
 
-def _fit(study: Study, systems: list[_System], finders: dict[str, DirectionFinder], seed: int) -> list[Fit]:
+def _fit(study: Study, systems: list[_System], finders: dict[str, DirectionFinder], seed: int) -> Iterator[Fit]:
     """Find directions in every system, with one seed for the halves and for the finders.
 
     On all stimuli, what no seed changes is found once.
@@ -265,7 +301,8 @@ def _fit(study: Study, systems: list[_System], finders: dict[str, DirectionFinde
         for name, finder in finders.items()
         if not (again and isinstance(finder, SEEDLESS))
     }
-    return list(fit_systems(responses, seeded, study.top, study.score_on, seed)) if seeded else []
+    if seeded:
+        yield from fit_systems(responses, seeded, study.top, study.score_on, seed)
 
 
 def _score(fits: dict[int, list[Fit]], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
@@ -279,7 +316,7 @@ def _recover(fits: dict[int, list[Fit]], systems: list[_System]) -> xr.Dataset:
     """Return `recovery (fit, planted)` of the systems whose directions are known; empty where there is none."""
     truths = {system.name: system.truth for system in systems if system.truth is not None}
     rows = [
-        match_directions(fit.fitted.directions_, _on_units_of(fit, truths[fit.system]))
+        match_directions(fit.fitted.directions_, _on_units(fit.system, truths[fit.system], fit.fitted.mean_.unit))
         .drop_vars("match")
         .expand_dims("fit")
         .assign_coords(fit_system=("fit", [fit.system]), fit_finder=("fit", [fit.finder]), fit_seed=("fit", [seed]))
@@ -290,12 +327,19 @@ def _recover(fits: dict[int, list[Fit]], systems: list[_System]) -> xr.Dataset:
     return xr.concat(rows, dim="fit", join="outer").to_dataset() if rows else xr.Dataset()
 
 
-def _on_units_of(fit: Fit, truth: xr.DataArray) -> xr.DataArray:
+def _on_units(name: str, truth: xr.DataArray, units: xr.DataArray) -> xr.DataArray:
     """Return planted directions over the units that were kept."""
-    kept = fit.fitted.mean_.unit
-    if missing := set(kept.values) - set(truth.unit.values):
-        raise ValueError(f"truth of {fit.system!r} lacks unit {name_some(sorted(missing))}; it must have all its units")
-    return truth.sel(unit=kept.values)
+    if missing := set(units.values) - set(truth.unit.values):
+        raise ValueError(f"truth of {name!r} lacks unit {name_some(sorted(missing))}; it must have all its units")
+    return truth.sel(unit=units.values)
+
+
+def _check_truths(systems: list[_System]) -> None:
+    """Refuse planted directions that lack units before the first fit."""
+    for system in systems:
+        if system.truth is not None:
+            varying = drop_constant_units(system.responses) if system.drop_constant_units else system.responses
+            _on_units(system.name, system.truth, varying.unit)
 
 
 def _describe(study: Study, systems: list[_System], fits: dict[int, list[Fit]]) -> dict[str, str]:
@@ -348,22 +392,5 @@ def _output_folder(study: Study, files: References, output: str | Path | None) -
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise OSError(f"cannot write to {folder}: {error.strerror}; choose another output folder") from error
+        raise cannot_write(folder, error) from error
     return folder
-
-
-def _write(folder: Path, result: xr.Dataset, fits: dict[int, list[Fit]], report: str) -> None:
-    """Write `study.nc` and `report.html` under other names, then give both their own."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as staging:
-        numbers, page = Path(staging, "study.nc"), Path(staging, "report.html")
-        result.to_netcdf(numbers)
-        for seed, of_seed in fits.items():
-            for fit in of_seed:
-                if isinstance(fit.fitted, Units):
-                    continue
-                names = [fit.system, fit.finder] + ([f"seed {seed}"] if len(fits) > 1 else [])
-                group = "/".join(["directions", *(name.replace("/", "_") for name in names)])
-                fit.fitted.directions_.to_netcdf(numbers, mode="a", group=group)
-        page.write_text(report, encoding="utf-8")
-        for finished in (numbers, page):
-            finished.replace(folder / finished.name)

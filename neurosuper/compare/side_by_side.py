@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,11 +19,24 @@ from neurosuper.interpretability.index import describe
 from neurosuper.interpretability.parts import draw_parts, fewest_in_part, index_of_parts, top_of_parts
 from neurosuper.interpretability.sampling import N_DRAWS
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.responses import DROP_THEM, align, check_averaged, name_some, part_of, require_varying, split_stimuli
+from neurosuper.metrics.base import check_metric
+from neurosuper.responses import (
+    DROP_THEM,
+    align,
+    check_averaged,
+    coords_along,
+    name_some,
+    part_of,
+    require_varying,
+    split_stimuli,
+)
 
 N_SETS = 200  # random sets of stimuli that tell what an index is by chance
 SEPARATOR = " | "  # between labels in `top_stimuli`
-RESERVED = {"item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"}
+RESERVED = {
+    *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
+    *("floor", "floor_low", "floor_high", "index_of_halves", "draw", "half"),
+}
 ScoreOn = Literal["held-out", "all"]
 Metrics = Sequence[ImageMetric | Precomputed] | Mapping[str, ImageMetric | Precomputed]
 
@@ -91,6 +104,7 @@ def compare(
         raise TypeError(f"systems must be a mapping {{name: responses, …}}, got {type(systems).__name__}")
     stimuli = check_images(images).stimulus
     systems = {name: meet_images(name, responses, stimuli) for name, responses in systems.items()}
+    metrics = name_metrics(metrics)  # before hours of fits
     fits = list(fit_systems(systems, finders, top, score_on, random_state))
     return score_fits(fits, images, metrics).assign_attrs(
         score_on=score_on,
@@ -118,9 +132,8 @@ def fit_systems(
     random_state: int | None,
 ) -> Iterator[Fit]:
     """Find directions in every system by every finder, and their top stimuli (see `compare`, `meet_images`)."""
-    finders = _named(finders, "finders", lambda finder: type(finder).__name__)
-    if not systems:
-        raise ValueError("no system to compare; pass {'name': responses, ...}")
+    finders = _named(finders, "finders", _check_finder, lambda finder: type(finder).__name__)
+    _check_systems(systems)
     if score_on not in ("held-out", "all"):
         raise ValueError(f"score_on must be 'held-out' or 'all', got {score_on!r}")
     halves = _halves(systems, score_on, random_state)
@@ -135,7 +148,7 @@ def fit_systems(
     scored_on = np.unique(np.concatenate([scored.stimulus.values for _, scored in halves.values()]))
     drawn = draw_parts(scored_on, 2, N_DRAWS, np.random.default_rng(0))
     pairs = [(system, finder) for system in halves for finder in finders]
-    for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", disable=len(pairs) < 2)):
+    for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", delay=2)):
         bar.set_postfix_str(f"{system}, {finder}")
         fit_part, score_part = halves[system]
         fitted = clone(finders[finder]).fit(fit_part)
@@ -147,9 +160,8 @@ def fit_systems(
 
 def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
     """Score all items of all fits, embedding each image once per metric (see `compare`)."""
-    metrics = _named(metrics, "metrics", lambda metric: metric.name)
+    metrics = name_metrics(metrics)
     top = np.concatenate([fit.top.values for fit in fits], axis=1)
-    _refuse_separator(top)
     n_items, coords, random = top.shape[1], _item_coords(fits), _draw_sets(fits, len(top))
     every = np.concatenate([top, *random.values()], axis=1).T
     scored = [_score(fits, every, images, metric) for metric in metrics.values()]
@@ -256,21 +268,59 @@ def _given_marks(systems: Mapping[str, xr.DataArray]) -> dict[str, str]:
     return given
 
 
-def _named(things: Sequence | Mapping, what: str, name_of: Callable[[Any], str]) -> dict:
-    if isinstance(things, Mapping):
-        named = dict(things)
-    elif not isinstance(things, Sequence):
+def name_metrics(metrics: Metrics) -> dict[str, ImageMetric | Precomputed]:
+    """Return the metrics of a comparison by their names, or say what is wrong with them (see `compare`)."""
+    return _named(metrics, "metrics", check_metric, lambda metric: metric.name)
+
+
+def _named(
+    things: Sequence | Mapping, what: str, check: Callable[[Any], object], name_of: Callable[[Any], str]
+) -> dict[str, Any]:
+    """Return things by their names: those of a mapping, else their own."""
+    if isinstance(things, str) or not isinstance(things, Mapping | Sequence):
         raise TypeError(
             f"{what} must be a list or a mapping {{name: …}}, got {type(things).__name__}; put it in a list"
         )
-    else:
-        names = [name_of(thing) for thing in things]
-        if len(set(names)) < len(names):
-            raise ValueError(f"{what} need different names, got {names}; pass {{name: …, name: …}} instead of a list")
-        named = dict(zip(names, things, strict=True))
-    if not named:
+    if not things:
         raise ValueError(f"no {what} to compare; pass at least one")
-    return named
+    values = list(things.values() if isinstance(things, Mapping) else things)
+    for thing in values:
+        check(thing)
+    names = list(things) if isinstance(things, Mapping) else [name_of(thing) for thing in values]
+    _check_names(names, what)
+    if len(set(names)) < len(names):
+        raise ValueError(f"{what} need different names, got {names}; pass {{name: …, name: …}} instead of a list")
+    return dict(zip(names, values, strict=True))
+
+
+def _check_names(names: Iterable[object], what: str) -> None:
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise TypeError(f"names of {what} must be str, got {wrong[0]!r}; pass {{'name': …}}")
+
+
+def _check_finder(finder: object) -> None:
+    if not isinstance(finder, DirectionFinder):
+        got = f"the class {finder.__name__}, which is not called" if isinstance(finder, type) else repr(finder)[:80]
+        raise TypeError(
+            f"a finder must be an object such as neurosuper.Units() or neurosuper.PCA(8), got {got}; subclass "
+            "neurosuper.directions.DirectionFinder for one of your own"
+        )
+
+
+def _check_systems(systems: Mapping[str, xr.DataArray]) -> None:
+    """Refuse, before hours of fits, what a table of items cannot contain."""
+    if not systems:
+        raise ValueError("no system to compare; pass {'name': responses, ...}")
+    _check_names(systems, "systems")
+    for name, responses in systems.items():
+        if taken := RESERVED & set(coords_along(responses, "unit")):
+            raise ValueError(
+                f"{name!r} has the unit coord {sorted(taken)[0]!r}, a name that a comparison needs; rename it"
+            )
+        if bad := [label for label in responses.stimulus.values.tolist() if SEPARATOR in label]:
+            raise ValueError(
+                f"stimulus labels must not contain {SEPARATOR!r}, which joins them; relabel {name_some(bad)}"
+            )
 
 
 def meet_images(name: str, responses: xr.DataArray, stimuli: xr.DataArray) -> xr.DataArray:
@@ -319,12 +369,7 @@ def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
     for fit in fits:
         labels = fit.fitted.directions_.direction.values
         own = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str)}
-        carried = _carry(fit.fitted)
-        if taken := RESERVED & set(carried):
-            raise ValueError(
-                f"{fit.system!r} has the unit coord {sorted(taken)[0]!r}, a name that a comparison needs; rename it"
-            )
-        frames.append(own | carried)
+        frames.append(own | _carry(fit.fitted))
     return {name: ("item", _join(frames, name)) for name in dict.fromkeys(key for frame in frames for key in frame)}
 
 
@@ -333,9 +378,4 @@ def _join(frames: Sequence[Mapping], name: str) -> np.ndarray:
     numeric = all(np.asarray(frame[name]).dtype.kind in "iufb" for frame in frames if name in frame)
     empty, dtype = (np.nan, float) if numeric else ("", str)
     columns = [np.broadcast_to(frame.get(name, empty), len(frame["direction"])) for frame in frames]
-    return np.concatenate([np.where(pd.isnull(column), empty, column).astype(dtype) for column in columns])
-
-
-def _refuse_separator(labels: np.ndarray) -> None:
-    if len(bad := [label for label in np.unique(labels) if SEPARATOR in label]):
-        raise ValueError(f"stimulus labels must not contain {SEPARATOR!r}, which joins them; relabel {name_some(bad)}")
+    return np.concatenate([np.where(pd.isnull(column), empty, column.astype(dtype)) for column in columns])

@@ -348,7 +348,8 @@ class DirectionFinder(BaseEstimator, ABC):
     def _map(self, responses: xr.DataArray) -> xr.DataArray:
         """Encode responses, block by block where they are lazy."""
         if responses.chunks is not None:
-            responses = responses.chunk(unit=-1)
+            whole = {responses.get_axis_num("unit"): -1}  # of the data only: `chunk` would make coords lazy too
+            responses = responses.copy(data=responses.data.rechunk(whole))
         codes = xr.apply_ufunc(
             _codes_of_block,
             responses,

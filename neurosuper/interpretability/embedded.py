@@ -18,6 +18,7 @@ import xarray as xr
 
 from neurosuper.directions.compiled import torch_threads
 from neurosuper.metrics import ImageMetric, Precomputed
+from neurosuper.metrics.base import check_metric
 from neurosuper.metrics.slabs import Slabs
 
 GATHERED_BYTES = 2**27  # of embeddings, for the rows that are reckoned at once
@@ -134,6 +135,7 @@ class Embedded(Distances):
 @contextmanager
 def open_distances(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric | Precomputed) -> Iterator[Distances]:
     """Give the distances between the images at these rising positions; positions asked for are among them."""
+    check_metric(metric)
     if isinstance(metric, Precomputed):
         yield Tabled(metric.distances_between(images.stimulus.values[chosen]).numpy())
         return

@@ -12,6 +12,7 @@ from neurosuper.images import check_images
 from neurosuper.interpretability.embedded import Distances, open_distances
 from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
+from neurosuper.metrics.base import check_metric
 from neurosuper.responses import align, name_some, require_varying
 
 Metrics = ImageMetric | Precomputed | Sequence[ImageMetric | Precomputed]
@@ -133,8 +134,8 @@ def index_of_top(
     >>> index_of_top(chosen, images, Color()).values.tolist()
     [0.0]
     """
-    if isinstance(metric, Sequence):
-        _check_names([each.name for each in metric])
+    if isinstance(metric, Sequence) and not isinstance(metric, str):
+        _check_names([check_metric(each).name for each in metric])
         return _join([index_of_top(chosen, images, each, top, weights=weights, spread=spread) for each in metric])
     chosen = chosen.transpose("rank", ...)
     single = top is None or isinstance(top, int | np.integer)

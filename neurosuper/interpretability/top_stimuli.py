@@ -87,7 +87,7 @@ def check_codes(codes: xr.DataArray) -> xr.DataArray:
 
 def _blocks(codes: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
     stop = 0
-    for size in codes.chunksizes.get("stimulus", (codes.sizes["stimulus"],)):
+    for size in codes.variable.chunksizes.get("stimulus", (codes.sizes["stimulus"],)):
         start, stop = stop, stop + size
         values = codes[start:stop].values
         yield slice(start, stop), values if values.dtype.kind == "f" else values.astype(float)

@@ -111,7 +111,7 @@ def load(
     with ExitStack() as stack:
         find = _remote_finder(manifest, choice, stack) if stream else _local_finder(manifest, choice, path)
         recordings = _recordings(manifest, choice)
-        bar = tqdm(recordings, desc=manifest.id, unit="recording", disable=len(recordings) < 2)
+        bar = tqdm(recordings, desc=manifest.id, unit="recording", delay=2)
         parts = [_load_recording(manifest, loader, find, single, choice, options) for single in bar]
     return check_responses(_side_by_side(parts).assign_attrs(_origin(manifest, path)))
 

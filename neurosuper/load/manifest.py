@@ -10,7 +10,6 @@ import difflib
 import itertools
 import re
 import string
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
@@ -18,6 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from neurosuper._toml import parse_toml
 
 __all__ = ["Manifest", "manifest_ids", "read_manifest"]
 
@@ -337,9 +338,7 @@ def read_manifest(dataset: str | Path | Manifest) -> Manifest:
 
 def _parse(content: bytes, name: str) -> Manifest:
     try:
-        manifest = Manifest.model_validate(tomllib.loads(content.decode("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name} is not valid TOML: {error}") from error
+        manifest = Manifest.model_validate(parse_toml(content, name))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ValueError(f"manifest {name}: {wrong}") from error

@@ -280,7 +280,7 @@ def _read_sessions(
     values = np.full((row.max() + 1, repetition.max() + 1, n_voxels), np.nan, np.float32)
     outside, constant = np.ones(n_voxels, bool), np.zeros(n_voxels, bool)
     places = zip(row.reshape(-1, TRIALS), repetition.reshape(-1, TRIALS), strict=True)
-    bar = tqdm(sessions, desc="NSD", unit="session", disable=len(sessions) < 3)
+    bar = tqdm(sessions, desc="NSD", unit="session", delay=2)
     for session, (rows, repetitions) in zip(bar, places, strict=True):
         betas = _read_betas(folder / f"betas_session{session:02d}.hdf5", voxels)
         values[rows, repetitions] = _zscore(betas) if zscore else betas / SCALE

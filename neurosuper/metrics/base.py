@@ -15,7 +15,7 @@ import xarray as xr
 from neurosuper._torch import pick_device
 from neurosuper.images import check_images
 
-__all__ = ["ImageMetric", "pixels"]
+__all__ = ["ImageMetric", "check_metric", "pixels"]
 
 Images = xr.DataArray | torch.Tensor | np.ndarray
 
@@ -66,6 +66,28 @@ class ImageMetric(Protocol):
         Tensor (image, feature)
             float32, on the metric's device.
         """
+
+
+def check_metric(metric: object) -> ImageMetric:
+    """Return an image metric, or say that an object is none.
+
+    Raises
+    ------
+    TypeError
+        A name, a class that was not called, a function, or any other object without the members of `ImageMetric`.
+
+    Examples
+    --------
+    >>> check_metric("LPIPS")
+    Traceback (most recent call last):
+    TypeError: a metric must be an object such as neurosuper.LPIPS() or neurosuper.Color(), got 'LPIPS'
+    """
+    if isinstance(metric, type) or not isinstance(metric, ImageMetric):
+        got = (
+            "the class " + metric.__name__ + ", which is not called" if isinstance(metric, type) else repr(metric)[:80]
+        )
+        raise TypeError(f"a metric must be an object such as neurosuper.LPIPS() or neurosuper.Color(), got {got}")
+    return metric
 
 
 def pixels(images: Images, device: str | torch.device | None = None) -> torch.Tensor:

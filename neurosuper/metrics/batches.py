@@ -62,7 +62,7 @@ def embed_in_batches(
 def _read(images: xr.DataArray, chosen: np.ndarray) -> Iterator[xr.DataArray]:
     """Read the images at these rising positions into memory, block by block."""
     n = images.sizes["stimulus"]
-    sizes = images.chunksizes.get("stimulus") or [READ_AT_ONCE] * (n // READ_AT_ONCE + 1)
+    sizes = images.variable.chunksizes.get("stimulus") or [READ_AT_ONCE] * (n // READ_AT_ONCE + 1)
     for own in np.split(chosen, np.searchsorted(chosen, np.cumsum(sizes))):
         if len(own):
             yield images.isel(stimulus=own).compute()

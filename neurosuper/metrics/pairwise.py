@@ -15,7 +15,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from neurosuper.images import check_images
-from neurosuper.metrics.base import ImageMetric
+from neurosuper.metrics.base import ImageMetric, check_metric
 from neurosuper.metrics.precomputed import Precomputed
 from neurosuper.metrics.slabs import Slabs
 from neurosuper.responses import coords_along
@@ -67,6 +67,7 @@ def pairwise(images: xr.DataArray, metric: ImageMetric | Precomputed) -> xr.Data
     images = check_images(images)
     if not images.sizes["stimulus"]:
         raise ValueError("pairwise needs at least one image, got none; see load_images")
+    check_metric(metric)
     if isinstance(metric, Precomputed):
         distances = metric.distances_between(images.stimulus.values).numpy().astype(np.float32)
     else:
