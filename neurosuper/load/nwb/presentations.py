@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -10,11 +11,13 @@ from typing import cast
 import numpy as np
 
 from neurosuper.load.array import as_label
-from neurosuper.load.nwb.parts import Series, Table, Template, listed, listing, single_values
+from neurosuper.load.nwb.parts import Series, Table, Template, listed, listing, single_values, time_values
 from neurosuper.load.nwb.session import Session, find
+from neurosuper.load.nwb.validate import check_indices, check_written
 
 __all__ = ["Presentations", "read_presentations"]
 
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
 Blanks = Collection[object] | str | float | None
 
 
@@ -52,8 +55,10 @@ def read_presentations(
 
 def _from_column(table: Table, name: str, blanks: Blanks) -> Presentations:
     values = single_values(table, name)
-    labels = _as_labels(values)
+    labels = _plain_numbers(_as_labels(values))
     blank = np.isin(labels, _blank_labels(blanks, values.dtype))
+    told = "name it as one of blanks if it is one, or name another column"
+    check_indices(values[~blank & (labels != "")], table.called(name), told)
     onsets, offsets = _times(table)
     kept, tally = _sort_out(onsets, labels, blank, f"table {table.name!r}", "stimulus_column")
     return Presentations(onsets[kept], offsets[kept], labels[kept], tally, list(dict.fromkeys(labels[kept].tolist())))
@@ -61,14 +66,35 @@ def _from_column(table: Table, name: str, blanks: Blanks) -> Presentations:
 
 def _times(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """Return onset and offset (NaN where the table has none) of every row, in seconds."""
-    onsets = single_values(table, "start_time").astype(float)
-    has_stop = "stop_time" in table.columns
-    return onsets, single_values(table, "stop_time").astype(float) if has_stop else np.full(len(onsets), np.nan)
+    onsets = time_values(table, "start_time")
+    if "stop_time" not in table.columns:
+        return onsets, np.full(len(onsets), np.nan)
+    offsets = time_values(table, "stop_time")
+    if n_wrong := int((offsets < onsets).sum()):
+        warnings.warn(
+            f"{table.called('stop_time')} is before start_time in {n_wrong} of {len(onsets)} rows; load_nwb reads "
+            "start_time alone",
+            stacklevel=2,
+        )
+    return onsets, offsets
 
 
 def _as_labels(values: np.ndarray) -> np.ndarray:
     """Return values as text, "" where there is none."""
     return np.where(values == values, np.array([as_label(value) for value in values], dtype=str), "")
+
+
+def _plain_numbers(labels: np.ndarray) -> np.ndarray:
+    """Return numbers that were written as text as labels of numbers ("-1.0" as "-1"), "" for the text of none.
+
+    Only where all labels are such: AllenSDK writes columns of mixed type as "3.0", "-1.0" and "null".
+    """
+    none = np.isin(np.char.lower(labels), ("", "null", "nan", "none", "<na>"))
+    if none.all() or not all(map(NUMBER.fullmatch, labels[~none].tolist())):
+        return labels
+    return np.array(
+        ["" if no else re.sub(r"\.0+$", "", label) for no, label in zip(none, labels.tolist(), strict=True)]
+    )
 
 
 def _sort_out(
@@ -88,7 +114,7 @@ def _sort_out(
 
 def _blank_labels(blanks: Blanks, dtype: np.dtype) -> list[str]:
     """Return blanks as labels; with −1 also what it becomes in an unsigned number."""
-    labels = [as_label(value) for value in listing(blanks)]
+    labels = _plain_numbers(np.array([as_label(value) for value in listing(blanks)], dtype=str)).tolist()
     if "-1" not in labels:
         return labels
     wraps = {2**32 - 1, 2**64 - 1, 2**64}  # 2**64: as a float
@@ -109,6 +135,7 @@ def _blank_indices(blanks: Blanks, dtype: np.dtype, images: Template | None) -> 
 
 def _from_index(session: Session, series: Series, table: Table | None, blanks: Blanks) -> Presentations:
     where = f"index_series {series.name!r}"
+    check_written(series.data, f"data of {where} of {session.name}")
     indices = np.asarray(() if series.data is None else series.data[:])
     if indices.ndim != 1 or indices.dtype.kind not in "iuf":
         raise ValueError(
@@ -121,8 +148,15 @@ def _from_index(session: Session, series: Series, table: Table | None, blanks: B
             f"{where} of {session.name} has {len(indices)} indices for {len(onsets)} {told}; they must be as many, "
             "name another table, or presentations=None for the series' own times"
         )
+    if table is None and (np.diff(onsets) < 0).any():
+        warnings.warn(
+            f"timestamps of {where} of {session.name} are not in order; each index keeps the time beside it",
+            stacklevel=2,
+        )
     labels = _as_labels(indices)
     blank = np.isin(labels, _blank_indices(blanks, indices.dtype, series.images))
+    told = "name it as one of blanks if it is one"
+    check_indices(indices[~blank & (labels != "")], f"{where} of {session.name}", told)
     kept, tally = _sort_out(onsets, labels, blank, where, "index_series")
     names = _names(session, series, indices[kept])
     found = labels[kept] if names is None else np.array(names)[indices[kept].astype(np.int64)]

@@ -15,11 +15,12 @@ import numpy as np
 import xarray as xr
 
 from neurosuper.load.files import arrange
-from neurosuper.load.nwb.parts import single_values
+from neurosuper.load.nwb.parts import time_values
 from neurosuper.load.nwb.presentations import read_presentations
 from neurosuper.load.nwb.session import Session, open_session
 from neurosuper.load.nwb.sources import Measure, Source, open_source
 from neurosuper.load.nwb.units import Windows, overlaps, select_units
+from neurosuper.load.nwb.validate import check_intervals
 from neurosuper.responses import check_responses
 
 __all__ = ["load_nwb", "load_presentations"]
@@ -234,9 +235,18 @@ def _invalid_times(session: Session) -> np.ndarray:
     """Return the intervals (interval, 2) that a session calls invalid, in seconds."""
     opened = session.found("intervals").get("invalid_times")
     if opened is None:
+        if session.has("intervals/invalid_times"):
+            raise ValueError(
+                f"{session.name}: intervals/invalid_times cannot be read as a table of intervals; mend it, or fetch it "
+                "again: without it, invalid responses would be taken for valid ones"
+            )
         return np.empty((0, 2))
     table = opened()
-    return np.stack([single_values(table, name).astype(float) for name in ("start_time", "stop_time")], axis=-1)
+    spans = np.stack([time_values(table, name) for name in ("start_time", "stop_time")], axis=-1)
+    check_intervals(spans, f"{session.name}: invalid_times")
+    if np.isinf(spans).any():
+        warnings.warn(f"{session.name}: invalid_times has an interval without end: all of it is NaN", stacklevel=3)
+    return spans
 
 
 def _respond(
