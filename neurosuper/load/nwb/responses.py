@@ -17,7 +17,7 @@ import xarray as xr
 from neurosuper.load.files import arrange
 from neurosuper.load.nwb.parts import time_values
 from neurosuper.load.nwb.presentations import read_presentations
-from neurosuper.load.nwb.session import Session, open_session
+from neurosuper.load.nwb.session import Session, check_source, open_session
 from neurosuper.load.nwb.sources import Measure, Source, open_source
 from neurosuper.load.nwb.units import Windows, overlaps, select_units
 from neurosuper.load.nwb.validate import check_intervals
@@ -131,6 +131,8 @@ def load_nwb(
     [[10.0], [5.0]]
     """
     windows = Windows.of(window)
+    if companion is not None:
+        check_source(companion)
     with ExitStack() as stack:
         main = session = stack.enter_context(open_session(path))
         shown = read_presentations(main, presentations, stimulus_column, index_series, blanks)

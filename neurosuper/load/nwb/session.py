@@ -22,7 +22,7 @@ from neurosuper.load.nwb.h5_session import H5Session, referred_of, text_of
 from neurosuper.load.nwb.parts import listed
 from neurosuper.load.nwb.pynwb_session import PynwbSession
 
-__all__ = ["Session", "find", "open_session"]
+__all__ = ["Session", "check_source", "find", "open_session"]
 
 Kind = Literal["table", "intervals", "series", "index_series", "template"]
 
@@ -71,7 +71,7 @@ def open_session(source: str | Path | BinaryIO) -> Iterator[Session]:
     TypeError
         Neither of the two: one line that says what is allowed.
     """
-    with open_hdf5(_checked(source), "NWB") as file, ExitStack() as stack:
+    with open_hdf5(check_source(source), "NWB") as file, ExitStack() as stack:
         name = name_of(source)
         _require_nwb2(file, name)
         try:
@@ -90,7 +90,7 @@ def open_session(source: str | Path | BinaryIO) -> Iterator[Session]:
             ) from error
 
 
-def _checked(source: Any) -> Any:
+def check_source(source: Any) -> Any:
     """Return a source that may be one: not what pynwb or h5py opened, nor several at once."""
     is_stream = all(hasattr(source, name) for name in ("read", "seek", "tell")) and not isinstance(source, TextIOBase)
     if isinstance(source, str | PathLike) or (is_stream and not isinstance(source, NWBHDF5IO)):
