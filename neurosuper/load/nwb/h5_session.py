@@ -95,10 +95,12 @@ class H5Session:
         if "colnames" in top.attrs:
             yield top.name.rpartition("/")[2], top
             return
-        for name in top:
-            if isinstance(top.get(name, getlink=True), h5py.HardLink) and isinstance(
-                child := top.get(name), h5py.Group
-            ):
+        lost = [name for name in top if _linked(top, name) is None]
+        if not {"data", "timestamps"} & set(top):  # what a series refers to is looked for where it is needed
+            _warn_of_lost(lost, f"links in {room}", self.name)
+        for name in (name for name in top if name not in lost):
+            child = top[name]
+            if isinstance(top.get(name, getlink=True), h5py.HardLink) and isinstance(child, h5py.Group):
                 path = f"{room}/{name}"
                 yield path.removeprefix(next(r for r in (*ROOMS, *STIMULI) if path.startswith(r + "/")) + "/"), child
                 if "colnames" not in child.attrs:

@@ -88,7 +88,10 @@ class Table:
                 f"{self.file}: table {self.name!r} has lost the ids of its rows; the file is damaged, fetch it again"
             )
         check_written(self.ids, self.called("id"))
-        return np.asarray(self.ids[:])
+        ids = np.asarray(self.ids[:])
+        if ids.ndim != 1:
+            raise ValueError(f"{self.called('id')} has the shape {ids.shape}, not one id a row; mend it")
+        return ids
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def single_values(table: Table, name: str) -> np.ndarray:
         values = np.array([by_code.get(code, str(code)) for code in values.tolist()])
     if values.dtype.kind not in "SO":
         return values
-    if not all(isinstance(value, str | bytes) for value in values.tolist()):
+    if not set(map(type, values.tolist())) <= {str, bytes}:
         raise ValueError(f"{what} contains objects that are neither text nor numbers; name another column")
     return np.array([as_label(value) for value in values])
 
@@ -251,7 +254,7 @@ def _numbered(names: Collection[str]) -> list[str] | None:
 def images_template(name: str, images: Mapping[str, Any], order: Sequence[str | None] | None, file: str) -> Template:
     """Return an Images container as a template, in its own order, or in that of the numbers in its images' names."""
     names = check_order(order, images, f"{file}: order_of_images of template {name!r}") if order else _numbered(images)
-    return Template(name, len(images), names, names and [images[image] for image in names])
+    return Template(name, len(names or images), names, names and [images[image] for image in names])
 
 
 def series_template(name: str, data: Any, external: Any, starts: Any) -> Template:

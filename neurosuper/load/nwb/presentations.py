@@ -89,12 +89,12 @@ def _plain_numbers(labels: np.ndarray) -> np.ndarray:
 
     Only where all labels are such: AllenSDK writes columns of mixed type as "3.0", "-1.0" and "null".
     """
-    none = np.isin(np.char.lower(labels), ("", "null", "nan", "none", "<na>"))
-    if none.all() or not all(map(NUMBER.fullmatch, labels[~none].tolist())):
+    found = set(labels.tolist())
+    numbers = found - {label for label in found if label.lower() in ("", "null", "nan", "none", "<na>")}
+    if not numbers or not all(map(NUMBER.fullmatch, numbers)):
         return labels
-    return np.array(
-        ["" if no else re.sub(r"\.0+$", "", label) for no, label in zip(none, labels.tolist(), strict=True)]
-    )
+    plain = {label: re.sub(r"\.0+$", "", label) if label in numbers else "" for label in found}
+    return np.array([plain[label] for label in labels.tolist()])
 
 
 def _sort_out(

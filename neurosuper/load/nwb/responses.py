@@ -59,7 +59,7 @@ def load_nwb(
     presentations : str, optional
         Table of intervals, one row a presentation. None: the timestamps of `index_series` are the onsets.
     stimulus_column : str, optional
-        Column of that table that names the image.
+        Column of that table that names the image. Numbers written as text count as numbers where all of them are.
     index_series : str, optional
         IndexSeries that names the image instead: by the name that its template has for it (of an external file, the
         base name without extension), else by its index. With a table of presentations, they are joined row by row.
@@ -75,15 +75,19 @@ def load_nwb(
     companion : path or binary file object, optional
         Another NWB file of the session, that holds the responses.
     unit_names : str, optional
-        "table/column" that names the columns of the series; by default the ids of their ROIs, else their position.
+        "table/column" that names the columns of the series; by default the ids of their ROIs, else their position. Of
+        sorted units a column of their table, such as "units/probe" (`probe/id` where it repeats); by default their
+        ids. It also says which table of units is meant, where a file has several.
     units_where : mapping of column to condition, optional
         Keep the units that meet all conditions on columns of the Units table (of the ROIs, or of the electrodes that
         the units refer to): a value, a list of allowed values, or `(operator, number)` (in a study file: a list of the
-        two) with one of == != < <= > >=, such as `{"quality": "good", "snr": (">=", 2)}`.
+        two) with one of == != < <= > >=, such as `{"quality": "good", "snr": (">=", 2)}`. Of a column of pairs of
+        flag and probability (`iscell` of suite2p), the flag counts.
     area_column : str, optional
         Column that names the area: of the Units table or of the ROIs ("location": of their imaging plane), else of the
         electrodes that the units refer to, by region or by `peak_channel_id` (several areas of one unit are joined with
-        "/", and a unit without electrodes has area "").
+        "/", and a unit without electrodes has area ""), else "location" of their electrode groups ("electrode_group":
+        the names of these).
     area_map : mapping, optional
         Area by what the file calls it.
     roi_delay_column : str, optional
@@ -108,13 +112,20 @@ def load_nwb(
     ValueError
         A file that is not NWB or damaged, neither spikes nor such a series (the error says when a companion is
         wanted), no such table, column or operator, an index without an image, a window that does not end after it
-        starts, another measure, or no presentation or unit left.
+        starts, another measure, no presentation or unit left, units called alike; or a file that contradicts itself:
+        columns of other lengths than their table, indices or regions beyond their data, masks that cannot be read,
+        values that were never written, a conversion of 0.
+    OSError
+        The file is locked by the program that writes it.
+    TypeError
+        Neither a path nor a binary file object.
 
     Warns
     -----
     UserWarning
         Spike times of a unit are not in order (they are sorted), no spike or frame falls into any window, the images of
-        an IndexSeries are not in the file, or the companion began at another time.
+        an IndexSeries are not in the file, the companion began at another time, values at the end of a column belong to
+        no row, units have a peak channel without an electrode, or what is left out of a file that pynwb refuses.
 
     Examples
     --------

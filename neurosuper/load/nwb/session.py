@@ -82,7 +82,8 @@ def open_session(source: str | Path | BinaryIO) -> Iterator[Session]:
             yield session
         except Exception as error:
             told = " ".join(str(error).split())
-            if isinstance(error, Warning) or (isinstance(error, ValueError | OSError) and str(error) == told):
+            is_clear = isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError)
+            if isinstance(error, Warning) or (is_clear and str(error) == told):
                 raise
             raise ValueError(
                 f"{name} cannot be read as NWB: {type(error).__name__}: {told}; it is damaged or of another layout, "

@@ -87,10 +87,10 @@ def open_source(
 ) -> Source:
     """Return the source that is asked for, or say that it may lie in a companion file."""
     if not series:
-        path = _spike_table(session, unit_names)
-        if path is None:
+        found = _spike_table(session, unit_names)
+        if found is None:
             raise ValueError(f"no Units table with spike times in {session.name}{_elsewhere(session, has_companion)}")
-        return Spikes(session, path, (unit_names or "").rpartition("/")[2] or None)
+        return Spikes(session, *found, (unit_names or "").rpartition("/")[2] or None)
     names, present = [str(name) for name in listing(series)], session.found("series")
     for name in names:
         if not any(f"/{path}".endswith(f"/{name}") for path in present):
@@ -99,26 +99,27 @@ def open_source(
     return Frames(names, planes)
 
 
-def _spike_table(session: Session, unit_names: str | None = None) -> str | None:
-    """Return the path of the table that has spike times: that of `unit_names`, else `units`, else the only one."""
+def _spike_table(session: Session, unit_names: str | None = None) -> tuple[str, Table] | None:
+    """Return the table that has spike times, by its path: that of `unit_names`, else `units`, else the only one."""
     tables = session.found("table")
     named = (unit_names or "").rpartition("/")[0]
     paths = (
         [path for path in tables if f"/{path}".endswith(f"/{named}")] if named else sorted(tables, key="units".__ne__)
     )
-    found = []
+    found: dict[str, Table] = {}
     for path in paths:
-        column = tables[path]().columns.get("spike_times")
+        table = tables[path]()
+        column = table.columns.get("spike_times")
         if column is not None and column.stops is not None:
-            found.append(path)
+            found[path] = table
             if path == "units":
-                return path
+                break
     if len(found) > 1:
         raise ValueError(
             f"{session.name} has spike times in the tables {listed(found)}; name one as part of unit_names=, such as "
-            f"'{found[0]}/id'"
+            f"'{next(iter(found))}/id'"
         )
-    return found[0] if found else None
+    return next(iter(found.items()), None)
 
 
 def _elsewhere(session: Session, has_companion: bool) -> str:
@@ -145,10 +146,9 @@ class Spikes(Source):
     event = "spike"
     measures = ("rate", "count")
 
-    def __init__(self, session: Session, path: str, named_by: str | None) -> None:
+    def __init__(self, session: Session, path: str, table: Table, named_by: str | None) -> None:
         super().__init__()
-        tables = session.found("table")
-        table, electrodes = tables[path](), tables.get("electrodes")
+        electrodes = session.found("table").get("electrodes")
         self._session, self._path, self._table = session, path, table
         self.population = Population(
             _unit_names(table, named_by), table, np.arange(table.n_rows), electrodes and electrodes()
@@ -194,7 +194,10 @@ class Spikes(Source):
             rows = split_rows(self._table, "obs_intervals")
             check_intervals(self._table.columns["obs_intervals"].data[:], where)
             return [row.reshape(-1, 2) for row in rows]
-        if any(self._session.has(f"{room}{self._path}/obs_intervals") for room in ("", "processing/", "scratch/")):
+        if any(
+            self._session.has(f"{room}{self._path}/obs_intervals")
+            for room in ("", "processing/", "analysis/", "scratch/")
+        ):
             raise ValueError(f"{where} is in the file, but cannot be read; mend it, or fetch it again")
         return None
 
