@@ -91,7 +91,7 @@ def print_memory() -> None:
     count_spikes(np.arange(9.0), np.array([9]), np.array([0.0]), np.array([1.0]))  # compiles
     before = peak()
     times, stops = make_spikes()
-    counts, _ = count_spikes(times, stops, *make_windows())
+    counts, *_ = count_spikes(times, stops, *make_windows())
     share, size = (peak() - before) / (times.nbytes + counts.nbytes), (times.nbytes + counts.nbytes) / 2**20
     print(f"peak memory of ours: {share:.2f} of input and output ({size:.0f} MiB)")
 

@@ -96,7 +96,8 @@ class H5Session:
             yield top.name.rpartition("/")[2], top
             return
         lost = [name for name in top if _linked(top, name) is None]
-        if not {"data", "timestamps"} & set(top):  # what a series refers to is looked for where it is needed
+        if not room.startswith("stimulus/") and not {"data", "timestamps"} & set(top):
+            # What a series refers to, and templates, are looked for where they are needed.
             _warn_of_lost(lost, f"links in {room}", self.name)
         for name in (name for name in top if name not in lost):
             child = top[name]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -124,12 +125,11 @@ class Series:
     def times(self) -> np.ndarray:
         """Return the time of every sample, in seconds."""
         if self.timestamps is not None:
-            check_written(self.timestamps, f"{self.file}: timestamps of time series {self.name!r}")
-            return np.asarray(self.timestamps[:], float)
-        if self.rate is None:
-            raise ValueError(
-                f"{self.file}: time series {self.name!r} has neither timestamps nor a rate; name another series"
-            )
+            what = f"timestamps of time series {self.name!r}"
+            check_written(self.timestamps, f"{self.file}: {what}")
+            return _as_seconds(np.asarray(self.timestamps[:]), what)
+        if not self.rate:
+            raise ValueError(f"time series {self.name!r} has neither timestamps nor a rate; name another series")
         check_clock(self.rate, self.start, f"{self.file}: time series {self.name!r}")
         return self.start + np.arange(len(self.data)) / self.rate
 
@@ -199,14 +199,17 @@ def _named(values: np.ndarray, elements: list, what: str) -> np.ndarray:
 
 
 def time_values(table: Table, name: str) -> np.ndarray:
-    """Return one column of numbers, as float64."""
-    values = single_values(table, name)
-    if values.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{table.called(name)} contains text, such as {str(values[0])!r}; it must contain numbers, in "
-            "seconds where it contains times"
-        )
-    return values.astype(float)
+    """Return one column of times in seconds."""
+    return _as_seconds(single_values(table, name), table.called(name))
+
+
+def _as_seconds(values: np.ndarray, what: str) -> np.ndarray:
+    """Return times as floats, also those that are numbers in text."""
+    if values.dtype.kind in "iufUSO":
+        with suppress(ValueError, TypeError):
+            return values.astype(float)
+    example = as_label(values.flat[0]) if values.size else "none"
+    raise ValueError(f"{what} must contain numbers of seconds, got {values.dtype} such as {example!r}; convert them")
 
 
 def stops_of(table: Table, name: str) -> np.ndarray:

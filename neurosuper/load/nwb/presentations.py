@@ -19,6 +19,7 @@ __all__ = ["Presentations", "read_presentations"]
 
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
 Blanks = Collection[object] | str | float | None
+OFTEN = 20  # times as often as the median of the others: more likely a blank than a stimulus
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Presentations:
     labels: np.ndarray
     tally: dict[str, int]
     images: list[str] = field(default_factory=list)  # all that there are, whether shown or not
+    doubts: list[str] = field(default_factory=list)  # what to warn of, one line each
 
 
 def read_presentations(
@@ -60,23 +62,45 @@ def _from_column(table: Table, name: str, blanks: Blanks) -> Presentations:
     told = "name it as one of blanks if it is one, or name another column"
     check_indices(values[~blank & (labels != "")], table.called(name), told)
     onsets, offsets = _times(table)
-    kept, tally = _sort_out(onsets, labels, blank, f"table {table.name!r}", "stimulus_column")
-    return Presentations(onsets[kept], offsets[kept], labels[kept], tally, list(dict.fromkeys(labels[kept].tolist())))
+    where = f"table {table.name!r}"
+    kept, tally = _sort_out(onsets, labels, blank, where, "stimulus_column")
+    onsets, labels = onsets[kept], labels[kept]
+    images = list(dict.fromkeys(labels.tolist()))
+    doubts = [*_doubts(onsets, labels, where), *_early_stops(onsets, offsets[kept], where)]
+    return Presentations(onsets, offsets[kept], labels, tally, images, doubts)
+
+
+def _early_stops(onsets: np.ndarray, offsets: np.ndarray, where: str) -> list[str]:
+    """Return a line where presentations stop before they start."""
+    n_wrong = int((offsets < onsets).sum())
+    told = f"stop_time is before start_time in {n_wrong} of {len(onsets)} presentations in {where}; check both"
+    return [told] if n_wrong else []
+
+
+def _doubts(onsets: np.ndarray, labels: np.ndarray, where: str) -> list[str]:
+    """Return what is doubtful in presentations: onsets that were never written, and a blank that nobody named."""
+    found = []
+    times, n_at = np.unique(onsets, return_counts=True)
+    if n_at.max() > 1 and (len(times) == 1 or n_at.max() > 2 * np.median(n_at)):
+        found.append(
+            f"{n_at.max()} of {len(onsets)} presentations in {where} have the onset {times[n_at.argmax()]:g} s; check "
+            "the onsets"
+        )
+    names, n_of = np.unique(labels, return_counts=True)
+    most = n_of.argmax()
+    others = np.delete(n_of, most)
+    if len(others) and n_of[most] >= OFTEN * np.median(others) and np.sum(others >= OFTEN * np.median(others)) <= 1:
+        found.append(
+            f"stimulus {str(names[most])!r} was presented {n_of[most]} times in {where}, the others "
+            f"{np.median(others):g} times (median); if it is a blank, name it in blanks="
+        )
+    return found
 
 
 def _times(table: Table) -> tuple[np.ndarray, np.ndarray]:
     """Return onset and offset (NaN where the table has none) of every row, in seconds."""
     onsets = time_values(table, "start_time")
-    if "stop_time" not in table.columns:
-        return onsets, np.full(len(onsets), np.nan)
-    offsets = time_values(table, "stop_time")
-    if n_wrong := int((offsets < onsets).sum()):
-        warnings.warn(
-            f"{table.called('stop_time')} is before start_time in {n_wrong} of {len(onsets)} rows; load_nwb reads "
-            "start_time alone",
-            stacklevel=2,
-        )
-    return onsets, offsets
+    return onsets, time_values(table, "stop_time") if "stop_time" in table.columns else np.full(len(onsets), np.nan)
 
 
 def _as_labels(values: np.ndarray) -> np.ndarray:
@@ -101,7 +125,7 @@ def _sort_out(
     onsets: np.ndarray, labels: np.ndarray, blank: np.ndarray, where: str, argument: str
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return which presentations to keep, and how many there are of each kind."""
-    missing = np.isnan(onsets) | (labels == "")
+    missing = ~np.isfinite(onsets) | (labels == "")
     kept = ~(missing | blank)
     n_blanks, n_missing = int((blank & ~missing).sum()), int(missing.sum())
     if not kept.any():
@@ -148,11 +172,6 @@ def _from_index(session: Session, series: Series, table: Table | None, blanks: B
             f"{where} of {session.name} has {len(indices)} indices for {len(onsets)} {told}; they must be as many, "
             "name another table, or presentations=None for the series' own times"
         )
-    if table is None and (np.diff(onsets) < 0).any():
-        warnings.warn(
-            f"timestamps of {where} of {session.name} are not in order; each index keeps the time beside it",
-            stacklevel=2,
-        )
     labels = _as_labels(indices)
     blank = np.isin(labels, _blank_indices(blanks, indices.dtype, series.images))
     told = "name it as one of blanks if it is one"
@@ -160,7 +179,11 @@ def _from_index(session: Session, series: Series, table: Table | None, blanks: B
     kept, tally = _sort_out(onsets, labels, blank, where, "index_series")
     names = _names(session, series, indices[kept])
     found = labels[kept] if names is None else np.array(names)[indices[kept].astype(np.int64)]
-    return Presentations(onsets[kept], offsets[kept], found, tally, names or list(dict.fromkeys(found.tolist())))
+    doubts = _doubts(onsets[kept], found, where)
+    if table is None and (n_falls := int((np.diff(onsets[np.isfinite(onsets)]) < 0).sum())):
+        doubts.append(f"timestamps of {where} fall back {n_falls} times; each index was taken at its own: check them")
+    images = names or list(dict.fromkeys(found.tolist()))
+    return Presentations(onsets[kept], offsets[kept], found, tally, images, doubts)
 
 
 def _names(session: Session, series: Series, indices: np.ndarray) -> list[str] | None:

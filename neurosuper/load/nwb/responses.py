@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -65,7 +66,7 @@ def load_nwb(
         base name without extension), else by its index. With a table of presentations, they are joined row by row.
     blanks : value or collection of values, optional
         Stimuli to leave out, such as -1 (also as 65535 or 4294967295, which is −1 as an unsigned number) or "grey".
-        Presentations without a label or onset (NaN) are always left out.
+        Presentations without a label or onset (NaN or infinite) are always left out.
     measure : {"rate", "count", "mean"}, optional
         Spikes per second (the default for spikes) or their number in the window. Of a time series, the mean over the
         frames in the window (the default for it), their sum ("count", for rasters), or the sum per second ("rate").
@@ -101,9 +102,17 @@ def load_nwb(
         units also `n_spikes` (in the whole session; a silent unit is kept). `attrs` state reader, window, session, and
         how many presentations were used (`n_presentations`), blank (`n_blanks`), or without label or onset
         (`n_missing`). NaN are the presentations whose window overlaps `invalid_times` (`n_invalid`), and for single
-        units (`n_unobserved`, over all units) those whose window does not lie within its `obs_intervals` (where it has
-        any), or holds no frame, or for a sum is not all recorded. NaN within a series are left out (`n_nan_frames`:
+        units (`n_unobserved`, over all units) those whose window does not lie within its `obs_intervals`, or holds no
+        frame, or for a sum is not all recorded. NaN and infinite values within a series are left out (`n_nan_frames`:
         how many values).
+
+    Notes
+    -----
+    Where a unit has no `obs_intervals`, the recording is taken to last from the first to the last spike of the
+    population, and before and after for as long as that may be silent by chance (once in a million times, at the rate
+    and with the bursts that it has). So windows long after the last spike of all units are NaN and no zeros, while a
+    sparse population keeps its zeros, and nothing follows from very few spikes. A pause within a recording is only
+    seen where `obs_intervals` or `invalid_times` tell of it.
 
     Raises
     ------
@@ -111,10 +120,10 @@ def load_nwb(
         No file there.
     ValueError
         A file that is not NWB or damaged, neither spikes nor such a series (the error says when a companion is
-        wanted), no such table, column or operator, an index without an image, a window that does not end after it
-        starts, another measure, no presentation or unit left, units called alike; or a file that contradicts itself:
-        columns of other lengths than their table, indices or regions beyond their data, masks that cannot be read,
-        values that were never written, a conversion of 0.
+        wanted), no such table, column or operator, times that are no numbers, spike times without an index, an index
+        without an image, a window that does not end after it starts, another measure, no presentation or unit left,
+        units called alike; or a file that contradicts itself: columns of other lengths than their table, indices or
+        regions beyond their data, masks that cannot be read, values that were never written, a conversion of 0.
     OSError
         The file is locked by the program that writes it.
     TypeError
@@ -123,9 +132,11 @@ def load_nwb(
     Warns
     -----
     UserWarning
-        Spike times of a unit are not in order (they are sorted), no spike or frame falls into any window, the images of
-        an IndexSeries are not in the file, the companion began at another time, values at the end of a column belong to
-        no row, units have a peak channel without an electrode, or what is left out of a file that pynwb refuses.
+        Spike times of a unit are NaN or infinite (they are left out), not in order (they are sorted), or restart;
+        presentations lie outside the recording; spikes, onsets or the window look like milliseconds or samples; many
+        onsets are equal; one stimulus was shown 20 times as often as the others (a blank that nobody named?); no spike
+        or frame falls into any window, the images of an IndexSeries are not in the file, the companion began at
+        another time.
 
     Examples
     --------
@@ -155,16 +166,17 @@ def load_nwb(
         source = open_source(session, series, unit_names, roi_delay_column, has_companion=companion is not None)
         measure = source.check_measure(measure)
         kept = select_units(source.population, units_where or {})
-        coords = source.coords(kept)
-        if area_column is not None:
-            coords["area"] = ("unit", source.population.areas(area_column, area_map or {})[kept])
-        of_area = windows.of_units(coords["area"][1] if area_column else None, len(kept))
+        source.check_names(kept)
+        areas = source.population.areas(area_column, area_map or {})[kept] if area_column is not None else None
+        of_area = windows.of_units(areas, len(kept))
         values, n_invalid = _respond(source, kept, of_area, shown.onsets, np.concatenate(invalid), measure)
+        coords = source.coords(kept) | ({} if areas is None else {"area": ("unit", areas)})
+        doubts = [*windows.doubts(shown.onsets), *source.doubts()]
     if not source.n_events:
-        warnings.warn(
-            f"no {source.event} falls into any window of {session.name}; window is in seconds, got {window}",
-            stacklevel=2,
-        )
+        nothing = f"no {source.event} falls into any window of {session.name}; window is in seconds, got {window}"
+        doubts = ["; ".join([nothing, *doubts])]
+    for doubt in [*shown.doubts, *doubts]:
+        warnings.warn(doubt, stacklevel=2)
     asked = {"presentations": presentations, "stimulus_column": stimulus_column, "index_series": index_series}
     attrs |= {name: value for name, value in asked.items() if value is not None}
     attrs |= shown.tally | source.attrs(measure) | {"window": windows.as_attribute(), "n_invalid": n_invalid}
@@ -200,6 +212,11 @@ def load_presentations(
     FileNotFoundError, ValueError
         As `load_nwb`.
 
+    Warns
+    -----
+    UserWarning
+        As `load_nwb`, of onsets and stimuli.
+
     Examples
     --------
     >>> import datetime, pathlib, pynwb, tempfile
@@ -215,6 +232,8 @@ def load_presentations(
     with open_session(path) as session:
         shown = read_presentations(session, presentations, stimulus_column, index_series, blanks)
         attrs = _origin(session)
+    for doubt in shown.doubts:
+        warnings.warn(doubt, stacklevel=2)
     variables = {"stimulus": shown.labels, "onset": shown.onsets, "offset": shown.offsets}
     listed = xr.Dataset({name: ("presentation", values) for name, values in variables.items()})
     for name in ("onset", "offset"):
@@ -235,13 +254,20 @@ def _origin(session: Session) -> dict[str, object]:
 def _check_companion(main: Session, companion: Session) -> dict[str, object]:
     """Return what to remember of a companion; it must count time as the main file does."""
     began, theirs = main.about()["session_start_time"], companion.about()["session_start_time"]
-    if began != theirs:
+    if _instant(began) != _instant(theirs):
         warnings.warn(
             f"{main.name} began at {began}, but its companion {companion.name} at {theirs}; check that times in both "
             "count from the same moment",
             stacklevel=3,
         )
     return {"companion": companion.name, "companion_reader": companion.reader}
+
+
+def _instant(moment: str) -> datetime | str:
+    """Return a moment that equals the same one in another time zone."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(moment)
+    return moment
 
 
 def _invalid_times(session: Session) -> np.ndarray:
@@ -255,11 +281,9 @@ def _invalid_times(session: Session) -> np.ndarray:
             )
         return np.empty((0, 2))
     table = opened()
-    spans = np.stack([time_values(table, name) for name in ("start_time", "stop_time")], axis=-1)
-    check_intervals(spans, f"{session.name}: invalid_times")
-    if np.isinf(spans).any():
-        warnings.warn(f"{session.name}: invalid_times has an interval without end: all of it is NaN", stacklevel=3)
-    return spans
+    intervals = np.stack([time_values(table, name) for name in ("start_time", "stop_time")], axis=-1)
+    check_intervals(intervals, f"invalid_times of {session.name}")
+    return intervals
 
 
 def _respond(

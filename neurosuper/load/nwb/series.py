@@ -23,7 +23,7 @@ SLACK = 1e-6  # of a frame: so near to the edge of a window, a frame lies on it
 
 @dataclass(frozen=True)
 class Frames:
-    """Sums over the frames in each window, and of how many frames (unit, window); and how many values were NaN."""
+    """Sums over the frames in each window, and of how many frames (unit, window); how many values were not finite."""
 
     totals: np.ndarray
     n_frames: np.ndarray
@@ -38,7 +38,7 @@ def sum_frames(
     ends: np.ndarray,
     delays: np.ndarray | None = None,
 ) -> Frames:
-    """Sum the frames that fall into each window, column by column; NaN are left out.
+    """Sum the frames that fall into each window, column by column; NaN and infinite values are left out.
 
     Parameters
     ----------
@@ -127,9 +127,9 @@ def _sum_block(frames, times, delays, starts, ends, totals, n_frames):  # type: 
                 last = _frame_at(times, delays[column], ends[window])
             for frame in range(first, last):
                 value = frames[frame, column]
-                if np.isnan(value):
-                    n_nan += 1
-                else:
+                if np.isfinite(value):
                     totals[column, window] += value
                     n_frames[column, window] += 1
+                else:
+                    n_nan += 1
     return n_nan

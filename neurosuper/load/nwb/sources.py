@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection
@@ -23,6 +22,7 @@ from neurosuper.load.nwb.parts import (
     split_rows,
     stops_of,
 )
+from neurosuper.load.nwb.recording import Recording
 from neurosuper.load.nwb.series import sum_frames
 from neurosuper.load.nwb.session import Session, find
 from neurosuper.load.nwb.spikes import count_spikes
@@ -56,12 +56,14 @@ class Source(ABC):
         return measure
 
     def coords(self, kept: np.ndarray) -> dict[str, Any]:
-        """Return the labels of the units kept, and what else is known of them."""
-        names = [self.population.names[unit] for unit in kept]
-        twice = [name for name, n in Counter(names).items() if n > 1]
+        """Return the labels of the units kept, and what else is known of them once they have responded."""
+        return {"unit": [self.population.names[unit] for unit in kept]}
+
+    def check_names(self, kept: np.ndarray) -> None:
+        """Refuse units that are called alike, and say how they can be told apart."""
+        twice = [name for name, n in Counter(self.population.names[unit] for unit in kept).items() if n > 1]
         if twice:
             raise ValueError(f"several units are called {name_some(twice)}; {self.told_apart()}")
-        return {"unit": names}
 
     @abstractmethod
     def told_apart(self) -> str:
@@ -72,6 +74,10 @@ class Source(ABC):
         self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
     ) -> np.ndarray:
         """Return the responses (unit, window) as float32, NaN where a unit was not observed."""
+
+    def doubts(self) -> list[str]:
+        """Return what to warn of after the responses were read, one line each."""
+        return []
 
     @abstractmethod
     def attrs(self, measure: Measure) -> dict[str, object]:
@@ -89,6 +95,7 @@ def open_source(
     if not series:
         found = _spike_table(session, unit_names)
         if found is None:
+            _refuse_spikes_without_index(session)
             raise ValueError(f"no Units table with spike times in {session.name}{_elsewhere(session, has_companion)}")
         return Spikes(session, *found, (unit_names or "").rpartition("/")[2] or None)
     names, present = [str(name) for name in listing(series)], session.found("series")
@@ -122,6 +129,17 @@ def _spike_table(session: Session, unit_names: str | None = None) -> tuple[str, 
     return next(iter(found.items()), None)
 
 
+def _refuse_spikes_without_index(session: Session) -> None:
+    opened = session.found("table").get("units")
+    spikes = None if opened is None else opened().columns.get("spike_times")
+    if spikes is not None:
+        raise ValueError(
+            f"spike_times of {session.name} has shape {np.shape(spikes.data)} and no spike_times_index; it must have "
+            "the times of one unit after another, and an index of where each unit stops: write it again with pynwb's "
+            "add_unit, without padding"
+        )
+
+
 def _elsewhere(session: Session, has_companion: bool) -> str:
     """Return where the responses may lie that are not in a file."""
     present = session.found("series")
@@ -149,17 +167,18 @@ class Spikes(Source):
     def __init__(self, session: Session, path: str, table: Table, named_by: str | None) -> None:
         super().__init__()
         electrodes = session.found("table").get("electrodes")
+        names = _unit_names(table, named_by)
+        self.population = Population(names, table, np.arange(len(names)), electrodes and electrodes())
         self._session, self._path, self._table = session, path, table
-        self.population = Population(
-            _unit_names(table, named_by), table, np.arange(table.n_rows), electrodes and electrodes()
-        )
         self._times = column_of(table, "spike_times").data
-        if self._times.ndim != 1 or self._times.dtype.kind not in "iuf" or self._times.dtype.itemsize < 4:
+        if len(np.shape(self._times)) != 1 or np.dtype(self._times.dtype).kind not in "iuf":
             raise ValueError(
-                f"{table.called('spike_times')} is {self._times.dtype} of shape {self._times.shape}, which cannot be "
-                "times to the ms; it must be one flat column of float64, in seconds"
+                f"spike_times of {session.name} has {self._times.dtype} of shape {np.shape(self._times)}; it must be "
+                "flat, and contain numbers of seconds"
             )
         self._stops = stops_of(table, "spike_times")
+        self._where = f"obs_intervals of {session.name}"
+        self._recording = Recording(self._times, self._stops, names)
 
     def told_apart(self) -> str:
         ids = self._table.read_ids().tolist()
@@ -171,46 +190,44 @@ class Spikes(Source):
         return "no column of their table tells them apart: mend the file"
 
     def coords(self, kept: np.ndarray) -> dict[str, Any]:
-        return super().coords(kept) | {"n_spikes": ("unit", np.diff(self._stops, prepend=0)[kept])}
+        return super().coords(kept) | {"n_spikes": ("unit", self._recording.n_spikes[kept])}
 
     def respond(
         self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
     ) -> np.ndarray:
-        counts, disordered = count_spikes(self._times, self._stops, starts, ends, units=units, dtype=np.float32)
-        if len(disordered):
-            names = [self.population.names[unit] for unit in units[disordered]]
-            warnings.warn(f"spike times are not in order and were sorted, in unit {name_some(names)}", stacklevel=4)
+        found = count_spikes(self._times, self._stops, starts, ends, units=units, dtype=np.float32)
+        self._recording.note(units, found, starts, ends)
+        counts = found.counts
         self.n_events += bool(counts.any())
         if measure == "rate":
             counts /= length
         self._hide_unobserved(counts, units, starts, ends)
         return counts
 
+    def doubts(self) -> list[str]:
+        return self._recording.doubts()
+
     @cached_property
-    def _observed(self) -> list[np.ndarray] | None:
-        """The intervals in which each unit was observed, where the table has them."""
-        where = self._table.called("obs_intervals")
+    def _observed(self) -> list[np.ndarray]:
+        """The intervals in which each unit was observed; none where the table has none for it."""
         if "obs_intervals" in self._table.columns:
-            rows = split_rows(self._table, "obs_intervals")
-            check_intervals(self._table.columns["obs_intervals"].data[:], where)
-            return [row.reshape(-1, 2) for row in rows]
-        if any(
-            self._session.has(f"{room}{self._path}/obs_intervals")
-            for room in ("", "processing/", "analysis/", "scratch/")
-        ):
-            raise ValueError(f"{where} is in the file, but cannot be read; mend it, or fetch it again")
-        return None
+            check_intervals(self._table.columns["obs_intervals"].data[:], self._where)
+            return split_rows(self._table, "obs_intervals")
+        rooms = ("", "processing/", "analysis/", "scratch/")
+        if any(self._session.has(f"{room}{self._path}/obs_intervals") for room in rooms):
+            raise ValueError(f"{self._where} is in the file, but cannot be read; mend it, or fetch it again")
+        return [np.empty((0, 2))] * len(self._stops)
 
     def _hide_unobserved(self, values: np.ndarray, units: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
-        if self._observed is None:
-            return
-        seen: dict[bytes, np.ndarray] = {}
+        unseen: dict[bytes, np.ndarray] = {}
         for row, unit in zip(values, units, strict=True):
-            key = self._observed[unit].tobytes()
-            if key not in seen:
-                seen[key] = ~observed(self._observed[unit], starts, ends)
-            row[seen[key]] = np.nan
-            self.tally["n_unobserved"] += int(seen[key].sum())
+            intervals = self._observed[unit]
+            key = intervals.tobytes()
+            if key not in unseen:
+                seen = observed(intervals, starts, ends) if len(intervals) else self._recording.observed(starts, ends)
+                unseen[key] = np.flatnonzero(~seen)
+            row[unseen[key]] = np.nan
+            self.tally["n_unobserved"] += len(unseen[key])
 
     def attrs(self, measure: Measure) -> dict[str, object]:
         return {
@@ -239,6 +256,8 @@ class _Plane:
         self.where = f"time series {name!r} of {session.name}"
         if self.times.ndim != 1 or not (np.diff(self.times) >= 0).all():
             raise ValueError(f"the timestamps of {self.where} are not one per frame in order; name another series")
+        if not np.isfinite(self.times).all():
+            raise ValueError(f"the timestamps of {self.where} are not all finite; name another series")
         check_written(self.series.data, f"data of {self.where}")
         self.frames = _upright(self.series.data, len(self.times), self.where)
         check_scale(self.series.conversion, self.series.offset, self.frames.shape[1], self.where)
@@ -340,6 +359,10 @@ class Frames(Source):
         self.n_events += int((~unseen).any())
         self.tally.update(n_unobserved=int(unseen.sum()), n_nan_frames=frames.n_nan)
         return values.astype(np.float32)
+
+    def doubts(self) -> list[str]:
+        n = 0 if self.n_events else self.tally["n_nan_frames"]
+        return [f"{n} values in windows are NaN or infinite and were left out"] if n else []
 
     @staticmethod
     def _within(times: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -3,6 +3,9 @@
 Windows are half-open: a spike at the start counts, one at the stop does not. The edges of all windows are sorted once;
 each unit's spikes are then merged with them. Every step of a merge waits for the one before, so that eight parts of it
 run side by side. Units are counted in blocks, on all processors, while others are still being read.
+
+The merge stays within its arrays only where times and edges are finite and in order. Both are checked before: edges
+where they are sorted, the spikes of each unit in the compiled loop itself, right before they are merged.
 """
 
 from __future__ import annotations
@@ -10,18 +13,30 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
 from neurosuper.load.nwb.mapped import mapped
 
-__all__ = ["count_spikes"]
+__all__ = ["SpikeCounts", "count_spikes"]
 
 BLOCK = 2**20  # spikes and edges that one thread takes at a time
 MANY = 32  # so many more spikes than edges: search instead of merging
 THREADS = 8  # at most; each holds a block of spikes
+NEIGHBOURS = 5  # spikes of a running median, which a few stray spikes do not move
+
+
+class SpikeCounts(NamedTuple):
+    """Counts of spikes, and what was wrong with the spike times of each unit, by its place in `counts`."""
+
+    counts: np.ndarray  # (unit, window)
+    n_lost: np.ndarray  # (unit,) times that are NaN or infinite: no spikes
+    disordered: np.ndarray  # (unit,) bool: times were not in order, and were sorted to be counted
+    restarted: np.ndarray  # (unit,) bool: they fall back over half of their range or more
+    firsts: np.ndarray  # (unit,) the first spike in s, NaN where there is none
+    lasts: np.ndarray
 
 
 def count_spikes(
@@ -32,7 +47,7 @@ def count_spikes(
     *,
     units: Sequence[int] | np.ndarray | None = None,
     dtype: type = np.int32,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> SpikeCounts:
     """Count the spikes of every unit in every window.
 
     Parameters
@@ -43,7 +58,7 @@ def count_spikes(
     stops : array of int (unit,)
         Where the spikes of each unit stop in `times`.
     starts, ends : array (window,)
-        In seconds, in any order; windows may overlap.
+        In seconds, in any order; windows may overlap. Not NaN.
     units : array of int, optional
         Which units to count, in increasing order; the spikes of others are not read. By default all.
     dtype : optional
@@ -51,10 +66,14 @@ def count_spikes(
 
     Returns
     -------
-    counts : array (unit, window)
-    disordered : array of int
-        The units, by their place in `counts`, whose spike times are not in order; they were sorted (and NaN left out)
-        to be counted.
+    SpikeCounts
+        `counts` (unit, window) first. Times that are NaN or infinite are left out, and times out of order are sorted;
+        the other fields say in which units.
+
+    Raises
+    ------
+    ValueError
+        An edge of a window is NaN, or `times` ends before the spikes of the last unit.
 
     Examples
     --------
@@ -67,22 +86,28 @@ def count_spikes(
     firsts = np.concatenate([[0], stops[:-1]])
     chosen = np.arange(len(stops)) if units is None else np.asarray(units)
     edges, start_at, end_at = _sort_edges(np.asarray(starts, float), np.asarray(ends, float))
-    counts: np.ndarray = np.empty((len(chosen), len(start_at)), dtype)
-    ordered = np.ones(len(chosen), bool)
+    n = len(chosen)
+    counts: np.ndarray = np.empty((n, len(start_at)), dtype)
+    found = SpikeCounts(counts, np.zeros(n, int), *np.zeros((2, n), bool), *np.full((2, n), np.nan))
+    sound = np.ones(n, bool)
 
     def count(block: slice) -> None:
         first, last = firsts[chosen[block]], stops[chosen[block]]
         spikes = _native(times[first[0] : last[-1]])
-        _count_block(spikes, first - first[0], last - first[0], edges, start_at, end_at, counts[block], ordered[block])
-        for place in np.flatnonzero(~ordered[block]):
-            mended = _in_order(spikes[first[place] - first[0] : last[place] - first[0]])
-            whole, yes = np.array([0, len(mended)]), np.ones(1, bool)
-            row = slice(block.start + place, block.start + place + 1)
-            _count_block(mended, whole[:1], whole[1:], edges, start_at, end_at, counts[row], yes)
+        if len(spikes) != last[-1] - first[0]:
+            raise ValueError(f"there are fewer than {last[-1]} spike times, where the last unit should stop")
+        first, last = first - first[0], last - first[0]
+        _count_block(spikes, first, last, edges, start_at, end_at, counts[block], sound[block])
+        fires = sound[block] & (last > first)
+        found.firsts[block][fires], found.lasts[block][fires] = spikes[first[fires]], spikes[last[fires] - 1]
+        for place in np.flatnonzero(~sound[block]):
+            mended = _mend(spikes[first[place] : last[place]], found, block.start + place)
+            whole, row = np.array([0, len(mended)]), slice(block.start + place, block.start + place + 1)
+            _count_block(mended, whole[:1], whole[1:], edges, start_at, end_at, counts[row], np.ones(1, bool))
 
     with ThreadPoolExecutor(n_threads()) as pool:
         list(pool.map(count, _blocks(firsts[chosen], stops[chosen], len(edges), _gap(times))))
-    return counts, np.flatnonzero(~ordered)
+    return found
 
 
 def n_threads() -> int:
@@ -93,6 +118,8 @@ def n_threads() -> int:
 def _sort_edges(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the edges of all windows in order, and where the start and the end of each window is among them."""
     both = np.concatenate([starts, np.maximum(starts, ends)])
+    if np.isnan(both).any():
+        raise ValueError(f"{np.isnan(both).sum()} edges of windows are NaN; leave these windows out")
     order = np.argsort(both, kind="stable")
     place = np.empty(len(both), np.int32)
     place[order] = np.arange(len(both), dtype=np.int32)
@@ -100,11 +127,41 @@ def _sort_edges(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _native(spikes: Any) -> np.ndarray:
-    return np.ascontiguousarray(spikes, dtype=spikes.dtype.newbyteorder("="))
+    """Return spikes in a type that the compiler knows."""
+    dtype = spikes.dtype.newbyteorder("=")
+    if dtype.kind == "f" and dtype.itemsize not in (4, 8):
+        dtype = np.dtype(np.float64)
+    return np.ascontiguousarray(spikes, dtype=dtype)
 
 
-def _in_order(spikes: np.ndarray) -> np.ndarray:
-    return np.sort(spikes[~np.isnan(spikes)])
+def _mend(spikes: np.ndarray, found: SpikeCounts, place: int) -> np.ndarray:
+    """Return the finite spikes of one unit in order, and note at its place what was wrong with them."""
+    finite = spikes[np.isfinite(spikes)]
+    found.n_lost[place] = len(spikes) - len(finite)
+    ordered = np.sort(finite)
+    if len(ordered):
+        found.firsts[place], found.lasts[place] = ordered[0], ordered[-1]
+    found.disordered[place] = not np.array_equal(finite, ordered)
+    found.restarted[place] = _restarts(finite)
+    return ordered
+
+
+def _restarts(spikes: np.ndarray) -> bool:
+    """Return whether times fall back over half of their range or more, all falls together.
+
+    Times that are relative to each trial fall with every trial, those of two files in a row once; spikes that are
+    swapped with their neighbours fall by little, and single ones do not move the running median.
+    """
+    half = np.ptp(spikes) / 2 if len(spikes) else 0
+    if len(spikes) < 2 * NEIGHBOURS or _fallen(spikes) < half:
+        return False
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(spikes, NEIGHBOURS), axis=1)
+    return bool(_fallen(smooth) >= half > 0)
+
+
+def _fallen(values: np.ndarray) -> float:
+    """Return the sum of all steps down."""
+    return float(np.maximum(values[:-1] - values[1:], 0).sum())
 
 
 def _gap(times: Any) -> int:
@@ -125,11 +182,14 @@ def _blocks(firsts: np.ndarray, stops: np.ndarray, n_edges: int, gap: int) -> It
 
 
 @njit(nogil=True, cache=True)
-def _count_block(times, first, last, edges, start_at, end_at, counts, ordered):  # type: ignore[no-untyped-def]
+def _count_block(times, first, last, edges, start_at, end_at, counts, sound):  # type: ignore[no-untyped-def]
+    """Count block by block; units whose spikes are not finite and in order are marked, and their counts not written."""
     ranks = np.empty(edges.size + 1, np.int32)
     for unit in range(first.size):
         spikes = times[first[unit] : last[unit]]
-        ordered[unit] = _is_ordered(spikes)
+        sound[unit] = _is_sound(spikes)
+        if not sound[unit]:
+            continue  # merging would leave the arrays
         if spikes.size > MANY * edges.size:
             for i in range(edges.size):
                 ranks[i] = _rank(spikes, edges[i])
@@ -140,11 +200,14 @@ def _count_block(times, first, last, edges, start_at, end_at, counts, ordered): 
 
 
 @njit(nogil=True, cache=True)
-def _is_ordered(values):  # type: ignore[no-untyped-def]
+def _is_sound(values):  # type: ignore[no-untyped-def]
+    """Return whether values are in order and finite: a NaN has no order, and infinities would be at the ends."""
+    if values.size == 0:
+        return True
     n_steps = 0
     for i in range(1, values.size):
         n_steps += values[i - 1] <= values[i]
-    return n_steps >= values.size - 1
+    return n_steps == values.size - 1 and np.isfinite(values[0]) and np.isfinite(values[-1])
 
 
 @njit(nogil=True, cache=True)

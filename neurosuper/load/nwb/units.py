@@ -16,7 +16,15 @@ from neurosuper.load.array import as_label
 from neurosuper.load.nwb.parts import Table, column_of, listed, listing, region_rows, single_values
 from neurosuper.load.nwb.validate import check_unique
 
-__all__ = ["Population", "Populations", "Windows", "observed", "overlaps", "select_units", "side_by_side"]
+__all__ = [
+    "Population",
+    "Populations",
+    "Windows",
+    "observed",
+    "overlaps",
+    "select_units",
+    "side_by_side",
+]
 
 OPERATORS = {
     "==": operator.eq,
@@ -27,6 +35,7 @@ OPERATORS = {
     ">=": operator.ge,
 }
 Span = tuple[float, float]
+LONG = 5.0  # s: no window that is meant in milliseconds has a smaller length
 
 
 @dataclass(frozen=True)
@@ -185,6 +194,16 @@ class Windows:
             if whole
             else json.dumps({area: list(span) for area, span in self.by_area.items()})
         )
+
+    def doubts(self, onsets: np.ndarray) -> list[str]:
+        """Return which windows look like milliseconds: long ones, and longer than from one onset to the next."""
+        gap = float(np.median(np.diff(np.sort(onsets)))) if len(onsets) > 1 else np.inf
+        return [
+            f"window {span} is longer than the {gap:g} s between onsets (median); window is in seconds, divide by 1000 "
+            "if milliseconds are meant"
+            for span in dict.fromkeys(self.by_area.values())
+            if span[1] - span[0] > max(gap, LONG)
+        ]
 
     def of_units(self, areas: Sequence[str] | None, n_units: int) -> dict[Span, np.ndarray]:
         """Return which units, by their position, have which window."""

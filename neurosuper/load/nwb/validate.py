@@ -112,18 +112,20 @@ def check_unique(labels: Collection[Any], what: str) -> None:
         raise ValueError(f"{what} are not unique: {name_some([str(label) for label in twice])} in several rows; {MEND}")
 
 
-def check_intervals(spans: np.ndarray, what: str) -> np.ndarray:
-    """Return intervals (interval, 2) that each start before they stop: a mask that cannot be read is never no mask."""
-    if spans.dtype.kind not in "biuf" or spans.ndim != 2 or spans.shape[1] != 2:
-        raise ValueError(f"{what} contains {spans.dtype} of shape {spans.shape}, not (interval, 2) in seconds; {MEND}")
-    wrong = np.flatnonzero(~(spans[:, 0] <= spans[:, 1]))  # also where one of the two is NaN
-    if len(wrong):
-        start, stop = spans[wrong[0]]
+def check_intervals(intervals: np.ndarray, where: str) -> None:
+    """Refuse intervals that are not (interval, 2), each with a start (s) and a stop that is not before it."""
+    if intervals.ndim != 2 or intervals.shape[1] != 2 or intervals.dtype.kind not in "iuf":
         raise ValueError(
-            f"{what} has an interval from {start:g} to {stop:g} s ({len(wrong)} of {len(spans)}), which must start "
-            f"before it stops; {MEND}"
+            f"{where} has {intervals.dtype} of shape {intervals.shape}; it must be (interval, 2), start and stop in "
+            "seconds: correct the file"
         )
-    return spans.astype(float)
+    wrong = np.flatnonzero(~(intervals[:, 0] <= intervals[:, 1]))  # also NaN
+    if len(wrong):
+        start, stop = intervals[wrong[0]]
+        raise ValueError(
+            f"{where} has the interval {start:g} to {stop:g} s in row {wrong[0]} ({len(wrong)} such rows); each needs "
+            "a start and a stop that is not before it: correct the file"
+        )
 
 
 def check_scale(conversion: Any, offset: Any, n_columns: int, what: str) -> None:
@@ -140,8 +142,11 @@ def check_scale(conversion: Any, offset: Any, n_columns: int, what: str) -> None
 
 def check_clock(rate: float, start: float, what: str) -> None:
     """Refuse a rate that is not positive, or a start that is not finite."""
-    if not (np.isfinite(rate) and rate > 0 and np.isfinite(start)):
-        raise ValueError(f"{what} starts at {start:g} s with a rate of {rate:g} Hz, which must be positive; {MEND}")
+    if not 0 < rate < np.inf or not np.isfinite(start):
+        raise ValueError(
+            f"{what} starts at {start:g} s and has a rate of {rate:g} Hz; both must be finite, and the rate above 0: "
+            "name another series"
+        )
 
 
 def check_order(order: Sequence[str | None], images: Collection[str], what: str) -> list[str]:

@@ -178,3 +178,90 @@ def test_a_stream_is_read_like_a_file_and_only_where_needed(write_nwb, tmp_path)
 def test_a_stream_that_is_no_nwb():
     with pytest.raises(ValueError, match="the stream cannot be read as NWB: .*signature not found"):
         load_presentations(io.BytesIO(b"<html>" * 99), stimulus_column="image")
+
+
+def listed_without_warning(write_nwb, labels, onsets=None):
+    path = write_nwb(labels, np.arange(1.0, len(labels) + 1) if onsets is None else onsets, [])
+    return load_presentations(path, stimulus_column="image").sizes["presentation"] == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("onsets", "told"),
+    [
+        ([3.0, 3.0], "2 of 2 presentations in table 'trials' have the onset 3 s; check the onsets"),
+        ([0.0] * 5, "5 of 5 presentations in table 'trials' have the onset 0 s"),
+        ([0.0, 1.0, 0.0, 2.0, 0.0, 3.0], "3 of 6 presentations in table 'trials' have the onset 0 s"),
+    ],
+)
+def test_onsets_that_were_never_written_are_told(write_nwb, onsets, told):
+    path = write_nwb([f"im{i}" for i in range(len(onsets))], onsets, [])
+    with pytest.warns(UserWarning, match=told):
+        load_presentations(path, stimulus_column="image")
+
+
+def test_images_shown_together_are_not_told(write_nwb):
+    assert listed_without_warning(write_nwb, list("abcdef"), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0])
+    assert listed_without_warning(write_nwb, ["a"], [1.0])
+
+
+def test_a_blank_that_nobody_named_is_told(write_nwb):
+    labels = ["grey"] * 60 + ["a", "b", "c"] * 3
+    path = write_nwb(labels, np.arange(1.0, len(labels) + 1), [])
+    told = r"'grey' was presented 60 times in table 'trials', the others 3 times .median.; if it is a blank, name"
+    with pytest.warns(UserWarning, match=told):
+        load_presentations(path, stimulus_column="image")
+    assert load_presentations(path, stimulus_column="image", blanks="grey").attrs["n_blanks"] == 60
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["a"] * 59 + ["b", "c", "d"] * 3,  # fewer than twenty times the others
+        ["a"] * 40 + ["b"] * 40 + ["c"] * 40 + [f"d{i}" for i in range(30)],  # test images, repeated by design
+        ["a"] * 40,
+    ],
+)
+def test_stimuli_that_are_repeated_by_design_are_not_told(write_nwb, labels):
+    assert listed_without_warning(write_nwb, labels)
+
+
+def rewritten(mouse, path, values):
+    def damage(file):
+        attrs = dict(file[path].attrs)
+        del file[path]
+        file[path] = values
+        file[path].attrs.update(attrs)
+
+    return mouse.damaged(damage)
+
+
+def test_onsets_as_clock_text_name_table_and_column(mouse):
+    text = np.array([f"00:00:{onset:06.3f}" for onset in mouse.onsets], h5py.string_dtype())
+    column = f"intervals/{mouse.table}/start_time"
+    told = (
+        f"column 'start_time' of table '{mouse.table}' must contain numbers of seconds, got .* such as '00:00:01.000'"
+    )
+    refused(told, rewritten(mouse, column, text), presentations=mouse.table, stimulus_column="frame")
+
+
+def test_onsets_that_are_numbers_in_text_are_read(mouse):
+    text = np.array([str(onset) for onset in mouse.onsets], h5py.string_dtype())
+    shown = load_presentations(
+        rewritten(mouse, f"intervals/{mouse.table}/start_time", text).path,
+        presentations=mouse.table,
+        stimulus_column="frame",
+    )
+    np.testing.assert_array_equal(shown.onset, mouse.onsets)
+
+
+def test_timestamps_of_an_index_that_fall_back_are_told(mouse):
+    times = mouse.onsets.copy()
+    times[[4, 9]] = times[[9, 4]]
+    times[20] = np.nan
+    damaged = rewritten(mouse, "stimulus/presentation/shown/timestamps", times)
+    with pytest.warns(
+        UserWarning, match="timestamps of index_series 'shown' fall back 2 times; each index was taken at"
+    ):
+        shown = load_presentations(damaged.path, **SHOWN)
+    assert shown.attrs["n_missing"] == 1
+    assert shown.onset.notnull().all()

@@ -197,6 +197,49 @@ def test_several_series_are_set_side_by_side(mouse):
     )
 
 
+@pytest.mark.parametrize("rate", [-32.0, np.inf, np.nan])
+def test_a_rate_that_is_none_is_refused(mouse, rate):
+    def damage(file):
+        file[DATA].parent["starting_time"].attrs["rate"] = rate
+
+    with pytest.raises(
+        ValueError, match="'DfOverF' starts at 0 s and has a rate of .* both must be finite, and the rate"
+    ):
+        load(mouse.damaged(damage))
+
+
+@pytest.mark.parametrize("last", [np.nan, np.inf, 0.0])
+def test_timestamps_that_are_not_finite_and_in_order_are_refused(mouse, last):
+    def damage(file):
+        series = file[DATA].parent
+        times = np.arange(len(series["data"])) / 32
+        times[-1] = last
+        del series["starting_time"]
+        series["timestamps"] = times
+        series["timestamps"].attrs.update(unit="seconds", interval=1)
+
+    with pytest.raises(ValueError, match="the timestamps of time series 'DfOverF' .* are not .* name another series"):
+        load(mouse.damaged(damage))
+
+
+def test_values_that_are_not_finite_are_left_out_and_counted(mouse):
+    first = int(mouse.onsets[5] * 32)
+
+    def damage(file):
+        file[DATA][first] = np.inf
+        file[DATA][first + 1] = [np.nan, -np.inf]
+
+    found, whole = load(mouse.damaged(damage)), load(mouse)
+    np.testing.assert_allclose(found, whole, atol=1e-5)
+    assert (found.attrs["n_nan_frames"], found.attrs["n_unobserved"]) == (4 if mouse.indices[5] >= 0 else 0, 0)
+
+
+def test_a_series_without_any_number_says_so(mouse):
+    damaged = mouse.damaged(rewrite(DATA, lambda data: np.full_like(data, np.nan)))
+    with pytest.warns(UserWarning, match="no frame .*; 768 values in windows are NaN or infinite and were left out"):
+        assert load(damaged).isnull().all()
+
+
 START = datetime.datetime(2021, 1, 20, 16, 34, tzinfo=datetime.UTC)
 FILES = [f"Stimuli/{name}.jpg" for name in ("owl", "cat", "eel")]
 INDEX = np.array([2, 0, 1, 1, 0, 2, 0])
@@ -303,6 +346,17 @@ def test_a_companion_that_began_at_another_time_is_told(free_viewing, tmp_path):
         UserWarning, match=r"Pa-main.nwb began at .*16:34:00.*, but its companion late.nwb at .*16:35:00"
     ):
         load_nwb(main, companion=tmp_path / "late.nwb", series="rasters", **VIEWING)
+
+
+@pytest.mark.parametrize("there", ["2021-01-20T11:34:00-05:00", "2021-01-20T16:34:00.000000Z"])
+def test_a_companion_that_names_the_same_moment_otherwise_is_not_told(free_viewing, tmp_path, there):
+    main, companion = free_viewing
+    (tmp_path / "elsewhere.nwb").write_bytes(companion.read_bytes())
+    with h5py.File(tmp_path / "elsewhere.nwb", "r+") as file:
+        del file["session_start_time"]
+        file["session_start_time"] = there
+    counts = load_nwb(main, companion=tmp_path / "elsewhere.nwb", series="rasters", **VIEWING)
+    assert counts.attrs["companion"] == "elsewhere.nwb"
 
 
 def test_the_real_session_lists_its_presentations_and_asks_for_its_companion(real_data):
