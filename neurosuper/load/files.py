@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -24,10 +25,13 @@ Kind = Literal["HDF5", "NWB", "netCDF", "MATLAB", "NIfTI", "CSV", "JSON"]
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 PAGE_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<error")
 H5_ERROR = re.compile(r"Can't|[Uu]nable to|[Nn]o appropriate function")
+LOCKED = re.compile(r"unable to lock file|already open for write|file consistency flags")
+URL = re.compile(r"(https?|ftp|file|s3|gs|az|dandi):/", re.IGNORECASE)  # Path makes one slash of two
+ZARR_PARTS = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")
 BLOCK = 256
 
 
-def check_file(path: str | Path, kind: Kind) -> Path:
+def check_file(path: str | PathLike, kind: Kind) -> Path:
     """Return the path of a file, or say in one line why it cannot be of a kind.
 
     Parameters
@@ -45,7 +49,8 @@ def check_file(path: str | Path, kind: Kind) -> Path:
     FileNotFoundError
         No file there.
     ValueError
-        An empty file, a pointer of git-lfs or git-annex, a web page, a file of another kind, or one that is cut short.
+        A URL, a Zarr folder, an empty file, a pointer of git-lfs or git-annex, references to data elsewhere, a web
+        page, a file of another kind, or one that is cut short.
 
     Examples
     --------
@@ -55,20 +60,29 @@ def check_file(path: str | Path, kind: Kind) -> Path:
     >>> check_file(path, "JSON").name
     'meta.json'
     """
-    path = Path(path)
+    if URL.match(str(path)):
+        raise ValueError(
+            f"{path} is a URL, and {kind} is read from a file: download it, or where a stream is allowed pass that "
+            "(such as remfile.File(url))"
+        )
+    path = Path(path).expanduser()
     if not path.is_file():
+        if any((path / name).exists() for name in ZARR_PARTS):
+            raise ValueError(
+                f"{path} is a folder of Zarr, not a file of {kind}; export it to {kind} (for NWB: hdmf_zarr)"
+            )
         which = ", which is a folder" if path.is_dir() else ""
         raise FileNotFoundError(f"no {kind} file at {path}{which}; check the path")
     with path.open("rb") as file:
         head = file.read(1024)
         file.seek(0)
-        fault = _impostor(head) or CHECKS[kind](file, head, path.stat().st_size)
+        fault = _impostor(head, kind) or CHECKS[kind](file, head, path.stat().st_size)
     if fault:
         raise ValueError(f"{path} cannot be read as {kind}: {fault}")
     return path
 
 
-def _impostor(head: bytes) -> str:
+def _impostor(head: bytes, kind: Kind) -> str:
     """Return what stands in place of the data, if anything, and what to do."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
@@ -77,6 +91,8 @@ def _impostor(head: bytes) -> str:
         return "it looks like a git-lfs pointer; fetch it again with `git lfs pull`"
     if b"/annex/objects/" in head and len(head) < 1024:
         return "it looks like a git-annex pointer; fetch it again with `git annex get`"
+    if kind != "JSON" and text.startswith(b"{") and (b'"refs"' in text or b'"generationmetadata"' in text):
+        return "it is a JSON of references (lindi or kerchunk) to data elsewhere; open the file that it refers to"
     if text.startswith(PAGE_STARTS):
         return "it looks like a web page, such as an error or login page; fetch it again from the archive"
     return ""
@@ -180,7 +196,7 @@ CHECKS: dict[str, Callable[[BinaryIO, bytes, int], str]] = {
 
 
 @contextmanager
-def open_hdf5(source: str | Path | BinaryIO, kind: Literal["HDF5", "NWB"] = "HDF5") -> Iterator[h5py.File]:
+def open_hdf5(source: str | PathLike | BinaryIO, kind: Literal["HDF5", "NWB"] = "HDF5") -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; whatever goes wrong in it meanwhile is said in one line that names the file.
 
     Parameters
@@ -197,6 +213,8 @@ def open_hdf5(source: str | Path | BinaryIO, kind: Literal["HDF5", "NWB"] = "HDF
     ------
     FileNotFoundError, ValueError
         As `check_file` does; and a dataset that is missing or cannot be read.
+    OSError
+        A file that is locked.
 
     Examples
     --------
@@ -210,12 +228,17 @@ def open_hdf5(source: str | Path | BinaryIO, kind: Literal["HDF5", "NWB"] = "HDF
     """
     import h5py
 
-    opened = check_file(source, kind) if isinstance(source, str | Path) else source
+    opened = check_file(source, kind) if isinstance(source, str | PathLike) else source
     try:
         with h5py.File(opened, "r") as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         told = " ".join(str(error).strip("'\"").split())
+        if LOCKED.search(told):
+            raise OSError(
+                f"{name_of(source)} is locked: another program has it open for writing, or its file system cannot lock "
+                "files; close it there, or set HDF5_USE_FILE_LOCKING=FALSE in the environment"
+            ) from error
         if not H5_ERROR.search(told):
             raise
         raise ValueError(
@@ -223,7 +246,7 @@ def open_hdf5(source: str | Path | BinaryIO, kind: Literal["HDF5", "NWB"] = "HDF
         ) from error
 
 
-def name_of(source: str | Path | BinaryIO) -> str:
+def name_of(source: str | PathLike | BinaryIO) -> str:
     """Return the file name of a path, or of an opened file or stream as far as it has one.
 
     Examples
@@ -231,7 +254,9 @@ def name_of(source: str | Path | BinaryIO) -> str:
     >>> name_of("data/session.nwb")
     'session.nwb'
     """
-    named = source if isinstance(source, str | Path) else getattr(source, "name", None) or getattr(source, "url", "")
+    named = (
+        source if isinstance(source, str | PathLike) else getattr(source, "name", None) or getattr(source, "url", "")
+    )
     return PurePosixPath(str(named).partition("?")[0].replace("\\", "/")).name or "the stream"
 
 

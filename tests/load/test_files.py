@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import h5py
 import nibabel
@@ -57,6 +58,47 @@ WRITERS = {
     ("JSON", "a.json"): lambda path: path.write_text(json.dumps({"session": [1, 2]})),
 }
 CUTTABLE = [key for key in WRITERS if key[0] != "CSV" and key[1] != "three.nc"]  # these do not say how long they are
+
+
+def test_a_locked_file_is_said_to_be_locked_not_damaged(tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    write_hdf5(tmp_path / "a.h5")
+    with (tmp_path / "a.h5").open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)  # as HDF5 does for a file that it writes
+        with pytest.raises(OSError, match="a.h5 is locked: another program .* HDF5_USE_FILE_LOCKING") as raised:
+            open_hdf5(tmp_path / "a.h5").__enter__()
+    assert "damaged" not in str(raised.value)
+    with open_hdf5(tmp_path / "a.h5") as file:
+        assert len(file["x"]) == 1000
+
+
+@pytest.mark.parametrize("url", ["https://example.org/a.nwb", "s3://bucket/a.nwb", Path("https://example.org/a.nwb")])
+def test_a_url_is_not_taken_for_a_path(url):
+    with pytest.raises(ValueError, match="is a URL, and NWB is read from a file: download it, or .* remfile"):
+        check_file(url, "NWB")
+
+
+@pytest.mark.parametrize("marker", [".zgroup", "zarr.json"])
+def test_a_zarr_folder_is_named(tmp_path, marker):
+    (tmp_path / "a.nwb").mkdir()
+    (tmp_path / "a.nwb" / marker).write_text("{}")
+    with pytest.raises(ValueError, match="is a folder of Zarr, not a file of NWB; export it"):
+        check_file(tmp_path / "a.nwb", "NWB")
+
+
+def test_a_json_of_references_is_named_but_read_as_json(tmp_path):
+    path = tmp_path / "a.lindi.json"
+    path.write_text(json.dumps({"refs": {".zgroup": {"zarr_format": 2}}}))
+    with pytest.raises(ValueError, match="references .lindi or kerchunk. to data elsewhere; open the file"):
+        check_file(path, "NWB")
+    assert check_file(path, "JSON") == path
+
+
+def test_the_home_of_the_user_may_be_written_as_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    write_hdf5(tmp_path / "a.h5")
+    assert check_file("~/a.h5", "HDF5") == tmp_path / "a.h5"
 
 
 @pytest.mark.parametrize(("kind", "name"), WRITERS)

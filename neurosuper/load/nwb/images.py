@@ -11,6 +11,7 @@ import xarray as xr
 from neurosuper.images import load_images
 from neurosuper.load.nwb.parts import Template, listed
 from neurosuper.load.nwb.session import Session, find, open_session
+from neurosuper.load.nwb.validate import check_written
 
 __all__ = ["load_nwb_images"]
 
@@ -59,6 +60,7 @@ def load_nwb_images(
     with open_session(path) as session:
         chosen = _choose(session, template)
         where = f"template {chosen.name!r} of {session.name}"
+        check_written(chosen.pixels, f"data of {where}")
         names = chosen.names or [str(i) for i in range(len(chosen.pixels))]
         stack = [_as_image(chosen.pixels[i], name, where, size) for i, name in enumerate(names)]
     if len(shapes := {image.shape for image in stack}) > 1:
@@ -90,6 +92,7 @@ def _choose(session: Session, template: str | None) -> Template:
 
 def _as_image(pixels: np.ndarray, name: str, where: str, size: int | tuple[int, int] | None) -> xr.DataArray:
     """Return one image as (stimulus, row, column, channel)."""
+    check_written(pixels, f"image {name!r} of {where}")
     values = np.asarray(pixels)
     if values.ndim == 2 or values.shape[-1:] == (1,):
         values = np.repeat(values.reshape(*values.shape[:2], 1), 3, axis=2)

@@ -6,28 +6,48 @@ Arrays are datasets of the open file: nothing is read before it is sliced.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+import h5py
 import numpy as np
 
 from neurosuper.load.array import as_label
+from neurosuper.load.nwb.validate import (
+    check_clock,
+    check_order,
+    check_region,
+    check_rows,
+    check_stops,
+    check_written,
+)
 
 __all__ = [
     "Column",
+    "Referred",
     "Series",
     "Table",
     "Template",
+    "column_of",
     "images_template",
     "listed",
     "listing",
+    "region_rows",
     "series_template",
     "single_values",
     "split_rows",
+    "stops_of",
     "time_values",
 ]
+
+
+class Referred(NamedTuple):
+    """What a row refers to, such as an electrode group: its name, and where it was."""
+
+    name: str
+    location: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +57,8 @@ class Column:
     data: Any
     stops: Any = None
     table: Table | None = None  # whose rows the values are
+    elements: Any = None  # the texts that the values are indices of
+    objects: Callable[[], list[Referred]] | None = None  # what the rows refer to
 
 
 @dataclass(frozen=True)
@@ -47,12 +69,30 @@ class Table:
     ids: Any
     columns: Mapping[str, Column]
     location: str | None = None  # of all rows: where the imaging plane lies
+    file: str = ""
+
+    def called(self, column: str) -> str:
+        """Return how errors call a column of it."""
+        return f"{self.file}: column {column!r} of table {self.name!r}"
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are: as many as ids, else as values in the first column."""
+        if self.ids is not None:
+            return len(self.ids)
+        return next((_n_values(column) for column in self.columns.values()), 0)
 
     def read_ids(self) -> np.ndarray:
         """Return the ids of all rows."""
         if self.ids is None:
-            raise ValueError(f"table {self.name!r} has lost the ids of its rows; the file is damaged, fetch it again")
-        return np.asarray(self.ids[:])
+            raise ValueError(
+                f"{self.file}: table {self.name!r} has lost the ids of its rows; the file is damaged, fetch it again"
+            )
+        check_written(self.ids, self.called("id"))
+        ids = np.asarray(self.ids[:])
+        if ids.ndim != 1:
+            raise ValueError(f"{self.called('id')} has the shape {ids.shape}, not one id a row; mend it")
+        return ids
 
 
 @dataclass(frozen=True)
@@ -80,18 +120,17 @@ class Series:
     unit: str
     rois: Column | None = None
     images: Template | None = None
+    file: str = ""
 
     def times(self) -> np.ndarray:
         """Return the time of every sample, in seconds."""
         if self.timestamps is not None:
-            return _as_seconds(np.asarray(self.timestamps[:]), f"timestamps of time series {self.name!r}")
+            what = f"timestamps of time series {self.name!r}"
+            check_written(self.timestamps, f"{self.file}: {what}")
+            return _as_seconds(np.asarray(self.timestamps[:]), what)
         if not self.rate:
             raise ValueError(f"time series {self.name!r} has neither timestamps nor a rate; name another series")
-        if not 0 < self.rate < np.inf or not np.isfinite(self.start):
-            raise ValueError(
-                f"time series {self.name!r} starts at {self.start:g} s and has a rate of {self.rate:g} Hz; both must "
-                "be finite, and the rate above 0: name another series"
-            )
+        check_clock(self.rate, self.start, f"{self.file}: time series {self.name!r}")
         return self.start + np.arange(len(self.data)) / self.rate
 
 
@@ -106,20 +145,62 @@ def listing(value: object) -> list:
     return list(cast(Collection, value)) if several else [value]
 
 
-def single_values(table: Table, name: str) -> np.ndarray:
-    """Return one column that has one value a row, text decoded."""
+def column_of(table: Table, name: str) -> Column:
+    """Return one column, which was written and has as many values as its table has rows."""
     if name not in table.columns:
-        raise ValueError(f"no column {name!r} in table {table.name!r}; it has {listed(table.columns)}")
+        raise ValueError(f"{table.file}: no column {name!r} in table {table.name!r}; it has {listed(table.columns)}")
     column = table.columns[name]
-    if not _is_single(column):
-        raise ValueError(f"column {name!r} of table {table.name!r} has no single value a row; name another column")
+    check_written(column.data, table.called(name))
+    check_rows(_n_values(column), table.n_rows, table.called(name))
+    return column
+
+
+def _n_values(column: Column) -> int:
+    shape = np.shape(column.data if column.stops is None else column.stops)
+    return shape[0] if shape else 1
+
+
+def single_values(table: Table, name: str) -> np.ndarray:
+    """Return one column that has one value a row: text decoded, indices of an enumeration and references by name."""
+    column, what = column_of(table, name), table.called(name)
+    if column.objects is not None:
+        return np.array([referred.name for referred in column.objects()], dtype=str)
+    shape = np.shape(column.data)
+    if column.stops is not None or column.table is not None or len(shape) not in (1, 2):
+        raise ValueError(f"{what} has no single value a row; name another column")
     values = np.asarray(column.data[:])
-    return np.array([as_label(value) for value in values]) if values.dtype.kind in "SO" else values
+    if values.ndim == 2:
+        values = _flags(values, what)
+    names = h5py.check_enum_dtype(values.dtype)
+    if column.elements is not None:
+        values = _named(values, np.asarray(column.elements[:]).tolist(), what)
+    elif names is not None:
+        by_code = {code: label for label, code in names.items()}
+        values = np.array([by_code.get(code, str(code)) for code in values.tolist()])
+    if values.dtype.kind not in "SO":
+        return values
+    if not set(map(type, values.tolist())) <= {str, bytes}:
+        raise ValueError(f"{what} contains objects that are neither text nor numbers; name another column")
+    return np.array([as_label(value) for value in values])
+
+
+def _flags(values: np.ndarray, what: str) -> np.ndarray:
+    """Return the first of two columns where they are a flag and its probability, as suite2p writes `iscell`."""
+    is_pair = values.shape[1] == 2 and values.dtype.kind in "biuf"
+    if is_pair and np.isin(values[:, 0], (0, 1)).all() and ((values[:, 1] >= 0) & (values[:, 1] <= 1)).all():
+        return values[:, 0]
+    raise ValueError(f"{what} has no single value a row, but {values.shape[1]}; name another column")
+
+
+def _named(values: np.ndarray, elements: list, what: str) -> np.ndarray:
+    """Return the texts that indices mean."""
+    rows = check_region(values, len(elements), what, "its elements")
+    return np.array([as_label(element) for element in elements])[rows]
 
 
 def time_values(table: Table, name: str) -> np.ndarray:
     """Return one column of times in seconds."""
-    return _as_seconds(single_values(table, name), f"column {name!r} of table {table.name!r}")
+    return _as_seconds(single_values(table, name), table.called(name))
 
 
 def _as_seconds(values: np.ndarray, what: str) -> np.ndarray:
@@ -131,13 +212,26 @@ def _as_seconds(values: np.ndarray, what: str) -> np.ndarray:
     raise ValueError(f"{what} must contain numbers of seconds, got {values.dtype} such as {example!r}; convert them")
 
 
-def _is_single(column: Column) -> bool:
-    return column.stops is None and column.table is None and len(np.shape(column.data)) == 1
+def stops_of(table: Table, name: str) -> np.ndarray:
+    """Return where each row of a ragged column stops in its values."""
+    column, what = column_of(table, name), table.called(f"{name}_index")
+    if column.stops is None:
+        raise ValueError(f"{table.called(name)} has no {name}_index that says which values are whose")
+    return check_stops(column.stops, table.n_rows, len(column.data), what)
 
 
-def split_rows(column: Column) -> list[np.ndarray]:
+def split_rows(table: Table, name: str) -> list[np.ndarray]:
     """Return the values of every row of a ragged column, from one flat read."""
-    return np.split(column.data[:], np.asarray(column.stops[:], np.int64))[:-1]
+    stops = stops_of(table, name)
+    return np.split(np.asarray(table.columns[name].data[:]), stops)[: len(stops)]
+
+
+def region_rows(table: Table, name: str) -> list[np.ndarray]:
+    """Return to which rows of another table each row refers."""
+    region = column_of(table, name)
+    other = cast(Table, region.table)
+    rows = check_region(region.data, other.n_rows, table.called(name), f"table {other.name!r}")
+    return np.split(rows, np.arange(1, len(rows)) if region.stops is None else stops_of(table, name))[: table.n_rows]
 
 
 def _base_names(paths: Sequence[str]) -> list[str]:
@@ -160,10 +254,10 @@ def _numbered(names: Collection[str]) -> list[str] | None:
     return ordered if gapless and first in (0, 1) else None
 
 
-def images_template(name: str, images: Mapping[str, Any], order: list[str] | None) -> Template:
+def images_template(name: str, images: Mapping[str, Any], order: Sequence[str | None] | None, file: str) -> Template:
     """Return an Images container as a template, in its own order, or in that of the numbers in its images' names."""
-    names = order or _numbered(images)
-    return Template(name, len(images), names, names and [images[image] for image in names])
+    names = check_order(order, images, f"{file}: order_of_images of template {name!r}") if order else _numbered(images)
+    return Template(name, len(names or images), names, names and [images[image] for image in names])
 
 
 def series_template(name: str, data: Any, external: Any, starts: Any) -> Template:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -12,9 +13,11 @@ import numpy as np
 from neurosuper.load.array import as_label
 from neurosuper.load.nwb.parts import Series, Table, Template, listed, listing, single_values, time_values
 from neurosuper.load.nwb.session import Session, find
+from neurosuper.load.nwb.validate import check_indices, check_written
 
 __all__ = ["Presentations", "read_presentations"]
 
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
 Blanks = Collection[object] | str | float | None
 OFTEN = 20  # times as often as the median of the others: more likely a blank than a stimulus
 
@@ -54,14 +57,24 @@ def read_presentations(
 
 def _from_column(table: Table, name: str, blanks: Blanks) -> Presentations:
     values = single_values(table, name)
-    labels = _as_labels(values)
+    labels = _plain_numbers(_as_labels(values))
     blank = np.isin(labels, _blank_labels(blanks, values.dtype))
+    told = "name it as one of blanks if it is one, or name another column"
+    check_indices(values[~blank & (labels != "")], table.called(name), told)
     onsets, offsets = _times(table)
     where = f"table {table.name!r}"
     kept, tally = _sort_out(onsets, labels, blank, where, "stimulus_column")
     onsets, labels = onsets[kept], labels[kept]
     images = list(dict.fromkeys(labels.tolist()))
-    return Presentations(onsets, offsets[kept], labels, tally, images, _doubts(onsets, labels, where))
+    doubts = [*_doubts(onsets, labels, where), *_early_stops(onsets, offsets[kept], where)]
+    return Presentations(onsets, offsets[kept], labels, tally, images, doubts)
+
+
+def _early_stops(onsets: np.ndarray, offsets: np.ndarray, where: str) -> list[str]:
+    """Return a line where presentations stop before they start."""
+    n_wrong = int((offsets < onsets).sum())
+    told = f"stop_time is before start_time in {n_wrong} of {len(onsets)} presentations in {where}; check both"
+    return [told] if n_wrong else []
 
 
 def _doubts(onsets: np.ndarray, labels: np.ndarray, where: str) -> list[str]:
@@ -95,6 +108,19 @@ def _as_labels(values: np.ndarray) -> np.ndarray:
     return np.where(values == values, np.array([as_label(value) for value in values], dtype=str), "")
 
 
+def _plain_numbers(labels: np.ndarray) -> np.ndarray:
+    """Return numbers that were written as text as labels of numbers ("-1.0" as "-1"), "" for the text of none.
+
+    Only where all labels are such: AllenSDK writes columns of mixed type as "3.0", "-1.0" and "null".
+    """
+    found = set(labels.tolist())
+    numbers = found - {label for label in found if label.lower() in ("", "null", "nan", "none", "<na>")}
+    if not numbers or not all(map(NUMBER.fullmatch, numbers)):
+        return labels
+    plain = {label: re.sub(r"\.0+$", "", label) if label in numbers else "" for label in found}
+    return np.array([plain[label] for label in labels.tolist()])
+
+
 def _sort_out(
     onsets: np.ndarray, labels: np.ndarray, blank: np.ndarray, where: str, argument: str
 ) -> tuple[np.ndarray, dict[str, int]]:
@@ -112,7 +138,7 @@ def _sort_out(
 
 def _blank_labels(blanks: Blanks, dtype: np.dtype) -> list[str]:
     """Return blanks as labels; with −1 also what it becomes in an unsigned number."""
-    labels = [as_label(value) for value in listing(blanks)]
+    labels = _plain_numbers(np.array([as_label(value) for value in listing(blanks)], dtype=str)).tolist()
     if "-1" not in labels:
         return labels
     wraps = {2**32 - 1, 2**64 - 1, 2**64}  # 2**64: as a float
@@ -133,6 +159,7 @@ def _blank_indices(blanks: Blanks, dtype: np.dtype, images: Template | None) -> 
 
 def _from_index(session: Session, series: Series, table: Table | None, blanks: Blanks) -> Presentations:
     where = f"index_series {series.name!r}"
+    check_written(series.data, f"data of {where} of {session.name}")
     indices = np.asarray(() if series.data is None else series.data[:])
     if indices.ndim != 1 or indices.dtype.kind not in "iuf":
         raise ValueError(
@@ -147,6 +174,8 @@ def _from_index(session: Session, series: Series, table: Table | None, blanks: B
         )
     labels = _as_labels(indices)
     blank = np.isin(labels, _blank_indices(blanks, indices.dtype, series.images))
+    told = "name it as one of blanks if it is one"
+    check_indices(indices[~blank & (labels != "")], f"{where} of {session.name}", told)
     kept, tally = _sort_out(onsets, labels, blank, where, "index_series")
     names = _names(session, series, indices[kept])
     found = labels[kept] if names is None else np.array(names)[indices[kept].astype(np.int64)]

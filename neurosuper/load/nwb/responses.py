@@ -18,9 +18,10 @@ import xarray as xr
 from neurosuper.load.files import arrange
 from neurosuper.load.nwb.parts import time_values
 from neurosuper.load.nwb.presentations import read_presentations
-from neurosuper.load.nwb.session import Session, open_session
+from neurosuper.load.nwb.session import Session, check_source, open_session
 from neurosuper.load.nwb.sources import Measure, Source, open_source
-from neurosuper.load.nwb.units import Windows, check_intervals, overlaps, select_units
+from neurosuper.load.nwb.units import Windows, overlaps, select_units
+from neurosuper.load.nwb.validate import check_intervals
 from neurosuper.responses import check_responses
 
 __all__ = ["load_nwb", "load_presentations"]
@@ -59,7 +60,7 @@ def load_nwb(
     presentations : str, optional
         Table of intervals, one row a presentation. None: the timestamps of `index_series` are the onsets.
     stimulus_column : str, optional
-        Column of that table that names the image.
+        Column of that table that names the image. Numbers written as text count as numbers where all of them are.
     index_series : str, optional
         IndexSeries that names the image instead: by the name that its template has for it (of an external file, the
         base name without extension), else by its index. With a table of presentations, they are joined row by row.
@@ -75,15 +76,19 @@ def load_nwb(
     companion : path or binary file object, optional
         Another NWB file of the session, that holds the responses.
     unit_names : str, optional
-        "table/column" that names the columns of the series; by default the ids of their ROIs, else their position.
+        "table/column" that names the columns of the series; by default the ids of their ROIs, else their position. Of
+        sorted units a column of their table, such as "units/probe" (`probe/id` where it repeats); by default their
+        ids. It also says which table of units is meant, where a file has several.
     units_where : mapping of column to condition, optional
         Keep the units that meet all conditions on columns of the Units table (of the ROIs, or of the electrodes that
         the units refer to): a value, a list of allowed values, or `(operator, number)` (in a study file: a list of the
-        two) with one of == != < <= > >=, such as `{"quality": "good", "snr": (">=", 2)}`.
+        two) with one of == != < <= > >=, such as `{"quality": "good", "snr": (">=", 2)}`. Of a column of pairs of
+        flag and probability (`iscell` of suite2p), the flag counts.
     area_column : str, optional
         Column that names the area: of the Units table or of the ROIs ("location": of their imaging plane), else of the
         electrodes that the units refer to, by region or by `peak_channel_id` (several areas of one unit are joined with
-        "/", and a unit without electrodes has area "").
+        "/", and a unit without electrodes has area ""), else "location" of their electrode groups ("electrode_group":
+        the names of these).
     area_map : mapping, optional
         Area by what the file calls it.
     roi_delay_column : str, optional
@@ -115,9 +120,14 @@ def load_nwb(
         No file there.
     ValueError
         A file that is not NWB or damaged, neither spikes nor such a series (the error says when a companion is
-        wanted), no such table, column or operator, times that are no numbers, spike times without an index,
-        `obs_intervals` or `invalid_times` that cannot be read, an index without an image, a window that does not end
-        after it starts, another measure, or no presentation or unit left.
+        wanted), no such table, column or operator, times that are no numbers, spike times without an index, an index
+        without an image, a window that does not end after it starts, another measure, no presentation or unit left,
+        units called alike; or a file that contradicts itself: columns of other lengths than their table, indices or
+        regions beyond their data, masks that cannot be read, values that were never written, a conversion of 0.
+    OSError
+        The file is locked by the program that writes it.
+    TypeError
+        Neither a path nor a binary file object.
 
     Warns
     -----
@@ -125,7 +135,7 @@ def load_nwb(
         Spike times of a unit are NaN or infinite (they are left out), not in order (they are sorted), or restart;
         presentations lie outside the recording; spikes, onsets or the window look like milliseconds or samples; many
         onsets are equal; one stimulus was shown 20 times as often as the others (a blank that nobody named?); no spike
-        or frame falls into any window, the images of an IndexSeries are not in the file, or the companion began at
+        or frame falls into any window, the images of an IndexSeries are not in the file, the companion began at
         another time.
 
     Examples
@@ -143,6 +153,8 @@ def load_nwb(
     [[10.0], [5.0]]
     """
     windows = Windows.of(window)
+    if companion is not None:
+        check_source(companion)
     with ExitStack() as stack:
         main = session = stack.enter_context(open_session(path))
         shown = read_presentations(main, presentations, stimulus_column, index_series, blanks)
@@ -154,6 +166,7 @@ def load_nwb(
         source = open_source(session, series, unit_names, roi_delay_column, has_companion=companion is not None)
         measure = source.check_measure(measure)
         kept = select_units(source.population, units_where or {})
+        source.check_names(kept)
         areas = source.population.areas(area_column, area_map or {})[kept] if area_column is not None else None
         of_area = windows.of_units(areas, len(kept))
         values, n_invalid = _respond(source, kept, of_area, shown.onsets, np.concatenate(invalid), measure)
@@ -261,6 +274,11 @@ def _invalid_times(session: Session) -> np.ndarray:
     """Return the intervals (interval, 2) that a session calls invalid, in seconds."""
     opened = session.found("intervals").get("invalid_times")
     if opened is None:
+        if session.has("intervals/invalid_times"):
+            raise ValueError(
+                f"{session.name}: intervals/invalid_times cannot be read as a table of intervals; mend it, or fetch it "
+                "again: without it, invalid responses would be taken for valid ones"
+            )
         return np.empty((0, 2))
     table = opened()
     intervals = np.stack([time_values(table, name) for name in ("start_time", "stop_time")], axis=-1)

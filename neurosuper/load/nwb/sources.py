@@ -12,12 +12,23 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from neurosuper.load.array import as_label
-from neurosuper.load.nwb.parts import Series, Table, listed, listing, single_values, split_rows
+from neurosuper.load.nwb.parts import (
+    Series,
+    Table,
+    column_of,
+    listed,
+    listing,
+    single_values,
+    split_rows,
+    stops_of,
+)
 from neurosuper.load.nwb.recording import Recording
 from neurosuper.load.nwb.series import sum_frames
 from neurosuper.load.nwb.session import Session, find
 from neurosuper.load.nwb.spikes import count_spikes
-from neurosuper.load.nwb.units import Population, Populations, check_intervals, observed, side_by_side
+from neurosuper.load.nwb.units import Population, Populations, observed, side_by_side
+from neurosuper.load.nwb.validate import check_intervals, check_region, check_scale, check_written
+from neurosuper.responses import name_some
 
 __all__ = ["Measure", "Source", "open_source"]
 
@@ -48,6 +59,16 @@ class Source(ABC):
         """Return the labels of the units kept, and what else is known of them once they have responded."""
         return {"unit": [self.population.names[unit] for unit in kept]}
 
+    def check_names(self, kept: np.ndarray) -> None:
+        """Refuse units that are called alike, and say how they can be told apart."""
+        twice = [name for name, n in Counter(self.population.names[unit] for unit in kept).items() if n > 1]
+        if twice:
+            raise ValueError(f"several units are called {name_some(twice)}; {self.told_apart()}")
+
+    @abstractmethod
+    def told_apart(self) -> str:
+        """Return how units with the same name can be told apart."""
+
     @abstractmethod
     def respond(
         self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
@@ -72,11 +93,11 @@ def open_source(
 ) -> Source:
     """Return the source that is asked for, or say that it may lie in a companion file."""
     if not series:
-        table = _spike_table(session)
-        if table is None:
+        found = _spike_table(session, unit_names)
+        if found is None:
             _refuse_spikes_without_index(session)
             raise ValueError(f"no Units table with spike times in {session.name}{_elsewhere(session, has_companion)}")
-        return Spikes(session, table)
+        return Spikes(session, *found, (unit_names or "").rpartition("/")[2] or None)
     names, present = [str(name) for name in listing(series)], session.found("series")
     for name in names:
         if not any(f"/{path}".endswith(f"/{name}") for path in present):
@@ -85,12 +106,27 @@ def open_source(
     return Frames(names, planes)
 
 
-def _spike_table(session: Session) -> Table | None:
-    """Return the Units table, if there is one that holds spike times."""
-    opened = session.found("table").get("units")
-    table = None if opened is None else opened()
-    has_spikes = table is not None and "spike_times" in table.columns and table.columns["spike_times"].stops is not None
-    return table if has_spikes else None
+def _spike_table(session: Session, unit_names: str | None = None) -> tuple[str, Table] | None:
+    """Return the table that has spike times, by its path: that of `unit_names`, else `units`, else the only one."""
+    tables = session.found("table")
+    named = (unit_names or "").rpartition("/")[0]
+    paths = (
+        [path for path in tables if f"/{path}".endswith(f"/{named}")] if named else sorted(tables, key="units".__ne__)
+    )
+    found: dict[str, Table] = {}
+    for path in paths:
+        table = tables[path]()
+        column = table.columns.get("spike_times")
+        if column is not None and column.stops is not None:
+            found[path] = table
+            if path == "units":
+                break
+    if len(found) > 1:
+        raise ValueError(
+            f"{session.name} has spike times in the tables {listed(found)}; name one as part of unit_names=, such as "
+            f"'{next(iter(found))}/id'"
+        )
+    return next(iter(found.items()), None)
 
 
 def _refuse_spikes_without_index(session: Session) -> None:
@@ -128,27 +164,30 @@ class Spikes(Source):
     event = "spike"
     measures = ("rate", "count")
 
-    def __init__(self, session: Session, table: Table) -> None:
+    def __init__(self, session: Session, path: str, table: Table, named_by: str | None) -> None:
         super().__init__()
         electrodes = session.found("table").get("electrodes")
-        ids = [as_label(unit) for unit in table.read_ids()]
-        self.population = Population(ids, table, np.arange(len(ids)), electrodes and electrodes())
-        self._table = table
-        self._times = table.columns["spike_times"].data
+        names = _unit_names(table, named_by)
+        self.population = Population(names, table, np.arange(len(names)), electrodes and electrodes())
+        self._session, self._path, self._table = session, path, table
+        self._times = column_of(table, "spike_times").data
         if len(np.shape(self._times)) != 1 or np.dtype(self._times.dtype).kind not in "iuf":
             raise ValueError(
                 f"spike_times of {session.name} has {self._times.dtype} of shape {np.shape(self._times)}; it must be "
                 "flat, and contain numbers of seconds"
             )
-        stops = np.asarray(table.columns["spike_times"].stops[:])
-        if not _cuts(stops, len(ids), len(self._times)):
-            raise ValueError(
-                f"spike_times_index of {session.name} does not cut spike_times into {len(ids)} units; the file is "
-                "damaged, fetch it again"
-            )
-        self._stops = stops.astype(np.int64)
+        self._stops = stops_of(table, "spike_times")
         self._where = f"obs_intervals of {session.name}"
-        self._recording = Recording(self._times, self._stops, ids)
+        self._recording = Recording(self._times, self._stops, names)
+
+    def told_apart(self) -> str:
+        ids = self._table.read_ids().tolist()
+        for name, column in self._table.columns.items():
+            if column.stops is None and column.table is None and len(np.shape(column.data)) == 1:
+                pairs = set(zip(single_values(self._table, name).tolist(), ids, strict=True))
+                if len(pairs) == len(ids):
+                    return f"pass unit_names='{self._path}/{name}', or keep one of each by units_where"
+        return "no column of their table tells them apart: mend the file"
 
     def coords(self, kept: np.ndarray) -> dict[str, Any]:
         return super().coords(kept) | {"n_spikes": ("unit", self._recording.n_spikes[kept])}
@@ -171,13 +210,13 @@ class Spikes(Source):
     @cached_property
     def _observed(self) -> list[np.ndarray]:
         """The intervals in which each unit was observed; none where the table has none for it."""
-        column = self._table.columns.get("obs_intervals")
-        if column is None:
-            return [np.empty((0, 2))] * len(self._stops)
-        if column.stops is None:
-            raise ValueError(f"{self._where} has no index of which intervals belong to which unit; write one")
-        check_intervals(column.data[:], self._where)
-        return split_rows(column)
+        if "obs_intervals" in self._table.columns:
+            check_intervals(self._table.columns["obs_intervals"].data[:], self._where)
+            return split_rows(self._table, "obs_intervals")
+        rooms = ("", "processing/", "analysis/", "scratch/")
+        if any(self._session.has(f"{room}{self._path}/obs_intervals") for room in rooms):
+            raise ValueError(f"{self._where} is in the file, but cannot be read; mend it, or fetch it again")
+        return [np.empty((0, 2))] * len(self._stops)
 
     def _hide_unobserved(self, values: np.ndarray, units: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
         unseen: dict[bytes, np.ndarray] = {}
@@ -199,11 +238,13 @@ class Spikes(Source):
         }
 
 
-def _cuts(stops: np.ndarray, n_rows: int, n_values: int) -> bool:
-    """Return whether stops cut flat values into rows, one after another."""
-    if stops.dtype.kind not in "iu" or stops.shape != (n_rows,):
-        return False
-    return not n_rows or bool((np.diff(stops.astype(np.int64), prepend=0) >= 0).all() and stops[-1] <= n_values)
+def _unit_names(table: Table, named_by: str | None) -> list[str]:
+    """Return what units are called: by their ids, or by another column, with the id behind where values repeat."""
+    ids = [as_label(unit) for unit in table.read_ids()]
+    if named_by in (None, "id"):
+        return ids
+    names = [as_label(name) for name in single_values(table, str(named_by))]
+    return names if len(set(names)) == len(names) else [f"{name}/{unit}" for name, unit in zip(names, ids, strict=True)]
 
 
 class _Plane:
@@ -217,7 +258,9 @@ class _Plane:
             raise ValueError(f"the timestamps of {self.where} are not one per frame in order; name another series")
         if not np.isfinite(self.times).all():
             raise ValueError(f"the timestamps of {self.where} are not all finite; name another series")
+        check_written(self.series.data, f"data of {self.where}")
         self.frames = _upright(self.series.data, len(self.times), self.where)
+        check_scale(self.series.conversion, self.series.offset, self.frames.shape[1], self.where)
         self.population = self._units(session, unit_names)
         self.delays = None if delay_column is None else self.population.values(delay_column).astype(float)
 
@@ -233,7 +276,8 @@ class _Plane:
         elif rois.table is None:
             raise ValueError(f"the table of ROIs of {self.where} is missing; pass unit_names= a column that names them")
         else:
-            table, rows = rois.table, np.asarray(rois.data[:])
+            table = rois.table
+            rows = check_region(rois.data, table.n_rows, f"rois of {self.where}", f"table {table.name!r}")
             names = table.read_ids()[rows].tolist()
         if len(names) != n_columns:
             raise ValueError(f"{self.where} has {n_columns} columns, but {len(names)} names of units; check unit_names")
@@ -278,6 +322,9 @@ class Frames(Source):
         self._starts = np.cumsum([0, *sizes])
         parts = [plane.population for plane in planes]
         self.population = parts[0] if len(parts) == 1 else side_by_side(names, parts)
+
+    def told_apart(self) -> str:
+        return "pass unit_names='table/column' that names each column of the series, or mend the file"
 
     def respond(
         self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -12,13 +13,13 @@ from typing import cast
 import numpy as np
 
 from neurosuper.load.array import as_label
-from neurosuper.load.nwb.parts import Column, Table, listed, listing, single_values, split_rows
+from neurosuper.load.nwb.parts import Table, column_of, listed, listing, region_rows, single_values
+from neurosuper.load.nwb.validate import check_unique
 
 __all__ = [
     "Population",
     "Populations",
     "Windows",
-    "check_intervals",
     "observed",
     "overlaps",
     "select_units",
@@ -52,8 +53,10 @@ class Population:
             return single_values(self.table, name)[self.rows]
         if self.table.location is not None and name == "location":
             return np.full(len(self.rows), self.table.location)
-        region = self.table.columns.get("electrodes")
-        return self._by_peak(name)[self.rows] if region is None else _joined(region, name)[self.rows]
+        linked = self._linked()
+        if linked is None or name not in linked.columns:
+            return self._of_groups()[self.rows]
+        return (self._joined if "electrodes" in self.table.columns else self._by_peak)(name)[self.rows]
 
     def areas(self, name: str, area_map: Mapping[str, str]) -> np.ndarray:
         """Return the area of each unit."""
@@ -76,9 +79,9 @@ class Population:
 
     def _has_elsewhere(self, name: str) -> bool:
         linked = self._linked()
-        return (name == "location" and self.table.location is not None) or (
-            linked is not None and name in linked.columns
-        )
+        if name == "location" and (self.table.location is not None or "electrode_group" in self.table.columns):
+            return True
+        return linked is not None and name in linked.columns
 
     def _told_of_electrodes(self) -> str:
         linked = self._linked()
@@ -89,9 +92,33 @@ class Population:
     def _by_peak(self, name: str) -> np.ndarray:
         """Return what the electrode of the peak channel says of each row, "" where there is none of its id."""
         electrodes = cast(Table, self._linked())
-        values = single_values(electrodes, name)
-        said = dict(zip(electrodes.read_ids().tolist(), values.tolist(), strict=True))
-        return np.array([said.get(int(peak), "") for peak in single_values(self.table, "peak_channel_id")])
+        values, ids = single_values(electrodes, name), electrodes.read_ids().tolist()
+        check_unique(ids, f"{electrodes.file}: ids of table {electrodes.name!r}")
+        said = dict(zip(ids, values.tolist(), strict=True))
+        peaks = single_values(self.table, "peak_channel_id")
+        peaks = peaks.astype(float) if peaks.dtype.kind == "U" else peaks
+        lost = [peak for peak in peaks[self.rows].tolist() if peak not in said]
+        if lost:
+            warnings.warn(
+                f"{self.table.file}: {len(lost)} of {len(self.rows)} units have a peak_channel_id (such as {lost[0]}) "
+                f"that is not among the ids of the electrodes; their {name} is ''",
+                stacklevel=2,
+            )
+        return np.array([said.get(peak, "") for peak in peaks.tolist()])
+
+    def _of_groups(self) -> np.ndarray:
+        """Return where the electrode group of each row was."""
+        objects = column_of(self.table, "electrode_group").objects
+        if objects is None:
+            raise ValueError(
+                f"{self.table.called('electrode_group')} does not refer to electrode groups; name another area_column"
+            )
+        return np.array([group.location for group in objects()], dtype=str)
+
+    def _joined(self, name: str) -> np.ndarray:
+        """Return what the electrodes of each row say, joined with "/" where they differ."""
+        said = np.array([as_label(value) for value in single_values(cast(Table, self._linked()), name)])
+        return np.array(["/".join(np.unique(said[row])) for row in region_rows(self.table, "electrodes")], dtype=str)
 
 
 @dataclass(frozen=True)
@@ -114,13 +141,6 @@ def side_by_side(names: Sequence[str], parts: list[Population]) -> Populations:
     """Return populations as one, its units called `name/unit`."""
     called = [f"{name}/{unit}" for name, part in zip(names, parts, strict=True) for unit in part.names]
     return Populations(called, parts)
-
-
-def _joined(region: Column, name: str) -> np.ndarray:
-    """Return what the electrodes of each row say, joined with "/" where they differ."""
-    said = np.array([as_label(value) for value in single_values(cast(Table, region.table), name)])
-    rows = np.asarray(region.data[:])[:, np.newaxis] if region.stops is None else split_rows(region)
-    return np.array(["/".join(np.unique(said[row])) for row in rows])
 
 
 def select_units(population: Population | Populations, units_where: Mapping[str, object]) -> np.ndarray:
@@ -206,22 +226,6 @@ def _span(span: object) -> Span:
     if given.shape != (2,) or not np.isfinite(given).all() or not given[0] < given[1]:
         raise ValueError(f"window must be (start, stop) in seconds after onset, with start before stop, got {span!r}")
     return float(given[0]), float(given[1])
-
-
-def check_intervals(intervals: np.ndarray, where: str) -> None:
-    """Refuse intervals that are not (interval, 2), each with a start (s) and a stop that is not before it."""
-    if intervals.ndim != 2 or intervals.shape[1] != 2 or intervals.dtype.kind not in "iuf":
-        raise ValueError(
-            f"{where} has {intervals.dtype} of shape {intervals.shape}; it must be (interval, 2), start and stop in "
-            "seconds: correct the file"
-        )
-    wrong = np.flatnonzero(~(intervals[:, 0] <= intervals[:, 1]))  # also NaN
-    if len(wrong):
-        start, stop = intervals[wrong[0]]
-        raise ValueError(
-            f"{where} has the interval {start:g} to {stop:g} s in row {wrong[0]} ({len(wrong)} such rows); each needs "
-            "a start and a stop that is not before it: correct the file"
-        )
 
 
 def observed(intervals: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
