@@ -1,8 +1,12 @@
+import ast
+import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import neurosuper
 from neurosuper.cli import main
 
 
@@ -40,6 +44,7 @@ def test_an_interruption_says_how_to_go_on(study, capsys, monkeypatch):
 def test_help_needs_no_heavy_import(arguments):
     code = f"""
 import sys
+import neurosuper
 from neurosuper.cli import main
 try:
     main({arguments!r})
@@ -48,3 +53,91 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "neurosuper" in done.stdout
+
+
+class Stop(BaseException):
+    """What user code may raise, and no `except Exception` catches."""
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Make every study raise an error."""
+
+    def fail(error):
+        def run(*_args):
+            raise error
+
+        monkeypatch.setattr("neurosuper.study.run_study", run)
+        return ["run", "study.toml"]
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("conv1"),
+        AssertionError(),
+        AssertionError("224 rows\nare needed"),
+        AttributeError("no weights"),
+        MemoryError(),
+        RecursionError("maximum depth"),
+        UserWarning("a warning that is an error"),
+        StopIteration(),
+        SystemExit("no GPU"),
+        SystemExit(),
+        Stop("enough"),
+        ValueError(),
+        BrokenPipeError("of a worker"),
+    ],
+)
+def test_whatever_is_raised_becomes_one_line_and_status_2(error, failing, capsys):
+    assert main(failing(error)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("neurosuper: ")
+    assert " ".join(str(error).split()).strip("'") in line
+    assert (type(error).__name__ in line) or str(error)
+
+
+def test_notes_and_unprintable_characters_stay_in_the_line(failing, capsys):
+    error = ValueError("red \x1b[31m\nname\u202e")
+    error.add_note("(the directions are\nkept)")
+    assert main(failing(error)) == 2
+    assert capsys.readouterr().err == "neurosuper: red \\x1b[31m name\\u202e (the directions are kept)\n"
+
+
+def test_traceback_shows_where_an_error_came_from(failing, capsys):
+    with pytest.raises(KeyError, match="conv1"):
+        main(["--traceback", *failing(KeyError("conv1"))])
+    assert main(["--traceback", *failing(SystemExit(3))]) == 2
+    assert "in run" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{sys.executable} -m neurosuper.cli info nsd"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_a_terminal_without_unicode_is_written_to(monkeypatch, failing):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr("neurosuper.load.describe", lambda dataset: "4 × 5 − 1")
+    assert main(["info", "nsd"]) == 0
+    assert stream.buffer.getvalue() == b"4 \\xd7 5 \\u2212 1\n"
+
+
+def test_every_progress_bar_heeds_tqdm_disable():
+    """`disable=…` would override the environment variable."""
+    sources = Path(neurosuper.__file__).parent.rglob("*.py")
+    calls = [
+        (path.name, keyword.arg)
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "tqdm"
+        for keyword in node.keywords
+    ]
+    assert len(calls) > 10
+    assert not [call for call in calls if call[1] == "disable"]

@@ -6,9 +6,11 @@ from itertools import product
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from neurosuper.inference import adjust_p_values, describe_test, permutation_test
+from neurosuper.inference import adjust_p_values, describe_test
+from neurosuper.inference.permutation import compare_means
 from neurosuper.interpretability.sampling import Sample, compare_samples
 
 Varied = Literal["finder", "system"]
@@ -117,39 +119,48 @@ def _contrast(
     names = {name: list(dict.fromkeys(comparison[name].values.tolist())) for name in KEPT}
     if against not in names[varied]:
         raise ValueError(f"no {varied} {against!r} in the comparison; it has {', '.join(names[varied])}")
-    items = comparison
-    if "seed" in comparison.coords:
-        items = comparison.isel(item=(comparison.seed == comparison.seed[0]).values)
-    keys, tests = [], []
-    for system, metric, finder in product(names["system"], items.metric.values.tolist(), names["finder"]):
+    samples = _samples(comparison)
+    keys, pairs = [], []
+    for system, metric, finder in product(names["system"], comparison.metric.values.tolist(), names["finder"]):
         key = {"system": system, "finder": finder, "metric": metric}
-        a, b = (_scores(items, **own) for own in (key, key | {varied: against}))
-        if key[varied] != against and min(a.n, b.n) > 1:
+        a, b = (samples.get(tuple(own.values())) for own in (key, key | {varied: against}))
+        if key[varied] != against and a and b and min(a.n, b.n) > 1:
             keys.append(key)
-            tests.append(_test(a, b, n_resamples, random_state))
-    if not tests:
+            pairs.append((a, b))
+    if not pairs:
         raise ValueError(
             f"nothing to test {against!r} against: no {KEPT[varied]} has two items of it and of another {varied}"
         )
+    by_items = compare_means([(a.scores, b.scores) for a, b in pairs], n_resamples, random_state)
+    tests = [_test(a, b, alone) for (a, b), alone in zip(pairs, by_items, strict=True)]
     return _put_together(keys, tests, varied, against)
 
 
-def _scores(items: xr.Dataset, system: str, metric: str, finder: str) -> Sample:
-    """Return the index of the items that have one, and that on halves, NaN where it is not known."""
-    own = items.sel(metric=metric).isel(item=((items.system == system) & (items.finder == finder)).values)
-    own = own.isel(item=np.isfinite(own.interpretability.values))
-    unknown = np.full((1, 2, own.sizes["item"]), np.nan)
-    halves = own.index_of_halves.transpose("draw", "half", "item").values if "index_of_halves" in own else unknown
-    return Sample(own.interpretability.values, halves)
+def _samples(comparison: xr.Dataset) -> dict[tuple[str, str, str], Sample]:
+    """Return the index of the items that have one, and that on halves, by system, finder and metric; of one seed."""
+    systems, finders = (comparison[name].values for name in ("system", "finder"))
+    if "seed" in comparison.coords:
+        kept = np.flatnonzero((comparison.seed == comparison.seed[0]).values)
+    else:
+        kept = np.arange(len(systems))
+    index = comparison.interpretability.transpose("item", "metric").values
+    halves = None
+    if "index_of_halves" in comparison:
+        halves = comparison.index_of_halves.transpose("metric", "draw", "half", "item").values
+    samples = {}
+    for (system, finder), rows in pd.Series(kept).groupby([systems[kept], finders[kept]], sort=False):
+        for i, metric in enumerate(comparison.metric.values.tolist()):
+            own = rows.values[np.isfinite(index[rows, i])]
+            known = np.full((1, 2, len(own)), np.nan) if halves is None else halves[i][..., own]
+            samples[system, finder, metric] = Sample(index[own, i], known)
+    return samples
 
 
-def _test(a: Sample, b: Sample, n_resamples: int, random_state: int | None) -> xr.Dataset:
-    scores = [xr.DataArray(sample.scores, dims="item") for sample in (a, b)]
-    by_items = permutation_test(*scores, n_resamples=n_resamples, random_state=random_state)
-    by_items = by_items.assign(p_items=by_items.p_value, low=np.nan, high=np.nan)
+def _test(a: Sample, b: Sample, by_items: xr.Dataset) -> xr.Dataset:
     if np.isnan(a.halves).any() or np.isnan(b.halves).any():
-        return by_items
-    return compare_samples(a, b).assign(by_items[["p_items", "cohens_d", "superiority"]])
+        return by_items.assign(p_items=by_items.p_value, low=np.nan, high=np.nan)
+    sizes = {name: by_items[name] for name in ("cohens_d", "superiority")}
+    return compare_samples(a, b).assign(sizes | {"p_items": by_items.p_value})
 
 
 def _put_together(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varied, against: str) -> xr.Dataset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -91,8 +92,22 @@ def permutation_test(
     check_one_of(alternative, ("two-sided", "greater", "less"), "alternative")
     check_resamples(n_resamples)
     x, y = check_two(a, b, paired)
-    center = CENTERS[statistic]
     difference, p = _permute(x, y, paired, statistic, alternative, n_resamples, np.random.default_rng(random_state))
+    return _result(x, y, difference, p, paired, statistic, alternative, n_resamples, random_state)
+
+
+def _result(
+    x: np.ndarray,
+    y: np.ndarray,
+    difference: float,
+    p: float,
+    paired: bool,
+    statistic: Statistic,
+    alternative: Alternative,
+    n_resamples: int,
+    random_state: int | None,
+) -> xr.Dataset:
+    center, possible = CENTERS[statistic], _count_permutations(x, y, paired)
     numbers = {
         "difference": difference,
         "p_value": p,
@@ -103,7 +118,6 @@ def permutation_test(
         "n_a": len(x),
         "n_b": len(y),
     }
-    possible = _count_permutations(x, y, paired)
     attrs = {
         "paired": int(paired),
         "statistic": statistic,
@@ -153,6 +167,73 @@ def _permute(
         rng=rng,
     )
     return float(observed), float(test.pvalue)
+
+
+def compare_means(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], n_resamples: int, random_state: int | None
+) -> list[xr.Dataset]:
+    """Return what `permutation_test` returns for each of many unpaired sets of scores.
+
+    Pairs of the same sizes share their permutations, so that many tests take little longer than one.
+
+    Parameters
+    ----------
+    pairs : sequence of (array (item,), array (item,))
+        Finite scores, at least two in each.
+    n_resamples, random_state : int
+        As for `permutation_test`.
+
+    Returns
+    -------
+    list of Dataset
+
+    Raises
+    ------
+    ValueError
+        Too few resamples.
+
+    Examples
+    --------
+    >>> (test,) = compare_means([(np.arange(4.0, 8), np.arange(4.0))], 9999, 0)
+    >>> test.difference.item(), round(test.p_value.item(), 4)
+    (4.0, 0.0286)
+    """
+    check_resamples(n_resamples)
+    pairs = [(x.astype(float), y.astype(float)) for x, y in pairs]
+    p = np.empty(len(pairs))
+    sizes: dict[tuple[int, int], list[int]] = {}
+    for i, (x, y) in enumerate(pairs):
+        sizes.setdefault((len(x), len(y)), []).append(i)
+    for (n_x, n_y), own in sizes.items():
+        rng = np.random.default_rng(random_state)
+        if math.comb(n_x + n_y, n_x) <= n_resamples:  # all permutations, which are few
+            p[own] = [_permute(*pairs[i], False, "mean", "two-sided", n_resamples, rng)[1] for i in own]
+        else:
+            p[own] = _p_of_columns(np.stack([np.concatenate(pairs[i]) for i in own], axis=1), n_x, n_resamples, rng)
+    return [
+        _result(x, y, float(x.mean() - y.mean()), own, False, "mean", "two-sided", n_resamples, random_state)
+        for (x, y), own in zip(pairs, p.tolist(), strict=True)
+    ]
+
+
+def _p_of_columns(scores: np.ndarray, n_first: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return p of each column of scores (item, test), whose first items are one set and whose others are the other."""
+    n, rounding = len(scores), ROUNDING * np.abs(scores).max(axis=0)
+    observed = scores[:n_first].mean(axis=0) - scores[n_first:].mean(axis=0)
+    centred = scores - scores.mean(
+        axis=0
+    )  # sums of all are 0: the mean of the other set is − sum of the first / n_other
+    below, above = np.zeros((2, scores.shape[1]))
+    for start in range(0, n_resamples, batch := max(1, AT_ONCE // n)):
+        size = min(batch, n_resamples - start)
+        first = np.stack([rng.permutation(n)[:n_first] for _ in range(size)])  # the permutations of scipy
+        dealt = np.zeros((size, n))
+        np.put_along_axis(dealt, first, 1, axis=1)
+        permuted = dealt @ centred * (1 / n_first + 1 / (n - n_first))
+        below += (permuted <= observed + rounding).sum(axis=0)
+        above += (permuted >= observed - rounding).sum(axis=0)
+    # Phipson & Smyth 2010, eq. 2, for the smaller of both one-sided p
+    return np.minimum(1, 2 * (np.minimum(below, above) + 1) / (n_resamples + 1))
 
 
 def describe_test(result: xr.Dataset, a: str, b: str, quantity: str) -> str:

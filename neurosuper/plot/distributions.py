@@ -6,12 +6,13 @@ import textwrap
 
 import numpy as np
 import xarray as xr
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import gaussian_kde
 
-from neurosuper.plot.style import Look, NotebookFigure, finder_looks
+from neurosuper.plot.style import PLAIN, Look, NotebookFigure, finder_looks
 
 __all__ = ["draw_groups", "plot_distributions"]
 
@@ -77,6 +78,7 @@ def _floors(chosen: xr.Dataset) -> dict[str, Floor]:
     return {str(system): (low, mean, high) for system, low, mean, high in zip(*columns, strict=True)}
 
 
+@rc_context(PLAIN)
 def draw_groups(
     values: np.ndarray, systems: np.ndarray, finders: np.ndarray, label: str, floors: dict[str, Floor] | None = None
 ) -> Figure:
@@ -140,7 +142,7 @@ def _draw_floor(axes: Axes, places: list[float], floor: Floor) -> None:
         low, mean, high = floor
         reach = min(places) - 0.5, max(places) + 0.5
         axes.fill_between(reach, low, high, color=FLOOR_COLOR, alpha=0.12, linewidth=0)
-        axes.hlines(mean, *reach, color=FLOOR_COLOR, linestyle="--", linewidth=1)
+        axes.hlines(mean, *reach, color=FLOOR_COLOR, linestyle="--", linewidth=1, zorder=1.2)  # below the points
 
 
 def _draw_column(axes: Axes, x: float, values: np.ndarray, look: Look, rng: np.random.Generator) -> None:
@@ -151,7 +153,8 @@ def _draw_column(axes: Axes, x: float, values: np.ndarray, look: Look, rng: np.r
     half = HALF_WIDTH * density / density.max()
     axes.fill_betweenx(grid, x - half, x + half, color=look.color, alpha=0.25, linewidth=0)
     jitter = rng.uniform(-0.9, 0.9, len(values)) * np.interp(values, grid, half)
-    axes.plot(x + jitter, values, ".", color=look.color, markersize=3.5, alpha=0.45, mew=0, rasterized=True)
+    # the points of all columns are drawn in a row, between violins and bars: SVG then contains one image of them
+    axes.plot(x + jitter, values, ".", c=look.color, ms=3.5, alpha=0.45, mew=0, rasterized=True, zorder=1.5)
     lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
     axes.vlines(x, lower, upper, color=look.color, linewidth=1.5)
     axes.hlines(median, x - HALF_WIDTH, x + HALF_WIDTH, color=look.color, linewidth=2)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from importlib.resources import files
 
@@ -19,6 +21,7 @@ from neurosuper.compare.contrast import contrast_finders, contrast_systems
 from neurosuper.compare.side_by_side import SEPARATOR
 from neurosuper.compare.table import headline, summarize
 from neurosuper.plot import plot_distributions, plot_recovery
+from neurosuper.plot.style import PLAIN
 from neurosuper.report.thumbnails import embed_thumbnails
 
 __all__ = ["render_report"]
@@ -91,7 +94,13 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
         )
     chosen = {pair: _choose(items) for pair, items in _by_finder(comparison)}
     css, thumbnails = embed_thumbnails(
-        images, {label for groups in chosen.values() for items in groups.values() for label in _labels(items)}
+        images,
+        {
+            label
+            for groups in chosen.values()
+            for items in groups.values()
+            for label in _labels(items.top_stimuli.values)
+        },
     )
     tests = _tests(comparison)
     style = files("neurosuper.report").joinpath("page.css").read_text(encoding="utf-8")
@@ -102,7 +111,7 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
             f"<title>{escape(comparison.title)}</title>\n<style>\n{style}{css}\n</style>\n</head>\n<body>",
             _front(comparison),
             _contents(comparison, tests),
-            _table(comparison),
+            _table(comparison, list(chosen)),
             *(section for _, section in tests.values()),
             _figures(comparison),
             _drivers(comparison, chosen, thumbnails),
@@ -143,14 +152,18 @@ def _contents(comparison: xr.Dataset, tests: dict[str, tuple[str, str]]) -> str:
     )
 
 
-def _table(comparison: xr.Dataset) -> str:
+def _table(comparison: xr.Dataset, pairs: list[tuple[str, str]]) -> str:
     summary = summarize(comparison)
     metrics = comparison.metric.values.tolist()
+    digits = {metric: _digits(summary.xs(metric, level="metric")["median"].to_numpy()) for metric in metrics}
     heads = "".join(
         f'<th scope="col">{escape(metric)}<small>{escape(quantity)}</small></th>'
         for metric, quantity in zip(metrics, comparison.quantity.values.tolist(), strict=True)
     )
-    groups = "".join(_table_group(summary, comparison, system) for system in _unique(comparison.system))
+    groups = "".join(
+        _table_group(system, [finder for owner, finder in pairs if owner == system], summary.loc[system], digits)
+        for system in _unique(comparison.system)
+    )
     return (
         '<section id="table"><h2>Medians</h2>\n<table class="summary"><caption>Median interpretability index, with '
         f"quartiles and the number n of units or directions{_over_seeds(comparison)}. Higher is more interpretable; "
@@ -165,14 +178,11 @@ def _over_seeds(comparison: xr.Dataset) -> str:
     return f" (over {n_seeds} seeds: an item counts once per seed)" if n_seeds > 1 else ""
 
 
-def _table_group(summary: pd.DataFrame, comparison: xr.Dataset, system: str) -> str:
-    finders = [finder for (owner, finder), _ in _by_finder(comparison) if owner == system]
-    metrics = comparison.metric.values.tolist()
-    best = {metric: summary.xs((system, metric), level=("system", "metric"))["median"].max() for metric in metrics}
-    digits = {metric: _digits(summary.xs(metric, level="metric")["median"].to_numpy()) for metric in metrics}
+def _table_group(system: str, finders: list[str], summary: pd.DataFrame, digits: dict[str, int]) -> str:
+    best = {metric: summary.xs(metric, level="metric")["median"].max() for metric in digits}
     rows = [
         f'<th scope="row">{escape(finder)}</th>'
-        + "".join(_cell(summary.loc[(system, finder, metric)], best[metric], digits[metric]) for metric in metrics)
+        + "".join(_cell(summary.loc[(finder, metric)], best[metric], digits[metric]) for metric in digits)
         for finder in finders
     ]
     head = f'<th scope="rowgroup" rowspan="{len(rows)}">{escape(system)}</th>'
@@ -244,11 +254,16 @@ def _figure(figure: Figure, title: str, caption: str, prefix: str) -> str:
 def _svg(figure: Figure, title: str, prefix: str) -> str:
     """Return a figure as SVG to put into a page: text as text, ids that repeat neither within nor between figures."""
     file = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix} | PLAIN), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has the fonts: text is written as text
         figure.savefig(file, format="svg", dpi=200)
     svg = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg[svg.index("<svg") :])
+    svg = re.sub("<[^>]*>", lambda tag: _own_ids(tag[0], prefix), svg[svg.index("<svg") :])
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+
+
+def _own_ids(tag: str, prefix: str) -> str:
+    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag)
 
 
 def _drivers(
@@ -278,11 +293,11 @@ def _drivers(
 def _driver_table(group: str, items: xr.Dataset, thumbnails: dict[str, str], digits: int) -> str:
     several = len(np.unique(items.seed)) > 1
     rows = []
-    for i in range(items.sizes["item"]):
-        item = items.isel(item=i)
-        name = f"{item.direction.item()} (seed {item.seed.item()})" if several else str(item.direction.item())
-        index = _number(item.interpretability.values[0], digits)
-        row = "".join(thumbnails[label] for label in _labels(item))
+    columns = (items.direction, items.seed, items.interpretability.isel(metric=0), items.top_stimuli)
+    for direction, seed, value, joined in zip(*(column.values for column in columns), strict=True):
+        name = f"{direction} (seed {seed})" if several else str(direction)
+        row = "".join(thumbnails[label] for label in _labels([joined]))
+        index = _number(value, digits)
         rows.append(f'<tr><th scope="row">{escape(name)}<small>{index}</small></th><td>{row}</td></tr>')
     return f"<table><caption>{group} interpretable</caption><tbody>{''.join(rows)}</tbody></table>"
 
@@ -304,11 +319,12 @@ def _provenance(provenance: dict) -> str:
 
 def _by_finder(comparison: xr.Dataset) -> Iterator[tuple[tuple[str, str], xr.Dataset]]:
     """Yield the items of every system and finder, in the order in which these first occur."""
-    for system in _unique(comparison.system):
-        for finder in _unique(comparison.finder):
-            items = comparison.isel(item=((comparison.system == system) & (comparison.finder == finder)).values)
-            if items.sizes["item"]:
-                yield (system, finder), items
+    told = comparison.drop_dims("draw", errors="ignore")  # which are many numbers, and not shown one by one
+    names = [comparison[name].values.astype(str) for name in ("system", "finder")]
+    places = pd.Series(np.arange(len(names[0]))).groupby(names, sort=False).indices
+    for pair in itertools.product(*(dict.fromkeys(own.tolist()) for own in names)):
+        if pair in places:
+            yield pair, told.isel(item=np.sort(places[pair]))
 
 
 def _choose(items: xr.Dataset) -> dict[str, xr.Dataset]:
@@ -322,11 +338,9 @@ def _choose(items: xr.Dataset) -> dict[str, xr.Dataset]:
     return {name: items.isel(item=chosen) for name, chosen in groups.items() if len(chosen)}
 
 
-def _labels(items: xr.Dataset) -> list[str]:
-    """Return the labels of the top stimuli of one or more items."""
-    return [
-        label for joined in np.atleast_1d(items.top_stimuli.values) for label in str(joined).split(SEPARATOR) if label
-    ]
+def _labels(joined: Iterable[str]) -> list[str]:
+    """Return the labels of the top stimuli of some items."""
+    return [label for labels in joined for label in str(labels).split(SEPARATOR) if label]
 
 
 def _unique(names: xr.DataArray) -> list[str]:
