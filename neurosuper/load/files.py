@@ -17,8 +17,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     import h5py
+    import xarray as xr
 
-__all__ = ["arrange", "check_file", "name_of", "open_hdf5", "read_mat"]
+__all__ = ["arrange", "check_file", "name_of", "open_hdf5", "open_netcdf", "read_mat"]
 
 Kind = Literal["HDF5", "NWB", "netCDF", "MATLAB", "NIfTI", "CSV", "JSON"]
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -180,14 +181,23 @@ CHECKS: dict[str, Callable[[BinaryIO, bytes, int], str]] = {
 
 
 @contextmanager
-def open_hdf5(source: str | Path | BinaryIO, kind: Literal["HDF5", "NWB"] = "HDF5") -> Iterator[h5py.File]:
+def open_hdf5(
+    source: str | Path | BinaryIO,
+    kind: Literal["HDF5", "NWB", "netCDF"] = "HDF5",
+    *,
+    allow_external: bool = False,
+) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; whatever goes wrong in it meanwhile is said in one line that names the file.
+
+    Every reader of HDF5 comes by here, so that what `check_contents` refuses is refused for all of them.
 
     Parameters
     ----------
     source : path, or binary file object that can seek
-    kind : {"HDF5", "NWB"}, optional
+    kind : {"HDF5", "NWB", "netCDF"}, optional
         What to call it.
+    allow_external : bool, optional
+        Let the file take data from other files.
 
     Yields
     ------
@@ -196,7 +206,8 @@ def open_hdf5(source: str | Path | BinaryIO, kind: Literal["HDF5", "NWB"] = "HDF
     Raises
     ------
     FileNotFoundError, ValueError
-        As `check_file` does; and a dataset that is missing or cannot be read.
+        As `check_file` does; data taken from other files, or declared and never stored (see `check_contents`); and a
+        dataset that is missing, cannot be read, or does not fit into memory.
 
     Examples
     --------
@@ -210,10 +221,15 @@ def open_hdf5(source: str | Path | BinaryIO, kind: Literal["HDF5", "NWB"] = "HDF
     """
     import h5py
 
+    from neurosuper.load.external import check_contents
+
     opened = check_file(source, kind) if isinstance(source, str | Path) else source
     try:
         with h5py.File(opened, "r") as file:
+            check_contents(file, name_of(source), allow_external=allow_external)
             yield file
+    except MemoryError as error:
+        raise ValueError(f"{name_of(source)} does not fit into memory: {error or 'out of memory'}") from error
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         told = " ".join(str(error).strip("'\"").split())
         if not H5_ERROR.search(told):
@@ -221,6 +237,54 @@ def open_hdf5(source: str | Path | BinaryIO, kind: Literal["HDF5", "NWB"] = "HDF
         raise ValueError(
             f"{name_of(source)} cannot be read as {kind}: {told}; it is damaged or of another layout, fetch it again"
         ) from error
+
+
+@contextmanager
+def open_netcdf(path: str | Path, *, allow_external: bool = False, **options: Any) -> Iterator[xr.Dataset]:
+    """Open a netCDF file (3 or 4) for reading; nothing of it is in memory yet.
+
+    Parameters
+    ----------
+    path : path
+    allow_external : bool, optional
+        Let a netCDF-4 file, which is HDF5, take data from other files.
+    **options
+        Passed to `xarray.open_dataset`.
+
+    Yields
+    ------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `open_hdf5` does; and a file that xarray cannot read.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, xarray
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "a.nc")
+    >>> xarray.Dataset({"rate": ("unit", [1, 2])}).to_netcdf(path)
+    >>> with open_netcdf(path) as data:
+    ...     data.rate.values.tolist()
+    [1, 2]
+    """
+    import xarray as xr
+
+    path = check_file(path, "netCDF")
+    with path.open("rb") as file:
+        is_hdf5 = file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
+    if is_hdf5:
+        with open_hdf5(path, "netCDF", allow_external=allow_external):
+            pass  # what it refuses, netCDF4 would read
+    try:
+        with xr.open_dataset(path, engine="netcdf4", **options) as data:
+            yield data
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{path} cannot be read as netCDF: {reason}; it is damaged, fetch it again") from error
+    except MemoryError as error:
+        raise ValueError(f"{path} does not fit into memory: {error or 'out of memory'}") from error
 
 
 def name_of(source: str | Path | BinaryIO) -> str:

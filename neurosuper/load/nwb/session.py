@@ -57,21 +57,23 @@ def find(session: Session, kind: Kind, wanted: str, what: str) -> Any:
 
 
 @contextmanager
-def open_session(source: str | Path | BinaryIO) -> Iterator[Session]:
+def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False) -> Iterator[Session]:
     """Open an NWB file: by pynwb, else by h5py, and `reader` says which and why.
 
     Parameters
     ----------
     source : path, or binary file object that can seek
+    allow_external : bool, optional
+        Let the file take data from other files.
 
     Raises
     ------
     FileNotFoundError
         No file there.
     ValueError
-        A file that is not NWB 2, or that is damaged where it is read: one line that names it and the remedy.
+        A file that is not NWB 2, that takes data from other files, or that is damaged where it is read: one line that names it and the remedy.
     """
-    with open_hdf5(source, "NWB") as file, ExitStack() as stack:
+    with open_hdf5(source, "NWB", allow_external=allow_external) as file, ExitStack() as stack:
         name = name_of(source)
         _require_nwb2(file, name)
         try:
@@ -81,7 +83,7 @@ def open_session(source: str | Path | BinaryIO) -> Iterator[Session]:
         try:
             yield session
         except Exception as error:
-            if isinstance(error, ValueError | Warning | OSError) and not isinstance(error, UnicodeError):
+            if isinstance(error, ValueError | Warning | OSError | MemoryError) and not isinstance(error, UnicodeError):
                 raise
             told = " ".join(str(error).split())
             raise ValueError(
