@@ -1,4 +1,4 @@
-"""Image files: read and opened within bounds on bytes and pixels, since a few bytes may declare any number of either."""
+"""Image files: read and opened within bounds on bytes and pixels, of which a few bytes may declare any number."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import io
 import zipfile
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 __all__ = ["check_archive", "open_image", "read_file", "read_member"]
 
-# Only these decoders: the name of a file says nothing, and some others of Pillow start other programs (EPS: Ghostscript).
+# Whatever a file is called. Other decoders of Pillow start other programs (EPS: Ghostscript).
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 2**26  # of one image, 8192 × 8192; a photograph of a stimulus set has 20 times fewer
 MAX_BYTES = 4 * MAX_PIXELS  # of one file: as many pixels, uncompressed
@@ -59,12 +59,12 @@ def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
     unpacked, packed = sum(member.file_size for member in archive.infolist()), path.stat().st_size
     if unpacked > max(FREE_BYTES, MAX_RATIO * packed):
         raise ValueError(
-            f"{path} would unpack to {unpacked / 1e9:,.1f} GB, though it has {packed / 1e6:,.3f} MB; it is no zip file "
-            "of images, fetch it again"
+            f"{path} would unpack to {unpacked / 1e9:,.1f} GB, though it has {packed / 1e6:,.3f} MB; it is damaged or "
+            "no data, fetch it again"
         )
 
 
-def open_image(content: bytes) -> Image.Image:
+def open_image(content: bytes) -> ImageFile.ImageFile:
     """Return an image whose header was read but not its pixels.
 
     Raises
@@ -85,6 +85,8 @@ def open_image(content: bytes) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ValueError(f"it declares {width} × {height} pixels, but an image may have {MAX_PIXELS:,}")
-    if image.format == "TIFF" and (n_rows := max((tile[1][3] for tile in image.tile), default=height)) < height:
+    extents = [tile[1] for tile in image.tile]
+    n_rows = max((extent[3] for extent in extents if extent), default=height)
+    if image.format == "TIFF" and n_rows < height:
         raise ValueError(f"it declares {height} rows of pixels, but contains {n_rows}")  # Pillow fills up with black
     return image

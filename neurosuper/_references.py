@@ -17,6 +17,7 @@ PATH_KEYS = {"path", "stimuli", "truth"}
 FUNCTION_KEYS = {"model", "preprocess"}
 WRITTEN_KEYS = {"cache", "checkpoint"}  # files and folders that a run writes
 OWN_MODULE = re.compile(r"neurosuper(\.[A-Za-z_]\w*)+")
+ALLOW = "run it with --trust (run_study(…, trust=True))"
 SHOWN = 200  # characters of a call that an error shows
 Table = dict[str, Any]
 
@@ -54,10 +55,10 @@ class References:
         """Return the path of what the run will write, or refuse one that leads out of the study's folder."""
         path = self.resolve(text)
         if not self.trust and not self._is_below(path):
-            caller = " give --output (run_study(…, output=))," if key == "output" else ""
+            caller = " give --output," if key == "output" else ""
             raise ValueError(
                 f"{key} = {text!r} leads to {path.resolve()}, outside the folder of {self.study.name}; name a place "
-                f"below that folder,{caller} or, if you trust this study, run it with --trust (run_study(…, trust=True))"
+                f"below that folder,{caller} or, if you trust this study, {ALLOW}"
             )
         return path
 
@@ -80,13 +81,12 @@ class References:
 
     def _foreign(self, key: str, text: str, arguments: object) -> ValueError:
         """Return the error that says what code would have been run, and how to allow it."""
-        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items()) if isinstance(arguments, dict) else ""
-        run = " ".join(f"{text}({given})".split())
+        given = arguments if isinstance(arguments, dict) else {}
+        run = " ".join(f"{text}({', '.join(f'{name}={value!r}' for name, value in given.items())})".split())
         run = run if len(run) <= SHOWN else f"{run[:SHOWN]}…"
         return ValueError(
             f"{self.study.name} asks to run {run} as its {key}, which was not run: code comes from .py files in the "
-            "folder of the study, or is a network of neurosuper; if you trust this study, run it with --trust "
-            "(run_study(…, trust=True))"
+            f"folder of the study, or is a network of neurosuper; if you trust this study, {ALLOW}"
         )
 
     def function(self, key: str, text: str, arguments: object = None) -> Callable:
@@ -178,7 +178,7 @@ class References:
 def _is_own(found: Any, key: str) -> bool:
     """Return whether something in a module of neurosuper builds a network, or for `preprocess` returns a tensor.
 
-    What else neurosuper has, such as clearing the cache or what a module imports from elsewhere, is not for study files.
+    What else neurosuper has (it clears caches, writes files), or imports from elsewhere, is not for study files.
     """
     from torch import Tensor, nn
 

@@ -23,7 +23,7 @@ from neurosuper.directions import (
     SparseAutoencoder,
     Units,
 )
-from neurosuper.load.files import open_netcdf
+from neurosuper.load.netcdf import open_netcdf
 from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel, Precomputed, cached
 from neurosuper.metrics.cache import Stored
 from neurosuper.responses import name_some

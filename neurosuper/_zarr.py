@@ -80,8 +80,8 @@ def refuse_sparse_zarr(folder: Path, declared: int) -> None:
             if stored * MAX_RATIO >= declared:
                 return
     raise ValueError(
-        f"{folder} declares {declared / 1e9:.1f} GB but stores {stored} bytes; it is damaged or was never filled: fetch "
-        "it again"
+        f"{folder} declares {declared / 1e9:.1f} GB but stores {stored} bytes; it is damaged or was never filled: "
+        "fetch it again"
     )
 
 
@@ -121,19 +121,17 @@ def _parsed(document: Path) -> dict[str, Any]:
 def _arrays(name: str, content: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what a document says of every array, also where it consolidates others."""
     if name == ".zmetadata":
-        each = content.get("metadata")
-        members = {key: part for key, part in each.items() if not key.endswith(".zattrs")} if _is_object(each) else {}
+        each = _object(content.get("metadata"))
+        members = {key: part for key, part in each.items() if not key.endswith(".zattrs")}
     else:
         yield content
-        consolidated = content.get("consolidated_metadata")
-        members = consolidated.get("metadata") if _is_object(consolidated) else {}
-    for part in members.values() if _is_object(members) else ():
-        if _is_object(part):
-            yield from _arrays("zarr.json", part)
+        members = _object(_object(content.get("consolidated_metadata")).get("metadata"))
+    for part in members.values():
+        yield from _arrays("zarr.json", _object(part))
 
 
-def _is_object(part: Any) -> bool:
-    return isinstance(part, dict)
+def _object(part: Any) -> dict[str, Any]:
+    return part if isinstance(part, dict) else {}
 
 
 def _codecs(array: dict[str, Any]) -> Iterator[Any]:
@@ -141,9 +139,8 @@ def _codecs(array: dict[str, Any]) -> Iterator[Any]:
     for key in ("compressor", "filters", "codecs", "index_codecs"):
         several = array.get(key)
         for codec in several if isinstance(several, list) else [several]:
-            if _is_object(codec):
+            if isinstance(codec, dict):
                 yield from [codec[key] for key in ("id", "name") if key in codec] or [None]
-                if _is_object(codec.get("configuration")):
-                    yield from _codecs(codec["configuration"])
+                yield from _codecs(_object(codec.get("configuration")))
             elif codec is not None:
                 yield codec

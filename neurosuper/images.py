@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from tqdm import tqdm
 
 from neurosuper._image_files import check_archive, open_image, read_file, read_member
@@ -267,7 +267,7 @@ def _common_size(names: list[str], openers: list[Opener], size: int | tuple[int,
     return next(iter(sizes))
 
 
-def _open(name: str, read: Opener) -> Image.Image:
+def _open(name: str, read: Opener) -> ImageFile.ImageFile:
     """Return an image whose header was read but not its pixels, refusing what is not 8-bit RGB, grey or palette."""
     with _naming(name):
         image = open_image(read())

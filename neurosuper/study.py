@@ -332,7 +332,7 @@ def _trace(study: Study, systems: list[_System], files: References, command: str
 
 
 def _command(path: str | Path) -> str:
-    """Return the command line, or the call where there was none; of absolute paths the name, since reports are shared."""
+    """Return the command line, or the call where there was none; absolute paths by their names: reports are shared."""
     program = Path(sys.argv[0]).name
     if program != "neurosuper":
         return f"neurosuper.run_study({shared_name(str(path))!r})"

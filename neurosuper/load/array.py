@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from neurosuper._image_files import check_archive
 from neurosuper._optional import require
 from neurosuper._zarr import check_codecs, refuse_sparse_zarr
 from neurosuper.images import LAZY_BYTES, image_labels
-from neurosuper.load.files import open_netcdf
+from neurosuper.load.netcdf import check_netcdf
 from neurosuper.responses import check_labels, check_responses, name_some
 
 __all__ = ["load_array"]
@@ -108,9 +109,10 @@ def _read(path: Path, dims: Sequence[str] | None, variable: str | None, allow_ex
         raise ValueError(
             f"cannot read {path.name}: an array is a file in {', '.join(SUFFIXES)}; save it as one of them"
         )
+    _check_store(path, allow_external)
     with ExitStack() as stack:
         with _said_in_one_line(path):
-            arrays = _open(path, stack, allow_external)
+            arrays = _open(path, stack)
         name = _choose(list(arrays), variable, path)
         with _said_in_one_line(path):
             array = xr.DataArray(arrays[name])
@@ -126,22 +128,33 @@ def _read(path: Path, dims: Sequence[str] | None, variable: str | None, allow_ex
     return array.chunk({dim: "auto" if dim == "stimulus" else -1 for dim in array.dims}, token=token)
 
 
-def _open(path: Path, stack: ExitStack, allow_external: bool) -> Mapping:
+def _check_store(path: Path, allow_external: bool) -> None:
+    """Refuse a file that takes data from others, and a store whose codecs may run code, before anything opens them."""
+    suffix = path.suffix.lower()
+    if suffix == ".nc":
+        check_netcdf(path, allow_external=allow_external)
+    elif suffix == ".zarr":
+        check_codecs(path)
+
+
+def _open(path: Path, stack: ExitStack) -> Mapping:
     """Return the arrays of a file by name, none of them read yet."""
     suffix = path.suffix.lower()
     if suffix == ".zarr":
         return _open_zarr(path)
     if suffix == ".nc":
-        data = open_netcdf(path, allow_external=allow_external, decode_timedelta=False)
-        return stack.enter_context(data).data_vars
+        return stack.enter_context(xr.open_dataset(path, engine="netcdf4", decode_timedelta=False)).data_vars
     loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    return {path.stem: loaded} if isinstance(loaded, np.ndarray) else stack.enter_context(loaded)
+    if isinstance(loaded, np.ndarray):
+        return {path.stem: loaded}
+    stack.enter_context(loaded)
+    check_archive(loaded.zip, path)
+    return loaded
 
 
 def _open_zarr(path: Path) -> Mapping:
     """Return the variables of a store written by xarray, or the one array that the store is."""
     zarr = require("zarr", "zarr")
-    check_codecs(path)
     node = zarr.open(path, mode="r")
     if not isinstance(node, zarr.Array):
         return xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None, decode_timedelta=False).data_vars
@@ -159,6 +172,8 @@ def _said_in_one_line(path: Path) -> Iterator[None]:
         raise ValueError(
             f"cannot read {path}: {reason}; if it was cut short, fetch it again, else save it as plain numbers"
         ) from error
+    except MemoryError as error:
+        raise ValueError(f"cannot read {path}: it does not fit into memory; save it as .npy, read in parts") from error
 
 
 def _choose(names: list[str], variable: str | None, path: Path) -> str:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,15 +18,19 @@ import numpy as np
 
 if TYPE_CHECKING:
     import h5py
-    import xarray as xr
 
-__all__ = ["arrange", "check_file", "name_of", "open_hdf5", "open_netcdf", "read_mat"]
+__all__ = ["HDF5_MAGIC", "arrange", "check_file", "name_of", "open_hdf5", "read_mat"]
 
 Kind = Literal["HDF5", "NWB", "netCDF", "MATLAB", "NIfTI", "CSV", "JSON"]
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 PAGE_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<error")
 H5_ERROR = re.compile(r"Can't|[Uu]nable to|[Nn]o appropriate function")
 BLOCK = 256
+MAX_JSON = 2**28  # bytes
+MAX_VARIABLES = 2**16  # of a MATLAB file
+# A volume of voxels: 400³ as complex numbers of 16 bytes; the largest atlas of a human brain at 0.5 mm has a fifth.
+MAX_VOLUME = 2**30  # bytes
+MAX_EXTENSIONS = 2**26  # bytes between the header of NIfTI and its voxels
 
 
 def check_file(path: str | Path, kind: Kind) -> Path:
@@ -116,10 +121,12 @@ def _check_matlab(file: BinaryIO, head: bytes, size: int) -> str:
     if len(head) < 128 or head[126:128] not in (b"IM", b"MI"):
         return _other("MATLAB")
     end, order = 128, "<" if head[126:128] == b"IM" else ">"
-    while end < size:
+    for _ in range(MAX_VARIABLES):
+        if end >= size:
+            return _cut(size, end)
         file.seek(end + 4)
         end += 8 + struct.unpack(order + "I", file.read(4).ljust(4, b"\0"))[0]
-    return _cut(size, end)
+    return f"it has more than {MAX_VARIABLES} variables; it is damaged, fetch it again"
 
 
 def _check_nifti(file: BinaryIO, head: bytes, size: int) -> str:
@@ -128,10 +135,13 @@ def _check_nifti(file: BinaryIO, head: bytes, size: int) -> str:
     with gzip.GzipFile(fileobj=file) as stream:
         try:
             head = stream.read(1024)
-            size = len(head) + sum(len(part) for part in iter(lambda: stream.read(1 << 20), b""))
+            fault, size = _check_volume(head, sys.maxsize), len(head)
+            # Unpacked no further than a volume may go, whatever is packed behind it.
+            while not fault and size <= MAX_EXTENSIONS + MAX_VOLUME and (part := stream.read(1 << 20)):
+                size += len(part)
         except (EOFError, OSError, zlib.error) as error:
             return f"it is cut short or damaged ({error}); fetch it again"
-    return _check_volume(head, size)
+    return fault or _check_volume(head, size)
 
 
 def _check_volume(head: bytes, size: int) -> str:
@@ -142,15 +152,24 @@ def _check_volume(head: bytes, size: int) -> str:
         length = struct.unpack_from(order + "i", head)[0]
         if length == 348 and head[344:348] == b"n+1\0":
             dims, bits = struct.unpack_from(order + "8h", head, 40), struct.unpack_from(order + "h", head, 72)[0]
-            return _cut(size, int(struct.unpack_from(order + "f", head, 108)[0]) + _volume_bytes(dims, bits))
+            return _check_extent(struct.unpack_from(order + "f", head, 108)[0], dims, bits, size)
         if length == 540 and head[4:8] == b"n+2\0":
             dims, bits = struct.unpack_from(order + "8q", head, 16), struct.unpack_from(order + "h", head, 14)[0]
-            return _cut(size, struct.unpack_from(order + "q", head, 168)[0] + _volume_bytes(dims, bits))
+            return _check_extent(struct.unpack_from(order + "q", head, 168)[0], dims, bits, size)
     return _other("NIfTI")
 
 
-def _volume_bytes(dims: tuple[int, ...], bits: int) -> int:
-    return math.prod(dims[1 : 1 + dims[0]]) * bits // 8
+def _check_extent(offset: float, dims: tuple[int, ...], bits: int, size: int) -> str:
+    """Return what is wrong with the place and the extent of voxels that a header declares, if anything."""
+    sides = dims[1 : 1 + dims[0]] if 1 <= dims[0] <= 7 else ()
+    if not sides or min(sides) < 1 or not 0 <= offset <= MAX_EXTENSIONS or not 1 <= bits <= 256:
+        return (
+            f"its header declares dims {dims}, {bits} bits and voxels from byte {offset}; it is damaged, fetch it again"
+        )
+    n_bytes = math.prod(sides) * bits // 8
+    if n_bytes > MAX_VOLUME:
+        return f"its header declares {n_bytes / 1e9:.1f} GB of voxels, but a volume may have {MAX_VOLUME / 1e9:.1f} GB"
+    return _cut(size, int(offset) + n_bytes)
 
 
 def _check_text(file: BinaryIO, head: bytes, size: int) -> str:
@@ -162,6 +181,8 @@ def _check_text(file: BinaryIO, head: bytes, size: int) -> str:
 
 
 def _check_json(file: BinaryIO, head: bytes, size: int) -> str:
+    if size > MAX_JSON:
+        return f"it has {size / 1e6:.0f} MB, but JSON may have {MAX_JSON / 1e6:.0f} MB; check the path"
     try:
         json.load(file)
     except (ValueError, RecursionError) as error:
@@ -229,7 +250,7 @@ def open_hdf5(
             check_contents(file, name_of(source), allow_external=allow_external)
             yield file
     except MemoryError as error:
-        raise ValueError(f"{name_of(source)} does not fit into memory: {error or 'out of memory'}") from error
+        raise ValueError(f"{name_of(source)} declares more data than fit into memory; fetch it again") from error
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         told = " ".join(str(error).strip("'\"").split())
         if not H5_ERROR.search(told):
@@ -237,54 +258,6 @@ def open_hdf5(
         raise ValueError(
             f"{name_of(source)} cannot be read as {kind}: {told}; it is damaged or of another layout, fetch it again"
         ) from error
-
-
-@contextmanager
-def open_netcdf(path: str | Path, *, allow_external: bool = False, **options: Any) -> Iterator[xr.Dataset]:
-    """Open a netCDF file (3 or 4) for reading; nothing of it is in memory yet.
-
-    Parameters
-    ----------
-    path : path
-    allow_external : bool, optional
-        Let a netCDF-4 file, which is HDF5, take data from other files.
-    **options
-        Passed to `xarray.open_dataset`.
-
-    Yields
-    ------
-    Dataset
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As `open_hdf5` does; and a file that xarray cannot read.
-
-    Examples
-    --------
-    >>> import pathlib, tempfile, xarray
-    >>> path = pathlib.Path(tempfile.mkdtemp(), "a.nc")
-    >>> xarray.Dataset({"rate": ("unit", [1, 2])}).to_netcdf(path)
-    >>> with open_netcdf(path) as data:
-    ...     data.rate.values.tolist()
-    [1, 2]
-    """
-    import xarray as xr
-
-    path = check_file(path, "netCDF")
-    with path.open("rb") as file:
-        is_hdf5 = file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
-    if is_hdf5:
-        with open_hdf5(path, "netCDF", allow_external=allow_external):
-            pass  # what it refuses, netCDF4 would read
-    try:
-        with xr.open_dataset(path, engine="netcdf4", **options) as data:
-            yield data
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(f"{path} cannot be read as netCDF: {reason}; it is damaged, fetch it again") from error
-    except MemoryError as error:
-        raise ValueError(f"{path} does not fit into memory: {error or 'out of memory'}") from error
 
 
 def name_of(source: str | Path | BinaryIO) -> str:
@@ -323,6 +296,8 @@ def read_mat(path: str | Path, names: Sequence[str]) -> dict[str, Any]:
         return loadmat(path, variable_names=names)
     except NotImplementedError as error:
         raise ValueError(f"{path} is of MATLAB 7.3; save it again with `save(…, '-v7')`") from error
+    except MemoryError as error:
+        raise ValueError(f"{path} declares more data than fit into memory; fetch it again") from error
     except Exception as error:  # scipy raises many kinds on damaged files
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ValueError(f"{path} cannot be read as MATLAB: {reason}; it is damaged, fetch it again") from error

@@ -14,7 +14,8 @@ import pandas as pd
 import xarray as xr
 
 from neurosuper.load.array import as_label
-from neurosuper.load.files import arrange, check_file, open_netcdf
+from neurosuper.load.files import arrange, check_file
+from neurosuper.load.netcdf import open_netcdf
 from neurosuper.responses import check_responses, name_some
 
 __all__ = ["load_neuroid"]
@@ -56,8 +57,8 @@ def load_neuroid(
     units : str, optional
         Unit of measurement; by default what the file says, else "a.u.".
     allow_external : bool, optional
-        Read a file that takes data from other files of this machine: external storage, external links, virtual datasets.
-        By default it is refused.
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------

@@ -95,8 +95,8 @@ def load_nsd(
         Z-score every voxel within every session, as the authors do before they compare repetitions: what drifts from
         one session to the next would count as noise (see `ncsnr`).
     allow_external : bool, optional
-        Read a file that takes data from other files of this machine: external storage, external links, virtual datasets.
-        By default it is refused.
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------

@@ -60,8 +60,8 @@ def load_tvsd(
     area_map : mapping of str to (first, stop), optional
         Channels of each area, counted from 0, `stop` excluded. By default those of the monkey (in F, IT is before V4).
     allow_external : bool, optional
-        Read a file that takes data from other files of this machine: external storage, external links, virtual datasets.
-        By default it is refused.
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------

@@ -33,8 +33,8 @@ def load_nwb_images(
     size : int or (rows, columns), optional
         Resize every image to this size in pixels; see `load_images`. Needed where sizes differ.
     allow_external : bool, optional
-        Read a file that takes data from other files of this machine: external storage, external links, virtual datasets.
-        By default it is refused.
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------

@@ -89,8 +89,8 @@ def load_nwb(
     roi_delay_column : str, optional
         Column of the ROIs that says how long after its frame each was recorded, in seconds.
     allow_external : bool, optional
-        Read a file that takes data from other files of this machine: external storage, external links, virtual datasets.
-        By default it is refused.
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------

@@ -71,7 +71,8 @@ def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False)
     FileNotFoundError
         No file there.
     ValueError
-        A file that is not NWB 2, that takes data from other files, or that is damaged where it is read: one line that names it and the remedy.
+        A file that is not NWB 2, that takes data from other files, or that is damaged where it is read: one line that
+        names it and the remedy.
     """
     with open_hdf5(source, "NWB", allow_external=allow_external) as file, ExitStack() as stack:
         name = name_of(source)
