@@ -7,7 +7,6 @@ import platform
 import shlex
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,6 +20,7 @@ from sklearn.base import clone
 from neurosuper import load
 from neurosuper._references import References, Table, call, shared_name
 from neurosuper._study_tables import Metrics, keep_embeddings, make_finders, make_metrics, read_array, try_metrics
+from neurosuper._toml import parse_toml
 from neurosuper._torch import pick_device
 from neurosuper.compare import match_directions
 from neurosuper.compare.side_by_side import Fit, describe_shared, fit_systems, meet_images, score_fits, split_alike
@@ -100,12 +100,12 @@ def read_study(path: str | Path) -> Study:
     if not path.is_file():
         raise FileNotFoundError(f"no study file {path}; tutorials/v4_squeezenet.toml is one to start from")
     try:
-        return Study.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
+        return Study.model_validate(parse_toml(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ValueError(f"{path}: {wrong}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
 
 
 def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> xr.Dataset:

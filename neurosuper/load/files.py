@@ -7,7 +7,6 @@ import json
 import math
 import re
 import struct
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +30,7 @@ MAX_VARIABLES = 2**16  # of a MATLAB file
 # A volume of voxels: 400³ as complex numbers of 16 bytes; the largest atlas of a human brain at 0.5 mm has a fifth.
 MAX_VOLUME = 2**30  # bytes
 MAX_EXTENSIONS = 2**26  # bytes between the header of NIfTI and its voxels
+MAX_TAIL = 2**20  # bytes behind them that are still unpacked, to reach the checksum of a file that is as it should be
 
 
 def check_file(path: str | Path, kind: Kind) -> Path:
@@ -130,46 +130,48 @@ def _check_matlab(file: BinaryIO, head: bytes, size: int) -> str:
 
 
 def _check_nifti(file: BinaryIO, head: bytes, size: int) -> str:
-    if not head.startswith(b"\x1f\x8b"):
-        return _check_volume(head, size)
-    with gzip.GzipFile(fileobj=file) as stream:
-        try:
+    try:
+        if not head.startswith(b"\x1f\x8b"):
+            return _cut(size, _volume_end(head))
+        with gzip.GzipFile(fileobj=file) as stream:
             head = stream.read(1024)
-            fault, size = _check_volume(head, sys.maxsize), len(head)
-            # Unpacked no further than a volume may go, whatever is packed behind it.
-            while not fault and size <= MAX_EXTENSIONS + MAX_VOLUME and (part := stream.read(1 << 20)):
+            end, size = _volume_end(head), len(head)
+            # Unpacked no further than the volume goes, whatever is packed behind it.
+            while size <= end + MAX_TAIL and (part := stream.read(1 << 20)):
                 size += len(part)
-        except (EOFError, OSError, zlib.error) as error:
-            return f"it is cut short or damaged ({error}); fetch it again"
-    return fault or _check_volume(head, size)
+    except (EOFError, OSError, zlib.error) as error:
+        return f"it is cut short or damaged ({error}); fetch it again"
+    except ValueError as error:
+        return str(error)
+    return _cut(size, end)
 
 
-def _check_volume(head: bytes, size: int) -> str:
-    """Return whether the header of a NIfTI file is one, and all its voxels are there."""
-    if len(head) < 348:
-        return _other("NIfTI")
-    for order in "<>":
+def _volume_end(head: bytes) -> int:
+    """Return how many bytes the header of a NIfTI file says that there are, or raise what is wrong with it."""
+    for order in "<>" if len(head) >= 348 else "":
         length = struct.unpack_from(order + "i", head)[0]
         if length == 348 and head[344:348] == b"n+1\0":
             dims, bits = struct.unpack_from(order + "8h", head, 40), struct.unpack_from(order + "h", head, 72)[0]
-            return _check_extent(struct.unpack_from(order + "f", head, 108)[0], dims, bits, size)
+            return _end_of(struct.unpack_from(order + "f", head, 108)[0], dims, bits)
         if length == 540 and head[4:8] == b"n+2\0":
             dims, bits = struct.unpack_from(order + "8q", head, 16), struct.unpack_from(order + "h", head, 14)[0]
-            return _check_extent(struct.unpack_from(order + "q", head, 168)[0], dims, bits, size)
-    return _other("NIfTI")
+            return _end_of(struct.unpack_from(order + "q", head, 168)[0], dims, bits)
+    raise ValueError(_other("NIfTI"))
 
 
-def _check_extent(offset: float, dims: tuple[int, ...], bits: int, size: int) -> str:
-    """Return what is wrong with the place and the extent of voxels that a header declares, if anything."""
+def _end_of(offset: float, dims: tuple[int, ...], bits: int) -> int:
     sides = dims[1 : 1 + dims[0]] if 1 <= dims[0] <= 7 else ()
     if not sides or min(sides) < 1 or not 0 <= offset <= MAX_EXTENSIONS or not 1 <= bits <= 256:
-        return (
-            f"its header declares dims {dims}, {bits} bits and voxels from byte {offset}; it is damaged, fetch it again"
+        raise ValueError(
+            f"its header declares dims {dims} of {bits} bits from byte {offset}; it is damaged, fetch it again"
         )
     n_bytes = math.prod(sides) * bits // 8
     if n_bytes > MAX_VOLUME:
-        return f"its header declares {n_bytes / 1e9:.1f} GB of voxels, but a volume may have {MAX_VOLUME / 1e9:.1f} GB"
-    return _cut(size, int(offset) + n_bytes)
+        raise ValueError(
+            f"its header declares {n_bytes / 1e9:.1f} GB of voxels, but a volume may have {MAX_VOLUME / 1e9:.1f} GB; "
+            "check the path"
+        )
+    return int(offset) + n_bytes
 
 
 def _check_text(file: BinaryIO, head: bytes, size: int) -> str:
