@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_codecs", "refuse_sparse_zarr"]
+__all__ = ["check_codecs", "refuse_sparse"]
 
 CODECS = frozenset(
     [
@@ -26,6 +26,7 @@ CODECS = frozenset(
 )
 DOCUMENTS = ("zarr.json", ".zarray", ".zmetadata")
 MAX_DOCUMENT = 2**26  # bytes of one document of metadata; consolidated ones have a few hundred per array
+MAX_CHUNKS = 2**20  # each of which is a file, and a task of dask
 MAX_RATIO, FREE_BYTES = 2000, 2**30  # as for HDF5: bytes declared for each byte stored, and what is harmless anyway
 
 
@@ -63,14 +64,26 @@ def check_codecs(folder: str | Path) -> None:
                 )
 
 
-def refuse_sparse_zarr(folder: Path, declared: int) -> None:
-    """Refuse a zarr store that declares far more bytes than it stores.
+def refuse_sparse(folder: Path, declared: int, n_chunks: int) -> None:
+    """Refuse a zarr store that declares far more than it stores.
+
+    Parameters
+    ----------
+    folder : Path
+    declared : int
+        Bytes.
+    n_chunks : int
+        Stored or not.
 
     Raises
     ------
     ValueError
-        More than `FREE_BYTES`, and more than `MAX_RATIO` bytes for each byte in the store.
+        More than `MAX_CHUNKS`; or more than `FREE_BYTES`, and more than `MAX_RATIO` bytes for each byte stored.
     """
+    if n_chunks > MAX_CHUNKS:
+        raise ValueError(
+            f"{folder} declares {n_chunks:,} chunks, but {MAX_CHUNKS:,} can be read; save it in larger ones"
+        )
     if declared <= FREE_BYTES:
         return
     stored = 0

@@ -14,7 +14,7 @@ import xarray as xr
 
 from neurosuper._image_files import check_archive
 from neurosuper._optional import require
-from neurosuper._zarr import check_codecs, refuse_sparse_zarr
+from neurosuper._zarr import check_codecs, refuse_sparse
 from neurosuper.images import LAZY_BYTES, image_labels
 from neurosuper.load.netcdf import check_netcdf
 from neurosuper.responses import check_labels, check_responses, name_some
@@ -122,8 +122,6 @@ def _read(path: Path, dims: Sequence[str] | None, variable: str | None, allow_ex
         if array.nbytes <= LAZY_BYTES:
             with _said_in_one_line(path):
                 return array.copy(data=np.array(array.data)).load()
-        if path.suffix.lower() == ".zarr":
-            refuse_sparse_zarr(path, array.nbytes)
     token = f"{path}-{name}-{path.stat().st_mtime_ns}"  # spares dask from hashing the whole matrix
     return array.chunk({dim: "auto" if dim == "stimulus" else -1 for dim in array.dims}, token=token)
 
@@ -156,6 +154,8 @@ def _open_zarr(path: Path) -> Mapping:
     """Return the variables of a store written by xarray, or the one array that the store is."""
     zarr = require("zarr", "zarr")
     node = zarr.open(path, mode="r")
+    for array in [node] if isinstance(node, zarr.Array) else [member for _, member in node.arrays()]:
+        refuse_sparse(path, array.nbytes, array.nchunks)
     if not isinstance(node, zarr.Array):
         return xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None, decode_timedelta=False).data_vars
     import dask.array as da
