@@ -35,7 +35,11 @@ def version_2(folder, codecs, dtype="<f8"):
 
 def version_3(codecs):
     return {
-        "zarr_format": 3, "node_type": "array", "shape": [2, 2], "data_type": "float64", "fill_value": 0,
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [2, 2],
+        "data_type": "float64",
+        "fill_value": 0,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2, 2]}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "codecs": codecs,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import h5py
 
-__all__ = ["FREE_BYTES", "MAX_RATIO", "check_contents"]
+__all__ = ["FREE_BYTES", "MAX_RATIO", "check_contents", "sources_of"]
 
 # Nothing recorded compresses so well: deflate makes at most 1032 bytes of one, and only of zeros. What is beyond was
 # never written, but fills memory when it is read.
@@ -50,15 +50,26 @@ def check_contents(file: h5py.File, name: str, *, allow_external: bool = False) 
     ...
     ValueError: a.h5 takes data from another file: 'elsewhere' from 'b.h5'; if you trust it, pass allow_external=True
     """
+    try:
+        problem = next(_problems(file, allow_external), None)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py raises any of them on damaged files
+        told = " ".join(str(error).split())
+        raise ValueError(f"{name} cannot be read as HDF5: {told}; it is damaged, fetch it again") from error
+    if problem is not None:
+        raise ValueError(f"{name} {problem}")
+
+
+def _problems(file: h5py.File, allow_external: bool) -> Iterator[str]:
+    """Yield in words what is refused."""
     for where, found in _datasets_and_outward_links(file):
-        sources = _sources(found) if isinstance(found, h5py.h5d.DatasetID) else [found]
+        sources = sources_of(found) if isinstance(found, h5py.h5d.DatasetID) else [found]
         if sources and not allow_external:
-            raise ValueError(
-                f"{name} takes data from another file: {where!r} from {sources[0]!r}; if you trust it, pass "
+            yield (
+                f"takes data from another file: {where!r} from {sources[0]!r}; if you trust it, pass "
                 "allow_external=True"
             )
-        if not sources:
-            _refuse_sparse(file, found, name, where)
+        if not sources and (apart := _declared_beyond_stored(file, found, where)):
+            yield f"{apart}; it is damaged or was never filled: fetch it again"
 
 
 def _datasets_and_outward_links(file: h5py.File) -> Iterator[tuple[str, h5py.h5d.DatasetID | str]]:
@@ -86,8 +97,17 @@ def _datasets_and_outward_links(file: h5py.File) -> Iterator[tuple[str, h5py.h5d
                     yield where, found
 
 
-def _sources(dataset: h5py.h5d.DatasetID) -> list[str]:
-    """Return the other files that a dataset takes its data from."""
+def sources_of(dataset: h5py.h5d.DatasetID) -> list[str]:
+    """Return the other files that a dataset takes its data from.
+
+    Parameters
+    ----------
+    dataset : h5py.h5d.DatasetID
+
+    Returns
+    -------
+    list of str
+    """
     storage = dataset.get_create_plist()
     layout = storage.get_layout()
     if layout == h5py.h5d.VIRTUAL:
@@ -98,16 +118,15 @@ def _sources(dataset: h5py.h5d.DatasetID) -> list[str]:
     return []
 
 
-def _refuse_sparse(file: h5py.File, dataset: h5py.h5d.DatasetID, name: str, where: str) -> None:
+def _declared_beyond_stored(file: h5py.File, dataset: h5py.h5d.DatasetID, where: str) -> str:
+    """Return what a dataset declares and stores, where that is too far apart, else nothing."""
     declared = dataset.get_space().get_simple_extent_npoints() * dataset.get_type().get_size()
     if declared <= FREE_BYTES:
-        return
+        return ""
     # Of a remote file, what a dataset stores is not asked: that would read the index of all its chunks.
     is_virtual = dataset.get_create_plist().get_layout() == h5py.h5d.VIRTUAL
     whole_file = is_virtual or file.driver != "sec2"
     stored = file.id.get_filesize() if whole_file else dataset.get_storage_size()
-    if declared > MAX_RATIO * stored:
-        raise ValueError(
-            f"{name} declares {declared / 1e9:.1f} GB for {where!r} but stores {stored} bytes of it; it is damaged or "
-            "was never filled: fetch it again"
-        )
+    if declared <= MAX_RATIO * stored:
+        return ""
+    return f"declares {declared / 1e9:.1f} GB for {where!r} but stores {stored} bytes of it"

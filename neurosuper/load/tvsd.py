@@ -152,18 +152,24 @@ def _read_images(path: Path, part: str, allow_external: bool) -> tuple[list[str]
     """Return base names without extension, and concepts, of the images in the order of the responses."""
     with open_hdf5(path, allow_external=allow_external) as file:
         images = file[f"{part}_imgs"]
-        paths, concepts = _read_texts(images["things_path"]), _read_texts(images["class"])
+        paths, concepts = (_read_texts(images[name], allow_external) for name in ("things_path", "class"))
     return [PurePosixPath(text.replace("\\", "/")).stem for text in paths], concepts
 
 
-def _read_texts(references: h5py.Dataset) -> list[str]:
+def _read_texts(references: h5py.Dataset, allow_external: bool) -> list[str]:
     """Return the texts that MATLAB keeps as references to UTF-16."""
     import h5py
+
+    from neurosuper.load.external import sources_of
 
     file = references.file
     if h5py.check_ref_dtype(getattr(references, "dtype", np.dtype(float))) is None:
         raise ValueError(f"{file.filename} holds {references.name} that is no list of texts; fetch it again")
-    return [file[reference][()].astype("<u2").tobytes().decode("utf-16-le") for reference in references[()].ravel()]
+    texts = [file[reference] for reference in references[()].ravel()]
+    # A dataset that no link leads to was not seen when the file was opened.
+    if not allow_external and any(sources_of(text.id) for text in texts):
+        raise ValueError(f"{file.filename} takes texts of {references.name} from another file; fetch it again")
+    return [text[()].astype("<u2").tobytes().decode("utf-16-le") for text in texts]
 
 
 def _read_channels(file: h5py.File, part: str, n_images: int, ranges: dict[str, tuple[int, int]]) -> np.ndarray:
