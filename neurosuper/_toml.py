@@ -8,6 +8,8 @@ import tomllib
 from typing import Any
 
 MAX_DEPTH = 50  # tables within tables; a study needs 4, and a thousand would break what walks through them
+# The time that tomllib takes grows with the square of the tables within tables.
+LONG_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
 MAX_MESSAGE = 300  # characters of what the parser says, which repeats keys
 PATHS = "write paths with / (also on Windows), or in single quotes: in double quotes a backslash starts an escape"
 
@@ -40,6 +42,8 @@ def parse_toml(content: bytes, name: object) -> dict[str, Any]:
         raise ValueError(f"{name} is saved as UTF-16, or not as text; save it as UTF-8")
     try:
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        if LONG_KEY.search(text):
+            raise RecursionError(text[:MAX_MESSAGE])
         tables = tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise ValueError(f"{name} is not UTF-8 ({error}); save it as UTF-8") from error

@@ -21,6 +21,9 @@ def test_what_editors_add_is_skipped(content):
         (b'path = "D:\\photos\\"\ntop = 5', "or in single quotes"),
         (b"n = " + b"7" * 9000, "a.toml is not valid TOML: Exceeds the limit"),
         (b"[" + b"b." * 60 + b"c]", "a.toml is nested too deeply; at most 50 levels are read"),
+        (b"[" + b".".join([b"a"] * 50_000) + b"]\n", "a.toml is nested too deeply"),
+        (b"[" + b" . ".join([b'"a"', b"b"] * 25_000) + b"]\n", "a.toml is nested too deeply"),
+        (b"x = { " + b".".join([b"a"] * 50_000) + b" = 1 }", "a.toml is nested too deeply"),
         (b"n = " + b"[" * 90 + b"]" * 90, "a.toml is nested too deeply"),
         (b"n = " + b"[" * 60000 + b"]" * 60000, "a.toml is nested too deeply"),
     ],
@@ -65,3 +68,9 @@ def test_a_path_with_an_escape_in_it_is_refused(old, new, where, study):
 def test_a_note_may_have_lines(study):
     study.write_text(study.read_text().replace("Made up.", "first\\nsecond\\tthird"))
     assert read_study(study).note == "first\nsecond\tthird"
+
+
+def test_long_words_and_sentences_are_read():
+    files = ", ".join(["'a.b.png'"] * 1000)
+    text = f"note = '{'Two words. ' * 1000}'\nkey = '{'a' * 10**6}'\nfiles = [{files}]"
+    assert len(parse_toml(text.encode(), "a.toml")["files"]) == 1000

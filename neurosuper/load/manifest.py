@@ -41,8 +41,11 @@ def _placeholders(template: str) -> set[str]:
 
 
 def _refuse_odd_template(template: str) -> str:
-    if odd := [name for name in _placeholders(template) if not name.isidentifier()]:
-        raise ValueError(f"{template!r} has the placeholder {odd[0]!r}; a placeholder is a key of [subset]")
+    for _, name, spec, conversion in string.Formatter().parse(template):
+        if name is not None and not name.isidentifier():
+            raise ValueError(f"{template!r} has the placeholder {name!r}; a placeholder is a key of [subset]")
+        if conversion or not re.fullmatch(r"(0?[1-9]d?)?", spec or ""):  # a width of millions fills memory
+            raise ValueError(f"{template!r} has the format {spec!r}; it is a width up to 9, such as 02d")
     return template
 
 
@@ -342,6 +345,8 @@ def _parse(content: bytes, name: str) -> Manifest:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ValueError(f"manifest {name}: {wrong}") from error
+    except ValueError as error:
+        raise ValueError(f"{name} is not valid TOML: {error}") from error
     if manifest.id != Path(name).stem:
         raise ValueError(f"manifest {name} says id = {manifest.id!r}; name the file {manifest.id}.toml")
     return manifest
