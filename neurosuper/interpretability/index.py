@@ -8,11 +8,12 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.embedded import Distances, open_distances
 from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.responses import align, name_some, require_varying
+from neurosuper.responses import name_some, require_varying
 
 Metrics = ImageMetric | Precomputed | Sequence[ImageMetric | Precomputed]
 
@@ -59,7 +60,9 @@ def interpretability_index(
     DataArray (unit,) or (direction,)
         Name `interpretability`; coords are carried over. With several numbers of top stimuli there is a dim `top` too,
         with both ends a dim `end`, and with a sequence of metrics a last dim `metric`, labelled by their names, with
-        the coord `quantity`. Of a single metric, `attrs` tell name and quantity.
+        the coord `quantity`. Of a single metric, `attrs` tell name and quantity. Where stimuli were left out because
+        they have no image, `attrs["n_stimuli_left_out"]` counts them, and where an item has two copies of one
+        photograph among its top stimuli, the coord `has_copies` marks it (see `find_copies`).
 
     Raises
     ------
@@ -85,12 +88,13 @@ def interpretability_index(
     [0.0, -6.928]
     """
     images = check_images(images)
-    codes, _ = align(check_codes(codes), images.stimulus)
+    codes = join_images(check_codes(codes), images)
     require_varying(codes)
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
     chosen = ends_of(codes, most, end)
     weighted = None if weights is None else _activation(codes, chosen, weights)
-    return index_of_top(chosen, images, metric, top, weights=weighted, spread=spread)
+    index = index_of_top(chosen, images, metric, top, weights=weighted, spread=spread)
+    return _flag_copies(index, chosen, top).assign_attrs(left_out(codes))
 
 
 def index_of_top(
@@ -163,10 +167,25 @@ def ends_of(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"]
     """Return the stimuli `(rank, item)` of one end, or `(rank, end, item)` of both."""
     if end == "both":
         both = [top_stimuli(codes, top, "top"), top_stimuli(codes, top, "bottom")]
+        if any("is_copy" in each.coords for each in both):
+            none = xr.zeros_like(both[0], dtype=bool)
+            both = [each.assign_coords(is_copy=each.coords.get("is_copy", none).variable) for each in both]
         return xr.concat(both, xr.Variable("end", ["top", "bottom"]), combine_attrs="drop").transpose("rank", ...)
     if end not in ("top", "bottom"):
         raise ValueError(f"end must be 'top', 'bottom' or 'both', got {end!r}")
     return top_stimuli(codes, top, end)
+
+
+def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[int]) -> xr.DataArray:
+    """Return the index with the coord `has_copies`, if the top stimuli of any item show a photograph twice."""
+    if "is_copy" not in chosen.coords:
+        return index
+    sizes = [top] if isinstance(top, int | np.integer) else list(top)
+    flags = chosen.is_copy.drop_vars([name for name in chosen.coords if name in ("code", "is_copy")])
+    has_copies = xr.concat([flags[:n].any("rank") for n in sizes], xr.Variable("top", sizes))
+    has_copies = has_copies.isel(top=0, drop=True) if "top" not in index.dims else has_copies
+    n_items = int(chosen.is_copy.any([dim for dim in ("rank", "end") if dim in chosen.dims]).sum())
+    return index.assign_coords(has_copies=has_copies).assign_attrs(n_items_with_copies=n_items)
 
 
 def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str) -> xr.DataArray:
@@ -212,7 +231,7 @@ def _check_sizes(top: int | Sequence[int], n_ranks: int, spread: bool) -> list[i
 
 def _label(columns: dict[str, np.ndarray], chosen: xr.DataArray, sizes: list[int]) -> xr.DataArray:
     """Return values `(item, top)` as the items of `chosen`, which may have several dims."""
-    items = chosen.isel(rank=0, drop=True).drop_vars("code", errors="ignore")
+    items = chosen.isel(rank=0, drop=True).drop_vars(["code", "is_copy"], errors="ignore")
     arrays = {
         name: xr.DataArray(values.reshape(*items.shape, len(sizes)), dims=(*items.dims, "top"))
         for name, values in columns.items()
