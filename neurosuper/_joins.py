@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import xarray as xr
 
-from neurosuper._content import CONTENT, content_of, digests_of, photographs_of, refuse_one_label_for_two, without_later
+from neurosuper._content import CONTENT, content_of, digests_of, refuse_one_label_for_two, without_later
 from neurosuper._labels import check_labels, name_some
 
 By = Literal["label", "content"]
@@ -24,7 +24,6 @@ def join(
     by: By = "label",
     names: tuple[str, str] = ("the first", "the second"),
     images: Literal["a", "b", None] = None,
-    warn_of_copies: bool = True,
 ) -> tuple[Labelled, Other]:
     """Return both sides on the stimuli that they share, in the order of the first (see `align`).
 
@@ -38,18 +37,12 @@ def join(
     a, b = _take(a, rows), _take(b, partners)
     if by == "content":
         b = b.assign_coords(stimulus=a.stimulus.values)
-    a, b = _share_content(a, b)
-    if images is not None and warn_of_copies:
-        _warn_of_copies(b if images == "a" else a)
-    return a, b
+    return _share_content(a, b)
 
 
-def join_images(
-    responses: xr.DataArray, images: xr.DataArray, name: str = "the responses", warn_of_copies: bool = True
-) -> xr.DataArray:
+def join_images(responses: xr.DataArray, images: xr.DataArray, name: str = "the responses") -> xr.DataArray:
     """Return the responses or codes to the images that there are, which pass their content on to them."""
-    names = (name, "the images")
-    return join(responses, images.stimulus, names=names, images="b", warn_of_copies=warn_of_copies)[0]
+    return join(responses, images.stimulus, names=(name, "the images"), images="b")[0]
 
 
 def left_out(joined: xr.DataArray) -> dict[str, int]:
@@ -149,16 +142,5 @@ def _warn_of_lost(
         warnings.warn(
             f"{len(kept[0])} stimuli are joined, and left out are {' and '.join(said)}, which have no partner; if "
             "they should have one, give both sides the same labels",
-            stacklevel=4,
-        )
-
-
-def _warn_of_copies(responses: xr.DataArray | xr.Dataset) -> None:
-    copies = ~without_later(photographs_of(responses))
-    if copies.any():
-        warnings.warn(
-            f"{copies.sum()} of {len(copies)} stimuli show a photograph that another shows too, such as "
-            f"{name_some(responses.stimulus.values[copies])}: an item that prefers it looks more interpretable than it "
-            "is; average them with neurosuper.average_copies(responses, images)",
             stacklevel=4,
         )

@@ -114,7 +114,7 @@ def average_copies(responses: xr.DataArray, images: xr.DataArray | None = None) 
         raise ValueError("average_copies does not stream; bring the responses into memory with responses.compute()")
     if images is not None:
         copies = find_copies(images)
-        responses = join_images(responses.drop_vars(CONTENT, errors="ignore"), copies, warn_of_copies=False)
+        responses = join_images(responses.drop_vars(CONTENT, errors="ignore"), copies)
     photographs = pd.factorize(find_copies(responses).values)[0]
     first = np.flatnonzero(without_later(photographs))
     weight = responses.n_repetitions.values if "n_repetitions" in responses.coords else np.ones(len(photographs))

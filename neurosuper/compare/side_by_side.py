@@ -21,6 +21,7 @@ from neurosuper.interpretability.embedded import open_distances
 from neurosuper.interpretability.index import describe
 from neurosuper.interpretability.parts import draw_parts, fewest_in_part, index_of_parts, top_of_parts
 from neurosuper.interpretability.sampling import N_DRAWS
+from neurosuper.interpretability.top_stimuli import warn_of_copies
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import DROP_THEM, check_averaged, name_some, part_of, require_varying, split_stimuli
 
@@ -169,6 +170,8 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     )
     of_halves = np.stack([halves for _, halves in scored], axis=1)
     has_copies = np.concatenate([_has_copies(fit.top) for fit in fits])
+    if has_copies.any():
+        warn_of_copies(int(has_copies.sum()), n_items, len(top))
     return xr.Dataset(
         {name: (("item", "metric"), values) for name, values in columns.items()}
         | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))}

@@ -10,7 +10,7 @@ import xarray as xr
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.psychophysics import POOLS, Pool
-from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
+from neurosuper.interpretability.top_stimuli import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed, pairwise
 from neurosuper.responses import coords_along, require_varying
 
@@ -82,7 +82,8 @@ def separability(
     item = str(codes.dims[1])
     if codes.sizes[item] < 2:
         raise ValueError(f"separability compares units with one another; got {codes.sizes[item]}, pass at least 2")
-    places = images.get_index("stimulus").get_indexer(top_stimuli(codes, references + trials).values.ravel())
+    chosen = top_stimuli(codes, references + trials)
+    places = images.get_index("stimulus").get_indexer(chosen.values.ravel())
     used, at = np.unique(places, return_inverse=True)
     at = at.reshape(references + trials, -1).T
     similarity = -pairwise(images.isel(stimulus=used), metric).values
@@ -98,7 +99,9 @@ def separability(
             "distinctness": (item, xr.DataArray(share, dims=(item, "other")).mean("other").values),
         },
         coords=coords_along(codes, item) | other,
-        attrs={"metric": metric.name, "references": references, "trials": trials, "pool": pool} | left_out(codes),
+        attrs={"metric": metric.name, "references": references, "trials": trials, "pool": pool}
+        | left_out(codes)
+        | copies_among(chosen),
     )
 
 

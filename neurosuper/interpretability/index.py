@@ -11,7 +11,7 @@ import xarray as xr
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.embedded import Distances, open_distances
-from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
+from neurosuper.interpretability.top_stimuli import check_codes, copies_among, top_stimuli, warn_of_copies
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import name_some, require_varying
 
@@ -184,8 +184,10 @@ def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[
     flags = chosen.is_copy.drop_vars([name for name in chosen.coords if name in ("code", "is_copy")])
     has_copies = xr.concat([flags[:n].any("rank") for n in sizes], xr.Variable("top", sizes))
     has_copies = has_copies.isel(top=0, drop=True) if "top" not in index.dims else has_copies
-    n_items = int(chosen.is_copy.any([dim for dim in ("rank", "end") if dim in chosen.dims]).sum())
-    return index.assign_coords(has_copies=has_copies).assign_attrs(n_items_with_copies=n_items)
+    warn_of_copies(
+        copies_among(chosen)["n_items_with_copies"], chosen[0].isel(end=0, missing_dims="ignore").size, sizes[-1]
+    )
+    return index.assign_coords(has_copies=has_copies).assign_attrs(copies_among(chosen))
 
 
 def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str) -> xr.DataArray:

@@ -20,7 +20,7 @@ from neurosuper.images import check_images
 from neurosuper.interpretability.embedded import open_distances
 from neurosuper.interpretability.index import describe, index_of_top
 from neurosuper.interpretability.parts import index_of_parts
-from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
+from neurosuper.interpretability.top_stimuli import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import coords_along, name_some, require_varying
 
@@ -221,7 +221,8 @@ def null_test(
         {"estimate": own.mean(), "null": ("draw", means), "p_value": _p_of_draws(own.mean(), means)},
         attrs=scores.attrs
         | {"n": len(own), "n_stimuli": codes.sizes["stimulus"], "n_nulls": n_nulls, "seed": seed}
-        | left_out(codes),
+        | left_out(codes)
+        | copies_among(tops[0]),
     )
     item = str(codes.dims[1])
     if not all(item in chosen.dims and chosen[item].equals(tops[0][item]) for chosen in tops[1:]):

@@ -20,7 +20,7 @@ from neurosuper.images import check_images
 from neurosuper.interpretability.embedded import open_distances
 from neurosuper.interpretability.index import describe
 from neurosuper.interpretability.parts import draw_parts, fewest_in_part, index_of_parts, top_of_parts
-from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
+from neurosuper.interpretability.top_stimuli import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import require_varying
 
@@ -345,7 +345,8 @@ def _sample(
     divided = [draw_parts(labels, n_parts, n_draws, rng, photographs) for n_parts in (2, 4)]
     if min(fewest_in_part(codes, divided[1]) for codes in sets) < top:
         del divided[1]
-    shown = [_shown(codes, index, divided, top) for codes in sets]
+    tops = [top_stimuli(codes, top) for codes in sets]
+    shown = [_shown(codes, chosen, index, divided, top) for codes, chosen in zip(sets, tops, strict=True)]
     chosen = np.unique(np.concatenate([places.ravel() for own in shown for places in own]))
     with open_distances(images, chosen, metric) as distances:
         sources = [distances] + [distances.looked_up()] * len(divided)
@@ -358,15 +359,18 @@ def _sample(
         ]
     samples = [Sample(whole[0, 0], *parts) for whole, *parts in scored]
     about = {"n_stimuli": len(labels), "top": int(top), "metric": metric.name, "quantity": describe(metric)}
-    if any(lost := [left_out(codes).get(LEFT_OUT, 0) for codes in sets]):
-        about[LEFT_OUT] = lost if len(lost) > 1 else lost[0]
+    for key, told in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
+        if any(counts := [of_set.get(key, 0) for of_set in told]):
+            about[key] = counts if len(counts) > 1 else counts[0]
     return samples, about | {"n_draws": int(n_draws), "random_state": -1 if random_state is None else random_state}
 
 
-def _shown(codes: xr.DataArray, index: pd.Index, divided: Sequence[xr.DataArray], top: int) -> list[np.ndarray]:
+def _shown(
+    codes: xr.DataArray, chosen: xr.DataArray, index: pd.Index, divided: Sequence[xr.DataArray], top: int
+) -> list[np.ndarray]:
     """Return positions of images `(draw, part, item, rank)`: the top of all stimuli, and of each division of them."""
     places = index.get_indexer(codes.stimulus.values)
-    whole = index.get_indexer(top_stimuli(codes, top).values.T.ravel()).reshape(1, 1, -1, top)
+    whole = index.get_indexer(chosen.values.T.ravel()).reshape(1, 1, -1, top)
     return [whole, *(places[top_of_parts(codes, parts, top)] for parts in divided)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Literal
 
@@ -66,11 +67,28 @@ def top_stimuli(codes: xr.DataArray, n: int = 5, end: End = "top") -> xr.DataArr
         names = name_some(codes[item].values[short])
         raise ValueError(f"{item} {names} has fewer than {n} stimuli with a code; lower `top` or drop it")
     coords = {"rank": np.arange(1, n + 1), "code": (("rank", item), values)} | coords_along(codes, str(item))
-    attrs = {"top": n, "end": end}
     if (copies := _find_copies(codes, ranks)).any():
         coords["is_copy"] = (("rank", item), copies)
-        attrs["n_items_with_copies"] = int(copies.any(axis=0).sum())
-    return xr.DataArray(labels[ranks], dims=("rank", item), coords=coords, name="top_stimuli", attrs=attrs)
+    chosen = xr.DataArray(labels[ranks], dims=("rank", item), coords=coords, name="top_stimuli")
+    return chosen.assign_attrs(top=n, end=end, **copies_among(chosen))
+
+
+def copies_among(chosen: xr.DataArray) -> dict[str, int]:
+    """Return the attr that says how many items have two copies of one photograph among their top stimuli, if any."""
+    if "is_copy" not in chosen.coords:
+        return {}
+    return {
+        "n_items_with_copies": int(chosen.is_copy.any([dim for dim in ("rank", "end") if dim in chosen.dims]).sum())
+    }
+
+
+def warn_of_copies(n_items: int, of: int, top: int) -> None:
+    """Warn that the top stimuli of some items show a photograph twice."""
+    warnings.warn(
+        f"{n_items} of {of} items have copies of one photograph among their top {top} stimuli, and look more interpretable "
+        "than they are; has_copies marks them; average copies with neurosuper.average_copies(responses, images)",
+        stacklevel=4,
+    )
 
 
 def _find_copies(codes: xr.DataArray, ranks: np.ndarray) -> np.ndarray:
