@@ -85,8 +85,9 @@ def copies_among(chosen: xr.DataArray) -> dict[str, int]:
 def warn_of_copies(n_items: int, of: int, top: int) -> None:
     """Warn that the top stimuli of some items show a photograph twice."""
     warnings.warn(
-        f"{n_items} of {of} items have copies of one photograph among their top {top} stimuli, and look more interpretable "
-        "than they are; has_copies marks them; average copies with neurosuper.average_copies(responses, images)",
+        f"{n_items} of {of} items have copies of one photograph among their top {top} stimuli, and look more "
+        "interpretable than they are; has_copies marks them; average copies with neurosuper.average_copies(responses, "
+        "images)",
         stacklevel=4,
     )
 
