@@ -77,14 +77,16 @@ def all_stimuli(arrays: Iterable[Array]) -> xr.DataArray:
         One label for two photographs.
     """
     known: dict[str, str] = {}
+    twice: list[str] = []
     for array in arrays:
         content = content_of(array)
         digests = np.full(array.sizes["stimulus"], "") if content is None else content
         for label, digest in zip(array.stimulus.values.astype(str).tolist(), digests.tolist(), strict=True):
             if known.setdefault(label, digest) != digest:
-                if known[label] and digest:
-                    refuse_one_label_for_two([label])
+                twice += [label] if known[label] and digest else []
                 known[label] = known[label] or digest
+    if twice:
+        refuse_one_label_for_two(twice)
     labels = sorted(known)
     stimuli = xr.DataArray(np.zeros(len(labels)), dims="stimulus", coords={"stimulus": np.array(labels, dtype=str)})
     if not any(known.values()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -232,8 +232,8 @@ def _as_paths(source: object) -> list[Path]:
     """Return a list of paths, or say what images may be given as."""
     allowed = "give a folder, a zip file, a list of image files, or an array (stimulus, row, column, channel) of uint8"
     if not isinstance(source, Sequence | np.ndarray | pd.Series | pd.Index) or isinstance(source, bytes):
-        ordered = ", such as sorted(files)" if isinstance(source, Iterable) else ""
-        raise TypeError(f"images cannot be loaded from {type(source).__name__}; {allowed}{ordered}")
+        unordered = " (of files without an order, pass sorted(files))" if isinstance(source, Set | Iterator) else ""
+        raise TypeError(f"images cannot be loaded from {type(source).__name__}; {allowed}{unordered}")
     items = list(source)
     if wrong := [item for item in items if not isinstance(item, str | Path)]:
         raise TypeError(
