@@ -252,13 +252,9 @@ def _zip_files(path: Path) -> list[tuple[str, Opener]]:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not a readable zip file; it may be cut short, fetch it again") from error
-    # Windows writes backslashes between folders
-    names = {name: name.replace("\\", "/") for name in archive.namelist()}
-    return [
-        (f"{path.name}/{shown}", partial(archive.read, name))
-        for name, shown in names.items()
-        if _is_image(PurePosixPath(shown))
-    ]
+    names = [(name, name.replace("\\", "/")) for name in archive.namelist()]  # Windows has backslashes between folders
+    images = [(name, shown) for name, shown in names if _is_image(PurePosixPath(shown))]
+    return [(f"{path.name}/{shown}", partial(archive.read, name)) for name, shown in images]
 
 
 def _is_image(path: Path | PurePosixPath) -> bool:

@@ -132,6 +132,15 @@ def test_zip_files_made_on_windows_have_folders_too(tmp_path, pixels):
     assert_array_equal(images, pixels[:2])
 
 
+def test_two_members_of_one_name_in_a_zip_are_refused(tmp_path, pixels):
+    source = tmp_path / "twice.zip"
+    with zipfile.ZipFile(source, "w") as archive:
+        archive.writestr("owl.png", encode(pixels[0]))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("owl.png", encode(pixels[1]))
+    assert_refused(ValueError, "two images are called 'owl'", lambda: load_images(source))
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_photographs_are_turned_as_viewers_turn_them(one, suffix, orientation):
