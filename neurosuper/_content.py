@@ -24,8 +24,9 @@ Array = xr.DataArray | xr.Dataset
 
 def digest_of(pixels: np.ndarray) -> str:
     """Return the digest of one image (row, column, channel), uint8 RGB: 32 hexadecimal digits."""
-    shape = np.asarray(pixels.shape, "<i8").tobytes()
-    return hashlib.blake2b(shape + np.ascontiguousarray(pixels).tobytes(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(np.asarray(pixels.shape, "<i8"), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.hexdigest()
 
 
 def digests_of(images: xr.DataArray) -> np.ndarray:
