@@ -18,6 +18,7 @@ _ROOMS = {
     ),
     "repetitions": ("split_repetitions",),
     "images": ("check_images", "load_images"),
+    "copies": ("average_copies", "find_copies"),
     "reliability": (
         "explainable_variance",
         "ncsnr",

@@ -1,24 +1,27 @@
 """Images: one labelled stack, `(stimulus, row, column, channel)`, uint8 RGB, lazy where large.
 
-Labels are base names of files without extension, in sorted order: what joins images to responses.
+Labels are base names of files without extension: what joins images to responses. Folders and zip files are in sorted
+order of label, a list of files keeps its own.
 """
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import xarray as xr
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
+from neurosuper._content import CONTENT, digest_of, digests_of
 from neurosuper._image_files import check_archive, open_image, read_file, read_member
-from neurosuper.responses import check_labels, name_some
+from neurosuper._labels import check_labels, clean_label, clean_labels, name_some
 
 __all__ = ["check_images", "image_labels", "load_images"]
 
@@ -26,6 +29,7 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".
 LAZY_BYTES = 2**30  # a stack larger than this is read block by block
 CHUNK = 64  # images a block
 BLOCK_BYTES = 2**28  # of a block; where images are large, it has fewer
+ON_ITS_SIDE = (5, 6, 7, 8)  # orientations of EXIF that exchange rows and columns
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # of Pillow, with a meaning as 8-bit RGB
 Source = str | Path | Sequence[str | Path] | np.ndarray | xr.DataArray
 Opener = Callable[[], bytes]
@@ -41,9 +45,9 @@ def load_images(
     Parameters
     ----------
     source : folder, zip file, list of image files, or array
-        Folders and zip files are searched through and through, hidden names (`.x`) left out. An array is
-        `(stimulus, row, column, channel)`, uint8; its stimuli are named by their position, unless it is a DataArray
-        with labels.
+        Folders and zip files are searched through and through, hidden names (`.x`) left out, and sorted by label, as
+        text. A list keeps its order. An array is `(stimulus, row, column, channel)`, uint8; its stimuli are named by
+        their position, unless it is a DataArray with labels.
     size : int or (rows, columns), optional
         Resize (never crop) every image to this size in pixels, bicubic with anti-aliasing. Needed where sizes differ.
     category_from : "folder" or mapping, optional
@@ -53,12 +57,16 @@ def load_images(
     Returns
     -------
     DataArray (stimulus, row, column, channel)
-        uint8 RGB. In memory up to 1 GiB; a larger stack is a dask array, read at most 64 images at a time.
+        uint8 RGB, turned as the EXIF orientation says. In memory up to 1 GiB; a larger stack is a dask array, read at
+        most 64 images at a time. Images in memory carry the stimulus coord `content`, a digest of their pixels before
+        resizing, which tells copies of one photograph (`find_copies`) and one label for two photographs (`align`).
 
     Raises
     ------
     FileNotFoundError
         Nothing there, or no image in it.
+    TypeError
+        Anything but files and arrays, or files without an order.
     ValueError
         Two files of one base name, sizes that differ without `size`, an unreadable file, one of more than 8192 × 8192
         pixels, or pixels that have no single meaning as 8-bit RGB (CMYK, transparency, 16 bit): each named. Grey and
@@ -70,18 +78,17 @@ def load_images(
     >>> load_images(np.zeros((2, 8, 8, 3), np.uint8)).stimulus.values.tolist()
     ['0', '1']
     """
-    if isinstance(source, np.ndarray | xr.DataArray):
+    if isinstance(source, xr.DataArray) or (isinstance(source, np.ndarray) and source.dtype.kind not in "UO"):
         images = _from_array(source, size)
         return _with_category(images, _from_mapping(images.stimulus.values, category_from))
-    files = _find_files(source)
-    labels = _label_files(files, category_from == "folder")
-    order = sorted(range(len(files)), key=labels.__getitem__)
-    labels, names, openers = [labels[i] for i in order], [files[i][0] for i in order], [files[i][1] for i in order]
+    labels, names, openers = _list_files(source, category_from == "folder")
     shape = _common_size(names, openers, size)
+    stack, digests = _read_stack(names, openers, shape)
     images = xr.DataArray(
-        _read_stack(names, openers, shape),
+        stack,
         dims=("stimulus", "row", "column", "channel"),
-        coords={"stimulus": labels, "channel": ["red", "green", "blue"]},
+        coords={"stimulus": labels, "channel": ["red", "green", "blue"]}
+        | ({} if digests is None else {CONTENT: ("stimulus", digests)}),
         name="image",
         attrs={"source": str(source) if isinstance(source, str | Path) else f"{len(names)} files"},
     )
@@ -100,7 +107,7 @@ def image_labels(source: str | Path | Sequence[str | Path]) -> list[str]:
     Returns
     -------
     list of str
-        Base names without extension, sorted.
+        Base names without extension: sorted, or in the order of the list.
 
     Raises
     ------
@@ -118,7 +125,7 @@ def image_labels(source: str | Path | Sequence[str | Path]) -> list[str]:
     >>> image_labels(folder)
     ['cat', 'owl']
     """
-    return sorted(_label_files(_find_files(source), by_folder=False))
+    return _list_files(source, by_folder=False)[0]
 
 
 def check_images(images: xr.DataArray) -> xr.DataArray:
@@ -151,7 +158,7 @@ def check_images(images: xr.DataArray) -> xr.DataArray:
     dims = ("stimulus", "row", "column", "channel")
     if set(images.dims) != set(dims):
         raise ValueError(f"images need the dims {dims}, got {images.dims}; see load_images")
-    check_labels(images, "stimulus", "images")
+    images = check_labels(images, "stimulus", "images")
     if images.dtype != np.uint8:
         raise TypeError(f"images must be uint8 (0 to 255), got {images.dtype}; multiply [0, 1] by 255 and round")
     if images.sizes["channel"] != 3:
@@ -171,6 +178,8 @@ def _from_array(source: np.ndarray | xr.DataArray, size: int | tuple[int, int] |
             source, dims=("stimulus", "row", "column", "channel"), coords={"stimulus": labels}, name="image"
         )
     images = check_images(source)
+    if images.chunks is None and CONTENT not in images.coords:
+        images = images.assign_coords({CONTENT: ("stimulus", digests_of(images))})
     return images if size is None else _resize_stack(images, _as_shape(size))
 
 
@@ -191,7 +200,17 @@ def _resize_stack(images: xr.DataArray, shape: tuple[int, int]) -> xr.DataArray:
     )
 
 
-def _find_files(source: str | Path | Sequence[str | Path]) -> list[tuple[str, Opener]]:
+def _list_files(source: Source, by_folder: bool) -> tuple[list[str], list[str], list[Opener]]:
+    """Return label, name and opener of every image file: in the order given, or sorted by label where there is none."""
+    files = _find_files(source)
+    labels = _label_files(files, by_folder)
+    order = list(range(len(files)))
+    if isinstance(source, str | Path):
+        order.sort(key=labels.__getitem__)
+    return [labels[i] for i in order], [files[i][0] for i in order], [files[i][1] for i in order]
+
+
+def _find_files(source: Source) -> list[tuple[str, Opener]]:
     """Return (name, function that reads the bytes) of every image file."""
     if isinstance(source, str | Path):
         path = Path(source)
@@ -203,12 +222,26 @@ def _find_files(source: str | Path | Sequence[str | Path]) -> list[tuple[str, Op
         if not found:
             raise FileNotFoundError(f"no image in {path}; looked for {', '.join(sorted(SUFFIXES))}")
         return found
-    paths = [Path(p) for p in source]
+    paths = _as_paths(source)
     if missing := [str(p) for p in paths if not p.is_file()]:
         raise FileNotFoundError(f"no such image file: {name_some(missing)}; check the paths")
     if not paths:
         raise FileNotFoundError("the list of image files is empty; give at least one")
     return [(p.as_posix(), partial(read_file, p)) for p in paths]
+
+
+def _as_paths(source: object) -> list[Path]:
+    """Return a list of paths, or say what images may be given as."""
+    allowed = "give a folder, a zip file, a list of image files, or an array (stimulus, row, column, channel) of uint8"
+    if not isinstance(source, Sequence | np.ndarray | pd.Series | pd.Index) or isinstance(source, bytes):
+        unordered = " (of files without an order, pass sorted(files))" if isinstance(source, Set | Iterator) else ""
+        raise TypeError(f"images cannot be loaded from {type(source).__name__}; {allowed}{unordered}")
+    items = list(source)
+    if wrong := [item for item in items if not isinstance(item, str | Path)]:
+        raise TypeError(
+            f"images cannot be loaded from a {type(source).__name__} of {type(wrong[0]).__name__}; {allowed}"
+        )
+    return [Path(item) for item in items]
 
 
 def _folder_files(folder: Path) -> list[tuple[str, Opener]]:
@@ -222,8 +255,9 @@ def _zip_files(path: Path) -> list[tuple[str, Opener]]:
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not a readable zip file; it may be cut short, fetch it again") from error
     check_archive(archive, path)
-    names = [name for name in archive.namelist() if _is_image(PurePosixPath(name))]
-    return [(f"{path.name}/{name}", partial(read_member, archive, name)) for name in names]
+    names = [(name, name.replace("\\", "/")) for name in archive.namelist()]  # Windows has backslashes between folders
+    images = [(name, shown) for name, shown in names if _is_image(PurePosixPath(shown))]
+    return [(f"{path.name}/{shown}", partial(read_member, archive, name)) for name, shown in images]
 
 
 def _is_image(path: Path | PurePosixPath) -> bool:
@@ -233,9 +267,9 @@ def _is_image(path: Path | PurePosixPath) -> bool:
 def _label_files(files: list[tuple[str, Opener]], by_folder: bool) -> list[str]:
     """Return base names without extension, or `folder/name` where folders are categories and base names repeat."""
     paths = [PurePosixPath(name) for name, _ in files]
-    labels = [path.stem for path in paths]
+    labels = clean_labels([path.stem for path in paths])
     if by_folder and len(set(labels)) < len(labels):
-        labels = [f"{path.parent.name}/{path.stem}" for path in paths]
+        labels = clean_labels([f"{path.parent.name}/{path.stem}" for path in paths])
     first: dict[str, PurePosixPath] = {}
     for label, path in zip(labels, paths, strict=True):
         if label in first:
@@ -259,8 +293,9 @@ def _common_size(names: list[str], openers: list[Opener], size: int | tuple[int,
         return _as_shape(size)
     sizes: dict[tuple[int, int], str] = {}
     for name, read in zip(names, openers, strict=True):
-        width, height = _open(name, read).size
-        sizes.setdefault((height, width), name)
+        image = _open(name, read)
+        width, height = image.size
+        sizes.setdefault((width, height) if _orientation(image, name) in ON_ITS_SIDE else (height, width), name)
     if len(sizes) > 1:
         told = ", ".join(f"{rows}×{columns} ({name})" for (rows, columns), name in list(sizes.items())[:3])
         raise ValueError(f"images differ in size: {told}; pass size=(rows, columns) to resize them")
@@ -291,12 +326,21 @@ def _naming(name: str) -> Iterator[None]:
         raise ValueError(f"cannot read image {name}: {reason}; replace or remove it") from error
 
 
-def _read(name: str, read: Opener, shape: tuple[int, int]) -> np.ndarray:
-    """Return one image as (row, column, channel) uint8 RGB."""
+def _orientation(image: Image.Image, name: str) -> object:
+    """Return the orientation by EXIF; 1, upright, for TIFF, which Pillow turns itself."""
+    with _naming(name):
+        return image.getexif().get(ExifTags.Base.Orientation, 1) if "exif" in image.info else 1
+
+
+def _read(name: str, read: Opener, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
+    """Return one image as (row, column, channel) uint8 RGB, and the digest of its pixels before resizing."""
     image = _open(name, read)
+    orientation = _orientation(image, name)
     with _naming(name):
         image.load()
-    return np.asarray(_resize(_to_rgb(image, name), shape))
+        upright = image if orientation == 1 else ImageOps.exif_transpose(image)
+    upright = _to_rgb(upright, name)
+    return np.asarray(_resize(upright, shape)), digest_of(np.asarray(upright))
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -314,19 +358,22 @@ def _resize(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
     return image if image.size == width_height else image.resize(width_height, Image.Resampling.BICUBIC)
 
 
-def _read_stack(names: list[str], openers: list[Opener], shape: tuple[int, int]) -> np.ndarray:
-    """Return (stimulus, row, column, channel): in memory, or as a dask array where that would be large."""
+def _read_stack(names: list[str], openers: list[Opener], shape: tuple[int, int]) -> tuple[Any, list[str] | None]:
+    """Return (stimulus, row, column, channel) and digests: in memory; as a dask array without where it is large."""
     files = list(zip(names, openers, strict=True))
 
     def block(start: int, stop: int) -> np.ndarray:
-        return np.stack([_read(name, read, shape) for name, read in files[start:stop]])
+        return np.stack([_read(name, read, shape)[0] for name, read in files[start:stop]])
 
     bytes_each = shape[0] * shape[1] * 3
+    if len(files) * bytes_each <= LAZY_BYTES:
+        stack, digests = np.empty((len(files), *shape, 3), np.uint8), []
+        for i, (name, read) in enumerate(tqdm(files, desc="images", unit="image", delay=2)):
+            stack[i], digest = _read(name, read, shape)
+            digests.append(digest)
+        return stack, digests
     chunk = int(np.clip(BLOCK_BYTES // bytes_each, 1, CHUNK))
     starts = range(0, len(files), chunk)
-    if len(files) * bytes_each <= LAZY_BYTES:
-        bar = tqdm(starts, desc="images", unit="block", delay=2)
-        return np.concatenate([block(start, start + chunk) for start in bar])
     import dask
     import dask.array as da
 
@@ -334,7 +381,7 @@ def _read_stack(names: list[str], openers: list[Opener], shape: tuple[int, int])
     for start in starts:
         stop = min(start + chunk, len(files))
         blocks.append(da.from_delayed(dask.delayed(block)(start, stop), (stop - start, *shape, 3), np.uint8))
-    return da.concatenate(blocks)
+    return da.concatenate(blocks), None
 
 
 def _from_mapping(labels: Iterable[str], mapping: object) -> list[str] | None:
@@ -343,7 +390,7 @@ def _from_mapping(labels: Iterable[str], mapping: object) -> list[str] | None:
     if not isinstance(mapping, Mapping):
         got = repr(mapping) if isinstance(mapping, str) else type(mapping).__name__
         raise ValueError(f"category_from must be 'folder' (for files), a dict of labels, or None, got {got}")
-    labels = list(labels)
+    labels, mapping = list(labels), {clean_label(str(label)): category for label, category in mapping.items()}
     if missing := [label for label in labels if label not in mapping]:
         raise ValueError(f"category_from has no category for stimulus {name_some(missing)}; add it")
     return [str(mapping[label]) for label in labels]

@@ -1,7 +1,8 @@
 """Responses: the contract, and what is done to responses before directions are sought.
 
 Responses are a plain `xarray.DataArray` with dims `("stimulus", "unit")`, or `("stimulus", "repetition", "unit")`
-with NaN where a repetition is missing. `stimulus` and `unit` carry unique strings.
+with NaN where a repetition is missing. `stimulus` and `unit` carry unique strings, compared in Unicode form NFC and
+without padding.
 """
 
 from typing import Literal, TypeVar
@@ -9,41 +10,15 @@ from typing import Literal, TypeVar
 import numpy as np
 import pandas as pd
 import xarray as xr
-from pandas.api.types import infer_dtype
+
+from neurosuper._content import photographs_of
+from neurosuper._joins import By, is_images, join
+from neurosuper._labels import check_labels, name_some
 
 __all__ = ["align", "average_repetitions", "check_responses", "drop_constant_units", "normalize", "split_stimuli"]
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 Other = TypeVar("Other", xr.DataArray, xr.Dataset)
-
-
-def name_some(labels: object, most: int = 3) -> str:
-    """Return the first few labels and how many there are: `'a', 'b', 'c', … (12 in all)`."""
-    names = [str(label) for label in np.atleast_1d(np.asarray(labels)).tolist()]
-    shown = ", ".join(repr(name) for name in names[:most])
-    return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
-
-
-def check_labels(array: xr.DataArray | xr.Dataset, dim: str, what: str) -> None:
-    """Refuse a dim whose labels are missing, repeated, or not strings."""
-    if dim not in array.dims:
-        raise ValueError(f"{what} need a dim {dim!r}, got dims {tuple(array.dims)}; rename them")
-    if dim not in array.indexes:
-        raise ValueError(f"{what} need labels on {dim!r}; add them with .assign_coords({dim}=[...])")
-    index = array.indexes[dim]
-    if index.nlevels > 1:
-        raise ValueError(
-            f"{what} have a MultiIndex on {dim!r}; flatten it with .reset_index({dim!r}) and label {dim!r}"
-        )
-    if infer_dtype(index, skipna=False) != "string" or index.hasnans:
-        kinds = {type(label).__name__ for label in index if not isinstance(label, str)}
-        raise TypeError(
-            f"{what} need strings on {dim!r}, got {', '.join(sorted(kinds))}; "
-            f"use .assign_coords({dim}=labels.astype(str))"
-        )
-    if not index.is_unique:
-        twice = index[index.duplicated()].unique()
-        raise ValueError(f"{what} have duplicate {dim} labels {name_some(twice)}; average or relabel them first")
 
 
 def check_responses(responses: xr.DataArray) -> xr.DataArray:
@@ -57,7 +32,8 @@ def check_responses(responses: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     DataArray (stimulus, unit) or (stimulus, repetition, unit)
-        The same data, transposed; name `response`. Dask-backed responses stay lazy, and are not searched for NaN.
+        The same data, transposed; name `response`. Labels are in Unicode form NFC, without padding. Dask-backed
+        responses stay lazy, and are not searched for NaN.
 
     Raises
     ------
@@ -77,7 +53,7 @@ def check_responses(responses: xr.DataArray) -> xr.DataArray:
     if not isinstance(responses, xr.DataArray):
         raise TypeError(f"responses must be an xarray.DataArray, got {type(responses).__name__}; see load_array")
     for dim in ("stimulus", "unit"):
-        check_labels(responses, dim, "responses")
+        responses = check_labels(responses, dim, "responses")
     dims = ("stimulus", "repetition", "unit") if "repetition" in responses.dims else ("stimulus", "unit")
     if extra := set(responses.dims) - set(dims):
         raise ValueError(f"responses have the extra dims {sorted(map(str, extra))}; select or average them first")
@@ -264,7 +240,8 @@ def normalize(responses: xr.DataArray, how: Literal["zscore", "unit_norm"]) -> x
 def split_stimuli(responses: Labelled, fit: float = 0.5, random_state: int | None = 0) -> Labelled:
     """Mark each stimulus for fitting directions or for scoring them.
 
-    The same labels and `random_state` always give the same split, whatever the order of the stimuli.
+    The same labels and `random_state` always give the same split, whatever the order of the stimuli. Copies of one
+    photograph, which the coord `content` tells (see `find_copies`), fall on the same side.
 
     Parameters
     ----------
@@ -280,7 +257,7 @@ def split_stimuli(responses: Labelled, fit: float = 0.5, random_state: int | Non
     Raises
     ------
     ValueError
-        `fit` outside (0, 1), or so extreme that a part would have fewer than two stimuli.
+        `fit` outside (0, 1), or so extreme that a part would have fewer than two photographs.
 
     Examples
     --------
@@ -290,55 +267,56 @@ def split_stimuli(responses: Labelled, fit: float = 0.5, random_state: int | Non
     >>> (split_stimuli(r).split == "fit").sum().item()
     2
     """
-    check_labels(responses, "stimulus", "responses")
-    labels = np.sort(responses.stimulus.values.astype(str))
-    n_fit = round(fit * len(labels)) if 0 < fit < 1 else 0
-    if min(n_fit, len(labels) - n_fit) < 2:
-        raise ValueError(
-            f"fit={fit} of {len(labels)} stimuli must leave at least 2 stimuli on each side; use a share in (0, 1)"
-        )
-    chosen = np.random.default_rng(random_state).permutation(labels)[:n_fit]
-    split = np.where(responses.indexes["stimulus"].isin(chosen), "fit", "score")
+    responses = check_labels(responses, "stimulus", "responses")
+    n_stimuli = responses.sizes["stimulus"]
+    n_fit = round(fit * n_stimuli) if 0 < fit < 1 else 0
+    order = np.argsort(responses.stimulus.values.astype(str))
+    photographs = pd.factorize(photographs_of(responses)[order])[0]  # numbered in order of label
+    sizes = np.bincount(photographs)
+    drawn = np.random.default_rng(random_state).permutation(len(sizes))
+    # whole photographs, as long as all their copies still fit in
+    n_chosen = int(np.searchsorted(sizes[drawn].cumsum(), n_fit, side="right"))
+    if min(n_fit, n_stimuli - n_fit) < 2 or min(n_chosen, len(sizes) - n_chosen) < 2:
+        what = f"{n_stimuli} stimuli" if len(sizes) == n_stimuli else f"{n_stimuli} stimuli ({len(sizes)} photographs)"
+        raise ValueError(f"fit={fit} of {what} must leave at least 2 stimuli on each side; use a share in (0, 1)")
+    split = np.empty(n_stimuli, dtype="U5")
+    split[order] = np.where(np.isin(photographs, drawn[:n_chosen]), "fit", "score")
     return responses.assign_coords(split=("stimulus", split))
 
 
-def align(a: Labelled, b: Other) -> tuple[Labelled, Other]:
+def align(a: Labelled, b: Other, *, by: By = "label") -> tuple[Labelled, Other]:
     """Keep the stimuli that two systems (or responses and images) share, in the order of the first.
+
+    A warning says how many stimuli of either side are left out, unless it is only images to which there are no
+    responses.
 
     Parameters
     ----------
     a, b : DataArray or Dataset with dim `stimulus`
+    by : {"label", "content"}, optional
+        "label": stimuli of the same label are the same. "content": stimuli of the same pixels are, whatever their
+        labels; both sides carry them as the coord `content`, a digest that `load_images` computes, or are images.
 
     Returns
     -------
     tuple
-        `a` and `b`, on the same stimuli in the same order.
+        `a` and `b`, on the same stimuli in the same order, by the labels of `a`. `attrs["n_stimuli_left_out"]` of
+        each counts its stimuli that joins have left out, if any. A side without `content` gets that of the other.
 
     Raises
     ------
     ValueError
-        They share no stimulus; three labels of each side are shown.
+        They share no stimulus (three labels of each side are shown); a label is one photograph here and another there;
+        by "content", a side without it, or with copies of one photograph (see `average_copies`).
 
     Examples
     --------
     >>> import xarray as xr
-    >>> a = xr.DataArray([1, 2, 3], dims="stimulus", coords={"stimulus": ["x", "y", "z"]})
-    >>> b = xr.DataArray([10, 20], dims="stimulus", coords={"stimulus": ["z", "x"]})
+    >>> a = xr.DataArray([1, 2], dims="stimulus", coords={"stimulus": ["x", "y"]})
+    >>> b = xr.DataArray([10, 20], dims="stimulus", coords={"stimulus": ["y", "x"]})
     >>> align(a, b)[1].values.tolist()
     [20, 10]
     """
-    for side in (a, b):
-        check_labels(side, "stimulus", "both sides")
-    labels = a.indexes["stimulus"]
-    shared = labels[labels.isin(b.indexes["stimulus"])]
-    if shared.empty:
-        raise ValueError(
-            f"no stimulus label in common: {name_some(a.stimulus)} against {name_some(b.stimulus)}; "
-            "labels are base names of image files without extension"
-        )
-    return _take(a, shared), _take(b, shared)
-
-
-def _take(side: Labelled, labels: pd.Index) -> Labelled:
-    """Return these stimuli; what has them in this order already is not copied."""
-    return side if side.indexes["stimulus"].equals(labels) else side.sel(stimulus=labels)
+    stacks = (is_images(a), is_images(b))
+    images: Literal["a", "b", None] = None if stacks[0] == stacks[1] else ("a" if stacks[0] else "b")
+    return join(a, b, by, images=images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +12,8 @@ import xarray as xr
 from sklearn.base import clone
 from tqdm import tqdm
 
+from neurosuper._content import all_stimuli, photographs_of
+from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
 from neurosuper.interpretability import top_stimuli
@@ -18,11 +21,11 @@ from neurosuper.interpretability.embedded import open_distances
 from neurosuper.interpretability.index import describe
 from neurosuper.interpretability.parts import draw_parts, fewest_in_part, index_of_parts, top_of_parts
 from neurosuper.interpretability.sampling import N_DRAWS
+from neurosuper.interpretability.top_stimuli import warn_of_copies
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
 from neurosuper.responses import (
     DROP_THEM,
-    align,
     check_averaged,
     coords_along,
     name_some,
@@ -79,7 +82,9 @@ def compare(
         random sets of as many of the stimuli that the item's system was scored on, and `floor_low` and `floor_high`,
         between which 95 % of these sets lie. What other stimuli would give: `index_of_halves (item, metric, draw,
         half)`, on random halves of the stimuli, the same for all items, from which `contrast_finders` tells how sure
-        differences are; NaN where a half has fewer stimuli than `top`. `attrs` say how many stimuli the systems share.
+        differences are; NaN where a half has fewer stimuli than `top`. `attrs` say how many stimuli the systems share,
+        and, where any were left out for want of an image, how many of each system: `n_stimuli_left_out`. Where an item
+        has two copies of one photograph among its top stimuli, `has_copies (item)` marks it (see `find_copies`).
         `drop_dims("draw").to_dataframe()` is the table without halves.
 
     Raises
@@ -102,14 +107,16 @@ def compare(
     """
     if not isinstance(systems, Mapping):
         raise TypeError(f"systems must be a mapping {{name: responses, …}}, got {type(systems).__name__}")
-    stimuli = check_images(images).stimulus
-    systems = {name: meet_images(name, responses, stimuli) for name, responses in systems.items()}
+    images = check_images(images)
+    systems = {name: meet_images(name, responses, images.stimulus) for name, responses in systems.items()}
     metrics = name_metrics(metrics)  # before hours of fits
     fits = list(fit_systems(systems, finders, top, score_on, random_state))
+    lost = [left_out(responses).get(LEFT_OUT, 0) for responses in systems.values()]
     return score_fits(fits, images, metrics).assign_attrs(
         score_on=score_on,
         random_state=-1 if random_state is None else random_state,
         shared_stimuli=describe_shared(systems),
+        **({LEFT_OUT: lost} if any(lost) else {}),
     )
 
 
@@ -145,8 +152,8 @@ def fit_systems(
                 f"{top} top stimuli asked for, but {name!r} has only {n} stimuli to score on; "
                 "lower `top`, or use score_on='all'"
             )
-    scored_on = np.unique(np.concatenate([scored.stimulus.values for _, scored in halves.values()]))
-    drawn = draw_parts(scored_on, 2, N_DRAWS, np.random.default_rng(0))
+    scored_on = all_stimuli(scored for _, scored in halves.values())
+    drawn = draw_parts(scored_on.stimulus.values, 2, N_DRAWS, np.random.default_rng(0), photographs_of(scored_on))
     pairs = [(system, finder) for system in halves for finder in finders]
     for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", delay=2)):
         bar.set_postfix_str(f"{system}, {finder}")
@@ -173,10 +180,14 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
         zip(("floor", "floor_low", "floor_high"), of_items, strict=True)
     )
     of_halves = np.stack([halves for _, halves in scored], axis=1)
+    has_copies = np.concatenate([_has_copies(fit.top) for fit in fits])
+    if has_copies.any():
+        warn_of_copies(int(has_copies.sum()), n_items, len(top))
     return xr.Dataset(
         {name: (("item", "metric"), values) for name, values in columns.items()}
         | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))}
-        | {"index_of_halves": (("item", "metric", "draw", "half"), of_halves)},
+        | {"index_of_halves": (("item", "metric", "draw", "half"), of_halves)}
+        | ({"has_copies": ("item", has_copies)} if has_copies.any() else {}),
         coords=coords
         | {
             "item": np.arange(n_items),
@@ -205,6 +216,11 @@ def _score(
     return of_sets[0, 0], np.moveaxis(np.concatenate(of_halves, axis=2), 2, 0)
 
 
+def _has_copies(top: xr.DataArray) -> np.ndarray:
+    """Return which items have two copies of a photograph among their top stimuli."""
+    return top.is_copy.any("rank").values if "is_copy" in top.coords else np.zeros(top.shape[1], bool)
+
+
 def _draw_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
     """Return random sets `(rank, set)` of the stimuli that each system was first scored on."""
     rng, first = np.random.default_rng(0), {fit.system: fit.scored for fit in reversed(fits)}
@@ -215,18 +231,21 @@ def _draw_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
 
 
 def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:
-    """Say how many stimuli all systems share, and how many each has."""
+    """Say how many stimuli all systems share, how many each has, and how many of it have no image."""
     labels = [set(responses.stimulus.values) for responses in systems.values()]
+    lost = {name: left_out(responses)[LEFT_OUT] for name, responses in systems.items() if left_out(responses)}
+    said = "; without an image, and left out: " + ", ".join(f"{name} {n}" for name, n in lost.items()) if lost else ""
     if all(own == labels[0] for own in labels):
-        return f"{len(labels[0])} stimuli" + (", the same in all systems" if len(labels) > 1 else "")
+        return f"{len(labels[0])} stimuli" + (", the same in all systems" if len(labels) > 1 else "") + said
     counts = ", ".join(f"{name} {len(own)}" for name, own in zip(systems, labels, strict=True))
-    return f"{len(set.intersection(*labels))} stimuli in common to all systems (of {counts})"
+    return f"{len(set.intersection(*labels))} stimuli in common to all systems (of {counts})" + said
 
 
 def split_alike(systems: Mapping[str, xr.DataArray], random_state: int | None) -> dict[str, xr.DataArray]:
     """Split the stimuli of all systems in halves, so that one that systems share falls on the same side in all.
 
-    Where systems bring a `split` of their own, its marks are kept, and hold for the others too.
+    Where systems bring a `split` of their own, its marks are kept, and hold for the others too. Copies of one
+    photograph fall on the same side, unless these marks say otherwise, which is a warning.
 
     Parameters
     ----------
@@ -244,17 +263,32 @@ def split_alike(systems: Mapping[str, xr.DataArray], random_state: int | None) -
         Two systems mark the same stimulus differently.
     """
     given = _given_marks(systems)
-    labels = np.unique(np.concatenate([responses.stimulus.values.astype(str) for responses in systems.values()]))
+    stimuli = all_stimuli(systems.values())
+    labels, photographs = stimuli.stimulus.values.tolist(), photographs_of(stimuli).tolist()
     if given.keys() >= set(labels):
         marks = given
     else:
-        everything = xr.DataArray(np.zeros(len(labels)), dims="stimulus", coords={"stimulus": labels})
-        split = split_stimuli(everything, random_state=random_state).split
-        marks = dict(zip(labels.tolist(), split.values.tolist(), strict=True)) | given
+        split = split_stimuli(stimuli, random_state=random_state).split.values.tolist()
+        of_copies = {number: given[label] for label, number in zip(labels, photographs, strict=True) if label in given}
+        marks = {
+            label: of_copies.get(number, mark) for label, number, mark in zip(labels, photographs, split, strict=True)
+        } | given
+    _warn_of_copies_apart([marks[label] for label in labels], photographs)
     return {
         name: responses.assign_coords(split=("stimulus", [marks[label] for label in responses.stimulus.values]))
         for name, responses in systems.items()
     }
+
+
+def _warn_of_copies_apart(marks: list[str], photographs: list[int]) -> None:
+    """Warn where copies of one photograph are marked differently: directions are scored on what they were fitted on."""
+    apart = len(set(zip(photographs, marks, strict=True))) - len(set(photographs))
+    if apart:
+        warnings.warn(
+            f"{apart} photographs are on both sides of the split, as copies under several labels; mark copies alike "
+            "(neurosuper.split_stimuli does), or average them with neurosuper.average_copies(responses, images)",
+            stacklevel=4,
+        )
 
 
 def _given_marks(systems: Mapping[str, xr.DataArray]) -> dict[str, str]:
@@ -326,7 +360,7 @@ def _check_systems(systems: Mapping[str, xr.DataArray]) -> None:
 def meet_images(name: str, responses: xr.DataArray, stimuli: xr.DataArray) -> xr.DataArray:
     """Return the responses of one system to the images that there are, or say which system meets none."""
     try:
-        return align(check_averaged(responses), stimuli)[0]
+        return join_images(check_averaged(responses), stimuli, f"system {name!r}")
     except (TypeError, ValueError) as error:
         raise type(error)(f"system {name!r}: {error}") from error
 

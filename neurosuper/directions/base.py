@@ -367,7 +367,7 @@ class DirectionFinder(BaseEstimator, ABC):
 
     def _check_codes(self, codes: xr.DataArray) -> torch.Tensor:
         for dim in ("stimulus", "direction"):
-            check_labels(codes, dim, "codes")
+            codes = check_labels(codes, dim, "codes")
         fitted = self.directions_.indexes["direction"]
         if not fitted.equals(codes.indexes["direction"]):
             raise ValueError(f"codes must have the {len(fitted)} directions of this finder, got {codes.sizes}")

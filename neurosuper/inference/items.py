@@ -43,8 +43,7 @@ def check_two(a: xr.DataArray, b: xr.DataArray, paired: bool) -> tuple[np.ndarra
     (x, of_a), (y, of_b) = (_check_one_dim(scores, what) for scores, what in ((a, "a"), (b, "b")))
     if not paired:
         return x.values, y.values
-    check_labels(x, of_a, "paired scores")
-    check_labels(y, of_b, "paired scores")
+    x, y = check_labels(x, of_a, "paired scores"), check_labels(y, of_b, "paired scores")
     alone = x.indexes[of_a].symmetric_difference(y.indexes[of_b])
     if len(alone):
         raise ValueError(

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.psychophysics import POOLS, Pool
-from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
+from neurosuper.interpretability.top_stimuli import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed, pairwise
-from neurosuper.responses import align, coords_along, require_varying
+from neurosuper.responses import coords_along, require_varying
 
 BLOCK_ENTRIES = 2**24  # of evidence (unit, trial, unit) held at once
 
@@ -74,14 +75,15 @@ def separability(
     [1.0, 1.0]
     """
     images = check_images(images)
-    codes, _ = align(check_codes(codes), images.stimulus)
+    codes = join_images(check_codes(codes), images)
     require_varying(codes)
     if pool not in POOLS:
         raise ValueError(f"pool must be 'mean' or 'max', got {pool!r}")
     item = str(codes.dims[1])
     if codes.sizes[item] < 2:
         raise ValueError(f"separability compares units with one another; got {codes.sizes[item]}, pass at least 2")
-    places = images.get_index("stimulus").get_indexer(top_stimuli(codes, references + trials).values.ravel())
+    chosen = top_stimuli(codes, references + trials)
+    places = images.get_index("stimulus").get_indexer(chosen.values.ravel())
     used, at = np.unique(places, return_inverse=True)
     at = at.reshape(references + trials, -1).T
     similarity = -pairwise(images.isel(stimulus=used), metric).values
@@ -97,7 +99,9 @@ def separability(
             "distinctness": (item, xr.DataArray(share, dims=(item, "other")).mean("other").values),
         },
         coords=coords_along(codes, item) | other,
-        attrs={"metric": metric.name, "references": references, "trials": trials, "pool": pool},
+        attrs={"metric": metric.name, "references": references, "trials": trials, "pool": pool}
+        | left_out(codes)
+        | copies_among(chosen),
     )
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
+from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import ends_of, index_of_top
+from neurosuper.interpretability.top_stimuli import copies_among
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.repetitions import rank_labels, require_repetitions
-from neurosuper.responses import align, average_repetitions, check_responses, require_varying
+from neurosuper.responses import average_repetitions, check_responses, require_varying
 
 Ends = Literal["top", "bottom", "both"]
 FEWEST = 3  # repetitions: two would leave nothing of the law to see
@@ -108,7 +110,7 @@ def extrapolate_index(
     if not isinstance(n_resamples, int | np.integer) or n_resamples < 2:
         raise ValueError(f"n_resamples must be a whole number of at least 2, got {n_resamples!r}")
     images = check_images(images)
-    responses, _ = align(check_responses(responses), images.stimulus)
+    responses = join_images(check_responses(responses), images)
     present = require_repetitions(responses, FEWEST, "extrapolate_index")
     average = average_repetitions(responses)
     require_varying(average)
@@ -116,10 +118,17 @@ def extrapolate_index(
     chosen = [ends_of(average, top, end)]
     for _ in tqdm(range(n_resamples), desc="repetitions", unit="draw", leave=False, delay=2):
         chosen += _draw_tops(responses, present, most, top, end, rng)
-    sets = xr.concat([each.drop_vars("code") for each in chosen], "set", combine_attrs="override")
+    sets = xr.concat(
+        [each.drop_vars(["code", "is_copy"], errors="ignore") for each in chosen], "set", combine_attrs="override"
+    )
     scores = index_of_top(sets, images, metric)
     curves = scores[1:].values.reshape(n_resamples, most, *scores.shape[1:])
-    attrs = scores.attrs | {"end": end, "n_resamples": int(n_resamples), "random_state": str(random_state)}
+    attrs = (
+        scores.attrs
+        | left_out(responses)
+        | copies_among(chosen[0])
+        | {"end": end, "n_resamples": int(n_resamples), "random_state": str(random_state)}
+    )
     return _as_dataset(scores[0], curves).assign_attrs(attrs)
 
 

@@ -259,7 +259,7 @@ def _score_table(scores: xr.DataArray) -> pd.DataFrame:
     if not isinstance(scores, xr.DataArray) or scores.dims != ("unit",):
         got = scores.dims if isinstance(scores, xr.DataArray) else type(scores).__name__
         raise ValueError(f"scores must be a DataArray (unit,), got {got}; select one metric")
-    check_labels(scores, "unit", "scores")
+    scores = check_labels(scores, "unit", "scores")
     if (bad := ~np.isfinite(scores.values)).any():
         raise ValueError(f"no score of unit {name_some(scores.unit.values[bad])}; drop it with scores.dropna('unit')")
     columns = {name: np.broadcast_to(scores[name].values, scores.shape) for name in UNIT if name in scores.coords}

@@ -8,12 +8,13 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.embedded import Distances, open_distances
-from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
+from neurosuper.interpretability.top_stimuli import check_codes, copies_among, top_stimuli, warn_of_copies
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
-from neurosuper.responses import align, name_some, require_varying
+from neurosuper.responses import name_some, require_varying
 
 Metrics = ImageMetric | Precomputed | Sequence[ImageMetric | Precomputed]
 
@@ -60,7 +61,9 @@ def interpretability_index(
     DataArray (unit,) or (direction,)
         Name `interpretability`; coords are carried over. With several numbers of top stimuli there is a dim `top` too,
         with both ends a dim `end`, and with a sequence of metrics a last dim `metric`, labelled by their names, with
-        the coord `quantity`. Of a single metric, `attrs` tell name and quantity.
+        the coord `quantity`. Of a single metric, `attrs` tell name and quantity. Where stimuli were left out because
+        they have no image, `attrs["n_stimuli_left_out"]` counts them, and where an item has two copies of one
+        photograph among its top stimuli, the coord `has_copies` marks it (see `find_copies`).
 
     Raises
     ------
@@ -76,22 +79,23 @@ def interpretability_index(
     --------
     >>> import numpy as np, xarray as xr
     >>> from neurosuper import Color, Pixel, load_images
-    >>> grey = np.array([0, 0, 255, 255], np.uint8)[:, None, None, None]
+    >>> grey = np.array([0, 2, 253, 255], np.uint8)[:, None, None, None]
     >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))
     >>> codes = xr.DataArray([[2., 2.], [1., 0.], [0., 1.], [0., 0.]], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": ["dark", "mixed"]})
-    >>> interpretability_index(codes, images, Color(), top=2).values.round(3).tolist()
-    [0.0, -1.732]
-    >>> interpretability_index(codes, images, [Color(), Pixel()], top=2).sel(metric="pixel").values.round(3).tolist()
-    [0.0, -6.928]
+    >>> interpretability_index(codes, images, Color(), top=2).values.round(1).tolist()
+    [-0.0, -1.7]
+    >>> interpretability_index(codes, images, [Color(), Pixel()], top=2).sel(metric="pixel").values.round(1).tolist()
+    [-0.1, -6.9]
     """
     images = check_images(images)
-    codes, _ = align(check_codes(codes), images.stimulus)
+    codes = join_images(check_codes(codes), images)
     require_varying(codes)
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
     chosen = ends_of(codes, most, end)
     weighted = None if weights is None else _activation(codes, chosen, weights)
-    return index_of_top(chosen, images, metric, top, weights=weighted, spread=spread)
+    index = index_of_top(chosen, images, metric, top, weights=weighted, spread=spread)
+    return _flag_copies(index, chosen, top).assign_attrs(left_out(codes))
 
 
 def index_of_top(
@@ -164,10 +168,27 @@ def ends_of(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"]
     """Return the stimuli `(rank, item)` of one end, or `(rank, end, item)` of both."""
     if end == "both":
         both = [top_stimuli(codes, top, "top"), top_stimuli(codes, top, "bottom")]
+        if any("is_copy" in each.coords for each in both):
+            none = xr.zeros_like(both[0], dtype=bool)
+            both = [each.assign_coords(is_copy=each.coords.get("is_copy", none).variable) for each in both]
         return xr.concat(both, xr.Variable("end", ["top", "bottom"]), combine_attrs="drop").transpose("rank", ...)
     if end not in ("top", "bottom"):
         raise ValueError(f"end must be 'top', 'bottom' or 'both', got {end!r}")
     return top_stimuli(codes, top, end)
+
+
+def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[int]) -> xr.DataArray:
+    """Return the index with the coord `has_copies`, if the top stimuli of any item show a photograph twice."""
+    if "is_copy" not in chosen.coords:
+        return index
+    sizes = [top] if isinstance(top, int | np.integer) else list(top)
+    flags = chosen.is_copy.drop_vars([name for name in chosen.coords if name in ("code", "is_copy")])
+    has_copies = xr.concat([flags[:n].any("rank") for n in sizes], xr.Variable("top", sizes))
+    has_copies = has_copies.isel(top=0, drop=True) if "top" not in index.dims else has_copies
+    warn_of_copies(
+        copies_among(chosen)["n_items_with_copies"], chosen[0].isel(end=0, missing_dims="ignore").size, sizes[-1]
+    )
+    return index.assign_coords(has_copies=has_copies).assign_attrs(copies_among(chosen))
 
 
 def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str) -> xr.DataArray:
@@ -213,7 +234,7 @@ def _check_sizes(top: int | Sequence[int], n_ranks: int, spread: bool) -> list[i
 
 def _label(columns: dict[str, np.ndarray], chosen: xr.DataArray, sizes: list[int]) -> xr.DataArray:
     """Return values `(item, top)` as the items of `chosen`, which may have several dims."""
-    items = chosen.isel(rank=0, drop=True).drop_vars("code", errors="ignore")
+    items = chosen.isel(rank=0, drop=True).drop_vars(["code", "is_copy"], errors="ignore")
     arrays = {
         name: xr.DataArray(values.reshape(*items.shape, len(sizes)), dims=(*items.dims, "top"))
         for name, values in columns.items()

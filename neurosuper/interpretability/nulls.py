@@ -15,13 +15,14 @@ import xarray as xr
 from scipy import special, stats
 from tqdm import tqdm
 
+from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.embedded import open_distances
 from neurosuper.interpretability.index import describe, index_of_top
 from neurosuper.interpretability.parts import index_of_parts
-from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
+from neurosuper.interpretability.top_stimuli import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.responses import align, coords_along, name_some, require_varying
+from neurosuper.responses import coords_along, name_some, require_varying
 
 QUANTILES = (0.025, 0.5, 0.975)
 Null = Callable[[xr.DataArray, int], xr.DataArray]
@@ -205,7 +206,7 @@ def null_test(
     (0.01, [0.01])
     """
     images, seed = check_images(images), _seed(random_state)
-    codes, _ = align(check_codes(codes), images.stimulus)
+    codes = join_images(check_codes(codes), images)
     require_varying(codes)
     if not isinstance(n_nulls, int | np.integer) or n_nulls < 19:
         raise ValueError(f"n_nulls must be an int of at least 19, which allow p = 0.05; got {n_nulls!r}")
@@ -218,7 +219,10 @@ def null_test(
     means = np.array([values.mean() for values in others])
     result = xr.Dataset(
         {"estimate": own.mean(), "null": ("draw", means), "p_value": _p_of_draws(own.mean(), means)},
-        attrs=scores.attrs | {"n": len(own), "n_stimuli": codes.sizes["stimulus"], "n_nulls": n_nulls, "seed": seed},
+        attrs=scores.attrs
+        | {"n": len(own), "n_stimuli": codes.sizes["stimulus"], "n_nulls": n_nulls, "seed": seed}
+        | left_out(codes)
+        | copies_among(tops[0]),
     )
     item = str(codes.dims[1])
     if not all(item in chosen.dims and chosen[item].equals(tops[0][item]) for chosen in tops[1:]):

@@ -11,10 +11,17 @@ from neurosuper.responses import name_some
 DEEPER = 8  # times as many stimuli as `top` are ranked first
 
 
-def draw_parts(labels: np.ndarray, n_parts: int, n_draws: int, rng: np.random.Generator) -> xr.DataArray:
-    """Return to which part each stimulus belongs, (draw, stimulus); parts are equal in size, up to one."""
-    parts = np.arange(len(labels)) % n_parts
-    drawn = rng.permuted(np.broadcast_to(parts, (n_draws, len(labels))), axis=1)
+def draw_parts(
+    labels: np.ndarray, n_parts: int, n_draws: int, rng: np.random.Generator, photographs: np.ndarray | None = None
+) -> xr.DataArray:
+    """Return to which part each stimulus belongs, (draw, stimulus); parts are equal in size, up to one.
+
+    Where stimuli are told by the number of their photograph (see `photographs_of`), copies of one belong to the same
+    part, and it is photographs of which parts have equally many.
+    """
+    photographs = np.arange(len(labels)) if photographs is None else photographs
+    parts = np.arange(photographs.max() + 1) % n_parts
+    drawn = rng.permuted(np.broadcast_to(parts, (n_draws, len(parts))), axis=1)[:, photographs]
     return xr.DataArray(drawn, dims=("draw", "stimulus"), coords={"stimulus": labels}, attrs={"n_parts": n_parts})
 
 

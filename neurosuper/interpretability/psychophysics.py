@@ -14,12 +14,14 @@ import xarray as xr
 from scipy.special import expit
 from scipy.stats import beta
 
+from neurosuper._joins import join_images, left_out
+from neurosuper._labels import clean_labels
 from neurosuper.images import check_images
 from neurosuper.interpretability.embedded import open_distances
 from neurosuper.interpretability.top_stimuli import check_codes
 from neurosuper.interpretability.trials import DESIGNS, NONE, DesignName, Query, Trials, choose_trials
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.responses import align, coords_along, name_some
+from neurosuper.responses import coords_along, name_some
 
 Pool = Literal["mean", "max"]
 POOLS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "max": np.max}
@@ -99,14 +101,16 @@ def psychophysics(
     ([[1.0]], [[0.48]])
     """
     images = check_images(images)
-    codes, _ = align(check_codes(codes), images.stimulus)
+    codes = join_images(check_codes(codes), images)
     chosen = choose_trials(codes, design, references, trials, query, quantiles, random_state)
     places = np.append(images.get_index("stimulus").get_indexer(codes.stimulus.values), NONE)
     shown = chosen._replace(query=places[chosen.query], reference=places[chosen.reference])
     given = {name: value for name, value in (("pool", pool), ("zscore", zscore), ("alpha", alpha)) if value is not None}
     result = _answer(shown, images, metric, evidence=evidence, **(DESIGNS[design].observer | given))
     item = str(codes.dims[1])
-    return result.rename(item=item).assign_coords(coords_along(codes, item)).assign_attrs(design=design)
+    return (
+        result.rename(item=item).assign_coords(coords_along(codes, item)).assign_attrs(design=design, **left_out(codes))
+    )
 
 
 def answer_trials(
@@ -154,6 +158,7 @@ def answer_trials(
     images = check_images(images)
     item = str(trials["queries"].dims[0])
     labels = [trials[name].transpose(item, "quantile", "trial", ...).values for name in ("queries", "references")]
+    labels = [np.array(clean_labels(values.ravel().tolist())).reshape(values.shape) for values in labels]
     index = images.get_index("stimulus")
     positions = [index.get_indexer(values.ravel()).reshape(values.shape) for values in labels]
     missing = [values[(at < 0) & (values != "")] for values, at in zip(labels, positions, strict=True)]

@@ -14,13 +14,15 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from neurosuper._content import all_stimuli, photographs_of
+from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.embedded import open_distances
 from neurosuper.interpretability.index import describe
 from neurosuper.interpretability.parts import draw_parts, fewest_in_part, index_of_parts, top_of_parts
-from neurosuper.interpretability.top_stimuli import check_codes, top_stimuli
+from neurosuper.interpretability.top_stimuli import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.responses import align, require_varying
+from neurosuper.responses import require_varying
 
 N_DRAWS = 50
 FALL = (0.5, 1.0)  # of v, from n to 2n: that of a mean over stimuli, and none
@@ -337,12 +339,14 @@ def _sample(
     """Return the index of every set of items, on all stimuli and on the same parts, and what there is to say of it."""
     images = check_images(images)
     sets = [_check_set(codes, images) for codes in sets]
-    labels = np.unique(np.concatenate([codes.stimulus.values for codes in sets]))
+    stimuli = all_stimuli(sets)
     rng, index = np.random.default_rng(random_state), images.get_index("stimulus")
-    divided = [draw_parts(labels, n_parts, n_draws, rng) for n_parts in (2, 4)]
+    labels, photographs = stimuli.stimulus.values, photographs_of(stimuli)
+    divided = [draw_parts(labels, n_parts, n_draws, rng, photographs) for n_parts in (2, 4)]
     if min(fewest_in_part(codes, divided[1]) for codes in sets) < top:
         del divided[1]
-    shown = [_shown(codes, index, divided, top) for codes in sets]
+    tops = [top_stimuli(codes, top) for codes in sets]
+    shown = [_shown(codes, chosen, index, divided, top) for codes, chosen in zip(sets, tops, strict=True)]
     chosen = np.unique(np.concatenate([places.ravel() for own in shown for places in own]))
     with open_distances(images, chosen, metric) as distances:
         sources = [distances] + [distances.looked_up()] * len(divided)
@@ -355,18 +359,23 @@ def _sample(
         ]
     samples = [Sample(whole[0, 0], *parts) for whole, *parts in scored]
     about = {"n_stimuli": len(labels), "top": int(top), "metric": metric.name, "quantity": describe(metric)}
+    for key, told in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
+        if any(counts := [of_set.get(key, 0) for of_set in told]):
+            about[key] = counts if len(counts) > 1 else counts[0]
     return samples, about | {"n_draws": int(n_draws), "random_state": -1 if random_state is None else random_state}
 
 
-def _shown(codes: xr.DataArray, index: pd.Index, divided: Sequence[xr.DataArray], top: int) -> list[np.ndarray]:
+def _shown(
+    codes: xr.DataArray, chosen: xr.DataArray, index: pd.Index, divided: Sequence[xr.DataArray], top: int
+) -> list[np.ndarray]:
     """Return positions of images `(draw, part, item, rank)`: the top of all stimuli, and of each division of them."""
     places = index.get_indexer(codes.stimulus.values)
-    whole = index.get_indexer(top_stimuli(codes, top).values.T.ravel()).reshape(1, 1, -1, top)
+    whole = index.get_indexer(chosen.values.T.ravel()).reshape(1, 1, -1, top)
     return [whole, *(places[top_of_parts(codes, parts, top)] for parts in divided)]
 
 
 def _check_set(codes: xr.DataArray, images: xr.DataArray) -> xr.DataArray:
-    codes, _ = align(check_codes(codes), images.stimulus)
+    codes = join_images(check_codes(codes), images)
     require_varying(codes)
     if codes.shape[1] < 2:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neurosuper._content import photographs_of
 from neurosuper.responses import check_labels, coords_along, name_some
 
 End = Literal["top", "bottom"]
@@ -31,7 +33,9 @@ def top_stimuli(codes: xr.DataArray, n: int = 5, end: End = "top") -> xr.DataArr
     -------
     DataArray (rank, unit) or (rank, direction)
         Labels of stimuli; `rank` 1 has the largest code (at the bottom: the smallest). Coords of units or directions
-        are carried over; the coord `code` holds the codes themselves.
+        are carried over; the coord `code` holds the codes themselves. Where codes carry the coord `content` and an item
+        has two copies of one photograph among its top stimuli, the coord `is_copy` marks all but the first of them, and
+        `attrs["n_items_with_copies"]` counts such items.
 
     Raises
     ------
@@ -63,9 +67,42 @@ def top_stimuli(codes: xr.DataArray, n: int = 5, end: End = "top") -> xr.DataArr
         names = name_some(codes[item].values[short])
         raise ValueError(f"{item} {names} has fewer than {n} stimuli with a code; lower `top` or drop it")
     coords = {"rank": np.arange(1, n + 1), "code": (("rank", item), values)} | coords_along(codes, str(item))
-    return xr.DataArray(
-        labels[ranks], dims=("rank", item), coords=coords, name="top_stimuli", attrs={"top": n, "end": end}
+    if (copies := _find_copies(codes, ranks)).any():
+        coords["is_copy"] = (("rank", item), copies)
+    chosen = xr.DataArray(labels[ranks], dims=("rank", item), coords=coords, name="top_stimuli")
+    return chosen.assign_attrs(top=n, end=end, **copies_among(chosen))
+
+
+def copies_among(chosen: xr.DataArray) -> dict[str, int]:
+    """Return the attr that says how many items have two copies of one photograph among their top stimuli, if any."""
+    if "is_copy" not in chosen.coords:
+        return {}
+    return {
+        "n_items_with_copies": int(chosen.is_copy.any([dim for dim in ("rank", "end") if dim in chosen.dims]).sum())
+    }
+
+
+def warn_of_copies(n_items: int, of: int, top: int) -> None:
+    """Warn that the top stimuli of some items show a photograph twice."""
+    warnings.warn(
+        f"{n_items} of {of} items have copies of one photograph among their top {top} stimuli, and look more "
+        "interpretable than they are; has_copies marks them; average copies with neurosuper.average_copies(responses, "
+        "images)",
+        stacklevel=4,
     )
+
+
+def _find_copies(codes: xr.DataArray, ranks: np.ndarray) -> np.ndarray:
+    """Return which top stimuli (n, item), by the rank of their label, show a photograph that a higher one shows."""
+    photographs = photographs_of(codes)
+    if photographs[-1] == len(photographs) - 1:  # each its own
+        return np.zeros(ranks.shape, bool)
+    shown = photographs[np.argsort(codes.stimulus.values.astype(str))][ranks]
+    order = np.argsort(shown, axis=0, kind="stable")
+    in_order = np.take_along_axis(shown, order, axis=0)
+    copies = np.zeros(ranks.shape, bool)
+    np.put_along_axis(copies, order[1:], in_order[1:] == in_order[:-1], axis=0)
+    return copies
 
 
 def check_codes(codes: xr.DataArray) -> xr.DataArray:
@@ -81,7 +118,7 @@ def check_codes(codes: xr.DataArray) -> xr.DataArray:
         raise ValueError(f"codes are a DataArray with dims stimulus and unit or direction, got {got}")
     codes = codes.transpose("stimulus", ...)
     for dim in codes.dims:
-        check_labels(codes, str(dim), "codes")
+        codes = check_labels(codes, str(dim), "codes")
     return codes
 
 

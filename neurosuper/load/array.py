@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 import zlib
@@ -12,15 +13,18 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from neurosuper._content import CONTENT, content_of
 from neurosuper._image_files import check_archive
+from neurosuper._labels import check_labels, clean_label, name_some
 from neurosuper._optional import require
 from neurosuper._zarr import check_codecs, refuse_sparse
 from neurosuper.images import LAZY_BYTES, image_labels
 from neurosuper.load.netcdf import check_netcdf
-from neurosuper.responses import check_labels, check_responses, name_some
+from neurosuper.responses import check_responses
 
 __all__ = ["load_array"]
 
+NUMBER = re.compile(r"(\d+)")
 SUFFIXES = (".npy", ".npz", ".nc", ".zarr")
 Stimuli = Sequence[str] | np.ndarray | xr.DataArray | str | Path
 
@@ -45,8 +49,10 @@ def load_array(
         What the axes are, in the order of the file: "stimulus", "unit" and, where stimuli were repeated, "repetition".
         May be left out for .nc and .zarr whose axes bear these names.
     stimuli : labels, labelled array, or path of the images, optional
-        Labels along the axis; or an array whose `stimulus` labels are meant (as from `load_images`); or the folder or
-        zip file of the images, one for each stimulus in sorted order. By default the labels in the file.
+        Labels along the axis, in its order; or an array whose `stimulus` labels are meant (as from `load_images`) and
+        which passes its coord `content` on; or the folder or zip file of the images, one for each stimulus, sorted by
+        label as text. By default the labels in the file. A warning says where text sorts numbers in another order (1,
+        10, 2).
     unit_coords : mapping of str to sequence, optional
         Coords of the units, such as `area`; the key "unit" gives their labels. By default units keep their labels in
         the file, else they are named by their position.
@@ -86,19 +92,19 @@ def load_array(
     array = _read(path, dims, variable, allow_external)
     given = {name: ("unit", _fitted(array, "unit", values)) for name, values in (unit_coords or {}).items()}
     if stimuli is not None:
-        given["stimulus"] = ("stimulus", _fitted(array, "stimulus", _labels_of(stimuli)))
+        given |= {name: ("stimulus", _fitted(array, "stimulus", values)) for name, values in _told(stimuli).items()}
     array = _name_labels(array.assign_coords(given), path)
     attrs = {"units": units or array.attrs.get("units", "a.u."), "source": path.name}
     return check_responses(array.assign_attrs(attrs))
 
 
 def as_label(value: object) -> str:
-    """Return a value of a file as a label: text as it is, 12 and 12.0 as "12"."""
+    """Return a value of a file as a label: text in one form, 12 and 12.0 as "12"."""
     if isinstance(value, bytes):
-        return value.decode()
+        value = value.decode()
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
-    return str(value)
+    return clean_label(str(value))
 
 
 def _read(path: Path, dims: Sequence[str] | None, variable: str | None, allow_external: bool) -> xr.DataArray:
@@ -199,20 +205,38 @@ def _name_axes(array: xr.DataArray, dims: Sequence[str] | None, path: Path) -> x
     return array.rename({old: new for old, new in zip(array.dims, names, strict=True) if old != new})
 
 
-def _labels_of(stimuli: Stimuli) -> Sequence | np.ndarray:
+def _told(stimuli: Stimuli) -> dict[str, Sequence | np.ndarray]:
+    """Return the labels meant, and the content of the images where it is known."""
     if isinstance(stimuli, str | Path):
         labels = image_labels(stimuli)
-        if all(label.isdecimal() for label in labels) and len({len(label) for label in labels}) > 1:
-            warnings.warn(
-                f"the images in {stimuli} are named by numbers of different length, and sorted as text: "
-                f"{', '.join(labels[:3])}, …; if responses are in order of number, pass stimuli= their labels",
-                stacklevel=3,
-            )
-        return labels
+        _warn_of_text_order(labels, str(stimuli))
+        return {"stimulus": labels}
     if not isinstance(stimuli, xr.DataArray):
-        return stimuli
-    check_labels(stimuli, "stimulus", "stimuli")
-    return stimuli.stimulus.values
+        return {"stimulus": stimuli}
+    stimuli = check_labels(stimuli, "stimulus", "stimuli")
+    _warn_of_text_order(stimuli.stimulus.values.tolist(), "the array passed as stimuli")
+    content = content_of(stimuli)
+    return {"stimulus": stimuli.stimulus.values} | ({} if content is None else {CONTENT: content})
+
+
+def _warn_of_text_order(labels: list[str], source: str) -> None:
+    """Warn where labels that differ by a number are sorted as text, which puts 10 before 2."""
+    if labels != sorted(labels):
+        return  # an order that somebody chose
+    alike: dict[tuple[str, ...], dict[str, list[int]]] = {}  # but for their numbers
+    for label in labels:
+        parts = NUMBER.split(label)  # text, number, text, …
+        alike.setdefault(tuple(parts[::2]), {})[label] = [int(number) for number in parts[1::2]]
+    for numbers in alike.values():
+        by_number = sorted(numbers, key=numbers.__getitem__)
+        if by_number != list(numbers):
+            warnings.warn(
+                f"{source}: labels with numbers of different length are sorted as text: {', '.join([*numbers][:3])}, "
+                f"…; if responses are in order of number ({', '.join(by_number[:3])}, …), pass stimuli= a list of the "
+                "labels in that order; a list of labels is taken as it is, without this warning",
+                stacklevel=4,
+            )
+            return
 
 
 def _fitted(array: xr.DataArray, dim: str, values: Sequence | np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from neurosuper import load as room
+from neurosuper._content import CONTENT, all_stimuli
 from neurosuper.load.cache import cache_folder, dataset_root, fetch
 from neurosuper.load.manifest import Choice, Manifest, Value, expand, read_manifest
 from neurosuper.responses import check_responses, coords_along, name_some
@@ -159,8 +160,13 @@ def load_stimuli(
 
 
 def _add_new_stimuli(images: xr.DataArray, more: xr.DataArray) -> xr.DataArray:
+    all_stimuli([images, more])  # refuses one label for two photographs
     new = more.sel(stimulus=~more.indexes["stimulus"].isin(images.indexes["stimulus"]))
-    return xr.concat([images, new], dim="stimulus") if new.sizes["stimulus"] else images
+    if not new.sizes["stimulus"]:
+        return images
+    known = all(CONTENT in part.coords for part in (images, new))  # of stacks too large for memory it is not
+    parts = [part if known else part.drop_vars(CONTENT, errors="ignore") for part in (images, new)]
+    return xr.concat(parts, dim="stimulus")
 
 
 def _named(loader: str) -> Callable[..., xr.DataArray]:
@@ -351,6 +357,7 @@ def _side_by_side(recordings: list[xr.DataArray]) -> xr.DataArray:
         recordings = [part if "repetition" in part.dims else part.expand_dims("repetition", 1) for part in recordings]
         most = max(part.sizes["repetition"] for part in recordings)
         recordings = [part.pad(repetition=(0, most - part.sizes["repetition"])) for part in recordings]
+    all_stimuli(recordings)  # refuses one label for two photographs
     about = [xr.Dataset(coords=coords_along(part, "stimulus")) for part in recordings]
     stimuli = reduce(lambda known, more: known.combine_first(more), (part.reset_coords() for part in about))
     named = [

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
+from neurosuper._labels import clean_labels
+
 if TYPE_CHECKING:
     import h5py
 
@@ -344,7 +346,7 @@ def arrange(values: np.ndarray, labels: np.ndarray, order: np.ndarray | None = N
     Returns
     -------
     stimuli : list of str
-        In order of number where all labels are numbers, else of text.
+        In Unicode form NFC, without padding; in order of number where all labels are numbers, else of text.
     arranged : array (stimulus, repetition, unit)
         float32; NaN where a stimulus has fewer repetitions than another.
 
@@ -364,6 +366,8 @@ def arrange(values: np.ndarray, labels: np.ndarray, order: np.ndarray | None = N
     if not n or len(labels) != n:
         raise ValueError(f"{len(labels)} labels for {n} presentations; give one label for each of at least one")
     found, which = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
+    found, again = np.unique(clean_labels(found.tolist()), return_inverse=True)
+    which = again[which]
     stimuli = found[_number_order(found)]
     which = np.argsort(_number_order(found))[which]
     repeats = np.bincount(which)

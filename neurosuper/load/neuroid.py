@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neurosuper._labels import clean_labels
 from neurosuper.load.array import as_label
 from neurosuper.load.files import arrange, check_file
 from neurosuper.load.netcdf import open_netcdf
@@ -232,6 +233,7 @@ def _read_stimulus_set(path: str | Path, stimuli: list[str]) -> tuple[list[str],
     files = [name for name in STIMULUS_FILES if name in table]
     if not names or not files:
         raise ValueError(f"{path} needs the columns stimulus_id (or image_id) and filename; it has {list(table)}")
+    table[names[0]] = clean_labels(table[names[0]].fillna("").tolist())
     rows = table.drop_duplicates(names[0]).set_index(names[0]).reindex(stimuli)
     if (missing := rows[files[0]].isna()).any():
         raise ValueError(

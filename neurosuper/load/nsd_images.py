@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from neurosuper._labels import check_labels, clean_labels, name_some
 from neurosuper.images import CHUNK, check_images, load_images
 from neurosuper.load.files import open_hdf5
 from neurosuper.load.nsd import as_labels
-from neurosuper.responses import check_labels, name_some
 
 if TYPE_CHECKING:
     import h5py
@@ -105,9 +105,8 @@ def _image_brick(file: h5py.File) -> h5py.Dataset:
 
 def _labels_of(stimuli: Sequence[str] | xr.DataArray) -> list[str]:
     if not isinstance(stimuli, xr.DataArray):
-        return [str(label) for label in stimuli]
-    check_labels(stimuli, "stimulus", "stimuli")
-    return stimuli.stimulus.values.tolist()
+        return clean_labels([str(label) for label in stimuli])
+    return check_labels(stimuli, "stimulus", "stimuli").stimulus.values.tolist()
 
 
 def _positions(labels: list[str], n: int) -> list[int]:

@@ -113,7 +113,7 @@ def _check_matrix(matrix: xr.DataArray) -> tuple[pd.Index, np.ndarray]:
         raise ValueError(f"distances need the dim 'stimulus' and one other, got {matrix.dims}; rename the dims")
     other = str(others[0])
     for dim in ("stimulus", other):
-        check_labels(matrix, dim, "distances")
+        matrix = check_labels(matrix, dim, "distances")
     labels = matrix.get_index("stimulus")
     strangers = labels.symmetric_difference(matrix.get_index(other))
     if len(strangers):

@@ -176,8 +176,10 @@ def test_missing_values_of_text_coords_are_empty(responses, images):
 
 
 def test_shared_stimuli_are_those_that_have_an_image(responses, images):
-    table = compare({"brain": responses}, images[:50], [Units()], [Color()])
-    assert table.shared_stimuli == "50 stimuli"
+    with pytest.warns(UserWarning, match="left out are 70 of 120 of system 'brain'"):
+        table = compare({"brain": responses, "net": responses[:50]}, images[:50], [Units()], [Color()])
+    assert table.shared_stimuli == "50 stimuli, the same in all systems; without an image, and left out: brain 70"
+    assert table.n_stimuli_left_out == [70, 0]
 
 
 def test_bad_types_and_reserved_names_are_told(responses, images):

@@ -242,9 +242,13 @@ def test_directions_and_units_are_the_same_call(responses, images):
 
 def test_stimuli_without_an_image_are_left_out(responses, images):
     some = images[::2]
-    assert_allclose(
-        interpretability_index(responses, some, Color()), interpretability_index(responses[::2], some, Color())
-    )
+    with pytest.warns(
+        UserWarning, match=r"left out are 60 of 120 of the responses \('s0001', .* and 0 of 60 of the im"
+    ):
+        index = interpretability_index(responses, some, Color())
+    assert_allclose(index, interpretability_index(responses[::2], some, Color()))
+    assert index.attrs["n_stimuli_left_out"] == 60
+    assert "n_stimuli_left_out" not in interpretability_index(responses[::2], images, Color()).attrs
 
 
 def test_bad_input_is_told_in_one_line(responses, images):

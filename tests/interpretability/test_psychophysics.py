@@ -159,7 +159,9 @@ def test_directions_and_units_are_the_same_call_and_labels_are_carried(responses
 
 
 def test_stimuli_without_an_image_are_left_out(responses, images):
-    some = psychophysics(responses, images[::2], Color(), **few)
+    with pytest.warns(UserWarning, match="left out are 60 of 120 of the responses"):
+        some = psychophysics(responses, images[::2], Color(), **few)
+    assert some.attrs.pop("n_stimuli_left_out") == 60
     xr.testing.assert_identical(some, psychophysics(responses[::2], images[::2], Color(), **few))
 
 

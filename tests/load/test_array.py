@@ -118,7 +118,15 @@ def test_numbers_that_name_stimuli_become_text(labelled, tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [(12.0, "12"), (np.float32(12.1), "12.1"), (-1, "-1"), (b"owl", "owl"), ("012", "012"), (True, "True")],
+    [
+        (12.0, "12"),
+        (np.float32(12.1), "12.1"),
+        (-1, "-1"),
+        (b"owl", "owl"),
+        (b"owl\0 ", "owl"),
+        ("012", "012"),
+        (True, "True"),
+    ],
 )
 def test_values_of_a_file_as_labels(value, label):
     assert array_module.as_label(value) == label
@@ -240,7 +248,7 @@ def test_real_v4_repeats_average_to_the_published_averages(real_data):
     assert averages.shape == (640, 50)
     averaged = average_repetitions(repeats)
     assert (averaged.n_repetitions.min(), averaged.n_repetitions.max()) == (6, 10)
-    xr.testing.assert_equal(averaged.drop_vars("n_repetitions"), averages)
+    xr.testing.assert_equal(averaged.drop_vars("n_repetitions"), averages.drop_vars("content"))
 
 
 def test_dims_may_not_contradict_the_file(tmp_path, responses):
@@ -260,8 +268,54 @@ def test_images_numbered_without_padding_are_told(tmp_path, rng):
     for i in range(1, 12):
         Image.fromarray(rng.integers(0, 255, (4, 4, 3), np.uint8)).save(tmp_path / "images" / f"{i}.png")
     np.save(tmp_path / "r.npy", rng.random((11, 2)))
-    with pytest.warns(UserWarning, match="sorted as text: 1, 10, 11, …; if responses are in order of number"):
-        load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=tmp_path / "images")
+    told = r"sorted as text: 1, 10, 11, …; if responses are in order of number \(1, 2, 3, …\), pass stimuli= a list"
+    for stimuli in (tmp_path / "images", load_images(tmp_path / "images")):
+        with pytest.warns(UserWarning, match=told):
+            load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=stimuli)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["img_2", "img_10", "img_1"],  # an order that somebody chose
+        ["img_01", "img_02", "img_10"],
+        ["cat_1", "dog_10", "owl_2"],
+        ["a1f0", "b2", "c10e3"],
+    ],
+)
+def test_labels_whose_order_is_clear_raise_no_warning(labels, tmp_path):
+    np.save(tmp_path / "r.npy", np.arange(6.0).reshape(3, 2))
+    stimuli = xr.DataArray(np.zeros(3), dims="stimulus", coords={"stimulus": labels})
+    for given in (labels, np.array(labels), stimuli):
+        assert load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=given).stimulus.values.tolist() == labels
+
+
+@pytest.mark.parametrize("labels", [["img1", "img10", "img2"], ["cat_1", "dog_10_a", "dog_9_a"], ["10", "9"]])
+def test_labels_that_text_and_number_sort_differently_are_told(labels, tmp_path):
+    np.save(tmp_path / "r.npy", np.arange(2.0 * len(labels)).reshape(-1, 2))
+    stimuli = xr.DataArray(np.zeros(len(labels)), dims="stimulus", coords={"stimulus": labels})
+    with pytest.warns(UserWarning, match="sorted as text"):
+        load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=stimuli)
+    load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=labels)  # a list is taken as it is
+
+
+def test_responses_keep_the_order_of_the_list_of_images_and_know_their_content(tmp_path, rng):
+    names = ["walrus", "ant", "moth"]
+    for name in names:
+        Image.fromarray(rng.integers(0, 255, (4, 4, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    np.save(tmp_path / "r.npy", np.array([[7.0], [8.0], [9.0]]))
+    images = load_images([tmp_path / f"{name}.png" for name in names])
+    responses = load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=images)
+    assert [responses.sel(stimulus=name).item() for name in names] == [7, 8, 9]
+    assert responses.content.values.tolist() == images.content.values.tolist()
+
+
+def test_labels_of_a_file_are_unpadded_and_in_one_unicode_form(labelled, tmp_path):
+    padded = labelled.assign_coords(stimulus=["cafe\u0301  ", " dog", "owl\t"], unit=["u1 ", "u2"])
+    padded.to_netcdf(tmp_path / "r.nc")
+    responses = load_array(tmp_path / "r.nc")
+    assert responses.stimulus.values.tolist() == ["caf\u00e9", "dog", "owl"]
+    assert responses.unit.values.tolist() == ["u1", "u2"]
 
 
 @pytest.mark.parametrize("name", ["r.npy", "r.npz", "r.nc", "r.zarr"])

@@ -6,6 +6,7 @@ import xarray as xr
 from PIL import Image
 
 import neurosuper as ns
+from neurosuper.load import dataset as dataset_module
 
 MANIFEST = """
 schema_version = 1
@@ -115,6 +116,27 @@ def test_recordings_of_other_stimuli_meet_on_labels(manifest, monkeypatch):
     assert joined.category.values.tolist() == ["a", "b", "c", "d"]
     assert joined.sel(stimulus="cat", unit="2/0").values.tolist() == DAYS[2][1, :, 0].tolist()
     assert np.isnan(joined.sel(stimulus="dog", unit="1/0").values).all()
+
+
+def test_recordings_that_call_different_photographs_alike_are_refused(manifest, rng):
+    stacks = [ns.load_images(rng.integers(0, 255, (3, 4, 4, 3), np.uint8)) for _ in range(2)]
+    days = [
+        xr.DataArray(
+            np.eye(3), dims=("stimulus", "unit"), coords={"stimulus": stack.stimulus, "content": stack.content}
+        )
+        .assign_coords(unit=list("abc"))
+        .assign_attrs(recording=str(day))
+        for day, stack in enumerate(stacks)
+    ]
+    message = "stimulus '0', '1', '2' is one photograph here and another there"
+    with pytest.raises(ValueError, match=message):
+        dataset_module._side_by_side(days)
+    with pytest.raises(ValueError, match=message):
+        dataset_module._add_new_stimuli(*stacks)
+    with pytest.raises(ValueError, match=message):
+        ns.align(*days)
+    same = dataset_module._side_by_side([days[0], days[0].assign_attrs(recording="again")])
+    np.testing.assert_array_equal(same.content, stacks[0].content)
 
 
 def test_labels_that_mean_other_images_in_other_recordings_are_not_joined(manifest):

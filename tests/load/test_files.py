@@ -193,6 +193,13 @@ def test_errors_of_the_reader_itself_pass_and_the_file_is_closed(tmp_path):
         """Opens for writing only if it was closed."""
 
 
+def test_presentations_of_one_text_are_repetitions_however_it_is_padded_or_composed():
+    labels = np.array(["cafe\u0301", "caf\u00e9 ", "owl", "owl  ", "caf\u00e9"])
+    stimuli, arranged = arrange(np.arange(5.0)[:, None], labels)
+    assert stimuli == ["caf\u00e9", "owl"]
+    np.testing.assert_array_equal(arranged[..., 0], [[0, 1, 4], [2, 3, np.nan]])
+
+
 def test_repetitions_are_arranged_in_order_of_time():
     values = np.arange(10.0).reshape(5, 2)
     stimuli, arranged = arrange(values, np.array(["b", "a", "b", "b", "a"]), order=np.array([3.0, 9.0, 1.0, 2.0, 8.0]))

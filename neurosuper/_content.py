@@ -1,0 +1,104 @@
+"""Content: which photograph a stimulus shows, by a digest of its pixels in the coord `content`.
+
+Labels say what a photograph is called. The digest says which one it is: two labels may name copies of one photograph,
+and in two recordings one label may name two photographs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neurosuper._labels import name_some
+
+CONTENT = "content"
+DIGEST = re.compile(r"[0-9a-f]{32}")
+READ_AT_ONCE = 64  # images
+Array = xr.DataArray | xr.Dataset
+
+
+def digest_of(pixels: np.ndarray) -> str:
+    """Return the digest of one image (row, column, channel), uint8 RGB: 32 hexadecimal digits."""
+    digest = hashlib.sha256(np.asarray(pixels.shape, "<i8").tobytes())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()[:32]  # 128 bits: no two of 10¹² photographs collide by chance
+
+
+def digests_of(images: xr.DataArray) -> np.ndarray:
+    """Return the digest of every image, read block by block."""
+    images = images.transpose("stimulus", "row", "column", "channel")
+    starts = range(0, images.sizes["stimulus"], READ_AT_ONCE)
+    return np.array([digest_of(image) for i in starts for image in images[i : i + READ_AT_ONCE].values], dtype="U32")
+
+
+def content_of(array: Array) -> np.ndarray | None:
+    """Return the digests `(stimulus,)` that an array carries in memory, empty where unknown; None without any.
+
+    A coord of this name that holds anything else is the user's own.
+    """
+    coord = array.coords.get(CONTENT)
+    if coord is None or coord.dims != ("stimulus",) or coord.chunks is not None:
+        return None
+    content = np.array([value if isinstance(value, str) else "" for value in coord.values.tolist()], dtype=str)
+    ours = all(DIGEST.fullmatch(value) for value in np.unique(content).tolist() if value)
+    return content if ours and content.any() else None
+
+
+def photographs_of(array: Array) -> np.ndarray:
+    """Return the number of the photograph that each stimulus shows, counted as they first come.
+
+    A stimulus whose content is unknown shows a photograph of its own.
+    """
+    content = content_of(array)
+    if content is None:
+        return np.arange(array.sizes["stimulus"])
+    unknown = content == ""
+    content = np.where(unknown, np.arange(len(content)).astype(str), content)  # no digest is that short
+    return pd.factorize(content)[0]
+
+
+def without_later(numbers: np.ndarray) -> np.ndarray:
+    """Return which of some numbers are the first of their kind."""
+    first = np.zeros(len(numbers), bool)
+    first[np.unique(numbers, return_index=True)[1]] = True
+    return first
+
+
+def all_stimuli(arrays: Iterable[Array]) -> xr.DataArray:
+    """Return the stimuli of all arrays, sorted by label, with their content where any array knows it.
+
+    Raises
+    ------
+    ValueError
+        One label for two photographs.
+    """
+    known: dict[str, str] = {}
+    twice: list[str] = []
+    for array in arrays:
+        content = content_of(array)
+        digests = np.full(array.sizes["stimulus"], "") if content is None else content
+        for label, digest in zip(array.stimulus.values.astype(str).tolist(), digests.tolist(), strict=True):
+            if known.setdefault(label, digest) != digest:
+                twice += [label] if known[label] and digest else []
+                known[label] = known[label] or digest
+    if twice:
+        refuse_one_label_for_two(twice)
+    labels = sorted(known)
+    stimuli = xr.DataArray(np.zeros(len(labels)), dims="stimulus", coords={"stimulus": np.array(labels, dtype=str)})
+    if not any(known.values()):
+        return stimuli
+    return stimuli.assign_coords({CONTENT: ("stimulus", [known[label] for label in labels])})
+
+
+def refuse_one_label_for_two(labels: list[str]) -> None:
+    """Refuse labels that name one photograph here and another there."""
+    raise ValueError(
+        f"stimulus {name_some(labels)} is one photograph here and another there, by the pixels of the files; relabel "
+        "one side, join with align(a, b, by='content'), or, if one side was only saved in another format or size, "
+        "forget its pixels with .drop_vars('content')"
+    )

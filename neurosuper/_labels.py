@@ -1,0 +1,71 @@
+"""Labels: text in one form, so that what reads alike is alike, and each names one thing."""
+
+from __future__ import annotations
+
+import string
+import unicodedata
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import xarray as xr
+from pandas.api.types import infer_dtype
+
+Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
+PADDING = string.whitespace + "\0\u00a0\u3000\ufeff"  # what fills text of fixed width, or starts a file
+
+
+def name_some(labels: object, most: int = 3) -> str:
+    """Return the first few labels and how many there are: `'a', 'b', 'c', … (12 in all)`."""
+    names = [str(label) for label in np.atleast_1d(np.asarray(labels)).tolist()]
+    shown = ", ".join(repr(name) for name in names[:most])
+    return shown if len(names) <= most else f"{shown}, … ({len(names)} in all)"
+
+
+def clean_label(label: str) -> str:
+    """Return text in Unicode form NFC, without padding at its ends."""
+    return (label if label.isascii() else unicodedata.normalize("NFC", label)).strip(PADDING)
+
+
+def clean_labels(labels: Sequence[str]) -> list[str]:
+    """Return labels in one form (see `clean_label`)."""
+    return [clean_label(label) for label in labels]
+
+
+def check_labels(array: Labelled, dim: str, what: str) -> Labelled:
+    """Return the same with the labels of a dim in one form; refuse those that are missing, repeated, or not strings."""
+    if dim not in array.dims:
+        raise ValueError(f"{what} need a dim {dim!r}, got dims {tuple(array.dims)}; rename them")
+    if dim not in array.indexes:
+        raise ValueError(f"{what} need labels on {dim!r}; add them with .assign_coords({dim}=[...])")
+    index = array.indexes[dim]
+    if index.nlevels > 1:
+        raise ValueError(
+            f"{what} have a MultiIndex on {dim!r}; flatten it with .reset_index({dim!r}) and label {dim!r}"
+        )
+    if infer_dtype(index, skipna=False) != "string" or index.hasnans:
+        kinds = {type(label).__name__ for label in index if not isinstance(label, str)}
+        raise TypeError(
+            f"{what} need strings on {dim!r}, got {', '.join(sorted(kinds))}; "
+            f"use .assign_coords({dim}=labels.astype(str))"
+        )
+    if not index.is_unique:
+        twice = index[index.duplicated()].unique()
+        raise ValueError(f"{what} have duplicate {dim} labels {name_some(twice)}; average or relabel them first")
+    return _in_one_form(array, dim, what)
+
+
+def _in_one_form(array: Labelled, dim: str, what: str) -> Labelled:
+    """Return the same with labels cleaned, as numpy's plain text; refuse two labels that differ in form alone."""
+    labels, dtype = array.indexes[dim].tolist(), array[dim].dtype
+    clean = clean_labels(labels)
+    if clean == labels and isinstance(dtype, np.dtype) and dtype.kind in "UO":
+        return array
+    if len(set(clean)) < len(clean):
+        first = dict(zip(reversed(clean), reversed(labels), strict=True))
+        a, b = next((first[text], label) for text, label in zip(clean, labels, strict=True) if first[text] != label)
+        raise ValueError(
+            f"{what} have the {dim} labels {a!a} and {b!a}, which are one text but for padding or Unicode "
+            "form; relabel one of them"
+        )
+    return array.assign_coords({dim: (dim, np.array(clean), array[dim].attrs)})

@@ -1,0 +1,93 @@
+"""Labels are compared as one text, however a file pads or composes them."""
+
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neurosuper import (
+    Color,
+    KMeans,
+    Precomputed,
+    align,
+    check_images,
+    check_responses,
+    interpretability_index,
+    load_images,
+    top_stimuli,
+)
+from neurosuper._labels import clean_label
+
+TYPED, COMPOSED = "re\u0301sume\u0301", "r\u00e9sum\u00e9"  # a letter and an accent (macOS), and one character
+
+
+@given(st.text(max_size=8), st.sampled_from(["", " ", "\0\0", "\t ", "\u00a0"]))
+def test_clean_text_is_in_form_nfc_and_stays_as_it_is(text, padding):
+    clean = clean_label(text)
+    assert unicodedata.is_normalized("NFC", clean)
+    assert clean_label(clean) == clean == clean_label(unicodedata.normalize("NFD", text) + padding)
+
+
+@pytest.mark.parametrize("padded", [TYPED, f" {COMPOSED}", f"{COMPOSED}   ", f"{TYPED}\t"])
+def test_labels_that_read_alike_are_one_stimulus(padded, make_responses):
+    brain = make_responses(np.eye(3), stimulus=["owl", padded, "cat"])
+    net = make_responses(np.eye(3), stimulus=["cat", COMPOSED, "owl"])
+    ours, theirs = align(brain, net)
+    assert ours.stimulus.values.tolist() == theirs.stimulus.values.tolist() == ["owl", COMPOSED, "cat"]
+    assert check_responses(brain).stimulus.values.tolist() == ["owl", COMPOSED, "cat"]
+
+
+def test_attrs_and_other_coords_survive_cleaning(make_responses):
+    padded = make_responses(np.eye(2), stimulus=["owl ", "cat"], area=("unit", ["V1", "V4"]))
+    padded.stimulus.attrs["long_name"] = "photograph"
+    clean = check_responses(padded)
+    assert clean.stimulus.attrs == {"long_name": "photograph"}
+    xr.testing.assert_identical(clean.area.drop_vars("unit"), padded.area.drop_vars("unit"))
+
+
+def test_two_labels_that_are_one_text_are_refused_in_one_line(make_responses):
+    for pair in ([TYPED, COMPOSED], ["owl", "owl "]):
+        with pytest.raises(ValueError, match=r"stimulus labels '.*' and '.*', which are one text but for") as caught:
+            check_responses(make_responses(np.eye(2), stimulus=pair))
+        assert "\n" not in str(caught.value)
+
+
+def test_images_distances_and_finders_take_any_form(rng):
+    pixels = rng.integers(0, 255, (3, 4, 4, 3), np.uint8)
+    images = load_images(pixels).assign_coords(stimulus=[TYPED, "owl ", "cat"])
+    assert check_images(images).stimulus.values.tolist() == [COMPOSED, "owl", "cat"]
+    coords = {"stimulus": ["cat", "owl", TYPED], "other": [f"{COMPOSED} ", "cat", "owl"]}
+    judged = xr.DataArray([[1, 0, 1], [1, 1, 0], [0, 1, 1]], dims=("stimulus", "other"), coords=coords)
+    codes = xr.DataArray([[3.0], [2.0], [1.0]], dims=("stimulus", "unit"))
+    codes = codes.assign_coords(stimulus=[COMPOSED, "owl", "cat"], unit=["a"])
+    for metric in (Precomputed(judged), Color()):
+        assert interpretability_index(codes, images, metric, top=2).size == 1
+    assert category_of(load_images(pixels, category_from={"0": "x", "1 ": "y", "2": "z"})) == ["x", "y", "z"]
+
+
+def category_of(images: xr.DataArray) -> list[str]:
+    return images.category.values.tolist()
+
+
+STRINGS = [lambda labels: np.array(labels, np.dtypes.StringDType()), lambda labels: pd.array(labels, dtype="string")]
+
+
+@pytest.mark.parametrize("as_strings", [*STRINGS, lambda labels: np.array(labels, object)])
+def test_labels_of_every_kind_of_string_are_taken_everywhere(as_strings, responses, images):
+    strings = responses.drop_vars("stimulus").assign_coords(
+        stimulus=("stimulus", as_strings(responses.stimulus.values.tolist()))
+    )
+    codes = KMeans(3, device="cpu").fit(strings).transform(strings)
+    expected = KMeans(3, device="cpu").fit(responses).transform(responses)
+    assert top_stimuli(codes, 3).values.tolist() == top_stimuli(expected, 3).values.tolist()
+    assert top_stimuli(strings, 3).values.tolist() == top_stimuli(responses, 3).values.tolist()
+    assert interpretability_index(codes, images, Color()).size == 3
+
+
+def test_bytes_are_refused_in_one_line(responses):
+    with pytest.raises(TypeError, match=r"need strings on 'stimulus', got bytes; use \.assign_coords"):
+        check_responses(responses.assign_coords(stimulus=responses.stimulus.values.astype("S")))
