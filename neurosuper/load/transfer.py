@@ -36,6 +36,7 @@ from neurosuper.load.receipts import (
 __all__ = ["Progress", "download"]
 
 BLOCK = 1 << 16  # of which a cut loses at most one
+OVERLAP = 1 << 12  # bytes that a transfer which goes on asks for again, to compare them with those that are staged
 ATTEMPTS = 8  # in a row that bring nothing new
 BACKOFF = 0.5  # s before the second attempt; doubles
 LONGEST_WAIT = 300  # s, in all attempts in a row that bring nothing new
@@ -185,23 +186,22 @@ def _receive(url: str, remote: RemoteFile, place: Place, progress: Progress) -> 
     have = _resumable(remote, place, progress)
     if have and have == remote.size:
         return
-    before = Version.noted(read_json(place.notes))
-    headers = HEADERS | ({"Range": f"bytes={have}-"} if have else {})
+    before, start = Version.noted(read_json(place.notes)), max(have - OVERLAP, 0)
+    headers = HEADERS | ({"Range": f"bytes={start}-"} if have else {})
     if have and before.condition:
         headers["If-Range"] = before.condition
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == 416:
-                _past_end(response, remote, place, have, progress)
-                return
-            total = _check_answer(response, remote, have)
-            if response.status_code != 206:
+            total = have - 1 if response.status_code == 416 else _check_answer(response, remote, start)
+            if response.status_code == 200:
                 _start_again(response, place, have, progress)
+            elif total is not None and have > total:
+                _forget(place, have, progress, "the file has become shorter than what was staged")
             elif have and (difference := before.difference(Version.of(response))):
                 # also where the server ignores If-Range: bytes of two versions are never joined
                 _forget(place, have, progress, f"the file has changed on the server ({difference})")
             with progress.reading(response):
-                _append(response, place, progress, total)
+                _append(response, place, progress, total, start)
     except PERMANENT as error:
         raise ConnectionError(
             f"{server_of(url)} sends {remote.path} to no valid address ({type(error).__name__}); {remote.access}"
@@ -232,14 +232,6 @@ def _forget(place: Place, have: int, progress: Progress, why: str) -> None:
     raise _AttemptError(why, changed=True)
 
 
-def _past_end(response: requests.Response, remote: RemoteFile, place: Place, have: int, progress: Progress) -> None:
-    """Return if nothing is missing, else start again."""
-    if response.headers.get("Content-Range") != f"bytes */{have}":
-        _forget(place, have, progress, "the file has become shorter than what was staged")
-    if remote.digest is None and Version.noted(read_json(place.notes)).length != have:
-        _forget(place, have, progress, "the file may have changed on the server")
-
-
 def _resumable(remote: RemoteFile, place: Place, progress: Progress) -> int:
     """Return how many staged bytes are good to go on from; none that nobody could tell from another version's."""
     have = _staged_bytes(place)
@@ -259,16 +251,25 @@ def _start_again(response: requests.Response, place: Place, have: int, progress:
         write_json(place.notes, Version.of(response).note())
 
 
-def _append(response: requests.Response, place: Place, progress: Progress, total: int | None) -> None:
-    with disk(place.staged, total), place.staged.open("ab") as file:
+def _append(response: requests.Response, place: Place, progress: Progress, total: int | None, start: int) -> None:
+    """Write the bytes of an answer from byte `start` on behind those staged; the bytes that both have must agree."""
+    with disk(place.staged, total), place.staged.open("a+b") as file:
+        file.seek(start)
+        staged = file.read()
         for block in response.raw.stream(BLOCK, decode_content=False):
-            file.write(block)
-            progress.advance(len(block))
-        file.flush()
-        os.fsync(file.fileno())
+            if not block.startswith(staged[: len(block)]):
+                break
+            fresh, staged = block[len(staged) :], staged[len(block) :]
+            file.write(fresh)
+            progress.advance(len(fresh))
+        else:
+            file.flush()
+            os.fsync(file.fileno())
+            return
+    _forget(place, start + len(staged), progress, "the server sent other bytes than before")
 
 
-def _check_answer(response: requests.Response, remote: RemoteFile, have: int) -> int | None:
+def _check_answer(response: requests.Response, remote: RemoteFile, start: int) -> int | None:
     """Return how many bytes the whole file has by this answer (None: it is sent in chunks), or refuse the answer."""
     server, status = server_of(response.url), response.status_code
     if status in (408, 429) or status >= 500:
@@ -283,8 +284,8 @@ def _check_answer(response: requests.Response, remote: RemoteFile, have: int) ->
         raise ValueError(f"{server} sent a web page in place of {remote.path}, such as a login page; {remote.access}")
     if response.headers.get("Content-Encoding", "identity") != "identity" and not remote.path.endswith(".gz"):
         raise ValueError(f"{server} sends {remote.path} compressed, which cannot be verified; {remote.access}")
-    if status == 206 and not span_of(response).startswith(f"{have}-"):
-        raise _AttemptError(f"{server} sent bytes {span_of(response)} in place of {have}-")
+    if status == 206 and not span_of(response).startswith(f"{start}-"):
+        raise _AttemptError(f"{server} sent bytes {span_of(response)} in place of {start}-")
     total = total_of(response)
     if total is None and remote.size is None and response.headers.get("Transfer-Encoding") != "chunked":
         raise ValueError(f"{server} does not say how long {remote.path} is; pin its size in [[checksums]]")

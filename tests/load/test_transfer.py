@@ -182,7 +182,7 @@ def test_a_process_that_died_before_the_final_name(archive, remote, place, size)
     place.staged.parent.mkdir()
     place.staged.write_bytes(CONTENT)
     assert bring(replace(remote, size=size), place) == CONTENT
-    assert archive.blobs.sent == 0
+    assert archive.blobs.sent <= transfer.OVERLAP
 
 
 def test_more_staged_than_there_is(remote, place):
