@@ -140,8 +140,8 @@ def download(remote: RemoteFile, place: Place, progress: Progress) -> None:
 @contextmanager
 def _only_one(place: Place, progress: Progress) -> Iterator[None]:
     """Hold the lock of a place; the system lets go of it when a process dies."""
-    lock = FileLock(place.lock)
     with disk(place.staged):
+        lock = FileLock(place.lock)
         place.staged.parent.mkdir(parents=True, exist_ok=True)
         while not lock.is_locked:
             with suppress(Timeout):

@@ -1,4 +1,4 @@
-"""A server of files on this machine that misbehaves to order: each mode is one way in which servers lie or fall silent."""
+"""A server of files on this machine that misbehaves to order: each mode is one way in which servers lie or stall."""
 
 import email.utils
 import gzip
@@ -24,6 +24,8 @@ class FaultyServer(ThreadingHTTPServer):
         By what versions of a file can be told apart.
     log : list of dict
         The headers of every request, and its path.
+    heeds_conditions : bool
+        Whether it sends the whole file where `If-Range` names another version.
     """
 
     daemon_threads = True
@@ -31,7 +33,7 @@ class FaultyServer(ThreadingHTTPServer):
     def __init__(self, files):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.mode, self.validators, self.log = dict(files), "right", {"etag"}, []
-        self.after, self.target, self.modified = 0, None, LONG_AGO
+        self.after, self.target, self.modified, self.heeds_conditions = 0, None, LONG_AGO, True
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def __exit__(self, *_):
@@ -56,6 +58,8 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         server.log.append(dict(self.headers) | {"path": self.path})
         self.mode = server.mode if len(server.log) > server.after else "right"
+        if self.mode == "silent from the start":
+            time.sleep(SILENCE)
         content = server.files.get(self.path.partition("?")[0].strip("/"))
         if content is None:
             return self._reply(404, {}, b"none")
@@ -75,7 +79,8 @@ class Handler(BaseHTTPRequestHandler):
         headers = self._validators(content)
         asked = self.headers.get("Range")
         condition = self.headers.get("If-Range")
-        if condition not in (None, headers.get("ETag"), headers.get("Last-Modified")) and self.mode != "no If-Range":
+        fails = condition not in (None, headers.get("ETag"), headers.get("Last-Modified"))
+        if fails and self.server.heeds_conditions and self.mode != "no If-Range":
             asked = None
         if asked is None or self.mode == "no ranges":
             return self._send(200, headers, content)
@@ -126,8 +131,6 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _start(self, status, headers):
-        if self.mode == "silent from the start":
-            time.sleep(SILENCE)
         self.send_response(status)
         self.send_header("Content-Type", "application/octet-stream")
         for name, value in headers.items():
