@@ -26,7 +26,7 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from neurosuper.load.answers import PERMANENT, Version, span_of, total_of
 from neurosuper.load.archives import TIMEOUT, RemoteFile
 from neurosuper.load.cache import STREAMING, own_folder, version_folder
-from neurosuper.load.receipts import sweep, write_whole
+from neurosuper.load.receipts import disk, sweep, write_whole
 from neurosuper.load.transfer import HEADERS
 
 __all__ = ["open_remote"]
@@ -210,15 +210,12 @@ class _KeptParts(remfile.DiskCache):
         path = self._path(key)
         head = json.dumps({"sha256": _digest(path.name, value), "version": self._door.version.note()}).encode()
         try:
-            write_whole(path, head + b"\n" + value)
+            with disk(path):
+                write_whole(path, head + b"\n" + value)
         except OSError as error:
             self._writable = False
             warnings.warn(
-                f"what is streamed is not kept, and travels again next time: cannot write {path} "
-                f"({error.strerror or error}); make room or get permission there, or name another folder in "
-                "NEUROSUPER_CACHE",
-                UserWarning,
-                stacklevel=2,
+                f"what is streamed is not kept, and travels again next time: {error}", UserWarning, stacklevel=2
             )
 
     def drop(self) -> None:

@@ -24,6 +24,8 @@ class FaultyServer(ThreadingHTTPServer):
         By what versions of a file can be told apart.
     log : list of dict
         The headers of every request, and its path.
+    pause : float
+        Seconds between two blocks of a body.
     heeds_conditions : bool
         Whether it sends the whole file where `If-Range` names another version.
     """
@@ -33,7 +35,7 @@ class FaultyServer(ThreadingHTTPServer):
     def __init__(self, files):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.mode, self.validators, self.log = dict(files), "right", {"etag"}, []
-        self.after, self.target, self.modified, self.heeds_conditions = 0, None, LONG_AGO, True
+        self.pause, self.after, self.target, self.modified, self.heeds_conditions = 0, 0, None, LONG_AGO, True
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def __exit__(self, *_):
@@ -113,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
         self._start(status, headers)
         if self.mode in ("chunked and cut", "cut", "silent"):
             body = body[: len(body) // 2]
-        size, pause = (1, 0.5) if self.mode == "dripping" else (BLOCK, 0)
+        size, pause = (1, 0.5) if self.mode == "dripping" else (BLOCK, self.server.pause)
         for begin in range(0, len(body), size):
             piece = body[begin : begin + size]
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
