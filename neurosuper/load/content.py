@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from neurosuper.load.files import check_file, impostor
+from neurosuper.load.files import PAGE_STARTS, check_file
 
 __all__ = ["content_fault"]
 
@@ -23,6 +23,7 @@ STARTS: dict[str, tuple[bytes, ...]] = {".npy": (b"\x93NUMPY",), ".gz": (b"\x1f\
 IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II", b"MM", b"BM", b"GIF8", b"RIFF")
 STARTS |= dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), IMAGE_STARTS)  # often misnamed
 ZIPPED = {".npz", ".zip"}
+POINTER_START = b"version https://git-lfs"
 MARKUP = {".html", ".htm", ".xhtml", ".xml", ".svg"}  # may start as a web page does
 
 
@@ -47,7 +48,7 @@ def content_fault(path: Path, name: str) -> str:
     >>> path = Path(tempfile.mkdtemp(), "a.part")
     >>> _ = path.write_text("<html>Please log in</html>")
     >>> content_fault(path, "rates.npy")
-    'it looks like a web page, such as an error or login page; fetch it again from the archive'
+    'it is a web page, such as a login page, or a pointer to data elsewhere'
     """
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
     last = suffixes[-1] if suffixes else ""
@@ -56,8 +57,9 @@ def content_fault(path: Path, name: str) -> str:
         return _fault_of_kind(path, kind)
     with path.open("rb") as file:
         head = file.read(1024)
-    if last not in MARKUP and (head or last in STARTS or last in ZIPPED) and (fault := impostor(head)):
-        return fault
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((*PAGE_STARTS, POINTER_START)) and last not in MARKUP:
+        return "it is a web page, such as a login page, or a pointer to data elsewhere"
     if last in STARTS and not head.startswith(STARTS[last]):
         return f"it does not start as a {last} file does"
     if last in ZIPPED and not zipfile.is_zipfile(path):
@@ -69,7 +71,9 @@ def _fault_of_kind(path: Path, kind: Any) -> str:
     try:
         check_file(path, kind)
     except ValueError as error:
-        return str(error).removeprefix(f"{path} ").removeprefix(f"cannot be read as {kind}: ")
+        fault = str(error).removeprefix(f"{path} ").removeprefix(f"cannot be read as {kind}: ")
+        # Other faults, such as a size that a reader refuses, would be the same after another transfer.
+        return fault if "fetch it again" in fault else ""
     return ""
 
 

@@ -115,7 +115,7 @@ def load(
         if path is None and not stream:
             stack.enter_context(_healing(manifest, choice, DATA_ROLES))
         recordings = _recordings(manifest, choice)
-        bar = tqdm(recordings, desc=manifest.id, unit="recording") if len(recordings) > 1 else recordings
+        bar = tqdm(recordings, desc=manifest.id, unit="recording", delay=2)
         parts = [_load_recording(manifest, loader, find, single, choice, options) for single in bar]
     return check_responses(_side_by_side(parts).assign_attrs(_origin(manifest, path)))
 

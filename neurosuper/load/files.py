@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["arrange", "check_file", "impostor", "name_of", "open_hdf5", "read_mat"]
+__all__ = ["arrange", "check_file", "name_of", "open_hdf5", "read_mat"]
 
 Kind = Literal["HDF5", "NWB", "netCDF", "MATLAB", "NIfTI", "CSV", "JSON"]
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -62,13 +62,13 @@ def check_file(path: str | Path, kind: Kind) -> Path:
     with path.open("rb") as file:
         head = file.read(1024)
         file.seek(0)
-        fault = impostor(head) or CHECKS[kind](file, head, path.stat().st_size)
+        fault = _impostor(head) or CHECKS[kind](file, head, path.stat().st_size)
     if fault:
         raise ValueError(f"{path} cannot be read as {kind}: {fault}")
     return path
 
 
-def impostor(head: bytes) -> str:
+def _impostor(head: bytes) -> str:
     """Return what stands in place of the data, if anything, and what to do."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
