@@ -58,7 +58,8 @@ def content_fault(path: Path, name: str) -> str:
     with path.open("rb") as file:
         head = file.read(1024)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((*PAGE_STARTS, POINTER_START)) and last not in MARKUP:
+    annexed = b"/annex/objects/" in head and len(head) < 1024
+    if (annexed or text.startswith((*PAGE_STARTS, POINTER_START))) and last not in MARKUP:
         return "it is a web page, such as a login page, or a pointer to data elsewhere"
     if last in STARTS and not head.startswith(STARTS[last]):
         return f"it does not start as a {last} file does"

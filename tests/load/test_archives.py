@@ -220,6 +220,18 @@ def test_trouble_at_the_archive_passes(archive):
     assert paths(manifest) == ["sub-A/sub-A_ses-1.nwb"]
 
 
+@pytest.mark.parametrize("asked", ["86400", "Fri, 01 Jan 2100 00:00:00 GMT"])
+def test_an_archive_that_asks_to_wait_for_a_day_is_asked_again_soon(archive, monkeypatch, asked):
+    paths(archive.manifest("sub-A/sub-A_ses-1.nwb"))  # dandi asks once what it is that it talks to
+    waits = []
+    monkeypatch.setattr("dandi.dandiapi.sleep", waits.append)
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    archive.api.faults.extend([Fault(503, {"Retry-After": asked})] * 3)
+    assert paths(archive.manifest("sub-A/sub-A_ses-1.nwb")) == ["sub-A/sub-A_ses-1.nwb"]
+    assert waits
+    assert max(waits) <= archives.LONGEST_WAIT
+
+
 @pytest.mark.parametrize("fault", [Fault(page=True), Fault(404), Fault(500)])
 def test_an_address_that_is_no_archive(archive, fault):
     archive.api.faults.extend([fault] * 2)

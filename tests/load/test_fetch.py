@@ -294,6 +294,22 @@ def test_an_interrupted_fetch_stops_soon_and_goes_on_later(archive, cache):
     assert archive.blobs.sent < 1.3 * (len(LARGE) + sum(map(len, FILES.values())))
 
 
+def test_no_bar_is_drawn_where_the_user_wants_none(archive, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    process = start(archive.manifest("sub-A/*.bin"))
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_listing_that_is_damaged_is_asked_for_again(archive, cache):
+    manifest = archive.manifest("large.bin")
+    ns.fetch(manifest)
+    (listing,) = cache.rglob(".listings/*.json")
+    for damage in ('{"files": 3}', '{"files": [["large.bin"]]}', '{"files": [[1, 2, 3]]}', "[", "\0"):
+        listing.write_text(damage)
+        assert contents(ns.fetch(manifest)) == [LARGE]
+
+
 def test_another_cache_may_be_named(archive, tmp_path, cache):
     (path,) = ns.fetch(archive.http_manifest("large.bin"), cache=tmp_path / "other")
     assert path == tmp_path / "other" / "planted" / "unverified" / "large.bin"

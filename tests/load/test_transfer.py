@@ -110,6 +110,14 @@ def test_nobody_waits_for_an_hour(archive, remote, place):
     refused(remote, place, ConnectionError, "a.bin does not arrive from 127.0.0.1: .* answers 503 .* goes on where")
 
 
+def test_waits_add_up_to_minutes_at_most(archive, remote, place, monkeypatch):
+    waits = []
+    monkeypatch.setattr(Progress, "wait", lambda self, seconds, why="": waits.append(seconds))
+    archive.blobs.faults.extend([Fault(503, {"Retry-After": "120"})] * 20)
+    refused(remote, place, ConnectionError, "answers 503")
+    assert 200 < sum(waits) <= transfer.LONGEST_WAIT
+
+
 def test_a_server_that_stays_in_trouble(archive, remote, place):
     archive.blobs.faults.extend([Fault(503)] * transfer.ATTEMPTS)
     refused(remote, place, ConnectionError, "answers 503")

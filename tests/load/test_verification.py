@@ -189,6 +189,7 @@ def test_damage_that_only_a_reader_notices_says_how_to_heal(archive, monkeypatch
         ("a.html", PAGE, True),
         ("a.txt", b"", True),
         ("a.txt", POINTER, False),
+        ("a.csv", b"../.git/annex/objects/x/y/MD5E-s1--0.csv", False),
         ("a.png", b"\xff\xd8\xff\xe0 misnamed, but an image", True),
         ("a.png", b"not found", False),
         ("a.zip", b"PK\x03\x04 cut", False),
