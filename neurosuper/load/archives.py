@@ -186,7 +186,8 @@ def _list_dandi(manifest: Manifest, source: Dandi, paths: Sequence[str], stop: t
             f"{manifest.id} names the draft of DANDI {source.dandiset}, which may change any day; "
             "pin a published version, or say allow_draft = true"
         )
-    client = _ask(source, partial(_client, source, stop))
+    # dandi asks once what it is that it talks to, and would wait for the answer without end.
+    client = _ask(source, lambda: unless(stop, partial(_client, source, stop), limit=sum(TIMEOUT)))
     dandiset = _ask(source, partial(_version, client, source))
     assets = _ask(source, lambda: {asset.path: asset for path in paths for asset in _matching(dandiset, path)})
     for path in paths:
@@ -325,7 +326,7 @@ def _ask(source: Dandi, ask: Callable[[], Answer]) -> Answer:
 
     try:
         return ask()
-    except (CliVersionError, NotFoundError, requests.RequestException, *MALFORMED) as error:
+    except (CliVersionError, NotFoundError, requests.RequestException, TimeoutError, *MALFORMED) as error:
         said = _in_one_line(source, error)
     except RuntimeError as error:
         if "server info" not in str(error):

@@ -6,6 +6,7 @@ standard library does for those of its executors.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -68,8 +69,12 @@ def side_by_side(
     return [results[place] for place in range(len(items))]
 
 
-def unless(stop: threading.Event, call: Callable[[], Result]) -> Result:
-    """Return what a call returns, or raise KeyboardInterrupt as soon as `stop` is set and leave the call behind.
+def unless(stop: threading.Event, call: Callable[[], Result], limit: float = math.inf) -> Result:
+    """Return what a call returns, or leave it behind as soon as `stop` is set or `limit` seconds have passed.
+
+    Raises
+    ------
+    KeyboardInterrupt, TimeoutError
 
     Examples
     --------
@@ -85,7 +90,10 @@ def unless(stop: threading.Event, call: Callable[[], Result]) -> Result:
             answers.put(error)
 
     threading.Thread(target=answer, daemon=True).start()
+    end = time.monotonic() + limit
     while not stop.is_set():
+        if time.monotonic() > end:
+            raise TimeoutError(f"no answer in {limit} s")
         with suppress(Empty):
             result = answers.get(timeout=POLL)
             if isinstance(result, BaseException):

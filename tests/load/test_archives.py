@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from neurosuper.load import archives
 from neurosuper.load.archives import check_path, list_files, local_folder
 from tests.load.dandi_server import DANDISET, VERSION, Archive, Fault, make_manifest
+from tests.load.faulty_server import FaultyServer
 
 KEY = "0123456789abcdef-my-key"
 FILES = {
@@ -218,6 +219,14 @@ def test_trouble_at_the_archive_passes(archive):
     paths(manifest)
     archive.api.faults.append(Fault(503))
     assert paths(manifest) == ["sub-A/sub-A_ses-1.nwb"]
+
+
+def test_an_archive_that_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(archives, "TIMEOUT", (0.1, 0.1))
+    with FaultyServer({}) as server:
+        server.mode = "silent from the start"
+        source = {"kind": "dandi", "dandiset": DANDISET, "version": VERSION, "instance": f"{server.url}/api"}
+        refused(make_manifest(source, ["a.nwb"]), ConnectionError, "no valid answer .TimeoutError.; check the network")
 
 
 @pytest.mark.parametrize("asked", ["86400", "Fri, 01 Jan 2100 00:00:00 GMT"])
