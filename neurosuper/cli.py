@@ -99,8 +99,18 @@ def _add_dataset_commands(commands: argparse._SubParsersAction) -> None:
         "--subset", nargs="*", default=[], metavar="KEY=VALUE", help="such as subject=subj01 session=1,2"
     )
     fetch.add_argument("--images", action="store_true", help="fetch the images that were shown, too")
-    cache = commands.add_parser("cache", help="what was fetched").add_subparsers(required=True, metavar="list|clear")
+    fetch.add_argument(
+        "--verify",
+        choices=["receipt", "always"],
+        default="receipt",
+        help="read again which files that were fetched before: those that were touched since, or all",
+    )
+    help_cache, actions = "what was fetched", "list|verify|clear"
+    cache = commands.add_parser("cache", help=help_cache).add_subparsers(required=True, metavar=actions)
     cache.add_parser("list", help="list what was fetched").set_defaults(run=_cache_list)
+    verify = cache.add_parser("verify", help="read again what was fetched, and compare it with its receipts")
+    verify.add_argument("dataset", nargs="?", help="only this dataset")
+    verify.set_defaults(run=_cache_verify)
     clear = cache.add_parser("clear", help="delete what was fetched")
     clear.add_argument("dataset", nargs="?", help="only this dataset")
     clear.set_defaults(run=_cache_clear)
@@ -142,7 +152,7 @@ def _fetch(options: argparse.Namespace) -> None:
     from neurosuper.load import fetch
 
     roles = ("responses", "companion", "support") + (("images",) if options.images else ())
-    for path in fetch(options.dataset, subset=_subset(options.subset), roles=roles):
+    for path in fetch(options.dataset, subset=_subset(options.subset), roles=roles, verify=options.verify):
         print(path)
 
 
@@ -163,6 +173,20 @@ def _cache_list(options: argparse.Namespace) -> None:
         return
     table["size"] = table["size"].map(_megabytes)
     print(table.to_string(index=False))
+
+
+def _cache_verify(options: argparse.Namespace) -> None:
+    from neurosuper.load import cache_folder, verify_cache
+
+    table = verify_cache(options.dataset)
+    if table.empty:
+        print(f"nothing is cached in {cache_folder()}")
+        return
+    print(table.to_string(index=False, justify="left"))
+    damaged = table[table.state == "damaged"]
+    if len(damaged):
+        heal = " && ".join(f"neurosuper fetch {dataset} --verify always" for dataset in damaged.dataset.unique())
+        raise ValueError(f"{len(damaged)} of {len(table)} files are damaged; to fetch them again: {heal}")
 
 
 def _cache_clear(options: argparse.Namespace) -> None:

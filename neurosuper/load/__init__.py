@@ -24,6 +24,7 @@ _MODULES = {
     "nwb": ("load_nwb", "load_nwb_images", "load_presentations"),
     "stringer": ("load_mat_images", "load_stringer"),
     "tvsd": ("load_tvsd",),
+    "verification": ("verify_cache",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

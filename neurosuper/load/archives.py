@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +23,9 @@ import requests
 from pydantic import ValidationError
 from requests.auth import AuthBase
 
+from neurosuper.load.answers import retry_after
 from neurosuper.load.manifest import S3, UNVERIFIED, Choice, Dandi, Http, Local, Manifest
+from neurosuper.load.threads import side_by_side, unless
 
 if TYPE_CHECKING:
     from dandi.dandiapi import DandiAPIClient, RemoteAsset, RemoteDandiset
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Digest", "RemoteFile", "check_path", "list_files", "local_folder"]
 
 TIMEOUT = (10, 60)  # s to connect, s between bytes
+LONGEST_WAIT = 20  # s that the API may ask to wait before each of dandi's 12 attempts
 OWN_FOLDERS = (".receipts", ".listings")
 DRAFT = "draft"
 S3_ENDPOINT = S3.model_fields["endpoint"].default
@@ -104,7 +107,11 @@ def list_files(manifest: Manifest, choice: Choice, roles: Sequence[str]) -> list
     paths = manifest.paths(choice, *roles)
     source = manifest.source
     if isinstance(source, Dandi):
-        return _list_dandi(manifest, source, paths)
+        stop = threading.Event()
+        (listed,) = side_by_side(lambda _: _list_dandi(manifest, source, paths, stop), [None], 1, stop.set)
+        if isinstance(listed, BaseException):
+            raise listed
+        return listed
     if isinstance(source, Local):
         return _list_local(manifest, source, paths)
     return [_at_address(manifest, source, path) for path in paths]
@@ -173,13 +180,14 @@ def _expected(
     return (size if pin.size is None else pin.size), Digest(pin.algorithm, pin.value.lower(), "manifest")
 
 
-def _list_dandi(manifest: Manifest, source: Dandi, paths: Sequence[str]) -> list[RemoteFile]:
+def _list_dandi(manifest: Manifest, source: Dandi, paths: Sequence[str], stop: threading.Event) -> list[RemoteFile]:
     if source.version == DRAFT and not source.allow_draft:
         raise ValueError(
             f"{manifest.id} names the draft of DANDI {source.dandiset}, which may change any day; "
             "pin a published version, or say allow_draft = true"
         )
-    client = _ask(source, partial(_client, source))
+    # dandi asks once what it is that it talks to, and would wait for the answer without end.
+    client = _ask(source, lambda: unless(stop, partial(_client, source, stop), limit=sum(TIMEOUT)))
     dandiset = _ask(source, partial(_version, client, source))
     assets = _ask(source, lambda: {asset.path: asset for path in paths for asset in _matching(dandiset, path)})
     for path in paths:
@@ -188,15 +196,16 @@ def _list_dandi(manifest: Manifest, source: Dandi, paths: Sequence[str]) -> list
                 f"DANDI {source.dandiset}, version {dandiset.version_id}, has no file {path}; "
                 f"choose another subset, or correct [[files]] of {manifest.id}"
             )
-    with ThreadPoolExecutor(4) as pool:
-        details = list(pool.map(lambda asset: _ask(source, asset.get_raw_metadata), map(_as_blob, assets.values())))
-    return [
-        _of_asset(manifest, source, asset, metadata) for asset, metadata in zip(assets.values(), details, strict=True)
-    ]
+    blobs = [_as_blob(asset) for asset in assets.values()]
+    files = side_by_side(partial(_of_asset, manifest, source), blobs, 4, stop.set)
+    for file in files:
+        if isinstance(file, BaseException):
+            raise file
+    return [file for file in files if isinstance(file, RemoteFile)]
 
 
-def _of_asset(manifest: Manifest, source: Dandi, asset: RemoteAsset, metadata: Mapping[str, Any]) -> RemoteFile:
-    digests = metadata.get("digest") or {}
+def _of_asset(manifest: Manifest, source: Dandi, asset: RemoteAsset) -> RemoteFile:
+    digests = _ask(source, asset.get_raw_metadata).get("digest") or {}
     said = {name: str(digests[key]) for name, key in DANDI_DIGESTS.items() if key in digests}
     size, digest = _expected(manifest, check_path(asset.path), asset.size, said)
     url = partial(_ask, source, partial(_signed_url, asset))
@@ -240,7 +249,7 @@ def _version(client: DandiAPIClient, source: Dandi) -> RemoteDandiset:
     return client.get_dandiset(source.dandiset, taken)
 
 
-def _client(source: Dandi) -> DandiAPIClient:
+def _client(source: Dandi, stop: threading.Event) -> DandiAPIClient:
     from dandi.consts import known_instances
     from dandi.dandiapi import DandiAPIClient
 
@@ -252,7 +261,7 @@ def _client(source: Dandi) -> DandiAPIClient:
     api = source.instance if _by_url(source) else known_instances[source.instance].api
     with _without_telemetry():
         client = DandiAPIClient(api_url=api.rstrip("/"))
-    client.session.request = partial(client.session.request, timeout=TIMEOUT)
+    client.session.request = partial(_request, client.session.request, stop)
     if token := os.environ.get(_key_variable(source)):
         client.session.auth = _Key(api, token)
     return client
@@ -270,6 +279,16 @@ def _without_telemetry() -> Iterator[None]:
             del os.environ["DANDI_NO_ET"]
         else:
             os.environ["DANDI_NO_ET"] = before
+
+
+def _request(
+    request: Callable[..., requests.Response], stop: threading.Event, *arguments: Any, **options: Any
+) -> requests.Response:
+    """Ask the API, unless the user wants no more; dandi would sleep for as long as an answer says."""
+    answer = unless(stop, partial(request, *arguments, timeout=TIMEOUT, **options))
+    if "Retry-After" in answer.headers:
+        answer.headers["Retry-After"] = str(int(min(retry_after(answer), LONGEST_WAIT)))
+    return answer
 
 
 class _Key(AuthBase):
@@ -307,7 +326,7 @@ def _ask(source: Dandi, ask: Callable[[], Answer]) -> Answer:
 
     try:
         return ask()
-    except (CliVersionError, NotFoundError, requests.RequestException, *MALFORMED) as error:
+    except (CliVersionError, NotFoundError, requests.RequestException, TimeoutError, *MALFORMED) as error:
         said = _in_one_line(source, error)
     except RuntimeError as error:
         if "server info" not in str(error):

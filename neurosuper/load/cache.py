@@ -14,73 +14,46 @@ import re
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
 import pandas as pd
-from filelock import FileLock
-from platformdirs import user_cache_path
 
-from neurosuper.load.archives import DRAFT, OWN_FOLDERS, Digest, RemoteFile, check_path, list_files, local_folder
+from neurosuper.load.archives import DRAFT, OWN_FOLDERS, Digest, RemoteFile, check_path, list_files
+from neurosuper.load.folders import (
+    LISTINGS,
+    RECEIPTS,
+    STAGING,
+    STREAMING,
+    cache_folder,
+    chosen_cache,
+    dataset_root,
+    folders_in,
+    own_folder,
+    own_folders,
+    version_folder,
+)
 from neurosuper.load.manifest import Choice, Dandi, File, Local, Manifest, read_manifest
-from neurosuper.load.transfer import GOES_ON, Place, Progress, disk, download, finished, read_json, write_json
+from neurosuper.load.receipts import Place, Verify, disk, finished, read_json, sweep, write_json
+from neurosuper.load.threads import side_by_side
+from neurosuper.load.transfer import GOES_ON, Progress, download
 
-__all__ = ["cache_folder", "clear_cache", "dataset_root", "fetch", "list_cache", "own_folder", "version_folder"]
+__all__ = [
+    "cache_folder",
+    "cached_versions",
+    "clear_cache",
+    "dataset_root",
+    "fetch",
+    "list_cache",
+    "own_folder",
+    "version_folder",
+]
 
-STAGING, STREAMING, MARK = ".staging", ".streaming", ".neurosuper"
-RECEIPTS, LISTINGS = OWN_FOLDERS
 ROLES = get_args(File.model_fields["role"].annotation)
 COLUMNS = ["dataset", "version", "n_files", "size", "unfinished", "streamed", "folder"]
 PICKLES = {".pkl", ".pickle"}
-
-
-def cache_folder() -> Path:
-    """Return the folder for fetched files: `NEUROSUPER_CACHE`, or where the platform keeps caches.
-
-    Examples
-    --------
-    >>> from unittest.mock import patch
-    >>> with patch.dict("os.environ", NEUROSUPER_CACHE="/data/neurosuper"):
-    ...     cache_folder().as_posix()
-    '/data/neurosuper'
-    """
-    named = os.environ.get("NEUROSUPER_CACHE")
-    return Path(named).expanduser() if named else user_cache_path("neurosuper", appauthor=False)
-
-
-def dataset_root(manifest: Manifest, cache: str | Path | None = None) -> Path:
-    """Return the folder in which a dataset's files lie as the archive lays them.
-
-    Parameters
-    ----------
-    manifest : Manifest
-    cache : path, optional
-        By default `cache_folder()`. Files that users bring themselves lie in the folder that they named.
-
-    Raises
-    ------
-    FileNotFoundError
-        The user has not named that folder.
-    ValueError
-        A version that cannot be the name of a folder.
-    """
-    if isinstance(manifest.source, Local):
-        return local_folder(manifest)
-    return _cache(cache) / manifest.id / version_folder(manifest.source.version)
-
-
-def _cache(cache: str | Path | None) -> Path:
-    return cache_folder() if cache is None else Path(cache)
-
-
-def version_folder(version: str) -> str:
-    """Return a version as the name of a folder, or refuse it."""
-    if "/" in version:
-        raise ValueError(f"version {version!r} cannot name a folder; write it without '/'")
-    return check_path(version)
 
 
 def fetch(
@@ -90,6 +63,7 @@ def fetch(
     roles: Sequence[str] = ("responses", "companion", "support"),
     jobs: int = 4,
     cache: str | Path | None = None,
+    verify: Verify = "receipt",
 ) -> list[Path]:
     """Fetch the files of a dataset that are not in the cache yet, and verify them.
 
@@ -108,6 +82,10 @@ def fetch(
         How many files are fetched at a time.
     cache : path, optional
         By default `cache_folder()`.
+    verify : {"receipt", "always"}, optional
+        When to read files in the cache again: "receipt" those whose size or date differ from their receipt; "always"
+        all of them, so that a damaged one is noticed whatever its date says. A file that is found wrong is fetched
+        again.
 
     Returns
     -------
@@ -122,13 +100,20 @@ def fetch(
     FileNotFoundError, PermissionError
         The archive lacks a file, or lets only some users read it.
     OSError
-        The archive does not answer, or the disk is full.
+        The archive does not answer, or the disk is full: the error says how much room is needed and where.
     RuntimeError
         The installed dandi is too old for the archive.
+
+    Warns
+    -----
+    UserWarning
+        A file in a cache that cannot be written has neither a receipt that can be read nor a known digest: it is used
+        unverified.
 
     See Also
     --------
     neurosuper.load.load : fetch and read.
+    neurosuper.load.verify_cache : only look whether what is in the cache is sound.
 
     Examples
     --------
@@ -138,20 +123,26 @@ def fetch(
     ValueError: no role 'music'; there are responses, companion, images, support
     """
     manifest = read_manifest(dataset)
-    choice, roles, folder = manifest.choose(subset), _check_roles(roles), _cache(cache)
+    choice, roles, folder = manifest.choose(subset), _check_roles(roles), chosen_cache(cache)
     if not isinstance(jobs, int) or jobs < 1:
         raise ValueError(f"jobs must be a whole number of at least 1, got {jobs!r}")
+    if verify not in get_args(Verify):
+        raise ValueError(f"verify must be 'receipt' or 'always', got {verify!r}")
     root = dataset_root(manifest, folder)
     if isinstance(manifest.source, Local):
         return [_check_local(file, root, folder) for file in list_files(manifest, choice, roles)]
     listing = root / LISTINGS / f"{_fingerprint(manifest, choice, roles)}.json"
-    known = _read_listing(manifest, listing)
-    if known and all(finished(file, _place(file, root, folder)) for file in known):
+    known = {file: _place(file, root, folder) for file in _read_listing(manifest, listing)}
+    if known and not _missing(known, verify):
         return [root / file.path for file in known]
-    files = list_files(manifest, choice, roles)
-    _bring(manifest, {file: _place(file, root, folder) for file in files}, jobs, folder)
-    _note_listing(manifest, listing, files)
-    return [root / file.path for file in files]
+    places = {file: _place(file, root, folder) for file in list_files(manifest, choice, roles)}
+    for file in places:
+        _refuse_pickle(file)
+    missing = _missing(places, verify)
+    if missing:
+        _bring(manifest, missing, jobs, folder, verify)
+    _note_listing(manifest, listing, list(places))
+    return [root / file.path for file in places]
 
 
 def _check_roles(roles: Sequence[str]) -> tuple[str, ...]:
@@ -200,30 +191,38 @@ def _refuse_pickle(file: RemoteFile) -> None:
         )
 
 
-def _bring(manifest: Manifest, places: Mapping[RemoteFile, Place], jobs: int, cache: Path) -> None:
-    """Bring the files that are not finished to their places, several at a time."""
-    for file in places:
-        _refuse_pickle(file)
-    missing = [file for file, place in places.items() if not finished(file, place)]
-    if not missing:
-        return
+def _missing(places: Mapping[RemoteFile, Place], verify: Verify) -> dict[RemoteFile, Place]:
+    """Return the files that are not finished, and remove what killed processes left behind of the others."""
+    missing = {file: place for file, place in places.items() if not finished(file, place, verify)}
+    for file, place in places.items():
+        if file not in missing:
+            place.tidy()
+    for folder in {place.receipt.parent for place in places.values()}:
+        sweep(folder)
+    return missing
+
+
+def _bring(manifest: Manifest, places: Mapping[RemoteFile, Place], jobs: int, cache: Path, verify: Verify) -> None:
+    """Bring files to their places, several at a time."""
     for folder in (cache / manifest.id, cache / STAGING):
         own_folder(folder)
-    sizes = [file.size for file in missing]
+    for place in places.values() if verify == "always" else ():
+        with disk(place.receipt):  # it would vouch for a file that is damaged
+            place.receipt.unlink(missing_ok=True)
+    sizes = [file.size for file in places]
     total = sum(size for size in sizes if size is not None) if None not in sizes else None
-    with Progress(manifest.id, total) as progress, ThreadPoolExecutor(jobs) as pool:
-        tasks = [pool.submit(download, file, places[file], progress) for file in missing]
+    with Progress(manifest.id, total) as progress:
         try:
-            wait(tasks)
+            outcomes = side_by_side(
+                lambda file: download(file, places[file], progress), list(places), jobs, progress.stop
+            )
         except KeyboardInterrupt:
-            progress.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
             raise KeyboardInterrupt(f"fetching {manifest.id} was interrupted; {GOES_ON}") from None
-    _raise_first(manifest.id, [task.exception() for task in tasks])
+    _raise_first(manifest.id, outcomes)
 
 
-def _raise_first(dataset: str, outcomes: Sequence[BaseException | None]) -> None:
-    faults = [fault for fault in outcomes if fault is not None]
+def _raise_first(dataset: str, outcomes: Sequence[object]) -> None:
+    faults = [fault for fault in outcomes if isinstance(fault, BaseException)]
     if not faults:
         return
     first = faults[0]
@@ -245,42 +244,27 @@ def _fingerprint(manifest: Manifest, choice: Choice, roles: Sequence[str]) -> st
 def _read_listing(manifest: Manifest, listing: Path) -> list[RemoteFile]:
     """Return the files that an archive listed before; empty where it was not asked, or may answer otherwise today."""
     noted = {} if manifest.source.version == DRAFT else read_json(listing)
-    return [
-        RemoteFile(manifest.id, noted.get("version", ""), path, size, digest and Digest(*digest), url=str)
-        for path, size, digest in noted.get("files", [])
-    ]
+    with suppress(TypeError, ValueError):  # damaged: the archive is asked again
+        return [
+            RemoteFile(manifest.id, str(noted.get("version", "")), path, size, digest and Digest(*digest), url=str)
+            for path, size, digest in noted.get("files", [])
+        ]
+    return []
 
 
 def _note_listing(manifest: Manifest, listing: Path, files: Sequence[RemoteFile]) -> None:
     if isinstance(manifest.source, Dandi) and manifest.source.version != DRAFT and files:
-        own_folder(listing.parents[2])
         listed = [(file.path, file.size, file.digest) for file in files]
-        with disk(listing):
+        with suppress(OSError):  # a cache that cannot be written: the archive is asked again next time
+            own_folder(listing.parents[2])
             write_json(listing, {"version": files[0].version, "files": listed})
 
 
-def own_folder(folder: Path) -> None:
-    """Make a folder of the cache and mark it as ours, to be listed and cleared; one that others made is refused."""
-    if (folder / MARK).is_file():
-        return
-    with disk(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f"{MARK}.lock"):
-            folder.mkdir(exist_ok=True)
-            if not any(folder.iterdir()):
-                (folder / MARK).touch()
-    if not (folder / MARK).is_file():
-        raise ValueError(
-            f"{folder} holds files that neurosuper did not put there; move them, or name another folder in "
-            "NEUROSUPER_CACHE"
-        )
-
-
-def _own_folders(cache: Path) -> list[Path]:
-    """Return the folders directly in the cache that are ours."""
-    if not cache.is_dir():
-        return []
-    return [folder for folder in sorted(cache.iterdir()) if not folder.is_symlink() and (folder / MARK).is_file()]
+def cached_versions(dataset: str | Path | Manifest | None = None) -> list[Path]:
+    """Return the folders with finished files: one a version of a dataset, or of the one named."""
+    name = None if dataset is None else _id_of(dataset)
+    tops = [top for top in own_folders(cache_folder()) if top.name not in (STAGING, STREAMING)]
+    return [version for top in tops if name in (None, top.name) for version in folders_in(top)]
 
 
 def list_cache() -> pd.DataFrame:
@@ -298,10 +282,10 @@ def list_cache() -> pd.DataFrame:
     ['dataset', 'version', 'n_files', 'size', 'unfinished', 'streamed', 'folder']
     """
     cache, held = cache_folder(), defaultdict[tuple[str, str], dict[str, int]](dict)
-    for top in _own_folders(cache):
+    for top in own_folders(cache):
         kind = {STAGING: "unfinished", STREAMING: "streamed"}.get(top.name, "size")
-        for dataset in [top] if kind == "size" else _folders(top):
-            for version in _folders(dataset):
+        for dataset in [top] if kind == "size" else folders_in(top):
+            for version in folders_in(dataset):
                 sizes = list(_sizes(version, "*.part" if kind == "unfinished" else "*"))
                 found = {kind: sum(sizes)} | ({"n_files": len(sizes)} if kind == "size" else {})
                 if sizes:
@@ -313,10 +297,6 @@ def list_cache() -> pd.DataFrame:
     counts = ["n_files", "size", "unfinished", "streamed"]
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.fillna(dict.fromkeys(counts, 0)).astype(dict.fromkeys(counts, int))
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.is_symlink()]
 
 
 def _sizes(folder: Path, pattern: str = "*") -> Iterator[int]:
@@ -354,7 +334,7 @@ def clear_cache(dataset: str | Path | Manifest | None = None) -> int:
     >>> clear_cache("nobody-has-fetched-this")
     0
     """
-    tops = _own_folders(cache_folder())
+    tops = own_folders(cache_folder())
     if dataset is not None:
         name = _id_of(dataset)
         shared = [top / name for top in tops if top.name in (STAGING, STREAMING)]

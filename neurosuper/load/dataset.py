@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from functools import partial, reduce
 from pathlib import Path
@@ -18,12 +18,14 @@ from tqdm import tqdm
 from neurosuper import load as room
 from neurosuper._content import CONTENT, all_stimuli
 from neurosuper.load.cache import cache_folder, dataset_root, fetch
-from neurosuper.load.manifest import Choice, Manifest, Value, expand, read_manifest
+from neurosuper.load.manifest import Choice, Local, Manifest, Value, expand, read_manifest
+from neurosuper.load.verification import drop_impostors
 from neurosuper.responses import check_responses, coords_along, name_some
 
 __all__ = ["load", "load_stimuli"]
 
 Subset = Mapping[str, object]
+DATA_ROLES = ("responses", "companion", "support")  # roles of files
 
 
 def load(
@@ -111,6 +113,8 @@ def load(
         raise ValueError(f"{manifest.loader} has no option {unknown[0]!r}; it takes {', '.join(list(takes)[1:])}")
     with ExitStack() as stack:
         find = _remote_finder(manifest, choice, stack) if stream else _local_finder(manifest, choice, path)
+        if path is None and not stream:
+            stack.enter_context(_healing(manifest, choice, DATA_ROLES))
         recordings = _recordings(manifest, choice)
         bar = tqdm(recordings, desc=manifest.id, unit="recording", delay=2)
         parts = [_load_recording(manifest, loader, find, single, choice, options) for single in bar]
@@ -155,7 +159,8 @@ def load_stimuli(
     _refuse_equal_labels(manifest, choice)
     find = _local_finder(manifest, choice, path, roles=("images",))
     read = _named(images.loader)
-    stacks = [read(find(template), **images.options | options) for template, _ in expand(images.opens, choice)]
+    with _healing(manifest, choice, ("images",)) if path is None else nullcontext():
+        stacks = [read(find(template), **images.options | options) for template, _ in expand(images.opens, choice)]
     return reduce(_add_new_stimuli, stacks)
 
 
@@ -279,7 +284,7 @@ def _local_finder(
     manifest: Manifest,
     choice: Choice,
     path: str | Path | None,
-    roles: tuple[str, ...] = ("responses", "companion", "support"),
+    roles: tuple[str, ...] = DATA_ROLES,
 ) -> Callable[[str], Path]:
     """Return a function from a path of the archive to the local file, after fetching what is needed."""
     if path is None:
@@ -290,6 +295,27 @@ def _local_finder(
         if not root.exists():
             raise FileNotFoundError(f"no folder or file at {root}; check the path")
     return partial(_one_match, manifest, root) if root.is_dir() else partial(_the_file, manifest, root, choice)
+
+
+@contextmanager
+def _healing(manifest: Manifest, choice: Choice, roles: tuple[str, ...]) -> Iterator[None]:
+    """Let the next call fetch a file again that is not of its kind, and say so; or say how to heal a damaged one."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, RuntimeError, KeyError, EOFError) as error:
+        if isinstance(manifest.source, Local):
+            raise
+        said, root = " ".join(str(error).split()), dataset_root(manifest)
+        fetched = [file for path in manifest.paths(choice, *roles) for file in _files_at(root, path)]
+        if dropped := drop_impostors(root, fetched):
+            raise ValueError(f"{said}; the same call fetches {name_some(dropped)} again") from error
+        if "fetch it again" not in said:
+            raise
+        raise ValueError(f"{said}, by fetch(…, verify='always') or `neurosuper fetch … --verify always`") from error
+
+
+def _files_at(root: Path, pattern: str) -> list[Path]:
+    return sorted(root.glob(pattern)) if "*" in pattern else [root / pattern]
 
 
 def _the_file(manifest: Manifest, file: Path, choice: Choice, pattern: str) -> Path:

@@ -1,26 +1,17 @@
 """Transfer: one file from its archive to its final name, which it gets only after size and digest are as they must be.
 
-Bytes arrive in a staged file that a later call, or another process, goes on with. After the final name follows a
-receipt: what arrived, when, from where, and what it was verified against.
+Bytes arrive in a staged file that a later call, or another process, goes on with. What is staged is of one version:
+every answer is compared with the first by ETag, Last-Modified and length. After the final name follows a receipt.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import random
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Self
 
 import requests
 from filelock import FileLock, Timeout
@@ -28,35 +19,29 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from neurosuper import __version__
+from neurosuper.load.answers import PERMANENT, Version, retry_after, server_of, span_of, total_of
 from neurosuper.load.archives import TIMEOUT, RemoteFile
+from neurosuper.load.content import content_fault
+from neurosuper.load.receipts import (
+    Place,
+    digest_of,
+    disk,
+    fault_of,
+    finished,
+    read_json,
+    write_json,
+    write_receipt,
+)
 
-__all__ = ["Place", "Progress", "digest_of", "disk", "download", "finished", "read_json", "write_json"]
+__all__ = ["Progress", "download"]
 
 BLOCK = 1 << 16  # of which a cut loses at most one
+OVERLAP = 1 << 12  # bytes that a transfer which goes on asks for again, to compare them with those that are staged
 ATTEMPTS = 8  # in a row that bring nothing new
 BACKOFF = 0.5  # s before the second attempt; doubles
-LONGEST_WAIT = 300  # s
+LONGEST_WAIT = 300  # s, in all attempts in a row that bring nothing new
 HEADERS = {"User-Agent": f"neurosuper/{__version__}", "Accept-Encoding": "identity"}
 GOES_ON = "the same call goes on where it stopped"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a file lies in the cache once it is finished, where its receipt does, and where it grows."""
-
-    target: Path
-    receipt: Path
-    staged: Path
-
-    @property
-    def notes(self) -> Path:
-        """By what the server tells versions of a staged file apart."""
-        return self.staged.with_suffix(".json")
-
-    def discard(self) -> None:
-        """Forget what was staged."""
-        self.staged.unlink(missing_ok=True)
-        self.notes.unlink(missing_ok=True)
 
 
 class StoppedError(Exception):
@@ -70,6 +55,7 @@ class Progress:
         self._bar = tqdm(desc=title, total=total, unit="B", unit_scale=True)
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._open: set[requests.Response] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -78,8 +64,24 @@ class Progress:
         self._bar.close()
 
     def stop(self) -> None:
-        """Let every transfer end at its next block."""
+        """Let every transfer end: those that wait for bytes at once, by shutting their connections."""
         self._stop.set()
+        with self._lock:
+            for response in self._open:
+                with suppress(Exception):  # an older urllib3, or one that has just ended
+                    response.raw.shutdown()
+
+    @contextmanager
+    def reading(self, response: requests.Response) -> Iterator[None]:
+        """Let `stop` shut a connection while its bytes are read."""
+        with self._lock:
+            self._open.add(response)
+        try:
+            self.wait(0)
+            yield
+        finally:
+            with self._lock:
+                self._open.discard(response)
 
     def advance(self, n: int) -> None:
         """Count `n` more bytes."""
@@ -105,9 +107,9 @@ class Progress:
 class _AttemptError(Exception):
     """What a later attempt may mend; `wait` is for how long the server asks, in seconds."""
 
-    def __init__(self, reason: str, wait: float = 0, *, forbidden: bool = False) -> None:
+    def __init__(self, reason: str, wait: float = 0, *, forbidden: bool = False, changed: bool = False) -> None:
         super().__init__(reason)
-        self.wait, self.forbidden = wait, forbidden
+        self.wait, self.forbidden, self.changed = wait, forbidden, changed
 
 
 def download(remote: RemoteFile, place: Place, progress: Progress) -> None:
@@ -138,8 +140,8 @@ def download(remote: RemoteFile, place: Place, progress: Progress) -> None:
 @contextmanager
 def _only_one(place: Place, progress: Progress) -> Iterator[None]:
     """Hold the lock of a place; the system lets go of it when a process dies."""
-    lock = FileLock(place.staged.with_suffix(".lock"))
     with disk(place.staged):
+        lock = FileLock(place.lock)
         place.staged.parent.mkdir(parents=True, exist_ok=True)
         while not lock.is_locked:
             with suppress(Timeout):
@@ -151,41 +153,32 @@ def _only_one(place: Place, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def disk(path: Path) -> Iterator[None]:
-    """Say in one line what a disk refuses."""
-    try:
-        yield
-    except OSError as error:
-        raise type(error)(
-            f"cannot write {path} ({error.strerror or error}); make room or get permission there, or name another "
-            "folder in NEUROSUPER_CACHE"
-        ) from None
-
-
 def _staged_bytes(place: Place) -> int:
     return place.staged.stat().st_size if place.staged.exists() else 0
 
 
 def _stage(remote: RemoteFile, place: Place, progress: Progress) -> str:
     """Make the staged file whole, in as many attempts as it takes; return where the last bytes came from."""
-    furthest, failures, url = _staged_bytes(place), 0, remote.url()
+    furthest, failures, changes, url = _staged_bytes(place), 0, 0, remote.url()
+    waited = 0.0
     while True:
         try:
             _receive(url, remote, place, progress)
             return url
         except _AttemptError as error:
             fault = error
-        failures = 1 if _staged_bytes(place) > furthest else failures + 1
-        furthest = max(furthest, _staged_bytes(place))
-        if failures >= ATTEMPTS or fault.wait > LONGEST_WAIT:
-            raise ConnectionError(f"{remote.path} does not arrive from {_server(url)}: {fault}; {GOES_ON}")
-        progress.wait(
-            max(fault.wait, BACKOFF * 2 ** (failures - 1) * random.SystemRandom().uniform(0.5, 1)), str(fault)
-        )
+        changes += fault.changed
+        if _staged_bytes(place) > furthest:
+            furthest, failures, waited = _staged_bytes(place), 0, 0.0
+        failures += 1
+        pause = max(fault.wait, BACKOFF * 2 ** (failures - 1) * random.SystemRandom().uniform(0.5, 1))
+        waited += pause
+        if failures >= ATTEMPTS or waited > LONGEST_WAIT or changes > 1:
+            raise ConnectionError(f"{remote.path} does not arrive from {server_of(url)}: {fault}; {GOES_ON}")
+        progress.wait(pause, str(fault))
         tried, url = url, remote.url()
         if fault.forbidden and url == tried:
-            raise PermissionError(f"{_server(url)} refuses {remote.path} (403); {remote.access}")
+            raise PermissionError(f"{server_of(url)} refuses {remote.path} (403); {remote.access}")
 
 
 def _receive(url: str, remote: RemoteFile, place: Place, progress: Progress) -> None:
@@ -193,36 +186,56 @@ def _receive(url: str, remote: RemoteFile, place: Place, progress: Progress) -> 
     have = _resumable(remote, place, progress)
     if have and have == remote.size:
         return
-    headers = HEADERS | ({"Range": f"bytes={have}-"} if have else {})
-    if have and (validator := read_json(place.notes).get("validator")):
-        headers["If-Range"] = validator
+    before, start = Version.noted(read_json(place.notes)), max(have - OVERLAP, 0)
+    headers = HEADERS | ({"Range": f"bytes={start}-"} if have else {})
+    if have and before.condition:
+        headers["If-Range"] = before.condition
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == 416:
-                _past_end(response, place, have, progress)
-                return
-            total = _check_answer(response, remote, have)
-            if response.status_code != 206:
-                _start_anew(response, place, have, progress)
-            _append(response, place, progress)
+            total = have - 1 if response.status_code == 416 else _check_answer(response, remote, start)
+            if response.status_code == 200:
+                _start_again(response, place, have, progress)
+            elif total is not None and have > total:
+                _forget(place, have, progress, "the file has become shorter than what was staged")
+            elif have and (difference := before.difference(Version.of(response))):
+                # also where the server ignores If-Range: bytes of two versions are never joined
+                _forget(place, have, progress, f"the file has changed on the server ({difference})")
+            with progress.reading(response):
+                _append(response, place, progress, total, start)
+    except PERMANENT as error:
+        raise ConnectionError(
+            f"{server_of(url)} sends {remote.path} to no valid address ({type(error).__name__}); {remote.access}"
+        ) from None
     except (requests.RequestException, HTTPError) as error:
         raise _AttemptError(f"the connection failed ({type(error).__name__})") from None
     if total is not None and _staged_bytes(place) != total:
         raise _AttemptError(f"the transfer was cut at {_staged_bytes(place)} of {total} bytes")
+    if total is not None and remote.digest is None and remote.size is None:
+        _confirm_end(url, total, remote, place, progress)
 
 
-def _past_end(response: requests.Response, place: Place, have: int, progress: Progress) -> None:
-    """Return if nothing is missing, else start anew."""
-    if response.headers.get("Content-Range") != f"bytes */{have}":
-        place.discard()
-        progress.advance(-have)
-        raise _AttemptError("the file has become shorter than what was staged")
+def _confirm_end(url: str, total: int, remote: RemoteFile, place: Place, progress: Progress) -> None:
+    """Ask for what follows the last byte: only the server can tell that it gave a length that is too short."""
+    with (
+        suppress(requests.RequestException),
+        requests.get(url, headers=HEADERS | {"Range": f"bytes={total}-"}, stream=True, timeout=TIMEOUT) as response,
+    ):
+        longer = total_of(response) if response.status_code in (200, 206) else None
+        if longer not in (None, total):
+            _forget(place, total, progress, f"the server sent {total} of {longer} bytes as if they were all")
+
+
+def _forget(place: Place, have: int, progress: Progress, why: str) -> None:
+    """Drop what was staged, and let another attempt start from the first byte."""
+    place.discard()
+    progress.advance(-have)
+    raise _AttemptError(why, changed=True)
 
 
 def _resumable(remote: RemoteFile, place: Place, progress: Progress) -> int:
     """Return how many staged bytes are good to go on from; none that nobody could tell from another version's."""
     have = _staged_bytes(place)
-    known = remote.digest or read_json(place.notes).get("validator")
+    known = remote.digest or Version.noted(read_json(place.notes)).exact
     if have and (not known or have > (remote.size or have)):
         place.discard()
         progress.advance(-have)
@@ -230,30 +243,37 @@ def _resumable(remote: RemoteFile, place: Place, progress: Progress) -> int:
     return have
 
 
-def _start_anew(response: requests.Response, place: Place, have: int, progress: Progress) -> None:
+def _start_again(response: requests.Response, place: Place, have: int, progress: Progress) -> None:
     """Forget what was staged, and note by what the server tells versions of the file apart."""
     progress.advance(-have)
-    etag = response.headers.get("ETag", "")
-    validator = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
     with disk(place.staged):
         place.discard()
-        write_json(place.notes, {"validator": validator})
+        write_json(place.notes, Version.of(response).note())
 
 
-def _append(response: requests.Response, place: Place, progress: Progress) -> None:
-    with disk(place.staged), place.staged.open("ab") as file:
+def _append(response: requests.Response, place: Place, progress: Progress, total: int | None, start: int) -> None:
+    """Write the bytes of an answer from byte `start` on behind those staged; the bytes that both have must agree."""
+    with disk(place.staged, total), place.staged.open("a+b") as file:
+        file.seek(start)
+        staged = file.read()
         for block in response.raw.stream(BLOCK, decode_content=False):
-            file.write(block)
-            progress.advance(len(block))
-        file.flush()
-        os.fsync(file.fileno())
+            if not block.startswith(staged[: len(block)]):
+                break
+            fresh, staged = block[len(staged) :], staged[len(block) :]
+            file.write(fresh)
+            progress.advance(len(fresh))
+        else:
+            file.flush()
+            os.fsync(file.fileno())
+            return
+    _forget(place, start + len(staged), progress, "the server sent other bytes than before")
 
 
-def _check_answer(response: requests.Response, remote: RemoteFile, have: int) -> int | None:
+def _check_answer(response: requests.Response, remote: RemoteFile, start: int) -> int | None:
     """Return how many bytes the whole file has by this answer (None: it is sent in chunks), or refuse the answer."""
-    server, status = _server(response.url), response.status_code
+    server, status = server_of(response.url), response.status_code
     if status in (408, 429) or status >= 500:
-        raise _AttemptError(f"{server} answers {status} {response.reason}", _retry_after(response))
+        raise _AttemptError(f"{server} answers {status} {response.reason}", retry_after(response))
     if status == 403:
         raise _AttemptError("403 Forbidden", forbidden=True)
     if status == 401:
@@ -264,7 +284,9 @@ def _check_answer(response: requests.Response, remote: RemoteFile, have: int) ->
         raise ValueError(f"{server} sent a web page in place of {remote.path}, such as a login page; {remote.access}")
     if response.headers.get("Content-Encoding", "identity") != "identity" and not remote.path.endswith(".gz"):
         raise ValueError(f"{server} sends {remote.path} compressed, which cannot be verified; {remote.access}")
-    total = _total(response, have)
+    if status == 206 and not span_of(response).startswith(f"{start}-"):
+        raise _AttemptError(f"{server} sent bytes {span_of(response)} in place of {start}-")
+    total = total_of(response)
     if total is None and remote.size is None and response.headers.get("Transfer-Encoding") != "chunked":
         raise ValueError(f"{server} does not say how long {remote.path} is; pin its size in [[checksums]]")
     if None not in (total, remote.size) and total != remote.size:
@@ -272,112 +294,22 @@ def _check_answer(response: requests.Response, remote: RemoteFile, have: int) ->
     return remote.size if total is None else total
 
 
-def _total(response: requests.Response, have: int) -> int | None:
-    if response.status_code == 200:
-        length = response.headers.get("Content-Length", "")
-        return int(length) if length.isdecimal() else None
-    span, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-    if not span.startswith(f"{have}-"):
-        raise _AttemptError(f"{_server(response.url)} sent bytes {span} in place of {have}-")
-    return int(total) if total.isdecimal() else None
-
-
-def _retry_after(response: requests.Response) -> float:
-    """Return the seconds that a server asks to wait, given as such or as a date."""
-    asked = response.headers.get("Retry-After", "")
-    if asked.isdecimal():
-        return float(asked)
-    with suppress(ValueError):
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
-    return 0
-
-
-def _server(url: str) -> str:
-    return urlsplit(url).hostname or "?"
-
-
 def _seal(remote: RemoteFile, place: Place, url: str) -> None:
     """Give a staged file its final name, and a receipt, if it is what it must be; else delete it."""
     found = {"sha256": digest_of(place.staged, "sha256")}
-    if fault := _fault(remote, place.staged, found):
+    if fault := fault_of(remote, place.staged, found):
         place.discard()
         raise ValueError(
             f"{remote.path} arrived with {fault}; it was deleted: fetch it again, and tell the archive if this persists"
+        )
+    if remote.digest is None and (fault := content_fault(place.staged, remote.path)):
+        place.discard()
+        raise ValueError(
+            f"what {server_of(url)} sent in place of {remote.path} was deleted: {fault}; if it must be so, pin its "
+            "sha256 in [[checksums]]"
         )
     with disk(place.target):
         place.target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(place.staged, place.target)
         place.discard()
-        _write_receipt(remote, place, found, url)
-
-
-def _fault(remote: RemoteFile, path: Path, found: dict[str, str]) -> str:
-    """Return in what a file differs from what it must be; digests are added to those found."""
-    size = path.stat().st_size
-    if remote.size is not None and size != remote.size:
-        return f"{size} bytes, expected {remote.size}"
-    if remote.digest is None:
-        return ""
-    name, wanted, said_by = remote.digest
-    if name not in found:
-        found[name] = digest_of(path, name)
-    return "" if found[name] == wanted else f"{name} {found[name]}, expected {wanted} as {said_by} says"
-
-
-def digest_of(path: Path, algorithm: str) -> str:
-    """Return a digest of a file: one of hashlib's, or DANDI's own "dandi-etag"."""
-    if algorithm == "dandi-etag":
-        from dandischema.digests.dandietag import DandiETag
-
-        return str(DandiETag.from_file(path).as_str())
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def finished(remote: RemoteFile, place: Place) -> bool:
-    """Return whether a file is there and verified; one that was touched since is read again."""
-    if not place.target.is_file():
-        return False
-    receipt, status = read_json(place.receipt), place.target.stat()
-    digests = receipt.get("digests", {})
-    same = (receipt.get("size"), receipt.get("mtime_ns")) == (status.st_size, status.st_mtime_ns)
-    if not same:
-        digests = {"sha256": digest_of(place.target, "sha256")}
-    known = same or digests["sha256"] == receipt.get("digests", {}).get("sha256")
-    if not (known or remote.digest) or _fault(remote, place.target, digests):
-        return False
-    if not same or set(digests) != set(receipt.get("digests", {})):
-        _write_receipt(remote, place, digests, receipt.get("url", ""))
-    return True
-
-
-def _write_receipt(remote: RemoteFile, place: Place, digests: dict[str, str], url: str) -> None:
-    status, parts = place.target.stat(), urlsplit(url)
-    against = remote.digest and f"{remote.digest.said_by} {remote.digest.algorithm}"
-    receipt = {
-        "path": remote.path,
-        "url": f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}",
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "digests": digests,
-        "verified_against": against or "size only",
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": remote.version,
-    }
-    write_json(place.receipt, receipt)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a small file so that it is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", encoding="utf-8", delete=False) as file:
-        json.dump(content, file, indent=1)
-    os.replace(file.name, path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a small file says; nothing where there is none, or none that can be read."""
-    with suppress(OSError, ValueError):
-        content = json.loads(path.read_text("utf-8"))
-        return content if isinstance(content, dict) else {}
-    return {}
+        write_receipt(remote, place, found, url)

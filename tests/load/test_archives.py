@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from neurosuper.load import archives
 from neurosuper.load.archives import check_path, list_files, local_folder
 from tests.load.dandi_server import DANDISET, VERSION, Archive, Fault, make_manifest
+from tests.load.faulty_server import FaultyServer
 
 KEY = "0123456789abcdef-my-key"
 FILES = {
@@ -218,6 +219,26 @@ def test_trouble_at_the_archive_passes(archive):
     paths(manifest)
     archive.api.faults.append(Fault(503))
     assert paths(manifest) == ["sub-A/sub-A_ses-1.nwb"]
+
+
+def test_an_archive_that_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(archives, "TIMEOUT", (0.1, 0.1))
+    with FaultyServer({}) as server:
+        server.mode = "silent from the start"
+        source = {"kind": "dandi", "dandiset": DANDISET, "version": VERSION, "instance": f"{server.url}/api"}
+        refused(make_manifest(source, ["a.nwb"]), ConnectionError, "no valid answer .TimeoutError.; check the network")
+
+
+@pytest.mark.parametrize("asked", ["86400", "Fri, 01 Jan 2100 00:00:00 GMT"])
+def test_an_archive_that_asks_to_wait_for_a_day_is_asked_again_soon(archive, monkeypatch, asked):
+    paths(archive.manifest("sub-A/sub-A_ses-1.nwb"))  # dandi asks once what it is that it talks to
+    waits = []
+    monkeypatch.setattr("dandi.dandiapi.sleep", waits.append)
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    archive.api.faults.extend([Fault(503, {"Retry-After": asked})] * 3)
+    assert paths(archive.manifest("sub-A/sub-A_ses-1.nwb")) == ["sub-A/sub-A_ses-1.nwb"]
+    assert waits
+    assert max(waits) <= archives.LONGEST_WAIT
 
 
 @pytest.mark.parametrize("fault", [Fault(page=True), Fault(404), Fault(500)])

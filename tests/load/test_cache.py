@@ -8,12 +8,12 @@ import pytest
 
 import neurosuper as ns
 from neurosuper.load import cache as room
-from neurosuper.load import transfer
+from neurosuper.load import receipts, transfer
 from neurosuper.load.cache import cache_folder, clear_cache, dataset_root, list_cache
 from neurosuper.load.remote import open_remote
 from tests.load.dandi_server import Archive, Fault, make_manifest
 
-FILES = {"a.nwb": b"a" * 1000, "b/c.nwb": b"c" * 200_000}
+FILES = {"a.bin": b"a" * 1000, "b/c.bin": b"c" * 200_000}
 NOTHING = {"n_files": 0, "size": 0, "unfinished": 0, "streamed": 0}
 
 
@@ -44,12 +44,12 @@ def test_the_cache_lies_where_the_platform_keeps_caches_or_where_one_says(monkey
 
 
 def test_a_dataset_has_a_folder_for_each_version(archive, cache, tmp_path):
-    assert dataset_root(archive.http_manifest("a.nwb", source={"version": "2"})) == cache / "planted" / "2"
-    assert dataset_root(archive.http_manifest("a.nwb"), tmp_path) == tmp_path / "planted" / "unverified"
+    assert dataset_root(archive.http_manifest("a.bin", source={"version": "2"})) == cache / "planted" / "2"
+    assert dataset_root(archive.http_manifest("a.bin"), tmp_path) == tmp_path / "planted" / "unverified"
 
 
 def test_a_dataset_that_the_user_brings_lies_where_they_say(tmp_path, monkeypatch):
-    manifest = make_manifest({"kind": "local", "obtain": "ask me", "env_var": "MINE"}, ["a.nwb"])
+    manifest = make_manifest({"kind": "local", "obtain": "ask me", "env_var": "MINE"}, ["a.bin"])
     with pytest.raises(FileNotFoundError, match="ask me"):
         dataset_root(manifest)
     monkeypatch.setenv("MINE", str(tmp_path))
@@ -63,8 +63,8 @@ def test_an_empty_cache():
 
 
 def test_what_was_fetched_is_listed(archive, cache):
-    ns.fetch(archive.http_manifest("a.nwb"))
-    ns.fetch(archive.http_manifest("a.nwb", "b/c.nwb", id="other", source={"version": "2"}))
+    ns.fetch(archive.http_manifest("a.bin"))
+    ns.fetch(archive.http_manifest("a.bin", "b/c.bin", id="other", source={"version": "2"}))
     assert rows() == {
         ("other", "2"): NOTHING | {"n_files": 2, "size": 201_000},
         ("planted", "unverified"): NOTHING | {"n_files": 1, "size": 1000},
@@ -75,7 +75,7 @@ def test_what_was_fetched_is_listed(archive, cache):
 def test_what_is_unfinished_or_streamed_is_listed(archive, cache, monkeypatch):
     monkeypatch.setattr(transfer, "ATTEMPTS", 1)
     archive.blobs.faults.append(Fault(cut=150_000))
-    manifest = archive.http_manifest("b/c.nwb")
+    manifest = archive.http_manifest("b/c.bin")
     with pytest.raises(ConnectionError):
         ns.fetch(manifest)
     (file,) = room.list_files(manifest, {}, ("responses",))
@@ -89,8 +89,8 @@ def test_what_is_unfinished_or_streamed_is_listed(archive, cache, monkeypatch):
 
 
 def test_clearing_one_dataset_leaves_the_others(archive, cache):
-    ns.fetch(archive.http_manifest("a.nwb"))
-    other = archive.http_manifest("a.nwb", id="other")
+    ns.fetch(archive.http_manifest("a.bin"))
+    other = archive.http_manifest("a.bin", id="other")
     (kept,) = ns.fetch(other)
     assert clear_cache("planted") >= 1000
     assert list(rows()) == [("other", "unverified")]
@@ -101,18 +101,18 @@ def test_clearing_one_dataset_leaves_the_others(archive, cache):
 
 
 def test_clearing_all_leaves_nothing_of_ours(archive, cache):
-    ns.fetch(archive.http_manifest("a.nwb", "b/c.nwb"))
+    ns.fetch(archive.http_manifest("a.bin", "b/c.bin"))
     (cache / "notes.txt").write_text("mine")
     assert clear_cache() == 201_000 + sum(p.stat().st_size for p in cache.rglob(".receipts/*") if p.is_file())
     assert [path.name for path in cache.iterdir() if not path.name.endswith(".lock")] == ["notes.txt"]
-    assert ns.fetch(archive.http_manifest("a.nwb"))[0].read_bytes() == FILES["a.nwb"]
+    assert ns.fetch(archive.http_manifest("a.bin"))[0].read_bytes() == FILES["a.bin"]
 
 
 def test_folders_that_others_made_are_neither_listed_nor_cleared_nor_used(archive, cache):
     (cache / "planted" / "unverified").mkdir(parents=True)
     (cache / "planted" / "unverified" / "thesis.docx").write_text("five years")
     with pytest.raises(ValueError, match="planted holds files that neurosuper did not put there; move them"):
-        ns.fetch(archive.http_manifest("a.nwb"))
+        ns.fetch(archive.http_manifest("a.bin"))
     assert list_cache().empty
     assert clear_cache() == 0
     assert clear_cache("planted") == 0
@@ -122,7 +122,7 @@ def test_folders_that_others_made_are_neither_listed_nor_cleared_nor_used(archiv
 def test_links_are_removed_and_not_followed(archive, cache, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.docx").write_text("five years")
-    ns.fetch(archive.http_manifest("a.nwb"))
+    ns.fetch(archive.http_manifest("a.bin"))
     (cache / "planted" / "unverified" / "link").symlink_to(tmp_path / "mine")
     (tmp_path / "marked").mkdir()
     (tmp_path / "marked" / ".neurosuper").touch()
@@ -137,7 +137,7 @@ def test_links_are_removed_and_not_followed(archive, cache, tmp_path):
 
 @pytest.mark.parametrize("dataset", ["..", "../mine", "/", "", ".staging", "a/b"])
 def test_only_a_dataset_can_be_cleared(dataset, archive, cache):
-    ns.fetch(archive.http_manifest("a.nwb"))
+    ns.fetch(archive.http_manifest("a.bin"))
     with pytest.raises(ValueError, match="is not the id of a dataset"):
         clear_cache(dataset)
     assert rows()
@@ -155,7 +155,7 @@ def test_a_file_of_the_user_is_held_to_a_pinned_digest(tmp_path, monkeypatch, ca
         source, ["a.pkl"], checksums=[{"path": "a.pkl", "value": hashlib.sha256(b"abc").hexdigest()}]
     )
     assert ns.fetch(manifest) == [path]
-    monkeypatch.setattr(transfer, "digest_of", lambda *_: pytest.fail("it was read again"))
+    monkeypatch.setattr(receipts, "digest_of", lambda *_: pytest.fail("it was read again"))
     assert ns.fetch(manifest) == [path]
     monkeypatch.undo()
     monkeypatch.setenv("MINE", str(path.parent))
@@ -170,10 +170,10 @@ def test_a_file_of_the_user_is_held_to_a_pinned_digest(tmp_path, monkeypatch, ca
 
 
 def test_a_cache_that_cannot_be_written_still_gives_what_is_in_it(archive, monkeypatch):
-    manifest = archive.http_manifest("a.nwb")
+    manifest = archive.http_manifest("a.bin")
     fetched = ns.fetch(manifest)
     monkeypatch.setattr(room, "own_folder", lambda _: pytest.fail("it was written to"))
-    monkeypatch.setattr(transfer, "write_json", lambda *_: pytest.fail("it was written to"))
+    monkeypatch.setattr(receipts, "write_json", lambda *_: pytest.fail("it was written to"))
     assert ns.fetch(manifest) == fetched
 
 
@@ -181,5 +181,5 @@ def test_a_cache_in_place_of_a_file(archive, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a file")
     monkeypatch.setenv("NEUROSUPER_CACHE", str(tmp_path / "file"))
     with pytest.raises(OSError, match="cannot write .*; make room or get permission there, or name another") as raised:
-        ns.fetch(archive.http_manifest("a.nwb"))
+        ns.fetch(archive.http_manifest("a.bin"))
     assert "\n" not in str(raised.value)

@@ -23,7 +23,7 @@ homepage = "http://localhost"
 loader = "load_array"
 source = SOURCE
 subset = { day = { about = "day", default = [1] } }
-files = [{ path = "day {day}.npy" }, { path = "a.png", role = "images" }]
+files = [{ path = "day {day}.bin" }, { path = "a.bmp", role = "images" }]
 stimulus.label = "name of the photograph"
 response = { measure = "rate", units = "spikes/s", noise_ceiling = { rule = "none" } }
 images = { loader = "load_images", opens = "." }
@@ -97,11 +97,11 @@ def test_mistakes_on_the_command_line_are_one_line(command, message, capsys):
 
 
 def test_what_the_command_line_fetches_it_lists_and_clears(tmp_path, empty_cache, capsys):
-    with Archive({"day 1.npy": b"1" * 2_000_000, "day 2.npy": b"2" * 3_000_000, "a.png": b"image"}) as archive:
+    with Archive({"day 1.bin": b"1" * 2_000_000, "day 2.bin": b"2" * 3_000_000, "a.bmp": b"BM..."}) as archive:
         source = f'{{ kind = "http", url = "{archive.blobs.url}/{BUCKET}" }}'
         (tmp_path / "mine.toml").write_text(MANIFEST.replace("SOURCE", source))
         assert main(["fetch", str(tmp_path / "mine.toml"), "--subset", "day=1,2", "--images"]) == 0
-    paths = [empty_cache / "mine" / "unverified" / name for name in ("day 1.npy", "day 2.npy", "a.png")]
+    paths = [empty_cache / "mine" / "unverified" / name for name in ("day 1.bin", "day 2.bin", "a.bmp")]
     assert set(capsys.readouterr().out.splitlines()) == {str(path) for path in paths}
     assert main(["cache", "list"]) == 0
     assert re.search(r"mine +unverified +3 +5\.0 MB", capsys.readouterr().out)

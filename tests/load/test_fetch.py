@@ -18,7 +18,7 @@ from tests.load.dandi_server import VERSION, Archive, Fault, digests_of, make_ma
 
 KEY = "0123456789abcdef-my-key"
 RNG = np.random.default_rng(0)
-FILES = {f"sub-A/ses-{i}.nwb": RNG.bytes(200_000 + i) for i in range(4)}
+FILES = {f"sub-A/ses-{i}.bin": RNG.bytes(200_000 + i) for i in range(4)}
 LARGE = RNG.bytes(3_000_000)
 SCRIPT = """
 import sys
@@ -38,7 +38,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def archive():
-    with Archive(FILES | {"large.nwb": LARGE, "a.pkl": b"code"}) as archive:
+    with Archive(FILES | {"large.bin": LARGE, "a.pkl": b"code"}) as archive:
         yield archive
 
 
@@ -51,8 +51,8 @@ def everything_in(folder):
 
 
 def test_a_dandiset_arrives_at_its_place(archive, cache, capsys):
-    fetched = ns.fetch(archive.manifest("sub-A/*.nwb", "large.nwb"))
-    assert fetched == [cache / "planted" / VERSION / path for path in [*FILES, "large.nwb"]]
+    fetched = ns.fetch(archive.manifest("sub-A/*.bin", "large.bin"))
+    assert fetched == [cache / "planted" / VERSION / path for path in [*FILES, "large.bin"]]
     assert contents(fetched) == [*FILES.values(), LARGE]
     assert archive.blobs.sent == sum(map(len, FILES.values())) + len(LARGE)
     assert "planted: 100%" in capsys.readouterr().err
@@ -65,9 +65,9 @@ def test_files_at_addresses_and_in_buckets_arrive(archive, cache, kind):
     assert contents(fetched) == list(FILES.values())
 
 
-@pytest.mark.parametrize(("jobs", "at_once"), [(1, {1, 2}), (4, {4})])
+@pytest.mark.parametrize(("jobs", "at_once"), [(1, {1, 2}), (4, {4, 5, 6, 7, 8})])
 def test_files_travel_side_by_side(archive, jobs, at_once):
-    """The server is still busy with one for a moment when its client asks for the next."""
+    """The server is still busy with one for a moment when its client asks for what follows, or for the next."""
     archive.blobs.pace = 1_000_000
     ns.fetch(archive.http_manifest(*FILES), jobs=jobs)
     assert archive.blobs.busiest in at_once
@@ -76,15 +76,15 @@ def test_files_travel_side_by_side(archive, jobs, at_once):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda archive: archive.manifest("sub-A/*.nwb", "large.nwb"),
-        lambda archive: archive.manifest("sub-A/*.nwb", version="unverified"),
+        lambda archive: archive.manifest("sub-A/*.bin", "large.bin"),
+        lambda archive: archive.manifest("sub-A/*.bin", version="unverified"),
         lambda archive: archive.http_manifest(*FILES),
         lambda archive: archive.s3_manifest(*FILES),
     ],
 )
 @pytest.mark.filterwarnings("ignore:the manifest pins no version")
 def test_what_is_there_needs_no_network(make, capsys):
-    with Archive(FILES | {"large.nwb": LARGE}) as archive:
+    with Archive(FILES | {"large.bin": LARGE}) as archive:
         manifest = make(archive)
         fetched = ns.fetch(manifest)
     capsys.readouterr()
@@ -93,52 +93,52 @@ def test_what_is_there_needs_no_network(make, capsys):
 
 
 def test_a_part_that_is_missing_is_fetched_alone(archive):
-    manifest = archive.manifest("sub-A/*.nwb")
+    manifest = archive.manifest("sub-A/*.bin")
     first, *_ = ns.fetch(manifest)
     first.unlink()
     archive.forget()
     assert contents(ns.fetch(manifest)) == list(FILES.values())
-    assert archive.blobs.sent == len(FILES["sub-A/ses-0.nwb"])
+    assert archive.blobs.sent == len(FILES["sub-A/ses-0.bin"])
 
 
 def test_a_subset_and_a_role_are_fetched_alone(archive):
     manifest = archive.http_manifest(
         subset={"session": {"about": "day", "default": [0]}},
-        files=[{"path": "sub-A/ses-{session}.nwb"}, {"path": "large.nwb", "role": "images"}],
+        files=[{"path": "sub-A/ses-{session}.bin"}, {"path": "large.bin", "role": "images"}],
     )
-    assert [path.name for path in ns.fetch(manifest, subset={"session": [2, 1]})] == ["ses-2.nwb", "ses-1.nwb"]
-    assert [path.name for path in ns.fetch(manifest, roles="images")] == ["large.nwb"]
+    assert [path.name for path in ns.fetch(manifest, subset={"session": [2, 1]})] == ["ses-2.bin", "ses-1.bin"]
+    assert [path.name for path in ns.fetch(manifest, roles="images")] == ["large.bin"]
 
 
 def test_a_draft_is_looked_at_every_time(archive):
-    manifest = archive.manifest("large.nwb", version="draft", source={"allow_draft": True})
+    manifest = archive.manifest("large.bin", version="draft", source={"allow_draft": True})
     assert contents(ns.fetch(manifest)) == [LARGE]
-    archive.files["large.nwb"] = LARGE[::-1]
-    archive.digests["large.nwb"] = digests_of(LARGE[::-1])
+    archive.files["large.bin"] = LARGE[::-1]
+    archive.digests["large.bin"] = digests_of(LARGE[::-1])
     assert contents(ns.fetch(manifest)) == [LARGE[::-1]]
 
 
 def test_a_file_that_fails_does_not_stop_the_others(archive, cache):
-    archive.digests["sub-A/ses-1.nwb"] = {"dandi:sha2-256": "0" * 64}
+    archive.digests["sub-A/ses-1.bin"] = {"dandi:sha2-256": "0" * 64}
     with pytest.raises(
-        ValueError, match=r"1 of 4 files of planted were not fetched; the first: sub-A/ses-1.nwb arrived"
+        ValueError, match=r"1 of 4 files of planted were not fetched; the first: sub-A/ses-1.bin arrived"
     ) as e:
-        ns.fetch(archive.manifest("sub-A/*.nwb"))
+        ns.fetch(archive.manifest("sub-A/*.bin"))
     assert "\n" not in str(e.value)
     there = [path.name for path in sorted((cache / "planted" / VERSION / "sub-A").iterdir())]
-    assert there == ["ses-0.nwb", "ses-2.nwb", "ses-3.nwb"]
+    assert there == ["ses-0.bin", "ses-2.bin", "ses-3.bin"]
 
 
 def test_trouble_cuts_and_expired_signatures_do_not_matter_in_the_end(archive):
     archive.lifetime = 1
     archive.blobs.faults.extend([Fault(503), Fault(cut=1_000_000), Fault(403), Fault(502, {"Retry-After": "0"})])
-    assert contents(ns.fetch(archive.manifest("large.nwb"))) == [LARGE]
+    assert contents(ns.fetch(archive.manifest("large.bin"))) == [LARGE]
     assert archive.blobs.sent <= len(LARGE) + transfer.BLOCK
 
 
 def test_an_embargoed_dandiset_is_fetched_with_a_key_that_is_kept_nowhere(archive, cache, monkeypatch, capsys, caplog):
     archive.key = KEY
-    manifest = archive.manifest("sub-A/*.nwb")
+    manifest = archive.manifest("sub-A/*.bin")
     with pytest.raises(PermissionError, match="set NEUROSUPER_DANDI_API_KEY"):
         ns.fetch(manifest)
     monkeypatch.setenv("NEUROSUPER_DANDI_API_KEY", KEY)
@@ -152,9 +152,9 @@ def test_an_embargoed_dandiset_is_fetched_with_a_key_that_is_kept_nowhere(archiv
 
 def test_terms_are_named_where_a_bucket_refuses(archive):
     archive.blobs.faults.extend([Fault(403)] * 2)
-    manifest = archive.s3_manifest("large.nwb", source={"agreement_url": "https://example.org/terms"})
+    manifest = archive.s3_manifest("large.bin", source={"agreement_url": "https://example.org/terms"})
     with pytest.raises(
-        PermissionError, match=r"refuses large.nwb \(403\); accept its terms first: https://example.org/terms"
+        PermissionError, match=r"refuses large.bin \(403\); accept its terms first: https://example.org/terms"
     ):
         ns.fetch(manifest)
 
@@ -198,9 +198,9 @@ def test_a_version_that_leads_out_is_refused(archive, cache, version):
 
 
 def test_an_archive_that_names_paths_outside_writes_nothing(cache):
-    with Archive({"../../../evil.nwb": b"evil", "../b.nwb": b"evil"}) as archive:
+    with Archive({"../../../evil.bin": b"evil", "../b.bin": b"evil"}) as archive:
         with pytest.raises(ValueError, match="is refused: it must be relative"):
-            ns.fetch(archive.manifest("*/*.nwb"))
+            ns.fetch(archive.manifest("*/*.bin"))
         assert archive.blobs.requests == []
     assert not cache.exists()
 
@@ -213,7 +213,7 @@ def test_symbolic_links_that_lead_out_are_refused(archive, cache, tmp_path, link
     (cache / link).parent.mkdir(parents=True)
     (cache / link).symlink_to(tmp_path / "mine")
     with pytest.raises(ValueError, match="leads out of the cache by a symbolic link; remove the link"):
-        ns.fetch(archive.manifest("sub-A/*.nwb"))
+        ns.fetch(archive.manifest("sub-A/*.bin"))
     assert list((tmp_path / "mine").iterdir()) == []
     assert archive.blobs.requests == []
 
@@ -222,11 +222,11 @@ def test_a_cache_that_is_itself_a_link_is_fine(archive, tmp_path, monkeypatch):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     monkeypatch.setenv("NEUROSUPER_CACHE", str(tmp_path / "link"))
-    assert contents(ns.fetch(archive.manifest("large.nwb"))) == [LARGE]
+    assert contents(ns.fetch(archive.manifest("large.bin"))) == [LARGE]
 
 
 def test_a_listing_that_somebody_bent_leads_nowhere(archive, cache):
-    manifest = archive.manifest("large.nwb")
+    manifest = archive.manifest("large.bin")
     ns.fetch(manifest)
     (listing,) = cache.rglob(".listings/*.json")
     listing.write_text(json.dumps({"version": VERSION, "files": [["../../../evil", 4, None]]}))
@@ -253,7 +253,7 @@ def wait_until(condition, seconds=20):
 
 def test_two_processes_that_fetch_the_same_share_it(archive):
     archive.blobs.pace = 2_000_000
-    processes = [start(archive.http_manifest("large.nwb")) for _ in range(2)]
+    processes = [start(archive.http_manifest("large.bin")) for _ in range(2)]
     for process in processes:
         out, err = process.communicate(timeout=30)
         assert process.returncode == 0, err
@@ -263,14 +263,14 @@ def test_two_processes_that_fetch_the_same_share_it(archive):
 
 def test_a_process_that_is_killed_is_succeeded_by_one_that_waits(archive, cache):
     archive.blobs.pace = 1_000_000
-    manifest = archive.http_manifest("large.nwb")
+    manifest = archive.http_manifest("large.bin")
     first = start(manifest)
     wait_until(lambda: archive.blobs.sent)
     second = start(manifest)
     wait_until(lambda: archive.blobs.sent > 2_000_000)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
-    assert not list(cache.rglob("large.nwb"))
+    assert not list(cache.rglob("large.bin"))
     archive.blobs.pace = None
     out, err = second.communicate(timeout=30)
     assert second.returncode == 0, err
@@ -281,7 +281,7 @@ def test_a_process_that_is_killed_is_succeeded_by_one_that_waits(archive, cache)
 
 def test_an_interrupted_fetch_stops_soon_and_goes_on_later(archive, cache):
     archive.blobs.pace = 500_000
-    manifest = archive.http_manifest("large.nwb", *FILES)
+    manifest = archive.http_manifest("large.bin", *FILES)
     process = start(manifest)
     wait_until(lambda: archive.blobs.sent > 500_000)
     process.send_signal(signal.SIGINT)
@@ -294,9 +294,25 @@ def test_an_interrupted_fetch_stops_soon_and_goes_on_later(archive, cache):
     assert archive.blobs.sent < 1.3 * (len(LARGE) + sum(map(len, FILES.values())))
 
 
+def test_no_bar_is_drawn_where_the_user_wants_none(archive, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    process = start(archive.manifest("sub-A/*.bin"))
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_listing_that_is_damaged_is_asked_for_again(archive, cache):
+    manifest = archive.manifest("large.bin")
+    ns.fetch(manifest)
+    (listing,) = cache.rglob(".listings/*.json")
+    for damage in ('{"files": 3}', '{"files": [["large.bin"]]}', '{"files": [[1, 2, 3]]}', "[", "\0"):
+        listing.write_text(damage)
+        assert contents(ns.fetch(manifest)) == [LARGE]
+
+
 def test_another_cache_may_be_named(archive, tmp_path, cache):
-    (path,) = ns.fetch(archive.http_manifest("large.nwb"), cache=tmp_path / "other")
-    assert path == tmp_path / "other" / "planted" / "unverified" / "large.nwb"
+    (path,) = ns.fetch(archive.http_manifest("large.bin"), cache=tmp_path / "other")
+    assert path == tmp_path / "other" / "planted" / "unverified" / "large.bin"
     assert not cache.exists()
 
 
