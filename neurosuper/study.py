@@ -125,9 +125,13 @@ def read_study(path: str | Path) -> Study:
 def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> xr.Dataset:
     """Run a study and write `study.nc` (every number) and `report.html`.
 
-    Both files are written whole or not at all. Activations of networks are kept in `cache/` beside them, and so are the
-    embeddings of images where the file says `cache_embeddings` (see `Study`), so that a run after an interruption goes
-    on where the last one stopped.
+    Each file is written whole or not at all, and a report is never beside numbers of another run. The folder, and all
+    names that will be written, are tried before the first fit. When the end fails, what was computed is kept: the numbers
+    where there is no report, all results in a temporary folder where `output` is full, and the directions in
+    `unfinished.nc` where a later fit or a metric fails. Of two runs in one folder, the second waits for the first.
+
+    Activations of networks are kept in `cache/` beside them, and so are the embeddings of images where the file says
+    `cache_embeddings` (see `Study`), so that a run after an interruption goes on where the last one stopped.
 
     Parameters
     ----------
@@ -150,8 +154,10 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     Raises
     ------
     FileNotFoundError, ValueError, TypeError, OSError
-        In one line: what is wrong in the file, in an input, or with the output folder; code from elsewhere without
-        `trust` (the error says what it would have run).
+        In one line: what is wrong in the file, in a name, in an input, or with the output folder; code from elsewhere
+        without `trust` (the error says what it would have run).
+    RuntimeError
+        The report cannot be made; the numbers are in `study.nc`.
     ImportError
         The file says `cache_embeddings`, and zarr is not installed.
 

@@ -3,6 +3,7 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import pdist
+from sklearn.preprocessing import StandardScaler
 
 import neurosuper
 from neurosuper import (
@@ -245,3 +246,102 @@ def test_the_floor_of_several_fits_is_that_of_the_stimuli_of_the_first(responses
     alone, both = (side_by_side.score_fits(own, alike, [Color()]) for own in (fits[1:], fits))
     assert (alone.floor < -0.5).all()
     assert_allclose(both.floor, 0, atol=1e-6)
+
+
+@pytest.fixture
+def no_fit(monkeypatch):
+    """Whatever is wrong is told before hours of fits."""
+
+    def fit(*_args):
+        raise AssertionError("fitted first")
+
+    monkeypatch.setattr(Units, "fit", fit)
+    monkeypatch.setattr(PCA, "fit", fit)
+
+
+class Half:
+    """Nearly a metric: it embeds, and says nothing else."""
+
+    def embed(self, images):
+        raise AssertionError("never called")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"finders": ["KMeans"]}, "a finder must be an object such as neurosuper.Units.*, got 'KMeans'"),
+        ({"finders": "KMeans"}, "finders must be a list or a mapping .*, got str"),
+        ({"finders": [Units, PCA(2)]}, "a finder must be .*, got the class Units, which is not called"),
+        ({"finders": {"mine": StandardScaler()}}, r"got StandardScaler\(\); subclass neurosuper.directions.Direction"),
+        ({"finders": [Color()]}, "a finder must be .*got Color"),
+        ({"finders": {1: Units()}}, "names of finders must be str, got 1"),
+        ({"metrics": [Color(), "pixel"]}, "a metric must be an object such as neurosuper.LPIPS.*, got 'pixel'"),
+        ({"metrics": "color"}, "metrics must be a list or a mapping .*, got str"),
+        ({"metrics": {"c": Color}}, "a metric must be .*, got the class Color, which is not called"),
+        ({"metrics": [np.linalg.norm]}, "a metric must be .*, got <function norm"),
+        ({"metrics": [None]}, "a metric must be .*, got None"),
+        ({"metrics": [Half()]}, "a metric must be .*, got <.*Half object"),
+        ({"metrics": [Units()]}, r"a metric must be .*, got Units\("),
+        ({"metrics": {("a", "b"): Color()}}, r"names of metrics must be str, got \('a', 'b'\)"),
+    ],
+)
+def test_what_is_no_finder_or_metric_is_told_before_any_fit(change, message, responses, images, no_fit):
+    good = {"systems": {"brain": responses}, "images": images, "finders": [Units()], "metrics": [Color()]}
+    with pytest.raises(TypeError, match=message) as caught:
+        compare(**good | change)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_functions_refuse_what_is_no_metric_alike(responses, images):
+    for metric in ("color", Color, lambda a, b: 0.0):
+        with pytest.raises(TypeError, match="a metric must be an object such as"):
+            interpretability_index(responses, images, metric)
+        with pytest.raises(TypeError, match="a metric must be an object such as"):
+            pairwise(images, metric)
+
+
+@pytest.mark.parametrize("name", ["floor", "index_of_halves", "draw", "seed", "quantity"])
+def test_unit_coords_of_reserved_names_are_told_before_any_fit(name, responses, images, no_fit):
+    with pytest.raises(ValueError, match=f"'brain' has the unit coord '{name}'"):
+        compare({"brain": responses.assign_coords({name: ("unit", range(8))})}, images, [Units()], [Color()])
+
+
+def test_names_of_systems_are_text(responses, images, no_fit):
+    with pytest.raises(TypeError, match="names of systems must be str, got 7"):
+        compare({7: responses}, images, [Units()], [Color()])
+
+
+def test_labels_with_the_separator_are_told_before_any_fit(responses, images, no_fit):
+    piped = {"stimulus": [f"{i} | x" for i in range(120)]}
+    with pytest.raises(ValueError, match="must not contain ' | '"):
+        compare({"net": responses.assign_coords(piped)}, images.assign_coords(piped), [Units()], [Color()])
+
+
+@pytest.mark.parametrize("chunks", [{"stimulus": 50}, {"stimulus": (100, 20), "unit": 3}])
+@pytest.mark.parametrize("score_on", ["held-out", "all"])
+def test_responses_that_are_read_lazily_are_compared_alike(chunks, score_on, responses, images):
+    """Coords of their own chunks too, as a store of files gives them."""
+    category = xr.DataArray(np.arange(120) % 7, dims="stimulus", coords={"stimulus": responses.stimulus})
+    finders = [Units(), Random(6), PCA(3)]
+    expected = compare({"V4": responses}, images, finders, [Color()], score_on=score_on)
+    lazy = responses.chunk(chunks).assign_coords(category=category.chunk(stimulus=17))
+    got = compare({"V4": lazy}, images, finders, [Color()], score_on=score_on)
+    assert_allclose(got.interpretability, expected.interpretability, rtol=1e-4)
+    assert PCA(3).fit(lazy).transform(lazy).drop_vars("category").chunksizes["stimulus"] == lazy.chunks[0]
+
+
+def test_a_comparison_can_be_written_whatever_the_units_carry(responses, images, tmp_path):
+    coords = {
+        "area": np.array(["V1", None, np.nan, "V4"] * 2, object),
+        "session": np.array(["2024-01-05", "NaT"] * 4, "datetime64[ns]"),
+        "good": np.array([True, False] * 4),
+        "depth": np.array([1, None] * 4, object),
+        "phase": np.arange(8) * 1j,
+    }
+    own = responses.assign_coords({name: ("unit", values) for name, values in coords.items()})
+    table = compare({"a": own, "b": responses[:, :3]}, images, [Units(), KMeans(2)], [Color()], random_state=None)
+    table.to_netcdf(tmp_path / "table.nc")
+    with xr.open_dataset(tmp_path / "table.nc") as stored:
+        xr.testing.assert_identical(stored.load(), table)
+    assert table.area.values[:4].tolist() == ["V1", "", "", "V4"]
+    assert table.session.values[:2].tolist() == ["2024-01-05T00:00:00.000000000", ""]

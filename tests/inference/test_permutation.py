@@ -14,6 +14,7 @@ from numpy.testing import assert_array_equal
 from scipy import stats
 
 from neurosuper import cohens_d, describe_test, permutation_test, probability_of_superiority
+from neurosuper.inference.permutation import compare_means
 
 CENTERS = {"mean": mean, "median": median}
 ALTERNATIVES = ["two-sided", "greater", "less"]
@@ -236,3 +237,16 @@ def test_bad_input_is_told_in_one_line(make_scores):
         permutation_test([1, 2], b)
     with pytest.raises(TypeError, match="result must be a Dataset from permutation_test or index_diff.*, got float"):
         describe_test(0.03, "a", "b", "x")
+
+
+def test_many_tests_at_once_are_those_of_each_alone():
+    """Of equal sizes, of others, of so few scores that all permutations are made, with ties and without spread."""
+    rng = np.random.default_rng(4)
+    sizes = [(30, 20), (30, 20), (20, 30), (3, 4), (40, 2), (30, 20)]
+    pairs = [(rng.normal(0.3, 1, n), rng.normal(0, 1, m).round(i % 2)) for i, (n, m) in enumerate(sizes)]
+    pairs += [(np.ones(30, np.float32), np.ones(20, np.float32)), (np.arange(30), np.arange(20) % 3)]
+    together = compare_means(pairs, 500, 3)
+    for (x, y), test in zip(pairs, together, strict=True):
+        alone = permutation_test(*(xr.DataArray(own, dims="unit") for own in (x, y)), n_resamples=500, random_state=3)
+        xr.testing.assert_identical(test, alone)
+    assert len({test.p_value.item() for test in together}) > 4

@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -151,3 +152,42 @@ def test_what_a_report_must_state_is_asked_for(comparison, images):
     del comparison.attrs["note"], comparison.coords["seed"]
     with pytest.raises(ValueError, match="a report states note, seed, which the comparison lacks"):
         render_report(comparison, images)
+
+
+HOSTILE = [
+    r"$\frac{",
+    r"cost in $ and $\sum",
+    "<script>alert(1)</script>",
+    '"onmouseover=alert(1) x="',
+    "<img src=x onerror=alert(1)>",
+    ' id="x href="#y url(#z',
+    "]]><!-- {} %s",
+    "\x01\x1b[31m",
+    "字 🧠",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_name_is_markup_or_mathematics(name, comparison, images, read):
+    """A system, a finder, metrics, a quantity, images and all that is told: each is shown as it is written."""
+    label = f"photo {name}"
+    images = images.assign_coords(stimulus=[label, *images.stimulus.values[1:].tolist()])
+    renamed = comparison.assign_coords(
+        metric=[f"m {name}", name],
+        quantity=("metric", [f"q {name}", name]),
+        **{
+            key: ("item", np.where(comparison[key] == comparison[key][0], f"{key} {name}", comparison[key]))
+            for key in ("system", "finder", "direction")
+        },
+    ).assign(top_stimuli=("item", np.array([f"{label} | s0002 | s0003"] * comparison.sizes["item"])))
+    provenance = json.loads(comparison.provenance) | {"command": name, "files": {name: name}, "versions": {name: name}}
+    renamed.attrs |= {"title": name, "note": name, "shared_stimuli": name, "provenance": json.dumps(provenance)}
+    page = read(render_report(renamed, images))
+    assert not {"script", "img"} & {tag for tag, *_ in page.elements}
+    assert not [key for _, attrs, _ in page.elements for key in attrs if key.startswith("on")]
+    assert page.texts("h1") == [name]
+    assert f"interpretability index: q {name}" in [text.strip() for text in page.texts("text")]
+    assert {f"system {name}", f"finder {name}"} <= {text.strip() for text in page.texts("th")}
+    assert label in page.attributes("title")
+    ids = page.attributes("id")
+    assert len(set(ids)) == len(ids)
