@@ -111,7 +111,8 @@ class Recording:
         if first == last and self.n_spikes.sum() >= ENOUGH:
             found.append(f"all spikes are at {first:g} s, as where spike_times were never written; check the file")
         dtype = np.dtype(self._times.dtype)
-        if dtype.kind == "f" and (step := float(np.spacing(dtype.type(last)))) > RESOLUTION:
+        step = float(np.spacing(dtype.type(last))) if dtype.kind == "f" else 1.0
+        if step > RESOLUTION and (dtype.kind == "f" or not found):
             found.append(f"spike times are {dtype}, which near {last:g} s rounds to {step:g} s; write them as float64")
         return found
 
