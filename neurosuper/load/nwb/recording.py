@@ -42,6 +42,7 @@ class Recording:
         self._span = (np.inf, -np.inf)  # first and last spike (s) of the units that were counted, and of those pooled
         self._shown = (np.inf, -np.inf)  # start of the first window (s), end of the last
         self._missed = np.zeros(0, bool)  # presentations outside the recording
+        self._apart = 0.0  # from one presentation to the next (s, median)
         self._n_lost = 0
 
     def note(self, units: np.ndarray, found: SpikeCounts, starts: np.ndarray, ends: np.ndarray) -> None:
@@ -54,6 +55,7 @@ class Recording:
         self._shown = _union(self._shown, starts, ends)
         if not len(self._missed):
             self._missed = np.zeros(len(starts), bool)
+            self._apart = float(np.median(np.diff(np.sort(starts)))) if len(starts) > 1 else 0.0
 
     def observed(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Return which windows are within the recording; spikes of other units are read only where some may not be."""
@@ -110,9 +112,13 @@ class Recording:
         if last > SAMPLES * abs(self._shown[1]) and self._are_whole():
             found.append(f"spike times are whole numbers, as those of samples: {spans}; write spike_times in seconds")
         elif self._are_slow(last - first, self._shown[1] - self._shown[0]):
-            found.append(f"spike times look like milliseconds: {spans}; write spike_times in seconds")
-        if first == last and self.n_spikes.sum() >= ENOUGH:
-            found.append(f"all spikes are at {first:g} s, as where spike_times were never written; check the file")
+            found.append(f"spike times look like milliseconds or samples: {spans}; write spike_times in seconds")
+        enough = min(len(self._missed), self.n_spikes.sum()) >= ENOUGH
+        if last - first < self._apart and enough and not self._missed.any():
+            found.append(
+                f"all spikes are closer together than presentations: {spans}; if they were never written, or are "
+                "relative to each onset, write spike_times in seconds from the start of the session"
+            )
         dtype = np.dtype(self._times.dtype)
         if dtype.kind == "f" and (step := float(np.spacing(dtype.type(last)))) > RESOLUTION:
             found.append(f"spike times are {dtype}, which near {last:g} s rounds to {step:g} s; write them as float64")

@@ -122,12 +122,17 @@ def test_bursts_are_expected_to_be_as_far_apart_as_they_were():
 @pytest.mark.parametrize(
     ("change", "onsets", "message"),
     [
-        (lambda t: t * 1000, ONSETS, "spike times look like milliseconds: spikes go from .* windows from 2 to 41.25 s"),
+        (
+            lambda t: t * 1000,
+            ONSETS,
+            "spike times look like milliseconds or samples: spikes go from .* from 2 to 41.25 s",
+        ),
         (lambda t: (t * 30_000).astype(int), ONSETS, "spike times are whole numbers, as those of samples"),
         (lambda t: np.round(t * 30_000), ONSETS, "spike times are whole numbers, as those of samples"),
         (lambda t: t, ONSETS * 1000, "40 of 40 presentations are outside the recording .* both are in seconds"),
         (lambda t: t.astype(np.float16), ONSETS, "are float16, which near 41.9.* s rounds to 0.03125 s; write them as"),
-        (np.zeros_like, ONSETS, "all spikes are at 0 s, as where spike_times were never written"),
+        (lambda t: t / 50, ONSETS, "all spikes are closer together than presentations: spikes go from 0.* relative to"),
+        (np.zeros_like, ONSETS, "all spikes are closer together than presentations: spikes go from 0 to 0 s"),
     ],
 )
 def test_clocks_that_are_not_in_seconds_are_named(write_nwb, change, onsets, message):
