@@ -8,22 +8,29 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable
-from importlib.machinery import SourceFileLoader
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
 PATH_KEYS = {"path", "stimuli", "truth"}
 FUNCTION_KEYS = {"model", "preprocess"}
+WRITTEN_KEYS = {"cache", "checkpoint"}  # files and folders that a run writes
+OWN_MODULE = re.compile(r"neurosuper(\.[A-Za-z_]\w*)+")
+ALLOW = "run it with --trust (run_study(…, trust=True))"
+SHOWN = 200  # characters of a call that an error shows
 Table = dict[str, Any]
 
 
 class References:
-    """Fill in what a study file refers to: paths, which are remembered for provenance, and functions."""
+    """Fill in what a study file refers to: paths, which are remembered for provenance, and functions.
 
-    def __init__(self, study_path: Path) -> None:
-        self.study, self.folder = study_path, study_path.parent
+    A study file may come from anyone. Unless it is trusted, it runs only Python files in its own folder or below it and
+    the networks of neurosuper, and writes only below its folder. What counts is where a path leads: links are followed.
+    """
+
+    def __init__(self, study_path: Path, *, trust: bool = False) -> None:
+        self.study, self.folder, self.trust = study_path, study_path.parent, trust
         self.used = {study_path.name: study_path}
 
     def resolve(self, text: str) -> Path:
@@ -40,12 +47,57 @@ class References:
             self.used[text] = path
         return path
 
-    def function(self, text: str) -> Callable:
+    def _is_below(self, path: Path) -> bool:
+        """Return whether a path leads to a place in the study's folder or below it."""
+        return path.resolve().is_relative_to(self.folder.resolve())
+
+    def written(self, text: str, key: str) -> Path:
+        """Return the path of what the run will write, or refuse one that leads out of the study's folder."""
+        path = self.resolve(text)
+        if not self.trust and not self._is_below(path):
+            caller = " give --output," if key == "output" else ""
+            raise ValueError(
+                f"{key} = {text!r} leads to {path.resolve()}, outside the folder of {self.study.name}; name a place "
+                f"below that folder,{caller} or, if you trust this study, {ALLOW}"
+            )
+        return path
+
+    def check_code(self, tables: Iterable[Table]) -> None:
+        """Refuse code that is neither the study's own nor neurosuper's, before any is imported."""
+        for table in tables:
+            for key in FUNCTION_KEYS & table.keys():
+                if isinstance(table[key], str):
+                    self._check_source(key, table[key], table.get("model_args") if key == "model" else None)
+
+    def _check_source(self, key: str, text: str, arguments: object) -> None:
+        source = text.partition(":")[0]
+        if source.endswith(".py"):
+            path = self.resolve(source).resolve()
+            known = self._is_below(path) and path.suffix == ".py"
+        else:
+            known = OWN_MODULE.fullmatch(source) is not None
+        if not known and not self.trust:
+            raise self._foreign(key, text, arguments)
+
+    def _foreign(self, key: str, text: str, arguments: object) -> ValueError:
+        """Return the error that says what code would have been run, and how to allow it."""
+        given = arguments if isinstance(arguments, dict) else {}
+        run = " ".join(f"{text}({', '.join(f'{name}={value!r}' for name, value in given.items())})".split())
+        run = run if len(run) <= SHOWN else f"{run[:SHOWN]}…"
+        return ValueError(
+            f"{self.study.name} asks to run {run} as its {key}, which was not run: code comes from .py files in the "
+            f"folder of the study, or is a network of neurosuper; if you trust this study, {ALLOW}"
+        )
+
+    def function(self, key: str, text: str, arguments: object = None) -> Callable:
         """Return the function meant by `file.py:name` or `package.module:name`."""
+        self._check_source(key, text, arguments)
         source, _, name = text.partition(":")
         found = getattr(self._module(source), name, None)
         if not callable(found):
             raise ValueError(f"cannot find {text!r}: no function {name!r} there; write 'file.py:name' or 'module:name'")
+        if not self.trust and not source.endswith(".py") and not _is_own(found, key):
+            raise self._foreign(key, text, arguments)
         return found
 
     def _module(self, source: str) -> ModuleType:
@@ -59,14 +111,18 @@ class References:
 
     @staticmethod
     def _run_file(path: Path) -> ModuleType:
-        identity = f"{path.resolve()} {sha256_of(path)}"
+        if not path.is_file():
+            raise FileNotFoundError(f"no Python file {path}")
+        content = path.read_bytes()
+        identity = f"{path.resolve()} {hashlib.sha256(content).hexdigest()}"
         name = f"neurosuper_study_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
         if name not in sys.modules:
             module = ModuleType(name)
             module.__file__ = str(path)
             sys.modules[name] = module  # where dataclasses and pickle look for it
             try:
-                SourceFileLoader(name, str(path)).exec_module(module)
+                # Never from __pycache__, which may be of another text.
+                exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
             except BaseException:
                 del sys.modules[name]
                 raise
@@ -79,7 +135,9 @@ class References:
             if isinstance(value, str) and (key in PATH_KEYS or self._may_be_path(key, value)):
                 filled[key] = self.path(value)
             elif isinstance(value, str) and key in FUNCTION_KEYS:
-                filled[key] = self.function(value)
+                filled[key] = self.function(key, value, table.get("model_args") if key == "model" else None)
+            elif isinstance(value, str) and key in WRITTEN_KEYS:
+                filled[key] = str(self.written(value, key))
         if "model" in filled:
             filled["model"] = self._build(table["model"], filled["model"], filled.pop("model_args", {}))
         return filled
@@ -106,14 +164,43 @@ class References:
             raise ValueError(f"cannot build the network {text!r}: {told(error)}") from error
 
     def checksums(self) -> dict[str, str]:
-        """Return the sha256 of every file or folder that was used, by the name that the study gives it."""
-        return {text: sha256_of(path) for text, path in self.used.items()}
+        """Return the sha256 of every file or folder that was used, by the name that the study gives it.
+
+        Of an absolute path that is the last part, numbered where two have the same: reports are shared.
+        """
+        found: dict[str, str] = {}
+        for text, path in self.used.items():
+            name = shared_name(text)
+            found[name if name not in found else f"{name} ({len(found)})"] = sha256_of(path)
+        return found
+
+
+def _is_own(found: Any, key: str) -> bool:
+    """Return whether something in a module of neurosuper builds a network, or for `preprocess` returns a tensor.
+
+    What else neurosuper has (it clears caches, writes files), or imports from elsewhere, is not for study files.
+    """
+    from torch import Tensor, nn
+
+    module, name = getattr(found, "__module__", None) or "", getattr(found, "__name__", "_")
+    if not module.startswith("neurosuper.") or name.startswith("_"):
+        return False
+    try:
+        made = found if inspect.isclass(found) else get_type_hints(found).get("return")
+    except NameError:  # annotated by what only type checkers import
+        return False
+    return inspect.isclass(made) and issubclass(made, Tensor if key == "preprocess" else nn.Module)
 
 
 def told(error: Exception) -> str:
     """Return what an error says, in one line."""
     kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
     return kind + " ".join(str(error).split())
+
+
+def shared_name(text: str) -> str:
+    """Return a path as it may be shared: a relative one as it is, the last part of an absolute one."""
+    return Path(text).name if Path(text).is_absolute() else text
 
 
 def sha256_of(path: Path) -> str:

@@ -23,8 +23,10 @@ from neurosuper.directions import (
     SparseAutoencoder,
     Units,
 )
+from neurosuper.load.netcdf import open_netcdf
 from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel, Precomputed, cached
 from neurosuper.metrics.cache import Stored
+from neurosuper.responses import name_some
 
 FINDERS = (Units, Random, PCA, ICA, NMF, KMeans, DictionaryLearning, SparseAutoencoder, Archetypal)
 METRICS = (LPIPS, Pixel, Color, Label, Features)
@@ -59,21 +61,26 @@ def _make(
     return call(known[asked], given | files.fill(table), f"{kind}s.{name}")
 
 
-def read_distances(path: Path, name: str | None = None, quantity: str | None = None) -> Precomputed:
+def read_distances(
+    path: Path, name: str | None = None, quantity: str | None = None, allow_external: bool = False
+) -> Precomputed:
     """Return the metric of the distances in a netCDF file, or say what is wrong with them."""
-    matrix = read_array(Path(str(path)), "distances")
+    matrix = read_array(Path(str(path)), "distances", allow_external=allow_external)
     try:
         return Precomputed(matrix, name, quantity)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from error
 
 
-def read_array(path: Path, what: str) -> xr.DataArray:
+def read_array(path: Path, what: str, *, allow_external: bool = False) -> xr.DataArray:
     """Return the one array of a netCDF file, or say what is wrong with the file."""
     if not path.is_file():
         raise FileNotFoundError(f"no {what} file {path}; check the path")
     try:
-        return xr.load_dataarray(path, engine="netcdf4")
+        with open_netcdf(path, allow_external=allow_external) as data:
+            if len(data.data_vars) != 1:
+                raise ValueError(f"it has the arrays {name_some([str(name) for name in data.data_vars]) or 'none'}")
+            return next(iter(data.data_vars.values())).load()
     except (ValueError, OSError) as error:
         raise ValueError(f"{what} {path} is not a netCDF file of one array: {told(error)}") from error
 

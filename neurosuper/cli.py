@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a study file; writes study.nc and report.html")
     run.add_argument("study", type=Path, help="a TOML file, such as tutorials/v4_squeezenet.toml")
     run.add_argument("--output", type=Path, help="folder to write to; default: what the file says")
+    run.add_argument(
+        "--trust", action="store_true", help="run code from anywhere that the file names, and write anywhere it says"
+    )
     run.set_defaults(run=_run)
     demo = commands.add_parser("demo", help="run the main job offline on simulated and shipped data")
     demo.add_argument("output", type=Path, nargs="?", default=Path("demo_output"), help="folder to write to")
@@ -72,7 +75,7 @@ def _add_dataset_commands(commands: argparse._SubParsersAction) -> None:
 def _run(options: argparse.Namespace) -> None:
     from neurosuper.study import run_study
 
-    _tell(run_study(options.study, options.output))
+    _tell(run_study(options.study, options.output, trust=options.trust))
 
 
 def _demo(options: argparse.Namespace) -> None:

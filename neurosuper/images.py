@@ -5,7 +5,6 @@ Labels are base names of files without extension, in sorted order: what joins im
 
 from __future__ import annotations
 
-import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,9 +14,10 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from tqdm import tqdm
 
+from neurosuper._image_files import check_archive, open_image, read_file, read_member
 from neurosuper.responses import check_labels, name_some
 
 __all__ = ["check_images", "image_labels", "load_images"]
@@ -25,6 +25,7 @@ __all__ = ["check_images", "image_labels", "load_images"]
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 LAZY_BYTES = 2**30  # a stack larger than this is read block by block
 CHUNK = 64  # images a block
+BLOCK_BYTES = 2**28  # of a block; where images are large, it has fewer
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # of Pillow, with a meaning as 8-bit RGB
 Source = str | Path | Sequence[str | Path] | np.ndarray | xr.DataArray
 Opener = Callable[[], bytes]
@@ -52,15 +53,16 @@ def load_images(
     Returns
     -------
     DataArray (stimulus, row, column, channel)
-        uint8 RGB. In memory up to 1 GiB; a larger stack is a dask array, read 64 images at a time.
+        uint8 RGB. In memory up to 1 GiB; a larger stack is a dask array, read at most 64 images at a time.
 
     Raises
     ------
     FileNotFoundError
         Nothing there, or no image in it.
     ValueError
-        Two files of one base name, sizes that differ without `size`, an unreadable file, or pixels that have no single
-        meaning as 8-bit RGB (CMYK, transparency, 16 bit): each named. Grey and palette images become RGB.
+        Two files of one base name, sizes that differ without `size`, an unreadable file, one of more than 8192 × 8192
+        pixels, or pixels that have no single meaning as 8-bit RGB (CMYK, transparency, 16 bit): each named. Grey and
+        palette images become RGB.
 
     Examples
     --------
@@ -206,12 +208,12 @@ def _find_files(source: str | Path | Sequence[str | Path]) -> list[tuple[str, Op
         raise FileNotFoundError(f"no such image file: {name_some(missing)}; check the paths")
     if not paths:
         raise FileNotFoundError("the list of image files is empty; give at least one")
-    return [(p.as_posix(), p.read_bytes) for p in paths]
+    return [(p.as_posix(), partial(read_file, p)) for p in paths]
 
 
 def _folder_files(folder: Path) -> list[tuple[str, Opener]]:
     paths = [p for p in folder.rglob("*") if _is_image(p.relative_to(folder)) and p.is_file()]
-    return [(p.as_posix(), p.read_bytes) for p in paths]
+    return [(p.as_posix(), partial(read_file, p)) for p in paths]
 
 
 def _zip_files(path: Path) -> list[tuple[str, Opener]]:
@@ -219,8 +221,9 @@ def _zip_files(path: Path) -> list[tuple[str, Opener]]:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not a readable zip file; it may be cut short, fetch it again") from error
+    check_archive(archive, path)
     names = [name for name in archive.namelist() if _is_image(PurePosixPath(name))]
-    return [(f"{path.name}/{name}", partial(archive.read, name)) for name in names]
+    return [(f"{path.name}/{name}", partial(read_member, archive, name)) for name in names]
 
 
 def _is_image(path: Path | PurePosixPath) -> bool:
@@ -264,10 +267,10 @@ def _common_size(names: list[str], openers: list[Opener], size: int | tuple[int,
     return next(iter(sizes))
 
 
-def _open(name: str, read: Opener) -> Image.Image:
+def _open(name: str, read: Opener) -> ImageFile.ImageFile:
     """Return an image whose header was read but not its pixels, refusing what is not 8-bit RGB, grey or palette."""
     with _naming(name):
-        image = Image.open(io.BytesIO(read()))
+        image = open_image(read())
     depth = " of 16 bit" if any(";16" in str(tile) for tile in image.tile) else ""
     if depth or image.mode not in MODES:
         raise ValueError(
@@ -318,16 +321,18 @@ def _read_stack(names: list[str], openers: list[Opener], shape: tuple[int, int])
     def block(start: int, stop: int) -> np.ndarray:
         return np.stack([_read(name, read, shape) for name, read in files[start:stop]])
 
-    starts = range(0, len(files), CHUNK)
-    if len(files) * shape[0] * shape[1] * 3 <= LAZY_BYTES:
+    bytes_each = shape[0] * shape[1] * 3
+    chunk = int(np.clip(BLOCK_BYTES // bytes_each, 1, CHUNK))
+    starts = range(0, len(files), chunk)
+    if len(files) * bytes_each <= LAZY_BYTES:
         bar = tqdm(starts, desc="images", unit="block", disable=len(files) < 2000)
-        return np.concatenate([block(start, start + CHUNK) for start in bar])
+        return np.concatenate([block(start, start + chunk) for start in bar])
     import dask
     import dask.array as da
 
     blocks = []
     for start in starts:
-        stop = min(start + CHUNK, len(files))
+        stop = min(start + chunk, len(files))
         blocks.append(da.from_delayed(dask.delayed(block)(start, stop), (stop - start, *shape, 3), np.uint8))
     return da.concatenate(blocks)
 

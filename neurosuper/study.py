@@ -7,7 +7,6 @@ import platform
 import shlex
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,8 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from sklearn.base import clone
 
 from neurosuper import load
-from neurosuper._references import References, Table, call
+from neurosuper._references import References, Table, call, shared_name
 from neurosuper._study_tables import Metrics, keep_embeddings, make_finders, make_metrics, read_array, try_metrics
+from neurosuper._toml import parse_toml
 from neurosuper._torch import pick_device
 from neurosuper.compare import match_directions
 from neurosuper.compare.side_by_side import Fit, describe_shared, fit_systems, meet_images, score_fits, split_alike
@@ -100,15 +100,15 @@ def read_study(path: str | Path) -> Study:
     if not path.is_file():
         raise FileNotFoundError(f"no study file {path}; tutorials/v4_squeezenet.toml is one to start from")
     try:
-        return Study.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from error
+        return Study.model_validate(parse_toml(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ValueError(f"{path}: {wrong}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
 
 
-def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
+def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> xr.Dataset:
     """Run a study and write `study.nc` (every number) and `report.html`.
 
     Both files are written whole or not at all. Activations of networks are kept in `cache/` beside them, and so are the
@@ -121,6 +121,10 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
         Paths in it are relative to its folder, and `$VARIABLES` of the environment are filled in.
     output : folder, optional
         Where to write; else what the file says, else `<name of the file>_output` beside it.
+    trust : bool, optional
+        By default the study runs only Python files in its own folder or below it and networks of neurosuper, and writes
+        only below its folder or to `output`. True lets it run any module or file that it names and write anywhere: only
+        for a study whose text you have read.
 
     Returns
     -------
@@ -132,7 +136,8 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     Raises
     ------
     FileNotFoundError, ValueError, TypeError, OSError
-        In one line: what is wrong in the file, in an input, or with the output folder.
+        In one line: what is wrong in the file, in an input, or with the output folder; code from elsewhere without
+        `trust` (the error says what it would have run).
     ImportError
         The file says `cache_embeddings`, and zarr is not installed.
 
@@ -160,7 +165,8 @@ def run_study(path: str | Path, output: str | Path | None = None) -> xr.Dataset:
     """
     command, path = _command(path), Path(path).resolve()
     study = read_study(path)
-    files = References(path)
+    files = References(path, trust=trust)
+    files.check_code([study.images, *study.systems.values(), *study.finders.values(), *study.metrics.values()])
     folder = _output_folder(study, files, output)
     images = _load_images(study, files)
     finders = make_finders(study.finders, files, study.device)
@@ -326,9 +332,12 @@ def _trace(study: Study, systems: list[_System], files: References, command: str
 
 
 def _command(path: str | Path) -> str:
-    """Return the command line, or the call where there was none."""
+    """Return the command line, or the call where there was none; absolute paths by their names: reports are shared."""
     program = Path(sys.argv[0]).name
-    return shlex.join([program, *sys.argv[1:]]) if program == "neurosuper" else f"neurosuper.run_study({str(path)!r})"
+    if program != "neurosuper":
+        return f"neurosuper.run_study({shared_name(str(path))!r})"
+    words = ["=".join(map(shared_name, word.split("="))) for word in sys.argv[1:]]
+    return shlex.join([program, *words])
 
 
 def _dropped(systems: list[_System], fits: dict[int, list[Fit]]) -> Iterator[str]:
@@ -343,7 +352,12 @@ def _dropped(systems: list[_System], fits: dict[int, list[Fit]]) -> Iterator[str
 
 def _output_folder(study: Study, files: References, output: str | Path | None) -> Path:
     """Return the folder to write to, made if need be, after a trial write."""
-    folder = Path(output) if output is not None else files.resolve(study.output or f"{files.study.stem}_output")
+    if output is not None:
+        folder = Path(output)
+    else:
+        asked = study.output or f"{files.study.stem}_output"
+        folder = files.written(asked, "output")
+        files.written(f"{asked}/cache/embeddings", "output")  # which may be a link that came with the study
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

@@ -296,7 +296,7 @@ def test_what_no_decoder_takes_is_named_in_one_line(one, content, reason):
 
 @pytest.mark.parametrize(("failure", "reason"), [(RuntimeError("two\n  lines"), "two lines"), (EOFError(), "EOFError")])
 def test_whatever_a_decoder_says_is_told_in_one_line(one, monkeypatch, failure, reason):
-    def fail(_stream: io.BytesIO) -> None:
+    def fail(_stream: io.BytesIO, formats: object) -> None:
         raise failure
 
     monkeypatch.setattr(Image, "open", fail)

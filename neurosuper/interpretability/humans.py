@@ -7,6 +7,9 @@ trials by `batch`; people answer some trials more than once.
 
 from __future__ import annotations
 
+import gzip
+import io
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +27,7 @@ UNIT = ["model", "layer", "channel"]
 NEEDED = [*UNIT, "batch", "correct", "confidence"]
 ASIDE = ("is_demo", "catch_trial")  # marks of trials that show whether a person paid attention
 TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+MAX_BYTES = 2**28  # of a table, unpacked; that of IMI has a fifth
 Measure = Callable[[pd.DataFrame], dict[str, Any]]
 
 
@@ -72,8 +76,12 @@ def read_judgements(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"no judgements at {path}; check the path")
     try:
-        table = pd.read_csv(path, low_memory=False)
-    except (ValueError, EOFError, OSError) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES / 1e6:.0f} MB")
+        table = pd.read_csv(io.BytesIO(content), low_memory=False)
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path.name} is no readable table ({error}); fetch it again") from error
     return _check_judgements(table)
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from neurosuper._image_files import check_archive
 from neurosuper._optional import require
+from neurosuper._zarr import check_codecs, refuse_sparse
 from neurosuper.images import LAZY_BYTES, image_labels
+from neurosuper.load.netcdf import check_netcdf
 from neurosuper.responses import check_labels, check_responses, name_some
 
 __all__ = ["load_array"]
@@ -30,6 +33,7 @@ def load_array(
     unit_coords: Mapping[str, Sequence | np.ndarray] | None = None,
     units: str | None = None,
     variable: str | None = None,
+    allow_external: bool = False,
 ) -> xr.DataArray:
     """Load responses from a file that holds a matrix.
 
@@ -50,6 +54,9 @@ def load_array(
         Unit of measurement, such as "spikes/s". By default what the file says, else "a.u.".
     variable : str, optional
         Which array, where the file holds several.
+    allow_external : bool, optional
+        Read a .nc that takes data from other files of this machine: external storage, external links, virtual datasets.
+        By default it is refused.
 
     Returns
     -------
@@ -76,7 +83,7 @@ def load_array(
     [2.0, 5.0]
     """
     path = Path(path)
-    array = _read(path, dims, variable)
+    array = _read(path, dims, variable, allow_external)
     given = {name: ("unit", _fitted(array, "unit", values)) for name, values in (unit_coords or {}).items()}
     if stimuli is not None:
         given["stimulus"] = ("stimulus", _fitted(array, "stimulus", _labels_of(stimuli)))
@@ -94,14 +101,15 @@ def as_label(value: object) -> str:
     return str(value)
 
 
-def _read(path: Path, dims: Sequence[str] | None, variable: str | None) -> xr.DataArray:
+def _read(path: Path, dims: Sequence[str] | None, variable: str | None, allow_external: bool) -> xr.DataArray:
     """Return a file's matrix with its axes named: in memory, or as a dask array where it is large."""
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise FileNotFoundError(f"no array at {path}; check the path")
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(
             f"cannot read {path.name}: an array is a file in {', '.join(SUFFIXES)}; save it as one of them"
         )
+    _check_store(path, allow_external)
     with ExitStack() as stack:
         with _said_in_one_line(path):
             arrays = _open(path, stack)
@@ -109,10 +117,22 @@ def _read(path: Path, dims: Sequence[str] | None, variable: str | None) -> xr.Da
         with _said_in_one_line(path):
             array = xr.DataArray(arrays[name])
         array = _name_axes(array, dims, path).drop_encoding()
+        if not array.size:
+            raise ValueError(f"{path.name} holds an empty array of shape {array.shape}; fetch it again")
         if array.nbytes <= LAZY_BYTES:
-            return array.copy(data=np.array(array.data)).load()
+            with _said_in_one_line(path):
+                return array.copy(data=np.array(array.data)).load()
     token = f"{path}-{name}-{path.stat().st_mtime_ns}"  # spares dask from hashing the whole matrix
     return array.chunk({dim: "auto" if dim == "stimulus" else -1 for dim in array.dims}, token=token)
+
+
+def _check_store(path: Path, allow_external: bool) -> None:
+    """Refuse a file that takes data from others, and a store whose codecs may run code, before anything opens them."""
+    suffix = path.suffix.lower()
+    if suffix == ".nc":
+        check_netcdf(path, allow_external=allow_external)
+    elif suffix == ".zarr":
+        check_codecs(path)
 
 
 def _open(path: Path, stack: ExitStack) -> Mapping:
@@ -123,13 +143,19 @@ def _open(path: Path, stack: ExitStack) -> Mapping:
     if suffix == ".nc":
         return stack.enter_context(xr.open_dataset(path, engine="netcdf4", decode_timedelta=False)).data_vars
     loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    return {path.stem: loaded} if isinstance(loaded, np.ndarray) else stack.enter_context(loaded)
+    if isinstance(loaded, np.ndarray):
+        return {path.stem: loaded}
+    stack.enter_context(loaded)
+    check_archive(loaded.zip, path)
+    return loaded
 
 
 def _open_zarr(path: Path) -> Mapping:
     """Return the variables of a store written by xarray, or the one array that the store is."""
     zarr = require("zarr", "zarr")
     node = zarr.open(path, mode="r")
+    for array in [node] if isinstance(node, zarr.Array) else [member for _, member in node.arrays()]:
+        refuse_sparse(path, array.nbytes, array.nchunks)
     if not isinstance(node, zarr.Array):
         return xr.open_dataset(path, engine="zarr", consolidated=False, chunks=None, decode_timedelta=False).data_vars
     import dask.array as da
@@ -146,6 +172,8 @@ def _said_in_one_line(path: Path) -> Iterator[None]:
         raise ValueError(
             f"cannot read {path}: {reason}; if it was cut short, fetch it again, else save it as plain numbers"
         ) from error
+    except MemoryError as error:
+        raise ValueError(f"cannot read {path}: it does not fit into memory; save it as .npy, read in parts") from error
 
 
 def _choose(names: list[str], variable: str | None, path: Path) -> str:

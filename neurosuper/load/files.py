@@ -19,7 +19,7 @@ import numpy as np
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["arrange", "check_file", "name_of", "open_hdf5", "read_mat"]
+__all__ = ["HDF5_MAGIC", "arrange", "check_file", "name_of", "open_hdf5", "read_mat"]
 
 Kind = Literal["HDF5", "NWB", "netCDF", "MATLAB", "NIfTI", "CSV", "JSON"]
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -29,6 +29,12 @@ LOCKED = re.compile(r"unable to lock file|already open for write|file consistenc
 URL = re.compile(r"(https?|ftp|file|s3|gs|az|dandi):/", re.IGNORECASE)  # Path makes one slash of two
 ZARR_PARTS = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")
 BLOCK = 256
+MAX_JSON = 2**28  # bytes
+MAX_VARIABLES = 2**16  # of a MATLAB file
+# A volume of voxels: 400³ as complex numbers of 16 bytes; the largest atlas of a human brain at 0.5 mm has a fifth.
+MAX_VOLUME = 2**30  # bytes
+MAX_EXTENSIONS = 2**26  # bytes between the header of NIfTI and its voxels
+MAX_TAIL = 2**20  # bytes behind them that are still unpacked, to reach the checksum of a file that is as it should be
 
 
 def check_file(path: str | PathLike, kind: Kind) -> Path:
@@ -131,41 +137,57 @@ def _check_matlab(file: BinaryIO, head: bytes, size: int) -> str:
     if len(head) < 128 or head[126:128] not in (b"IM", b"MI"):
         return _other("MATLAB")
     end, order = 128, "<" if head[126:128] == b"IM" else ">"
-    while end < size:
+    for _ in range(MAX_VARIABLES):
+        if end >= size:
+            return _cut(size, end)
         file.seek(end + 4)
         end += 8 + struct.unpack(order + "I", file.read(4).ljust(4, b"\0"))[0]
-    return _cut(size, end)
+    return f"it has more than {MAX_VARIABLES} variables; it is damaged, fetch it again"
 
 
 def _check_nifti(file: BinaryIO, head: bytes, size: int) -> str:
-    if not head.startswith(b"\x1f\x8b"):
-        return _check_volume(head, size)
-    with gzip.GzipFile(fileobj=file) as stream:
-        try:
+    try:
+        if not head.startswith(b"\x1f\x8b"):
+            return _cut(size, _volume_end(head))
+        with gzip.GzipFile(fileobj=file) as stream:
             head = stream.read(1024)
-            size = len(head) + sum(len(part) for part in iter(lambda: stream.read(1 << 20), b""))
-        except (EOFError, OSError, zlib.error) as error:
-            return f"it is cut short or damaged ({error}); fetch it again"
-    return _check_volume(head, size)
+            end, size = _volume_end(head), len(head)
+            # Unpacked no further than the volume goes, whatever is packed behind it.
+            while size <= end + MAX_TAIL and (part := stream.read(1 << 20)):
+                size += len(part)
+    except (EOFError, OSError, zlib.error) as error:
+        return f"it is cut short or damaged ({error}); fetch it again"
+    except ValueError as error:
+        return str(error)
+    return _cut(size, end)
 
 
-def _check_volume(head: bytes, size: int) -> str:
-    """Return whether the header of a NIfTI file is one, and all its voxels are there."""
-    if len(head) < 348:
-        return _other("NIfTI")
-    for order in "<>":
+def _volume_end(head: bytes) -> int:
+    """Return how many bytes the header of a NIfTI file says that there are, or raise what is wrong with it."""
+    for order in "<>" if len(head) >= 348 else "":
         length = struct.unpack_from(order + "i", head)[0]
         if length == 348 and head[344:348] == b"n+1\0":
             dims, bits = struct.unpack_from(order + "8h", head, 40), struct.unpack_from(order + "h", head, 72)[0]
-            return _cut(size, int(struct.unpack_from(order + "f", head, 108)[0]) + _volume_bytes(dims, bits))
+            return _end_of(struct.unpack_from(order + "f", head, 108)[0], dims, bits)
         if length == 540 and head[4:8] == b"n+2\0":
             dims, bits = struct.unpack_from(order + "8q", head, 16), struct.unpack_from(order + "h", head, 14)[0]
-            return _cut(size, struct.unpack_from(order + "q", head, 168)[0] + _volume_bytes(dims, bits))
-    return _other("NIfTI")
+            return _end_of(struct.unpack_from(order + "q", head, 168)[0], dims, bits)
+    raise ValueError(_other("NIfTI"))
 
 
-def _volume_bytes(dims: tuple[int, ...], bits: int) -> int:
-    return math.prod(dims[1 : 1 + dims[0]]) * bits // 8
+def _end_of(offset: float, dims: tuple[int, ...], bits: int) -> int:
+    sides = dims[1 : 1 + dims[0]] if 1 <= dims[0] <= 7 else ()
+    if not sides or min(sides) < 1 or not 0 <= offset <= MAX_EXTENSIONS or not 1 <= bits <= 256:
+        raise ValueError(
+            f"its header declares dims {dims} of {bits} bits from byte {offset}; it is damaged, fetch it again"
+        )
+    n_bytes = math.prod(sides) * bits // 8
+    if n_bytes > MAX_VOLUME:
+        raise ValueError(
+            f"its header declares {n_bytes / 1e9:.1f} GB of voxels, but a volume may have {MAX_VOLUME / 1e9:.1f} GB; "
+            "check the path"
+        )
+    return int(offset) + n_bytes
 
 
 def _check_text(file: BinaryIO, head: bytes, size: int) -> str:
@@ -177,6 +199,8 @@ def _check_text(file: BinaryIO, head: bytes, size: int) -> str:
 
 
 def _check_json(file: BinaryIO, head: bytes, size: int) -> str:
+    if size > MAX_JSON:
+        return f"it has {size / 1e6:.0f} MB, but JSON may have {MAX_JSON / 1e6:.0f} MB; check the path"
     try:
         json.load(file)
     except (ValueError, RecursionError) as error:
@@ -196,14 +220,23 @@ CHECKS: dict[str, Callable[[BinaryIO, bytes, int], str]] = {
 
 
 @contextmanager
-def open_hdf5(source: str | PathLike | BinaryIO, kind: Literal["HDF5", "NWB"] = "HDF5") -> Iterator[h5py.File]:
+def open_hdf5(
+    source: str | PathLike | BinaryIO,
+    kind: Literal["HDF5", "NWB", "netCDF"] = "HDF5",
+    *,
+    allow_external: bool = False,
+) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; whatever goes wrong in it meanwhile is said in one line that names the file.
+
+    Every reader of HDF5 comes by here, so that what `check_contents` refuses is refused for all of them.
 
     Parameters
     ----------
     source : path, or binary file object that can seek
-    kind : {"HDF5", "NWB"}, optional
+    kind : {"HDF5", "NWB", "netCDF"}, optional
         What to call it.
+    allow_external : bool, optional
+        Let the file take data from other files.
 
     Yields
     ------
@@ -212,7 +245,8 @@ def open_hdf5(source: str | PathLike | BinaryIO, kind: Literal["HDF5", "NWB"] = 
     Raises
     ------
     FileNotFoundError, ValueError
-        As `check_file` does; and a dataset that is missing or cannot be read.
+        As `check_file` does; data taken from other files, or declared and never stored (see `check_contents`); and a
+        dataset that is missing, cannot be read, or does not fit into memory.
     OSError
         A file that is locked.
 
@@ -228,10 +262,15 @@ def open_hdf5(source: str | PathLike | BinaryIO, kind: Literal["HDF5", "NWB"] = 
     """
     import h5py
 
+    from neurosuper.load.external import check_contents
+
     opened = check_file(source, kind) if isinstance(source, str | PathLike) else source
     try:
         with h5py.File(opened, "r") as file:
+            check_contents(file, name_of(source), allow_external=allow_external)
             yield file
+    except MemoryError as error:
+        raise ValueError(f"{name_of(source)} declares more data than fit into memory; fetch it again") from error
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         told = " ".join(str(error).strip("'\"").split())
         if LOCKED.search(told):
@@ -284,6 +323,8 @@ def read_mat(path: str | Path, names: Sequence[str]) -> dict[str, Any]:
         return loadmat(path, variable_names=names)
     except NotImplementedError as error:
         raise ValueError(f"{path} is of MATLAB 7.3; save it again with `save(…, '-v7')`") from error
+    except MemoryError as error:
+        raise ValueError(f"{path} declares more data than fit into memory; fetch it again") from error
     except Exception as error:  # scipy raises many kinds on damaged files
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ValueError(f"{path} cannot be read as MATLAB: {reason}; it is damaged, fetch it again") from error

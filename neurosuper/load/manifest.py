@@ -10,7 +10,6 @@ import difflib
 import itertools
 import re
 import string
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
@@ -18,6 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from neurosuper._toml import parse_toml
 
 __all__ = ["Manifest", "manifest_ids", "read_manifest"]
 
@@ -40,8 +41,11 @@ def _placeholders(template: str) -> set[str]:
 
 
 def _refuse_odd_template(template: str) -> str:
-    if odd := [name for name in _placeholders(template) if not name.isidentifier()]:
-        raise ValueError(f"{template!r} has the placeholder {odd[0]!r}; a placeholder is a key of [subset]")
+    for _, name, spec, conversion in string.Formatter().parse(template):
+        if name is not None and not name.isidentifier():
+            raise ValueError(f"{template!r} has the placeholder {name!r}; a placeholder is a key of [subset]")
+        if conversion or not re.fullmatch(r"(0?[1-9]d?)?", spec or ""):  # a width of millions fills memory
+            raise ValueError(f"{template!r} has the format {spec!r}; it is a width up to 9, such as 02d")
     return template
 
 
@@ -337,12 +341,12 @@ def read_manifest(dataset: str | Path | Manifest) -> Manifest:
 
 def _parse(content: bytes, name: str) -> Manifest:
     try:
-        manifest = Manifest.model_validate(tomllib.loads(content.decode("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{name} is not valid TOML: {error}") from error
+        manifest = Manifest.model_validate(parse_toml(content.decode("utf-8")))
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ValueError(f"manifest {name}: {wrong}") from error
+    except ValueError as error:
+        raise ValueError(f"{name} is not valid TOML: {error}") from error
     if manifest.id != Path(name).stem:
         raise ValueError(f"manifest {name} says id = {manifest.id!r}; name the file {manifest.id}.toml")
     return manifest

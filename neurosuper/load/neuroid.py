@@ -6,8 +6,7 @@ the dims themselves bear no labels. Source: the BrainIO format specification and
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,6 +15,7 @@ import xarray as xr
 
 from neurosuper.load.array import as_label
 from neurosuper.load.files import arrange, check_file
+from neurosuper.load.netcdf import open_netcdf
 from neurosuper.responses import check_responses, name_some
 
 __all__ = ["load_neuroid"]
@@ -35,6 +35,7 @@ def load_neuroid(
     regions: Collection[str] | str | None = None,
     stimulus_coord: str | None = None,
     units: str | None = None,
+    allow_external: bool = False,
 ) -> xr.DataArray:
     """Load a Brain-Score NeuroidAssembly from its netCDF file.
 
@@ -55,6 +56,9 @@ def load_neuroid(
         Variable along presentation that names the stimulus; by default `stimulus_id`, else `image_id`.
     units : str, optional
         Unit of measurement; by default what the file says, else "a.u.".
+    allow_external : bool, optional
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------
@@ -82,7 +86,7 @@ def load_neuroid(
     >>> load_neuroid(path, area_column=None).sel(stimulus="owl", unit="b").values.tolist()
     [4.0, 6.0]
     """
-    with _open_netcdf(path) as data:
+    with open_netcdf(path, allow_external=allow_external, decode_times=False) as data:
         recorded = _recorded(data, path)
         coords = _unit_coords(data, path, area_column)
         kept = _in_regions(coords, regions, path)
@@ -108,17 +112,6 @@ def load_neuroid(
         | ({"dataset": attrs["identifier"]} if "identifier" in attrs else {}),
     )
     return check_responses(responses)
-
-
-@contextmanager
-def _open_netcdf(path: str | Path) -> Iterator[xr.Dataset]:
-    path = check_file(path, "netCDF")
-    try:
-        with xr.open_dataset(path, engine="netcdf4", decode_times=False) as data:
-            yield data
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(f"{path} cannot be read as netCDF: {reason}; it is damaged, fetch it again") from error
 
 
 def _recorded(data: xr.Dataset, path: str | Path) -> xr.Variable:

@@ -68,6 +68,7 @@ def load_nsd(
     preparation: str = "betas_fithrf_GLMdenoise_RR",
     area_map: Mapping[Any, str] | None = None,
     zscore: bool = False,
+    allow_external: bool = False,
 ) -> xr.DataArray:
     """Load the responses of one subject's voxels to the images of some sessions.
 
@@ -93,6 +94,9 @@ def load_nsd(
     zscore : bool, optional
         Z-score every voxel within every session, as the authors do before they compare repetitions: what drifts from
         one session to the next would count as noise (see `ncsnr`).
+    allow_external : bool, optional
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------
@@ -151,7 +155,7 @@ def load_nsd(
     images, shared = _read_design(Path(path) / DESIGN, subject, sessions)
     ids, row, repetition = place_trials(images)
     folder = Path(path) / "nsddata_betas" / "ppdata" / subject / SPACE / preparation
-    values, outside, constant = _read_sessions(folder, sessions, voxels, row, repetition, zscore)
+    values, outside, constant = _read_sessions(folder, sessions, voxels, row, repetition, zscore, allow_external)
     kept = ~constant
     if kept.sum() < len(kept) / 2:
         _complain(kept, int(outside.sum()))
@@ -273,7 +277,13 @@ def _read_design(path: Path, subject: str, sessions: list[int]) -> tuple[np.ndar
 
 
 def _read_sessions(
-    folder: Path, sessions: list[int], voxels: Voxels, row: np.ndarray, repetition: np.ndarray, zscore: bool
+    folder: Path,
+    sessions: list[int],
+    voxels: Voxels,
+    row: np.ndarray,
+    repetition: np.ndarray,
+    zscore: bool,
+    allow_external: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return responses (image, repetition, voxel), and the voxels always 0, and those constant in any session."""
     n_voxels = len(voxels.x)
@@ -282,7 +292,7 @@ def _read_sessions(
     places = zip(row.reshape(-1, TRIALS), repetition.reshape(-1, TRIALS), strict=True)
     bar = tqdm(sessions, desc="NSD", unit="session", disable=len(sessions) < 3)
     for session, (rows, repetitions) in zip(bar, places, strict=True):
-        betas = _read_betas(folder / f"betas_session{session:02d}.hdf5", voxels)
+        betas = _read_betas(folder / f"betas_session{session:02d}.hdf5", voxels, allow_external)
         values[rows, repetitions] = _zscore(betas) if zscore else betas / SCALE
         outside &= ~betas.any(axis=0)
         constant |= betas.min(axis=0) == betas.max(axis=0)
@@ -297,9 +307,9 @@ def _zscore(betas: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def _read_betas(path: Path, voxels: Voxels) -> np.ndarray:
+def _read_betas(path: Path, voxels: Voxels, allow_external: bool) -> np.ndarray:
     """Return int16 betas (trial, voxel) of one session."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path, allow_external=allow_external) as file:
         stored, expected = file["betas"], (TRIALS, *voxels.shape[::-1])
         shape, dtype = getattr(stored, "shape", None), getattr(stored, "dtype", None)
         if shape != expected or dtype != np.int16:

@@ -24,7 +24,11 @@ IMAGES = Path("nsddata_stimuli", "stimuli", "nsd", "nsd_stimuli.hdf5")
 
 
 def load_nsd_images(
-    path: str | Path, stimuli: Sequence[str] | xr.DataArray | None = None, *, size: int | tuple[int, int] | None = None
+    path: str | Path,
+    stimuli: Sequence[str] | xr.DataArray | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    allow_external: bool = False,
 ) -> xr.DataArray:
     """Load images of NSD, labelled as `load_nsd` labels stimuli.
 
@@ -36,6 +40,9 @@ def load_nsd_images(
         nsdIds such as "00042", or responses whose images are meant. By default all 73,000.
     size : int or (rows, columns), optional
         Resize every image to this size in pixels; see `load_images`.
+    allow_external : bool, optional
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------
@@ -62,13 +69,13 @@ def load_nsd_images(
     import dask.array as da
 
     path = Path(path) / IMAGES if Path(path).is_dir() else Path(path)
-    with open_hdf5(path) as file:
+    with open_hdf5(path, allow_external=allow_external) as file:
         n, *shape = _image_brick(file).shape
     labels = as_labels(np.arange(n)) if stimuli is None else _labels_of(stimuli)
     positions = _positions(labels, n)
 
     def read(some: list[int]) -> np.ndarray:
-        with open_hdf5(path) as file:
+        with open_hdf5(path, allow_external=allow_external) as file:
             return np.stack([_image_brick(file)[i] for i in some])
 
     blocks = [positions[i : i + CHUNK] for i in range(0, len(positions), CHUNK)]

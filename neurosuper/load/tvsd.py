@@ -44,6 +44,7 @@ def load_tvsd(
     part: Literal["train", "test"] = "test",
     areas: str | Sequence[str] | None = None,
     area_map: Ranges | None = None,
+    allow_external: bool = False,
 ) -> xr.DataArray:
     r"""Load the normalised multi-unit activity of one monkey.
 
@@ -58,6 +59,9 @@ def load_tvsd(
         "V1", "V4", "IT"; by default all. Only their channels are read.
     area_map : mapping of str to (first, stop), optional
         Channels of each area, counted from 0, `stop` excluded. By default those of the monkey (in F, IT is before V4).
+    allow_external : bool, optional
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------
@@ -100,9 +104,9 @@ def load_tvsd(
     if monkey not in CHANNELS or part not in ("train", "test"):
         raise ValueError(f"monkey must be 'F' or 'N' and part 'train' or 'test', got {monkey!r} and {part!r}")
     folder, ranges = Path(path) / f"monkey{monkey}", _choose_areas(areas, area_map or CHANNELS[monkey])
-    labels, concepts = _read_images(folder / "_logs" / "things_imgs.mat", part)
+    labels, concepts = _read_images(folder / "_logs" / "things_imgs.mat", part, allow_external)
     channels = np.concatenate([np.arange(*span) for span in ranges.values()])
-    with open_hdf5(folder / "THINGS_normMUA.mat") as file:
+    with open_hdf5(folder / "THINGS_normMUA.mat", allow_external=allow_external) as file:
         values = _read_channels(file, part, len(labels), ranges)
         about = _describe_channels(file, channels)
     area = np.repeat(list(ranges), [stop - start for start, stop in ranges.values()])
@@ -144,22 +148,28 @@ def _choose_areas(areas: str | Sequence[str] | None, known: Ranges) -> dict[str,
     return {area: (known[area][0], known[area][1]) for area in sorted(set(asked), key=lambda area: known[area][0])}
 
 
-def _read_images(path: Path, part: str) -> tuple[list[str], list[str]]:
+def _read_images(path: Path, part: str, allow_external: bool) -> tuple[list[str], list[str]]:
     """Return base names without extension, and concepts, of the images in the order of the responses."""
-    with open_hdf5(path) as file:
+    with open_hdf5(path, allow_external=allow_external) as file:
         images = file[f"{part}_imgs"]
-        paths, concepts = _read_texts(images["things_path"]), _read_texts(images["class"])
+        paths, concepts = (_read_texts(images[name], allow_external) for name in ("things_path", "class"))
     return [PurePosixPath(text.replace("\\", "/")).stem for text in paths], concepts
 
 
-def _read_texts(references: h5py.Dataset) -> list[str]:
+def _read_texts(references: h5py.Dataset, allow_external: bool) -> list[str]:
     """Return the texts that MATLAB keeps as references to UTF-16."""
     import h5py
+
+    from neurosuper.load.external import sources_of
 
     file = references.file
     if h5py.check_ref_dtype(getattr(references, "dtype", np.dtype(float))) is None:
         raise ValueError(f"{file.filename} holds {references.name} that is no list of texts; fetch it again")
-    return [file[reference][()].astype("<u2").tobytes().decode("utf-16-le") for reference in references[()].ravel()]
+    texts = [file[reference] for reference in references[()].ravel()]
+    # A dataset that no link leads to was not seen when the file was opened.
+    if not allow_external and any(sources_of(text.id) for text in texts):
+        raise ValueError(f"{file.filename} takes texts of {references.name} from another file; fetch it again")
+    return [text[()].astype("<u2").tobytes().decode("utf-16-le") for text in texts]
 
 
 def _read_channels(file: h5py.File, part: str, n_images: int, ranges: dict[str, tuple[int, int]]) -> np.ndarray:

@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock
 
 from neurosuper._optional import require
+from neurosuper._zarr import check_codecs
 
 __all__ = ["KEY_BYTES", "RowStore", "digest"]
 
@@ -152,6 +153,7 @@ class RowStore:
             _warn(f"{self.folder} is not readable ({type(error).__name__}); its rows are made again")
 
     def _open(self, chunks: tuple[int, int], n_rows: int) -> Any:
+        check_codecs(self.folder)  # a cache may have been copied from elsewhere
         array = require("zarr", "zarr").open_array(self.folder, mode="r+")
         if (
             array.dtype != self.dtype

@@ -1,3 +1,5 @@
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -286,3 +288,15 @@ def test_bad_scores_and_answers_are_told_in_one_line(scores, machine, judgements
         agreement_with_humans(judgements, judgements)
     with pytest.raises(TypeError, match="must be a DataArray or DataFrame, got float"):
         agreement_with_humans(0.5, judgements)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_table_that_unpacks_to_more_than_any_is_refused_before_it_is_read(suffix, tmp_path, monkeypatch):
+    monkeypatch.setattr("neurosuper.interpretability.humans.MAX_BYTES", 2**20)
+    content = b"model,layer,channel,batch,correct,confidence\n" + b"\n" * 2**20
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    monkeypatch.setattr("pandas.read_csv", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(ValueError, match=r"it has more than 1 MB\); fetch it again") as caught:
+        read_judgements(path)
+    assert "\n" not in str(caught.value)

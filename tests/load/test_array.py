@@ -1,6 +1,7 @@
 """A matrix must come back the same from every format and in every order of its axes."""
 
 import itertools
+import os
 import sys
 
 import dask
@@ -194,7 +195,8 @@ def test_missing_file_and_other_formats(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n"])
 def test_broken_files_are_refused_in_one_line(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"cannot read .*{name}: .*fetch it again") as raised:
+    told = f"{name} cannot be read as netCDF: " if name == "r.nc" else f"cannot read .*{name}: "
+    with pytest.raises(ValueError, match=f"{told}.*fetch it again") as raised:
         load_array(tmp_path / name, ("unit", "stimulus"), stimuli=STIMULI)
     assert "\n" not in str(raised.value)
 
@@ -260,3 +262,27 @@ def test_images_numbered_without_padding_are_told(tmp_path, rng):
     np.save(tmp_path / "r.npy", rng.random((11, 2)))
     with pytest.warns(UserWarning, match="sorted as text: 1, 10, 11, …; if responses are in order of number"):
         load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=tmp_path / "images")
+
+
+@pytest.mark.parametrize("name", ["r.npy", "r.npz", "r.nc", "r.zarr"])
+def test_a_pipe_is_no_array(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="no array at"):
+        load_array(tmp_path / name, ("unit", "stimulus"), stimuli=STIMULI)
+
+
+def test_an_array_of_nothing_is_refused_whatever_it_declares(tmp_path):
+    np.save(tmp_path / "r.npy", np.empty((0, 10**12), np.uint8))
+    with pytest.raises(ValueError, match="holds an empty array"):
+        load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=[])
+
+
+def test_an_array_that_does_not_fit_into_memory_is_said_in_one_line(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError("Unable to allocate 1 TiB")
+
+    np.savez(tmp_path / "r.npz", x=np.ones((2, 3)))
+    monkeypatch.setattr("numpy.lib.format.read_array", fail)
+    monkeypatch.setattr("numpy.lib._npyio_impl.format.read_array", fail, raising=False)
+    with pytest.raises(ValueError, match="does not fit into memory; save it as .npy"):
+        load_array(tmp_path / "r.npz", ("unit", "stimulus"), stimuli=STIMULI)

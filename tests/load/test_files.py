@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import struct
 from pathlib import Path
 
 import h5py
@@ -13,7 +15,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosuper.load.files import arrange, check_file, open_hdf5
+from neurosuper.load.files import MAX_TAIL, arrange, check_file, open_hdf5
 
 IMPOSTORS = {
     b"": "it is empty; fetch it again",
@@ -236,3 +238,63 @@ def test_values_are_read_in_blocks_from_a_file(tmp_path):
 def test_labels_must_fit():
     with pytest.raises(ValueError, match="3 labels for 2 presentations"):
         arrange(np.zeros((2, 1)), np.array(["a", "b", "c"]))
+
+
+HEADER = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)).to_bytes()[:352]
+
+
+@pytest.mark.parametrize(
+    ("form", "offset", "values"),
+    [
+        ("<f", 108, [np.inf]),
+        ("<f", 108, [np.nan]),
+        ("<f", 108, [1e30]),
+        ("<f", 108, [-1]),
+        ("<8h", 40, [3, 32767, 32767, 32767, 1, 1, 1, 1]),
+        ("<8h", 40, [3, -3, -4, 5, 1, 1, 1, 1]),
+        ("<8h", 40, [3, 0, 4, 5, 1, 1, 1, 1]),
+        ("<h", 40, [-5]),
+        ("<h", 40, [0]),
+        ("<h", 72, [-16]),
+        ("<h", 72, [32767]),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_a_volume_that_its_header_cannot_mean_is_refused(form, offset, values, name, tmp_path):
+    header = bytearray(HEADER)
+    struct.pack_into(form, header, offset, *values)
+    (tmp_path / name).write_bytes(gzip.compress(bytes(header)) if name.endswith("gz") else bytes(header))
+    with pytest.raises(ValueError, match="cannot be read as NIfTI: its header declares ") as raised:
+        check_file(tmp_path / name, "NIfTI")
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_packed_behind_a_volume_is_not_unpacked(tmp_path, monkeypatch):
+    n_read = []
+    read = gzip.GzipFile.read
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda self, size: n_read.append(size) or read(self, size))
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(HEADER + bytes(50 * MAX_TAIL)))
+    check_file(tmp_path / "a.nii.gz", "NIfTI")
+    assert sum(n_read) <= 3 * MAX_TAIL
+
+
+def test_a_mat_file_of_more_variables_than_any_is_refused_at_once(tmp_path):
+    start = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
+    (tmp_path / "a.mat").write_bytes(start + bytes(8 * 70_000))
+    with pytest.raises(ValueError, match="it has more than 65536 variables"):
+        check_file(tmp_path / "a.mat", "MATLAB")
+
+
+@pytest.mark.parametrize("kind", ["HDF5", "netCDF", "MATLAB", "NIfTI", "CSV", "JSON"])
+def test_pipes_and_devices_are_no_files(kind, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name in ("pipe", "zeros"):
+        with pytest.raises(FileNotFoundError, match=f"no {kind} file at .*{name}"):
+            check_file(tmp_path / name, kind)
+
+
+def test_data_that_do_not_fit_into_memory_are_said_in_one_line(tmp_path):
+    write_hdf5(tmp_path / "a.h5")
+    with pytest.raises(ValueError, match="a.h5 declares more data than fit into memory"), open_hdf5(tmp_path / "a.h5"):
+        raise MemoryError("Unable to allocate 37.3 GiB")

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 import neurosuper as ns
 import neurosuper.load as room
 from neurosuper.load.dataset import _recipe
-from neurosuper.load.manifest import Manifest, expand, manifest_ids, read_manifest
+from neurosuper.load.manifest import Manifest, Template, expand, manifest_ids, read_manifest
 
 FOLDER = Path(__file__).parents[2] / "data_manifests"
 MINE = """
@@ -182,3 +183,10 @@ def test_numbers_may_be_given_as_text_and_are_padded_as_the_file_names_are(write
 def test_expand_names_the_values_of_every_path():
     paths = list(expand("{a}/{b}", {"a": ["x"], "b": [1, 2], "c": ["unused", "twice"]}))
     assert paths == [("x/1", {"a": "x", "b": 1}), ("x/2", {"a": "x", "b": 2})]
+
+
+@pytest.mark.parametrize("spec", [":09999999999", ":99d", ":>9999999", "!r", ":{session}", ":9999999d"])
+def test_a_placeholder_is_at_most_nine_wide(spec):
+    with pytest.raises(ValueError, match="session.*(has the format|must be a relative path)") as caught:
+        TypeAdapter(Template).validate_python(f"run{{session{spec}}}.h5")
+    assert "Value error" in str(caught.value)

@@ -17,7 +17,11 @@ __all__ = ["load_nwb_images"]
 
 
 def load_nwb_images(
-    path: str | Path | BinaryIO, template: str | None = None, *, size: int | tuple[int, int] | None = None
+    path: str | Path | BinaryIO,
+    template: str | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    allow_external: bool = False,
 ) -> xr.DataArray:
     """Load the images that an NWB file holds, labelled as `load_nwb(…, index_series=…)` labels stimuli.
 
@@ -29,6 +33,9 @@ def load_nwb_images(
         pixels.
     size : int or (rows, columns), optional
         Resize every image to this size in pixels; see `load_images`. Needed where sizes differ.
+    allow_external : bool, optional
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------
@@ -57,7 +64,7 @@ def load_nwb_images(
     >>> load_nwb_images(path).sel(stimulus="scene1").values[0, 0].tolist()
     [1, 1, 1]
     """
-    with open_session(path) as session:
+    with open_session(path, allow_external=allow_external) as session:
         chosen = _choose(session, template)
         where = f"template {chosen.name!r} of {session.name}"
         check_written(chosen.pixels, f"data of {where}")

@@ -45,6 +45,7 @@ def load_nwb(
     area_column: str | None = None,
     area_map: Mapping[str, str] | None = None,
     roi_delay_column: str | None = None,
+    allow_external: bool = False,
 ) -> xr.DataArray:
     """Load the responses of sorted units, or of ROIs, from an NWB file.
 
@@ -93,6 +94,9 @@ def load_nwb(
         Area by what the file calls it.
     roi_delay_column : str, optional
         Column of the ROIs that says how long after its frame each was recorded, in seconds.
+    allow_external : bool, optional
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------
@@ -156,11 +160,11 @@ def load_nwb(
     if companion is not None:
         check_source(companion)
     with ExitStack() as stack:
-        main = session = stack.enter_context(open_session(path))
+        main = session = stack.enter_context(open_session(path, allow_external=allow_external))
         shown = read_presentations(main, presentations, stimulus_column, index_series, blanks)
         attrs, invalid = _origin(main), [_invalid_times(main)]
         if companion is not None:
-            session = stack.enter_context(open_session(companion))
+            session = stack.enter_context(open_session(companion, allow_external=allow_external))
             attrs |= _check_companion(main, session)
             invalid.append(_invalid_times(session))
         source = open_source(session, series, unit_names, roi_delay_column, has_companion=companion is not None)
@@ -192,12 +196,13 @@ def load_presentations(
     stimulus_column: str | None = None,
     index_series: str | None = None,
     blanks: Collection[object] | str | float = (),
+    allow_external: bool = False,
 ) -> xr.Dataset:
     """List the presentations of an NWB file, without any responses.
 
     Parameters
     ----------
-    path, presentations, stimulus_column, index_series, blanks
+    path, presentations, stimulus_column, index_series, blanks, allow_external
         As for `load_nwb`.
 
     Returns
@@ -229,7 +234,7 @@ def load_presentations(
     >>> load_presentations(path, stimulus_column="image").onset.values.tolist()
     [1.0]
     """
-    with open_session(path) as session:
+    with open_session(path, allow_external=allow_external) as session:
         shown = read_presentations(session, presentations, stimulus_column, index_series, blanks)
         attrs = _origin(session)
     for doubt in shown.doubts:

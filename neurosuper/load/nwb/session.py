@@ -55,23 +55,26 @@ def find(session: Session, kind: Kind, wanted: str, what: str) -> Any:
 
 
 @contextmanager
-def open_session(source: str | Path | BinaryIO) -> Iterator[Session]:
+def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False) -> Iterator[Session]:
     """Open an NWB file: by pynwb, else by h5py, and `reader` says which and why.
 
     Parameters
     ----------
     source : path, or binary file object that can seek
+    allow_external : bool, optional
+        Let the file take data from other files.
 
     Raises
     ------
     FileNotFoundError
         No file there.
     ValueError
-        A file that is not NWB 2, or that is damaged where it is read: one line that names it and the remedy.
+        A file that is not NWB 2, that takes data from other files, or that is damaged where it is read: one line that
+        names it and the remedy.
     TypeError
         Neither of the two: one line that says what is allowed.
     """
-    with open_hdf5(check_source(source), "NWB") as file, ExitStack() as stack:
+    with open_hdf5(check_source(source), "NWB", allow_external=allow_external) as file, ExitStack() as stack:
         name = name_of(source)
         _require_nwb2(file, name)
         try:
@@ -83,7 +86,7 @@ def open_session(source: str | Path | BinaryIO) -> Iterator[Session]:
         except Exception as error:
             told = " ".join(str(error).split())
             is_clear = isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError)
-            if isinstance(error, Warning) or (is_clear and str(error) == told):
+            if isinstance(error, Warning | MemoryError) or (is_clear and str(error) == told):
                 raise
             raise ValueError(
                 f"{name} cannot be read as NWB: {type(error).__name__}: {told}; it is damaged or of another layout, "

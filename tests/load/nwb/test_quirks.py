@@ -137,11 +137,11 @@ def externalise_template(file):
 @pytest.mark.parametrize("damage", [delete_template, externalise_template])
 def test_template_deleted_or_external(mouse, damage):
     damaged = mouse.damaged(damage)
-    check_counts(damaged, **SCENES)
+    check_counts(damaged, **SCENES, allow_external=True)
     with pytest.warns(
         UserWarning, match="images of index_series 'shown' are not in damaged.*; stimuli are named by their"
     ):
-        check_counts(damaged, **SHOWN)
+        check_counts(damaged, **SHOWN, allow_external=True)
 
 
 def test_electrodes_removed(mouse):

@@ -1,0 +1,92 @@
+"""Image files: read and opened within bounds on bytes and pixels, of which a few bytes may declare any number."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+from PIL import Image, ImageFile
+
+__all__ = ["check_archive", "open_image", "read_file", "read_member"]
+
+# Whatever a file is called. Other decoders of Pillow start other programs (EPS: Ghostscript).
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MAX_PIXELS = 2**26  # of one image, 8192 × 8192; a photograph of a stimulus set has 20 times fewer
+MAX_BYTES = 4 * MAX_PIXELS  # of one file: as many pixels, uncompressed
+# Deflate makes at most 1032 bytes of one: a zip file that says more has members that overlap, or no pictures.
+MAX_RATIO = 2000
+FREE_BYTES = 2**30  # of all members together; up to here any ratio is harmless
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises
+    ------
+    ValueError
+        More than `MAX_BYTES`.
+    """
+    _check_bytes(path.stat().st_size)
+    return path.read_bytes()
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return the bytes of an image in a zip file.
+
+    Raises
+    ------
+    ValueError
+        More than `MAX_BYTES`, which is known before anything is unpacked.
+    """
+    _check_bytes(archive.getinfo(name).file_size)
+    return archive.read(name)
+
+
+def _check_bytes(size: int) -> None:
+    if size > MAX_BYTES:
+        raise ValueError(f"it has {size / 1e6:,.0f} MB, but an image file may have {MAX_BYTES / 1e6:,.0f} MB")
+
+
+def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
+    """Refuse a zip file that unpacks to far more than it can contain.
+
+    Raises
+    ------
+    ValueError
+        More than `FREE_BYTES` together, and more than `MAX_RATIO` for each byte of the zip file.
+    """
+    unpacked, packed = sum(member.file_size for member in archive.infolist()), path.stat().st_size
+    if unpacked > max(FREE_BYTES, MAX_RATIO * packed):
+        raise ValueError(
+            f"{path} would unpack to {unpacked / 1e9:,.1f} GB, though it has {packed / 1e6:,.3f} MB; it is damaged or "
+            "no data, fetch it again"
+        )
+
+
+def open_image(content: bytes) -> ImageFile.ImageFile:
+    """Return an image whose header was read but not its pixels.
+
+    Raises
+    ------
+    ValueError
+        More than `MAX_PIXELS`, or rows that the file declares and lacks.
+    Exception
+        Whatever Pillow raises on broken bytes.
+
+    Examples
+    --------
+    >>> content = io.BytesIO()
+    >>> Image.new("L", (6, 4)).save(content, "PNG")
+    >>> open_image(content.getvalue()).size
+    (6, 4)
+    """
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"it declares {width} × {height} pixels, but an image may have {MAX_PIXELS:,}")
+    extents = [tile[1] for tile in image.tile]
+    n_rows = max((extent[3] for extent in extents if extent), default=height)
+    if image.format == "TIFF" and n_rows < height:
+        raise ValueError(f"it declares {height} rows of pixels, but contains {n_rows}")  # Pillow fills up with black
+    return image

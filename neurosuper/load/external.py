@@ -1,0 +1,132 @@
+"""HDF5 files that take data from other files, or declare far more data than they store.
+
+A file from anywhere may name any file of this machine as the place of its data: as external storage of a dataset, as a
+source of a virtual dataset, or by an external link. What is read would then be that file, and nothing would say so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import h5py
+
+__all__ = ["FREE_BYTES", "MAX_RATIO", "check_contents", "sources_of"]
+
+# Nothing recorded compresses so well: deflate makes at most 1032 bytes of one, and only of zeros. What is beyond was
+# never written, but fills memory when it is read.
+MAX_RATIO = 2000  # bytes declared for each byte stored
+FREE_BYTES = 2**30  # declared; up to here any ratio is harmless
+
+
+def check_contents(file: h5py.File, name: str, *, allow_external: bool = False) -> None:
+    """Refuse a file that takes data from other files, or declares far more data than it stores.
+
+    Every object is looked at once, whatever links lead to it, and none of its data are read.
+
+    Parameters
+    ----------
+    file : h5py.File
+    name : str
+        What to call it.
+    allow_external : bool, optional
+        Let it take data from other files.
+
+    Raises
+    ------
+    ValueError
+        External storage, a virtual dataset over another file, a link that leads out of the file; or a dataset of more
+        than `FREE_BYTES` that declares more than `MAX_RATIO` bytes for each byte stored.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "a.h5")
+    >>> with h5py.File(path, "w") as file:
+    ...     file["elsewhere"] = h5py.ExternalLink("b.h5", "/data")
+    >>> with h5py.File(path) as file:
+    ...     check_contents(file, "a.h5")
+    Traceback (most recent call last):
+    ...
+    ValueError: a.h5 takes data from another file: 'elsewhere' from 'b.h5'; if you trust it, pass allow_external=True
+    """
+    try:
+        problem = next(_problems(file, allow_external), None)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py raises any of them on damaged files
+        told = " ".join(str(error).split())
+        raise ValueError(f"{name} cannot be read as HDF5: {told}; it is damaged, fetch it again") from error
+    if problem is not None:
+        raise ValueError(f"{name} {problem}")
+
+
+def _problems(file: h5py.File, allow_external: bool) -> Iterator[str]:
+    """Yield in words what is refused."""
+    for where, found in _datasets_and_outward_links(file):
+        sources = sources_of(found) if isinstance(found, h5py.h5d.DatasetID) else [found]
+        if sources and not allow_external:
+            yield (
+                f"takes data from another file: {where!r} from {sources[0]!r}; if you trust it, pass "
+                "allow_external=True"
+            )
+        if not sources and (apart := _declared_beyond_stored(file, found, where)):
+            yield f"{apart}; it is damaged or was never filled: fetch it again"
+
+
+def _datasets_and_outward_links(file: h5py.File) -> Iterator[tuple[str, h5py.h5d.DatasetID | str]]:
+    """Yield every dataset, opened, and the file that every other than a hard or soft link leads to, by their paths."""
+    groups, seen = [("", file.id)], set()
+    while groups:
+        parent, group = groups.pop()
+        links: list[tuple[bytes, int, int]] = []
+        group.links.iterate(lambda link, info: links.append((link, info.type, info.u)), info=True)  # noqa: B023
+        for link, kind, address in links:
+            where = f"{parent}{link.decode(errors='replace')}"
+            if kind == h5py.h5l.TYPE_EXTERNAL:
+                yield where, group.links.get_val(link)[0].decode(errors="replace")
+            elif kind not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
+                yield where, "a link of a kind that is not HDF5's own"
+            elif kind == h5py.h5l.TYPE_HARD and address not in seen:
+                seen.add(address)
+                try:
+                    found = h5py.h5o.open(group, link)
+                except (KeyError, OSError, RuntimeError, ValueError):
+                    continue  # damaged: what cannot be opened is not read
+                if isinstance(found, h5py.h5g.GroupID):
+                    groups.append((f"{where}/", found))
+                elif isinstance(found, h5py.h5d.DatasetID):
+                    yield where, found
+
+
+def sources_of(dataset: h5py.h5d.DatasetID) -> list[str]:
+    """Return the other files that a dataset takes its data from.
+
+    Parameters
+    ----------
+    dataset : h5py.h5d.DatasetID
+
+    Returns
+    -------
+    list of str
+    """
+    storage = dataset.get_create_plist()
+    layout = storage.get_layout()
+    if layout == h5py.h5d.VIRTUAL:
+        names = [storage.get_virtual_filename(i) for i in range(storage.get_virtual_count())]
+        return [name for name in names if name != "."]  # the file itself
+    if layout == h5py.h5d.CONTIGUOUS:  # the only one that HDF5 stores in other files
+        return [os.fsdecode(storage.get_external(i)[0]) for i in range(storage.get_external_count())]
+    return []
+
+
+def _declared_beyond_stored(file: h5py.File, dataset: h5py.h5d.DatasetID, where: str) -> str:
+    """Return what a dataset declares and stores, where that is too far apart, else nothing."""
+    declared = dataset.get_space().get_simple_extent_npoints() * dataset.get_type().get_size()
+    if declared <= FREE_BYTES:
+        return ""
+    # Of a remote file, what a dataset stores is not asked: that would read the index of all its chunks.
+    is_virtual = dataset.get_create_plist().get_layout() == h5py.h5d.VIRTUAL
+    whole_file = is_virtual or file.driver != "sec2"
+    stored = file.id.get_filesize() if whole_file else dataset.get_storage_size()
+    if declared <= MAX_RATIO * stored:
+        return ""
+    return f"declares {declared / 1e9:.1f} GB for {where!r} but stores {stored} bytes of it"
