@@ -115,7 +115,7 @@ def _h5_table(group: h5py.Group, file: str) -> Table:
     _warn_of_lost(set(names) - set(columns), f"columns of table {name!r}", file)
     plane = group.get("imaging_plane/location")
     location = None if plane is None else text_of(plane[()])
-    return Table(name, group.get("id"), columns, location, file)
+    return Table(name, group["id"] if _is_dataset(group, "id") else None, columns, location, file)
 
 
 def _is_dataset(group: h5py.Group, name: str) -> bool:

@@ -78,20 +78,23 @@ class Table:
     @property
     def n_rows(self) -> int:
         """How many rows there are: as many as ids, else as values in the first column."""
-        if self.ids is not None:
-            return len(self.ids)
-        return next((_n_values(column) for column in self.columns.values()), 0)
+        if self.ids is None:
+            return next((_n_values(column) for column in self.columns.values()), 0)
+        shape = np.shape(self.ids)
+        if len(shape) != 1:
+            raise ValueError(f"{self.called('id')} has the shape {shape}, not one id a row; fetch the file again")
+        return shape[0]
 
     def read_ids(self) -> np.ndarray:
         """Return the ids of all rows."""
         if self.ids is None:
             raise ValueError(
-                f"{self.file}: table {self.name!r} has lost the ids of its rows; the file is damaged, fetch it again"
+                f"{self.file}: table {self.name!r} has lost the ids of its rows; it is damaged, fetch it again"
             )
         check_written(self.ids, self.called("id"))
-        ids = np.asarray(self.ids[:])
-        if ids.ndim != 1:
-            raise ValueError(f"{self.called('id')} has the shape {ids.shape}, not one id a row; mend it")
+        ids = np.asarray(self.ids[: self.n_rows])
+        if ids.dtype.kind == "f" and not (np.isfinite(ids) & (np.floor(ids) == ids)).all():
+            raise ValueError(f"{self.called('id')} contains numbers that are not whole; fetch the file again")
         return ids
 
 
@@ -177,10 +180,10 @@ def single_values(table: Table, name: str) -> np.ndarray:
     elif names is not None:
         by_code = {code: label for label, code in names.items()}
         values = np.array([by_code.get(code, str(code)) for code in values.tolist()])
-    if values.dtype.kind not in "SO":
+    if values.dtype.kind in "biufU":
         return values
     if not set(map(type, values.tolist())) <= {str, bytes}:
-        raise ValueError(f"{what} contains objects that are neither text nor numbers; name another column")
+        raise ValueError(f"{what} contains {values.dtype}, which is neither text nor numbers; name another column")
     return np.array([as_label(value) for value in values])
 
 

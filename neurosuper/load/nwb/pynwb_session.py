@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from hdmf.backends.hdf5.h5_utils import DatasetOfReferences
+from hdmf.backends.hdf5.h5_utils import AbstractH5ReferenceDataset
 from hdmf.common import DynamicTable, DynamicTableRegion, VectorIndex
 from hdmf.common.table import EnumData
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
@@ -82,7 +82,7 @@ def _pynwb_column(column: Any, file: str) -> Column:
         None if table is None else _pynwb_table(table, file),
         column.elements.data if isinstance(column, EnumData) else None,
         partial(_pynwb_referred, column.data)
-        if table is None and isinstance(column.data, DatasetOfReferences)
+        if table is None and isinstance(column.data, AbstractH5ReferenceDataset)
         else None,
     )
 

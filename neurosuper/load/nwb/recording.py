@@ -26,6 +26,7 @@ BURST = 2.0  # s; spikes closer than this may all follow from one presentation
 BURSTY = 1.5  # coefficient of variation of gaps; 1 at a steady rate
 CHANCE = 1e-6  # that a population is silent for longer than `longest_silence`
 FAR = 500  # times the span of the presentations: spikes in ms, of a session twice as long as these, go as far
+SLOW = 0.5  # spikes/s: the most active unit of a population fires more, but not a thousandth as much
 SAMPLES = 10  # times the end of the last window: whole numbers that go as far are numbers of samples
 ENOUGH = 10  # spikes, or presentations, from which a clock can be judged
 RESOLUTION = 1e-3  # s; spike times that are rounded by more are no longer good for a window of 100 ms
@@ -41,6 +42,7 @@ class Recording:
         self._span = (np.inf, -np.inf)  # first and last spike (s) of the units that were counted, and of those pooled
         self._shown = (np.inf, -np.inf)  # start of the first window (s), end of the last
         self._missed = np.zeros(0, bool)  # presentations outside the recording
+        self._apart = 0.0  # from one presentation to the next (s, median)
         self._n_lost = 0
 
     def note(self, units: np.ndarray, found: SpikeCounts, starts: np.ndarray, ends: np.ndarray) -> None:
@@ -51,16 +53,19 @@ class Recording:
         self._n_lost += int(found.n_lost.sum())
         self._span = _union(self._span, found.firsts, found.lasts)
         self._shown = _union(self._shown, starts, ends)
+        if not len(self._missed):
+            self._missed = np.zeros(len(starts), bool)
+            self._apart = float(np.median(np.diff(np.sort(starts)))) if len(starts) > 1 else 0.0
 
     def observed(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return which windows lie within the recording; spikes of other units are read only where some may not."""
+        """Return which windows are within the recording; spikes of other units are read only where some may not be."""
         first, last = self._span
         seen = (starts >= first) & (ends <= last)
         if not seen.all():
             self._span = first, last = _union(self._span, self._pool[:1], self._pool[-1:])
             silence = longest_silence(self._pool, starts)
             seen = np.isinf(silence) | (starts >= first - silence) & (ends <= last + silence)
-        self._missed = ~seen | (self._missed if len(self._missed) else False)
+        self._missed |= ~seen
         return seen
 
     @cached_property
@@ -95,25 +100,34 @@ class Recording:
     def _clock_doubts(self) -> list[str]:
         """Return in which respects spikes and presentations cannot be of one clock in seconds."""
         first, last = self._span
-        if not first <= last or not len(self._missed):
+        if not first <= last:
             return []
         spans = f"spikes go from {first:g} to {last:g} s, windows from {self._shown[0]:g} to {self._shown[1]:g} s"
         found = []
         if self._missed.any():
             found.append(
-                f"{self._missed.sum()} of {len(self._missed)} presentations lie outside the recording and are NaN: "
+                f"{self._missed.sum()} of {len(self._missed)} presentations are outside the recording and NaN: "
                 f"{spans}; check that both are in seconds from the same start"
             )
         if last > SAMPLES * abs(self._shown[1]) and self._are_whole():
             found.append(f"spike times are whole numbers, as those of samples: {spans}; write spike_times in seconds")
-        elif last - first > FAR * np.diff(self._shown).item() and len(self._missed) >= ENOUGH:
-            found.append(f"spike times look like milliseconds: {spans}; write spike_times in seconds")
-        if first == last and self.n_spikes.sum() >= ENOUGH:
-            found.append(f"all spikes are at {first:g} s, as where spike_times were never written; check the file")
+        elif self._are_slow(last - first, self._shown[1] - self._shown[0]):
+            found.append(f"spike times look like milliseconds or samples: {spans}; write spike_times in seconds")
+        enough = min(len(self._missed), self.n_spikes.sum()) >= ENOUGH
+        if last - first < self._apart and enough and not self._missed.any():
+            found.append(
+                f"all spikes are closer together than presentations: {spans}; if they were never written, or are "
+                "relative to each onset, write spike_times in seconds from the start of the session"
+            )
         dtype = np.dtype(self._times.dtype)
-        if dtype.kind == "f" and (step := float(np.spacing(dtype.type(last)))) > RESOLUTION:
+        step = float(np.spacing(dtype.type(last))) if dtype.kind == "f" else 1.0
+        if step > RESOLUTION and (dtype.kind == "f" or not found):
             found.append(f"spike times are {dtype}, which near {last:g} s rounds to {step:g} s; write them as float64")
         return found
+
+    def _are_slow(self, span: float, shown: float) -> bool:
+        """Return whether spikes go far beyond the presentations, at rates that no population has."""
+        return span > FAR * shown and len(self._missed) >= ENOUGH and self.n_spikes.max() < SLOW * span
 
     def _are_whole(self) -> bool:
         some = np.asarray(self._times[:1000], float)

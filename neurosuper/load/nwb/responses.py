@@ -116,7 +116,7 @@ def load_nwb(
     population, and before and after for as long as that may be silent by chance (once in a million times, at the rate
     and with the bursts that it has). So windows long after the last spike of all units are NaN and no zeros, while a
     sparse population keeps its zeros, and nothing follows from very few spikes. A pause within a recording is only
-    seen where `obs_intervals` or `invalid_times` tell of it.
+    seen where `obs_intervals` or `invalid_times` say so.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def load_nwb(
     -----
     UserWarning
         Spike times of a unit are NaN or infinite (they are left out), not in order (they are sorted), or restart;
-        presentations lie outside the recording; spikes, onsets or the window look like milliseconds or samples; many
+        presentations are outside the recording; spikes, onsets or the window look like milliseconds or samples; many
         onsets are equal; one stimulus was shown 20 times as often as the others (a blank that nobody named?); no spike
         or frame falls into any window, the images of an IndexSeries are not in the file, the companion began at
         another time.

@@ -74,10 +74,7 @@ def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False)
     TypeError
         Neither of the two: one line that says what is allowed.
     """
-    with (
-        open_hdf5(check_source(source), "NWB", allow_external=allow_external) as file,
-        ExitStack() as stack,
-    ):
+    with open_hdf5(check_source(source), "NWB", allow_external=allow_external) as file, ExitStack() as stack:
         name = name_of(source)
         _require_nwb2(file, name)
         try:

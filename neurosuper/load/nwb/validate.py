@@ -114,6 +114,8 @@ def check_unique(labels: Collection[Any], what: str) -> None:
 
 def check_intervals(intervals: np.ndarray, where: str) -> None:
     """Refuse intervals that are not (interval, 2), each with a start (s) and a stop that is not before it."""
+    if not intervals.size:
+        return
     if intervals.ndim != 2 or intervals.shape[1] != 2 or intervals.dtype.kind not in "iuf":
         raise ValueError(
             f"{where} has {intervals.dtype} of shape {intervals.shape}; it must be (interval, 2), start and stop in "

@@ -186,29 +186,29 @@ def listed_without_warning(write_nwb, labels, onsets=None):
 
 
 @pytest.mark.parametrize(
-    ("onsets", "told"),
+    ("onsets", "message"),
     [
         ([3.0, 3.0], "2 of 2 presentations in table 'trials' have the onset 3 s; check the onsets"),
         ([0.0] * 5, "5 of 5 presentations in table 'trials' have the onset 0 s"),
         ([0.0, 1.0, 0.0, 2.0, 0.0, 3.0], "3 of 6 presentations in table 'trials' have the onset 0 s"),
     ],
 )
-def test_onsets_that_were_never_written_are_told(write_nwb, onsets, told):
+def test_onsets_that_were_never_written_are_named(write_nwb, onsets, message):
     path = write_nwb([f"im{i}" for i in range(len(onsets))], onsets, [])
-    with pytest.warns(UserWarning, match=told):
+    with pytest.warns(UserWarning, match=message):
         load_presentations(path, stimulus_column="image")
 
 
-def test_images_shown_together_are_not_told(write_nwb):
+def test_images_shown_together_pass(write_nwb):
     assert listed_without_warning(write_nwb, list("abcdef"), [1.0, 1.0, 2.0, 2.0, 3.0, 3.0])
     assert listed_without_warning(write_nwb, ["a"], [1.0])
 
 
-def test_a_blank_that_nobody_named_is_told(write_nwb):
+def test_a_blank_that_nobody_named_is_named(write_nwb):
     labels = ["grey"] * 60 + ["a", "b", "c"] * 3
     path = write_nwb(labels, np.arange(1.0, len(labels) + 1), [])
-    told = r"'grey' was presented 60 times in table 'trials', the others 3 times .median.; if it is a blank, name"
-    with pytest.warns(UserWarning, match=told):
+    message = r"'grey' was presented 60 times in table 'trials', the others 3 times .median.; if it is a blank, name"
+    with pytest.warns(UserWarning, match=message):
         load_presentations(path, stimulus_column="image")
     assert load_presentations(path, stimulus_column="image", blanks="grey").attrs["n_blanks"] == 60
 
@@ -221,7 +221,7 @@ def test_a_blank_that_nobody_named_is_told(write_nwb):
         ["a"] * 40,
     ],
 )
-def test_stimuli_that_are_repeated_by_design_are_not_told(write_nwb, labels):
+def test_stimuli_that_are_repeated_by_design_pass(write_nwb, labels):
     assert listed_without_warning(write_nwb, labels)
 
 
@@ -238,10 +238,10 @@ def rewritten(mouse, path, values):
 def test_onsets_as_clock_text_name_table_and_column(mouse):
     text = np.array([f"00:00:{onset:06.3f}" for onset in mouse.onsets], h5py.string_dtype())
     column = f"intervals/{mouse.table}/start_time"
-    told = (
+    message = (
         f"column 'start_time' of table '{mouse.table}' must contain numbers of seconds, got .* such as '00:00:01.000'"
     )
-    refused(told, rewritten(mouse, column, text), presentations=mouse.table, stimulus_column="frame")
+    refused(message, rewritten(mouse, column, text), presentations=mouse.table, stimulus_column="frame")
 
 
 def test_onsets_that_are_numbers_in_text_are_read(mouse):
@@ -254,7 +254,7 @@ def test_onsets_that_are_numbers_in_text_are_read(mouse):
     np.testing.assert_array_equal(shown.onset, mouse.onsets)
 
 
-def test_timestamps_of_an_index_that_fall_back_are_told(mouse):
+def test_timestamps_of_an_index_that_fall_back_are_named(mouse):
     times = mouse.onsets.copy()
     times[[4, 9]] = times[[9, 4]]
     times[20] = np.nan

@@ -149,7 +149,7 @@ SECONDS = np.sort(np.random.default_rng(0).uniform(0, 100, 300))
         (np.where(np.arange(300) % 7, SECONDS, np.nan), False),
     ],
 )
-def test_times_that_restart_are_told_from_a_few_out_of_order(times, restarts):
+def test_times_that_restart_differ_from_a_few_out_of_order(times, restarts):
     assert count_spikes(times, np.array([len(times)]), np.zeros(1), np.ones(1)).restarted.tolist() == [restarts]
 
 
@@ -183,7 +183,7 @@ kinds = [ordered, ordered[:, ::-1], rng.permuted(ordered, axis=1), np.tile(order
 for times in [*kinds, stray, with_nan, with_inf, np.full((8, 2000), np.nan), np.round(ordered)]:
     for n in (1, 60, 5000):  # searched for, and merged
         starts = rng.uniform(-5, 70, n)
-        check(times, starts, starts + rng.choice([0, 0.2, 9, np.inf], n))
+        check(times, starts, starts + rng.choice([0, 0.2, 9], n))
 for times in (np.arange(3000) / 32, np.zeros(3000), np.repeat(np.arange(30.0), 100)):
     for data in (rng.normal(size=(3000, 5)), np.full((3000, 5), np.nan), np.full((3000, 5), np.inf)):
         starts, delays = rng.uniform(-5, 99, 200), rng.uniform(-1, 1, 4)

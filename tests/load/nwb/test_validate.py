@@ -124,6 +124,13 @@ REFUSED = [
     (spikes, never_write(STOPS), r"'spike_times_index' .* room for 4 values, but none was ever written"),
     (spikes, put(FRAME, 3, np.inf), r"'frame' .* has the number inf"),
     (spikes, put(FRAME, 3, 2.0**53), r"'frame' .* has the number 9\.0.*e\+15"),
+    (spikes, change(FRAME, lambda v: v + 1j), r"'frame' .* complex128, which is neither text nor numbers"),
+    (spikes, put("units/id", 1, np.inf, "f8"), r"'id' of table 'units' contains numbers that are not whole"),
+    (
+        spikes,
+        change("units/id", lambda v: v[:, np.newaxis]),
+        r"'id' of table 'units' has the shape \(4, 1\), not one id",
+    ),
     (spikes, put("units/id", 2, 951), r"several units are called '951'; pass unit_names='units/.*', or keep one"),
     (areas, put("general/extracellular_ephys/electrodes/id", 2, 850), r"ids of table 'electrodes' .* '850' in several"),
     (
@@ -168,6 +175,11 @@ OF_TRIALS = [
 ]
 WARNED = [
     (spikes, put(STOPS, 3, 999, "i8"), r"'spike_times_index' .* ends at 999, but .* the last \d+ belong to no row"),
+    (
+        spikes,
+        change("units/spike_times", lambda v: v.astype("i4")),
+        r"spike times are int32, which near .* rounds to 1 s",
+    ),
     (areas, put("units/peak_channel_id", 1, 7), r"1 of 4 units have a peak_channel_id \(such as 7\) that is not among"),
     (areas, put("units/peak_channel_id", 1, np.nan, "f8"), r"1 of 4 units .* \(such as nan\) that is not among"),
     (
