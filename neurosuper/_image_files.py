@@ -15,7 +15,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 2**26  # of one image, 8192 × 8192; a photograph of a stimulus set has 20 times fewer
 MAX_BYTES = 4 * MAX_PIXELS  # of one file: as many pixels, uncompressed
 # Deflate makes at most 1032 bytes of one: a zip file that says more has members that overlap, or no pictures.
-MAX_RATIO = 2000
+DEFLATE_RATIO, MAX_RATIO = 1032, 2000
+PNG_BITS = {"LA": 16, "RGB": 24, "RGBA": 32}  # of a pixel; others may have one
 FREE_BYTES = 2**30  # of all members together; up to here any ratio is harmless
 
 
@@ -85,8 +86,12 @@ def open_image(content: bytes) -> ImageFile.ImageFile:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ValueError(f"it declares {width} × {height} pixels, but an image may have {MAX_PIXELS:,}")
+    # Of a PNG that lacks rows, or of a TIFF that does, Pillow makes up the rest in black.
+    n_bytes = height * (1 + width * PNG_BITS.get(image.mode, 1) // 8)
+    if image.format == "PNG" and n_bytes > DEFLATE_RATIO * len(content):
+        raise ValueError(f"it declares {width} × {height} pixels, but has only {len(content)} bytes")
     extents = [tile[1] for tile in image.tile]
     n_rows = max((extent[3] for extent in extents if extent), default=height)
     if image.format == "TIFF" and n_rows < height:
-        raise ValueError(f"it declares {height} rows of pixels, but contains {n_rows}")  # Pillow fills up with black
+        raise ValueError(f"it declares {height} rows of pixels, but contains {n_rows}")
     return image

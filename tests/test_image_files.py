@@ -75,6 +75,13 @@ def test_what_pillow_itself_warns_of_is_an_error(height, tmp_path):
     refused(tmp_path, tiff_that_declares(8, height), "cannot read image .*(pixels|cut short|cannot|Invalid)")
 
 
+@pytest.mark.parametrize(("width", "height"), [(8, 2**22), (2**22, 8), (8000, 8000)])
+def test_a_png_of_more_pixels_than_its_bytes_can_say(width, height, tmp_path):
+    content = png_that_declares(width, height) if width < height else png_that_declares(1, 1)
+    content = content.replace(content[8:33], png_that_declares(width, height)[8:33])
+    refused(tmp_path, content, f"it declares {width} × {height} pixels, but has only {len(content)} bytes")
+
+
 @pytest.mark.parametrize("height", [9, 100, 60_000])
 def test_rows_that_a_tiff_declares_and_lacks_are_not_made_up(height, tmp_path):
     refused(tmp_path, tiff_that_declares(8, height), f"it declares {height} rows of pixels, but contains 8")
