@@ -9,10 +9,12 @@ package that call it are not seen to change.
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import hashlib
 import random
 import types
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -162,6 +164,7 @@ class _Description:
             (types.CodeType, self._add_code),
             (types.ModuleType, self._add_module),
             (types.MappingProxyType, self._add_items),
+            (weakref.ref, lambda reference: self.add(reference())),
             (property, lambda member: self._add_all(member.fget, member.fset, member.fdel)),
             (staticmethod | classmethod, lambda member: self.add(member.__func__)),
             (functools.cached_property, lambda member: self.add(member.func)),
@@ -340,7 +343,7 @@ class _Description:
             if owner is not object and package_of(owner.__module__) is None:
                 # the user's own way of pickling may leave attributes out
                 return kind, _content_of_built_in(value), _all_attributes(value)
-            made = value.__reduce_ex__(4)
+            made = copyreg.dispatch_table[kind](value) if kind in copyreg.dispatch_table else value.__reduce_ex__(4)
         except Exception as error:  # classes may refuse in any way
             raise self._refuse(value, "which does not show its content") from error
         if isinstance(made, tuple):
