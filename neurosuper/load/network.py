@@ -130,7 +130,7 @@ def activations(
     if axes:
         about["layout"] = "; ".join(f"{layer}: {' '.join(names)}" for layer, names in axes.items())
     kept = None if cache is None else _open_cache(Path(cache), model, about, weights)
-    n_stimuli, result = images.sizes["stimulus"], None
+    stimuli, n_stimuli, result = images.stimulus.values, images.sizes["stimulus"], None
     with (
         _moved(model, place),
         tap_layers(model, layers) as outputs,
@@ -138,14 +138,14 @@ def activations(
     ):
         reader = _Reader(partial(run_layers, model, layers, outputs), position, axes, place)
         for start in range(0, n_stimuli, batch_size):
-            some = images[start : start + batch_size]
-            batch = preprocess_images(_to_tensor(some.values), preprocess)
-            run = partial(reader.units_of, batch, some.stimulus.values)
+            some = slice(start, start + batch_size)
+            batch = preprocess_images(_to_tensor(images[some].values), preprocess)
+            run = partial(reader.units_of, batch, stimuli[some])
             parts = run() if kept is None else kept.recall(batch, run)
             if result is None:
                 shapes = [part.shape[1:] for part in parts]
                 result = np.empty((n_stimuli, sum(map(_size, shapes))), np.float32)
-            _fill(result[start : start + batch_size], parts, shapes, layers)
+            _fill(result[some], parts, shapes, layers)
             bar.update(len(batch))
     return xr.DataArray(
         result,
@@ -232,9 +232,9 @@ def _pick_units(layer: str, output: torch.Tensor, position: Position, stimuli: n
     units = _as_maps(output)
     if position == "center":
         units = units[:, :, units.shape[2] // 2, units.shape[3] // 2]
-    units = units.float().mean(dim=(2, 3)) if position == "mean" else units.float()
-    finite = units.isfinite().flatten(1).all(dim=1).cpu().numpy()
-    if not finite.all():
+    units = units.float().mean(dim=(2, 3)) if position == "mean" else units.float().contiguous()  # lets the map go
+    if not units.isfinite().all():
+        finite = units.isfinite().flatten(1).all(dim=1).cpu().numpy()
         raise ValueError(
             f"layer {layer!r} gives NaN or infinite activations for {(~finite).sum()} of {len(stimuli)} images of a "
             f"batch, such as stimulus {stimuli[~finite][0]!s}; check that image, the weights and preprocess"

@@ -45,13 +45,13 @@ def test_a_kept_batch_is_an_archive_that_numpy_reads(tmp_path):
         np.testing.assert_array_equal(arrays["arr_1"], units()[1])
 
 
-def test_a_file_with_any_changed_byte_is_computed_again(tmp_path):
+def test_a_file_with_any_changed_byte_gives_no_wrong_array(tmp_path):
     recall(tmp_path)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     for place in range(0, len(whole), 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
-        assert recall(tmp_path)
+        recall(tmp_path)  # compares; a byte of the archive's own dates changes no array
     for length in (0, 20, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         assert recall(tmp_path)
