@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
+from neurosuper._sources import sources_of
+
 PATH_KEYS = {"path", "stimuli", "truth"}
 FUNCTION_KEYS = {"model", "preprocess"}
 WRITTEN_KEYS = {"cache", "checkpoint"}  # files and folders that a run writes
@@ -159,9 +161,13 @@ class References:
             for key, value in arguments.items()
         }
         try:
-            return call(build, known, "model_args")
+            model = call(build, known, "model_args")
         except Exception as error:  # the user's own code may fail in any way
             raise ValueError(f"cannot build the network {text!r}: {told(error)}") from error
+        if isinstance(getattr(model, "__dict__", None), dict):
+            # An attribute like any other: what the caches keep of this network is found by it too.
+            vars(model)["built_from"] = sources_of(self._module(text.partition(":")[0]))
+        return model
 
     def checksums(self) -> dict[str, str]:
         """Return the sha256 of every file or folder that was used, by the name that the study gives it.

@@ -141,27 +141,60 @@ def test_a_network_file_may_use_dataclasses_and_its_own_path(study):
 def test_an_interrupted_run_writes_nothing_and_a_rerun_completes(study, monkeypatch):
     """The network is interrupted in its fourth batch; the rerun passes only what was missing through it."""
     passed = []
-    forward = torch.nn.Sequential.forward
+    run_layers = neurosuper.load.network.run_layers
 
-    def interrupted(self, x):
+    def interrupted(model, layers, outputs, batch):
         if len(passed) == 3:
             raise KeyboardInterrupt
-        passed.append(len(x))
-        return forward(self, x)
+        return counting(model, layers, outputs, batch)
 
-    monkeypatch.setattr(torch.nn.Sequential, "forward", interrupted)
+    def counting(model, layers, outputs, batch):
+        if len(batch) == 8:  # and not the two images that show which axis is which
+            passed.append(len(batch))
+        return run_layers(model, layers, outputs, batch)
+
+    monkeypatch.setattr(neurosuper.load.network, "run_layers", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_study(study)
     assert not list((study.parent / "study_output").glob("*.*"))
 
-    def counting(self, x):
-        passed.append(len(x))
-        return forward(self, x)
-
-    monkeypatch.setattr(torch.nn.Sequential, "forward", counting)
+    monkeypatch.setattr(neurosuper.load.network, "run_layers", counting)
     run_study(study)
     assert passed == [8] * 5
     assert (study.parent / "study_output" / "report.html").exists()
+
+
+EDITED = """
+import torch
+from torch import nn
+
+
+def build():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3))
+    net[0].register_forward_hook(lambda module, x, y: y.flip(1))  # a line that is edited
+    return net
+"""
+EDITS = {"the hook": ("y.flip(1)", "y * 2"), "no code of the network": ("  # a line", "  # the line")}
+
+
+@pytest.mark.parametrize(("old", "new"), EDITS.values(), ids=EDITS)
+def test_a_network_file_that_was_edited_is_run_again(study, old, new):
+    """Its activations, and the embeddings of a metric that reads it, are those of a run without a cache."""
+    source = study.parent / "edited.py"
+    study.write_text(
+        'title = "Twice"\nscore_on = "all"\ncache_embeddings = "float32"\nimages.path = "images"\nfinders.Units = {}\n'
+        '[metrics.F]\nmetric = "Features"\nmodel = "edited.py:build"\nlayer = "1"\n'
+        '[systems.net]\nloader = "activations"\nmodel = "edited.py:build"\nlayers = ["2"]\n'
+    )
+    source.write_text(EDITED)
+    first = run_study(study)
+    n_files = len(list((study.parent / "study_output" / "cache").rglob("*.npz")))
+    source.write_text(EDITED.replace(old, new))
+    again, fresh = run_study(study), run_study(study, study.parent / "fresh")
+    assert_allclose(again.interpretability, fresh.interpretability)
+    assert bool((again.interpretability != first.interpretability).any()) is (new == "y * 2")
+    assert len(list((study.parent / "study_output" / "cache").rglob("*.npz"))) == 2 * n_files
 
 
 def test_a_failure_while_writing_leaves_the_last_results_whole(study, monkeypatch):

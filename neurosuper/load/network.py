@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,14 +16,26 @@ import xarray as xr
 from torch import nn
 from tqdm import tqdm
 
-from neurosuper._torch import pick_device, tap_layers
+from neurosuper._fingerprint import IndescribableError, content_of, fingerprint
+from neurosuper._layouts import Layout, check_axes, images_first, read_layouts
+from neurosuper._torch import (
+    Preprocess,
+    check_network,
+    evaluating,
+    named_tensors,
+    pick_device,
+    preprocess_images,
+    run_layers,
+    tap_layers,
+)
 from neurosuper.images import check_images
+from neurosuper.load.batch_cache import BatchCache
 from neurosuper.responses import coords_along
 
 __all__ = ["activations"]
 
 Position = Literal["center", "mean", "all"]
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+FORMAT = 2  # of what is kept; another one wherever the same network would give other activations
 
 
 def activations(
@@ -35,7 +44,8 @@ def activations(
     layers: str | Sequence[str],
     *,
     position: Position = "center",
-    preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    layout: Layout = None,
+    preprocess: Preprocess | None = None,
     batch_size: int = 32,
     device: str | torch.device | None = None,
     cache: str | Path | None = None,
@@ -54,6 +64,10 @@ def activations(
         What of a map `(n, channel, row, column)` is a unit: the pixel `[row // 2, column // 2]` of each channel, the
         mean over the map, or every pixel. Of tokens `(n, token, channel)`: their mean, or each one (`row` is the token,
         `column` 0). A vector `(n, channel)` is a map of one pixel: one unit a channel, whatever the position.
+    layout : str or dict of str, optional
+        The axes of a layer's output, in their order: the words of "image channel row column", "image token channel" or
+        "image channel", such as "image row column channel" or "token image channel". A text is for all layers, a dict
+        for those that it names. None: as quoted here, by the number of axes.
     preprocess : callable, optional
         From a batch `(n, 3, row, column)` in [0, 1] to what the network takes; runs on the CPU. None: as it is.
     batch_size : int, optional
@@ -61,27 +75,39 @@ def activations(
     device : "cpu", "cuda" or None, optional
         None is a GPU if there is one. The model is moved there, and back.
     cache : folder, optional
-        Keeps every finished batch, so that a rerun after an interruption goes on where it stopped. Files are named by a
-        hash of weights, settings, device and preprocessed images; edits to the code of `forward` are not seen.
+        Keeps every finished batch, so that a rerun after an interruption goes on where it stopped. A batch is found
+        again by the preprocessed images and by all that the network is: weights, code, attributes and hooks of every
+        part, layers, settings, device and versions of packages. A network that holds what cannot be told apart (a
+        random generator, an open file) is not cached, and a warning says so.
 
     Returns
     -------
     DataArray (stimulus, unit)
         float32, in the network's own units ("a.u."). Units are called `layer/channel` (`layer/channel/row/column` for
         "all") and carry `layer` and `channel` (and `row`, `column`); stimuli keep the coords of the images. `attrs`
-        name model, layers, position, device and the SHA-256 of the weights.
+        name model, layers, position, layout (where given), device and the SHA-256 of the weights.
 
-    Notes
+    Warns
     -----
-    Maps are taken to be channel-first and tokens image-first, as torch's own networks give them; of networks that keep
-    channels last (Swin), permute in a wrapper, or choose another layer.
+    UserWarning
+        An output that looks as if channels were on another axis; a layer that mixes the images of a batch; a cache that
+        cannot be used or written.
 
     Raises
     ------
     TypeError
         Not a torch module, not images, or a layer whose output is not one real tensor.
     ValueError
-        Unknown layer or setting, an output that has no such position, or NaN or infinite activations.
+        Unknown layer or setting; weights that are not loaded; a scripted or exported network; an error of the network
+        or of `preprocess`; an output whose images are on another axis, or that has no such position; NaN or infinite
+        activations, whose stimulus is named.
+
+    Notes
+    -----
+    Which axis counts images is tried by showing two of the first images once more. Compiled networks
+    (`torch.compile`) run uncompiled. Of changes inside installed packages, the cache sees the version and the files
+    that define the parts of the network; it does not see functions replaced inside a package, such as
+    `torch.nn.functional.relu`, that other code of the package calls.
 
     References
     ----------
@@ -97,38 +123,40 @@ def activations(
     ['1/0000', '1/0001', '1/0002', '1/0003']
     """
     images, layers = check_images(images), [layers] if isinstance(layers, str) else list(layers)
-    _check_settings(model, images, layers, position, batch_size)
-    place, folder, weights = pick_device(device), _make_folder(cache), _hash_weights(model)
-    recipe = repr([weights, _describe(model), layers, position, str(place)])
-    n_stimuli, batches = images.sizes["stimulus"], []
+    _check_settings(images, layers, position, batch_size)
+    check_network(model, layers)
+    axes, place, weights = read_layouts(layout, layers), pick_device(device), _hash_weights(model)
+    about = {"model": type(model).__name__, "layers": ", ".join(layers), "position": position, "device": str(place)}
+    if axes:
+        about["layout"] = "; ".join(f"{layer}: {' '.join(names)}" for layer, names in axes.items())
+    kept = None if cache is None else _open_cache(Path(cache), model, about, weights)
+    stimuli, n_stimuli, result = images.stimulus.values, images.sizes["stimulus"], None
     with (
         _moved(model, place),
         tap_layers(model, layers) as outputs,
         tqdm(total=n_stimuli, desc="activations", unit="image") as bar,
     ):
+        reader = _Reader(partial(run_layers, model, layers, outputs), position, axes, place)
         for start in range(0, n_stimuli, batch_size):
-            batch = _to_input(images[start : start + batch_size].values, preprocess)
-            run = partial(_run, model, batch, outputs, layers, position, place)
-            if folder is None:
-                batches.append(run())
-            else:
-                batches.append(_recall(folder / f"{_hash(recipe, batch)}.npz", len(layers), run))
+            some = slice(start, start + batch_size)
+            batch = preprocess_images(_to_tensor(images[some].values), preprocess)
+            run = partial(reader.units_of, batch, stimuli[some])
+            parts = run() if kept is None else kept.recall(batch, run)
+            if result is None:
+                shapes = [part.shape[1:] for part in parts]
+                result = np.empty((n_stimuli, sum(map(_size, shapes))), np.float32)
+            _fill(result[some], parts, shapes, layers)
             bar.update(len(batch))
-    attrs = {"units": "a.u.", "modality": "network", "model": type(model).__name__, "layers": ", ".join(layers)}
     return xr.DataArray(
-        np.concatenate([_flatten(parts) for parts in batches]),
+        result,
         dims=("stimulus", "unit"),
-        coords=coords_along(images, "stimulus") | _unit_coords(layers, [part.shape[1:] for part in batches[0]]),
+        coords=coords_along(images, "stimulus") | _unit_coords(layers, shapes),
         name="response",
-        attrs=attrs | {"position": position, "device": str(place), "weights_sha256": weights},
+        attrs={"units": "a.u.", "modality": "network"} | about | {"weights_sha256": weights},
     )
 
 
-def _check_settings(
-    model: object, images: xr.DataArray, layers: list[str], position: object, batch_size: object
-) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+def _check_settings(images: xr.DataArray, layers: list[str], position: object, batch_size: object) -> None:
     if not images.sizes["stimulus"]:
         raise ValueError("images hold no stimulus; nothing to show to the network")
     if not layers or len(set(layers)) < len(layers):
@@ -139,10 +167,21 @@ def _check_settings(
         raise ValueError(f"batch_size must be a positive int, got {batch_size!r}")
 
 
+def _open_cache(folder: Path, model: nn.Module, about: dict[str, str], weights: str) -> BatchCache | None:
+    """Return the cache of this network, layers and settings; None, with a warning, where it cannot be told apart."""
+    parts = {"format": FORMAT, "settings": about, "weights": weights, "model": model}
+    try:
+        with evaluating(model):
+            return BatchCache(folder, fingerprint(parts, named_tensors(model)))
+    except IndescribableError as error:
+        warnings.warn(f"activations are not cached: {error}", UserWarning, stacklevel=3)
+        return None
+
+
 @contextmanager
 def _moved(model: nn.Module, place: torch.device) -> Iterator[None]:
     """Keep the model on a device for a while, then move it back to where it was."""
-    homes = {tensor.device for _, tensor in _named_tensors(model)}
+    homes = {tensor.device for _, tensor in named_tensors(model)}
     if len(homes) > 1:
         raise ValueError(f"the model lies on several devices ({', '.join(sorted(map(str, homes)))}); move it to one")
     try:
@@ -153,47 +192,39 @@ def _moved(model: nn.Module, place: torch.device) -> Iterator[None]:
             model.to(home)
 
 
-def _named_tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    return [*model.named_parameters(), *model.named_buffers()]
+def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """Return uint8 images (n, row, column, 3) as (n, 3, row, column) in [0, 1]."""
+    return torch.from_numpy(np.moveaxis(pixels, 3, 1).astype(np.float32, order="C")) / 255
 
 
-def _to_input(pixels: np.ndarray, preprocess: Callable[[torch.Tensor], torch.Tensor] | None) -> torch.Tensor:
-    """Return uint8 images (n, row, column, 3) as what the network takes."""
-    images = torch.from_numpy(np.moveaxis(pixels, 3, 1).astype(np.float32, order="C")) / 255
-    batch = images if preprocess is None else preprocess(images)
-    if not isinstance(batch, torch.Tensor) or batch.shape[:1] != images.shape[:1]:
-        got = tuple(batch.shape) if isinstance(batch, torch.Tensor) else type(batch).__name__
-        raise ValueError(f"preprocess must return a tensor of {len(images)} images, got {got}")
-    return batch
+class _Reader:
+    """Runs batches through a network and returns the units of its layers; the first batch tells which axis is which."""
+
+    def __init__(
+        self,
+        run: Callable[[torch.Tensor], dict[str, torch.Tensor]],
+        position: Position,
+        axes: dict[str, list[str]],
+        place: torch.device,
+    ) -> None:
+        self.run, self.position, self.axes, self.place = run, position, axes, place
+        self.checked = False
+
+    def units_of(self, batch: torch.Tensor, stimuli: np.ndarray) -> list[np.ndarray]:
+        """Return the units of each layer, (n, channel) or (n, channel, row, column)."""
+        batch = batch.to(self.place)
+        outputs = self.run(batch)
+        if not self.checked:
+            check_axes(self.run, batch, outputs, self.axes)
+            self.checked = True
+        first = {layer: images_first(layer, output, self.axes.get(layer)) for layer, output in outputs.items()}
+        return [_pick_units(layer, output, self.position, stimuli) for layer, output in first.items()]
 
 
-def _run(
-    model: nn.Module,
-    batch: torch.Tensor,
-    outputs: dict[str, torch.Tensor],
-    layers: list[str],
-    position: Position,
-    place: torch.device,
-) -> list[np.ndarray]:
-    """Return the units of each layer, (n, channel) or (n, channel, row, column)."""
-    outputs.clear()
-    try:
-        model(batch.to(place))
-    except (RuntimeError, ValueError, IndexError, AttributeError) as error:
-        told = " ".join(str(error).split())
+def _pick_units(layer: str, output: torch.Tensor, position: Position, stimuli: np.ndarray) -> np.ndarray:
+    if output.ndim not in (2, 3, 4) or len(output) != len(stimuli):
         raise ValueError(
-            f"{type(model).__name__} fails on a batch of shape {tuple(batch.shape)}, {batch.dtype}: {told}; check "
-            "preprocess (size, channels, dtype)"
-        ) from error
-    if unused := [layer for layer in layers if layer not in outputs]:
-        raise ValueError(f"layer {unused[0]!r} takes no part in the forward pass of {type(model).__name__}")
-    return [_pick_units(layer, outputs[layer], position, len(batch)) for layer in layers]
-
-
-def _pick_units(layer: str, output: torch.Tensor, position: Position, n_images: int) -> np.ndarray:
-    if output.ndim not in (2, 3, 4) or len(output) != n_images:
-        raise ValueError(
-            f"layer {layer!r} gives shape {tuple(output.shape)} for {n_images} images; choose one that gives "
+            f"layer {layer!r} gives shape {tuple(output.shape)} for {len(stimuli)} images; choose one that gives "
             "(n, channel), (n, token, channel) or (n, channel, row, column)"
         )
     if output.ndim == 3 and position == "center":
@@ -201,9 +232,13 @@ def _pick_units(layer: str, output: torch.Tensor, position: Position, n_images: 
     units = _as_maps(output)
     if position == "center":
         units = units[:, :, units.shape[2] // 2, units.shape[3] // 2]
-    units = units.float().mean(dim=(2, 3)) if position == "mean" else units.float()
+    units = units.float().mean(dim=(2, 3)) if position == "mean" else units.float().contiguous()  # lets the map go
     if not units.isfinite().all():
-        raise ValueError(f"layer {layer!r} gives NaN or infinite activations; check the weights and preprocess")
+        finite = units.isfinite().flatten(1).all(dim=1).cpu().numpy()
+        raise ValueError(
+            f"layer {layer!r} gives NaN or infinite activations for {(~finite).sum()} of {len(stimuli)} images of a "
+            f"batch, such as stimulus {stimuli[~finite][0]!s}; check that image, the weights and preprocess"
+        )
     return units.cpu().numpy()
 
 
@@ -214,9 +249,21 @@ def _as_maps(output: torch.Tensor) -> torch.Tensor:
     return output.transpose(1, 2).unsqueeze(3) if output.ndim == 3 else output
 
 
-def _flatten(parts: list[np.ndarray]) -> np.ndarray:
-    """Set the units of all layers side by side, (n, unit)."""
-    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+def _size(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape))
+
+
+def _fill(rows: np.ndarray, parts: list[np.ndarray], shapes: list[tuple[int, ...]], layers: list[str]) -> None:
+    """Write the units of all layers side by side into rows (n, unit)."""
+    stop = 0
+    for layer, part, shape in zip(layers, parts, shapes, strict=True):
+        if part.shape[1:] != shape:
+            raise ValueError(
+                f"layer {layer!r} gives units of shape {part.shape[1:]} for one batch and {shape} for the first; "
+                "preprocess must give every image the same size"
+            )
+        start, stop = stop, stop + _size(shape)
+        rows[:, start:stop] = part.reshape(len(part), -1)
 
 
 def _unit_coords(layers: list[str], shapes: list[tuple[int, ...]]) -> dict[str, object]:
@@ -232,66 +279,11 @@ def _unit_coords(layers: list[str], shapes: list[tuple[int, ...]]) -> dict[str, 
     return {"unit": labels, "layer": ("unit", names), **{name: ("unit", values) for name, values in numbers}}
 
 
-def _describe(model: nn.Module) -> list[str]:
-    """Return what makes a network beside its weights: its class, its parts and their plain settings."""
-    kind = type(model)
-    settings = [
-        f"{name}.{key}={value!r}"
-        for name, module in model.named_modules()
-        for key, value in vars(module).items()
-        if isinstance(value, bool | int | float | str) and key != "training"
-    ]
-    return [f"{kind.__module__}.{kind.__qualname__}", str(model), *settings]
-
-
 def _hash_weights(model: nn.Module) -> str:
-    return _hash(*(part for named in _named_tensors(model) for part in named))
-
-
-def _hash(*parts: str | torch.Tensor) -> str:
-    """Return the SHA-256 of texts and tensors, shapes and dtypes included."""
+    """Return the SHA-256 of the names, shapes, dtypes and values of all weights and buffers."""
     digest = hashlib.sha256()
-    for part in parts:
-        text = part if isinstance(part, str) else f"{tuple(part.shape)} {part.dtype}"
-        digest.update(f"{len(text)}:{text}".encode())
-        if isinstance(part, torch.Tensor):
-            digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for name, tensor in named_tensors(model):
+        for text in (name, f"{tuple(tensor.shape)} {tensor.dtype}"):
+            digest.update(f"{len(text)}:{text}".encode())
+        digest.update(content_of(tensor).data)
     return digest.hexdigest()
-
-
-def _make_folder(cache: str | Path | None) -> Path | None:
-    if cache is None:
-        return None
-    folder = Path(cache)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"cache must be a folder, got the file {folder}; give another path")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _recall(path: Path, n_layers: int, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
-    """Return the batch kept in a file; where there is none, or a damaged one, run the network and keep it."""
-    kept = _read_batch(path, n_layers) if path.exists() else None
-    if kept is None:
-        kept = run()
-        _write_batch(path, kept)
-    return kept
-
-
-def _read_batch(path: Path, n_layers: int) -> list[np.ndarray] | None:
-    try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            return [arrays[f"arr_{i}"] for i in range(n_layers)]
-    except DAMAGED:
-        return None
-
-
-def _write_batch(path: Path, arrays: Iterable[np.ndarray]) -> None:
-    """Write under another name first: a file that was cut short never has the final name."""
-    unfinished = path.with_suffix(f".{uuid.uuid4().hex}.part")
-    try:
-        with unfinished.open("wb") as file:
-            np.savez(file, *arrays)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
@@ -11,18 +12,18 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neurosuper._fingerprint import IndescribableError, fingerprint
 from neurosuper._optional import require
 from neurosuper._torch import pick_device
 from neurosuper.images import check_images
 from neurosuper.metrics.base import ImageMetric, Images, pixels
-from neurosuper.metrics.fingerprint import fingerprint_of
 from neurosuper.metrics.label import Label
 from neurosuper.metrics.precomputed import Precomputed
 from neurosuper.metrics.store import RowStore, digest
 
 __all__ = ["Cached", "cached"]
 
-FORMAT = "1"  # of a cache; another one wherever embeddings of the same metric change
+FORMAT = "2"  # of a cache; another one wherever embeddings of the same metric change
 Stored = Literal["float16", "float32"]
 
 
@@ -39,7 +40,8 @@ def cached(metric: ImageMetric, folder: str | Path, dtype: Stored = "float16") -
     Embeddings are found by what the metric is (its name, fingerprint and weights) and by the pixels of an image, not by
     its label: subsets, other orders and other stacks reuse them, in this process or a later one. Every batch is kept as
     soon as it is embedded, so an interrupted run goes on where it stopped. What is damaged on disk is told in a warning
-    and embedded again.
+    and embedded again. A folder that cannot be written to is read from, with a warning, and so is one that is full. A
+    metric that cannot be told from others (its fingerprint raises `ValueError`) is not cached, with a warning.
 
     Parameters
     ----------
@@ -111,6 +113,7 @@ class Cached:
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"the cache must be a folder, got the file {folder}; give another path")
         self._fingerprint: str | None = None
+        self._kept = self._writable = True
         self._stores: dict[tuple[int, ...], RowStore] = {}
 
     def __repr__(self) -> str:
@@ -164,14 +167,27 @@ class Cached:
         values = pixels(images, "cpu")
         keys = [digest(np.ascontiguousarray(image).data) for image in values.numpy()]
         store = self._store(tuple(values.shape[2:]))
-        rows = store.read(keys)
+        rows = {} if store is None else store.read(keys)
         missing = {key: place for place, key in enumerate(keys) if key not in rows}
         for batch in _cut(list(missing), self.batch_size):
             embedded = self._round(self.metric.embed(images[[missing[key] for key in batch]]))
-            store.write(batch, embedded)
+            self._write(store, batch, embedded)
             rows |= zip(batch, embedded, strict=True)
         embedding = torch.stack([torch.from_numpy(rows[key]) for key in keys])
         return embedding.to(pick_device(getattr(self.metric, "device", None))).float()
+
+    def _write(self, store: RowStore | None, keys: Sequence[bytes], rows: np.ndarray) -> None:
+        """Keep rows; where that fails for the first time, say so, and keep no more."""
+        if store is None or not self._writable:
+            return
+        try:
+            store.write(keys, rows)
+        except OSError as error:
+            self._writable = False
+            _warn(
+                f"embeddings of {self.name} are not kept: cannot write to {self.folder} ({error.strerror or error}); "
+                "what is there is used, the rest is embedded again by the next run"
+            )
 
     def _round(self, embedding: torch.Tensor) -> np.ndarray:
         kept = embedding.to(getattr(torch, self.dtype))
@@ -182,14 +198,21 @@ class Cached:
             )
         return kept.cpu().numpy()
 
-    def _store(self, size: tuple[int, ...]) -> RowStore:
-        """Return the store of images of this size (rows, columns)."""
-        if self._fingerprint is None:
+    def _store(self, size: tuple[int, ...]) -> RowStore | None:
+        """Return the store of images of this size (rows, columns); None where the metric is not cached."""
+        if self._fingerprint is None and self._kept:
             kind = f"{type(self.metric).__module__}.{type(self.metric).__qualname__}"
-            self._fingerprint = fingerprint_of(FORMAT, kind, self.name, self.metric.fingerprint(), self.dtype)
+            parts = {"format": FORMAT, "kind": kind, "name": self.name, "dtype": self.dtype}
+            try:
+                self._fingerprint = fingerprint(parts | {"fingerprint": self.metric.fingerprint()})
+            except IndescribableError as error:
+                self._kept = False
+                _warn(f"embeddings of {self.name} are not cached: {error}")
+        if self._fingerprint is None:
+            return None
         if size not in self._stores:
             slug = re.sub("[^A-Za-z0-9]+", "-", self.name).strip("-")
-            key = fingerprint_of(self._fingerprint, str(size))[:16]
+            key = fingerprint({"metric": self._fingerprint, "size": size})[:16]
             about = {"metric": self.name, "quantity": self.quantity, "image_size": "{} × {} pixels".format(*size)}
             self._stores[size] = RowStore(self.folder / f"{slug}-{key}", self.dtype, about)
         return self._stores[size]
@@ -210,3 +233,7 @@ def _check_metric(metric: ImageMetric) -> _Fingerprinted:
 def _cut(keys: Sequence[bytes], size: int | None) -> Iterator[Sequence[bytes]]:
     step = size or max(1, len(keys))
     return (keys[start : start + step] for start in range(0, len(keys), step))
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=4)

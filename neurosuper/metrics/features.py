@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 import torch
+import xarray as xr
 from torch import nn
 
-from neurosuper._torch import pick_device, tap_layers
+from neurosuper._fingerprint import fingerprint
+from neurosuper._layouts import check_axes, images_first, read_layouts
+from neurosuper._torch import (
+    Preprocess,
+    check_network,
+    evaluating,
+    pick_device,
+    preprocess_images,
+    run_layers,
+    tap_layers,
+)
 from neurosuper.metrics.base import Images, pixels
-from neurosuper.metrics.fingerprint import fingerprint_of, parts_of
 
 __all__ = ["Features"]
 
@@ -29,6 +39,9 @@ class Features:
         None is `"features:<layer>"`; give another where two networks share a layer name.
     device : str or torch.device, optional
         None is the GPU if there is one.
+    layout : str, optional
+        The axes of the layer's output in their order, where images are not the first: such as "token image channel"
+        (see `activations`). Which axis counts images is tried when images are first embedded.
 
     Notes
     -----
@@ -52,9 +65,10 @@ class Features:
         self,
         model: nn.Module,
         layer: str,
-        preprocess: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        preprocess: Preprocess | None = None,
         name: str | None = None,
         device: str | torch.device | None = None,
+        layout: str | None = None,
     ) -> None:
         self.model = model
         self.layer = layer
@@ -62,6 +76,9 @@ class Features:
         self.name = f"features:{layer}" if name is None else name
         self.quantity = f"cosine distance in {layer}"
         self.device = device
+        self.layout = layout
+        self._axes = read_layouts(layout, [layer])
+        self._checked = False
 
     def __repr__(self) -> str:
         return f"Features({type(self.model).__name__}, {self.layer!r}, name={self.name!r}, device={self.device!r})"
@@ -87,39 +104,52 @@ class Features:
         """
         features = self._run(pixels(images, "cpu")).flatten(1).float()
         length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-        undefined = int((~((length > 0) & length.isfinite())).sum())
-        if undefined:
+        undefined = ~((length > 0) & length.isfinite()).flatten().cpu()
+        if undefined.any():
+            labels = images.stimulus.values if isinstance(images, xr.DataArray) else range(len(features))
+            first = labels[int(undefined.nonzero()[0])]
             raise ValueError(
-                f"{undefined} of {len(features)} images have all-zero or non-finite features in {self.layer!r}, whose "
-                "cosine is undefined; choose another layer or check preprocess"
+                f"{int(undefined.sum())} of {len(features)} images have all-zero or non-finite features in "
+                f"{self.layer!r}, whose cosine is undefined, such as image {first}; choose another layer or check "
+                "preprocess"
             )
         return features / (length * 2**0.5)
 
     def fingerprint(self) -> str:
         """Return what tells these embeddings from others (see `cached`).
 
-        Of the model: its class, modules, their settings and weights; then the layer, the name, and what `preprocess` is
-        called (with settings and weights where it is a module). What the code of `preprocess` and `forward` does is not
-        seen: give another `name` when it changes.
+        Covered are the model and `preprocess` (weights, code, attributes and hooks of every part; closures, defaults
+        and the globals that functions use; versions of packages), then layer, layout and name.
 
         Returns
         -------
         str
+
+        Raises
+        ------
+        ValueError
+            The model or `preprocess` holds what cannot be told from another one, such as a random generator.
         """
-        preprocess = [] if self.preprocess is None else parts_of(self.preprocess)
-        return fingerprint_of("Features", self.layer, self.name, *parts_of(self.model), "preprocess", *preprocess)
+        parts = {"layer": self.layer, "layout": self.layout, "name": self.name, "model": self.model}
+        with evaluating(self.model):
+            return fingerprint({"metric": "Features"} | parts | {"preprocess": self.preprocess})
 
     def _run(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the layer gives for each image."""
+        check_network(self.model, [self.layer])
         place = pick_device(self.device)
         model = self.model.to(place)
         with tap_layers(model, [self.layer]) as outputs:
-            model((x if self.preprocess is None else self.preprocess(x)).to(place))
-        output = outputs.get(self.layer)
-        if output is None or output.ndim < 2 or len(output) != len(x):
-            got = "nothing" if output is None else f"an output of shape {tuple(output.shape)}"
+            batch = preprocess_images(x, self.preprocess).to(place)
+            run = partial(run_layers, model, [self.layer], outputs)
+            found = run(batch)
+            if not self._checked:
+                check_axes(run, batch, found, self._axes)
+                self._checked = True
+        output = images_first(self.layer, found[self.layer], self._axes.get(self.layer))
+        if output.ndim < 2 or len(output) != len(x):
             raise ValueError(
-                f"layer {self.layer!r} gave {got}, not (image, …) for {len(x)} images; choose a layer that runs in the "
-                "forward pass and keeps images first"
+                f"layer {self.layer!r} gave an output of shape {tuple(output.shape)}, not (image, …) for {len(x)} "
+                "images; choose a layer that keeps images first, or pass layout="
             )
         return output

@@ -20,9 +20,9 @@ import torch
 from torch import nn
 from torchvision import models
 
+from neurosuper._fingerprint import fingerprint
 from neurosuper._torch import pick_device, tap_layers
 from neurosuper.metrics.base import Images, pixels
-from neurosuper.metrics.fingerprint import fingerprint_of
 from neurosuper.responses import name_some
 
 __all__ = ["LPIPS", "hub_file"]
@@ -161,7 +161,7 @@ class LPIPS:
         str
         """
         weights = [*(w.to_dense() for w in self._network.state_dict().values()), *self._channel_weights]
-        return fingerprint_of("LPIPS", self.net, str(self.layer), *weights)
+        return fingerprint({"metric": "LPIPS", "net": self.net, "layer": self.layer, "weights": weights})
 
     @property
     def _numbers(self) -> range:

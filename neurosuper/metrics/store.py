@@ -14,11 +14,12 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from neurosuper._optional import require
 from neurosuper._zarr import check_codecs
@@ -30,7 +31,7 @@ RECORD = 2 * KEY_BYTES  # bytes: key, checksum
 SHAPE = np.dtype([("rows", "<i8"), ("features", "<i8")])  # of a chunk
 BLANK = bytes(RECORD)
 CHUNK_BYTES, CHUNK_ROWS = 2**21, 64  # at most; a row that is larger has a chunk of its own
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, RuntimeError, EOFError, MemoryError)
+UNREADABLE = Exception  # a damaged file may make zarr and its codecs raise anything
 
 
 def digest(content: bytes | bytearray | memoryview) -> bytes:
@@ -77,6 +78,7 @@ class RowStore:
     def __init__(self, folder: Path, dtype: str, attrs: dict[str, str]) -> None:
         self.folder, self.dtype, self.attrs = folder, np.dtype(dtype), attrs
         self._version: tuple[int, ...] | None = None  # of the index file, as last read or written
+        self._swept = False
         self._array: Any = None  # None: to be made anew
         self._forget()
 
@@ -92,6 +94,7 @@ class RowStore:
         dict
             (feature,) arrays. What is damaged is missing, with a warning.
         """
+        self._sweep()
         self._refresh()
         known = {key: self._index[key] for key in keys if key in self._index}
         rows = self._load([place for place, _ in known.values()])
@@ -137,6 +140,18 @@ class RowStore:
             records = [key + digest(row.data) for key, row in zip(keys, rows, strict=True)]
             self._remember(b"".join(records) + n_blank * BLANK)
             self._write_index()
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left, unless somebody writes now; once."""
+        if self._swept:
+            return
+        self._swept = True
+        left = [path for pattern in ("*.part", "*.partial") for path in self.folder.glob(pattern)]
+        with suppress(OSError, Timeout):
+            if left:
+                with FileLock(f"{self.folder}.lock", timeout=0):
+                    for path in left:
+                        path.unlink(missing_ok=True)
 
     def _refresh(self) -> None:
         """Read the index where it has changed since it was last read; nothing of a damaged one is kept."""

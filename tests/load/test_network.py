@@ -7,6 +7,9 @@ import torch
 import xarray as xr
 from torch import nn
 
+from neurosuper._layouts import AXES
+from neurosuper._torch import run_layers
+from neurosuper.load import network
 from neurosuper.load.network import activations
 
 
@@ -43,10 +46,16 @@ def model():
 
 
 @pytest.fixture
-def passes(model):
-    """The size of each batch that the network has seen, in order."""
+def passes(monkeypatch):
+    """The size of each batch that a network has seen, in order, but for those that try which axis is which."""
     seen = []
-    model.first.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+
+    def note(model, layers, outputs, batch):
+        if len(batch) > 3:
+            seen.append(len(batch))
+        return run_layers(model, layers, outputs, batch)
+
+    monkeypatch.setattr(network, "run_layers", note)
     return seen
 
 
@@ -163,19 +172,19 @@ def test_hooks_and_training_mode_come_back_after_an_error(model, images):
     def fail(_batch):
         raise RuntimeError("no preprocessing today")
 
-    with pytest.raises(RuntimeError, match="today"):
+    with pytest.raises(ValueError, match="today"):
         activations(model, images, "act", preprocess=fail, device="cpu")
     assert not model.act._forward_hooks
     assert model.training
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(model, images, passes, tmp_path):
+def test_an_interrupted_run_goes_on_where_it_stopped(model, images, passes, tmp_path, monkeypatch):
     expected = activations(model, images, ["act", "head"], batch_size=25, device="cpu")
     passes.clear()
-    power_cut = model.head.register_forward_pre_hook(lambda *_: _raise_on_third(passes))
-    with pytest.raises(KeyboardInterrupt):
-        activations(model, images, ["act", "head"], batch_size=25, device="cpu", cache=tmp_path / "new" / "cache")
-    power_cut.remove()
+    with monkeypatch.context() as power_cut:
+        power_cut.setattr(network, "preprocess_images", lambda x, _: x if len(passes) < 2 else _stop())
+        with pytest.raises(KeyboardInterrupt):
+            activations(model, images, ["act", "head"], batch_size=25, device="cpu", cache=tmp_path / "new" / "cache")
     assert [path.suffix for path in (tmp_path / "new" / "cache").iterdir()] == [".npz", ".npz"]
     passes.clear()
     for missing in ([25, 25, 20], []):
@@ -185,14 +194,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped(model, images, passes, tmp_
         passes.clear()
 
 
-def _raise_on_third(passes):
-    if len(passes) == 3:
-        raise KeyboardInterrupt
+def _stop():
+    raise KeyboardInterrupt
 
 
 def _change_weights(model, call):
     with torch.no_grad():
-        model.head.bias[0] += 1
+        model.first.bias[0] += 1
 
 
 def _change_statistics(model, call):
@@ -205,29 +213,80 @@ def _change_setting(model, call):
 
 def _change_one_pixel(model, call):
     call["images"] = call["images"].copy()
-    call["images"][0, 0, 0, 0] ^= 1
+    call["images"][0, 8, 8, 0] ^= 128
+
+
+def _halve(module, inputs, output):
+    return output / 2
+
+
+def _ablate(channel):
+    keep = torch.ones(4, 1, 1)
+    keep[channel] = 0
+    return lambda module, inputs, output: output * keep
+
+
+def _patch_forward(model, call):
+    first = model.act.forward
+    model.act.forward = lambda x: first(x) + 1
 
 
 CHANGES = {
     "weights": _change_weights,
+    "weights, by .data": lambda model, call: model.first.weight.data.mul_(2),
     "batch norm statistics": _change_statistics,
     "a setting of the model": _change_setting,
     "one pixel": _change_one_pixel,
     "preprocess": lambda model, call: call.update(preprocess=lambda x: x / 2),
     "layers": lambda model, call: call.update(layers=["first", "act"]),
     "position": lambda model, call: call.update(position="mean"),
-}
+    "layout": lambda model, call: call.update(layout="image row column channel", position="mean"),
+    "a hook": lambda model, call: model.first.register_forward_hook(_halve),
+    "what a hook closes over": lambda model, call: (
+        model.norm._forward_hooks.clear(), model.norm.register_forward_hook(_ablate(2))
+    ),
+    "a pre-hook": lambda model, call: model.act.register_forward_pre_hook(lambda module, inputs: (inputs[0] + 1,)),
+    "a patched forward": _patch_forward,
+    "a tuple": lambda model, call: setattr(model, "shift", (0.0, 0.0, 0.5)),
+    "a tensor that is no buffer": lambda model, call: model.gain.mul_(2),
+    "an array": lambda model, call: model.table.__setitem__(slice(2, None), 3.0),
+    "a dict": lambda model, call: model.settings.update(offset=1.0),
+    "a set": lambda model, call: model.flags.add("negate"),
+}  # fmt: skip
+
+
+class Settings(nn.Module):
+    """A network that reads attributes which are neither weights, buffers nor plain numbers."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.first, self.norm, self.act = net.first, net.norm, net.act
+        self.shift, self.gain, self.table = (0.0, 0.0, 0.0), torch.tensor(1.0), np.ones(4, np.float32)
+        self.settings, self.flags, self.scale = {"offset": 0.0}, {"one", "two"}, 1.0
+        self.head = net.head
+        nn.init.zeros_(self.norm.running_mean)  # so that not all of `act` is 0
+        self.norm.register_forward_hook(_ablate(1))
+
+    def forward(self, x):
+        x = self.norm(self.first((x - torch.tensor(self.shift)[:, None, None]) * self.gain * self.scale))
+        x = x * torch.from_numpy(self.table)[:, None, None] + self.settings["offset"]
+        x = self.act(-x if "negate" in self.flags else x)
+        self.head(x.mean((2, 3)))
+        return x
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.filterwarnings("ignore:layer 'act' gives shape")
 def test_the_cache_answers_only_for_what_it_has_seen(change, model, images, passes, tmp_path):
+    model = Settings(model)
     call = {"images": images, "layers": ["act"], "batch_size": 120, "device": "cpu"}
-    activations(model, **call, cache=tmp_path)
+    former = activations(model, **call, cache=tmp_path)
     change(model, call)
     fresh = activations(model, **call)
     passes.clear()
     xr.testing.assert_identical(activations(model, **call, cache=tmp_path), fresh)
     assert passes == [120]
+    assert not former.equals(fresh), "the change has an effect"
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut short", "one bit", "text"])
@@ -288,6 +347,144 @@ def test_bad_input_is_named_in_one_line(wrong, error, message, model, images):
     with pytest.raises(error, match=message) as caught:
         activations(**call)
     assert "\n" not in str(caught.value)
+
+
+class Fails(nn.Module):
+    def __init__(self, error):
+        super().__init__()
+        self.same, self.error = nn.Identity(), error
+
+    def forward(self, x):
+        if self.error:
+            raise self.error
+        return self.same(x)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (AssertionError("height 16 is not 224"), r"AssertionError: height 16 is not 224; check preprocess"),
+        (KeyError("pixels"), r"KeyError: 'pixels'; check"),
+        (NotImplementedError(), r"NotImplementedError; check"),
+        (TypeError("missing 1 argument: 'text'"), r"missing 1 argument: 'text'; check"),
+        (RuntimeError("two\nlines"), r"two lines; check"),
+        (MemoryError(), r"MemoryError; use a smaller batch_size"),
+    ],
+)
+def test_any_error_of_a_network_is_one_line_that_names_the_batch(error, message, images):
+    with pytest.raises(
+        ValueError, match=r"Fails fails on a batch of shape \(32, 3, 16, 16\), .*: .*" + message
+    ) as caught:
+        activations(Fails(error), images, "same", device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_interrupt_inside_a_network_is_one(images):
+    with pytest.raises(KeyboardInterrupt):
+        activations(Fails(KeyboardInterrupt()), images, "same", device="cpu")
+
+
+def test_a_preprocess_of_single_photographs_is_told_what_it_takes(images):
+    from torchvision import transforms
+
+    for preprocess in (transforms.ToTensor(), lambda image: image.convert("RGB")):
+        with pytest.raises(ValueError, match=r"takes a tensor \(32, 3, 16, 16\) of float32 .* leave out") as caught:
+            activations(nn.Sequential(nn.Identity()), images, "0", preprocess=preprocess, device="cpu")
+        assert "\n" not in str(caught.value)
+
+
+def test_the_stimulus_whose_activations_are_not_finite_is_named(images):
+    class Scale(nn.Module):
+        def forward(self, x):
+            return x / x.amax((1, 2, 3), keepdim=True)
+
+    black = images.copy(deep=True)
+    black[71] = 0
+    with pytest.raises(ValueError, match=rf"1 of 32 images of a batch, such as stimulus {black.stimulus.values[71]};"):
+        activations(nn.Sequential(Scale()), black, "0", device="cpu")
+
+
+def test_maps_of_another_layout_are_read_as_they_are_said_to_be(model, images):
+    maps = activations(model, images, "act", position="all", device="cpu")
+    for layout in ("image row column channel", "row image channel column"):
+        order = [AXES[4].split().index(axis) for axis in layout.split()]
+        permuted = nn.Sequential(model.first, model.norm, model.act, Permute(order))
+        found = activations(permuted, images, "3", position="all", layout={"3": layout}, device="cpu")
+        np.testing.assert_allclose(found.values, maps.values, rtol=1e-5, atol=1e-6)
+        assert found.attrs["layout"] == f"3: {layout}"
+    with pytest.raises(
+        ValueError, match=r"for 32 images and \(14, 2, 4, 14\) for 2, so its axis 0 does not count images; pass"
+    ):
+        activations(permuted, images, "3", device="cpu")
+
+
+class Permute(nn.Module):
+    def __init__(self, order):
+        super().__init__()
+        self.order = order
+
+    def forward(self, x):
+        return x.permute(self.order)
+
+
+def test_tokens_that_are_as_many_as_the_images_are_not_taken_for_them(images):
+    patches = nn.Sequential(nn.Conv2d(3, 5, 8, stride=8), nn.Flatten(2), Permute([2, 0, 1]))  # (4 tokens, image, 5)
+    four = images[:4]
+    with pytest.raises(ValueError, match="pass layout='token image channel', if that is"):
+        activations(patches, four, "2", position="mean", device="cpu")
+    found = activations(patches, four, "2", position="mean", layout="token image channel", device="cpu")
+    expected = patches[1](patches[0](to_tensor(four))).mean(2).detach()
+    np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_network_that_holds_what_cannot_be_told_apart_is_not_cached(model, images, tmp_path):
+    model.noise = np.random.default_rng(0)
+    with pytest.warns(
+        UserWarning, match=r"activations are not cached: model\.noise is a Generator, which changes"
+    ) as told:
+        found = activations(model, images, "act", device="cpu", cache=tmp_path)
+    assert len(told) == 1
+    assert not list(tmp_path.iterdir())
+    xr.testing.assert_identical(found, activations(model, images, "act", device="cpu"))
+
+
+def test_weights_that_are_not_loaded_are_said_to_be_missing(images):
+    with torch.device("meta"):
+        empty = nn.Sequential(nn.Conv2d(3, 4, 3))
+    with pytest.raises(ValueError, match=r"'0\.weight' of Sequential has no weights yet"):
+        activations(empty, images, "0")
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(2))
+    with pytest.raises(ValueError, match=r"'1\.weight' of Sequential has no shape yet .* run the network once"):
+        activations(lazy, images, "1")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_networks_of_torchscript_are_refused(images):
+    traced = torch.jit.trace(nn.Sequential(nn.ReLU()), torch.zeros(1, 3, 16, 16))
+    for model, layer in ((traced, "0"), (nn.Sequential(traced), "0.0")):
+        with pytest.raises(ValueError, match=r"is TorchScript .*; pass the Python module"):
+            activations(model, images, layer)
+
+
+def test_the_result_is_in_memory_once(images, monkeypatch):
+    """Units of all batches are written into one array, whose rows are those of the images."""
+    made, empty = [], np.empty
+    monkeypatch.setattr(np, "empty", lambda shape, *rest: made.append(shape) or empty(shape, *rest))
+    monkeypatch.setattr(np, "concatenate", lambda *_, **__: _stop())
+    with monkeypatch.context() as patched:
+        patched.setattr(network, "_unit_coords", lambda layers, shapes: {})
+        found = activations(nn.Sequential(nn.Identity()), images, "0", position="all", batch_size=50, device="cpu")
+    assert made == [(120, 768)]
+    assert found.shape == (120, 768)
+
+
+def test_images_that_preprocess_makes_of_several_sizes_are_refused(images):
+    sizes = iter([8, 4])
+    with pytest.raises(ValueError, match=r"units of shape \(3, 4, 4\) for one batch and \(3, 8, 8\) for the first"):
+        activations(
+            nn.Sequential(nn.Identity()), images[:20], "0", position="all", batch_size=10, device="cpu",
+            preprocess=lambda x: x[:, :, : (n := next(sizes)), :n],
+        )  # fmt: skip
 
 
 def test_no_images_and_a_cache_that_is_a_file_are_refused(model, images, tmp_path):

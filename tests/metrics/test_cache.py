@@ -1,5 +1,7 @@
 """A cached metric embeds each image once ever, and never trusts what is damaged."""
 
+import errno
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from filelock import FileLock
 from numpy.testing import assert_allclose, assert_array_equal
 
 from neurosuper import interpretability_index, load_images
-from neurosuper.metrics import LPIPS, Color, ImageMetric, Label, Pixel, Precomputed, cached, pairwise, store
+from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel, Precomputed, cached, pairwise, store
 from neurosuper.metrics.base import pixels
 
 
@@ -230,6 +233,45 @@ def test_several_writers_at_once_corrupt_nothing(images, tmp_path, rng):
     assert n_embedded == 0
     for order, embedding in zip(orders, ours, strict=True):
         assert_array_equal(embedding, whole[order])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_read_with_one_warning(some, tmp_path, monkeypatch, number):
+    known, _ = embed(tmp_path, some[:8])
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(store.RowStore, "_write_index", fail)
+    with pytest.warns(UserWarning, match=f"embeddings of Toy: 1 are not kept: .*{os.strerror(number)}") as warned:
+        ours, n_embedded = embed(tmp_path, some)
+    assert len(warned) == 1
+    assert n_embedded == 12
+    assert_array_equal(ours[:8], known)
+    assert_allclose(ours, Counting().embed(some), rtol=2**-11)
+
+
+def test_a_metric_that_cannot_be_told_from_others_is_not_cached(some, tmp_path):
+    rng = np.random.default_rng(0)
+    net = torch.nn.Sequential(torch.nn.AvgPool2d(4))
+    metric = Features(net, "0", preprocess=lambda x: x + 0 * rng.random(), device="cpu")
+    with pytest.warns(UserWarning, match=r"features:0 are not cached: preprocess closure rng is a Generator") as warned:
+        ours = cached(metric, tmp_path, "float32").embed(some)
+    assert len(warned) == 1
+    assert_array_equal(ours, metric.embed(some))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_writers_left_is_removed(some, tmp_path):
+    embed(tmp_path, some)
+    left = [only_store(tmp_path) / name for name in ("index.part", "c.9.0.3f2a.partial")]
+    for path in left:
+        path.write_bytes(b"half")
+    with FileLock(f"{only_store(tmp_path)}.lock"):
+        assert embed(tmp_path, some)[1] == 0
+        assert all(path.exists() for path in left), "somebody may be writing them"
+    assert embed(tmp_path, some)[1] == 0
+    assert not any(path.exists() for path in left)
 
 
 def test_it_is_a_metric_wherever_one_is_taken(images, responses, tmp_path):

@@ -68,10 +68,52 @@ def test_features_of_zero_are_refused(net, images):
     ("layer", "message"),
     [
         ("trunk.9", "no layer 'trunk.9' in Net; near names: trunk"),
-        ("unused", "layer 'unused' gave nothing, not .* for 6 images"),
-        ("total", r"layer 'total' gave an output of shape \(4704,\)"),
+        ("unused", "layer 'unused' takes no part in the forward pass of Net"),
+        ("total", r"layer 'total' gives shape \(4704,\) for 6 images and \(1568,\) for 2, so its axis 0 does not"),
     ],
 )
 def test_layers_that_give_no_features_are_refused(net, images, layer, message):
     with pytest.raises(ValueError, match=message):
         Features(net, layer, device="cpu").embed(images[:6])
+
+
+class TokensFirst(nn.Module):
+    """Four tokens of 8 × 8 pixels, as (token, image, channel)."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.tokens = nn.Conv2d(3, 5, 8, stride=8), nn.Identity()
+
+    def forward(self, x):
+        return self.tokens(self.patches(x).flatten(2).permute(2, 0, 1))
+
+
+def test_tokens_as_many_as_images_are_not_taken_for_them(images):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = TokensFirst()
+    with pytest.raises(ValueError, match="so its axis 0 does not count images; pass layout='token image channel'"):
+        Features(net, "tokens", device="cpu").embed(images[:4])
+    found = Features(net, "tokens", device="cpu", layout="token image channel").embed(images[:4])
+    maps = Features(net, "patches", device="cpu").embed(images[:4])
+    torch.testing.assert_close(found, maps.unflatten(1, (5, 4)).transpose(1, 2).flatten(1))
+
+
+def test_errors_of_network_and_preprocess_are_one_line(net, images):
+    for metric, message in (
+        (Features(net, "trunk", preprocess=lambda x: x.convert("RGB"), device="cpu"), "preprocess takes a tensor"),
+        (Features(net, "trunk", preprocess=lambda x: x[:2], device="cpu"), "preprocess .* must return a tensor of 6"),
+        (Features(net, "trunk", preprocess=lambda x: x[:, :2], device="cpu"), "Net fails on a batch of shape"),
+        (Features(torch.device, "trunk", device="cpu"), r"model must be a torch\.nn\.Module, got type"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message) as caught:
+            metric.embed(images[:6])
+        assert "\n" not in str(caught.value)
+
+
+def test_the_image_whose_features_are_zero_is_named(net, images):
+    nn.init.constant_(net.trunk[0].bias, 0)
+    some = images[:6].copy(deep=True)
+    some[4] = 0
+    with pytest.raises(ValueError, match=f"1 of 6 images .* such as image {some.stimulus.values[4]};"):
+        Features(net, "trunk.0", device="cpu").embed(some)
