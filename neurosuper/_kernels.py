@@ -32,7 +32,7 @@ class _Cache(FunctionCache):
 
 
 def njit(*, parallel: bool = False, **options: Any) -> Callable[[Callable], Any]:
-    """Return a decorator that compiles a function, as `numba.njit` does with these options.
+    """Return a decorator that compiles a function, as `numba.njit` does with these options; x / 0 is NumPy's.
 
     Compiled code is cached where one of numba's folders for it can be written (beside the source, the user's cache, or
     `NUMBA_CACHE_DIR`). Elsewhere each process compiles again; numba would refuse to import the module.
@@ -51,7 +51,7 @@ def njit(*, parallel: bool = False, **options: Any) -> Callable[[Callable], Any]
         def run(*args: Any) -> Any:
             return (sequential if _inherits_threads else threaded)(*args)
 
-        run.py_func = function  # type: ignore[attr-defined] # as numba's own: tests find kernels by it
+        run.py_func, run.sequential = function, sequential  # type: ignore[attr-defined]
         return run
 
     return decorate
@@ -66,7 +66,7 @@ def _renamed(function: Callable) -> Callable:
 
 
 def _compile(function: Callable, **options: Any) -> Any:
-    kernel = numba.njit(**options)(function)
+    kernel = numba.njit(error_model="numpy", **options)(function)
     with suppress(RuntimeError):  # numba: "no locator available"
         kernel._cache = _Cache(function)
     return kernel

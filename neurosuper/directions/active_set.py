@@ -22,7 +22,7 @@ TOGETHER = 8  # so many at most
 LANES = 16  # in which the strongest correlation is sought
 CHUNKS = 64  # of rows, for threads to take
 
-compiled = njit(fastmath=True, error_model="numpy")
+compiled = njit(fastmath=True)
 
 
 class Desk(NamedTuple):
@@ -55,7 +55,7 @@ def active_set(
     return Z, float(missed.max(initial=0))
 
 
-@njit(parallel=True, fastmath=True, error_model="numpy")
+@njit(parallel=True, fastmath=True)
 def _code_rows(
     C: np.ndarray, G: np.ndarray, Z: np.ndarray, alpha: float, positive: bool, tol: float, rank_tolerance: float
 ) -> np.ndarray:

@@ -290,7 +290,7 @@ def count_uses(X: torch.Tensor, Z: torch.Tensor) -> Tensors:
     return A, B
 
 
-@njit(parallel=True, fastmath=True, error_model="numpy")
+@njit(parallel=True, fastmath=True)
 def _add_uses(X: np.ndarray, Z: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
     for part in prange((len(A) + TAKEN - 1) // TAKEN):
         for i in range(len(X)):
@@ -330,7 +330,7 @@ def turn_compiled(D: torch.Tensor, A: torch.Tensor, left: torch.Tensor) -> None:
     _turn_atoms(D.numpy(), A.numpy(), left.numpy())
 
 
-@njit(fastmath=True, error_model="numpy")
+@njit(fastmath=True)
 def _turn_atoms(D: np.ndarray, A: np.ndarray, left: np.ndarray) -> None:
     (n, n_units), change = D.shape, np.empty_like(D[0])
     for j in range(n):
