@@ -30,7 +30,7 @@ def read_finder(cls: type[Finder], dataset: xr.Dataset) -> Finder:
     """Return the finder that `write_finder` wrote, of class `cls` or one below it."""
     known = {kind.__name__: kind for kind in _kinds(cls)}
     name = dataset.attrs.get("finder")
-    if name not in known or "settings" not in dataset.attrs or "directions" not in dataset:
+    if name not in known or "settings" not in dataset.attrs or "mean" not in dataset:
         raise ValueError(
             f"a Dataset written by to_dataset of {', '.join(sorted(known))} is needed, got one of {name!r} with "
             f"{', '.join(map(str, dataset.data_vars)) or 'no variables'}"
