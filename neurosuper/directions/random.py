@@ -67,6 +67,8 @@ def _draw(n: int, n_columns: int, generator: torch.Generator) -> torch.Tensor:
     numbers that the whole matrix would.
     """
     size = max(16, DRAWN // n // 16 * 16)
-    heights = [size] * (n // size) + [n % size] * (n % size > 0)
-    blocks = (torch.randn(height, n, generator=generator, dtype=torch.float64) for height in heights)
-    return torch.cat([block[:, :n_columns].clone() for block in blocks])
+    kept, block = (torch.empty(height, width, dtype=torch.float64) for height, width in ((n, n_columns), (size, n)))
+    for start in range(0, n, size):
+        rows = kept[start : start + size]
+        rows[:] = block[: len(rows)].normal_(generator=generator)[:, :n_columns]
+    return kept

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from neurosuper.directions import Random
+from neurosuper.directions import Random, random
 
 
 @pytest.mark.parametrize("n", [3, 8])
@@ -23,3 +24,12 @@ def test_more_directions_than_units_are_uniform_on_the_sphere(responses):
 def test_seeds_differ(responses):
     first, second = (Random(random_state=seed).fit(responses).directions_.values for seed in (0, 1))
     assert np.abs(first - second).max() > 0.1
+
+
+@pytest.mark.parametrize("n", [1, 5, 16, 31, 33, 65, 100])
+def test_numbers_drawn_a_few_rows_at_a_time_are_those_of_the_whole_matrix(n, monkeypatch):
+    monkeypatch.setattr(random, "DRAWN", 512)
+    whole = torch.randn(n, n, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for n_columns in {1, n}:
+        drawn = random._draw(n, n_columns, torch.Generator().manual_seed(3))
+        np.testing.assert_array_equal(drawn, whole[:, :n_columns])
