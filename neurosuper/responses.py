@@ -50,6 +50,10 @@ def check_responses(responses: xr.DataArray) -> xr.DataArray:
     >>> check_responses(r).dims
     ('stimulus', 'unit')
     """
+    return _check_responses(responses, 2)
+
+
+def _check_responses(responses: xr.DataArray, least_stimuli: int) -> xr.DataArray:
     if not isinstance(responses, xr.DataArray):
         raise TypeError(f"responses must be an xarray.DataArray, got {type(responses).__name__}; see load_array")
     for dim in ("stimulus", "unit"):
@@ -59,8 +63,9 @@ def check_responses(responses: xr.DataArray) -> xr.DataArray:
         raise ValueError(f"responses have the extra dims {sorted(map(str, extra))}; select or average them first")
     if responses.dtype.kind not in "iufb":
         raise TypeError(f"responses must be real numbers, got dtype {responses.dtype}")
-    if responses.sizes["stimulus"] < 2 or responses.sizes["unit"] < 1:
-        raise ValueError(f"responses need at least 2 stimuli and 1 unit, got {dict(responses.sizes)}")
+    if responses.sizes["stimulus"] < least_stimuli or responses.sizes["unit"] < 1:
+        stimuli = "1 stimulus" if least_stimuli == 1 else f"{least_stimuli} stimuli"
+        raise ValueError(f"responses need at least {stimuli} and 1 unit, got {dict(responses.sizes)}")
     responses = responses.transpose(*dims).rename("response")
     if responses.chunks is None:
         _check_values(responses, allow_nan="repetition" in dims)
@@ -84,9 +89,9 @@ def _check_values(responses: xr.DataArray, allow_nan: bool) -> None:
         )
 
 
-def check_averaged(responses: xr.DataArray) -> xr.DataArray:
+def check_averaged(responses: xr.DataArray, least_stimuli: int = 2) -> xr.DataArray:
     """Return responses in the order of the contract, refusing repetitions that were not averaged."""
-    responses = check_responses(responses)
+    responses = _check_responses(responses, least_stimuli)
     if "repetition" in responses.dims:
         raise ValueError(
             f"responses must have the dims stimulus and unit, got {responses.dims}; "

@@ -126,8 +126,8 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     """Run a study and write `study.nc` (every number) and `report.html`.
 
     Each file is written whole or not at all, and a report is never beside numbers of another run. The folder, and all
-    names that will be written, are tried before the first fit. When the end fails, what was computed is kept: the numbers
-    where there is no report, all results in a temporary folder where `output` is full, and the directions in
+    names that will be written, are tried before the first fit. When the end fails, what was computed is kept: the
+    numbers where there is no report, all results in a temporary folder where `output` is full, and the directions in
     `unfinished.nc` where a later fit or a metric fails. Of two runs in one folder, the second waits for the first.
 
     Activations of networks are kept in `cache/` beside them, and so are the embeddings of images where the file says

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 
+from neurosuper._kernels import njit
 from neurosuper.directions.compiled import torch_threads
 
 RANK_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # of an atom's squared length left by other atoms
@@ -21,7 +22,7 @@ TOGETHER = 8  # so many at most
 LANES = 16  # in which the strongest correlation is sought
 CHUNKS = 64  # of rows, for threads to take
 
-compiled = njit(fastmath=True, cache=True, error_model="numpy")
+compiled = njit(fastmath=True)
 
 
 class Desk(NamedTuple):
@@ -54,7 +55,7 @@ def active_set(
     return Z, float(missed.max(initial=0))
 
 
-@njit(parallel=True, fastmath=True, cache=True, error_model="numpy")
+@njit(parallel=True, fastmath=True)
 def _code_rows(
     C: np.ndarray, G: np.ndarray, Z: np.ndarray, alpha: float, positive: bool, tol: float, rank_tolerance: float
 ) -> np.ndarray:

@@ -7,6 +7,7 @@ simplex, X ≈ M A; A = B H, H (candidate, unit) stimuli on the convex hull, B (
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 import torch
 
@@ -93,6 +94,8 @@ class Archetypal(IterativeFinder):
         )
         self.max_iter = max_iter
         self.tol = tol
+
+    _powers: ClassVar = {"objective": 2, "archetypes": 1}
 
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
         A = self._tensor("archetypes_")

@@ -1,25 +1,37 @@
 """What every finder shares: the door, what is done to responses first, the labels, codes, and files.
 
 R (stimulus, unit) responses, X prepared ones, D (direction, unit) directions, Z (stimulus, direction) codes; X ≈ Z D.
+Tensors are of responses times `scale_`; arrays that a user sees, in `_label` and `_tensor`, are in the user's unit.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from sklearn.base import BaseEstimator
 
 from neurosuper._torch import pick_device
-from neurosuper.directions.blocks import DTYPES, Blocks, Tensors, require_finite, split, to_tensor
+from neurosuper.directions.blocks import Blocks, Tensors, split
+from neurosuper.directions.labels import (
+    check_codes,
+    check_labelled,
+    coords_of_dims,
+    label_plain,
+    label_responses,
+    put_in_order,
+)
 from neurosuper.directions.moments import moments, whitening
 from neurosuper.directions.n_directions import count_directions
-from neurosuper.directions.preparation import Preparation
+from neurosuper.directions.preparation import Preparation, choose_scale
+from neurosuper.directions.seeds import seeded_generator
 from neurosuper.directions.storage import read_finder, write_finder
-from neurosuper.responses import DROP_THEM, check_averaged, check_labels, coords_along, name_some
+from neurosuper.directions.tensors import DTYPES, require_finite, require_finite_codes, to_tensor
+from neurosuper.responses import DROP_THEM, name_some
 
 Learned = dict[str, tuple[tuple[str, ...], torch.Tensor]]  # name: (dims, values)
 Array = TypeVar("Array", xr.DataArray, np.ndarray)
@@ -32,6 +44,9 @@ class DirectionFinder(BaseEstimator, ABC):
     response vector to unit length, `center` takes off the mean of each unit, `whiten` makes units uncorrelated and of
     unit variance, each as near to the unit that it was as can be (ZCA; Bell and Sejnowski 1997). Directions lie in the
     space of prepared responses; `transform` prepares alike.
+
+    Responses may be in any physical unit: the largest from 1e-24 to 1e19. Tiny and huge ones are computed with at an
+    ordinary size, and all that is learned, codes, and objectives are in the unit of the responses.
 
     Works on labelled responses, and on plain arrays `(stimulus, unit)`, as inside a scikit-learn `Pipeline`: a plain
     array gives plain codes.
@@ -57,7 +72,13 @@ class DirectionFinder(BaseEstimator, ABC):
         What is taken off the responses before they are projected.
     whitening_ : DataArray (unit, whitened_unit)
         Only with `whiten`: what centred responses are multiplied by.
+    scale_ : float
+        Power of two that responses are multiplied by for computation: 1 where the largest is from 2⁻¹⁶ to 2¹⁶.
     """
+
+    normalize = center = whiten = False  # of finders without these options
+    scale_ = 1.0
+    _powers: ClassVar[dict[str, int]] = {}  # of the unit of prepared responses, in what is learned
 
     def __init__(
         self,
@@ -107,8 +128,8 @@ class DirectionFinder(BaseEstimator, ABC):
         Parameters
         ----------
         responses : DataArray (stimulus, unit)
-            In memory, or dask-backed: then streamed, one chunk of stimuli at a time, or, with a `dask.distributed`
-            client, reduced on its workers. A plain array will do as well.
+            In memory, or dask-backed: then streamed, chunk by chunk, or, with a `dask.distributed` client, reduced on
+            its workers. A plain array will do as well.
         y : ignored
             For scikit-learn's sake.
 
@@ -119,8 +140,8 @@ class DirectionFinder(BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            Responses that break the contract, hold NaN, or have units of zero variance; a number of directions that the
-            method cannot give.
+            Responses that break the contract, hold NaN, have units of zero variance, or are all smaller than 1e-24 or
+            somewhere larger than 1e19; a number of directions that the method cannot give.
         KeyboardInterrupt
             At Ctrl-C. What had been found by then is kept and can be used.
         """
@@ -133,8 +154,8 @@ class DirectionFinder(BaseEstimator, ABC):
         Parameters
         ----------
         responses : DataArray (stimulus, unit)
-            With the units of the fit, in any order; a dask array gives lazy codes. A plain array, with units in the
-            order of the fit, gives a plain array.
+            With the units of the fit, in any order, of one stimulus or more; a dask array gives lazy codes. A plain
+            array, with units in the order of the fit, gives a plain array.
 
         Returns
         -------
@@ -142,7 +163,7 @@ class DirectionFinder(BaseEstimator, ABC):
             Name `code`; stimulus coords are carried over.
         """
         self._require_fitted()
-        codes = self._map(self._same_units(self._labelled(responses)))
+        codes = self._map(self._known(responses))
         return codes if isinstance(responses, xr.DataArray) else codes.values
 
     def fit_transform(self, responses: Array, y: object = None) -> Array:
@@ -166,29 +187,26 @@ class DirectionFinder(BaseEstimator, ABC):
         """
         self._require_fitted()
         if isinstance(codes, np.ndarray):
-            Z = to_tensor(codes, DTYPES[self.dtype], pick_device(self.device))
-            return self._preparation().undo(self._decode(Z)).cpu().numpy()
-        Z = self._check_codes(codes)
-        return self._label_responses(codes, self._preparation().undo(self._decode(Z)))
+            return self._undo(to_tensor(codes, DTYPES[self.dtype], pick_device(self.device)))
+        Z = to_tensor(check_codes(codes, self._direction_index), DTYPES[self.dtype], pick_device(self.device))
+        return label_responses(self._undo(Z), codes, self.mean_)
 
     def explained_variance(self, responses: xr.DataArray | np.ndarray) -> float:
         """Return the share of the variance of (prepared) responses that their reconstruction explains.
 
-        1 − Σ‖x − x̂‖² / Σ‖x − mean of x‖², over stimuli; one pass and one for the mean.
-
         Parameters
         ----------
         responses : DataArray (stimulus, unit)
-            Those of the fit, or others with the same units.
+            Those of the fit, or others with the same units; read twice.
 
         Returns
         -------
         float
-            At most 1; negative where the mean response would do better.
+            1 − Σ‖x − x̂‖² / Σ‖x − mean of x‖²: at most 1; negative where the mean response would do better.
         """
         self._require_fitted()
-        rows = self._blocks(self._same_units(self._labelled(responses))).prepared(self._preparation())
-        residual, total = rows.sum(_squared_errors, self, rows.mean(), width=self.directions_.sizes["direction"])
+        rows = self._blocks(self._known(responses)).prepared(self._preparation())
+        residual, total = rows.sum(_squared_errors, self, rows.mean(), width=len(self._direction_index))
         return 1 - float(residual / total)
 
     def to_dataset(self) -> xr.Dataset:
@@ -224,20 +242,15 @@ class DirectionFinder(BaseEstimator, ABC):
 
     # The door.
 
-    def _labelled(self, responses: xr.DataArray | np.ndarray) -> xr.DataArray:
+    def _labelled(self, responses: xr.DataArray | np.ndarray, least_stimuli: int = 2) -> xr.DataArray:
         """Return responses that keep the contract; plain arrays get the labels of the fit, or numbers."""
         if isinstance(responses, np.ndarray):
-            responses = self._with_labels(responses)
-        return check_averaged(responses)
+            responses = label_plain(responses, self.mean_.indexes["unit"] if hasattr(self, "mean_") else None)
+        return check_labelled(responses, least_stimuli)
 
-    def _with_labels(self, values: np.ndarray) -> xr.DataArray:
-        if values.ndim != 2:
-            raise ValueError(f"a plain array of responses must be (stimulus, unit), got shape {values.shape}")
-        n_stimuli, n_units = values.shape
-        fitted = self.directions_.unit.values if hasattr(self, "directions_") else None
-        units = fitted if fitted is not None and len(fitted) == n_units else np.arange(n_units).astype(str)
-        labels = {"stimulus": np.arange(n_stimuli).astype(str), "unit": units}
-        return xr.DataArray(values, dims=("stimulus", "unit"), coords=labels)
+    def _known(self, responses: xr.DataArray | np.ndarray) -> xr.DataArray:
+        """Return responses of one stimulus or more that have the units of the fit, in its order."""
+        return put_in_order(self._labelled(responses, 1), self.mean_.indexes["unit"])
 
     def _blocks(self, responses: xr.DataArray) -> Blocks:
         if self.dtype not in DTYPES:
@@ -247,26 +260,25 @@ class DirectionFinder(BaseEstimator, ABC):
     def _prepared_rows(self, responses: xr.DataArray) -> Blocks:
         """Return rows as directions are sought in them, or say what is wrong with the units or the settings."""
         for option in ("normalize", "center", "whiten"):
-            if not isinstance(getattr(self, option, False), bool | np.bool_):
+            if not isinstance(getattr(self, option), bool | np.bool_):
                 raise ValueError(f"{option} must be True or False, got {getattr(self, option)!r}")
         rows = self._blocks(responses)
         if (positions := self._rows_to_keep(rows)) is not None:
             rows.keep(positions)
-        self._check_units(responses, rows)
-        return rows.prepared(self._prepare(rows))
+        sizes = self._check_units(responses, rows)
+        scale = choose_scale(sizes.double().cpu().numpy(), responses.unit.values)
+        return rows.prepared(self._prepare(rows, scale))
 
     def _fit_prepared(self, responses: xr.DataArray, rows: Blocks) -> Self:
         """Find directions in prepared rows, and label what is learned."""
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
-        self._interrupted = False
+        self._interrupted, self.scale_ = False, rows.preparation.scale
         learned = self._fit(rows, count_directions(self.n_directions, rows.n_columns))
-        mean, whitening = rows.preparation.mean, rows.preparation.whitening
-        nothing = torch.zeros_like(learned["directions"][1][0])
-        shared: Learned = {"mean": (("unit",), nothing if mean is None else mean)}
-        if whitening is not None:
-            shared["whitening"] = ("unit", "whitened_unit"), whitening
-        self._label(responses, shared | learned)
+        _, mean, whitening, _ = rows.preparation
+        mean = torch.zeros(rows.n_columns, dtype=rows.dtype) if mean is None else mean
+        matrix: Learned = {} if whitening is None else {"whitening": (("unit", "whitened_unit"), whitening)}
+        self._label(responses, {"mean": (("unit",), mean)} | matrix | learned)
         if self._interrupted:
             raise KeyboardInterrupt(f"the fit was interrupted; this {type(self).__name__} keeps what it had found")
         return self
@@ -275,81 +287,82 @@ class DirectionFinder(BaseEstimator, ABC):
         """Return the positions of those rows that the fit will take, to put them aside in the first pass."""
         return None
 
-    def _check_units(self, responses: xr.DataArray, rows: Blocks) -> None:
-        """Refuse units that never vary; the same pass refuses NaN and infinity."""
-        constant = (rows.survey.least == rows.survey.largest).cpu().numpy()
+    def _check_units(self, responses: xr.DataArray, rows: Blocks) -> torch.Tensor:
+        """Return the largest |response| of each unit; refuse units that never vary, and, in the same pass, NaN."""
+        least, largest, _ = rows.survey
+        constant = (least == largest).cpu().numpy()
         if constant.any():
-            raise ValueError(
-                f"zero variance over stimuli in unit {name_some(responses.unit.values[constant])}; {DROP_THEM}"
-            )
+            raise ValueError(f"zero variance over stimuli in unit {name_some(responses.unit[constant])}; {DROP_THEM}")
+        return torch.maximum(least.abs(), largest.abs())
 
-    def _prepare(self, rows: Blocks) -> Preparation:
+    def _prepare(self, rows: Blocks, scale: float) -> Preparation:
         """Return what is to be done to rows before directions are sought in them; at most two passes."""
-        normalize = getattr(self, "normalize", False)
-        rows = rows.prepared(Preparation(normalize))
-        if getattr(self, "whiten", False):
+        first = Preparation(self.normalize, scale=scale)
+        rows = rows.prepared(first)
+        if self.whiten:
             mean, scatter = moments(rows)
-            return Preparation(normalize, mean.to(rows.dtype), whitening(scatter, rows.n_rows).to(rows.dtype))
-        return Preparation(normalize, rows.mean() if getattr(self, "center", False) else None)
+            return first._replace(mean=mean.to(rows.dtype), whitening=whitening(scatter, rows.n_rows).to(rows.dtype))
+        return first._replace(mean=rows.mean() if self.center else None)
 
     def _preparation(self) -> Preparation:
         """Return what was done to responses in the fit."""
         whitening = self._tensor("whitening_") if hasattr(self, "whitening_") else None
-        return Preparation(getattr(self, "normalize", False), self._tensor("mean_"), whitening)
+        return Preparation(self.normalize, self._tensor("mean_"), whitening, self.scale_)
+
+    @property
+    def _unit(self) -> float:
+        """What prepared responses in the user's unit are multiplied by for computation."""
+        return 1.0 if self.normalize or self.whiten else self.scale_
+
+    def _factor(self, name: str) -> float:
+        """Return what a learned array in the user's unit is multiplied by for computation."""
+        if power := {"mean": 1, "whitening": -1}.get(name):  # of responses before they are whitened
+            return 1.0 if self.normalize else self.scale_**power
+        return self._unit ** self._powers.get(name, 0)
 
     def _generator(self) -> torch.Generator:
         """Return a fresh seeded generator; on the CPU, so that every device draws the same."""
-        if not isinstance(self.random_state, int | np.integer | None):
-            raise TypeError(f"random_state must be an int or None, got {type(self.random_state).__name__}")
-        generator = torch.Generator()
-        if self.random_state is None:
-            generator.seed()
-        else:
-            generator.manual_seed(int(self.random_state))
-        return generator
-
-    # Labels.
+        return seeded_generator(self.random_state)
 
     def _label(self, responses: xr.DataArray, learned: Learned) -> None:
-        """Store what was learned as labelled arrays whose names end in `_`."""
-        labels = self._direction_labels(responses.unit.values.tolist(), len(learned["directions"][1]))
-        coords: dict[str, dict] = {
-            "direction": {"direction": labels},
-            "unit": coords_along(responses, "unit"),
-            "whitened_unit": {"whitened_unit": responses.unit.values},
-            "stimulus": {"stimulus": responses.stimulus},
-        }
+        """Store what was learned as labelled arrays, in the user's unit, whose names end in `_`."""
+        directions = self._direction_labels(len(learned["directions"][1])) if "directions" in learned else None
+        coords = coords_of_dims(responses, directions)
         for name, (dims, values) in learned.items():
             carried = {key: coord for dim in dims for key, coord in coords.get(dim, {}).items()}
-            setattr(self, f"{name}_", xr.DataArray(values.cpu().numpy(), dims=dims, coords=carried, name=name))
-        device = str(learned["directions"][1].device)
-        self.directions_.attrs = {"method": type(self).__name__, "settings": repr(self), "device": device}
+            factor = self._factor(name)
+            own = (values if factor == 1 else values / factor).cpu().numpy()
+            setattr(self, f"{name}_", xr.DataArray(own, dims=dims, coords=carried, name=name))
+        if directions is not None:
+            self.directions_.attrs = self._attrs(learned["directions"][1].device)
 
-    def _direction_labels(self, units: list[str], n_directions: int) -> list[str]:
+    def _attrs(self, device: torch.device) -> dict[str, str]:
+        return {"method": type(self).__name__, "settings": repr(self), "device": str(device)}
+
+    def _direction_labels(self, n_directions: int) -> list[str]:
         width = len(str(n_directions - 1))
         return [f"{type(self).__name__} {i:0{width}d}" for i in range(n_directions)]
 
+    @property
+    def _direction_index(self) -> pd.Index:
+        return self.directions_.indexes["direction"]
+
     def _tensor(self, name: str) -> torch.Tensor:
-        """Return a learned array as a tensor on the device, by the name of its attribute."""
-        return to_tensor(getattr(self, name).values, DTYPES[self.dtype], pick_device(self.device))
+        """Return a learned array as a tensor on the device, by the name of its attribute, times `_factor`."""
+        values = to_tensor(getattr(self, name).values, DTYPES[self.dtype], pick_device(self.device))
+        factor = self._factor(name[:-1])
+        return values if factor == 1 else values * factor
 
     def _require_fitted(self) -> None:
-        if not hasattr(self, "directions_"):
+        if not hasattr(self, "mean_"):
             raise ValueError(f"this {type(self).__name__} has no directions yet; call .fit(responses) first")
-
-    def _same_units(self, responses: xr.DataArray) -> xr.DataArray:
-        fitted = self.directions_.indexes["unit"]
-        if len(extra := fitted.symmetric_difference(responses.indexes["unit"])):
-            raise ValueError(
-                f"fitted on {len(fitted)} units, got {responses.sizes['unit']}; they differ in {name_some(extra)}"
-            )
-        return responses if fitted.equals(responses.indexes["unit"]) else responses.sel(unit=fitted)
 
     def _map(self, responses: xr.DataArray) -> xr.DataArray:
         """Encode responses, block by block where they are lazy."""
         if responses.chunks is not None:
             whole = {responses.get_axis_num("unit"): -1}  # of the data only: `chunk` would make coords lazy too
             responses = responses.copy(data=responses.data.rechunk(whole))
+        labels = self._direction_index
         codes = xr.apply_ufunc(
             _codes_of_block,
             responses,
@@ -358,36 +371,24 @@ class DirectionFinder(BaseEstimator, ABC):
             output_core_dims=[["direction"]],
             dask="parallelized",
             output_dtypes=[np.dtype(self.dtype)],
-            dask_gufunc_kwargs={"output_sizes": {"direction": self.directions_.sizes["direction"]}},
+            dask_gufunc_kwargs={"output_sizes": {"direction": len(labels)}},
             keep_attrs=True,
         )
-        labels = {"direction": self.directions_.direction.values}
         unitless = {"units": "1"} if self._preparation().is_unitless else {}
-        return codes.assign_coords(labels).rename("code").assign_attrs(method=type(self).__name__, **unitless)
+        codes = codes.assign_coords(direction=labels.values).rename("code")
+        return codes.assign_attrs(method=type(self).__name__, **unitless)
 
-    def _check_codes(self, codes: xr.DataArray) -> torch.Tensor:
-        for dim in ("stimulus", "direction"):
-            codes = check_labels(codes, dim, "codes")
-        fitted = self.directions_.indexes["direction"]
-        if not fitted.equals(codes.indexes["direction"]):
-            raise ValueError(f"codes must have the {len(fitted)} directions of this finder, got {codes.sizes}")
-        values = codes.transpose("stimulus", "direction").values
-        return to_tensor(values, DTYPES[self.dtype], pick_device(self.device))
-
-    def _label_responses(self, codes: xr.DataArray, R: torch.Tensor) -> xr.DataArray:
-        return xr.DataArray(
-            R.cpu().numpy(),
-            dims=("stimulus", "unit"),
-            coords=coords_along(codes, "stimulus") | dict(self.mean_.coords),
-            name="response",
-        )
+    def _undo(self, Z: torch.Tensor) -> np.ndarray:
+        """Return the responses that have these codes, which are in the user's unit."""
+        return self._preparation().undo(self._decode(Z if self._unit == 1 else Z * self._unit)).cpu().numpy()
 
 
 def _codes_of_block(values: np.ndarray, finder: DirectionFinder) -> np.ndarray:
     """Return codes `(row, direction)` of a block of raw responses `(row, unit)`."""
     R = to_tensor(require_finite(values), DTYPES[finder.dtype], pick_device(finder.device))
-    prepare, n_directions = finder._preparation(), finder.directions_.sizes["direction"]
-    return torch.cat([finder._encode(prepare(part)) for part in split(R, n_directions)]).cpu().numpy()
+    prepare, n_directions = finder._preparation(), len(finder._direction_index)
+    codes = torch.cat([finder._encode(prepare(part)) for part in split(R, n_directions)])
+    return require_finite_codes((codes if finder._unit == 1 else codes / finder._unit).cpu().numpy())
 
 
 def _squared_errors(X: torch.Tensor, finder: DirectionFinder, mean: torch.Tensor) -> Tensors:

@@ -30,35 +30,16 @@ from neurosuper._torch import pick_device
 from neurosuper.directions.cluster import client_in_charge, move, pack, reduce_on
 from neurosuper.directions.compiled import bare
 from neurosuper.directions.preparation import Preparation
+from neurosuper.directions.tensors import DTYPES, require_finite, to_tensor
 
 PART_ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # 4 MiB in float32, which stays in the cache; 128 MiB keep a GPU busy
 PART_ROWS = 512  # at least, so that what a kernel returns for a part is small beside the work on it
 N_READERS = 8  # of the pieces of one chunk: files wait, and decompress beside one another
 SUM_ROWS = 512  # rows added in their own dtype before float64 takes over
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 Tensors = tuple[torch.Tensor, ...]
 Kernel = Callable[..., Tensors]
 Combine = Callable[[Tensors, Tensors], Tensors]
-
-
-def to_tensor(values: np.ndarray, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Return an array of any real dtype, layout or byte order as a tensor; a copy only where one is needed."""
-    target = torch.empty(0, dtype=dtype).numpy().dtype
-    try:
-        with np.errstate(over="raise"):
-            return torch.from_numpy(np.require(values, target, ["C", "W"])).to(device)
-    except FloatingPointError as error:
-        raise ValueError(f"responses are larger than {target} can hold; use dtype='float64', or scale them") from error
-
-
-def require_finite(values: np.ndarray) -> np.ndarray:
-    """Return values of a block unchanged, or refuse NaN and infinity: what could not be checked while it was lazy."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = values.sum()  # one pass; finite only where all values are
-    if not np.isfinite(total) and (n_bad := int((~np.isfinite(values)).sum())):
-        raise ValueError(f"responses hold {n_bad} NaN or infinite values in a block of stimuli; drop them")
-    return values
 
 
 class Survey(NamedTuple):
@@ -82,6 +63,7 @@ class Blocks:
 
     def __init__(self, responses: xr.DataArray, device: str | None, dtype: str = "float32") -> None:
         self.n_rows, self.n_columns = responses.shape
+        self.labels = responses.indexes["stimulus"], responses.indexes["unit"]
         self.is_lazy = responses.chunks is not None
         self._data: Any = responses.data.rechunk({1: -1}) if self.is_lazy else responses.values
         self._is_in_pieces = self.is_lazy and responses.data.numblocks[1] > 1
@@ -269,15 +251,16 @@ class Blocks:
     @property
     def survey(self) -> Survey:
         """Range and mean of each unit's prepared responses; one pass the first time, none where only a mean is off."""
-        normalize, mean, whitening = self.preparation
+        normalize, mean, whitening, scale = self.preparation
         if whitening is not None:
             self._whitened_survey = self._whitened_survey or self._look()
             return self._whitened_survey
         if normalize not in self._surveys:
-            unmoved = self if mean is None else self.prepared(Preparation(normalize))
+            plain = self.preparation._replace(mean=None) if normalize else Preparation()
+            unmoved = self if mean is None and (normalize or scale == 1) else self.prepared(plain)
             self._surveys[normalize] = unmoved._look()
-        survey = self._surveys[normalize]
-        return survey if mean is None else Survey(*(values - mean.to(self.device) for values in survey))
+        factor, shift = (1.0 if normalize else scale), (0.0 if mean is None else mean.to(self.device))
+        return Survey(*(factor * values - shift for values in self._surveys[normalize]))
 
     def _look(self) -> Survey:
         least, largest, total = self.reduce(_range_and_total, _combine_ranges)

@@ -6,6 +6,7 @@ the other left waiting. So products are cut into pieces here, each of which BLAS
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,6 +38,11 @@ def torch_threads() -> Iterator[None]:
         yield
     finally:
         numba.set_num_threads(before)
+
+
+# OpenMP waits for ever for threads that did not survive a fork; one thread asks for none.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @contextmanager

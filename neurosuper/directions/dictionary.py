@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 import torch
 import xarray as xr
-from numba import njit, prange
+from numba import prange
 
+from neurosuper._kernels import njit
 from neurosuper.directions.base import Learned, as_learned
 from neurosuper.directions.batches import batches
 from neurosuper.directions.blocks import Blocks, Tensors
@@ -37,9 +38,10 @@ class DictionaryLearning(IterativeFinder):
     batches fade. An atom that 10 stimuli per atom have not used restarts at what is left of stimuli that are
     reconstructed badly. More atoms than units is the normal case.
 
-    One iteration is one pass over all stimuli, shuffled; of a dask array, the order of blocks and the stimuli within
-    each, in this process, also where a cluster holds them. One pass before looks at their range and puts the stimuli
-    aside at which atoms start; one more finds the length that an alpha such as "0.1x" is a part of. Cost: K · (units +
+    One iteration is one pass over all stimuli, shuffled; of a dask array, the order of chunks and the stimuli within
+    each, in this process, also where a cluster holds them, so that the size of chunks changes the result as another
+    seed would. One pass before looks at their range and puts the stimuli aside at which atoms start; one more finds the
+    length that an alpha such as "0.1x" is a part of. Cost: K · (units +
     K) operations per stimulus, K atoms. Peak memory, streamed: some five chunks, a few batches, and a few times
     K · (K + units) numbers; on the CPU, K²/2 more on each thread.
 
@@ -147,14 +149,14 @@ class DictionaryLearning(IterativeFinder):
 
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
         D = self._tensor("directions_")
-        return self._code(X, D, correlate(D, D))
+        return self._code(X, D, correlate(D, D), self._unit * self.alpha_ if self.codes == "lasso" else 0.0)
 
     def _decode(self, Z: torch.Tensor) -> torch.Tensor:
         return Z @ self._tensor("directions_")
 
-    def _code(self, X: torch.Tensor, D: torch.Tensor, G: torch.Tensor) -> torch.Tensor:
+    def _code(self, X: torch.Tensor, D: torch.Tensor, G: torch.Tensor, alpha: float) -> torch.Tensor:
         if self.codes == "lasso":
-            return lasso_codes(X, D, self.alpha_, positive=self.positive, gram=G)
+            return lasso_codes(X, D, alpha, positive=self.positive, gram=G)
         return omp_codes(X, D, self._count_active(D.shape[1]))
 
     def _count_active(self, n_units: int) -> int:
@@ -163,15 +165,16 @@ class DictionaryLearning(IterativeFinder):
     def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
         self._check(rows, n_directions)
         generator = self._generator()
+        penalty = 0.0
         if self.codes == "lasso":
-            self.alpha_ = self._absolute_alpha(rows)
+            penalty = self._absolute_alpha(rows)
+            self.alpha_ = penalty / self._unit
         atoms = Atoms(first_atoms(rows, n_directions, generator))
-        penalty = self.alpha_ if self.codes == "lasso" else 0.0
         while True:
             total = torch.zeros((), dtype=torch.float64, device=rows.device)
             for X in batches(rows, self.batch_size, generator):
                 G = correlate(atoms.D, atoms.D)
-                Z = self._code(X, atoms.D, G)
+                Z = self._code(X, atoms.D, G, penalty)
                 total += atoms.learn(X, Z, G, penalty)
                 atoms.revive(X, Z, generator)
             if not bool(atoms.A.any()):
@@ -183,7 +186,7 @@ class DictionaryLearning(IterativeFinder):
 
     def _absolute_alpha(self, rows: Blocks) -> float:
         if not isinstance(self.alpha, str):
-            return float(self.alpha)
+            return float(self.alpha) * self._unit
         (total,) = rows.sum(_squared_length)
         return float(self.alpha[:-1]) * float(total / rows.n_rows) ** 0.5
 
@@ -289,7 +292,7 @@ def count_uses(X: torch.Tensor, Z: torch.Tensor) -> Tensors:
     return A, B
 
 
-@njit(parallel=True, fastmath=True, cache=True, error_model="numpy")
+@njit(parallel=True, fastmath=True)
 def _add_uses(X: np.ndarray, Z: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
     for part in prange((len(A) + TAKEN - 1) // TAKEN):
         for i in range(len(X)):
@@ -329,7 +332,7 @@ def turn_compiled(D: torch.Tensor, A: torch.Tensor, left: torch.Tensor) -> None:
     _turn_atoms(D.numpy(), A.numpy(), left.numpy())
 
 
-@njit(fastmath=True, cache=True, error_model="numpy")
+@njit(fastmath=True)
 def _turn_atoms(D: np.ndarray, A: np.ndarray, left: np.ndarray) -> None:
     (n, n_units), change = D.shape, np.empty_like(D[0])
     for j in range(n):

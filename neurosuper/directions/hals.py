@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import torch
 
+from neurosuper._kernels import njit
 from neurosuper.directions.compiled import torch_threads
 
 ROWS = 128  # that one thread takes at a time
@@ -97,7 +98,7 @@ def _descend_compiled(
     return Z
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, fastmath=True)
 def _sweep_rows(
     gram: np.ndarray, inverse: np.ndarray, products: np.ndarray, codes: np.ndarray, sweeps: int, squared_tol: float
 ) -> None:
@@ -117,7 +118,7 @@ def _sweep_rows(
                     break
 
 
-@numba.njit(fastmath=True, cache=True)
+@njit(fastmath=True)
 def _sweep(gram: np.ndarray, inverse: np.ndarray, left: np.ndarray, z: np.ndarray) -> tuple[float, float]:
     """Give each code of a row its best value in turn; return the largest squared change, and the largest square."""
     change = largest = left.dtype.type(0)

@@ -7,7 +7,7 @@ Y (stimulus, component) whitened responses, W (direction, component) orthogonal,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -114,9 +114,11 @@ class ICA(IterativeFinder):
     def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
         return sign_rows(rows)
 
-    def _prepare(self, rows: Blocks) -> Preparation:
+    _powers: ClassVar = {"objective": 0}
+
+    def _prepare(self, rows: Blocks, scale: float) -> Preparation:
         """Return no centring: the mean is taken off part by part, without a centred copy of the responses."""
-        return Preparation(self.normalize)
+        return Preparation(self.normalize, scale=scale)
 
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
         return X @ self._tensor("filters_").T

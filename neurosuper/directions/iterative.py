@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ class IterativeFinder(DirectionFinder):
 
     max_iter: int
     tol: float | None
+    _powers: ClassVar = {"objective": 2}
     _is_batched = False  # whether fits are faster side by side on a GPU that holds all responses, and keep little there
 
     @abstractmethod
@@ -63,8 +64,10 @@ class IterativeFinder(DirectionFinder):
 
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
         _check_stopping(self.max_iter, self.tol)
-        step = self._run(self._steps(rows, n_directions))
-        return self._finish(rows, step)
+        steps = self._steps(rows, n_directions)
+        if (factor := self._factor("objective")) != 1:
+            steps = (step._replace(objective=step.objective / factor) for step in steps)
+        return self._finish(rows, self._run(steps))
 
     def _run(self, steps: Iterator[Step]) -> Step:
         """Go through the steps until the directions rest; at Ctrl-C, return the last one and say so after the fit."""

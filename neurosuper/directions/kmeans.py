@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -125,6 +125,7 @@ class KMeans(IterativeFinder):
         self.tol = tol
 
     _is_batched = True
+    _powers: ClassVar = {"objective": 2, "centers": 1}
 
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
         if self.codes == "projection":
@@ -177,7 +178,7 @@ class KMeans(IterativeFinder):
                 "stimuli, or use codes='distance'"
             )
         labels, distance = rows.map(_label_rows, C, step.state, self.normalize, width=len(C))
-        self.inertia_ = float(distance.sum(dtype=torch.float64))
+        self.inertia_ = float(distance.sum(dtype=torch.float64)) / self._factor("objective")
         return as_learned(torch.nn.functional.normalize(C, dim=1)) | {
             "centers": (("direction", "unit"), C),
             "labels": (("stimulus",), labels),
@@ -191,7 +192,7 @@ class KMeans(IterativeFinder):
         elif isinstance(self.init, str):
             raise ValueError(f"init must be 'k-means++', 'units' or an array of centres, got {self.init!r}")
         else:
-            C = torch.as_tensor(np.array(self.init), dtype=rows.dtype, device=rows.device)
+            C = torch.as_tensor(np.array(self.init) * self._unit, dtype=rows.dtype, device=rows.device)
         if C.shape != (n_directions, rows.n_columns):
             raise ValueError(
                 f"init={self.init!r:.20} gives centres of shape {tuple(C.shape)}, but {n_directions} directions of "

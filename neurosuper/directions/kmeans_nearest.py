@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import torch
 
+from neurosuper._kernels import njit
 from neurosuper.directions.blocks import Tensors, split
 from neurosuper.directions.compiled import torch_threads
 from neurosuper.directions.together import batches_on
@@ -154,7 +155,7 @@ def _multiplies_bfloat16() -> bool:
     return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16"))
 
 
-@numba.njit(parallel=True, fastmath={"reassoc", "nnan", "nsz", "contract"}, cache=True)
+@njit(parallel=True, fastmath={"reassoc", "nnan", "nsz", "contract"})
 def _refine(  # pragma: no cover
     x_rounded: np.ndarray,
     products: np.ndarray,
@@ -206,7 +207,7 @@ def _refine(  # pragma: no cover
         scores[0, i], scores[1, i] = first, second
 
 
-@numba.njit(cache=True, inline="always")
+@njit(inline="always")
 def _widened(values: np.ndarray) -> np.ndarray:  # pragma: no cover
     """Return bfloat16 numbers, given by their bits, in float32."""
     bits = np.empty(len(values), np.uint32)
@@ -215,7 +216,7 @@ def _widened(values: np.ndarray) -> np.ndarray:  # pragma: no cover
     return bits.view(np.float32)
 
 
-@numba.njit(parallel=True, cache=True)
+@njit(parallel=True)
 def _add_rows(X: np.ndarray, label: np.ndarray, sums: np.ndarray, n_slices: int) -> None:  # pragma: no cover
     """Add rows to the sums of their centres; each thread has units of its own."""
     n_units = X.shape[1]

@@ -12,6 +12,7 @@ import numba
 import numpy as np
 import torch
 
+from neurosuper._kernels import njit
 from neurosuper.directions.blocks import Tensors, split
 from neurosuper.directions.compiled import torch_threads
 from neurosuper.directions.kmeans_nearest import nearest, sum_by_center
@@ -182,7 +183,7 @@ def _parts(X: torch.Tensor, label: torch.Tensor) -> Iterator[tuple[torch.Tensor,
     return zip(parts, label.split(len(parts[0])), strict=True)
 
 
-@numba.njit(parallel=True, fastmath=STRICT, cache=True)
+@njit(parallel=True, fastmath=STRICT)
 def _halve_all(
     X: np.ndarray, order: np.ndarray, starts: np.ndarray, halves: np.ndarray, gain: np.ndarray
 ) -> None:  # pragma: no cover
@@ -212,7 +213,7 @@ def _halve_all(
         gain[k] = total * n_above * (n - n_above) / n
 
 
-@numba.njit(fastmath=STRICT, cache=True)
+@njit(fastmath=STRICT)
 def _centre(X: np.ndarray, rows: np.ndarray, P: np.ndarray, mean: np.ndarray) -> int:  # pragma: no cover
     """Write rows about their mean into P, and add up the mean; return which of them is farthest from it."""
     for i in range(len(rows)):
@@ -231,7 +232,7 @@ def _centre(X: np.ndarray, rows: np.ndarray, P: np.ndarray, mean: np.ndarray) ->
     return far
 
 
-@numba.njit(fastmath=STRICT, cache=True)
+@njit(fastmath=STRICT)
 def _side(P: np.ndarray, axis: np.ndarray, sides: np.ndarray) -> None:  # pragma: no cover
     """Write where centred rows lie along their longest axis, found by power iteration from `axis`."""
     new = np.empty_like(axis)

@@ -157,8 +157,8 @@ class NMF(IterativeFinder):
     def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
         return draw_positions(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
 
-    def _check_units(self, responses: xr.DataArray, rows: Blocks) -> None:
-        super()._check_units(responses, rows)
+    def _check_units(self, responses: xr.DataArray, rows: Blocks) -> torch.Tensor:
+        sizes = super()._check_units(responses, rows)
         if not self.signed and (self.center or self.whiten):
             raise ValueError("centred or whitened responses have negative values; NMF takes them with signed=True")
         negative = (rows.survey.least < 0).cpu().numpy()
@@ -167,6 +167,7 @@ class NMF(IterativeFinder):
                 f"negative responses in unit {name_some(responses.unit.values[negative])}; NMF takes them with "
                 "signed=True, or clip them at zero"
             )
+        return sizes
 
     def _check_settings(self) -> None:
         if self.solver not in ("hals", "mu") or (self.solver == "mu" and self.signed):
@@ -182,9 +183,10 @@ class NMF(IterativeFinder):
             raise ValueError(f"codes and directions are penalised together or not at all, got {weights}")
 
     def _penalties(self, n_stimuli: int, n_units: int) -> Penalties:
-        """Return the weights, times the units or stimuli."""
-        codes, directions = (self.l1_codes, self.l2_codes), (self.l1_directions, self.l2_directions)
-        return Penalties(*(n_units * w for w in codes), *(n_stimuli * w for w in directions))
+        """Return the weights, times the units or stimuli, for responses times `_unit`: codes grow with them, D not."""
+        unit = self._unit
+        codes, directions = (unit * self.l1_codes, self.l2_codes), (self.l1_directions, self.l2_directions)
+        return Penalties(*(n_units * w for w in codes), *(unit**2 * n_stimuli * w for w in directions))
 
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
         D, lengths = self._tensor("directions_"), self._tensor("lengths_")

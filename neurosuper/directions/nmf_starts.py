@@ -23,11 +23,13 @@ def singular_parts(X: torch.Tensor, n: int, signed: bool) -> torch.Tensor:
     """Return for each singular vector its stronger part, positive or negative, of unit length; as many as the rank.
 
     The strength of a part is ‖that part of v‖ · ‖the same part of u‖ (Boutsidis and Gallopoulos 2008, algorithm 2). The
-    left vectors u are X v, so that the Gram matrix of the units is enough.
+    left vectors u are X v, so that the Gram matrix of the units is enough, or of the stimuli where they are fewer.
     """
-    variance, V = torch.linalg.eigh((X.T @ X).double())
+    is_wide = len(X) < X.shape[1]
+    variance, V = torch.linalg.eigh((X @ X.T if is_wide else X.T @ X).double())
     kept = variance > 1e-7 * variance[-1]
     V = V[:, kept].flip(1)[:, :n].to(X.dtype)
+    V = torch.nn.functional.normalize(X.T @ V, dim=0) if is_wide else V
     U = X @ V
     strength = [(sign * V).clamp(min=0).norm(dim=0) * (sign * U).clamp(min=0).norm(dim=0) for sign in (1, -1)]
     V = torch.where(strength[0] >= strength[1], V, -V)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -115,20 +115,23 @@ class PCA(DirectionFinder):
         )
         self.solver = solver
 
+    _powers: ClassVar = {"explained_variance": 2}
+
     def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
         return sign_rows(rows)
 
-    def _check_units(self, responses: xr.DataArray, rows: Blocks) -> None:
+    def _check_units(self, responses: xr.DataArray, rows: Blocks) -> torch.Tensor:
         """Look for constant units only where the covariance, which is summed first, leaves a doubt."""
         if not self.normalize and not self._is_randomized(rows) and not _has_gram(rows):
             mean, scatter = moments(rows, self.n_directions is None)
-            if bool((scatter.diagonal() > DOUBT * rows.n_rows * mean**2).all()):
-                return
-        super()._check_units(responses, rows)
+            variance = scatter.diagonal() / rows.n_rows
+            if bool(((DOUBT * mean**2 < variance) & (variance < torch.inf)).all()):
+                return (variance + mean**2).sqrt()
+        return super()._check_units(responses, rows)
 
-    def _prepare(self, rows: Blocks) -> Preparation:
+    def _prepare(self, rows: Blocks, scale: float) -> Preparation:
         """Return no centring: the mean is taken off chunk by chunk, without a centred copy of the responses."""
-        return Preparation(self.normalize)
+        return Preparation(self.normalize, scale=scale)
 
     def _decode(self, Z: torch.Tensor) -> torch.Tensor:
         return Z @ self._tensor("directions_")

@@ -9,6 +9,8 @@ from neurosuper.directions.base import DirectionFinder, Learned, as_learned
 from neurosuper.directions.blocks import Blocks
 from neurosuper.directions.moments import sign_rows, skew_signs
 
+DRAWN = 2**20  # numbers at once: 8 MiB
+
 
 class Random(DirectionFinder):
     """Random directions: a random rotation of the units, or random unit vectors where more are asked for.
@@ -45,14 +47,29 @@ class Random(DirectionFinder):
     """
 
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
-        n_units = rows.n_columns
-        draw = torch.randn(max(n_units, n_directions), n_units, generator=self._generator(), dtype=torch.float64)
+        n_units, generator = rows.n_columns, self._generator()
         if n_directions <= n_units:
-            D = torch.linalg.qr(draw).Q.T[:n_directions]  # its signs are those of the codes, below
+            Q = torch.linalg.qr(_draw(n_units, n_directions, generator)).Q
+            D = Q.T  # the sign of each row is that of its codes, below
         else:
+            draw = torch.randn(n_directions, n_units, generator=generator, dtype=torch.float64)
             D = draw / draw.norm(dim=1, keepdim=True)
         D = D.to(rows.device, rows.dtype).contiguous()
         return as_learned(skew_signs(rows.take(sign_rows(rows)), rows.mean(), D) * D)
 
     def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
         return sign_rows(rows)
+
+
+def _draw(n: int, n_columns: int, generator: torch.Generator) -> torch.Tensor:
+    """Return the first columns of a Gaussian matrix (n, n), which is never held: a few rows are drawn at a time.
+
+    Torch draws 16 numbers at once, and the last ones of a tensor in a way of their own: blocks of 16 rows give the
+    numbers that the whole matrix would.
+    """
+    size = max(16, DRAWN // n // 16 * 16)
+    kept, block = (torch.empty(height, width, dtype=torch.float64) for height, width in ((n, n_columns), (size, n)))
+    for start in range(0, n, size):
+        rows = kept[start : start + size]
+        rows[:] = block[: len(rows)].normal_(generator=generator)[:, :n_columns]
+    return kept

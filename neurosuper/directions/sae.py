@@ -7,7 +7,7 @@ Z = activation((X − bias) encoderᵀ + encoder_bias), X ≈ Z D + bias.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from neurosuper.directions.batches import batches, count_batches
 from neurosuper.directions.blocks import Blocks, Tensors
 from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
 from neurosuper.directions.n_directions import count_directions
-from neurosuper.directions.sae_checkpoint import read_checkpoint, write_checkpoint
+from neurosuper.directions.sae_checkpoint import digest_rows, prepare_place, read_checkpoint, write_checkpoint
 from neurosuper.directions.sae_codes import Activation, Kind, Weights, encode
 from neurosuper.directions.sae_training import (
     COOL_DOWN,
@@ -57,9 +57,10 @@ class SparseAutoencoder(IterativeFinder):
     activated restart at residuals of badly reconstructed stimuli (after Bricken et al. 2023).
 
     An epoch costs 2·stimuli·units·directions multiplications for the encoder, and on the CPU, for topk and batchtopk,
-    little beside: compiled loops pass over active atoms only. A dask array is streamed in one pass an epoch: blocks are
-    shuffled, and stimuli within each, in this process, also where a cluster holds them. Two passes before look at the
-    range, putting aside the stimuli at which atoms start, and find the scale. Peak memory, streamed: some five chunks,
+    little beside: compiled loops pass over active atoms only. A dask array is streamed in one pass an epoch: chunks are
+    shuffled, and stimuli within each, in this process, also where a cluster holds them, so that the size of chunks
+    changes the result as another seed would. Two passes before look at the range, putting aside the stimuli at which
+    atoms start, and find the scale. Peak memory, streamed: some five chunks,
     8,192 stimuli, a dozen matrices (direction, unit), and a few (batch, direction).
 
     With many more directions than stimuli justify, atoms become single stimuli: compare `explained_variance` of
@@ -90,7 +91,8 @@ class SparseAutoencoder(IterativeFinder):
         As in every finder that iterates; None runs all epochs, through the fall of the learning rate.
     checkpoint : str, optional
         File that is written after each epoch, whole or not at all. A fit of the same settings to the same responses
-        goes on where it ends, and on the CPU to the same bits as if it had not been interrupted.
+        goes on where it ends, and on the CPU to the same bits as if it had not been interrupted; a fit to others, or to
+        the same in another order, is refused. That takes one more pass over a dask array.
     random_state : int, optional
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
@@ -99,7 +101,9 @@ class SparseAutoencoder(IterativeFinder):
     Raises
     ------
     ValueError
-        More active codes than directions; a checkpoint that is damaged, or of another fit.
+        More active codes than directions; a checkpoint that is damaged, or of another fit or responses.
+    FileNotFoundError
+        The folder of the checkpoint does not exist.
 
     Attributes
     ----------
@@ -170,6 +174,8 @@ class SparseAutoencoder(IterativeFinder):
         self.tol = tol
         self.checkpoint = checkpoint
 
+    _powers: ClassVar = {"objective": 0, "encoder_bias": 1, "bias": 1, "thresholds": 1}
+
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
         weights = {name: self._tensor(f"{name}_") for name in ("encoder", "encoder_bias", "bias")}
         thresholds = self._tensor("thresholds_") if self.kind in ("batchtopk", "jumprelu") else None
@@ -192,8 +198,8 @@ class SparseAutoencoder(IterativeFinder):
         weights = first_weights(rows, n_directions, scale, self._activation(), generator)
         n_steps = self.max_iter * count_batches(rows.n_rows, size)
         training = Training(weights, self._activation(), self.learning_rate / rows.n_columns**0.5, n_steps)
-        fit = self._fingerprint(rows, n_directions)
-        progress = self._resume(fit, training, generator)
+        fit = {} if self.checkpoint is None else self._fingerprint(rows, n_directions)
+        progress, is_saved = self._resume(fit, training, generator), self.checkpoint is not None
         yield from _replay(progress, training, scale)
         learned = training.learned()
         aside = weights["bias"].new_empty(min(REVIVAL_ROWS, rows.n_rows), rows.n_columns)
@@ -204,7 +210,7 @@ class SparseAutoencoder(IterativeFinder):
             progress = progress.after(epoch, rested)
             if epoch.dead.any() and training.steps_done <= (1 - COOL_DOWN / 2) * n_steps:
                 training.revive(epoch.dead, aside, generator)
-            self._save(fit, training, generator, progress)
+            is_saved = is_saved and self._save(fit, training, generator, progress)
             learned = training.learned()
             yield Step(learned["directions"], epoch.objective, _Learned(learned, scale, progress))
 
@@ -237,34 +243,37 @@ class SparseAutoencoder(IterativeFinder):
             raise ValueError(f"alpha must be a number of at least 0, or None, got {self.alpha!r}")
 
     def _fingerprint(self, rows: Blocks, n_directions: int) -> dict[str, Any]:
-        """Return what a checkpoint must have been written by: settings, and the shape and mean of the responses."""
+        """Return what a checkpoint must have been written by: settings, and the shape and digest of the responses."""
         settings = {
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in self.get_params().items()
             if name not in ("checkpoint", "device")
         }
         shape = {"number of stimuli": rows.n_rows, "number of units": rows.n_columns}
-        return settings | shape | {"n_directions": n_directions, "mean response": rows.mean().cpu()}
+        return settings | shape | {"n_directions": n_directions, "responses": digest_rows(rows)}
 
     def _resume(self, fit: dict[str, Any], training: Training, generator: torch.Generator) -> _Progress:
         """Return how far a checkpoint goes, and take over its weights."""
-        saved = None if self.checkpoint is None else read_checkpoint(self.checkpoint, fit)
+        if self.checkpoint is None:
+            return _Progress()
+        prepare_place(self.checkpoint)
+        saved = read_checkpoint(self.checkpoint, fit)
         if saved is None:
             return _Progress()
         training.restore(saved["tensors"], saved["steps_done"])
         generator.set_state(saved["generator"])
         return _Progress(*saved["progress"])
 
-    def _save(self, fit: dict[str, Any], training: Training, generator: torch.Generator, progress: _Progress) -> None:
-        if self.checkpoint is not None:
-            state = {
-                "fit": fit,
-                "tensors": training.tensors(),
-                "steps_done": training.steps_done,
-                "generator": generator.get_state(),
-                "progress": list(progress),
-            }
-            write_checkpoint(self.checkpoint, state)
+    def _save(self, fit: dict[str, Any], training: Training, generator: torch.Generator, progress: _Progress) -> bool:
+        """Write a checkpoint, and return whether that can be done: no more is tried after the first warning."""
+        state = {
+            "fit": fit,
+            "tensors": training.tensors(),
+            "steps_done": training.steps_done,
+            "generator": generator.get_state(),
+            "progress": list(progress),
+        }
+        return write_checkpoint(str(self.checkpoint), state)
 
 
 class _Progress(NamedTuple):

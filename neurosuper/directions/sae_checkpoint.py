@@ -2,21 +2,88 @@
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from neurosuper.directions.blocks import Blocks
 
-def write_checkpoint(path: str, state: dict[str, Any]) -> None:
-    """Write tensors and plain values; the file of that name is replaced only when the new one is complete."""
+
+def digest_rows(rows: Blocks) -> str:
+    """Return a digest of all responses, in order, and of the labels of stimuli and units; one pass.
+
+    It is that of the numbers in the dtype of the fit, so that neither chunks nor the dtype of a file matter.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for labels in rows.labels:
+        digest.update("\0".join([*map(str, labels), ""]).encode("utf-8", "surrogatepass"))
+    for block in rows.raw:
+        digest.update(block.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def prepare_place(path: str) -> None:
+    """Refuse a folder that does not exist, and remove what processes left that were killed while they wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        Before the fit, not hours later.
+    """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"the folder of checkpoint {path} does not exist; make it, or name another path")
+    for partial in folder.glob(f"{glob.escape(Path(path).name)}.*.partial"):
+        if not _is_alive(partial.suffixes[-2][1:]):
+            with suppress(OSError):
+                partial.unlink()
+
+
+def _is_alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:  # alive, of another user
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def write_checkpoint(path: str, state: dict[str, Any]) -> bool:
+    """Write tensors and plain values; the file of that name is replaced only when the new one is complete.
+
+    Returns
+    -------
+    bool
+        Whether it was written.
+
+    Warns
+    -----
+    UserWarning
+        It cannot be written, as on a full disk. The fit goes on: hours of it are worth more than its checkpoint.
+    """
     partial = Path(f"{path}.{os.getpid()}.partial")
     try:
         torch.save(state, partial)
         os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        warnings.warn(
+            f"checkpoint {path} cannot be written ({reason}); the fit goes on without: free some space, or name "
+            "another path",
+            stacklevel=2,
+        )
+        return False
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return True
 
 
 def read_checkpoint(path: str, expected: dict[str, Any]) -> dict[str, Any] | None:
@@ -26,7 +93,7 @@ def read_checkpoint(path: str, expected: dict[str, Any]) -> dict[str, Any] | Non
     ----------
     path : str
     expected : dict
-        Tensors and plain values that must be the same in `state["fit"]`: settings, and what tells the responses.
+        Plain values that must be the same in `state["fit"]`: settings, and what tells the responses.
 
     Raises
     ------
@@ -44,17 +111,9 @@ def read_checkpoint(path: str, expected: dict[str, Any]) -> dict[str, Any] | Non
             "name another path"
         ) from error
     for name, value in expected.items():
-        if not _same(found.get(name), value):
-            told = "" if isinstance(value, torch.Tensor) else f", {found.get(name)!r}, not {value!r}"
+        if type(found.get(name)) is not type(value) or found[name] != value:
+            what = "other responses" if name == "responses" else f"another {name}, {found.get(name)!r}, not {value!r}"
             raise ValueError(
-                f"checkpoint {path} is of a fit with another {name}{told}; delete it to start anew, or name another "
-                "path"
+                f"checkpoint {path} is of a fit with {what}; delete it to start anew, or name another path"
             )
     return state
-
-
-def _same(found: Any, expected: Any) -> bool:
-    if isinstance(expected, torch.Tensor):
-        alike = isinstance(found, torch.Tensor) and found.shape == expected.shape
-        return alike and torch.allclose(found, expected.cpu(), rtol=1e-4, atol=1e-6)
-    return type(found) is type(expected) and found == expected

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from neurosuper._kernels import njit
 from neurosuper.directions.compiled import one_blas_thread, torch_threads
 
 TILE = 256  # atoms that one thread multiplies responses with at a time
@@ -26,7 +27,7 @@ def threads() -> Iterator[None]:
         yield
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def encode(X: Array, encoder: Array, bias: Array) -> Array:
     """Return X encoderᵀ + bias `(row, direction)`; to be called under `threads`."""
     P = np.empty((len(X), len(encoder)), X.dtype)
@@ -39,7 +40,7 @@ def encode(X: Array, encoder: Array, bias: Array) -> Array:
     return P
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _sift(values: Array, atoms: Array) -> None:
     """Move the first entry of a heap, smallest on top, down to where it belongs."""
     at, n = 0, len(values)
@@ -55,7 +56,7 @@ def _sift(values: Array, atoms: Array) -> None:
     values[at], atoms[at] = value, atom
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True)
 def largest(P: Array, n_active: int) -> tuple[Array, Array]:
     """Return atoms and values `(row, n_active)` of the largest positive entries of each row of P (row, direction).
 
@@ -71,7 +72,7 @@ def largest(P: Array, n_active: int) -> tuple[Array, Array]:
     return atoms, values
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@njit(fastmath=True, inline="always")
 def _dot(a: Array, b: Array) -> float:
     total = a.dtype.type(0)
     for i in range(len(a)):
@@ -79,7 +80,7 @@ def _dot(a: Array, b: Array) -> float:
     return total
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, fastmath=True)
 def decode(starts: Array, atoms: Array, codes: Array, D: Array, X: Array) -> tuple[Array, Array]:
     """Return the error Z D − X `(row, unit)` and how it changes with each active code, E Dᵀ `(entry,)`."""
     E, slopes = np.empty_like(X), np.empty_like(codes)
@@ -96,7 +97,7 @@ def decode(starts: Array, atoms: Array, codes: Array, D: Array, X: Array) -> tup
     return E, slopes
 
 
-@njit(cache=True)
+@njit()
 def by_atom(starts: Array, atoms: Array, n_atoms: int) -> tuple[Array, Array, Array]:
     """Return the entries grouped by atom: where each atom's start, which they are, and their rows."""
     first = np.zeros(n_atoms + 1, np.int64)
@@ -113,7 +114,7 @@ def by_atom(starts: Array, atoms: Array, n_atoms: int) -> tuple[Array, Array, Ar
     return first, entries, rows
 
 
-@njit(fastmath=True, cache=True, inline="always")
+@njit(fastmath=True, inline="always")
 def _adam(weights: Array, first: Array, second: Array, gradient: Array, rates: Array) -> None:
     """Take Adam's step; `rates` are β₁, β₂, the step and ε, both corrected for the start, of the weights' dtype."""
     keep, keep_square, step, epsilon = rates
@@ -124,7 +125,7 @@ def _adam(weights: Array, first: Array, second: Array, gradient: Array, rates: A
         weights[i] -= step * first[i] / (np.sqrt(second[i]) + epsilon)
 
 
-@njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, fastmath=True)
 def update(
     groups: tuple[Array, Array, Array],
     codes: Array,

@@ -14,9 +14,15 @@ from sklearn.base import BaseEstimator
 Finder = TypeVar("Finder", bound=BaseEstimator)
 
 
-def write_finder(finder: BaseEstimator) -> xr.Dataset:
+def write_finder(finder: Any) -> xr.Dataset:
     """Return a variable for each learned attribute, named without its `_`, and the settings as JSON."""
     learned = {name[:-1]: value for name, value in vars(finder).items() if name.endswith("_")}
+    if taken := learned.keys() & finder.mean_.coords.keys():
+        name = sorted(taken)[0]
+        raise ValueError(
+            f"units have a coord {name!r}, the name of a learned array; rename it before the fit, e.g. "
+            f"responses.rename({name}='unit_{name}')"
+        )
     variables = {
         name: value.rename(name) if isinstance(value, xr.DataArray) else ((), value) for name, value in learned.items()
     }
@@ -29,16 +35,23 @@ def write_finder(finder: BaseEstimator) -> xr.Dataset:
 def read_finder(cls: type[Finder], dataset: xr.Dataset) -> Finder:
     """Return the finder that `write_finder` wrote, of class `cls` or one below it."""
     known = {kind.__name__: kind for kind in _kinds(cls)}
-    name = dataset.attrs.get("finder")
-    if name not in known or "settings" not in dataset.attrs or "directions" not in dataset:
+    name: Any = dataset.attrs.get("finder")
+    settings = json.loads(dataset.attrs.get("settings", "null"))
+    if not _is_of(known.get(name), settings, dataset):
         raise ValueError(
             f"a Dataset written by to_dataset of {', '.join(sorted(known))} is needed, got one of {name!r} with "
             f"{', '.join(map(str, dataset.data_vars)) or 'no variables'}"
         )
-    finder = known[name](**{key: _from_json(value) for key, value in json.loads(dataset.attrs["settings"]).items()})
+    finder = known[name](**{key: _from_json(value) for key, value in settings.items()})
     for key, value in dataset.load().data_vars.items():
         setattr(finder, f"{key}_", value.item() if value.ndim == 0 else value)
     return finder
+
+
+def _is_of(kind: type[BaseEstimator] | None, settings: Any, dataset: xr.Dataset) -> bool:
+    if kind is None or not isinstance(settings, dict) or not settings.keys() <= kind().get_params().keys():
+        return False
+    return "mean" in dataset and ("directions" in dataset or hasattr(kind, "directions_"))  # Units need none written
 
 
 def _kinds(cls: type[Finder]) -> Iterator[type[Finder]]:

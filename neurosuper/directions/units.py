@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import torch
+import xarray as xr
 
-from neurosuper.directions.base import DirectionFinder, Learned, as_learned
+from neurosuper._torch import pick_device
+from neurosuper.directions.base import DirectionFinder, Learned
 from neurosuper.directions.blocks import Blocks
 
 
@@ -23,7 +27,8 @@ class Units(DirectionFinder):
     Attributes
     ----------
     directions_ : DataArray (unit, unit) as (direction, unit)
-        The identity; directions bear the labels of the units.
+        The identity; directions bear the labels of the units. A read-only view that takes no memory, unless it is
+        copied; `to_dataset` leaves it out.
     mean_ : DataArray (unit,)
         Zero.
 
@@ -40,7 +45,27 @@ class Units(DirectionFinder):
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
         if n_directions != rows.n_columns:
             raise ValueError(f"Units gives one direction per unit, {rows.n_columns} here, not {n_directions}; use None")
-        return as_learned(torch.eye(n_directions, dtype=rows.dtype, device=rows.device))
+        return {}
 
-    def _direction_labels(self, units: list[str], n_directions: int) -> list[str]:
-        return units
+    @property
+    def directions_(self) -> xr.DataArray:
+        """The identity, as a view of 2 · units − 1 numbers: a matrix of 50,000 units would take 10 GB."""
+        if not hasattr(self, "mean_"):
+            raise AttributeError("Units has no directions yet; call .fit(responses) first")
+        n = self.mean_.sizes["unit"]
+        one = np.zeros(2 * n - 1, self.dtype)
+        one[n - 1] = 1
+        identity = np.lib.stride_tricks.sliding_window_view(one, n)[::-1]
+        coords = {"direction": self._direction_index.values} | dict(self.mean_.coords)
+        attrs = self._attrs(pick_device(self.device))
+        return xr.DataArray(identity, dims=("direction", "unit"), coords=coords, name="directions", attrs=attrs)
+
+    @property
+    def _direction_index(self) -> pd.Index:
+        return self.mean_.indexes["unit"].rename("direction")
+
+    def _encode(self, X: torch.Tensor) -> torch.Tensor:
+        return X
+
+    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
+        return Z

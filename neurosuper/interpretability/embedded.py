@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neurosuper._kernels import njit
 from neurosuper.directions.compiled import torch_threads
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
@@ -154,7 +155,7 @@ def _squared_distances(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> tor
     return torch.cdist(E[a], E[b], compute_mode="donot_use_mm_for_euclid_dist").double() ** 2
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, fastmath=True)
 def _add_squared_distances(E: np.ndarray, a: np.ndarray, b: np.ndarray, squares: np.ndarray) -> None:
     """Add what `_squared_distances` returns: two by two, so that each embedding is read once for two; A and B are even.
 
@@ -197,7 +198,7 @@ def _squared_lengths(E: torch.Tensor, at: torch.Tensor, weights: torch.Tensor, s
     return torch.stack(columns, dim=1)
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)
+@njit(parallel=True, fastmath=True)
 def _add_squared_lengths(
     E: np.ndarray, at: np.ndarray, weights: np.ndarray, sizes: np.ndarray, lengths: np.ndarray
 ) -> None:

@@ -161,9 +161,8 @@ def test_what_is_not_finite_is_refused_when_it_is_read(bad, responses):
 
 def test_what_float32_cannot_hold_is_refused(responses):
     large = responses * 1e300
-    with pytest.raises(ValueError, match="larger than float32 can hold; use dtype='float64'"):
+    with pytest.raises(ValueError, match="larger than float32 can hold; rescale them"):
         KMeans(3).fit(large)
-    KMeans(3, dtype="float64").fit(responses * 1e60)
 
 
 @pytest.mark.parametrize("layout", [LAYOUTS["one row per chunk"], LAYOUTS["chunks of units"]], ids=["rows", "units"])

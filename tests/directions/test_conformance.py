@@ -126,6 +126,75 @@ def test_streamed_dask_blocks_give_the_directions_of_one_array(finder, responses
     assert_allclose(codes.compute(), whole.transform(responses), atol=1e-8)
 
 
+@pytest.mark.parametrize("finder", [f for f in FINDERS if not isinstance(f, STOCHASTIC)], ids=repr)
+@pytest.mark.parametrize("chunks", [(1, 8), (119, 1), ((40, 0, 80), 8)], ids=repr)
+def test_chunks_change_nothing(finder, chunks, responses):
+    finder = clone(finder).set_params(
+        dtype="float64", **({"max_iter": 5, "tol": None} if hasattr(finder, "tol") else {})
+    )
+    whole = clone(finder).fit(responses).directions_
+    lazy = responses.copy(data=da.from_array(responses.values, chunks=chunks))
+    assert_allclose(clone(finder).fit(lazy).directions_, whole, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", sorted({type(f) for f in FINDERS}, key=repr))
+def test_finders_whose_result_the_chunks_change_say_so(kind):
+    told = "the size of chunks changes the result" in " ".join(kind.__doc__.split())
+    assert told == issubclass(kind, STOCHASTIC)
+
+
+@finders
+@pytest.mark.parametrize("scale", [2.0**-60, 2.0**50])
+def test_other_physical_unit_gives_the_same_directions_and_scales_codes(finder, scale, responses):
+    """A power of two changes no digit, so that not even rounding differs."""
+    fitted, other = clone(finder).fit(responses), clone(finder).fit(scale * responses)
+    assert other.scale_ != 1
+    assert fitted.scale_ == 1
+    np.testing.assert_array_equal(other.directions_, fitted.directions_)
+    factor = 1 if finder.normalize or finder.whiten else scale  # those codes have no unit
+    assert_allclose(other.transform(scale * responses) / factor, fitted.transform(responses), rtol=1e-6)
+
+
+UNITS_OF_MEASUREMENT = (1e-18, 1e-13, 1e-6, 1e3, 1e15)
+
+
+@finders
+def test_directions_are_the_same_from_attotesla_to_huge_counts(finder, responses):
+    finder = clone(finder).set_params(dtype="float64")
+    expected, codes = clone(finder).fit(responses), clone(finder).fit_transform(responses)
+    for scale in UNITS_OF_MEASUREMENT:
+        scaled = scale * responses
+        fitted = clone(finder).fit(scaled)
+        assert_allclose(fitted.directions_, expected.directions_, atol=1e-4)
+        assert_allclose(np.linalg.norm(fitted.directions_, axis=1), 1, rtol=1e-6)
+        factor = 1 if finder.normalize or finder.whiten else scale
+        assert_allclose(fitted.transform(scaled) / factor, codes, atol=1e-3)
+        assert fitted.explained_variance(scaled) == pytest.approx(expected.explained_variance(responses), abs=1e-4)
+        back = fitted.inverse_transform(fitted.transform(scaled)) / (1 if finder.normalize else scale)
+        assert_allclose(back, expected.inverse_transform(codes), atol=1e-3)
+
+
+@finders
+def test_lazy_responses_in_tesla_give_the_directions_of_one_array(finder, responses):
+    finder = clone(finder).set_params(dtype="float64")
+    tesla = 1e-13 * responses
+    lazy = tesla.copy(data=da.from_array(tesla.values, chunks=(120, 3)))
+    whole, streamed = clone(finder).fit(tesla), clone(finder).fit(lazy)
+    if not isinstance(finder, STOCHASTIC):
+        assert_allclose(streamed.directions_, whole.directions_, atol=1e-8)
+    assert_allclose(streamed.transform(lazy).compute(), streamed.transform(tesla), rtol=1e-8)
+
+
+@finders
+def test_one_stimulus_is_transformed(finder, responses):
+    fitted = clone(finder).fit(responses)
+    codes = fitted.transform(responses)
+    assert_allclose(fitted.transform(responses[7:8]), codes[7:8], rtol=1e-4, atol=1e-5)
+    assert_allclose(fitted.transform(responses.values[7:8]), codes[7:8], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="responses need at least 1 stimulus and 1 unit"):
+        fitted.transform(responses[:0])
+
+
 @finders
 def test_nan_in_a_lazy_block_is_refused(finder, responses):
     values = responses.values.copy()
@@ -141,11 +210,12 @@ def test_nan_in_a_lazy_block_is_refused(finder, responses):
 
 
 @finders
-@pytest.mark.parametrize("kind", ["read-only", "big-endian", "uint16", "fortran"])
+@pytest.mark.parametrize("kind", ["read-only", "big-endian", "uint16", "float16", "fortran", "reversed"])
 def test_any_real_array_will_do_and_is_left_alone(finder, kind, responses):
     counts = responses.round()
-    values = {"big-endian": counts.values.astype(">f8"), "uint16": counts.values.astype(np.uint16)}.get(kind)
-    values = np.array(counts.values, order="F") if values is None else values
+    dtypes = {"big-endian": ">f8", "uint16": np.uint16, "float16": np.float16}
+    values = np.array(counts.values, dtypes.get(kind), order="F" if kind == "fortran" else "C")
+    values = np.array(values[::-1, ::-1])[::-1, ::-1] if kind == "reversed" else values
     values.flags.writeable = kind != "read-only"
     before = values.copy()
     codes = clone(finder).fit_transform(counts.copy(data=values))
@@ -209,6 +279,15 @@ def test_bad_input_is_refused_by_name(finder, responses):
         finder.set_params(dtype="float16").fit(responses)
     with pytest.raises(ValueError, match="device must be"):
         finder.set_params(dtype="float32", device="abacus").fit(responses)
+
+
+def test_unit_coord_named_like_what_finders_give_is_refused_by_name(responses):
+    tuned = responses.assign_coords(direction=("unit", np.arange(8) * 45))
+    told = r"responses have a coord 'direction', the name of labels that finders give; rename it, e\.g\."
+    with pytest.raises(ValueError, match=told):
+        PCA().fit(tuned)
+    with pytest.raises(ValueError, match=told):
+        PCA().fit(responses).transform(tuned)
 
 
 @pytest.mark.parametrize("finder", [Random(), PCA()], ids=repr)

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from neurosuper.directions import Random
+from neurosuper.directions import Random, random
 
 
 @pytest.mark.parametrize("n", [3, 8])
@@ -33,3 +34,12 @@ def test_rotations_are_uniform_but_for_signs_which_skew_codes_to_the_right(respo
             assert stats.kstest(rotations[:, row, column] ** 2, stats.beta(0.5, 3.5).cdf).pvalue > 0.01
     codes = np.einsum("su,rdu->rds", responses.values - responses.values.mean(0), rotations)
     assert (stats.skew(codes, axis=2) > 0).all()
+
+
+@pytest.mark.parametrize("n", [1, 5, 16, 31, 33, 65, 100])
+def test_numbers_drawn_a_few_rows_at_a_time_are_those_of_the_whole_matrix(n, monkeypatch):
+    monkeypatch.setattr(random, "DRAWN", 512)
+    whole = torch.randn(n, n, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for n_columns in {1, n}:
+        drawn = random._draw(n, n_columns, torch.Generator().manual_seed(3))
+        np.testing.assert_array_equal(drawn, whole[:, :n_columns])

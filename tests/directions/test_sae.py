@@ -1,5 +1,8 @@
 """Sparse autoencoders against autograd, plain torch, planted features, and themselves after an interruption."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from neurosuper.directions import sae, sae_codes, sae_kernels
 from neurosuper.directions.batches import batches
 from neurosuper.directions.blocks import Blocks
 from neurosuper.directions.sae import SparseAutoencoder
+from neurosuper.directions.sae_checkpoint import digest_rows
 from neurosuper.directions.sae_codes import Activation, encode, gradients
 from neurosuper.directions.sae_training import Training
 
@@ -251,11 +255,61 @@ def test_checkpoint_of_another_fit_or_a_damaged_one_is_refused(responses, tmp_pa
         SparseAutoencoder("2x", n_active=2, max_iter=2, checkpoint=str(path)).fit(responses)
     with pytest.raises(ValueError, match="another number of stimuli, 120, not 100"):
         finder.fit(responses[:100])
-    with pytest.raises(ValueError, match="another mean response; delete"):
-        finder.fit(responses + 1)
+    others = {
+        "values": responses + 1,
+        "order of stimuli": responses.copy(data=responses.values[::-1]),
+        "order of units": responses.copy(data=responses.values[:, ::-1]),
+        "labels": responses.assign_coords(stimulus=np.roll(responses.stimulus, 1)),
+    }
+    for what, other in others.items():
+        with pytest.raises(ValueError, match=r"fit\.pt is of a fit with other responses; delete it to start anew"):
+            pytest.fail(f"took other {what}: {finder.fit(other)}")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is damaged or of another kind"):
         finder.fit(responses)
+
+
+@pytest.mark.parametrize("chunks", [{"stimulus": 7}, {"stimulus": 120}, {"stimulus": 50, "unit": 3}], ids=repr)
+def test_digest_is_of_numbers_in_order_and_of_labels_however_they_are_stored(chunks, responses):
+    digest = digest_rows(Blocks(responses, "cpu"))
+    assert digest_rows(Blocks(responses.chunk(chunks), "cpu")) == digest
+    assert digest_rows(Blocks(responses.astype(np.float32), "cpu")) == digest
+    assert digest_rows(Blocks(responses[::-1], "cpu")) != digest
+    joined = responses.assign_coords(unit=["u000u001", "", *responses.unit.values[2:]])
+    assert digest_rows(Blocks(joined, "cpu")) != digest
+
+
+def test_fit_goes_on_when_its_checkpoint_cannot_be_written(responses, tmp_path, monkeypatch):
+    settings = {"n_directions": "2x", "n_active": 3, "max_iter": 3}
+    expected = SparseAutoencoder(**settings).fit(responses)
+
+    def fill_disk(state, path):
+        path.write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fill_disk)
+    told = r"fit\.pt cannot be written \(No space left on device\); the fit goes on without"
+    with pytest.warns(UserWarning, match=told) as warned:
+        fitted = SparseAutoencoder(checkpoint=str(tmp_path / "fit.pt"), **settings).fit(responses)
+    assert len(warned) == 1
+    assert list(tmp_path.iterdir()) == []
+    xr.testing.assert_equal(fitted.directions_, expected.directions_)
+
+
+def test_missing_folder_of_a_checkpoint_is_noticed_before_the_first_epoch(responses, tmp_path, monkeypatch):
+    monkeypatch.setattr(Training, "epoch", lambda *_: pytest.fail("an epoch was made"))
+    with pytest.raises(FileNotFoundError, match="the folder of checkpoint .* does not exist; make it"):
+        SparseAutoencoder("2x", n_active=3, checkpoint=str(tmp_path / "none" / "fit.pt")).fit(responses)
+
+
+def test_leftovers_of_killed_processes_are_removed_by_the_next_fit(responses, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, written, other = (tmp_path / name for name in (f"[a].{ended.pid}.partial", "[a].1.partial", "a.9.partial"))
+    for file in (left, written, other):
+        file.touch()
+    SparseAutoencoder("2x", n_active=3, max_iter=1, checkpoint=str(tmp_path / "[a]")).fit(responses)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["[a]", "[a].1.partial", "a.9.partial"]
 
 
 def test_every_row_is_in_one_batch(responses):

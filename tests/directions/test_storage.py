@@ -36,3 +36,9 @@ def test_the_class_must_be_one_that_was_written(responses):
         DirectionFinder.from_dataset(xr.Dataset())
     with pytest.raises(ValueError, match="Units"):
         Units.from_dataset(dataset.drop_vars("directions").assign_attrs(finder="Units"))
+
+
+def test_unit_coord_named_like_a_learned_array_is_refused_by_name(responses):
+    fitted = PCA(2).fit(responses.assign_coords(mean=("unit", np.arange(8.0))))
+    with pytest.raises(ValueError, match=r"units have a coord 'mean', the name of a learned array; rename it"):
+        fitted.to_dataset()

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from neurosuper._kernels import njit
 from neurosuper.load.nwb.spikes import n_threads
 
 __all__ = ["Frames", "sum_frames"]
@@ -103,7 +103,7 @@ def _blocks(first: np.ndarray, last: np.ndarray, n_rows: int, gap: int) -> Itera
         yield slice(start, len(first))
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _frame_at(times, delay, edge):  # type: ignore[no-untyped-def]
     """Return the first frame whose time plus delay is not before an edge."""
     low, high = 0, times.size
@@ -116,7 +116,7 @@ def _frame_at(times, delay, edge):  # type: ignore[no-untyped-def]
     return low
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _sum_block(frames, times, delays, starts, ends, totals, n_frames):  # type: ignore[no-untyped-def]
     n_nan = 0
     for window in range(starts.size):

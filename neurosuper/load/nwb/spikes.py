@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from neurosuper._kernels import njit
 from neurosuper.load.nwb.mapped import mapped
 
 __all__ = ["SpikeCounts", "count_spikes"]
@@ -181,7 +181,7 @@ def _blocks(firsts: np.ndarray, stops: np.ndarray, n_edges: int, gap: int) -> It
             start, work = unit + 1, 0
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _count_block(times, first, last, edges, start_at, end_at, counts, sound):  # type: ignore[no-untyped-def]
     """Count block by block; units whose spikes are not finite and in order are marked, and their counts not written."""
     ranks = np.empty(edges.size + 1, np.int32)
@@ -199,7 +199,7 @@ def _count_block(times, first, last, edges, start_at, end_at, counts, sound):  #
             counts[unit, window] = ranks[end_at[window]] - ranks[start_at[window]]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _is_sound(values):  # type: ignore[no-untyped-def]
     """Return whether values are in order and finite: a NaN has no order, and infinities would be at the ends."""
     if values.size == 0:
@@ -210,7 +210,7 @@ def _is_sound(values):  # type: ignore[no-untyped-def]
     return n_steps == values.size - 1 and np.isfinite(values[0]) and np.isfinite(values[-1])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _rank(values, edge):  # type: ignore[no-untyped-def]
     """Return how many of the sorted values lie before an edge."""
     low, high = 0, values.size
@@ -223,7 +223,7 @@ def _rank(values, edge):  # type: ignore[no-untyped-def]
     return low
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _cut(times, edges, n):  # type: ignore[no-untyped-def]
     """Return how many times are among the first n of times and edges in order, an edge before times that equal it."""
     low, high = max(0, n - edges.size), min(n, times.size)
@@ -236,7 +236,7 @@ def _cut(times, edges, n):  # type: ignore[no-untyped-def]
     return low
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _step(times, edges, ranks, n, i):  # type: ignore[no-untyped-def]
     """Make step n of a merge, in which i times were passed before: pass the smaller of the next time and the next edge.
 
@@ -247,7 +247,7 @@ def _step(times, edges, ranks, n, i):  # type: ignore[no-untyped-def]
     return i + np.uint64(times[i] < edges[edge])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True)
 def _merge(times, edges, ranks):  # type: ignore[no-untyped-def]
     """Write how many of the sorted times lie before each of the sorted edges.
 

@@ -1,0 +1,85 @@
+"""Compile loops with numba; cached on disk where a folder for that can be written, and usable after a fork."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from types import FunctionType
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+
+_inherits_threads = False
+
+
+class _Cache(FunctionCache):
+    """A cache whose damaged or missing files, or a full disk, cost time only: the kernel is compiled again."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # unpickling a damaged file raises nearly anything
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
+def njit(*, parallel: bool = False, **options: Any) -> Callable[[Callable], Any]:
+    """Return a decorator that compiles a function, as `numba.njit` does with these options; x / 0 is NumPy's.
+
+    Compiled code is cached where one of numba's folders for it can be written (beside the source, the user's cache, or
+    `NUMBA_CACHE_DIR`). Elsewhere each process compiles again; numba would refuse to import the module.
+
+    A `parallel` kernel, which is to be called from Python, runs on one thread in a process that was forked after the
+    parent had started numba's threads: those do not exist in the child, and GNU OpenMP would end it.
+    """
+
+    def decorate(function: Callable) -> Any:
+        if not parallel:
+            return _compile(function, **options)
+        threaded = _compile(function, parallel=True, **options)
+        sequential = _compile(_renamed(function), **options)
+
+        @wraps(function)
+        def run(*args: Any) -> Any:
+            return (sequential if _inherits_threads else threaded)(*args)
+
+        run.py_func, run.sequential = function, sequential  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _renamed(function: Callable) -> Callable:
+    """Return the same function under another name: numba's cache tells kernels by it, not by their options."""
+    other = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    other.__qualname__ = f"{function.__qualname__}_sequential"
+    other.__module__ = function.__module__
+    return other
+
+
+def _compile(function: Callable, **options: Any) -> Any:
+    kernel = numba.njit(error_model="numpy", **options)(function)
+    with suppress(RuntimeError):  # numba: "no locator available"
+        kernel._cache = _Cache(function)
+    return kernel
+
+
+def _notice_fork() -> None:
+    global _inherits_threads
+    try:
+        numba.threading_layer()
+    except ValueError:  # no threads were started before
+        return
+    _inherits_threads = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_notice_fork)
