@@ -95,6 +95,17 @@ def read_array(path: Path, what: str, *, allow_external: bool = False) -> xr.Dat
         raise ValueError(f"{what} {path} is not a netCDF file of one array: {told(error)}") from error
 
 
+def read_truth(path: Path, name: str) -> xr.DataArray:
+    """Return planted directions, or say what is wrong with them."""
+    try:
+        truth = read_array(path, "truth")
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"[systems.{name}] {error}") from error
+    if set(truth.dims) != {"direction", "unit"} or set(truth.dims) - set(truth.indexes):
+        raise ValueError(f"[systems.{name}] truth must have labelled dims direction and unit, got {dict(truth.sizes)}")
+    return truth
+
+
 def try_metrics(metrics: Metrics, images: xr.DataArray) -> None:
     """Embed an image of noise, look up all distances: what is wrong with a metric is told before hours of work."""
     noise = np.random.default_rng(0).integers(0, 256, (1, *images.shape[1:]), dtype=np.uint8)

@@ -25,7 +25,7 @@ from neurosuper._study_tables import (
     keep_embeddings,
     make_finders,
     make_metrics,
-    read_array,
+    read_truth,
     refuse_escapes,
     try_metrics,
 )
@@ -125,13 +125,12 @@ def read_study(path: str | Path) -> Study:
 def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> xr.Dataset:
     """Run a study and write `study.nc` (every number) and `report.html`.
 
-    Each file is written whole or not at all, and a report is never beside numbers of another run. The folder, and all
-    names that will be written, are tried before the first fit. When the end fails, what was computed is kept: the
-    numbers where there is no report, all results in a temporary folder where `output` is full, and the directions in
-    `unfinished.nc` where a later fit or a metric fails. Of two runs in one folder, the second waits for the first.
-
-    Activations of networks are kept in `cache/` beside them, and so are the embeddings of images where the file says
-    `cache_embeddings` (see `Study`), so that a run after an interruption goes on where the last one stopped.
+    Each file is written whole or not at all, and a report is never beside numbers of another run. The folder and all
+    names are tried before the first fit. When the end fails, what was computed is kept: the numbers where there is no
+    report, all results in a temporary folder where `output` is full, the directions in `unfinished.nc` where a later
+    fit or a metric fails. Of two runs in one folder, the second waits. Activations of networks are kept in `cache/`
+    beside them, and so are the embeddings of images where the file says `cache_embeddings` (see `Study`), so that a run
+    after an interruption goes on where the last one stopped.
 
     Parameters
     ----------
@@ -261,7 +260,7 @@ def _load_systems(study: Study, images: xr.DataArray, files: References, cache: 
                 f"[systems.{name}] loader must be one of {', '.join(LOADERS)}, and drop_constant_units true or false; "
                 f"got {loader!r} and {drop!r}"
             )
-        truth = _load_truth(options.pop("truth"), name) if "truth" in options else None
+        truth = read_truth(options.pop("truth"), name) if "truth" in options else None
         if loader == "activations":
             options = {"device": study.device, "cache": cache} | options | {"images": images}
         elif options.get("stimuli") is True:
@@ -278,17 +277,6 @@ def _by_layer(name: str, responses: xr.DataArray, layers: object) -> Iterator[tu
         return
     for layer in layers:
         yield f"{name} {layer}", responses.sel(unit=(responses.layer == layer).values)
-
-
-def _load_truth(path: Path, name: str) -> xr.DataArray:
-    """Return planted directions, or say what is wrong with them."""
-    try:
-        truth = read_array(path, "truth")
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"[systems.{name}] {error}") from error
-    if set(truth.dims) != {"direction", "unit"} or set(truth.dims) - set(truth.indexes):
-        raise ValueError(f"[systems.{name}] truth must have labelled dims direction and unit, got {dict(truth.sizes)}")
-    return truth
 
 
 def _refuse_equal_names(names: list[str]) -> None:
