@@ -178,7 +178,9 @@ def run_layers(
         ) from error
     if unused := [layer for layer in layers if layer not in outputs]:
         raise ValueError(f"layer {unused[0]!r} takes no part in the forward pass of {kind}")
-    return dict(outputs)
+    found = dict(outputs)
+    outputs.clear()  # so that no batch is kept while the next one runs
+    return found
 
 
 def preprocess_images(images: torch.Tensor, preprocess: Preprocess | None) -> torch.Tensor:

@@ -63,7 +63,7 @@ class Blocks:
 
     def __init__(self, responses: xr.DataArray, device: str | None, dtype: str = "float32") -> None:
         self.n_rows, self.n_columns = responses.shape
-        self.labels = responses.indexes["stimulus"], responses.indexes["unit"]
+        self.indexes = responses.indexes
         self.is_lazy = responses.chunks is not None
         self._data: Any = responses.data.rechunk({1: -1}) if self.is_lazy else responses.values
         self._is_in_pieces = self.is_lazy and responses.data.numblocks[1] > 1

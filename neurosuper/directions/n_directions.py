@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 
 import numpy as np
@@ -13,7 +15,7 @@ def count_directions(n_directions: int | str | None, n_units: int) -> int:
     Raises
     ------
     ValueError
-        Anything else, or fewer than one.
+        Anything else, fewer than one, or more than the memory of this machine holds.
 
     Examples
     --------
@@ -28,4 +30,17 @@ def count_directions(n_directions: int | str | None, n_units: int) -> int:
         raise ValueError(
             f"n_directions must be a positive int, a multiple of the units such as '2x', or None, got {n_directions!r}"
         )
+    n_bytes = 4 * int(n_directions) * n_units  # in float32
+    if n_bytes > _memory():
+        raise ValueError(
+            f"{n_directions} directions of {n_units} units take {n_bytes / 1e9:.3g} GB, more memory than this machine "
+            "has; ask for fewer"
+        )
     return int(n_directions)
+
+
+def _memory() -> float:
+    """Return the bytes of this machine's memory, infinity where the system does not say."""
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -21,7 +21,7 @@ def digest_rows(rows: Blocks) -> str:
     It is that of the numbers in the dtype of the fit, so that neither chunks nor the dtype of a file matter.
     """
     digest = hashlib.blake2b(digest_size=16)
-    for labels in rows.labels:
+    for labels in (rows.indexes["stimulus"], rows.indexes["unit"]):
         digest.update("\0".join([*map(str, labels), ""]).encode("utf-8", "surrogatepass"))
     for block in rows.raw:
         digest.update(block.cpu().contiguous().numpy().data)

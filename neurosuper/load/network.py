@@ -146,6 +146,7 @@ def activations(
                 shapes = [part.shape[1:] for part in parts]
                 result = np.empty((n_stimuli, sum(map(_size, shapes))), np.float32)
             _fill(result[some], parts, shapes, layers)
+            del parts
             bar.update(len(batch))
     return xr.DataArray(
         result,

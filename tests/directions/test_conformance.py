@@ -1,6 +1,8 @@
 """What every finder promises, checked for each of them."""
 
 import pickle
+import signal
+from contextlib import suppress
 
 import dask.array as da
 import numpy as np
@@ -185,6 +187,30 @@ def test_lazy_responses_in_tesla_give_the_directions_of_one_array(finder, respon
     assert_allclose(streamed.transform(lazy).compute(), streamed.transform(tesla), rtol=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # where it comes within a callback
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+@finders
+def test_fit_after_an_interrupted_one_is_as_if_that_had_not_been(finder, responses):
+    """Wherever the interrupt comes; of a fit that is over by then, nothing is tested."""
+    finder = clone(finder).set_params(dtype="float64")
+    expected = clone(finder).fit(responses).directions_
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for seconds in (0.001, 0.004):
+            with suppress(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, seconds)
+                finder.fit(responses)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            np.testing.assert_array_equal(finder.fit(responses).directions_, expected)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @finders
 def test_one_stimulus_is_transformed(finder, responses):
     fitted = clone(finder).fit(responses)
@@ -309,6 +335,12 @@ def test_gpu_gives_the_directions_of_the_cpu(finder, responses):
 def test_number_of_directions_is_a_number_a_multiple_or_none(n, responses):
     with pytest.raises(ValueError, match="a multiple of the units such as '2x'"):
         Random(n).fit(responses)
+
+
+@pytest.mark.parametrize("kind", sorted({type(f) for f in FINDERS}, key=repr))
+def test_more_directions_than_memory_holds_are_refused_before_any_is_drawn(kind, responses):
+    with pytest.raises(ValueError, match=r"1000000000000 directions of 8 units take 3\.2e\+04 GB, more memory than"):
+        kind(10**12).fit(responses)
 
 
 def test_seeds_are_ints_of_any_kind(responses):

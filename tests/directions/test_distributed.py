@@ -103,6 +103,14 @@ def test_a_cluster_gives_the_directions_of_one_array(finder, dtype, tolerance, r
     assert keys_on(client) == set()
 
 
+@finders
+def test_a_cluster_gives_the_directions_of_tesla_too(finder, responses, lazy, client):
+    finder = clone(finder).set_params(dtype="float64")
+    whole, apart = clone(finder).fit(1e-13 * responses), clone(finder).fit(1e-13 * lazy)
+    assert_allclose(apart.directions_, whole.directions_, atol=1e-8)
+    assert_allclose(apart.transform(1e-13 * lazy).compute(), whole.transform(1e-13 * responses), rtol=1e-5, atol=1e-20)
+
+
 @pytest.mark.parametrize(
     "finder",
     [DictionaryLearning(5, max_iter=3), SparseAutoencoder(6, n_active=2, max_iter=3)],
