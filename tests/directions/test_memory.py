@@ -55,7 +55,5 @@ def test_memory_grows_in_proportion_to_the_responses():
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line.split() for line in done.stdout.splitlines()]
     assert len(lines) == 10 * 2
-    steep = [
-        line for line in lines if int(line[-1]) > 2.3 * int(line[-2]) + 8192
-    ]  # kB
+    steep = [line for line in lines if int(line[-1]) > 2.3 * int(line[-2]) + 8192]  # kB
     assert not steep
