@@ -231,10 +231,11 @@ def _draw_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
 
 
 def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:
-    """Say how many stimuli all systems share, how many each has, and how many of it have no image."""
+    """Say how many stimuli all systems share, how many each has, and how many of it joins left out."""
     labels = [set(responses.stimulus.values) for responses in systems.values()]
     lost = {name: left_out(responses)[LEFT_OUT] for name, responses in systems.items() if left_out(responses)}
-    said = "; without an image, and left out: " + ", ".join(f"{name} {n}" for name, n in lost.items()) if lost else ""
+    counts_lost = ", ".join(f"{name} {n}" for name, n in lost.items())
+    said = f"; left out, as they have no partner: {counts_lost}" if lost else ""
     if all(own == labels[0] for own in labels):
         return f"{len(labels[0])} stimuli" + (", the same in all systems" if len(labels) > 1 else "") + said
     counts = ", ".join(f"{name} {len(own)}" for name, own in zip(systems, labels, strict=True))

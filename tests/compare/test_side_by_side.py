@@ -179,7 +179,7 @@ def test_missing_values_of_text_coords_are_empty(responses, images):
 def test_shared_stimuli_are_those_that_have_an_image(responses, images):
     with pytest.warns(UserWarning, match="left out are 70 of 120 of system 'brain'"):
         table = compare({"brain": responses, "net": responses[:50]}, images[:50], [Units()], [Color()])
-    assert table.shared_stimuli == "50 stimuli, the same in all systems; without an image, and left out: brain 70"
+    assert table.shared_stimuli == "50 stimuli, the same in all systems; left out, as they have no partner: brain 70"
     assert table.n_stimuli_left_out == [70, 0]
 
 

@@ -108,7 +108,7 @@ def cut_once(server, cache, monkeypatch):
     ("mode", "validators"),
     [(mode, {"etag"}) for mode in RANGE_MODES]
     + [("no If-Range", validators) for validators in ({"weak"}, {"modified"}, {"weak", "modified"}, set())],
-    ids=str,
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else value,
 )
 def test_a_transfer_goes_on_with_bytes_of_the_same_file_or_starts_again(
     server, tmp_path, monkeypatch, mode, validators, now
