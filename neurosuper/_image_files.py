@@ -17,6 +17,7 @@ MAX_BYTES = 4 * MAX_PIXELS  # of one file: as many pixels, uncompressed
 # Deflate makes at most 1032 bytes of one: a zip file that says more has members that overlap, or no pictures.
 DEFLATE_RATIO, MAX_RATIO = 1032, 2000
 PNG_BITS = {"LA": 16, "RGB": 24, "RGBA": 32}  # of a pixel; others may have one
+IMAGE_LENGTH = 257  # tag of TIFF
 FREE_BYTES = 2**30  # of all members together; up to here any ratio is harmless
 
 
@@ -91,7 +92,9 @@ def open_image(content: bytes) -> ImageFile.ImageFile:
     if image.format == "PNG" and n_bytes > DEFLATE_RATIO * len(content):
         raise ValueError(f"it declares {width} × {height} pixels, but has only {len(content)} bytes")
     extents = [tile[1] for tile in image.tile]
-    n_rows = max((extent[3] for extent in extents if extent), default=height)
-    if image.format == "TIFF" and n_rows < height:
-        raise ValueError(f"it declares {height} rows of pixels, but contains {n_rows}")
+    if image.format == "TIFF":
+        declared = image.tag_v2.get(IMAGE_LENGTH, height)  # as stored: Pillow says the size of the image turned upright
+        n_rows = max((extent[3] for extent in extents if extent), default=declared)
+        if n_rows < declared:
+            raise ValueError(f"it declares {declared} rows of pixels, but contains {n_rows}")
     return image

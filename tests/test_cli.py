@@ -64,7 +64,7 @@ def failing(monkeypatch):
     """Make every study raise an error."""
 
     def fail(error):
-        def run(*_args):
+        def run(*_args, **_settings):
             raise error
 
         monkeypatch.setattr("neurosuper.study.run_study", run)

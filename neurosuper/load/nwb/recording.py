@@ -21,7 +21,7 @@ from neurosuper.responses import name_some
 
 __all__ = ["Recording", "longest_silence"]
 
-POOL = 2**20  # spikes of the most active units that are read to estimate silences: 8 MiB, also over a network
+POOL = 2**17  # spikes of the most active units that are read to estimate silences: 1 MiB, also over a network
 BURST = 2.0  # s; spikes closer than this may all follow from one presentation
 BURSTY = 1.5  # coefficient of variation of gaps; 1 at a steady rate
 CHANCE = 1e-6  # that a population is silent for longer than `longest_silence`
