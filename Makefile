@@ -31,7 +31,7 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "-- running the test-suite"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)
 	@echo "-- style, types, import contracts"
