@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import os
 import re
 
 import numpy as np
+
+from neurosuper._memory import memory_of_machine
 
 
 def count_directions(n_directions: int | str | None, n_units: int) -> int:
@@ -31,16 +31,9 @@ def count_directions(n_directions: int | str | None, n_units: int) -> int:
             f"n_directions must be a positive int, a multiple of the units such as '2x', or None, got {n_directions!r}"
         )
     n_bytes = 4 * int(n_directions) * n_units  # in float32
-    if n_bytes > _memory():
+    if n_bytes > memory_of_machine():
         raise ValueError(
             f"{n_directions} directions of {n_units} units take {n_bytes / 1e9:.3g} GB, more memory than this machine "
             "has; ask for fewer"
         )
     return int(n_directions)
-
-
-def _memory() -> float:
-    """Return the bytes of this machine's memory, infinity where the system does not say."""
-    if not hasattr(os, "sysconf"):
-        return math.inf
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

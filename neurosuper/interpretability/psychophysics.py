@@ -19,7 +19,15 @@ from neurosuper._labels import clean_labels
 from neurosuper.images import check_images
 from neurosuper.interpretability.embedded import open_distances
 from neurosuper.interpretability.top_stimuli import check_codes
-from neurosuper.interpretability.trials import DESIGNS, NONE, DesignName, Query, Trials, choose_trials
+from neurosuper.interpretability.trials import (
+    DESIGNS,
+    NONE,
+    DesignName,
+    Query,
+    Trials,
+    choose_trials,
+    warn_of_copies_in_trials,
+)
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import coords_along, name_some
 
@@ -77,7 +85,9 @@ def psychophysics(
     Dataset (unit, quantile) or (direction, quantile)
         `accuracy`, the share of trials answered right (where Δ is 0, half), its exact 95 % interval `accuracy_low` and
         `accuracy_high` (Clopper and Pearson; trials taken as independent), and `score`; `n_trials (quantile,)`, which
-        is less than asked for where stimuli are few. NaN at quantiles that leave too few for any trial.
+        is less than asked for where stimuli are few. NaN at quantiles that leave too few for any trial. Where a trial
+        shows copies of one photograph (see `find_copies`), `attrs["n_trials_with_copies"]` says how many do, and a
+        warning.
 
     Raises
     ------
@@ -108,9 +118,8 @@ def psychophysics(
     given = {name: value for name, value in (("pool", pool), ("zscore", zscore), ("alpha", alpha)) if value is not None}
     result = _answer(shown, images, metric, evidence=evidence, **(DESIGNS[design].observer | given))
     item = str(codes.dims[1])
-    return (
-        result.rename(item=item).assign_coords(coords_along(codes, item)).assign_attrs(design=design, **left_out(codes))
-    )
+    attrs = {"design": design} | left_out(codes) | warn_of_copies_in_trials(codes, chosen)
+    return result.rename(item=item).assign_coords(coords_along(codes, item)).assign_attrs(attrs)
 
 
 def answer_trials(

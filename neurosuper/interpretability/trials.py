@@ -6,12 +6,14 @@ end that they belong to.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from neurosuper._content import photographs_of
 from neurosuper.interpretability.top_stimuli import check_codes
 from neurosuper.responses import coords_along, name_some, require_varying
 
@@ -64,7 +66,8 @@ def make_trials(
     -------
     Dataset
         Labels of stimuli, `queries (unit, quantile, trial, end)` and `references (unit, quantile, trial, reference_end,
-        reference)`, and `n_trials (quantile,)`, after which labels are empty.
+        reference)`, and `n_trials (quantile,)`, after which labels are empty. Where codes carry the coord `content` and
+        a trial shows copies of one photograph, `attrs["n_trials_with_copies"]` says how many do, and a warning.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def make_trials(
             "n_trials": ("quantile", chosen.n_trials),
         },
         coords={"quantile": chosen.quantiles, "end": ENDS, "reference_end": ends} | coords_along(codes, str(item)),
-        attrs={"design": design},
+        attrs={"design": design} | warn_of_copies_in_trials(codes, chosen),
     )
 
 
@@ -153,6 +156,27 @@ def choose_trials(
     n_trials = [shape.n_trials for shape in shapes]
     queries, shown = (_stack(order, filled, part, max(n_trials)) for part in (0, 1))
     return Trials(queries, shown, n_trials, quantiles)
+
+
+def warn_of_copies_in_trials(codes: xr.DataArray, trials: Trials) -> dict[str, int]:
+    """Warn where a trial shows a photograph under two labels, and return the attr that says in how many trials."""
+    photographs = photographs_of(codes)
+    if photographs[-1] == len(photographs) - 1:  # each its own
+        return {}
+    query = trials.query
+    positions = np.concatenate([query, trials.reference.reshape(*query.shape[:3], -1)], axis=-1)
+    shown = np.append(photographs, NONE)[positions]
+    order = np.argsort(shown, axis=-1, kind="stable")
+    positions, shown = (np.take_along_axis(values, order, axis=-1) for values in (positions, shown))
+    twice = (np.diff(shown, axis=-1) == 0) & (np.diff(positions, axis=-1) != 0)
+    if not (n_trials := int(twice.any(axis=-1).sum())):
+        return {}
+    warnings.warn(
+        f"{n_trials} trials show copies of one photograph, such as a query that is also a reference, and are easier "
+        "than they should be; average copies with neurosuper.average_copies(responses, images)",
+        stacklevel=3,
+    )
+    return {"n_trials_with_copies": n_trials}
 
 
 def _stack(order: np.ndarray, filled: list, part: int, n_trials: int) -> np.ndarray:

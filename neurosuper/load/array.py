@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import xarray as xr
 from neurosuper._content import CONTENT, content_of
 from neurosuper._image_files import check_archive
 from neurosuper._labels import check_labels, clean_label, name_some
+from neurosuper._memory import memory_of_machine
 from neurosuper._optional import require
 from neurosuper._zarr import check_codecs, refuse_sparse
 from neurosuper.images import LAZY_BYTES, image_labels
@@ -153,6 +152,8 @@ def _open(path: Path, stack: ExitStack) -> Mapping:
         return {path.stem: loaded}
     stack.enter_context(loaded)
     check_archive(loaded.zip, path)
+    if max((member.file_size for member in loaded.zip.infolist()), default=0) > memory_of_machine():
+        raise MemoryError  # an array of a zip file is read as a whole, and zeros take 1/1000 of their bytes there
     return loaded
 
 
@@ -171,15 +172,18 @@ def _open_zarr(path: Path) -> Mapping:
 
 @contextmanager
 def _said_in_one_line(path: Path) -> Iterator[None]:
+    """Say what a library fails on, with whatever exception: they raise anything on broken bytes."""
     try:
         yield
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+    except ImportError:
+        raise
+    except MemoryError as error:
+        raise ValueError(f"cannot read {path}: it does not fit into memory; save it as .npy, read in parts") from error
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise ValueError(
             f"cannot read {path}: {reason}; if it was cut short, fetch it again, else save it as plain numbers"
         ) from error
-    except MemoryError as error:
-        raise ValueError(f"cannot read {path}: it does not fit into memory; save it as .npy, read in parts") from error
 
 
 def _choose(names: list[str], variable: str | None, path: Path) -> str:

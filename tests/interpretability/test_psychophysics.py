@@ -113,6 +113,7 @@ def test_metric_that_sees_nothing_is_at_chance(responses, images):
     assert (result.score == 0.5).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*trials show copies")  # 400 images of 256 greys
 def test_harder_quantiles_lower_accuracy_of_a_graded_unit(make_responses):
     rng = np.random.default_rng(1)
     level = rng.permutation(np.linspace(0, 1, 400))

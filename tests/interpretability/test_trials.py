@@ -163,3 +163,25 @@ def test_missing_and_constant_codes_are_told_by_name(codes):
         make_trials(codes.where(codes.stimulus != "s0003"))
     with pytest.raises(ValueError, match="zero variance over stimuli in unit 'u001'"):
         make_trials(codes * (codes.unit != "u001"))
+
+
+@designs
+def test_trials_that_show_copies_of_a_photograph_are_counted_and_warned_of(design, codes):
+    photograph = np.arange(500) // 5  # each has five labels
+    content = [f"{number:032x}" for number in photograph]
+    known = codes.assign_coords(content=("stimulus", content))
+    with pytest.warns(UserWarning, match="trials show copies of one photograph"):
+        made = make_trials(known, design=design, trials=10, quantiles=(0, 0.49))  # of the second, few or none
+    of = dict(zip(codes.stimulus.values.tolist(), content, strict=True))
+    n_with_copies = 0
+    for unit in codes.unit.values:
+        for quantile, trial in ((i, t) for i, n in enumerate(made.n_trials.values) for t in range(n)):
+            own = made.sel(unit=unit).isel(quantile=quantile, trial=trial)
+            labels = {*own.queries.values.ravel().tolist(), *own.references.values.ravel().tolist()}
+            n_with_copies += len({of[label] for label in labels}) < len(labels)
+    assert made.attrs["n_trials_with_copies"] == n_with_copies > 0
+
+
+def test_trials_of_photographs_without_copies_say_nothing_of_them(codes):
+    known = codes.assign_coords(content=("stimulus", [f"{number:032x}" for number in range(500)]))
+    assert "n_trials_with_copies" not in make_trials(known).attrs

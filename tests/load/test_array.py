@@ -5,6 +5,7 @@ import os
 import sys
 
 import dask
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -216,6 +217,31 @@ def test_a_file_cut_short_and_an_empty_store_are_refused(tmp_path):
     for name in ("cut.npy", "r.zarr"):
         with pytest.raises(ValueError, match=f"cannot read .*{name}"):
             load_array(tmp_path / name, ("unit", "stimulus"), stimuli=STIMULI)
+
+
+@pytest.mark.parametrize("shape", ["(-4, 6)", "(99999999999999999999, 6)", "(4, 6"])
+def test_a_header_that_numpy_fails_on_is_refused_in_one_line(shape, tmp_path):
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    (tmp_path / "r.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(192))
+    with pytest.raises(ValueError, match=r"cannot read .*r\.npy: .*fetch it again") as raised:
+        load_array(tmp_path / "r.npy", ("unit", "stimulus"), stimuli=STIMULI)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_hdf5_file_that_netcdf_fails_on_is_refused_in_one_line(tmp_path):
+    with h5py.File(tmp_path / "r.nc", "w") as file:  # one axis has a scale, the other none
+        file["rates"], file["stimulus"] = MATRIX, np.arange(len(MATRIX))
+        file["stimulus"].make_scale("stimulus")
+        file["rates"].dims[0].attach_scale(file["stimulus"])
+    with pytest.raises(ValueError, match=r"cannot read .*r\.nc: .*save it as plain numbers"):
+        load_array(tmp_path / "r.nc", ("unit", "stimulus"), variable="rates", stimuli=STIMULI)
+
+
+def test_an_array_of_a_zip_file_that_exceeds_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "r.npz", rates=np.zeros((1000, 1000)))
+    monkeypatch.setattr(array_module, "memory_of_machine", lambda: 7e6)
+    with pytest.raises(ValueError, match=r"cannot read .*r\.npz: it does not fit into memory"):
+        load_array(tmp_path / "r.npz", ("unit", "stimulus"), stimuli=[str(i) for i in range(1000)])
 
 
 @pytest.mark.parametrize("save", [np.save, np.savez])

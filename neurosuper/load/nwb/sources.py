@@ -213,8 +213,8 @@ class Spikes(Source):
         if "obs_intervals" in self._table.columns:
             check_intervals(self._table.columns["obs_intervals"].data[:], self._where)
             return split_rows(self._table, "obs_intervals")
-        rooms = ("", "processing/", "analysis/", "scratch/")
-        if any(self._session.has(f"{room}{self._path}/obs_intervals") for room in rooms):
+        rooms, parts = ("", "processing/", "analysis/", "scratch/"), ("obs_intervals", "obs_intervals_index")
+        if any(self._session.has(f"{room}{self._path}/{part}") for room in rooms for part in parts):
             raise ValueError(f"{self._where} is in the file, but cannot be read; mend it, or fetch it again")
         return [np.empty((0, 2))] * len(self._stops)
 

@@ -98,6 +98,10 @@ def refer_to_a_group(file):
     file["stimulus/templates/scenes/order_of_images"][4] = file["intervals"].ref
 
 
+def lose_mask(file):
+    del file[MASK]  # its index is still there
+
+
 def lose_type_of_mask(file):
     for name in ("neurodata_type", "colnames"):
         del file["intervals/invalid_times"].attrs[name]
@@ -249,6 +253,12 @@ def test_a_mask_or_region_that_cannot_be_read_is_refused_in_one_line(recorded, t
     with pytest.raises(ValueError, match=told) as raised:
         trials(copy_of(recorded, tmp_path, damage))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore:columns of table 'units'")
+def test_a_mask_of_which_only_the_index_is_left_is_refused(recorded, tmp_path, reader):
+    with pytest.raises(ValueError, match="obs_intervals of copy.nwb is in the file, but cannot be read"):
+        trials(copy_of(recorded, tmp_path, lose_mask))
 
 
 @pytest.mark.filterwarnings("ignore:spike times")
