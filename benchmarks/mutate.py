@@ -42,6 +42,7 @@ TESTS = {
     "metrics/slabs": ["tests/metrics/test_pairwise.py", "tests/interpretability/test_index.py"],
     "load/nwb/units": ["tests/load/nwb/test_responses.py", "tests/load/nwb/test_quirks.py"],
     "inference/items": ["tests/inference"],
+    "interpretability/embedded": ["tests/interpretability/test_embedded.py", "tests/interpretability/test_index.py"],
 }
 # changes of decorators and of `X | None` in types are none of the numerics; the rest of the kinds stay
 LEFT_OUT = ("core/RemoveDecorator", "core/ReplaceBinaryOperator_*_Bit*", "core/ReplaceBinaryOperator_Bit*", "*Shift*")
