@@ -59,15 +59,16 @@ def test_stimuli_without_a_code_are_named(rng):
         top_of_parts(codes, draw_parts(np.array(labels), 2, 1, rng), 2)
 
 
-def test_the_index_of_parts_is_what_an_image_scores_with_itself_less_the_mean_distance(rng):
+@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 1, 2)], ids=["more items than ranks", "fewer"])
+def test_the_index_of_parts_is_what_an_image_scores_with_itself_less_the_mean_distance(shape, rng):
     """Oracle: a loop over draws, parts and items, and over the pairs of each."""
     table = rng.random((9, 9))
     table = table + table.T
     np.fill_diagonal(table, 0)
-    positions = np.stack([rng.permutation(9)[:5] for _ in range(2 * 3 * 4)]).reshape(2, 3, 4, 5)
+    positions = np.stack([rng.permutation(9)[:5] for _ in range(np.prod(shape))]).reshape(*shape, 5)
     index = index_of_parts(Tabled(table), positions, 1.0)
-    assert index.shape == (2, 3, 4)
-    for place in np.ndindex(2, 3, 4):
+    assert index.shape == shape
+    for place in np.ndindex(shape):
         at = positions[place]
         mean = np.mean([table[i, j] for k, i in enumerate(at) for j in at[:k]])
         np.testing.assert_allclose(index[place], 1 - mean, rtol=1e-12)
