@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import importlib
+import json
 import os
 import random
 import shutil
@@ -65,9 +66,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("modules", nargs="*", default=list(MODULES), help="such as inference/effect")
     options.add_argument("--each", type=int, default=10, help="changes of a module, drawn at random")
-    options.add_argument(
-        "--seconds", type=float, default=3600, help="of a module: fewer changes where its tests are slow"
-    )
+    options.add_argument("--seconds", type=float, default=3600, help="of a module: none is begun after that")
     options.add_argument("--seed", type=int, default=0)
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -92,21 +91,23 @@ def _try(module: str, each: int, seconds: float, seed: int, folder: Path) -> tup
     room, _, name = module.rpartition("/")
     tests = TESTS.get(module, [str(Path("tests", room, f"test_{name.lstrip('_')}.py"))])
     killed, survivors, path = 0, [], Path("neurosuper", f"{module}.py")
-    sys.dont_write_bytecode, start = False, time.perf_counter()
-    if not _pass(tests):
+    sys.dont_write_bytecode = False
+    if not _pass(tests, _Quickest(folder / "seconds.json", measure=True)):
         raise RuntimeError(f"{' '.join(tests)} fail before anything is changed")
     sys.dont_write_bytecode = True  # a change of the same length within a second would go unnoticed
-    each = min(each, max(1, int(seconds / (time.perf_counter() - start))))
+    start = time.monotonic()
     for item in _draw(path, each, seed, folder):
         if "njit" in path.read_text():  # the cache of a kernel does not notice that one that it calls has changed
             shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
         mutation = item.mutations[0]
         operator = get_operator(mutation.operator_name)(**mutation.operator_args)
         with use_mutation(mutation.module_path, operator, mutation.occurrence) as (before, after):
-            if not _pass(tests):
+            if not _pass(tests, _Quickest(folder / "seconds.json")):
                 killed += 1
             else:
                 survivors.append(_describe(mutation.start_pos[0], before, after))
+        if time.monotonic() - start > seconds:
+            break
     return killed, survivors
 
 
@@ -121,7 +122,25 @@ def _draw(path: Path, each: int, seed: int, folder: Path) -> list[WorkItem]:
     return random.Random(f"{path} {seed}").sample(items, min(each, len(items)))
 
 
-def _pass(tests: list[str]) -> bool:
+class _Quickest:
+    """Runs the quickest tests first, by what they took before; a change is mostly noticed by one of them."""
+
+    def __init__(self, file: Path, measure: bool = False) -> None:
+        self.file, self.measure = file, measure
+        self.seconds = {} if measure else json.loads(file.read_text())
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: self.seconds.get(item.nodeid, 0))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        if self.measure:
+            self.file.write_text(json.dumps(self.seconds))
+
+
+def _pass(tests: list[str], order: _Quickest) -> bool:
     """Run tests in a fork of this process, which has imported what is slow to import and none of the package."""
     child = os.fork()
     if child == 0:
@@ -131,7 +150,7 @@ def _pass(tests: list[str]) -> bool:
             null = os.open(os.devnull, os.O_RDWR)
             for stream in range(3):
                 os.dup2(null, stream)
-            code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not gpu", *tests])
+            code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not gpu", *tests], [order])
         finally:
             os._exit(code)
     end = time.monotonic() + TIMEOUT
