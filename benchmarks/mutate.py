@@ -47,6 +47,10 @@ MODULES = (
     *(f"load/nwb/{name}" for name in ("spikes", "units", "validate")),
 )
 TESTS = {
+    **{
+        f"metrics/{name}": [f"tests/metrics/test_{name}.py", "tests/metrics/test_base.py"]
+        for name in ("color", "features", "label", "lpips", "pixel")
+    },
     "_content": ["tests/test_copies.py"],
     "directions/kmeans_nearest": ["tests/directions/test_kmeans.py"],
     "directions/kmeans_search": ["tests/directions/test_kmeans.py"],
