@@ -62,7 +62,8 @@ TESTS = {
 # changes of decorators and of `X | None` in types are none of the numerics; the rest of the kinds stay
 LEFT_OUT = ("core/RemoveDecorator", "core/ReplaceBinaryOperator_*_Bit*", "core/ReplaceBinaryOperator_Bit*", "*Shift*")
 HEAVY = ("dask.array", "h5py", "numba", "scipy.stats", "sklearn.decomposition", "torch", "xarray")
-TIMEOUT = 240  # seconds: of one mutant; a loop that no longer ends is noticed so
+LONGEST = 600  # seconds that the tests of a module may take
+PATIENCE = 5  # a change is noticed, too, where the tests take so many times as long, as where a loop no longer ends
 
 
 def main() -> None:
@@ -96,9 +97,11 @@ def _try(module: str, each: int, seconds: float, seed: int, folder: Path) -> tup
     tests = TESTS.get(module, [str(Path("tests", room, f"test_{name.lstrip('_')}.py"))])
     killed, survivors, path = 0, [], Path("neurosuper", f"{module}.py")
     sys.dont_write_bytecode = False
-    if not _pass(tests, _Quickest(folder / "seconds.json", measure=True)):
+    start = time.monotonic()
+    if not _pass(tests, _Quickest(folder / "seconds.json", measure=True), LONGEST):
         raise RuntimeError(f"{' '.join(tests)} fail before anything is changed")
     sys.dont_write_bytecode = True  # a change of the same length within a second would go unnoticed
+    limit = 10 + PATIENCE * (time.monotonic() - start)
     start = time.monotonic()
     for item in _draw(path, each, seed, folder):
         if "njit" in path.read_text():  # the cache of a kernel does not notice that one that it calls has changed
@@ -106,7 +109,7 @@ def _try(module: str, each: int, seconds: float, seed: int, folder: Path) -> tup
         mutation = item.mutations[0]
         operator = get_operator(mutation.operator_name)(**mutation.operator_args)
         with use_mutation(mutation.module_path, operator, mutation.occurrence) as (before, after):
-            if not _pass(tests, _Quickest(folder / "seconds.json")):
+            if not _pass(tests, _Quickest(folder / "seconds.json"), limit):
                 killed += 1
             else:
                 survivors.append(_describe(mutation.start_pos[0], before, after))
@@ -144,7 +147,7 @@ class _Quickest:
             self.file.write_text(json.dumps(self.seconds))
 
 
-def _pass(tests: list[str], order: _Quickest) -> bool:
+def _pass(tests: list[str], order: _Quickest, limit: float) -> bool:
     """Run tests in a fork of this process, which has imported what is slow to import and none of the package."""
     child = os.fork()
     if child == 0:
@@ -157,7 +160,7 @@ def _pass(tests: list[str], order: _Quickest) -> bool:
             code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not gpu", *tests], [order])
         finally:
             os._exit(code)
-    end = time.monotonic() + TIMEOUT
+    end = time.monotonic() + limit
     while time.monotonic() < end:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
