@@ -51,7 +51,7 @@ TESTS = {
         f"metrics/{name}": [f"tests/metrics/test_{name}.py", "tests/metrics/test_base.py"]
         for name in ("color", "features", "label", "lpips", "pixel")
     },
-    "_content": ["tests/test_copies.py"],
+    "_content": ["tests/test_content.py", "tests/test_copies.py"],
     "directions/kmeans_nearest": ["tests/directions/test_kmeans.py"],
     "directions/kmeans_search": ["tests/directions/test_kmeans.py"],
     "metrics/slabs": ["tests/metrics/test_pairwise.py", "tests/interpretability/test_index.py"],
