@@ -320,20 +320,22 @@ def test_intervals_are_accepted_where_each_starts_before_it_stops(spans):
             check_intervals(intervals, "mask")
 
 
+@pytest.mark.parametrize("opened_as", ["file", "stream"])
 @pytest.mark.parametrize("n_chunks", [8, 4 * MAX_CHUNKS])
-def test_what_was_never_written_is_found_in_files_of_any_size_and_in_streams_of_few_chunks(tmp_path, n_chunks):
+def test_what_was_never_written_is_found_but_in_streams_of_many_chunks(tmp_path, n_chunks, opened_as):
     """HDF5 would fetch the places of all chunks of a stream."""
     with h5py.File(tmp_path / "data.h5", "w") as file:
-        file.create_dataset("empty", (10 * n_chunks,), chunks=(10,))
-        file.create_dataset("begun", (10 * n_chunks,), chunks=(10,))[:10] = 1
-    with h5py.File(tmp_path / "data.h5") as local, open(tmp_path / "data.h5", "rb") as opened:
-        with h5py.File(opened) as stream, warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
-            for file in [local, stream] if n_chunks < MAX_CHUNKS else [local]:
-                with pytest.raises(ValueError, match=f"data has room for {10 * n_chunks} values, but none was ever"):
-                    check_written(file["empty"], "data")
-                check_written(file["begun"], "data")
-                assert str(warned.pop().message).startswith("parts of data were never written, and are read as 0.0")
-            if n_chunks > MAX_CHUNKS:
-                check_written(stream["empty"], "data")
-            assert not warned
+        file.create_dataset("empty", (n_chunks,), "f8", chunks=(1,))
+        file.create_dataset("begun", (n_chunks,), "f8", chunks=(1,))[:3] = 1
+    with (
+        open(tmp_path / "data.h5", "rb") as stream,
+        h5py.File(stream if opened_as == "stream" else stream.name) as file,
+    ):
+        if (n_chunks, opened_as) == (4 * MAX_CHUNKS, "stream"):
+            check_written(file["empty"], "data")
+            check_written(file["begun"], "data")
+            return
+        with pytest.raises(ValueError, match=f"^data has room for {n_chunks} values, but none was ever written"):
+            check_written(file["empty"], "data")
+        with pytest.warns(UserWarning, match=r"^parts of data were never written, and are read as .*0\.0"):
+            check_written(file["begun"], "data")
