@@ -55,7 +55,12 @@ TESTS = {
     "directions/kmeans_nearest": ["tests/directions/test_kmeans.py"],
     "directions/kmeans_search": ["tests/directions/test_kmeans.py"],
     "metrics/slabs": ["tests/metrics/test_pairwise.py", "tests/interpretability/test_index.py"],
-    "load/nwb/units": ["tests/load/nwb/test_responses.py", "tests/load/nwb/test_quirks.py"],
+    "load/nwb/responses": ["tests/load/nwb/test_responses.py", "tests/load/nwb/test_quirks.py"],
+    "load/nwb/units": [
+        "tests/load/nwb/test_recording.py",
+        "tests/load/nwb/test_responses.py",
+        "tests/load/nwb/test_quirks.py",
+    ],
     "inference/items": ["tests/inference"],
     "interpretability/embedded": ["tests/interpretability/test_embedded.py", "tests/interpretability/test_index.py"],
 }

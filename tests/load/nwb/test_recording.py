@@ -195,6 +195,12 @@ def test_a_window_that_looks_like_milliseconds_is_named(write_nwb):
     assert re.search(line, messages[0])
 
 
+@pytest.mark.parametrize(("length", "named"), [(4.75, False), (5.25, True)])
+def test_windows_of_at_most_5_s_are_in_seconds_however_close_onsets_are(write_nwb, length, named):
+    _, messages = load(write_nwb, ONSETS[:12], trains(20), window=(0.0, length))
+    assert any("divide by 1000" in message for message in messages) == named
+
+
 def test_a_few_presentations_in_a_long_recording_pass(write_nwb):
     _, messages = load(write_nwb, ONSETS[:12], trains(2, stop=9000.0))
     assert not messages
