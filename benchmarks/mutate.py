@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import importlib
+import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import pytest
 from cosmic_ray.commands import init
-from cosmic_ray.mutating import mutate_and_test
-from cosmic_ray.plugins import operator_names
+from cosmic_ray.mutating import use_mutation
+from cosmic_ray.plugins import get_operator, operator_names
 from cosmic_ray.work_db import WorkDB
-from cosmic_ray.work_item import WorkItem, WorkResult
+from cosmic_ray.work_item import WorkItem
 
 ROOT = Path(__file__).resolve().parent.parent
 # numerics, inference and loaders; the tests of `a/b.py` are `tests/a/test_b.py`, but for those named in TESTS
 MODULES = (
-    *("reliability", "repetitions", "responses"),
+    *("reliability", "repetitions", "responses", "copies"),
+    *("_joins", "_content", "_labels", "_layouts", "_fingerprint"),
     *(f"inference/{name}" for name in ("bootstrap", "effect", "items", "multiplicity", "permutation", "power")),
     *(f"interpretability/{name}" for name in ("cross_unit", "embedded", "extrapolation", "humans", "index", "nulls")),
     *(f"interpretability/{name}" for name in ("parts", "psychophysics", "sampling", "top_stimuli", "trials")),
@@ -33,19 +39,36 @@ MODULES = (
     *(f"compare/{name}" for name in ("contrast", "matching", "side_by_side", "table")),
     *(f"directions/{name}" for name in ("hals", "ica", "ica_nonlinearities", "moments", "n_directions", "nmf", "pca")),
     *(f"directions/{name}" for name in ("kmeans", "kmeans_nearest", "kmeans_search", "random", "sparse_coding")),
-    *(f"load/{name}" for name in ("array", "cadena", "cowley", "files", "neuroid", "nsd", "stringer", "tvsd")),
-    *(f"load/nwb/{name}" for name in ("presentations", "responses", "series", "spikes", "units")),
+    *(
+        f"load/{name}"
+        for name in ("answers", "array", "cadena", "cowley", "files", "neuroid", "nsd", "stringer", "tvsd")
+    ),
+    *(f"load/nwb/{name}" for name in ("presentations", "recording", "responses", "series")),
+    *(f"load/nwb/{name}" for name in ("spikes", "units", "validate")),
 )
 TESTS = {
+    **{
+        f"metrics/{name}": [f"tests/metrics/test_{name}.py", "tests/metrics/test_base.py"]
+        for name in ("color", "features", "label", "lpips", "pixel")
+    },
+    "_content": ["tests/test_content.py", "tests/test_copies.py"],
     "directions/kmeans_nearest": ["tests/directions/test_kmeans.py"],
     "directions/kmeans_search": ["tests/directions/test_kmeans.py"],
     "metrics/slabs": ["tests/metrics/test_pairwise.py", "tests/interpretability/test_index.py"],
-    "load/nwb/units": ["tests/load/nwb/test_responses.py", "tests/load/nwb/test_quirks.py"],
+    "load/nwb/responses": ["tests/load/nwb/test_responses.py", "tests/load/nwb/test_quirks.py"],
+    "load/nwb/units": [
+        "tests/load/nwb/test_recording.py",
+        "tests/load/nwb/test_responses.py",
+        "tests/load/nwb/test_quirks.py",
+    ],
     "inference/items": ["tests/inference"],
+    "interpretability/embedded": ["tests/interpretability/test_embedded.py", "tests/interpretability/test_index.py"],
 }
 # changes of decorators and of `X | None` in types are none of the numerics; the rest of the kinds stay
 LEFT_OUT = ("core/RemoveDecorator", "core/ReplaceBinaryOperator_*_Bit*", "core/ReplaceBinaryOperator_Bit*", "*Shift*")
-TIMEOUT = 240  # seconds: of one mutant; a loop that no longer ends is noticed so
+HEAVY = ("dask.array", "h5py", "numba", "scipy.stats", "sklearn.decomposition", "torch", "xarray")
+LONGEST = 600  # seconds that the tests of a module may take
+PATIENCE = 5  # a change is noticed, too, where the tests take so many times as long, as where a loop no longer ends
 
 
 def main() -> None:
@@ -53,6 +76,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("modules", nargs="*", default=list(MODULES), help="such as inference/effect")
     options.add_argument("--each", type=int, default=10, help="changes of a module, drawn at random")
+    options.add_argument("--seconds", type=float, default=3600, help="of a module: none is begun after that")
     options.add_argument("--seed", type=int, default=0)
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -60,28 +84,42 @@ def main() -> None:
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "demo_output", "__pycache__", "*.egg-info"))
         os.chdir(copy)
         os.environ |= {"PYTHONPATH": str(copy), "TQDM_DISABLE": "1", "NUMBA_CACHE_DIR": str(Path(folder, "numba"))}
+        sys.path.insert(0, str(copy))
+        for name in HEAVY:
+            importlib.import_module(name)
         n_killed = n_all = 0
         for module in asked.modules:
-            killed, survivors = _try(module, asked.each, asked.seed, Path(folder))
+            killed, survivors = _try(module, asked.each, asked.seconds, asked.seed, Path(folder))
             n_killed, n_all = n_killed + killed, n_all + killed + len(survivors)
             print(f"{module}: {killed} of {killed + len(survivors)} noticed", flush=True)
             print("".join(f"    survives  {change}\n" for change in survivors), end="", flush=True)
     print(f"mutation score: {n_killed} of {n_all} changes noticed ({n_killed / max(n_all, 1):.0%})")
 
 
-def _try(module: str, each: int, seed: int, folder: Path) -> tuple[int, list[str]]:
-    """Return how many changes of a module its tests notice, and those that they do not."""
+def _try(module: str, each: int, seconds: float, seed: int, folder: Path) -> tuple[int, list[str]]:
+    """Return how many changes of a module its tests notice, and those that they do not; unchanged, they must pass."""
     room, _, name = module.rpartition("/")
-    tests = TESTS.get(module, [str(Path("tests", room, f"test_{name}.py"))])
-    command = f"{sys.executable} -m pytest -q -x -p no:cacheprovider -m 'not slow and not gpu' {' '.join(tests)}"
-    killed, survivors = 0, []
-    for item in _draw(Path("neurosuper", f"{module}.py"), each, seed, folder):
-        shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)  # it knows no kernel that another one calls
-        result = mutate_and_test(item.mutations, command, TIMEOUT)
-        if result.is_killed:
-            killed += 1
-        else:
-            survivors.append(_describe(item, result))
+    tests = TESTS.get(module, [str(Path("tests", room, f"test_{name.lstrip('_')}.py"))])
+    killed, survivors, path = 0, [], Path("neurosuper", f"{module}.py")
+    sys.dont_write_bytecode = False
+    start = time.monotonic()
+    if not _pass(tests, _Quickest(folder / "seconds.json", measure=True), LONGEST):
+        raise RuntimeError(f"{' '.join(tests)} fail before anything is changed")
+    sys.dont_write_bytecode = True  # a change of the same length within a second would go unnoticed
+    limit = 10 + PATIENCE * (time.monotonic() - start)
+    start = time.monotonic()
+    for item in _draw(path, each, seed, folder):
+        if "njit" in path.read_text():  # the cache of a kernel does not notice that one that it calls has changed
+            shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
+        mutation = item.mutations[0]
+        operator = get_operator(mutation.operator_name)(**mutation.operator_args)
+        with use_mutation(mutation.module_path, operator, mutation.occurrence) as (before, after):
+            if not _pass(tests, _Quickest(folder / "seconds.json"), limit):
+                killed += 1
+            else:
+                survivors.append(_describe(mutation.start_pos[0], before, after))
+        if time.monotonic() - start > seconds:
+            break
     return killed, survivors
 
 
@@ -96,10 +134,53 @@ def _draw(path: Path, each: int, seed: int, folder: Path) -> list[WorkItem]:
     return random.Random(f"{path} {seed}").sample(items, min(each, len(items)))
 
 
-def _describe(item: WorkItem, result: WorkResult) -> str:
-    lines = [line for line in (result.diff or "").splitlines() if line[:3] not in ("+++", "---")]
-    before, after = (" ".join(line[1:].strip() for line in lines if line[:1] == sign) for sign in "-+")
-    return f"line {item.mutations[0].start_pos[0]}: {before}  →  {after}"
+class _Quickest:
+    """Runs the quickest tests first, by what they took before; a change is mostly noticed by one of them."""
+
+    def __init__(self, file: Path, measure: bool = False) -> None:
+        self.file, self.measure = file, measure
+        self.seconds = {} if measure else json.loads(file.read_text())
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: self.seconds.get(item.nodeid, 0))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        if self.measure:
+            self.file.write_text(json.dumps(self.seconds))
+
+
+def _pass(tests: list[str], order: _Quickest, limit: float) -> bool:
+    """Run tests in a fork of this process, which has imported what is slow to import and none of the package."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            for stream in range(3):
+                os.dup2(null, stream)
+            code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "not slow and not gpu", *tests], [order])
+        finally:
+            os._exit(code)
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status == 0
+        time.sleep(0.05)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
+
+
+def _describe(line: int, before: str, after: str) -> str:
+    """Return a line before and after its change."""
+    pairs = zip(before.splitlines(), after.splitlines(), strict=False)
+    old, new = next((pair for pair in pairs if pair[0] != pair[1]), ("", ""))
+    return f"line {line}: {old.strip()}  →  {new.strip()}"
 
 
 if __name__ == "__main__":

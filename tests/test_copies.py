@@ -101,6 +101,13 @@ def test_responses_without_copies_are_averaged_to_themselves(rng):
     assert averaged.dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.int64])
+def test_the_average_of_two_counts_may_be_a_half(dtype):
+    counts = labelled([[1, 4], [2, 9], [7, 7]]).astype(dtype)
+    averaged = average_copies(counts, images_of([0, 0, 1]))
+    assert averaged.values.tolist() == [[1.5, 6.5], [7, 7]]
+
+
 def test_averages_are_refused_before_repetitions_are_averaged_and_of_streams(rng):
     responses = labelled(rng.normal(size=(10, 2)))
     with pytest.raises(ValueError, match=r"call neurosuper\.average_repetitions"):

@@ -113,6 +113,17 @@ def test_one_label_for_two_photographs_is_refused_by_name(photographs, rng):
     align(responses_to(photographs), responses_to(mixed).drop_vars("content"))  # as the message says
 
 
+def test_the_side_that_does_not_know_its_photographs_learns_them_from_the_other(photographs):
+    brain, order = responses_to(photographs), [7, 2, 9]
+    unaware = brain.drop_vars("content")[order]
+    for pair in ((brain[order], unaware), (unaware, brain[order])):
+        for joined in align(*pair):
+            assert_array_equal(joined.content, photographs.content[order])
+    own = unaware.assign_coords(content=("stimulus", ["an owl", "a cat", "a dog"]))
+    assert align(own, brain[order])[0].content.values.tolist() == ["an owl", "a cat", "a dog"]
+    assert align(brain[order], own)[1].content.values.tolist() == ["an owl", "a cat", "a dog"]
+
+
 def test_photographs_in_another_size_are_the_same(photographs, tmp_path):
     from PIL import Image
 

@@ -317,6 +317,7 @@ def test_noise_ceiling_refuses_what_has_no_meaning(patchy):
         "ncsnr must be a DataArray over unit, not below 0, as ncsnr() gives; got '1', '-1'": (ratios(1, -1), 3),
         "ncsnr must be a DataArray over unit": (np.ones(2), 3),
         "repetitions must be a whole number of at least 1, or responses, got 0": (ratios(1), 0),
+        "repetitions must be a whole number of at least 1, or responses, got -2": (ratios(1), -2),
         "responses need the dim repetition or the coord n_repe": (ratios(1), patchy.fillna(0).isel(repetition=0)),
         "the responses lack unit 'u5' of ncsnr": (ratios(*range(6)), patchy),
         "noise_ceiling does not stream": (ratios(1), patchy.chunk()),

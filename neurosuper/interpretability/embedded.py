@@ -207,7 +207,7 @@ def _add_squared_lengths(
     for row in numba.prange(len(at)):
         sums = np.empty(FEATURES, np.float32)
         for start in range(0, n_features, FEATURES):
-            width = min(1024, n_features - start)
+            width = min(FEATURES, n_features - start)
             sums[:width] = 0
             first = 0
             for i in range(len(sizes)):

@@ -120,8 +120,9 @@ def test_systems_are_tested_against_the_one_named(rng):
     assert tests.against == "net"
 
 
-def test_items_without_an_index_and_other_seeds_are_left_out(rng):
-    comparison = make_comparison(rng, 0.0).assign_coords(seed=("item", np.arange(360) % 2))
+@pytest.mark.parametrize("seeds", [[0, 1], [1, 0], [7, 3]])
+def test_items_without_an_index_and_other_seeds_than_the_first_are_left_out(rng, seeds):
+    comparison = make_comparison(rng, 0.0).assign_coords(seed=("item", np.tile(seeds, 180)))
     comparison["interpretability"][0] = np.nan
     tests = contrast_finders(comparison, n_resamples=200).sel(test=0)
     assert (tests.n_a, tests.n_b) == (20, 19)

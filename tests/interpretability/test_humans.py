@@ -67,6 +67,14 @@ def test_a_table_is_read_without_demonstrations_and_catch_trials(table, judgemen
     assert_allclose(judgements["rt"], table["rt"][:2520], err_msg="further columns are left as they are")
 
 
+def test_a_row_without_a_mark_is_neither_a_demonstration_nor_a_catch_trial(table, scores):
+    marked = table.astype({"is_demo": object, "catch_trial": object})
+    blank = marked.replace({"is_demo": {False: np.nan}, "catch_trial": {False: None}})
+    assert blank["is_demo"].isna().sum() > 2520
+    told = validate_against_humans(scores, blank)
+    assert told.identical(validate_against_humans(scores, table))
+
+
 @pytest.mark.parametrize("written", [{True: "True", False: "False"}, {True: 1, False: 0}, {True: 1.0, False: 0.0}])
 def test_right_and_wrong_may_be_written_in_several_ways(written, table, judgements, scores):
     told = validate_against_humans(scores, table.assign(correct=table["correct"].astype(bool).map(written)))

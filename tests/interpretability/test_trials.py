@@ -31,6 +31,12 @@ def bins_of(codes, unit, n_trials, references, q=0.0):
     return np.stack([end[:n].reshape(references + 1, n_trials) for end in (kept, kept[::-1])])
 
 
+def test_trials_are_20_of_9_references_an_end_unless_asked_otherwise(codes):
+    """As people saw them (Zimmermann et al. 2023)."""
+    sizes = make_trials(codes).sizes
+    assert (sizes["trial"], sizes["reference"], sizes["quantile"]) == (20, 9, 1)
+
+
 @pytest.mark.parametrize("query", ["extreme", "least-extreme"])
 def test_imi_trials_take_one_stimulus_of_each_bin(query, codes):
     made = make_trials(codes, design="imi", query=query, trials=20, references=9, quantiles=(0, 0.1))

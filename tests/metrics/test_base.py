@@ -1,5 +1,7 @@
 """What holds for every metric: the contract, pixels, and the laws of a distance."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,17 @@ def test_every_metric_meets_the_contract(metric, images):
     assert embedding.ndim == 2
     assert len(embedding) == 3
     assert repr(metric).startswith(type(metric).__name__ + "(")
+
+
+def test_an_image_agrees_with_itself_or_is_at_no_distance(metric, rng):
+    images = label_images(np.repeat(rng.integers(0, 256, (1, 32, 32, 3), np.uint8), 2, axis=0), ["cat", "cat"])
+    same = distances(metric, metric.embed(images))[0, 1]
+    assert metric.self_similarity - same == pytest.approx(1 if metric.name == "label" else 0, abs=1e-6)
+
+
+def test_metrics_of_one_kind_are_told_apart(metric):
+    """They may be keys, as every object may, and are equal to themselves alone."""
+    assert len({metric, copy.copy(metric)}) == 2
 
 
 stacks = arrays(np.uint8, (3, 32, 32, 3))

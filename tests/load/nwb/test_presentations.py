@@ -29,7 +29,11 @@ def test_an_index_series_is_listed_without_offsets_and_with_all_images(mouse):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "wrapped"), [("u2", 65535), ("u4", 2**32 - 1), ("u4", 65535), ("f8", 2.0**64), ("u1", 255)]
+    ("dtype", "wrapped"),
+    [
+        *[("u2", 65535), ("u4", 2**32 - 1), ("u4", 65535), ("f8", 2.0**64), ("u1", 255)],
+        *[("f8", 2**32 - 1), ("i8", 2**32 - 1), ("u8", 2**32 - 1)],  # a wider type keeps what a narrower one made of it
+    ],
 )
 def test_a_blank_of_a_column_may_be_wrapped(mouse, dtype, wrapped):
     def damage(file):

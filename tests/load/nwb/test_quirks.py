@@ -362,6 +362,13 @@ def test_presentation_inside_invalid_times(write_nwb, invalid, valid):
     assert rates.attrs["n_invalid"] == 4 - sum(valid)
 
 
+@pytest.mark.parametrize(("window", "valid"), [((0.5, 0.75), [0, 1, 1, 1]), ((-0.5, -0.25), [1, 0, 1, 1])])
+def test_it_is_the_window_that_must_be_valid_and_not_the_onset(write_nwb, window, valid):
+    path = write_nwb("abcd", ONSETS, [{"spike_times": np.arange(0.1, 5, 0.1)}], invalid=[(1.6, 1.7)])
+    rates = load_nwb(path, stimulus_column="image", window=window)
+    assert rates.isel(repetition=0, unit=0).notnull().values.tolist() == [bool(each) for each in valid]
+
+
 def test_milliseconds_for_seconds_are_told(mouse):
     with pytest.warns(UserWarning, match="no spike falls into any window .* window is in seconds"):
         load_nwb(mouse.path, window=(50, 250), **SCENES)

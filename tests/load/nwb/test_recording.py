@@ -142,6 +142,24 @@ def test_clocks_that_are_not_in_seconds_are_named(write_nwb, change, onsets, mes
         load_nwb(path, **SHOWN)
 
 
+@pytest.mark.parametrize(
+    ("change", "onsets", "doubt", "rounded"),
+    [
+        (lambda t: t.astype(np.float16), ONSETS * 1000, "are outside the recording", True),
+        (lambda t: (t * 30_000).astype(int), ONSETS, "are whole numbers", False),
+    ],
+    ids=["floats", "numbers of samples"],
+)
+def test_floats_are_rounded_whatever_else_is_wrong_but_numbers_of_samples_are_not(
+    write_nwb, change, onsets, doubt, rounded
+):
+    path = write_nwb([f"im{i}" for i in range(40)], onsets, trains(20))
+    rewrite(path, "spike_times", change)
+    with pytest.warns(UserWarning, match=doubt) as warned:
+        load_nwb(path, **SHOWN)
+    assert ("rounds to" in " ".join(str(warning.message) for warning in warned)) == rounded
+
+
 def test_times_that_restart_with_every_trial_are_named(write_nwb):
     times = np.tile(trains(20, stop=0.9)[0]["spike_times"], 40)
     _, messages = load(write_nwb, ONSETS, [{"spike_times": times}])
@@ -175,6 +193,12 @@ def test_a_window_that_looks_like_milliseconds_is_named(write_nwb):
     )
     assert len(messages) == 1
     assert re.search(line, messages[0])
+
+
+@pytest.mark.parametrize(("length", "named"), [(4.75, False), (5.25, True)])
+def test_windows_of_at_most_5_s_are_in_seconds_however_close_onsets_are(write_nwb, length, named):
+    _, messages = load(write_nwb, ONSETS[:12], trains(20), window=(0.0, length))
+    assert any("divide by 1000" in message for message in messages) == named
 
 
 def test_a_few_presentations_in_a_long_recording_pass(write_nwb):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from neurosuper import load_nwb, load_presentations
 from neurosuper.load.nwb import load_nwb_images
-from neurosuper.load.nwb.validate import check_intervals, check_region, check_stops
+from neurosuper.load.nwb.validate import MAX_CHUNKS, check_intervals, check_region, check_stops, check_written
 
 SCENES = "natural_scenes_presentations"
 WINDOW = (0.0, 0.25)
@@ -328,3 +328,24 @@ def test_intervals_are_accepted_where_each_starts_before_it_stops(spans):
     else:
         with pytest.raises(ValueError, match="a stop that is not before it"):
             check_intervals(intervals, "mask")
+
+
+@pytest.mark.parametrize("opened_as", ["file", "stream"])
+@pytest.mark.parametrize("n_chunks", [8, 4 * MAX_CHUNKS])
+def test_what_was_never_written_is_found_but_in_streams_of_many_chunks(tmp_path, n_chunks, opened_as):
+    """HDF5 would fetch the places of all chunks of a stream."""
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file.create_dataset("empty", (n_chunks,), "f8", chunks=(1,))
+        file.create_dataset("begun", (n_chunks,), "f8", chunks=(1,))[:3] = 1
+    with (
+        open(tmp_path / "data.h5", "rb") as stream,
+        h5py.File(stream if opened_as == "stream" else stream.name) as file,
+    ):
+        if (n_chunks, opened_as) == (4 * MAX_CHUNKS, "stream"):
+            check_written(file["empty"], "data")
+            check_written(file["begun"], "data")
+            return
+        with pytest.raises(ValueError, match=f"^data has room for {n_chunks} values, but none was ever written"):
+            check_written(file["empty"], "data")
+        with pytest.warns(UserWarning, match=r"^parts of data were never written, and are read as .*0\.0"):
+            check_written(file["begun"], "data")
