@@ -6,7 +6,7 @@ import io
 import zipfile
 from pathlib import Path
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, TiffImagePlugin
 
 __all__ = ["check_archive", "open_image", "read_file", "read_member"]
 
@@ -92,7 +92,7 @@ def open_image(content: bytes) -> ImageFile.ImageFile:
     if image.format == "PNG" and n_bytes > DEFLATE_RATIO * len(content):
         raise ValueError(f"it declares {width} × {height} pixels, but has only {len(content)} bytes")
     extents = [tile[1] for tile in image.tile]
-    if image.format == "TIFF":
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         declared = image.tag_v2.get(IMAGE_LENGTH, height)  # as stored: Pillow says the size of the image turned upright
         n_rows = max((extent[3] for extent in extents if extent), default=declared)
         if n_rows < declared:

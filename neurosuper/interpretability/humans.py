@@ -82,7 +82,8 @@ def read_judgements(path: str | Path) -> pd.DataFrame:
             raise ValueError(f"it has more than {MAX_BYTES / 1e6:.0f} MB")
         table = pd.read_csv(io.BytesIO(content), low_memory=False)
     except (ValueError, EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path.name} is no readable table ({error}); fetch it again") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path.name} is no readable table ({reason}); fetch it again") from error
     return _check_judgements(table)
 
 

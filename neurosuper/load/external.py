@@ -1,4 +1,4 @@
-"""HDF5 files that take data from other files, or declare far more data than they store.
+"""HDF5 files that take data from others, declare far more data than they store, or would never be read to an end.
 
 A file from anywhere may name any file of this machine as the place of its data: as external storage of a dataset, as a
 source of a virtual dataset, or by an external link. What is read would then be that file, and nothing would say so.
@@ -6,17 +6,22 @@ source of a virtual dataset, or by an external link. What is read would then be 
 
 from __future__ import annotations
 
+import mmap
 import os
+import struct
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import h5py
 
-__all__ = ["FREE_BYTES", "MAX_RATIO", "check_contents", "sources_of"]
+__all__ = ["FREE_BYTES", "MAX_RATIO", "check_contents", "heap_fault", "sources_of"]
 
 # Nothing recorded compresses so well: deflate makes at most 1032 bytes of one, and only of zeros. What is beyond was
 # never written, but fills memory when it is read.
 MAX_RATIO = 2000  # bytes declared for each byte stored
 FREE_BYTES = 2**30  # declared; up to here any ratio is harmless
+HEAP = b"GCOL\1\0\0\0"  # how a global heap begins
+MAX_SCANNED = 2**26  # bytes of a file that is searched for heaps, in about 10 ms
 
 
 def check_contents(file: h5py.File, name: str, *, allow_external: bool = False) -> None:
@@ -57,6 +62,41 @@ def check_contents(file: h5py.File, name: str, *, allow_external: bool = False) 
         raise ValueError(f"{name} cannot be read as HDF5: {told}; it is damaged, fetch it again") from error
     if problem is not None:
         raise ValueError(f"{name} {problem}")
+
+
+def heap_fault(file: BinaryIO, size: int) -> str:
+    """Return what is wrong with the text and references of an HDF5 file, if anything.
+
+    They are kept in global heaps. HDF5 2.0 never returns from one that contains free space of no size, as where a part
+    of a file was overwritten by zeros. Files of more than `MAX_SCANNED` are not looked at.
+
+    Parameters
+    ----------
+    file : binary file, opened for reading
+    size : int
+        Its bytes.
+    """
+    if not 0 < size <= MAX_SCANNED:
+        return ""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(HEAP)
+        while start >= 0:
+            if _is_endless(content, start, size):
+                return f"its text is damaged (global heap at byte {start}); fetch it again"
+            start = content.find(HEAP, start + 1)
+    return ""
+
+
+def _is_endless(content: mmap.mmap, start: int, size: int) -> bool:
+    """Return whether a heap, of version 1 and lengths of 8 bytes, has free space of no size before its end."""
+    end = start + int.from_bytes(content[start + 8 : start + 16], "little")
+    at = start + 16
+    while at + 16 <= min(end, size):
+        index, n_bytes = struct.unpack_from("<H6xQ", content, at)  # and a count of references
+        if index == 0:  # free space, whose size includes its own header
+            return n_bytes == 0
+        at += 16 + n_bytes + -n_bytes % 8
+    return False
 
 
 def _problems(file: h5py.File, allow_external: bool) -> Iterator[str]:

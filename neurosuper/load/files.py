@@ -117,6 +117,10 @@ def _cut(has: int, needs: int) -> str:
 def _check_hdf5(file: BinaryIO, head: bytes, size: int) -> str:
     import h5py
 
+    from neurosuper.load.external import heap_fault
+
+    if fault := heap_fault(file, size):
+        return fault
     try:
         h5py.File(file, "r").close()
     except (OSError, RuntimeError, KeyError) as error:

@@ -67,15 +67,15 @@ def test_nwb_files_that_contradict_themselves_change_nothing_silently(
         shutil.copyfile(base, copy)
         damage_object(copy, path, kind)
         outcome = sandbox.run(call, copy)
-        silent = outcome["kind"] == "ok" and outcome["digest"] != good["digest"] and not _warned(outcome, good)
+        silent = outcome["kind"] == "ok" and outcome["digest"] != good["digest"] and not _said(outcome, good)
         if fault := "another result, silently" if silent else fault_of(outcome):
             faults.append(f"{path}: {kind}: {fault}")
     assert not faults, "\n".join(faults)
 
 
-def _warned(outcome: dict, good: dict) -> bool:
-    """Whether a call warns of something that it does not warn of where nothing is damaged."""
-    return bool(set(outcome["warnings"]) - set(good["warnings"]))
+def _said(outcome: dict, good: dict) -> bool:
+    """Whether a call warns of something, or counts it in attrs, that is not so where nothing is damaged."""
+    return bool(set(outcome["warnings"]) - set(good["warnings"])) or outcome["counts"] != good["counts"]
 
 
 def _write_other(base: Path) -> None:

@@ -23,8 +23,8 @@ from neurosuper.load import (
     load_presentations,
     load_tvsd,
 )
-from neurosuper.load.external import FREE_BYTES
-from neurosuper.load.files import open_hdf5
+from neurosuper.load.external import FREE_BYTES, heap_fault
+from neurosuper.load.files import check_file, open_hdf5
 from neurosuper.load.netcdf import open_netcdf
 from tests.load.faithful_neuroid import neuroids, write_assembly
 
@@ -230,3 +230,17 @@ def test_no_reader_of_matlab_returns_them(tmp_path, secret, hidden):
     with h5py.File(folder / "_logs" / "things_imgs.mat", "w") as file:
         linked_outside(file, secret, hidden)
     check_loader(lambda **more: load_tvsd(tmp_path, monkey="N", **more))
+
+
+def test_text_that_would_never_be_read_to_an_end_is_refused(tmp_path):
+    """HDF5 2.0 does not return from a global heap whose free space has no size, as zeros in its place have none."""
+    path = tmp_path / "a.nc"
+    xr.DataArray(np.arange(6.0), {"stimulus": [f"s{i}" for i in range(6)]}, ("stimulus",), "r").to_netcdf(path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"GCOL")
+    with path.open("rb") as file:
+        assert heap_fault(file, len(content)) == ""
+    content[start + 16 : start + 300] = bytes(284)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="a.nc cannot be read as netCDF: its text is damaged"):
+        check_file(path, "netCDF")

@@ -278,7 +278,12 @@ class _Plane:
         else:
             table = rois.table
             rows = check_region(rois.data, table.n_rows, f"rois of {self.where}", f"table {table.name!r}")
-            names = table.read_ids()[rows].tolist()
+            ids = table.read_ids()
+            if len(np.unique(ids)) < len(ids):
+                raise ValueError(
+                    f"{table.called('id')} contains an id twice; pass unit_names= a column that names them"
+                )
+            names = ids[rows].tolist()
         if len(names) != n_columns:
             raise ValueError(f"{self.where} has {n_columns} columns, but {len(names)} names of units; check unit_names")
         return Population([as_label(name) for name in names], table, rows)
