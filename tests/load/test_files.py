@@ -15,7 +15,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosuper.load.files import MAX_TAIL, arrange, check_file, open_hdf5
+from neurosuper.load.files import MAX_TAIL, _volume_end, arrange, check_file, open_hdf5
 
 IMPOSTORS = {
     b"": "it is empty; fetch it again",
@@ -274,6 +274,18 @@ def test_a_volume_that_its_header_cannot_mean_is_refused(form, offset, values, n
     with pytest.raises(ValueError, match="cannot be read as NIfTI: its header declares ") as raised:
         check_file(tmp_path / name, "NIfTI")
     assert "\n" not in str(raised.value)
+
+
+def test_a_volume_may_have_a_gibibyte():
+    header = bytearray(HEADER)
+    struct.pack_into("<8h", header, 40, 3, 1024, 1024, 512, 1, 1, 1, 1)  # of 2 bytes
+    assert _volume_end(bytes(header)) == 352 + 2**30
+    struct.pack_into("<8h", header, 40, 3, 1024, 1024, 513, 1, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"declares 1\.1 GB of voxels, but a volume may have 1\.1 GB; check the path"):
+        _volume_end(bytes(header))
+    struct.pack_into("<8h", header, 40, 4, 1024, 1024, 512, 3, 1, 1, 1)
+    with pytest.raises(ValueError, match=r"declares 3\.2 GB of voxels"):
+        _volume_end(bytes(header))
 
 
 def test_what_is_packed_behind_a_volume_is_not_unpacked(tmp_path, monkeypatch):
