@@ -35,6 +35,8 @@ OPERATORS = {
     ">=": operator.ge,
 }
 Span = tuple[float, float]
+APART = 1000  # times the length of a window, from one onset to the next (median): nobody waits so long
+MANY = 10  # onsets, from which their gaps can be judged
 LONG = 5.0  # s: no window that is meant in milliseconds has a smaller length
 
 
@@ -196,14 +198,21 @@ class Windows:
         )
 
     def doubts(self, onsets: np.ndarray) -> list[str]:
-        """Return which windows look like milliseconds: long ones, and longer than from one onset to the next."""
+        """Return which windows look like milliseconds, longer than from onset to onset, or onsets do beside windows."""
         gap = float(np.median(np.diff(np.sort(onsets)))) if len(onsets) > 1 else np.inf
-        return [
+        spans = dict.fromkeys(self.by_area.values())
+        found = [
             f"window {span} is longer than the {gap:g} s between onsets (median); window is in seconds, divide by 1000 "
             "if milliseconds are meant"
-            for span in dict.fromkeys(self.by_area.values())
+            for span in spans
             if span[1] - span[0] > max(gap, LONG)
         ]
+        if len(onsets) >= MANY and gap > APART * max(stop - start for start, stop in spans):
+            found.append(
+                f"onsets are {gap:g} s apart (median), over {APART} times the length of a window; if they are in "
+                "milliseconds, write onsets and spike times in seconds"
+            )
+        return found
 
     def of_units(self, areas: Sequence[str] | None, n_units: int) -> dict[Span, np.ndarray]:
         """Return which units, by their position, have which window."""

@@ -195,6 +195,13 @@ def test_a_window_that_looks_like_milliseconds_is_named(write_nwb):
     assert re.search(line, messages[0])
 
 
+@pytest.mark.parametrize(("scale", "named"), [(1, False), (100, False), (1000, True)])
+def test_onsets_and_spikes_that_are_both_in_milliseconds_are_named(write_nwb, scale, named):
+    units = [unit | {"spike_times": unit["spike_times"] * scale} for unit in trains(20, stop=float(ONSETS[-1]) + 1)]
+    _, messages = load(write_nwb, ONSETS * scale, units)
+    assert any("onsets are 1000 s apart (median)" in message for message in messages) == named
+
+
 @pytest.mark.parametrize(("length", "named"), [(4.75, False), (5.25, True)])
 def test_windows_of_at_most_5_s_are_in_seconds_however_close_onsets_are(write_nwb, length, named):
     _, messages = load(write_nwb, ONSETS[:12], trains(20), window=(0.0, length))
