@@ -309,3 +309,20 @@ def test_another_process_agrees():
     environment = os.environ | {"PYTHONHASHSEED": "1"}
     theirs = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert theirs.split() == [ours["told"]]
+
+
+class Scaled(nn.Module):
+    """A network whose part bears the name that the compiler gives to the network that it wraps."""
+
+    def __init__(self, network, factor):
+        super().__init__()
+        self._orig_mod, self.factor = network, factor
+
+    def forward(self, x):
+        return self.factor * self._orig_mod(x)
+
+
+def test_only_of_compiled_networks_the_part_of_that_name_says_all():
+    network = nn.Linear(3, 2)
+    two, three = (fingerprint({"network": Scaled(network, factor)}) for factor in (2, 3))
+    assert two != three

@@ -77,3 +77,12 @@ def test_gpu_gives_the_codes_of_the_cpu():
     on_cpu = nonnegative_codes(D @ D.T, X @ D.T, tol=1e-6)
     D, X = D.cuda(), X.cuda()
     assert_allclose(nonnegative_codes(D @ D.T, X @ D.T, tol=1e-6).cpu(), on_cpu, atol=1e-4)
+
+
+def test_a_start_for_codes_is_that_of_ridge_regression_without_what_is_below_0(rng):
+    D, X = rng.normal(size=(4, 9)), rng.normal(size=(30, 9))
+    gram, products = D @ D.T, X @ D.T
+    damped = gram + 0.1 * np.diag(gram).mean() * np.eye(4)
+    ours = ridge_codes(torch.as_tensor(gram), torch.as_tensor(products)).numpy()
+    np.testing.assert_allclose(ours, np.maximum(0, products @ np.linalg.inv(damped)), atol=1e-12)
+    assert (ours == 0).any()

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from scipy.stats import skew
 
+from neurosuper.directions import moments as module
 from neurosuper.directions.blocks import Blocks
-from neurosuper.directions.moments import centred_chunks, moments, whitening
+from neurosuper.directions.moments import centred_chunks, moments, skew_signs, whitening
 
 
 def lazily(responses, rows):
@@ -72,3 +74,18 @@ def test_whitening_moves_units_least(responses):
     rotated = X @ (vectors / np.sqrt(values))
     assert np.linalg.norm(X @ W - X) < np.linalg.norm(rotated - X)
     assert_allclose(np.cov((X @ W).T), np.eye(8), atol=1e-10)
+
+
+@pytest.mark.parametrize("entries", [2**21, 60], ids=["one chunk", "many chunks"])
+def test_signs_skew_codes_to_the_right_and_are_1_where_there_is_no_skew(entries, rng, monkeypatch):
+    """The last rows alone would tell otherwise: their codes are skewed to the other side."""
+    monkeypatch.setitem(module.CHUNK_ENTRIES, "cpu", entries)
+    monkeypatch.setattr(module, "LEAST_ROWS", 1)
+    X = rng.exponential(size=(200, 6)) * rng.choice([-1, 1], 6) + 3
+    X[150:] = 2 * X.mean(0) - X[150:]
+    D = rng.normal(size=(4, 6))
+    signs = skew_signs(torch.as_tensor(X), torch.as_tensor(X.mean(0)), torch.as_tensor(D))
+    assert signs.numpy().ravel().tolist() == np.sign(skew(X @ D.T)).tolist()
+    assert {-1.0, 1.0} == set(signs.ravel().tolist())
+    even = torch.tensor([[-1.0], [0.0], [1.0]])
+    assert skew_signs(even, torch.zeros(1), torch.tensor([[1.0], [-1.0]])).tolist() == [[1], [1]]

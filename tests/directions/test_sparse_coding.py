@@ -146,3 +146,15 @@ def test_gpu_gives_the_codes_of_the_cpu():
     X, D = problem(dtype=torch.float32)
     assert_allclose(lasso_codes(X.cuda(), D.cuda(), 0.2).cpu(), lasso_codes(X, D, 0.2), atol=1e-4)
     assert_allclose(omp_codes(X.cuda(), D.cuda(), 4).cpu(), omp_codes(X, D, 4), atol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e4])
+def test_lasso_codes_are_as_exact_in_any_unit(unit, rng):
+    """`tol` is a share of the largest product, so that steps end where they do for responses of another unit."""
+    D = rng.normal(size=(12, 20))
+    D /= np.linalg.norm(D, axis=1, keepdims=True)
+    G, C = torch.as_tensor(D @ D.T), torch.as_tensor(rng.normal(size=(30, 20)) @ D.T)
+    codes, missed = fista(C, G, 0.1, False, 1e-8)
+    scaled, scaled_missed = fista(unit * C, G, 0.1 * unit, False, 1e-8)
+    assert missed == scaled_missed == 0
+    np.testing.assert_allclose(scaled / unit, codes, rtol=1e-6, atol=1e-9)
