@@ -97,7 +97,7 @@ def _partners_by_content(a: Labelled, b: Other) -> tuple[np.ndarray, np.ndarray]
 
 def _require_content(side: xr.DataArray | xr.Dataset, which: str) -> np.ndarray:
     content = content_of(side)
-    if content is None and isinstance(side, xr.DataArray) and is_images(side):
+    if (content is None or (content == "").any()) and isinstance(side, xr.DataArray) and is_images(side):
         return digests_of(side)
     if content is None or (content == "").any():
         raise ValueError(
@@ -119,11 +119,16 @@ def _take(side: Labelled, rows: np.ndarray) -> Labelled:
 def _share_content(a: Labelled, b: Other) -> tuple[Labelled, Other]:
     """Return both sides with the content of the other where they lack it."""
     ours, theirs = content_of(a), content_of(b)
-    if ours is None and theirs is not None and CONTENT not in a.coords:
+    if ours is None and theirs is not None and _lacks_content(a):
         a = a.assign_coords({CONTENT: ("stimulus", theirs)})
-    if theirs is None and ours is not None and CONTENT not in b.coords:
+    if theirs is None and ours is not None and _lacks_content(b):
         b = b.assign_coords({CONTENT: ("stimulus", ours)})
     return a, b
+
+
+def _lacks_content(side: xr.DataArray | xr.Dataset) -> bool:
+    """Return whether a side has no coord of this name, or one that is empty, as a lazy stack of images has."""
+    return CONTENT not in side.coords or bool((side[CONTENT] == "").all())
 
 
 def _warn_of_lost(

@@ -56,6 +56,8 @@ def find_copies(images: xr.DataArray) -> xr.DataArray:
         raise TypeError(f"images must be an xarray.DataArray, got {type(images).__name__}; see load_images")
     images = check_images(images) if is_images(images) else check_labels(images, "stimulus", "responses")
     content = content_of(images)
+    if content is not None and (content == "").any() and is_images(images):
+        content = None  # some are known, but copies would be missed among the others
     if content is None and not is_images(images):
         raise ValueError(
             "responses without the coord 'content' do not say which photographs they are to; pass the images, or the "

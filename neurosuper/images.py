@@ -59,7 +59,8 @@ def load_images(
     DataArray (stimulus, row, column, channel)
         uint8 RGB, turned as the EXIF orientation says. In memory up to 1 GiB; a larger stack is a dask array, read at
         most 64 images at a time. Images in memory carry the stimulus coord `content`, a digest of their pixels before
-        resizing, which tells copies of one photograph (`find_copies`) and one label for two photographs (`align`).
+        resizing (empty for a lazy stack), which tells copies of one photograph (`find_copies`) and one label for two
+        photographs (`align`).
 
     Raises
     ------
@@ -88,7 +89,7 @@ def load_images(
         stack,
         dims=("stimulus", "row", "column", "channel"),
         coords={"stimulus": labels, "channel": ["red", "green", "blue"]}
-        | ({} if digests is None else {CONTENT: ("stimulus", digests)}),
+        | {CONTENT: ("stimulus", [""] * len(labels) if digests is None else digests)},
         name="image",
         attrs={"source": str(source) if isinstance(source, str | Path) else f"{len(names)} files"},
     )
@@ -178,8 +179,9 @@ def _from_array(source: np.ndarray | xr.DataArray, size: int | tuple[int, int] |
             source, dims=("stimulus", "row", "column", "channel"), coords={"stimulus": labels}, name="image"
         )
     images = check_images(source)
-    if images.chunks is None and CONTENT not in images.coords:
-        images = images.assign_coords({CONTENT: ("stimulus", digests_of(images))})
+    if CONTENT not in images.coords:
+        unknown = [""] * images.sizes["stimulus"]  # reading a whole lazy stack for it would take long
+        images = images.assign_coords({CONTENT: ("stimulus", unknown if images.chunks else digests_of(images))})
     return images if size is None else _resize_stack(images, _as_shape(size))
 
 

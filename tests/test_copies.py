@@ -250,3 +250,11 @@ def test_held_out_halves_of_a_comparison_share_no_photograph(rng):
 def test_a_split_of_few_photographs_is_refused_whatever_the_number_of_stimuli():
     with pytest.raises(ValueError, match=r"10 stimuli \(3 photographs\) must leave at least 2 stimuli on each side"):
         split_stimuli(images_of([0, 1, 2, 0, 1, 2, 0, 1, 2, 0]))
+
+
+def test_stacks_that_know_their_photographs_are_joined_to_lazy_ones_that_do_not():
+    """As images of several recordings are put together; copies are found among all of them."""
+    known, lazy = images_of([0, 1, 2]), images_of([0, 1, 3], seed=0).drop_vars("content").chunk(stimulus=2)
+    both = xr.concat([known, load_images(lazy.assign_coords(stimulus=["a", "b", "c"]))], "stimulus")
+    assert (both.content == "").values.tolist() == [False] * 3 + [True] * 3
+    assert find_copies(both).values.tolist() == ["s0", "s1", "s2", "s0", "s1", "c"]

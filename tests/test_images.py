@@ -226,7 +226,8 @@ def test_resizing_a_dask_array_stays_lazy(images):
     small = load_images(images.chunk(stimulus=50), size=(5, 7))
     assert small.chunks == ((50, 50, 20), (5,), (7,), (3,))
     for lazy in (small, load_images(images.chunk(row=4), size=(5, 7))):
-        xr.testing.assert_identical(lazy.compute(), load_images(images, size=(5, 7)).drop_vars("content"))
+        whole = load_images(images, size=(5, 7))
+        xr.testing.assert_identical(lazy.compute().drop_vars("content"), whole.drop_vars("content"))
 
 
 @pytest.mark.parametrize("size", [0, -4, 2.5, True, "64", (4,), (4, 0), (4, 5, 3), (4.0, 4.0)])
@@ -433,7 +434,7 @@ def test_a_large_stack_is_lazy_and_the_same(source, pixels):
     images = load_images(source, size=(6, 8), category_from=dict.fromkeys(LABELS, "animal"))
     assert images.chunks == ((3, 1), (6,), (8,), (3,))
     assert_array_equal(images.sel(stimulus=LABELS).compute(), pixels)
-    assert "content" not in images.coords
+    assert (images.content == "").all()
 
 
 @pytest.mark.usefixtures("_large")

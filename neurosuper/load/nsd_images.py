@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from neurosuper._content import CONTENT
 from neurosuper._labels import check_labels, clean_labels, name_some
 from neurosuper.images import CHUNK, check_images, load_images
 from neurosuper.load.files import open_hdf5
@@ -85,7 +86,7 @@ def load_nsd_images(
     images = xr.DataArray(
         stack,
         dims=("stimulus", "row", "column", "channel"),
-        coords={"stimulus": labels, "channel": ["red", "green", "blue"]},
+        coords={"stimulus": labels, "channel": ["red", "green", "blue"], CONTENT: ("stimulus", [""] * len(labels))},
         name="image",
         attrs={"source": path.name},
     )

@@ -27,7 +27,7 @@ def test_numbers_of_every_integer_type_are_counted(kind):
 
 def test_as_many_directions_are_refused_as_no_memory_holds(monkeypatch):
     """4 bytes a number: a thousand directions of a million units are 4 GB."""
-    monkeypatch.setattr(module, "_memory", lambda: 4e9)
+    monkeypatch.setattr(module, "memory_of_machine", lambda: 4e9)
     assert count_directions(1000, 10**6) == 1000
     with pytest.raises(ValueError, match="^1001 directions of 1000000 units take 4 GB, more memory than this machine"):
         count_directions(1001, 10**6)

@@ -46,7 +46,7 @@ def test_images_of_responses(folder):
     write_nsd(folder, sessions=(1,))
     responses = load_nsd(folder, subject="subj01")
     images = load_nsd_images(folder, responses)
-    assert images.stimulus.equals(responses.stimulus.drop_vars("shared1000", errors="ignore"))
+    assert images.indexes["stimulus"].equals(responses.indexes["stimulus"])
 
 
 def test_images_are_resized_as_all_images_are(folder):
