@@ -14,14 +14,14 @@ from typing import BinaryIO
 
 import h5py
 
-__all__ = ["FREE_BYTES", "MAX_RATIO", "check_contents", "heap_fault", "sources_of"]
+__all__ = ["FREE_BYTES", "MAX_RATIO", "check_contents", "heap_fault", "refuse_cycles", "sources_of"]
 
 # Nothing recorded compresses so well: deflate makes at most 1032 bytes of one, and only of zeros. What is beyond was
 # never written, but fills memory when it is read.
 MAX_RATIO = 2000  # bytes declared for each byte stored
 FREE_BYTES = 2**30  # declared; up to here any ratio is harmless
 HEAP = b"GCOL\1\0\0\0"  # how a global heap begins
-MAX_SCANNED = 2**26  # bytes of a file that is searched for heaps, in about 10 ms
+MAX_SCANNED = 2**24  # bytes of a file that is searched for heaps, in a few ms
 
 
 def check_contents(file: h5py.File, name: str, *, allow_external: bool = False) -> None:
@@ -62,6 +62,41 @@ def check_contents(file: h5py.File, name: str, *, allow_external: bool = False) 
         raise ValueError(f"{name} cannot be read as HDF5: {told}; it is damaged, fetch it again") from error
     if problem is not None:
         raise ValueError(f"{name} {problem}")
+
+
+def refuse_cycles(file: h5py.File, name: str) -> None:
+    """Refuse a file in which a group contains itself: a reader that follows all links would not come to an end.
+
+    Parameters
+    ----------
+    file : h5py.File
+    name : str
+        What to call it.
+
+    Raises
+    ------
+    ValueError
+        A hard link from a group to itself, or to a group that it is in.
+    """
+    entered, left = {h5py.h5o.get_info(file.id).addr}, set()
+
+    def enter(group: h5py.h5g.GroupID, where: str) -> None:
+        links: list[tuple[bytes, int]] = []
+        group.links.iterate(
+            lambda link, info: links.append((link, info.u)) if info.type == h5py.h5l.TYPE_HARD else None, info=True
+        )
+        for link, address in links:
+            path = f"{where}/{link.decode(errors='replace')}"
+            if address in entered:
+                raise ValueError(f"{name} has the link {path!r} to a group that contains it; fetch the file again")
+            if address in left or h5py.h5o.get_info(group, link).type != h5py.h5o.TYPE_GROUP:
+                continue
+            entered.add(address)
+            enter(h5py.h5g.open(group, link), path)
+            entered.remove(address)
+            left.add(address)
+
+    enter(h5py.h5g.open(file.id, b"/"), "")
 
 
 def heap_fault(file: BinaryIO, size: int) -> str:

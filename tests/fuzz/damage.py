@@ -195,7 +195,7 @@ def kinds_for(dataset: h5py.Dataset, path: str) -> dict[str, Damage]:
     if dataset.ndim and len(dataset):
         kinds |= COLUMN | (INDEX if name.endswith("_index") else NAMED.get(name, {}))
     if dataset.size:
-        kinds |= TEXT if text else NUMERIC
+        kinds |= TEXT if text else NUMERIC if dataset.dtype.kind in "iuf" else {}
     return kinds
 
 

@@ -47,7 +47,7 @@ def _fit_from(checkpoint: Path) -> xr.DataArray:
 
 
 def _use_finder(path: Path) -> xr.DataArray:
-    with xr.open_dataset(path) as stored:
+    with xr.open_dataset(path, engine="netcdf4") as stored:
         return ns.PCA.from_dataset(stored.load()).transform(_responses())
 
 

@@ -114,7 +114,7 @@ def _h5_table(group: h5py.Group, file: str) -> Table:
     columns = {column: _h5_column(group, column, file) for column in names if _is_dataset(group, column)}
     _warn_of_lost(set(names) - set(columns), f"columns of table {name!r}", file)
     plane = group.get("imaging_plane/location")
-    location = None if plane is None else text_of(plane[()])
+    location = None if plane is None or plane.shape is None else text_of(plane[()])
     return Table(name, group["id"] if _is_dataset(group, "id") else None, columns, location, file)
 
 

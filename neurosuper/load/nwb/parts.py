@@ -93,6 +93,8 @@ class Table:
             )
         check_written(self.ids, self.called("id"))
         ids = np.asarray(self.ids[: self.n_rows])
+        if ids.dtype.kind in "cV":
+            raise ValueError(f"{self.called('id')} contains {ids.dtype}, no numbers of rows; fetch the file again")
         if ids.dtype.kind == "f" and not (np.isfinite(ids) & (np.floor(ids) == ids)).all():
             raise ValueError(f"{self.called('id')} contains numbers that are not whole; fetch the file again")
         return ids

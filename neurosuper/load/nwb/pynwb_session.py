@@ -68,7 +68,8 @@ def _pynwb_table(table: DynamicTable, file: str) -> Table:
     plane = getattr(table, "imaging_plane", None)
     columns = {name: _pynwb_column(table[name], file) for name in table.colnames}
     ids = table.id.data if isinstance(table.id.data, h5py.Dataset) else None  # else pynwb made them up
-    return Table(table.name, ids, columns, getattr(plane, "location", None), file)
+    location = getattr(plane, "location", None)
+    return Table(table.name, ids, columns, location if isinstance(location, str) else None, file)
 
 
 def _pynwb_column(column: Any, file: str) -> Column:

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 import h5py
 from pynwb import NWBHDF5IO
 
+from neurosuper.load.external import refuse_cycles
 from neurosuper.load.files import name_of, open_hdf5
 from neurosuper.load.nwb.h5_session import H5Session, referred_of, text_of
 from neurosuper.load.nwb.parts import listed
@@ -77,6 +78,7 @@ def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False)
     with open_hdf5(check_source(source), "NWB", allow_external=allow_external) as file, ExitStack() as stack:
         name = name_of(source)
         _require_nwb2(file, name)
+        refuse_cycles(file, name)
         try:
             session: Session = PynwbSession(file, name, stack)
         except Exception as error:
