@@ -2,12 +2,14 @@
 
 import io
 import re
+import shutil
 
 import h5py
 import pytest
 from pynwb import NWBHDF5IO
 
 from neurosuper import load_nwb, load_presentations
+from neurosuper.load.external import refuse_cycles
 from neurosuper.load.nwb import load_nwb_images
 
 LOADERS = [
@@ -60,3 +62,21 @@ def test_an_error_of_several_lines_becomes_one(path, monkeypatch):
 def test_a_stream_is_read_as_its_file_is(path):
     found = LOADERS[0](io.BytesIO(path.read_bytes()))
     assert found.values.tolist() == LOADERS[0](path).values.tolist()
+
+
+@pytest.mark.parametrize("group", ["units", "intervals", "intervals/trials", "general/extracellular_ephys"])
+def test_a_group_that_contains_itself_is_refused_before_a_reader_follows_it(path, group, tmp_path):
+    shutil.copy(path, tmp_path / "circle.nwb")
+    with h5py.File(tmp_path / "circle.nwb", "r+") as file:
+        outer = file[group].parent
+        del file[group]
+        file[group] = outer
+    with pytest.raises(ValueError, match=f"circle.nwb has the link '/{group}' to a group that contains it"):
+        LOADERS[0](tmp_path / "circle.nwb")
+
+
+def test_two_links_to_one_group_are_no_circle(path, tmp_path):
+    shutil.copy(path, tmp_path / "twice.nwb")
+    with h5py.File(tmp_path / "twice.nwb", "r+") as file:
+        file["scratch"] = file["units"]
+        refuse_cycles(file, "twice.nwb")
