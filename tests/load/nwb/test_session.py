@@ -79,4 +79,4 @@ def test_two_links_to_one_group_are_no_circle(path, tmp_path):
     shutil.copy(path, tmp_path / "twice.nwb")
     with h5py.File(tmp_path / "twice.nwb", "r+") as file:
         file["scratch"] = file["units"]
-        refuse_cycles(file, "twice.nwb")
+        assert refuse_cycles(file, "twice.nwb") is None
