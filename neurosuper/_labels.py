@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 import unicodedata
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pandas.api.types import infer_dtype
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 PADDING = string.whitespace + "\0\u00a0\u3000\ufeff"  # what fills text of fixed width, or starts a file
+UNCLEAN = re.compile(f"[{re.escape(PADDING)}]")
 
 
 def name_some(labels: object, most: int = 3) -> str:
@@ -29,6 +31,9 @@ def clean_label(label: str) -> str:
 
 def clean_labels(labels: Sequence[str]) -> list[str]:
     """Return labels in one form (see `clean_label`)."""
+    text = "".join(labels)
+    if text.isascii() and not UNCLEAN.search(text):
+        return list(labels)  # looked at all at once: a score checks the labels of every batch of images
     return [clean_label(label) for label in labels]
 
 
