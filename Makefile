@@ -41,7 +41,7 @@ lint: $(READY)
 	@$(BIN)/lint-imports
 
 schema: $(READY)
-	@$(BIN)/python -c 'import json; from neurosuper.load.manifest import Manifest; print(json.dumps(Manifest.model_json_schema(), indent=1))' > data_manifests/schema.json
+	@$(BIN)/python -c 'import json; from neurosuper.datasets.manifest import Manifest; print(json.dumps(Manifest.model_json_schema(), indent=1))' > data_manifests/schema.json
 
 bench: $(READY)
 	@echo "-- ours against the peers"

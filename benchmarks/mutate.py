@@ -52,17 +52,17 @@ TESTS = {
         for name in ("color", "features", "label", "lpips", "pixel")
     },
     "_content": ["tests/test_content.py", "tests/test_copies.py"],
-    "directions/kmeans_nearest": ["tests/directions/test_kmeans.py"],
-    "directions/kmeans_search": ["tests/directions/test_kmeans.py"],
+    "directions/_solvers/nearest_centers": ["tests/directions/test_kmeans.py"],
+    "directions/_solvers/center_search": ["tests/directions/test_kmeans.py"],
     "metrics/slabs": ["tests/metrics/test_pairwise.py", "tests/interpretability/test_index.py"],
-    "load/nwb/responses": ["tests/load/nwb/test_responses.py", "tests/load/nwb/test_quirks.py"],
-    "load/nwb/units": [
-        "tests/load/nwb/test_recording.py",
-        "tests/load/nwb/test_responses.py",
-        "tests/load/nwb/test_quirks.py",
+    "loaders/nwb/loading": ["tests/loaders/nwb/test_loading.py", "tests/loaders/nwb/test_quirks.py"],
+    "loaders/nwb/units": [
+        "tests/loaders/nwb/test_recording.py",
+        "tests/loaders/nwb/test_loading.py",
+        "tests/loaders/nwb/test_quirks.py",
     ],
     "inference/items": ["tests/inference"],
-    "interpretability/embedded": ["tests/interpretability/test_embedded.py", "tests/interpretability/test_index.py"],
+    "metrics/distances": ["tests/metrics/test_distances.py", "tests/interpretability/test_index.py"],
 }
 # changes of decorators and of `X | None` in types are none of the numerics; the rest of the kinds stay
 LEFT_OUT = ("core/RemoveDecorator", "core/ReplaceBinaryOperator_*_Bit*", "core/ReplaceBinaryOperator_Bit*", "*Shift*")

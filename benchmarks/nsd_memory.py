@@ -18,7 +18,7 @@ import nibabel
 import numpy as np
 import scipy.io
 
-from neurosuper.load import load_nsd
+from neurosuper.loaders import load_nsd
 
 SHAPE, N_VOXELS, N_SESSIONS, TRIALS = (81, 104, 83), 2000, 10, 750
 SUBJECT, SPACE, PREPARATION = "subj01", "func1pt8mm", "betas_fithrf_GLMdenoise_RR"

@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 from index import make_inputs, make_metrics, score_pairs, timed, verdict
 
-from neurosuper import make_trials, psychophysics
+from neurosuper import psychophysics
+from neurosuper.interpretability import make_trials
 
 N_IMAGES, SIZE, N_DIRECTIONS, REFERENCES, TRIALS = 10_000, 64, 512, 9, 20
 N_TIMED = 20  # trials of the peer

@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from neurosuper.load.nwb.spikes import count_spikes
+from neurosuper.loaders.nwb.spikes import count_spikes
 
 N_UNITS, N_SPIKES, N_WINDOWS, DURATION = 1000, 100_000, 50_000, 10_000.0
 PAIRS = 5

@@ -17,7 +17,7 @@ from scipy import stats
 from scipy.spatial import distance
 
 import neurosuper as ns
-from neurosuper import bootstrap_interval, permutation_test
+from neurosuper.inference import bootstrap_interval, permutation_test
 
 STUDIES, RESAMPLES = 500, 1999
 N_NULLS = 39
@@ -47,9 +47,9 @@ def p_values(rng: np.random.Generator, paired: bool, statistic: str, n: tuple[in
 
 
 NULLS = {
-    "stimuli shuffled": ns.shuffle_stimuli,
-    "units shuffled within each stimulus": ns.shuffle_units,
-    "phase-randomised surrogates": ns.surrogate_codes,
+    "stimuli shuffled": ns.interpretability.shuffle_stimuli,
+    "units shuffled within each stimulus": ns.interpretability.shuffle_units,
+    "phase-randomised surrogates": ns.interpretability.phase_surrogates,
     "random directions": lambda codes, seed: ns.Random(random_state=seed).fit_transform(codes).rename(direction="unit"),
 }
 
@@ -63,7 +63,9 @@ def p_of_null(name: str, study: int) -> float:
         dims=("stimulus", "unit"),
         coords={"stimulus": images.stimulus, "unit": [f"u{i}" for i in range(20)]},
     )
-    test = ns.null_test(codes, images, ns.Color("cpu"), NULLS[name], n_nulls=N_NULLS, random_state=1000 * study)
+    test = ns.interpretability.null_test(
+        codes, images, ns.Color("cpu"), NULLS[name], n_nulls=N_NULLS, random_state=1000 * study
+    )
     return test.p_value.item()
 
 
@@ -117,9 +119,9 @@ def study_world(world: World, study: int) -> dict[str, float]:
     """Return p of the difference, that of a test which takes items as independent, and the interval of the second."""
     a, b, images, metric = world.draw(np.random.default_rng([study, 2]))
     index = [ns.interpretability_index(codes, images, metric, world.top) for codes in (a, b)]
-    mean = ns.index_interval(b, images, metric, world.top)
+    mean = ns.interpretability.index_interval(b, images, metric, world.top)
     return {
-        "p": ns.index_difference(a, b, images, metric, world.top).p_value.item(),
+        "p": ns.interpretability.index_difference(a, b, images, metric, world.top).p_value.item(),
         "p_by_items": float(stats.ttest_ind(*index).pvalue),
         **{name: mean[name].item() for name in ("estimate", "low", "high")},
     }

@@ -100,5 +100,5 @@ def resnet(n_stimuli: int) -> xr.DataArray | None:
     responses = ns.activations(
         model, images, LAYERS, preprocess=networks.resnet20_preprocess, batch_size=256, device="cpu"
     )
-    varying = ns.drop_constant_units(responses)
+    varying = ns.responses.drop_constant_units(responses)
     return varying.copy(data=np.ascontiguousarray(varying.values))

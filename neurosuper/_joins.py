@@ -87,8 +87,8 @@ def _partners_by_content(a: Labelled, b: Other) -> tuple[np.ndarray, np.ndarray]
         if twice.any():
             raise ValueError(
                 f"the {which} shows a photograph under several labels, such as {name_some(side.stimulus.values[twice])}"
-                ", so that it has no single partner; average copies with neurosuper.average_copies, or drop them (see "
-                "neurosuper.find_copies)"
+                ", so that it has no single partner; average copies with neurosuper.copies.average_copies, or drop "
+                "them (see neurosuper.copies.find_copies)"
             )
     rows = np.flatnonzero(np.isin(ours, shared))
     where = {content: i for i, content in enumerate(theirs.tolist())}

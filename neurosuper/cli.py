@@ -129,27 +129,27 @@ def _demo(options: argparse.Namespace) -> None:
 
 
 def _datasets(options: argparse.Namespace) -> None:
-    from neurosuper.load import datasets
+    from neurosuper.datasets import list_datasets
 
-    table = datasets()
+    table = list_datasets()
     table["cached"] = [_megabytes(size) if size else "" for size in table.cached]
     print(table[["modality", "areas", "source", "cached"]].to_string(justify="left"))
 
 
 def _info(options: argparse.Namespace) -> None:
-    from neurosuper.load import describe
+    from neurosuper.datasets import info
 
-    print(describe(options.dataset))
+    print(info(options.dataset))
 
 
 def _cite(options: argparse.Namespace) -> None:
-    from neurosuper.load import cite
+    from neurosuper.datasets import cite
 
     print(cite(options.dataset))
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from neurosuper.load import fetch
+    from neurosuper.datasets import fetch
 
     roles = ("responses", "companion", "support") + (("images",) if options.images else ())
     for path in fetch(options.dataset, subset=_subset(options.subset), roles=roles, verify=options.verify):
@@ -165,7 +165,7 @@ def _subset(pairs: list[str]) -> dict[str, list[str]]:
 
 
 def _cache_list(options: argparse.Namespace) -> None:
-    from neurosuper.load import cache_folder, list_cache
+    from neurosuper.datasets import cache_folder, list_cache
 
     table = list_cache()
     if table.empty:
@@ -176,7 +176,7 @@ def _cache_list(options: argparse.Namespace) -> None:
 
 
 def _cache_verify(options: argparse.Namespace) -> None:
-    from neurosuper.load import cache_folder, verify_cache
+    from neurosuper.datasets import cache_folder, verify_cache
 
     table = verify_cache(options.dataset)
     if table.empty:
@@ -190,7 +190,7 @@ def _cache_verify(options: argparse.Namespace) -> None:
 
 
 def _cache_clear(options: argparse.Namespace) -> None:
-    from neurosuper.load import clear_cache
+    from neurosuper.datasets import clear_cache
 
     print(f"{_megabytes(clear_cache(options.dataset))} freed")
 
@@ -201,7 +201,7 @@ def _megabytes(size: int) -> str:
 
 def _tell(comparison: xr.Dataset) -> None:
     """Print what a study says, and where it lies."""
-    from neurosuper.compare import headline
+    from neurosuper.comparison import headline
 
     numbers = Path(comparison.encoding["source"])
     if comparison.attrs["note"]:

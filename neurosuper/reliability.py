@@ -3,9 +3,10 @@
 For one unit: x_sk response to repetition k of stimulus s, n_s number of its repetitions, m_s mean over them,
 W_s = Σ_k (x_sk − m_s)². Repetitions may be missing (NaN), and for some units only; a stimulus that a unit has fewer
 than two of is left out. Every measure is one number per unit, without unit of measurement, and so a coord of the
-responses: `responses.assign_coords(reliability=split_half(responses))`. It is NaN for a unit that gives every stimulus
-the same response, or has fewer than three stimuli with two repetitions. Its attrs are the `rule` and, of the unit that
-has most, `n_stimuli` and `n_stimuli_left_out`. Computing it takes about three times the memory of float32 responses.
+responses: `responses.assign_coords(reliability=split_half_reliability(responses))`. It is NaN for a unit that gives
+every stimulus the same response, or has fewer than three stimuli with two repetitions. Its attrs are the `rule` and, of
+the unit that has most, `n_stimuli` and `n_stimuli_left_out`. Computing it takes about three times the memory of float32
+responses.
 """
 
 from numbers import Integral, Real
@@ -18,12 +19,19 @@ from tqdm import tqdm
 from neurosuper.repetitions import first_half, present_repetitions, rank_labels
 from neurosuper.responses import check_responses, coords_along, name_some
 
-__all__ = ["explainable_variance", "ncsnr", "noise_ceiling", "oracle_correlation", "select_units", "split_half"]
+__all__ = [
+    "explainable_variance",
+    "ncsnr",
+    "noise_ceiling",
+    "oracle_correlation",
+    "select_units",
+    "split_half_reliability",
+]
 
 FEWEST = 3  # repeated stimuli: over two, every correlation is 1 or −1
 
 
-def split_half(
+def split_half_reliability(
     responses: xr.DataArray, n_splits: int = 100, spearman_brown: bool = True, random_state: int | None = 0
 ) -> xr.DataArray:
     """Correlate, over stimuli, the means of two random halves of every stimulus' repetitions.
@@ -57,12 +65,12 @@ def split_half(
     >>> import xarray as xr
     >>> r = xr.DataArray([[[1.], [1.]], [[2.], [2.]], [[4.], [4.]]], dims=("stimulus", "repetition", "unit"),
     ...                  coords={"stimulus": ["x", "y", "z"], "unit": ["a"]})
-    >>> split_half(r).round(6).values.tolist()
+    >>> split_half_reliability(r).round(6).values.tolist()
     [1.0]
     """
     if not isinstance(n_splits, Integral) or n_splits < 1:
         raise ValueError(f"n_splits must be a whole number of at least 1, got {n_splits!r}")
-    repeats = _find_repeats(responses, "split_half")
+    repeats = _find_repeats(responses, "split_half_reliability")
     position = rank_labels(responses)
     rng = np.random.default_rng(random_state)
     bar = tqdm(range(n_splits), desc="split-half", unit="split", delay=2)
@@ -243,7 +251,7 @@ def select_units(responses: xr.DataArray, **at_least: float) -> xr.DataArray:
     responses : DataArray (stimulus, unit) or (stimulus, repetition, unit)
     **at_least : float
         The least value of a coord over `unit`, by its name: `reliability=0.3, noise_ceiling=0.2`; NaN fails. Where
-        `reliability` is missing it is computed, as `split_half(responses)`, and attached.
+        `reliability` is missing it is computed, as `split_half_reliability(responses)`, and attached.
 
     Returns
     -------
@@ -269,7 +277,7 @@ def select_units(responses: xr.DataArray, **at_least: float) -> xr.DataArray:
     if not at_least:
         raise ValueError("select_units needs a threshold, such as select_units(responses, reliability=0.3)")
     if "reliability" in at_least and "reliability" not in responses.coords:
-        responses = responses.assign_coords(reliability=split_half(responses))
+        responses = responses.assign_coords(reliability=split_half_reliability(responses))
     coords = {name: _number_coord(responses, name, threshold) for name, threshold in at_least.items()}
     passing = np.logical_and.reduce([coord.values >= at_least[name] for name, coord in coords.items()])
     asked = " and ".join(f"{n} >= {at_least[n]:g} ({c.attrs.get('rule', 'as given')})" for n, c in coords.items())

@@ -100,7 +100,7 @@ def check_averaged(responses: xr.DataArray, least_stimuli: int = 2) -> xr.DataAr
     return responses
 
 
-DROP_THEM = "drop such units with neurosuper.drop_constant_units(responses)"
+DROP_THEM = "drop such units with neurosuper.responses.drop_constant_units(responses)"
 
 
 def constant_items(codes: xr.DataArray) -> np.ndarray:

@@ -12,20 +12,28 @@ import torch
 
 import neurosuper
 from neurosuper import _kernels
-from neurosuper.directions import (
-    active_set,
-    dictionary,
+from neurosuper.directions import dictionary
+from neurosuper.directions._solvers import (
+    center_search as kmeans_search,
+)
+from neurosuper.directions._solvers import (
     hals,
-    ica_nonlinearities,
-    kmeans_nearest,
-    kmeans_search,
     sae_kernels,
 )
-from neurosuper.directions.sae_codes import Activation
-from neurosuper.directions.sae_training import Training
-from neurosuper.interpretability import embedded
-from neurosuper.load.nwb.series import sum_frames
-from neurosuper.load.nwb.spikes import count_spikes
+from neurosuper.directions._solvers import (
+    ica_contrasts as ica_nonlinearities,
+)
+from neurosuper.directions._solvers import (
+    lasso_active_set as active_set,
+)
+from neurosuper.directions._solvers import (
+    nearest_centers as kmeans_nearest,
+)
+from neurosuper.directions._solvers.sae_codes import Activation
+from neurosuper.directions._solvers.sae_training import Training
+from neurosuper.loaders.nwb.frames import sum_frames
+from neurosuper.loaders.nwb.spikes import count_spikes
+from neurosuper.metrics import distances as embedded
 
 
 def find_kernels():

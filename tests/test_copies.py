@@ -12,21 +12,17 @@ from neurosuper import (
     KMeans,
     Units,
     align,
-    average_copies,
     compare,
-    extrapolate_index,
-    find_copies,
-    index_interval,
     interpretability_index,
     load_images,
-    null_test,
-    separability,
     split_stimuli,
     top_stimuli,
 )
 from neurosuper._content import photographs_of
-from neurosuper.compare.side_by_side import split_alike
-from neurosuper.interpretability.parts import draw_parts
+from neurosuper.comparison.side_by_side import split_alike
+from neurosuper.copies import average_copies, find_copies
+from neurosuper.interpretability import extrapolate_index, index_interval, null_test, separability
+from neurosuper.interpretability.random_splits import draw_parts
 
 SHOWN = [0, 1, 2, 0, 3, 4, 1, 0, 5, 6]  # the photograph of each stimulus
 LABELS = [f"s{i}" for i in range(10)]

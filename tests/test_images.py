@@ -16,9 +16,9 @@ import xarray as xr
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from neurosuper import check_images, load_images
 from neurosuper import images as images_module
-from neurosuper.images import image_labels
+from neurosuper import load_images
+from neurosuper.images import check_images, image_labels
 
 NAMES = ["owl.png", "cat.bmp", "b/dog.PNG", "b/c/ant.v2.tif"]
 LABELS = ["ant.v2", "cat", "dog", "owl"]

@@ -7,20 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from neurosuper import (
-    Color,
-    Units,
-    activations,
-    align,
-    average_copies,
-    compare,
-    interpretability_index,
-    load_images,
-    noise_floor,
-    null_test,
-    psychophysics,
-)
+from neurosuper import Color, Units, activations, align, compare, interpretability_index, load_images, psychophysics
 from neurosuper import images as images_module
+from neurosuper.copies import average_copies
+from neurosuper.interpretability import chance_level, null_test
 
 LABELS = [f"photo{i}" for i in range(12)]
 
@@ -218,4 +208,4 @@ def test_pixels_are_hashed_once_in_memory_and_never_of_lazy_stacks(photographs, 
     assert_array_equal(load_images(loaded, size=3).content, loaded.content)
     monkeypatch.setattr(images_module, "LAZY_BYTES", 0)
     assert load_images(tmp_path).content.values.tolist() == [""] * 3
-    assert noise_floor(load_images(tmp_path), Color("cpu"), top=2).n_images == 3
+    assert chance_level(load_images(tmp_path), Color("cpu"), top=2).n_images == 3

@@ -9,18 +9,10 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosuper import (
-    Color,
-    KMeans,
-    Precomputed,
-    align,
-    check_images,
-    check_responses,
-    interpretability_index,
-    load_images,
-    top_stimuli,
-)
+from neurosuper import Color, KMeans, Precomputed, align, interpretability_index, load_images, top_stimuli
 from neurosuper._labels import clean_label
+from neurosuper.images import check_images
+from neurosuper.responses import check_responses
 
 TYPED, COMPOSED = "re\u0301sume\u0301", "r\u00e9sum\u00e9"  # a letter and an accent (macOS), and one character
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from neurosuper import LPIPS, load_array
-from neurosuper.directions.sae_checkpoint import read_checkpoint
+from neurosuper.directions._solvers.sae_checkpoint import read_checkpoint
 
 PACKAGE = Path(__file__).parents[1] / "neurosuper"
 

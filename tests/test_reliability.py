@@ -14,19 +14,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 
-from neurosuper import (
-    average_repetitions,
+from neurosuper import average_repetitions, select_units
+from neurosuper.reliability import (
     explainable_variance,
     ncsnr,
     noise_ceiling,
     oracle_correlation,
-    select_units,
-    split_half,
+    split_half_reliability,
 )
 from neurosuper.repetitions import first_half
 
 conservative = partial(oracle_correlation, method="conservative")
-halves = partial(split_half, n_splits=5, spearman_brown=False)
+halves = partial(split_half_reliability, n_splits=5, spearman_brown=False)
 EXACT = [oracle_correlation, conservative, explainable_variance, ncsnr]  # nothing random in them
 ALL = [halves, *EXACT]
 SIGNAL, NOISE = 2.0, 3.0  # s.d.
@@ -117,7 +116,7 @@ def test_split_half_equals_brute_force(patchy):
             shown = [s for s in range(40) if every[:, s].any()]
             means = [[row[half[:, s], s].mean(dtype=float) for s in shown] for half in (one, every & ~one)]
             expected.append((unit, np.corrcoef(means)[0, 1]))
-    r = split_half(patchy, n_splits=5, spearman_brown=False, random_state=3)
+    r = split_half_reliability(patchy, n_splits=5, spearman_brown=False, random_state=3)
     for unit in range(5):
         assert r[unit].item() == pytest.approx(np.mean([x for u, x in expected if u == unit]), abs=1e-10)
 
@@ -127,7 +126,7 @@ def test_split_half_is_the_mean_over_all_splits_that_there_are(rng):
     halves = [[0], [1], [2], [0, 1], [0, 2], [1, 2]]
     means = [[(np.mean(row[half]), np.mean(np.delete(row, half))) for half in halves] for row in values]
     every = [np.corrcoef(np.transpose(split))[0, 1] for split in itertools.product(*means)]
-    r = split_half(label(values[..., None]), n_splits=5000, spearman_brown=False).item()
+    r = split_half_reliability(label(values[..., None]), n_splits=5000, spearman_brown=False).item()
     assert abs(r - np.mean(every)) < 4 * np.std(every) / np.sqrt(5000)
 
 
@@ -149,7 +148,7 @@ def test_planted_signal_and_noise_come_back(rng, counts):
     others = noise * np.average(1 / (n - 1), weights=n)
     expected = {
         halves: r,
-        split_half: 2 * r / (1 + r),
+        split_half_reliability: 2 * r / (1 + r),
         ncsnr: SIGNAL / NOISE,
         explainable_variance: signal / (signal + noise),
         oracle_correlation: signal / np.sqrt((signal + noise) * (signal + others)),
@@ -169,7 +168,7 @@ def shift(responses: xr.DataArray) -> xr.DataArray:
 
 def test_repetitions_that_are_shifted_by_a_stimulus_are_unreliable(rng):
     responses, _ = plant(rng, [4])
-    for measure in (split_half, oracle_correlation, explainable_variance):
+    for measure in (split_half_reliability, oracle_correlation, explainable_variance):
         assert measure(responses).mean() > 0.25
         assert abs(measure(shift(responses)).mean()) < 0.02
 
@@ -218,7 +217,7 @@ def test_measures_are_bounded_and_nan_only_where_there_is_too_little(measure, re
     assert measure is ncsnr or not (numbers > 1 + 1e-12).any()
 
 
-@pytest.mark.parametrize("measure", [split_half, *EXACT])
+@pytest.mark.parametrize("measure", [split_half_reliability, *EXACT])
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6 / 3])  # sums of the latter two are rounded
 def test_units_that_do_not_vary_or_hardly_repeat_are_nan(rng, measure, value):
     values = rng.normal(size=(7, 3, 4))
@@ -236,7 +235,7 @@ def test_a_half_that_does_not_vary_correlates_at_zero():
     values[3, 0, 1] = 0.2
     values[..., 2] = np.arange(20)[:, None]
     values[::2, 5] = np.nan  # means of two and of three 0.1 differ by rounding
-    assert_allclose(split_half(label(values)), [0, 0, 1], atol=1e-12)
+    assert_allclose(split_half_reliability(label(values)), [0, 0, 1], atol=1e-12)
 
 
 def test_large_offsets_and_whole_numbers_lose_nothing(rng):
@@ -250,7 +249,7 @@ def test_large_offsets_and_whole_numbers_lose_nothing(rng):
 
 def test_reliability_is_a_coord_that_says_its_rule(patchy, tmp_path):
     patchy = patchy.assign_coords(area=("unit", list("VVVII")), split=("stimulus", ["fit"] * 40))
-    rated = patchy.assign_coords(reliability=split_half(patchy), ncsnr=ncsnr(patchy))
+    rated = patchy.assign_coords(reliability=split_half_reliability(patchy), ncsnr=ncsnr(patchy))
     averaged = average_repetitions(rated).dropna("stimulus").sel(unit=["u1", "u3"])
     averaged.to_netcdf(tmp_path / "averaged.nc")
     stored = xr.load_dataarray(tmp_path / "averaged.nc")
@@ -258,13 +257,13 @@ def test_reliability_is_a_coord_that_says_its_rule(patchy, tmp_path):
     assert stored.ncsnr.attrs == {"rule": "ncsnr from repetitions", "n_stimuli": n, "n_stimuli_left_out": 40 - n}
     how = {"rule": "split-half correlation, Spearman–Brown", "n_splits": 100, "random_state": "0"}
     assert stored.reliability.attrs == how | {"n_stimuli": n, "n_stimuli_left_out": 40 - n}
-    again = split_half(rated)
+    again = split_half_reliability(rated)
     np.testing.assert_array_equal(stored.reliability, again[[1, 3]])
     assert set(again.coords) == {"unit", "area", "ncsnr"}
-    assert (abs(split_half(patchy, random_state=1) - again) > 1e-6).all()
+    assert (abs(split_half_reliability(patchy, random_state=1) - again) > 1e-6).all()
 
 
-@pytest.mark.parametrize("measure", [split_half, *EXACT])
+@pytest.mark.parametrize("measure", [split_half_reliability, *EXACT])
 def test_one_repetition_says_why_not(patchy, measure):
     why = r"needs at least 2 repetitions of at least 3 stimuli; 0 of 40 have that many \(most: 1\); use responses from"
     for once in (patchy.fillna(0).isel(repetition=0), patchy.isel(repetition=[0])):
@@ -276,7 +275,7 @@ def test_what_cannot_be_measured_is_refused(patchy):
     with pytest.raises(ValueError, match=r"^ncsnr does not stream; .* memory with responses.compute\(\) first"):
         ncsnr(patchy.chunk(stimulus=10))
     with pytest.raises(ValueError, match="n_splits must be a whole number of at least 1, got 0"):
-        split_half(patchy, n_splits=0)
+        split_half_reliability(patchy, n_splits=0)
     with pytest.raises(ValueError, match="method must be 'jackknife' or 'conservative', got 'loo'"):
         oracle_correlation(patchy, "loo")
 
@@ -358,7 +357,7 @@ def test_reliability_is_computed_where_it_is_missing(rng):
     responses, _ = plant(rng, [4], n_stimuli=200, n_units=3)
     responses[..., 1] = rng.normal(size=(200, 4))
     kept = select_units(responses, reliability=0.4)
-    xr.testing.assert_identical(kept.reliability.drop_vars("reliability"), split_half(responses)[[0, 2]])
+    xr.testing.assert_identical(kept.reliability.drop_vars("reliability"), split_half_reliability(responses)[[0, 2]])
     xr.testing.assert_equal(kept.drop_vars("reliability"), responses.isel(unit=[0, 2]))
     assert kept.attrs["selected_units"] == "2 of 3 with reliability >= 0.4 (split-half correlation, Spearman–Brown)"
 
@@ -383,7 +382,9 @@ def test_a_selection_that_cannot_be_says_why(rated, message):
 def test_units_without_any_reliability_are_refused(rated):
     with pytest.raises(ValueError, match="the best has reliability nan"):
         select_units(rated.isel(unit=[3]), reliability=0)
-    with pytest.raises(ValueError, match=r"split_half needs at least 2 repetitions .* from before average_repetitions"):
+    with pytest.raises(
+        ValueError, match=r"split_half_reliability needs at least 2 repetitions .* from before average_repetitions"
+    ):
         select_units(rated.drop_vars("reliability"), reliability=0.3)
 
 
@@ -401,7 +402,7 @@ def test_memory_is_about_three_times_the_responses(rng, measure, missing):
 
 def test_v4_gives_its_published_figures(real_data):
     v4 = label(np.load(real_data / "v4" / "responses_raw_210325.npy").transpose(1, 2, 0))
-    r, reliability = split_half(v4, spearman_brown=False), split_half(v4)
+    r, reliability = split_half_reliability(v4, spearman_brown=False), split_half_reliability(v4)
     assert r.mean().item() == pytest.approx(0.604, abs=0.003)
     assert reliability.mean().item() == pytest.approx(0.743, abs=0.003)
     assert (reliability.min().item(), reliability.max().item()) == pytest.approx((0.53, 0.93), abs=0.005)
@@ -411,7 +412,7 @@ def test_v4_gives_its_published_figures(real_data):
     np.testing.assert_array_equal(averaged, np.load(real_data / "v4" / "responses_avg_210325.npy"))
 
     assert_allclose(noise_ceiling(ncsnr(v4), v4), reliability, atol=0.01)
-    assert split_half(shift(v4)).mean() < 0.2  # neighbours are somewhat alike: 0.12
+    assert split_half_reliability(shift(v4)).mean() < 0.2  # neighbours are somewhat alike: 0.12
 
 
 def test_spearman_brown_of_a_negative_correlation_is_its_formula(rng):
@@ -419,8 +420,8 @@ def test_spearman_brown_of_a_negative_correlation_is_its_formula(rng):
     first = rng.normal(size=(200, 1, 3))
     second = -first + np.array([0.5, 1.5, 3.0]) * rng.normal(size=(200, 1, 3))
     values = label(np.concatenate([first, second], axis=1))
-    r = split_half(values, spearman_brown=False).values
+    r = split_half_reliability(values, spearman_brown=False).values
     assert (r < -0.1).all()
-    assert_allclose(split_half(values), 2 * r / (1 + r), rtol=1e-12)
+    assert_allclose(split_half_reliability(values), 2 * r / (1 + r), rtol=1e-12)
     opposite = label(np.concatenate([first, -first], axis=1))
-    assert (split_half(opposite) < -1e6).all(), "−∞ but for rounding"
+    assert (split_half_reliability(opposite) < -1e6).all(), "−∞ but for rounding"

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 
-from neurosuper import align, average_repetitions, check_responses, drop_constant_units, normalize, split_stimuli
+from neurosuper import align, average_repetitions, normalize, split_stimuli
+from neurosuper.responses import check_responses, drop_constant_units
 
 NAN, INF = np.nan, np.inf
 

@@ -1,7 +1,7 @@
 import pytest
 
 from neurosuper._toml import parse_toml
-from neurosuper.load.manifest import read_manifest
+from neurosuper.datasets.manifest import read_manifest
 from neurosuper.study import read_study
 
 

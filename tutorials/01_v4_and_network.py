@@ -30,7 +30,7 @@ import xarray as xr
 
 import neurosuper
 from neurosuper import LPIPS, KMeans, interpretability_index, load_array, load_images, normalize, top_stimuli
-from neurosuper.compare import headline, summarize
+from neurosuper.comparison import headline, summarize
 from neurosuper.plot import plot_distributions, plot_top_stimuli
 
 data = Path(os.environ["NEUROSUPER_TEST_DATA"])

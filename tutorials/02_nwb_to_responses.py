@@ -43,10 +43,10 @@ folder = write_brains(tempfile.mkdtemp())[DATASET]
 # and how to cite. `neurosuper info allen-neuropixels-natural-scenes` prints the same.
 
 # %%
-print(ns.describe(DATASET))
+print(ns.datasets.info(DATASET))
 
 # %%
-ns.datasets()[["title", "species", "modality", "source"]]
+ns.list_datasets()[["title", "species", "modality", "source"]]
 
 # %% [markdown]
 # ## What was shown
@@ -55,7 +55,9 @@ ns.datasets()[["title", "species", "modality", "source"]]
 
 # %%
 (session,) = folder.glob("sub-*/*.nwb")
-shown = ns.load_presentations(session, presentations="natural_scenes_presentations", stimulus_column="frame", blanks=-1)
+shown = ns.loaders.load_presentations(
+    session, presentations="natural_scenes_presentations", stimulus_column="frame", blanks=-1
+)
 shown.to_dataframe().head()
 
 # %%
@@ -91,7 +93,7 @@ assert set(responses.area.values) == {"V1", "LM", "RL", "AL"}
 # repetitions, and correct for the length of the halves (Spearman–Brown). The measure is a coord of the units.
 
 # %%
-responses = responses.assign_coords(reliability=ns.split_half(responses))
+responses = responses.assign_coords(reliability=ns.reliability.split_half_reliability(responses))
 plot_reliability(responses.reliability, threshold=0.3)
 
 # %% [markdown]
@@ -100,9 +102,9 @@ plot_reliability(responses.reliability, threshold=0.3)
 # %%
 from scipy.stats import spearmanr
 
-oracle = ns.oracle_correlation(responses)
-explainable = ns.explainable_variance(responses)
-ceiling = ns.noise_ceiling(ns.ncsnr(responses), responses)
+oracle = ns.reliability.oracle_correlation(responses)
+explainable = ns.reliability.explainable_variance(responses)
+ceiling = ns.reliability.noise_ceiling(ns.reliability.ncsnr(responses), responses)
 for measure in (oracle, explainable, ceiling):
     order = spearmanr(measure, responses.reliability).statistic
     print(f"{measure.attrs['rule'][:45]:<45}  median {float(measure.median()):.2f}  rank correlation {order:.2f}")

@@ -30,7 +30,7 @@ import numpy as np
 import xarray as xr
 
 import neurosuper as ns
-from neurosuper.compare import headline, summarize
+from neurosuper.comparison import headline, summarize
 from neurosuper.demo.brains import write_brains
 from neurosuper.demo.gabor import GaborEnergy
 from neurosuper.plot import plot_distributions, plot_reliability, plot_top_stimuli
@@ -59,7 +59,7 @@ human.coords
 # %%
 test = ns.load("tvsd", path=folders["tvsd"])  # the real one: ns.load("tvsd")
 macaque = ns.load("tvsd", path=folders["tvsd"], part="train")  # the real one: ns.load("tvsd", part="train")
-macaque = macaque.assign_coords(reliability=ns.split_half(test))
+macaque = macaque.assign_coords(reliability=ns.reliability.split_half_reliability(test))
 macaque_images = gratings  # the real ones: ns.load_images(the folder of THINGS images, size=64)
 
 # %% [markdown]
@@ -78,13 +78,13 @@ mouse_images = ns.load_images(folders[MOUSE] / "scenes")
 # %%
 for recording in (human, test, mouse):
     assert recording.dims == ("stimulus", "repetition", "unit")
-plot_reliability(ns.split_half(human), threshold=0.3)
+plot_reliability(ns.reliability.split_half_reliability(human), threshold=0.3)
 
 # %%
 plot_reliability(macaque.reliability, threshold=0.3)
 
 # %%
-plot_reliability(ns.split_half(mouse), threshold=0.3)
+plot_reliability(ns.reliability.split_half_reliability(mouse), threshold=0.3)
 
 # %% [markdown]
 # In the macaque files 1,008 channels are pure noise: with a hundred stimuli some of these reach 0.3 by chance, so that

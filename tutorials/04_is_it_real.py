@@ -73,7 +73,7 @@ def load(session, file, dims):
     """Return responses, photographs, and all distances between these."""
     images = ns.load_images(data / "v4" / f"images_{session}.zip")
     responses = ns.load_array(data / "v4" / file, dims=dims, stimuli=images, units="spike count")
-    return responses, images, ns.Precomputed(ns.pairwise(images, lpips))
+    return responses, images, ns.Precomputed(ns.metrics.pairwise_distances(images, lpips))
 
 
 v4, images, distance = load("201025", "responses_avg_201025.npy", ("unit", "stimulus"))
@@ -108,7 +108,7 @@ by_size = {name: ns.interpretability_index(z, images, distance, top=SIZES, sprea
 
 figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
 for i, (name, values) in enumerate(by_size.items()):
-    mean = ns.bootstrap_interval(values, "direction")
+    mean = ns.inference.bootstrap_interval(values, "direction")
     bars = [mean.estimate - mean.low, mean.high - mean.estimate]
     x = np.arange(len(SIZES)) + 0.08 * (i - 1.5)
     axes.errorbar(x, mean.estimate, bars, marker=LOOKS[name].marker, color=LOOKS[name].color, label=name, capsize=2)
@@ -136,15 +136,15 @@ assert standard_error > scatter / 2
 # %% [markdown]
 # ## The floor
 #
-# What does a unit score that sees nothing? Three answers. `noise_floor` takes random sets of photographs.
+# What does a unit score that sees nothing? Three answers. `chance_level` takes random sets of photographs.
 # `shuffle_stimuli` keeps the population as it is and deals the photographs out anew. `Random` keeps both, and looks
 # along directions that nobody chose. (In the figure bars are medians.)
 
 # %%
 scored = images.sel(stimulus=codes["Units"].stimulus.values)
-floor = ns.noise_floor(scored, distance, top=TOP)
+floor = ns.interpretability.chance_level(scored, distance, top=TOP)
 index = {name: by_size[name].sel(top=TOP) for name in MAIN}
-shuffled = ns.shuffle_stimuli(codes["Units"], random_state=0)
+shuffled = ns.interpretability.shuffle_stimuli(codes["Units"], random_state=0)
 shown = {"Units, shuffled": ns.interpretability_index(shuffled, images, distance, top=TOP)} | index
 
 column = np.repeat(list(shown), [len(values) for values in shown.values()])
@@ -185,7 +185,7 @@ QUANTILES = [0, 0.1, 0.2, 0.3, 0.4]
 TRIALS = 20
 one = codes["Units"].isel(direction=[0])
 allowed = {
-    design: ns.make_trials(one, design=design, quantiles=QUANTILES, trials=1000).n_trials.values
+    design: ns.interpretability.make_trials(one, design=design, quantiles=QUANTILES, trials=1000).n_trials.values
     for design in ("imi", "paper")
 }
 pd.DataFrame(allowed, index=pd.Index(QUANTILES, name="share left out at each end"))
@@ -247,8 +247,8 @@ assert min(gain["paper"], gain["mis, extreme query"]) > 1.5 * gain["mis"]
 # Deal the scores out anew to the two sets, often: how often do they differ by as much?
 
 # %%
-test = ns.permutation_test(index["KMeans"], index["Units"])
-print(ns.describe_test(test, "K-means directions", "units", "the index (−LPIPS)"))
+test = ns.inference.permutation_test(index["KMeans"], index["Units"])
+print(ns.inference.test_sentence(test, "K-means directions", "units", "the index (−LPIPS)"))
 
 # %% [markdown]
 # ### Items are not independent
@@ -265,8 +265,8 @@ assert alike["KMeans"] > 2 * alike["Units"]
 # halves of these tell, which share none.
 
 # %%
-apart = ns.index_difference(codes["KMeans"], codes["Units"], images, distance, top=TOP)
-print(ns.describe_test(apart, "K-means directions", "units", "the index (−LPIPS)"))
+apart = ns.interpretability.index_difference(codes["KMeans"], codes["Units"], images, distance, top=TOP)
+print(ns.inference.test_sentence(apart, "K-means directions", "units", "the index (−LPIPS)"))
 
 as_if_independent = np.sqrt(index["KMeans"].var(ddof=1) / 89 + index["Units"].var(ddof=1) / 89).item()
 error = apart.standard_error.item()
@@ -279,7 +279,9 @@ assert apart.low > 0
 # keeps how units go together: shuffle the photographs, for all of them at once.
 
 # %%
-floor_test = ns.null_test(codes["Units"], images, distance, ns.shuffle_stimuli, top=TOP, n_nulls=299)
+floor_test = ns.interpretability.null_test(
+    codes["Units"], images, distance, ns.interpretability.shuffle_stimuli, top=TOP, n_nulls=299
+)
 shuffled_mean, p_floor = floor_test.null.mean().item(), floor_test.p_value.item()
 print(f"units {floor_test.estimate:.3f}, shuffled {shuffled_mean:.3f}, p = {p_floor:.3f} (one-sided)")
 assert p_floor < 0.05
@@ -301,9 +303,9 @@ def against_units(score, codes, images, distance):
     scores = score(codes, images, distance)
     others, tests = [name for name in scores if name != "Units"], []
     for name in others:
-        test = ns.permutation_test(scores[name], scores["Units"], n_resamples=1999)
+        test = ns.inference.permutation_test(scores[name], scores["Units"], n_resamples=1999)
         if score is index_of:
-            apart = ns.index_difference(codes[name], codes["Units"], images, distance, top=TOP)
+            apart = ns.interpretability.index_difference(codes[name], codes["Units"], images, distance, top=TOP)
             test = test.assign(apart[["p_value", "standard_error"]])
         tests.append(test)
     return xr.concat(tests, pd.Index(others, name="finder"), combine_attrs="drop_conflicts")
@@ -318,7 +320,7 @@ def summarize(tests):
     p = (2 * tests.p_value.median("split")).clip(max=1)
     table = tests[["difference", "cohens_d", "superiority"]].mean("split")
     table["lowest"], table["highest"] = tests.difference.min("split"), tests.difference.max("split")
-    table["adjusted_p"] = ns.adjust_p_values(p)
+    table["adjusted_p"] = ns.inference.adjust_p_values(p)
     return table.to_dataframe()
 
 
@@ -438,13 +440,13 @@ asked = {
     "half of it": (found / 2, sd),
     "beyond plainness": difference_and_sd(own_table.loc["KMeans"]),
 }
-needed = {name: ns.items_needed(difference, sd=sd) for name, (difference, sd) in asked.items()}
+needed = {name: ns.inference.items_needed(difference, sd=sd) for name, (difference, sd) in asked.items()}
 
 n = np.arange(5, 201)
 figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
 for (name, (difference, sd)), style in zip(asked.items(), ("-", "--", ":"), strict=True):
     label = f"{difference:.3f} ({name}): {needed[name]}"
-    axes.plot(n, ns.statistical_power(difference, sd=sd, n=n), style, color="black", label=label)
+    axes.plot(n, ns.inference.statistical_power(difference, sd=sd, n=n), style, color="black", label=label)
 axes.axhline(0.8, color="0.7", linewidth=0.8)
 axes.axvline(89, color="0.7", linewidth=0.8)
 axes.annotate("89 units", (89, 0.03), (-4, 0), textcoords="offset points", color="0.4", ha="right")
@@ -457,7 +459,7 @@ plt.show()
 # scatter is of photographs, and how it falls with their number. Here is the power to find half the difference:
 
 # %%
-power = ns.index_power(
+power = ns.interpretability.index_power(
     apart,
     difference=found / 2,
     n_stimuli=[300, 600, 1200, 2400, 4800],
@@ -488,7 +490,7 @@ assert power.sel(n_stimuli=600).sel(n_items=89, method="nearest") < 0.8 < power.
 
 # %%
 raw, images_2, distance_2 = load("210325", "responses_raw_210325.npy", ("unit", "stimulus", "repetition"))
-raw = raw.assign_coords(reliability=ns.split_half(raw))
+raw = raw.assign_coords(reliability=ns.reliability.split_half_reliability(raw))
 plot_reliability(raw.reliability, threshold=0.7)
 
 # %%

@@ -54,7 +54,7 @@ resnet = ns.activations(
     "layer3",
     preprocess=networks.resnet20_preprocess,
 )
-systems = {"V4": v4, "ResNet-20": ns.drop_constant_units(resnet)}
+systems = {"V4": v4, "ResNet-20": ns.responses.drop_constant_units(resnet)}
 {name: dict(responses.sizes) for name, responses in systems.items()}
 
 # %% [markdown]

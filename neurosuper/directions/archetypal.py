@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import torch
 
+from neurosuper.directions._rows.rows import Blocks, Tensors
 from neurosuper.directions.base import Learned, as_learned
-from neurosuper.directions.blocks import Blocks, Tensors
 from neurosuper.directions.iterative import IterativeFinder, Step
 
 CANDIDATES = 2048  # stimuli of which archetypes are mixed, at most twice as many

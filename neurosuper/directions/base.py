@@ -16,7 +16,10 @@ import xarray as xr
 from sklearn.base import BaseEstimator
 
 from neurosuper._torch import pick_device
-from neurosuper.directions.blocks import Blocks, Tensors, split
+from neurosuper.directions._rows.moments import moments, whitening
+from neurosuper.directions._rows.preparation import Preparation, choose_scale
+from neurosuper.directions._rows.rows import Blocks, Tensors, split
+from neurosuper.directions._rows.tensors import DTYPES, require_finite, require_finite_codes, to_tensor
 from neurosuper.directions.labels import (
     check_codes,
     check_labelled,
@@ -25,12 +28,9 @@ from neurosuper.directions.labels import (
     label_responses,
     put_in_order,
 )
-from neurosuper.directions.moments import moments, whitening
-from neurosuper.directions.n_directions import count_directions
-from neurosuper.directions.preparation import Preparation, choose_scale
 from neurosuper.directions.seeds import seeded_generator
+from neurosuper.directions.settings import count_directions
 from neurosuper.directions.storage import read_finder, write_finder
-from neurosuper.directions.tensors import DTYPES, require_finite, require_finite_codes, to_tensor
 from neurosuper.responses import DROP_THEM, name_some
 
 Learned = dict[str, tuple[tuple[str, ...], torch.Tensor]]  # name: (dims, values)

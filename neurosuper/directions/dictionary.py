@@ -15,13 +15,13 @@ import xarray as xr
 from numba import prange
 
 from neurosuper._kernels import njit
+from neurosuper._threads import torch_threads
+from neurosuper.directions._rows.minibatches import batches
+from neurosuper.directions._rows.rows import Blocks, Tensors
+from neurosuper.directions._solvers.sparse_coding import correlate, lasso_codes, omp_codes, one_warning
 from neurosuper.directions.base import Learned, as_learned
-from neurosuper.directions.batches import batches
-from neurosuper.directions.blocks import Blocks, Tensors
-from neurosuper.directions.compiled import torch_threads
 from neurosuper.directions.iterative import IterativeFinder, Step
-from neurosuper.directions.n_directions import count_directions
-from neurosuper.directions.sparse_coding import correlate, lasso_codes, omp_codes, one_warning
+from neurosuper.directions.settings import count_directions
 
 FORGETTING = 0.7  # batch t weighs as much as t^0.7 batches before it have left
 BLOCK = 64  # atoms that are updated after one product

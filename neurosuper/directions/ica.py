@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import torch
 
+from neurosuper.directions._rows.moments import moments, sign_rows, skew_signs
+from neurosuper.directions._rows.preparation import Preparation
+from neurosuper.directions._rows.rows import Blocks, Kernel, Tensors
+from neurosuper.directions._solvers.ica_contrasts import NONLINEARITIES
 from neurosuper.directions.base import Learned
-from neurosuper.directions.blocks import Blocks, Kernel, Tensors
-from neurosuper.directions.ica_nonlinearities import NONLINEARITIES
 from neurosuper.directions.iterative import IterativeFinder, Step
-from neurosuper.directions.moments import moments, sign_rows, skew_signs
-from neurosuper.directions.preparation import Preparation
 
 RANK_TOLERANCE = 1e-10  # of the largest variance: less is rounding
 GAUSSIAN = {"logcosh": 0.37456720749, "exp": -(0.5**0.5)}  # E[G(ν)], ν standard normal

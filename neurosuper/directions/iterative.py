@@ -13,8 +13,8 @@ import xarray as xr
 from sklearn.exceptions import ConvergenceWarning
 from tqdm import tqdm
 
+from neurosuper.directions._rows.rows import Blocks
 from neurosuper.directions.base import DirectionFinder, Learned
-from neurosuper.directions.blocks import Blocks
 
 
 class Step(NamedTuple):

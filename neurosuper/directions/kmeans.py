@@ -13,13 +13,13 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
+from neurosuper.directions._rows.rows import Blocks, Tensors, join
+from neurosuper.directions._rows.shared_passes import Batched
+from neurosuper.directions._solvers.center_search import find_centers, sample_size
+from neurosuper.directions._solvers.nearest_centers import nearest, nearest_of_each, sum_by_center
 from neurosuper.directions.base import Learned, as_learned
-from neurosuper.directions.blocks import Blocks, Tensors, join
 from neurosuper.directions.iterative import IterativeFinder, Step
-from neurosuper.directions.kmeans_nearest import nearest, nearest_of_each, sum_by_center
-from neurosuper.directions.kmeans_search import find_centers, sample_size
-from neurosuper.directions.n_directions import count_directions
-from neurosuper.directions.together import Batched
+from neurosuper.directions.settings import count_directions
 
 
 class KMeans(IterativeFinder):

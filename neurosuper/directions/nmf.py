@@ -14,13 +14,13 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neurosuper.directions._rows.rows import Blocks, Tensors
+from neurosuper.directions._solvers.hals import nonnegative_codes
+from neurosuper.directions._solvers.nmf_starts import draw_directions, draw_positions, singular_parts
+from neurosuper.directions._solvers.sparse_coding import correlate
 from neurosuper.directions.base import Learned, as_learned
-from neurosuper.directions.blocks import Blocks, Tensors
-from neurosuper.directions.hals import nonnegative_codes
 from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
-from neurosuper.directions.n_directions import count_directions
-from neurosuper.directions.nmf_starts import draw_directions, draw_positions, singular_parts
-from neurosuper.directions.sparse_coding import correlate
+from neurosuper.directions.settings import count_directions
 from neurosuper.responses import name_some
 
 SETTLED = 1e-4  # relative fall of the objective in an iteration on the sample: less, and all stimuli take over

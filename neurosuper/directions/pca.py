@@ -14,12 +14,19 @@ import scipy.linalg
 import torch
 import xarray as xr
 
+from neurosuper._threads import bare, gram, one_blas_thread, product
+from neurosuper.directions._rows.moments import (
+    RANK_TOLERANCE,
+    centred_chunks,
+    is_small,
+    moments,
+    sign_rows,
+    skew_signs,
+)
+from neurosuper.directions._rows.preparation import Preparation
+from neurosuper.directions._rows.rows import Blocks, Tensors
 from neurosuper.directions.base import DirectionFinder, Learned, as_learned
-from neurosuper.directions.blocks import Blocks, Tensors
-from neurosuper.directions.compiled import bare, gram, one_blas_thread, product
-from neurosuper.directions.moments import RANK_TOLERANCE, centred_chunks, is_small, moments, sign_rows, skew_signs
-from neurosuper.directions.n_directions import count_directions
-from neurosuper.directions.preparation import Preparation
+from neurosuper.directions.settings import count_directions
 
 DOUBT = 1e-4  # of the squared mean: a variance above is surely none that rounding makes of a constant unit
 SURE = 1e-4  # of the largest variance: below, products in float32 are not good enough

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from neurosuper.directions._rows.moments import sign_rows, skew_signs
+from neurosuper.directions._rows.rows import Blocks
 from neurosuper.directions.base import DirectionFinder, Learned, as_learned
-from neurosuper.directions.blocks import Blocks
-from neurosuper.directions.moments import sign_rows, skew_signs
 
 DRAWN = 2**20  # numbers at once: 8 MiB
 

@@ -12,14 +12,16 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from neurosuper.directions.base import Learned
-from neurosuper.directions.batches import batches, count_batches
-from neurosuper.directions.blocks import Blocks, Tensors
-from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
-from neurosuper.directions.n_directions import count_directions
-from neurosuper.directions.sae_checkpoint import digest_rows, prepare_place, read_checkpoint, write_checkpoint
-from neurosuper.directions.sae_codes import Activation, Kind, Weights, encode
-from neurosuper.directions.sae_training import (
+from neurosuper.directions._rows.minibatches import batches, count_batches
+from neurosuper.directions._rows.rows import Blocks, Tensors
+from neurosuper.directions._solvers.sae_checkpoint import (
+    digest_rows,
+    prepare_place,
+    read_checkpoint,
+    write_checkpoint,
+)
+from neurosuper.directions._solvers.sae_codes import Activation, Kind, Weights, encode
+from neurosuper.directions._solvers.sae_training import (
     COOL_DOWN,
     REVIVAL_ROWS,
     Epoch,
@@ -28,6 +30,9 @@ from neurosuper.directions.sae_training import (
     first_weights,
     put_aside,
 )
+from neurosuper.directions.base import Learned
+from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
+from neurosuper.directions.settings import count_directions
 
 KINDS = ("topk", "batchtopk", "relu", "jumprelu")
 BATCH_ROWS, LEAST_BATCHES = 256, 16  # rows of a batch, unless an epoch would then have fewer batches

@@ -72,7 +72,8 @@ def direction_stability(
     Examples
     --------
     >>> import numpy as np
-    >>> from neurosuper import PCA, direction_stability
+    >>> from neurosuper import PCA
+    >>> from neurosuper.directions import direction_stability
     >>> r = np.random.default_rng(0).normal(size=(400, 4)) * [9, 3, 1, 1]
     >>> direction_stability(PCA(2), r).round(2).values.tolist()
     [1.0, 1.0]

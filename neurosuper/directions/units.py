@@ -8,8 +8,8 @@ import torch
 import xarray as xr
 
 from neurosuper._torch import pick_device
+from neurosuper.directions._rows.rows import Blocks
 from neurosuper.directions.base import DirectionFinder, Learned
-from neurosuper.directions.blocks import Blocks
 
 
 class Units(DirectionFinder):

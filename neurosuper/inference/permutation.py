@@ -236,7 +236,7 @@ def _p_of_columns(scores: np.ndarray, n_first: int, n_resamples: int, rng: np.ra
     return np.minimum(1, 2 * (np.minimum(below, above) + 1) / (n_resamples + 1))
 
 
-def describe_test(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
+def test_sentence(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     """Return what a test says, in one sentence for a paper.
 
     A direction is claimed where p is below 0.05.
@@ -264,7 +264,7 @@ def describe_test(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     Examples
     --------
     >>> a, b = (xr.DataArray(values, dims="unit") for values in ([4., 5., 6., 7.], [0., 1., 2., 3.]))
-    >>> print(describe_test(permutation_test(a, b), "KMeans", "units", "label agreement"))
+    >>> print(test_sentence(permutation_test(a, b), "KMeans", "units", "label agreement"))
     KMeans (n = 4, mean 5.5) scored higher in label agreement than units (n = 4, mean 1.5), by 4.0 (two-sided unpaired \
 permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of superiority 1.00).
     """

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import ends_of, index_of_top
-from neurosuper.interpretability.top_stimuli import copies_among
+from neurosuper.interpretability.ranking import copies_among
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.repetitions import rank_labels, require_repetitions
 from neurosuper.responses import average_repetitions, check_responses, require_varying

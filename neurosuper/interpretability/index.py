@@ -10,10 +10,10 @@ import xarray as xr
 
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
-from neurosuper.interpretability.embedded import Distances, open_distances
-from neurosuper.interpretability.top_stimuli import check_codes, copies_among, top_stimuli, warn_of_copies
+from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli, warn_of_copies
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
+from neurosuper.metrics.distances import Distances, open_distances
 from neurosuper.responses import name_some, require_varying
 
 Metrics = ImageMetric | Precomputed | Sequence[ImageMetric | Precomputed]

@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
-from neurosuper.interpretability.embedded import open_distances
 from neurosuper.interpretability.index import describe, index_of_top
-from neurosuper.interpretability.parts import index_of_parts
-from neurosuper.interpretability.top_stimuli import check_codes, copies_among, top_stimuli
+from neurosuper.interpretability.random_splits import index_of_parts
+from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
+from neurosuper.metrics.distances import open_distances
 from neurosuper.responses import coords_along, name_some, require_varying
 
 QUANTILES = (0.025, 0.5, 0.975)
@@ -100,7 +100,7 @@ def shuffle_units(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataA
     return _as_null(codes, shuffled, "units shuffled within each stimulus", seed)
 
 
-def surrogate_codes(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataArray:
+def phase_surrogates(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataArray:
     """Return surrogates with random phases along the order of the stimuli, which must therefore mean something.
 
     Each column is made Gaussian by rank (normal scores), random phases are added to its Fourier transform, the same
@@ -136,7 +136,7 @@ def surrogate_codes(codes: xr.DataArray, random_state: int | None = 0) -> xr.Dat
     --------
     >>> codes = xr.DataArray([[1.], [5.], [2.], [9.]], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": list("wxyz"), "unit": ["a"]})
-    >>> sorted(surrogate_codes(codes).values.ravel().tolist())
+    >>> sorted(phase_surrogates(codes).values.ravel().tolist())
     [1.0, 2.0, 5.0, 9.0]
     """
     codes, seed = check_codes(codes), _seed(random_state)
@@ -173,7 +173,7 @@ def null_test(
     images : DataArray (stimulus, row, column, channel)
     metric : ImageMetric or Precomputed
     null : callable, optional
-        Called as `null(codes, random_state)`: `shuffle_stimuli`, `shuffle_units`, `surrogate_codes`, or any other that
+        Called as `null(codes, random_state)`: `shuffle_stimuli`, `shuffle_units`, `phase_surrogates`, or any other that
         returns codes of the same stimuli, such as random directions: `lambda codes, seed:
         Random(random_state=seed).fit_transform(codes)`.
     top : int, optional
@@ -244,7 +244,7 @@ def _p_of_draws(own: np.ndarray, draws: np.ndarray) -> np.ndarray:
     return (1 + (draws >= own - rounding).sum(0)) / (1 + len(draws))
 
 
-def noise_floor(
+def chance_level(
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
     top: int = 5,
@@ -284,7 +284,7 @@ def noise_floor(
     >>> from neurosuper import Color, load_images
     >>> grey = np.array([0, 0, 255, 255], np.uint8)[:, None, None, None]
     >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))
-    >>> floor = noise_floor(images, Color("cpu"), top=2)
+    >>> floor = chance_level(images, Color("cpu"), top=2)
     >>> round(float(floor["mean"]), 4)  # −√3 in 4 of 6 pairs
     -1.1547
     """

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from neurosuper._content import photographs_of
-from neurosuper.interpretability.top_stimuli import check_codes
+from neurosuper.interpretability.ranking import check_codes
 from neurosuper.responses import coords_along, name_some, require_varying
 
 DesignName = Literal["imi", "scripts", "mis", "paper"]
@@ -173,7 +173,7 @@ def warn_of_copies_in_trials(codes: xr.DataArray, trials: Trials) -> dict[str, i
         return {}
     warnings.warn(
         f"{n_trials} trials show copies of one photograph, such as a query that is also a reference, and are easier "
-        "than they should be; average copies with neurosuper.average_copies(responses, images)",
+        "than they should be; average copies with neurosuper.copies.average_copies(responses, images)",
         stacklevel=3,
     )
     return {"n_trials_with_copies": n_trials}

@@ -1,13 +1,5 @@
 """Image metrics: each embeds images so that the (squared) distance between embeddings is the metric."""
 
-from neurosuper.metrics.base import ImageMetric
-from neurosuper.metrics.cache import Cached, cached
-from neurosuper.metrics.color import Color
-from neurosuper.metrics.features import Features
-from neurosuper.metrics.label import Label
-from neurosuper.metrics.lpips import LPIPS
-from neurosuper.metrics.pairwise import pairwise
-from neurosuper.metrics.pixel import Pixel
-from neurosuper.metrics.precomputed import Precomputed
+import lazy_loader
 
-__all__ = ["LPIPS", "Cached", "Color", "Features", "ImageMetric", "Label", "Pixel", "Precomputed", "cached", "pairwise"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,13 +20,13 @@ from neurosuper.metrics.precomputed import Precomputed
 from neurosuper.metrics.slabs import Slabs
 from neurosuper.responses import coords_along
 
-__all__ = ["pairwise"]
+__all__ = ["pairwise_distances"]
 
 TILE = 4096  # images a side
 FEATURES = 2048  # multiplied at once
 
 
-def pairwise(images: xr.DataArray, metric: ImageMetric | Precomputed) -> xr.DataArray:
+def pairwise_distances(images: xr.DataArray, metric: ImageMetric | Precomputed) -> xr.DataArray:
     """Return the distances between all pairs of images.
 
     Each image is embedded once, in batches; where embeddings are large they wait in a temporary file, so that memory
@@ -59,14 +59,14 @@ def pairwise(images: xr.DataArray, metric: ImageMetric | Precomputed) -> xr.Data
     >>> from neurosuper import Color, load_images
     >>> grey = np.array([0, 0, 255], np.uint8)[:, None, None, None]
     >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))
-    >>> pairwise(images, Color()).values.round(3)
+    >>> pairwise_distances(images, Color()).values.round(3)
     array([[0.   , 0.   , 1.732],
            [0.   , 0.   , 1.732],
            [1.732, 1.732, 0.   ]], dtype=float32)
     """
     images = check_images(images)
     if not images.sizes["stimulus"]:
-        raise ValueError("pairwise needs at least one image, got none; see load_images")
+        raise ValueError("pairwise_distances needs at least one image, got none; see load_images")
     check_metric(metric)
     if isinstance(metric, Precomputed):
         distances = metric.distances_between(images.stimulus.values).numpy().astype(np.float32)

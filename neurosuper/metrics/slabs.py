@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from neurosuper.metrics.base import ImageMetric
-from neurosuper.metrics.batches import embed_in_batches
+from neurosuper.metrics.embedding import embed_in_batches
 
 __all__ = ["Slabs"]
 

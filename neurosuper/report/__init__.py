@@ -1,5 +1,5 @@
 """One self-contained HTML file for a comparison."""
 
-from neurosuper.report.html import render_report
+import lazy_loader
 
-__all__ = ["render_report"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

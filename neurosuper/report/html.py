@@ -17,9 +17,9 @@ import xarray as xr
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from neurosuper.compare.contrast import contrast_finders, contrast_systems
-from neurosuper.compare.side_by_side import SEPARATOR
-from neurosuper.compare.table import headline, summarize
+from neurosuper.comparison.contrast import contrast_finders, contrast_systems
+from neurosuper.comparison.side_by_side import SEPARATOR
+from neurosuper.comparison.table import headline, summarize
 from neurosuper.plot import plot_distributions, plot_recovery
 from neurosuper.plot.style import PLAIN
 from neurosuper.report.thumbnails import embed_thumbnails

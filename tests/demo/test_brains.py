@@ -40,7 +40,7 @@ def test_macaque_channels(brains):
     train = ns.load("tvsd", path=brains["tvsd"], part="train")
     gratings = ns.load_images(brains["tvsd"].parent / "gratings")
     assert (test.shape, train.shape) == ((100, 30, 1024), (420, 1024))
-    reliable = ns.split_half(test) > 0.7
+    reliable = ns.reliability.split_half_reliability(test) > 0.7
     assert int(reliable.sum()) == 16
     chosen = train.sel(unit=reliable.values)
     _, features = draw_gratings()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose
 
-from neurosuper import Archetypal, match_directions
-from neurosuper.directions import archetypal
+from neurosuper import Archetypal
+from neurosuper.directions import archetypal, recovery
 from neurosuper.directions.archetypal import memberships, onto_simplex
 
 
@@ -26,7 +26,7 @@ def test_planted_corners_are_recovered(mixtures):
     responses, corners = mixtures
     fitted = Archetypal(6).fit(responses)
     planted = fitted.directions_.copy(data=corners)
-    assert match_directions(fitted.directions_, planted).min() > 0.99
+    assert recovery(fitted.directions_, planted).min() > 0.99
     assert fitted.explained_variance(responses) > 0.99
     assert (np.diff(fitted.learning_curve_) < 1e-3).all(), "each iteration lowers the error"
 

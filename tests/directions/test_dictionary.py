@@ -10,8 +10,9 @@ from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import orthogonal_mp_gram
 
-from neurosuper.compare import match_directions
-from neurosuper.directions.blocks import PART_ENTRIES
+from neurosuper.directions import recovery
+from neurosuper.directions._rows.rows import PART_ENTRIES
+from neurosuper.directions._solvers.sparse_coding import TOLERANCE
 from neurosuper.directions.dictionary import (
     DictionaryLearning,
     count_uses,
@@ -19,7 +20,6 @@ from neurosuper.directions.dictionary import (
     turn_compiled,
     update_atoms,
 )
-from neurosuper.directions.sparse_coding import TOLERANCE
 
 
 def objective(R, D, alpha):
@@ -35,7 +35,7 @@ def test_recovers_planted_features_in_superposition(settings, superposition):
     D = DictionaryLearning("2x", batch_size=64, **settings).fit(R).directions_
     best = np.abs(planted.values @ D.values.T).max(1)
     assert best.mean() > 0.95
-    assert match_directions(D, planted).median() > 0.95
+    assert recovery(D, planted).median() > 0.95
 
 
 @pytest.mark.filterwarnings("ignore:Objective did not converge")  # scikit-learn's, on the way
@@ -141,7 +141,7 @@ def test_codes_that_are_not_accurate_are_warned_of_once_a_call(superposition, mo
     """To a tolerance of zero no code is; of all batches and parts, the worst is told."""
     R, _ = superposition
     monkeypatch.setitem(TOLERANCE, torch.float32, 0.0)
-    monkeypatch.setattr("neurosuper.directions.blocks.PART_ROWS", 100)
+    monkeypatch.setattr("neurosuper.directions._rows.rows.PART_ROWS", 100)
     monkeypatch.setitem(PART_ENTRIES, "cpu", 100)
     with pytest.warns(ConvergenceWarning, match="raise alpha, or use dtype='float64'") as of_fit:
         finder = DictionaryLearning(batch_size=300, max_iter=2).fit(R)

@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from neurosuper.directions import ICA, NMF, PCA, Archetypal, DictionaryLearning, KMeans, Random, SparseAutoencoder
-from neurosuper.directions.blocks import Blocks
+from neurosuper.directions._rows.rows import Blocks
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed")

@@ -9,11 +9,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import normalize
 
-from neurosuper.compare import match_directions
-from neurosuper.directions import KMeans, Random, Units, together
-from neurosuper.directions.blocks import PART_ENTRIES, Blocks
-from neurosuper.directions.kmeans import _farthest
-from neurosuper.directions.kmeans_nearest import (
+from neurosuper.directions import KMeans, Random, Units, recovery
+from neurosuper.directions._rows import shared_passes as together
+from neurosuper.directions._rows.rows import PART_ENTRIES, Blocks
+from neurosuper.directions._solvers.center_search import find_centers, halve, pair, plus_plus, split_clusters
+from neurosuper.directions._solvers.nearest_centers import (
     Screen,
     best,
     best_screened,
@@ -21,7 +21,7 @@ from neurosuper.directions.kmeans_nearest import (
     nearest_of_each,
     sum_by_center,
 )
-from neurosuper.directions.kmeans_search import find_centers, halve, pair, plus_plus, split_clusters
+from neurosuper.directions.kmeans import _farthest
 
 
 @pytest.mark.parametrize("rows", [None, normalize], ids=["plain", "unit length"])
@@ -48,7 +48,7 @@ def test_recovers_planted_features_in_superposition(superposition):
     """48 sparse features in 24 units (seed 0): K-means finds them better than units are, or random directions."""
     R, planted = superposition
     recovery = {
-        finder: match_directions(finder.fit(R).directions_, planted).median().item()
+        finder: recovery(finder.fit(R).directions_, planted).median().item()
         for finder in (KMeans("2x"), Units(), Random("2x"))
     }
     kmeans, units, random = recovery.values()

@@ -9,8 +9,8 @@ from numpy.testing import assert_allclose
 from sklearn import decomposition
 from sklearn.exceptions import ConvergenceWarning
 
-from neurosuper.compare import match_directions
-from neurosuper.directions import nmf_starts
+from neurosuper.directions import recovery
+from neurosuper.directions._solvers import nmf_starts
 from neurosuper.directions.nmf import NMF
 
 
@@ -36,7 +36,7 @@ def fitted_to_the_end(*args, **settings):
 def test_recovers_planted_parts(init, parts):
     R, planted = parts
     finder = NMF(6, init=init).fit(R)
-    assert match_directions(finder.directions_, planted).mean() > 0.95
+    assert recovery(finder.directions_, planted).mean() > 0.95
     assert (finder.directions_ >= 0).all()
     assert (finder.transform(R) >= 0).all()
 
@@ -48,7 +48,7 @@ def test_signed_recovers_planted_directions_of_any_sign(make_responses, rng):
     R = make_responses(codes @ planted + 0.01 * rng.normal(size=(600, 30)))
     planted = xr.DataArray(planted, dims=("direction", "unit"), coords={"unit": R.unit, "direction": np.arange(5)})
     finder = NMF(5, signed=True, l1_codes=1e-3, l2_directions=1e-3, tol=1e-6, max_iter=2000).fit(R)
-    assert match_directions(finder.directions_, planted).mean() > 0.95
+    assert recovery(finder.directions_, planted).mean() > 0.95
     assert (finder.directions_ < 0).any()
     assert (finder.transform(R) >= 0).all()
 
@@ -57,7 +57,7 @@ def test_default_tolerance_finds_the_same_parts_in_any_order(v4, rng):
     """Parts of V4 turn slowly: at tol=1e-4 one differs by a cosine of 0.96."""
     R = v4[:600]
     once, again = (NMF(10).fit(responses) for responses in (R, R[rng.permutation(600)]))
-    assert match_directions(once.directions_, again.directions_).min() > 0.99
+    assert recovery(once.directions_, again.directions_).min() > 0.99
 
 
 def test_loss_is_that_of_scikit_learn_and_torchnmf(superposition, rng):

@@ -9,13 +9,14 @@ import torch
 import xarray as xr
 from numpy.testing import assert_allclose
 
-from neurosuper.directions import sae, sae_codes, sae_kernels
-from neurosuper.directions.batches import batches
-from neurosuper.directions.blocks import Blocks
+from neurosuper.directions import sae
+from neurosuper.directions._rows.minibatches import batches
+from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._solvers import sae_codes, sae_kernels
+from neurosuper.directions._solvers.sae_checkpoint import digest_rows
+from neurosuper.directions._solvers.sae_codes import Activation, encode, gradients
+from neurosuper.directions._solvers.sae_training import Training
 from neurosuper.directions.sae import SparseAutoencoder
-from neurosuper.directions.sae_checkpoint import digest_rows
-from neurosuper.directions.sae_codes import Activation, encode, gradients
-from neurosuper.directions.sae_training import Training
 
 KINDS = ("topk", "batchtopk", "relu", "jumprelu")
 kinds = pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from neurosuper import PCA, KMeans, Random, Units, direction_stability
+from neurosuper import PCA, KMeans, Random, Units
+from neurosuper.directions import direction_stability
 from neurosuper.directions.stability import matched_cosines
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.fuzz.formats import write_files
 from tests.fuzz.sandbox import Sandbox
-from tests.load.conftest import mouse, write_nwb
+from tests.loaders.conftest import mouse, write_nwb
 
 __all__ = ["mouse", "write_nwb"]  # fixtures
 

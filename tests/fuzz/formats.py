@@ -17,16 +17,16 @@ import zarr  # noqa: F401
 from PIL import Image
 
 import neurosuper as ns
-from neurosuper import load
+from neurosuper import loaders
+from neurosuper.datasets.manifest import read_manifest
 from neurosuper.demo.write_nsd import write_nsd
 from neurosuper.demo.write_tvsd import write_tvsd
 from neurosuper.interpretability import read_judgements
-from neurosuper.load import nwb
-from neurosuper.load.manifest import read_manifest
+from neurosuper.loaders import nwb
 from neurosuper.study import read_study
-from tests.load.faithful_cadena import write_cadena
-from tests.load.faithful_neuroid import neuroids, write_assembly
-from tests.load.faithful_stringer import present, write_images, write_recording
+from tests.loaders.faithful_cadena import write_cadena
+from tests.loaders.faithful_neuroid import neuroids, write_assembly
+from tests.loaders.faithful_stringer import present, write_images, write_recording
 
 LABELS = [f"s{i:02d}" for i in range(30)]
 DIMS = ("stimulus", "unit")
@@ -67,46 +67,46 @@ def _photos(n: int) -> xr.DataArray:
 
 def _spikes(path: Path) -> xr.DataArray:
     options: dict[str, Any] = {"area_column": "location", "units_where": {"quality": "good"}}
-    return load.load_nwb(path, presentations=TABLE, stimulus_column="frame", window=WINDOW, blanks=-1, **options)
+    return loaders.load_nwb(path, presentations=TABLE, stimulus_column="frame", window=WINDOW, blanks=-1, **options)
 
 
 def _rois(path: Path) -> xr.DataArray:
     options: dict[str, Any] = {"series": "DfOverF", "units_where": {"layer": ["L2", "L5"]}, "area_column": "location"}
-    return load.load_nwb(path, presentations=TABLE, stimulus_column="frame", window=WINDOW, blanks=-1, **options)
+    return loaders.load_nwb(path, presentations=TABLE, stimulus_column="frame", window=WINDOW, blanks=-1, **options)
 
 
 def _shown(path: Path) -> xr.DataArray:
-    return load.load_nwb(path, presentations=None, index_series="shown", window=WINDOW, blanks=-1)
+    return loaders.load_nwb(path, presentations=None, index_series="shown", window=WINDOW, blanks=-1)
 
 
 def _trials(path: Path) -> xr.DataArray:
     options: dict[str, Any] = {"area_column": "location", "units_where": {"quality": "good"}}
-    return load.load_nwb(path, stimulus_column="image", window=WINDOW, **options)
+    return loaders.load_nwb(path, stimulus_column="image", window=WINDOW, **options)
 
 
 NWB_CALLS = {"mouse": (_spikes, _rois, _shown, nwb.load_nwb_images), "session": (_trials,)}
 # name of a call: (the file or folder that it is given, which files in it are damaged, the call)
 FORMATS: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
-    "npy": ("a.npy", "", lambda path: load.load_array(path, DIMS, stimuli=LABELS)),
-    "npz": ("a.npz", "", lambda path: load.load_array(path, DIMS, stimuli=LABELS, variable="rates")),
-    "compressed npz": ("packed.npz", "", lambda path: load.load_array(path, DIMS, stimuli=LABELS)),
-    "netCDF 4": ("a.nc", "", load.load_array),
-    "netCDF 3": ("classic.nc", "", load.load_array),
-    "zarr": ("a.zarr", "*", load.load_array),
-    "MATLAB recording": ("recording.mat", "", load.load_stringer),
-    "MATLAB images": ("images.mat", "", load.load_mat_images),
-    "NSD betas": ("nsd", "betas_session01.hdf5", lambda path: load.load_nsd(path, subject="subj01")),
-    "NSD design": ("nsd", "nsd_expdesign.mat", lambda path: load.load_nsd(path, subject="subj01")),
-    "NSD atlas": ("nsd", "prf-visualrois.nii.gz", lambda path: load.load_nsd(path, subject="subj01")),
-    "NSD ceiling": ("nsd", "ncsnr.nii.gz", lambda path: load.load_nsd(path, subject="subj01")),
-    "NSD images": ("nsd", "nsd_stimuli.hdf5", lambda path: load.load_nsd_images(path).compute()),
-    "TVSD": ("tvsd", "THINGS_normMUA.mat", lambda path: load.load_tvsd(path, monkey="N")),
-    "TVSD names": ("tvsd", "things_imgs.mat", lambda path: load.load_tvsd(path, monkey="N")),
-    "Cadena 2024": ("cadena", "responses.csv", lambda path: load.load_cadena(path, window=(0.04, 0.16))),
-    "Cadena 2024, session": ("cadena", "meta_data.json", lambda path: load.load_cadena(path, window=(0.04, 0.16))),
-    "assembly": ("assembly.nc", "", load.load_neuroid),
-    "Cowley": ("cowley", "responses_raw_1.npy", lambda path: load.load_cowley(path, session=1)),
-    "Cowley images": ("cowley", "images_1.zip", lambda path: load.load_cowley(path, session=1)),
+    "npy": ("a.npy", "", lambda path: loaders.load_array(path, DIMS, stimuli=LABELS)),
+    "npz": ("a.npz", "", lambda path: loaders.load_array(path, DIMS, stimuli=LABELS, variable="rates")),
+    "compressed npz": ("packed.npz", "", lambda path: loaders.load_array(path, DIMS, stimuli=LABELS)),
+    "netCDF 4": ("a.nc", "", loaders.load_array),
+    "netCDF 3": ("classic.nc", "", loaders.load_array),
+    "zarr": ("a.zarr", "*", loaders.load_array),
+    "MATLAB recording": ("recording.mat", "", loaders.load_stringer),
+    "MATLAB images": ("images.mat", "", loaders.load_mat_images),
+    "NSD betas": ("nsd", "betas_session01.hdf5", lambda path: loaders.load_nsd(path, subject="subj01")),
+    "NSD design": ("nsd", "nsd_expdesign.mat", lambda path: loaders.load_nsd(path, subject="subj01")),
+    "NSD atlas": ("nsd", "prf-visualrois.nii.gz", lambda path: loaders.load_nsd(path, subject="subj01")),
+    "NSD ceiling": ("nsd", "ncsnr.nii.gz", lambda path: loaders.load_nsd(path, subject="subj01")),
+    "NSD images": ("nsd", "nsd_stimuli.hdf5", lambda path: loaders.load_nsd_images(path).compute()),
+    "TVSD": ("tvsd", "THINGS_normMUA.mat", lambda path: loaders.load_tvsd(path, monkey="N")),
+    "TVSD names": ("tvsd", "things_imgs.mat", lambda path: loaders.load_tvsd(path, monkey="N")),
+    "Cadena 2024": ("cadena", "responses.csv", lambda path: loaders.load_cadena(path, window=(0.04, 0.16))),
+    "Cadena 2024, session": ("cadena", "meta_data.json", lambda path: loaders.load_cadena(path, window=(0.04, 0.16))),
+    "assembly": ("assembly.nc", "", loaders.load_neuroid),
+    "Cowley": ("cowley", "responses_raw_1.npy", lambda path: loaders.load_cowley(path, session=1)),
+    "Cowley images": ("cowley", "images_1.zip", lambda path: loaders.load_cowley(path, session=1)),
     "zip of images": ("photos.zip", "", ns.load_images),
     **{kind: (f"photo.{kind}", "", lambda path: ns.load_images([path])) for kind in PICTURES},
     "judgements": ("judged.csv", "", _judged),

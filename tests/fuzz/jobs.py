@@ -128,7 +128,7 @@ def autoencoder(inputs: Path, output: Path) -> xr.DataArray:
 
 def fetched(inputs: Path, output: Path) -> np.ndarray:
     """Return the bytes of files fetched into a cache."""
-    paths = ns.fetch(inputs / "remote.toml", cache=output)
+    paths = ns.datasets.fetch(inputs / "remote.toml", cache=output)
     return np.concatenate([np.fromfile(path, np.uint8) for path in paths])
 
 

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from neurosuper import bootstrap_interval
+from neurosuper.inference import bootstrap_interval
 from neurosuper.inference.bootstrap import _draw_groups, _row_median
 
 unhurried = settings(deadline=None, max_examples=40)

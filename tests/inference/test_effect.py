@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from neurosuper import cohens_d, probability_of_superiority
+from neurosuper.inference import cohens_d, probability_of_superiority
 
 unhurried = settings(deadline=None, max_examples=60)
 few_values = arrays(float, st.integers(2, 7), elements=st.integers(0, 4).map(float))

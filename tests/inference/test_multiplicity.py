@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from neurosuper import adjust_p_values
+from neurosuper.inference import adjust_p_values
 
 METHODS = ["benjamini-hochberg", "bonferroni"]
 # Benjamini & Hochberg 1995, section 3.2

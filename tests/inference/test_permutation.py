@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 from scipy import stats
 
-from neurosuper import cohens_d, describe_test, permutation_test, probability_of_superiority
+from neurosuper.inference import cohens_d, permutation_test, probability_of_superiority, test_sentence
 from neurosuper.inference.permutation import compare_means
 
 CENTERS = {"mean": mean, "median": median}
@@ -159,7 +159,7 @@ def test_a_test_survives_in_a_file_and_leaves_global_state_alone(rng, make_score
     test = permutation_test(a, b, random_state=None)
     assert_array_equal(np.random.get_state()[1], before)
     test.to_netcdf(tmp_path / "test.nc")
-    assert describe_test(xr.load_dataset(tmp_path / "test.nc"), "a", "b", "x") == describe_test(test, "a", "b", "x")
+    assert test_sentence(xr.load_dataset(tmp_path / "test.nc"), "a", "b", "x") == test_sentence(test, "a", "b", "x")
     assert not permutation_test(a, b, random_state=1).equals(permutation_test(a, b, random_state=2))
 
 
@@ -175,7 +175,7 @@ def made_up(**changes: object) -> xr.Dataset:
 
 
 def test_a_sentence_says_it_all():
-    assert describe_test(made_up(), "KMeans", "units", "interpretability") == (
+    assert test_sentence(made_up(), "KMeans", "units", "interpretability") == (
         "KMeans (n = 89, mean −0.637) scored higher in interpretability than units (n = 89, mean −0.648), by 0.011 "
         "(two-sided unpaired permutation test, p = 0.0034, 9,999 permutations; d = 0.31, probability of superiority "
         "0.59)."
@@ -183,15 +183,15 @@ def test_a_sentence_says_it_all():
 
 
 def test_no_direction_is_claimed_where_p_is_not_small():
-    told = describe_test(made_up(p_value=0.05), "KMeans", "units", "interpretability")
+    told = test_sentence(made_up(p_value=0.05), "KMeans", "units", "interpretability")
     assert told.startswith(
         "KMeans (n = 89, mean −0.637) and units (n = 89, mean −0.648) did not differ detectably in interpretability "
         "(difference 0.011; two-sided unpaired permutation test, p = 0.05, "
     )
     assert "higher" not in told
-    one_sided = describe_test(made_up(p_value=0.4, alternative="less"), "KMeans", "units", "purity")
+    one_sided = test_sentence(made_up(p_value=0.4, alternative="less"), "KMeans", "units", "purity")
     assert "did not score detectably lower in purity than units" in one_sided
-    wrong_side = describe_test(made_up(p_value=0.01, alternative="less"), "KMeans", "units", "purity")
+    wrong_side = test_sentence(made_up(p_value=0.01, alternative="less"), "KMeans", "units", "purity")
     assert "did not score detectably lower" in wrong_side
 
 
@@ -212,7 +212,7 @@ def test_no_direction_is_claimed_where_p_is_not_small():
     ],
 )
 def test_sentences_suit_what_was_done(changes, told):
-    assert told in describe_test(made_up(**changes), "KMeans", "units", "interpretability")
+    assert told in test_sentence(made_up(**changes), "KMeans", "units", "interpretability")
 
 
 def test_bad_input_is_told_in_one_line(make_scores):
@@ -236,7 +236,7 @@ def test_bad_input_is_told_in_one_line(make_scores):
     with pytest.raises(TypeError, match="a must be an xarray.DataArray, got list"):
         permutation_test([1, 2], b)
     with pytest.raises(TypeError, match="result must be a Dataset from permutation_test or index_diff.*, got float"):
-        describe_test(0.03, "a", "b", "x")
+        test_sentence(0.03, "a", "b", "x")
 
 
 def test_many_tests_at_once_are_those_of_each_alone():

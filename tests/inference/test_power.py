@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from neurosuper import items_needed, statistical_power
+from neurosuper.inference import items_needed, statistical_power
 
 
 @pytest.mark.parametrize(

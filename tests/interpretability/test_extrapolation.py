@@ -6,7 +6,8 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
-from neurosuper import Color, Label, average_repetitions, extrapolate_index, interpretability_index
+from neurosuper import Color, Label, average_repetitions, interpretability_index
+from neurosuper.interpretability import extrapolate_index
 from neurosuper.interpretability.extrapolation import _intercept_weights
 
 

@@ -10,19 +10,10 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.distance import cdist, pdist
 
-from neurosuper import (
-    LPIPS,
-    Color,
-    Label,
-    Pixel,
-    Precomputed,
-    interpretability_index,
-    load_images,
-    pairwise,
-    top_stimuli,
-)
-from neurosuper.interpretability import embedded, index_of_top
-from neurosuper.metrics import slabs
+from neurosuper import LPIPS, Color, Label, Pixel, Precomputed, interpretability_index, load_images, top_stimuli
+from neurosuper.interpretability import index_of_top
+from neurosuper.metrics import distances as embedded
+from neurosuper.metrics import pairwise_distances, slabs
 from neurosuper.metrics.base import pixels
 
 
@@ -109,7 +100,7 @@ def test_label_index_is_the_mean_agreement_in_closed_form(responses, images):
 
 
 def test_precomputed_distances_give_the_index_of_the_metric_they_are_from(responses, images):
-    known = Precomputed(pairwise(images, Pixel()))
+    known = Precomputed(pairwise_distances(images, Pixel()))
     for options in ({"top": [2, 6], "spread": False}, {"weights": "activation", "end": "both"}):
         ours, theirs = (interpretability_index(responses, images, metric, **options) for metric in (known, Pixel()))
         assert_allclose(ours, theirs, rtol=1e-5)
@@ -119,7 +110,7 @@ def test_precomputed_distances_give_the_index_of_the_metric_they_are_from(respon
 @pytest.mark.parametrize("options", [{}, {"spread": True}, {"end": "both", "weights": "activation"}])
 def test_several_metrics_in_one_call_are_those_of_single_calls(top, options, responses, images):
     images = images.assign_coords(animal=("stimulus", np.arange(120) % 3))
-    metrics = [Label(), Label("animal"), Color(), Precomputed(pairwise(images, Pixel()), "given")]
+    metrics = [Label(), Label("animal"), Color(), Precomputed(pairwise_distances(images, Pixel()), "given")]
     several = interpretability_index(responses, images, metrics, top, **options)
     singles = [interpretability_index(responses, images, metric, top, **options) for metric in metrics]
     assert several.dims == (*singles[0].dims, "metric")

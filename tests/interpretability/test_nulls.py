@@ -5,19 +5,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import signal
 from scipy.spatial.distance import pdist
 
-from neurosuper import (
-    Color,
-    Label,
-    Pixel,
-    Random,
-    interpretability_index,
-    load_images,
-    noise_floor,
-    null_test,
-    shuffle_stimuli,
-    shuffle_units,
-    surrogate_codes,
-)
+from neurosuper import Color, Label, Pixel, Random, interpretability_index, load_images
+from neurosuper.interpretability import chance_level, null_test, phase_surrogates, shuffle_stimuli, shuffle_units
 
 
 class SquaredColor(Color):
@@ -26,7 +15,7 @@ class SquaredColor(Color):
     squared = True
 
 
-NULLS = [shuffle_stimuli, shuffle_units, surrogate_codes]
+NULLS = [shuffle_stimuli, shuffle_units, phase_surrogates]
 each_null = pytest.mark.parametrize("null", NULLS, ids=lambda null: null.__name__)
 lazy_nulls = pytest.mark.parametrize("null", NULLS[:2], ids=lambda null: null.__name__)
 METRICS = [Color(), Pixel(), Label(), SquaredColor()]
@@ -71,7 +60,7 @@ def test_shuffled_stimuli_bring_a_selective_unit_down_to_the_floor(responses, im
     red = responses.copy(data=responses.values + 1000 * (images.category == "red").values[:, None])
     assert_allclose(interpretability_index(red, images, Label()), 1)
     shuffled = [interpretability_index(shuffle_stimuli(red[:, :1], seed), images, Label()).item() for seed in range(40)]
-    floor = noise_floor(images, Label(), n_sets=200)
+    floor = chance_level(images, Label(), n_sets=200)
     assert abs(np.mean(shuffled) - floor["mean"]) < 4 * floor.sampled_sd / 40**0.5
 
 
@@ -111,7 +100,7 @@ def ar_series(rng, n=4096):
 def test_surrogates_keep_values_exactly_and_spectra_and_correlations_nearly(rng, make_responses):
     """Far nearer than another draw of the same process, whose every frequency has a power of its own."""
     codes, other = (make_responses(ar_series(rng)) for _ in range(2))
-    made = surrogate_codes(codes)
+    made = phase_surrogates(codes)
     assert_array_equal(np.sort(made, axis=0), np.sort(codes, axis=0))
     assert_allclose(np.corrcoef(made.T), np.corrcoef(codes.T), atol=0.02)
 
@@ -132,21 +121,21 @@ def test_surrogates_of_skewed_responses_keep_their_autocorrelation_where_a_shuff
     def autocorrelation(values):
         return [np.corrcoef(column[1:], column[:-1])[0, 1] for column in values.T.values]
 
-    assert_allclose(autocorrelation(surrogate_codes(codes)), autocorrelation(codes), atol=0.1)
+    assert_allclose(autocorrelation(phase_surrogates(codes)), autocorrelation(codes), atol=0.1)
     assert_allclose(autocorrelation(shuffle_stimuli(codes)), 0, atol=4 / 4096**0.5)
 
 
 def test_the_order_of_surrogates_depends_on_ranks_alone(rng, make_responses):
     values = rng.normal(size=(65, 3))
     bent = np.exp(values)
-    orders = [surrogate_codes(make_responses(v)).values.argsort(axis=0) for v in (values, bent)]
+    orders = [phase_surrogates(make_responses(v)).values.argsort(axis=0) for v in (values, bent)]
     assert_array_equal(*orders)
 
 
 def test_columns_alike_have_surrogates_alike(rng, make_responses):
     """Phases are the same in all columns: a copy stays a copy, and what is its negative stays that."""
     column = rng.normal(size=64)
-    made = surrogate_codes(make_responses(np.stack([column, column, -column], axis=1))).values
+    made = phase_surrogates(make_responses(np.stack([column, column, -column], axis=1))).values
     assert_array_equal(made[:, 0], made[:, 1])
     assert_array_equal(made[:, 0], -made[:, 2])
 
@@ -154,20 +143,20 @@ def test_columns_alike_have_surrogates_alike(rng, make_responses):
 @pytest.mark.parametrize("n", [3, 4, 5, 64])
 def test_surrogates_of_few_stimuli_odd_or_even(n, rng, make_responses):
     codes = make_responses(rng.normal(size=(n, 2)))
-    assert_array_equal(np.sort(surrogate_codes(codes), axis=0), np.sort(codes, axis=0))
+    assert_array_equal(np.sort(phase_surrogates(codes), axis=0), np.sort(codes, axis=0))
 
 
 @metrics
 def test_the_floor_is_the_mean_over_all_pairs(metric, images):
     """Oracle: every pair from the embeddings, by scipy."""
     distances = pdist(metric.embed(images).double(), "sqeuclidean" if metric.squared else "euclidean")
-    floor = noise_floor(images, metric, n_sets=2)
+    floor = chance_level(images, metric, n_sets=2)
     assert_allclose(floor["mean"], metric.self_similarity - distances.mean(), rtol=1e-6)
 
 
 @metrics
 def test_sampled_sets_scatter_about_the_floor(metric, images):
-    floor = noise_floor(images, metric, top=4, n_sets=500, random_state=1)
+    floor = chance_level(images, metric, top=4, n_sets=500, random_state=1)
     assert abs(floor.sampled_mean - floor["mean"]) < 4 * floor.sampled_sd / 500**0.5
     low, median, high = floor.sampled_quantile.values
     assert low < median < high
@@ -176,7 +165,7 @@ def test_sampled_sets_scatter_about_the_floor(metric, images):
 
 def test_sampled_sets_are_drawn_without_replacement(images):
     """All images in every set leave nothing to chance."""
-    floor = noise_floor(images[:6], Pixel(), top=6, n_sets=5)
+    floor = chance_level(images[:6], Pixel(), top=6, n_sets=5)
     assert_allclose(floor.sampled_sd, 0, atol=1e-6)
     assert_allclose(floor.sampled_mean, floor["mean"], rtol=1e-6)
 
@@ -184,13 +173,13 @@ def test_sampled_sets_are_drawn_without_replacement(images):
 @metrics
 def test_identical_images_score_what_an_image_scores_with_itself(metric, images):
     same = images.isel(stimulus=[0] * 30).assign_coords(stimulus=images.stimulus.values[:30])
-    floor = noise_floor(same, metric, n_sets=5)
+    floor = chance_level(same, metric, n_sets=5)
     assert_allclose(floor["mean"], metric.self_similarity, atol=1e-6)
     assert_allclose(floor.sampled_mean, metric.self_similarity, atol=1e-6)
 
 
 def test_the_floor_tells_what_it_is_of(images):
-    floor = noise_floor(images, Color(), top=3, n_sets=7, random_state=5)
+    floor = chance_level(images, Color(), top=3, n_sets=7, random_state=5)
     score = interpretability_index(images.category.copy(data=np.arange(120.0)).expand_dims(unit=["a"]), images, Color())
     assert floor.attrs == {
         "metric": "color",
@@ -201,24 +190,24 @@ def test_the_floor_tells_what_it_is_of(images):
         "seed": 5,
         "null": "random sets of images",
     }
-    assert floor.identical(noise_floor(images, Color(), top=3, n_sets=7, random_state=5))
+    assert floor.identical(chance_level(images, Color(), top=3, n_sets=7, random_state=5))
 
 
 @metrics
 def test_lazy_images_have_the_same_floor(metric, images):
     lazy = images.copy(data=da.from_array(images.values, chunks=(7, -1, -1, -1)))
-    assert_allclose(noise_floor(lazy, metric, n_sets=5)["mean"], noise_floor(images, metric, n_sets=5)["mean"])
+    assert_allclose(chance_level(lazy, metric, n_sets=5)["mean"], chance_level(images, metric, n_sets=5)["mean"])
 
 
 def test_bad_input_is_told_in_one_line(responses, images):
     lazy = responses.copy(data=da.from_array(responses.values, chunks=(40, -1)))
     gappy = responses.where(responses.unit != "u003")
     with pytest.raises(ValueError, match=r"surrogates need all stimuli .*; call codes\.compute\(\) first"):
-        surrogate_codes(lazy)
+        phase_surrogates(lazy)
     with pytest.raises(ValueError, match="at least 3 stimuli, got 2: no phase is free"):
-        surrogate_codes(responses[:2])
+        phase_surrogates(responses[:2])
     with pytest.raises(ValueError, match="NaN or infinite values, in unit 'u003'; drop"):
-        surrogate_codes(gappy)
+        phase_surrogates(gappy)
     with pytest.raises(ValueError, match="codes hold 120 NaN values, which would move to other units; drop"):
         shuffle_units(gappy)
     with pytest.raises(ValueError, match="codes hold 40 NaN values, which would move to other units; drop"):
@@ -229,9 +218,9 @@ def test_bad_input_is_told_in_one_line(responses, images):
     with pytest.raises(ValueError, match="dims stimulus and unit or direction"):
         shuffle_units(responses.expand_dims(repetition=2))
     with pytest.raises(ValueError, match="top must be an int, from 2 to the number of images, 120, got 121"):
-        noise_floor(images, Color(), top=121)
+        chance_level(images, Color(), top=121)
     with pytest.raises(ValueError, match="n_sets must be an int, at least 2, got 1"):
-        noise_floor(images, Color(), n_sets=1)
+        chance_level(images, Color(), n_sets=1)
 
 
 @pytest.mark.slow
@@ -241,7 +230,7 @@ def test_random_sets_of_v4_images_have_the_known_floor_by_lpips(real_data):
 
     images = load_images(real_data / "v4" / "images_201025.zip")
     metric = LPIPS("alex", weights=real_data / "nets" / "alexnet_features_fp16.npz")
-    floor = noise_floor(images, metric, n_sets=500)
+    floor = chance_level(images, metric, n_sets=500)
     assert abs(floor["mean"] + 0.667) < 2 * floor.sampled_sd / 89**0.5, "known from 89 sets"
     assert abs(floor.sampled_mean - floor["mean"]) < 4 * floor.sampled_sd / 500**0.5
 
@@ -284,7 +273,7 @@ def test_units_tuned_to_what_is_seen_are_above_every_null(rng, make_responses):
     images = load_images(rng.integers(0, 256, (200, 1, 1, 3), dtype=np.uint8))
     tuned = images.values.reshape(200, 3) @ rng.normal(size=(3, 10)) + rng.normal(0, 20, (200, 10))
     codes = make_responses(tuned).assign_coords(stimulus=images.stimulus.values)
-    for null in (shuffle_stimuli, surrogate_codes):
+    for null in (shuffle_stimuli, phase_surrogates):
         assert null_test(codes, images, Color("cpu"), null, n_nulls=39).p_value == 1 / 40
 
 
@@ -301,7 +290,7 @@ def test_a_test_against_a_null_refuses_what_makes_no_sense(responses, images):
 def test_surrogates_keep_what_alternates_from_stimulus_to_stimulus(seed, rng, make_responses):
     """The highest frequency of an even number of stimuli has no free phase: a sum that is real keeps its sign."""
     signs = (-1.0) ** np.arange(64)
-    made = surrogate_codes(make_responses((5 * signs + 0.1 * rng.normal(size=64))[:, None]), seed).values[:, 0]
+    made = phase_surrogates(make_responses((5 * signs + 0.1 * rng.normal(size=64))[:, None]), seed).values[:, 0]
     assert np.corrcoef(np.sign(made), signs)[0, 1] > 0.7
 
 
@@ -317,7 +306,7 @@ def test_95_of_100_sets_are_within_the_quantiles(rng):
     """Of 4,000 sets, the standard error of the share outside is 0.3 %."""
     grey = np.sort(rng.normal(128, 20, 400)).clip(0, 255).astype(np.uint8)
     photos = load_images(np.repeat(grey, 3).reshape(400, 1, 1, 3))
-    low, _, high = noise_floor(photos, Color("cpu"), n_sets=4000, random_state=0).sampled_quantile.values
+    low, _, high = chance_level(photos, Color("cpu"), n_sets=4000, random_state=0).sampled_quantile.values
     points = Color("cpu").embed(photos).numpy()
     sets = np.stack([rng.choice(400, 5, replace=False) for _ in range(4000)])
     index = np.array([-pdist(points[own]).mean() for own in sets])

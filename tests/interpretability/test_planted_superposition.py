@@ -8,16 +8,8 @@ import pytest
 import torch
 import xarray as xr
 
-from neurosuper import (
-    Color,
-    Features,
-    Pixel,
-    Random,
-    interpretability_index,
-    load_images,
-    permutation_test,
-    psychophysics,
-)
+from neurosuper import Color, Features, Pixel, Random, interpretability_index, load_images, psychophysics
+from neurosuper.inference import permutation_test
 
 N_FEATURES, N_UNITS, N_IMAGES, SIZE = 24, 16, 2000, 8
 

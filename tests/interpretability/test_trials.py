@@ -4,7 +4,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosuper import make_trials
+from neurosuper.interpretability import make_trials
 from neurosuper.interpretability.trials import DESIGNS, _falling
 
 ENDS = ("top", "bottom")

@@ -15,7 +15,18 @@ from filelock import FileLock
 from numpy.testing import assert_allclose, assert_array_equal
 
 from neurosuper import interpretability_index, load_images
-from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel, Precomputed, cached, pairwise, store
+from neurosuper.metrics import (
+    LPIPS,
+    Color,
+    Features,
+    ImageMetric,
+    Label,
+    Pixel,
+    Precomputed,
+    cached,
+    pairwise_distances,
+    store,
+)
 from neurosuper.metrics.base import pixels
 
 
@@ -278,7 +289,7 @@ def test_it_is_a_metric_wherever_one_is_taken(images, responses, tmp_path):
     metric = cached(Counting(), tmp_path, "float32")
     assert isinstance(metric, ImageMetric)
     assert repr(metric).startswith("Cached(<")
-    assert_allclose(pairwise(images, metric), pairwise(images, Counting()), rtol=1e-6)
+    assert_allclose(pairwise_distances(images, metric), pairwise_distances(images, Counting()), rtol=1e-6)
     index = interpretability_index(responses, images, metric)
     assert_allclose(index, interpretability_index(responses, images, Counting()), rtol=1e-6)
     assert metric.metric.n_embedded == 120
@@ -303,7 +314,8 @@ def error_of_float16(images, weights, folder) -> np.ndarray:
     """Return the relative error of LPIPS distances."""
     metric = LPIPS("alex", weights, device="cpu")
     exact, rounded = (
-        pairwise(images, each).values[np.triu_indices(len(images), 1)] for each in (metric, cached(metric, folder))
+        pairwise_distances(images, each).values[np.triu_indices(len(images), 1)]
+        for each in (metric, cached(metric, folder))
     )
     return np.abs(rounded / exact - 1)
 
@@ -337,7 +349,7 @@ def test_metrics_that_cannot_be_cached_are_refused(some, tmp_path):
     class Plain(Counting):
         fingerprint = None
 
-    nothing_to_keep = [Label(), Precomputed(pairwise(some, Color("cpu"))), cached(Color(), tmp_path)]
+    nothing_to_keep = [Label(), Precomputed(pairwise_distances(some, Color("cpu"))), cached(Color(), tmp_path)]
     for metric in nothing_to_keep:
         with pytest.raises(
             TypeError, match=f"^{type(metric).__name__}.* has nothing to keep in a cache; use it as it is"

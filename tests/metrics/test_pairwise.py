@@ -9,7 +9,8 @@ import torchvision
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from neurosuper.metrics import LPIPS, Color, Features, Label, Pixel, Precomputed, batches, pairwise, slabs
+from neurosuper.metrics import LPIPS, Color, Features, Label, Pixel, Precomputed, pairwise_distances, slabs
+from neurosuper.metrics import embedding as batches
 
 pairwise_module = importlib.import_module("neurosuper.metrics.pairwise")  # the function hides it
 
@@ -62,7 +63,7 @@ def enlarge(images):
 
 def test_distances_equal_those_between_embeddings(images, metric):
     images = enlarge(images[:12])
-    ours = pairwise(images, metric)
+    ours = pairwise_distances(images, metric)
     np.testing.assert_allclose(ours, expected_distances(images, metric), rtol=1e-5, atol=1e-7)
     assert ours.dtype == np.float32
     np.testing.assert_array_equal(ours, ours.T)
@@ -74,7 +75,7 @@ def test_distances_equal_those_between_embeddings(images, metric):
 def test_pieces_make_no_difference(images, metric, chunked):
     images = enlarge(images[:12])
     given = images.chunk(stimulus=5).transpose("channel", ...) if chunked else images
-    ours = pairwise(given, metric)
+    ours = pairwise_distances(given, metric)
     np.testing.assert_allclose(ours, expected_distances(images, metric), rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(ours, ours.T)
 
@@ -83,18 +84,18 @@ def test_near_copies_are_told_apart(images):
     """One value of one pixel differs by one step: float32 sums of squares would lose it."""
     pair = images[[0, 0]].assign_coords(stimulus=["one", "other"]).copy()
     pair[1, 3, 4, 0] = pair[0, 3, 4, 0] + 1
-    assert pairwise(pair, Pixel("cpu"))[0, 1].item() == pytest.approx(1 / 255, rel=1e-5)
+    assert pairwise_distances(pair, Pixel("cpu"))[0, 1].item() == pytest.approx(1 / 255, rel=1e-5)
 
 
 def test_agreement_of_labels_is_one_minus_distance(images):
     same = images.category.values[:, None] == images.category.values
-    ours = pairwise(images, Label(device="cpu"))
+    ours = pairwise_distances(images, Label(device="cpu"))
     np.testing.assert_allclose(1 - ours, same, atol=1e-6)
     assert ours.quantity == "1 − label agreement"
 
 
 def test_labels_coords_and_attrs(images):
-    ours = pairwise(images[3:8], Color("cpu"))
+    ours = pairwise_distances(images[3:8], Color("cpu"))
     assert (ours.dims, ours.name) == (("stimulus", "other"), "distance")
     assert ours.stimulus.equals(images.stimulus[3:8])
     assert ours.other.values.tolist() == images.stimulus.values[3:8].tolist()
@@ -111,25 +112,27 @@ def test_each_image_is_embedded_once(images):
             return super().embed(images)
 
     metric = Counting("cpu")
-    pairwise(images, metric)
+    pairwise_distances(images, metric)
     assert metric.seen == tuple(images.stimulus.values)
 
 
 def test_what_was_computed_is_a_metric_in_turn(images):
-    ours = pairwise(images[:20], Color("cpu"))
+    ours = pairwise_distances(images[:20], Color("cpu"))
     metric = Precomputed(ours)
     np.testing.assert_array_equal(metric.distances_between(ours.stimulus.values), ours)
-    again = pairwise(images[5:15], metric)
+    again = pairwise_distances(images[5:15], metric)
     np.testing.assert_array_equal(again, ours[5:15, 5:15])
     assert again.attrs == ours.attrs
 
 
 def test_one_image_and_none(images):
-    assert pairwise(images[:1], Color("cpu")).values.tolist() == [[0]]
-    with pytest.raises(ValueError, match="pairwise needs at least one image, got none; see load_images"):
-        pairwise(images[:0], Color("cpu"))
+    assert pairwise_distances(images[:1], Color("cpu")).values.tolist() == [[0]]
+    with pytest.raises(ValueError, match="pairwise_distances needs at least one image, got none; see load_images"):
+        pairwise_distances(images[:0], Color("cpu"))
 
 
 @pytest.mark.gpu
 def test_gpu_agrees_with_cpu(images):
-    np.testing.assert_allclose(pairwise(images, Pixel("cuda")), pairwise(images, Pixel("cpu")), rtol=1e-5)
+    np.testing.assert_allclose(
+        pairwise_distances(images, Pixel("cuda")), pairwise_distances(images, Pixel("cpu")), rtol=1e-5
+    )

@@ -3,7 +3,8 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
 
-from neurosuper import Color, bootstrap_interval, load_images, psychophysics
+from neurosuper import Color, load_images, psychophysics
+from neurosuper.inference import bootstrap_interval
 from neurosuper.plot import plot_difficulty
 
 QUANTILES = [0, 0.1, 0.3]

@@ -1,0 +1,11 @@
+from .cache import cache_folder as cache_folder
+from .cache import clear_cache as clear_cache
+from .cache import fetch as fetch
+from .cache import list_cache as list_cache
+from .catalogue import cite as cite
+from .catalogue import info as info
+from .catalogue import list_datasets as list_datasets
+from .loading import load as load
+from .loading import load_stimuli as load_stimuli
+from .manifest import read_manifest as read_manifest
+from .verification import verify_cache as verify_cache

@@ -1,0 +1,90 @@
+"""Content: whether a file is of the kind that its name says, for files that no digest vouches for."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from neurosuper.loaders.file_checks import PAGE_STARTS, check_file
+
+__all__ = ["content_fault"]
+
+KINDS: dict[str, Any] = {
+    ".nwb": "NWB",
+    ".h5": "HDF5",
+    ".hdf5": "HDF5",
+    ".nc": "netCDF",
+    ".mat": "MATLAB",
+    ".nii": "NIfTI",
+    ".json": "JSON",
+}
+STARTS: dict[str, tuple[bytes, ...]] = {".npy": (b"\x93NUMPY",), ".gz": (b"\x1f\x8b",)}
+IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II", b"MM", b"BM", b"GIF8", b"RIFF")
+STARTS |= dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), IMAGE_STARTS)  # often misnamed
+ZIPPED = {".npz", ".zip"}
+POINTER_START = b"version https://git-lfs"
+MARKUP = {".html", ".htm", ".xhtml", ".xml", ".svg"}  # may start as a web page does
+
+
+def content_fault(path: Path, name: str) -> str:
+    """Return why the bytes of a file cannot be what its name says: a web page, a pointer, another kind, cut short.
+
+    Parameters
+    ----------
+    path : Path
+        Where the bytes are.
+    name : str
+        Name or path of the file, with its suffix.
+
+    Returns
+    -------
+    str
+        Empty if nothing speaks against it; of a kind that is not known, only pages and pointers are told.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "a.part")
+    >>> _ = path.write_text("<html>Please log in</html>")
+    >>> content_fault(path, "rates.npy")
+    'it is a web page, such as a login page, or a pointer to data elsewhere'
+    """
+    suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes]
+    last = suffixes[-1] if suffixes else ""
+    kind = "NIfTI" if suffixes[-2:] == [".nii", ".gz"] else KINDS.get(last)
+    if kind is not None:
+        return _fault_of_kind(path, kind)
+    with path.open("rb") as file:
+        head = file.read(1024)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    annexed = b"/annex/objects/" in head and len(head) < 1024
+    if (annexed or text.startswith((*PAGE_STARTS, POINTER_START))) and last not in MARKUP:
+        return "it is a web page, such as a login page, or a pointer to data elsewhere"
+    if last in STARTS and not head.startswith(STARTS[last]):
+        return f"it does not start as a {last} file does"
+    if last in ZIPPED and not zipfile.is_zipfile(path):
+        return f"it is no {last} file, or cut short"
+    return _fault_of_array(path) if last == ".npy" else ""
+
+
+def _fault_of_kind(path: Path, kind: Any) -> str:
+    try:
+        check_file(path, kind)
+    except ValueError as error:
+        fault = str(error).removeprefix(f"{path} ").removeprefix(f"cannot be read as {kind}: ")
+        # Other faults, such as a size that a reader refuses, would be the same after another transfer.
+        return fault if "fetch it again" in fault else ""
+    return ""
+
+
+def _fault_of_array(path: Path) -> str:
+    import numpy as np
+
+    try:
+        np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        if "object" in str(error).lower():  # a pickle, which is not opened to be looked at
+            return ""
+        return f"it is cut short or damaged ({' '.join(str(error).split())})"
+    return ""

@@ -1,0 +1,13 @@
+from .archetypal import Archetypal as Archetypal
+from .base import DirectionFinder as DirectionFinder
+from .dictionary import DictionaryLearning as DictionaryLearning
+from .ica import ICA as ICA
+from .kmeans import KMeans as KMeans
+from .nmf import NMF as NMF
+from .pca import PCA as PCA
+from .planted import recovery as recovery
+from .random import Random as Random
+from .sae import SparseAutoencoder as SparseAutoencoder
+from .stability import direction_stability as direction_stability
+from .sweeps import sweep as sweep
+from .units import Units as Units

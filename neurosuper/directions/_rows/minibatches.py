@@ -1,0 +1,34 @@
+"""Rows of responses in shuffled batches, for methods that learn from one batch after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from neurosuper.directions._rows.rows import Blocks
+
+
+def batches(rows: Blocks, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yield all rows, shuffled, in batches of nearly the same size.
+
+    Rows in memory are shuffled as one; of rows that are streamed the order of blocks, and the rows within each.
+    """
+    sizes = [len(part) for part in np.array_split(np.empty(rows.n_rows), count_batches(rows.n_rows, batch_size))]
+    if rows.in_memory:
+        order = torch.randperm(rows.n_rows, generator=generator).to(rows.device)
+        yield from (rows.whole[part] for part in order.split(sizes))
+        return
+    waiting = torch.empty(0, rows.n_columns, dtype=rows.dtype, device=rows.device)
+    for i in torch.randperm(len(rows.bounds), generator=generator).tolist():
+        block = rows.read(*rows.bounds[i])
+        waiting = torch.cat([waiting, block[torch.randperm(len(block), generator=generator).to(rows.device)]])
+        while sizes and len(waiting) >= sizes[0]:
+            yield waiting[: sizes[0]]
+            waiting = waiting[sizes.pop(0) :]
+
+
+def count_batches(n_rows: int, batch_size: int) -> int:
+    """Return how many batches rows are split into."""
+    return -(-n_rows // batch_size)

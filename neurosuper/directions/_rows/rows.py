@@ -1,0 +1,382 @@
+"""Rows of responses as torch blocks, and reductions over them: one kernel, three scales.
+
+An array in memory is one block, on the device where it fits, else sent there piece by piece. A dask array is many, its
+chunks of stimuli, the next one read while one is reduced: at most three are held at once. With a `dask.distributed`
+client in charge blocks are reduced on its workers, where they lie, and added up in an order that is always the same.
+
+A chunk costs about a millisecond whatever its size: chunks of 8 to 64 MB are good. Each pass reads them anew; responses
+that fit on a cluster are best `.persist()`ed there. Give a cluster one process per core or per GPU, of one thread each.
+dask starts them with a small `MALLOC_TRIM_THRESHOLD_`, so that memory is taken anew for each part; passes are faster
+with a large one and `MALLOC_MMAP_THRESHOLD_` of 32 MiB (both in `distributed.nanny.pre-spawn-environ`).
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
+from functools import cached_property, reduce
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from tqdm import tqdm
+
+from neurosuper._threads import bare
+from neurosuper._torch import pick_device
+from neurosuper.directions._rows.cluster import client_in_charge, move, pack, reduce_on
+from neurosuper.directions._rows.preparation import Preparation
+from neurosuper.directions._rows.tensors import DTYPES, require_finite, to_tensor
+
+PART_ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # 4 MiB in float32, which stays in the cache; 128 MiB keep a GPU busy
+PART_ROWS = 512  # at least, so that what a kernel returns for a part is small beside the work on it
+N_READERS = 8  # of the pieces of one chunk: files wait, and decompress beside one another
+SUM_ROWS = 512  # rows added in their own dtype before float64 takes over
+
+Tensors = tuple[torch.Tensor, ...]
+Kernel = Callable[..., Tensors]
+Combine = Callable[[Tensors, Tensors], Tensors]
+
+
+class Survey(NamedTuple):
+    """Least, largest and mean response of each unit."""
+
+    least: torch.Tensor
+    largest: torch.Tensor
+    mean: torch.Tensor
+
+
+class Blocks:
+    """Iterate over the rows of responses, on a device, and reduce them; see `prepared`.
+
+    Parameters
+    ----------
+    responses : DataArray (stimulus, unit)
+    device : {"cpu", "cuda"} or None
+        None takes a GPU if there is one; on a cluster each worker decides for itself.
+    dtype : {"float32", "float64"}
+    """
+
+    def __init__(self, responses: xr.DataArray, device: str | None, dtype: str = "float32") -> None:
+        self.n_rows, self.n_columns = responses.shape
+        self.indexes = responses.indexes
+        self.is_lazy = responses.chunks is not None
+        self._data: Any = responses.data.rechunk({1: -1}) if self.is_lazy else responses.values
+        self._is_in_pieces = self.is_lazy and responses.data.numblocks[1] > 1
+        self._device_name = device
+        self.device, self.dtype = pick_device(device), DTYPES[dtype]
+        self.preparation = Preparation()
+        self._raw: Blocks | None = None
+        self._surveys: dict[bool, Survey] = {}  # of raw and of normalised rows
+        self._whitened_survey: Survey | None = None
+        self._kept: _Some | None = None
+        self._ask: Callable[..., Tensors] | None = None
+
+    @property
+    def raw(self) -> Blocks:
+        """The same rows, not prepared."""
+        return self._raw or self
+
+    def asking(self, ask: Callable[..., Tensors]) -> Blocks:
+        """Return the same rows, reduced by `ask(rows, kernel, combine, state, width)`: see `fit_together`."""
+        other = copy.copy(self)
+        other._ask, other._raw = ask, self._raw and self._raw.asking(ask)
+        if self.in_memory:
+            other.whole = self.whole
+        return other
+
+    def prepared(self, preparation: Preparation) -> Blocks:
+        """Return the same rows, prepared in this way only."""
+        if preparation.is_nothing:
+            return self.raw
+        other = copy.copy(self)
+        other._raw, other.preparation = self._raw or self, preparation
+        other.__dict__.pop("whole", None)
+        other._whitened_survey = None
+        return other
+
+    @cached_property
+    def in_memory(self) -> bool:
+        """Whether all rows are held on the device, in `whole`."""
+        if self._raw:
+            return self._raw.in_memory
+        if self.is_lazy or self.device.type == "cpu":
+            return not self.is_lazy
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return 3 * self.n_rows * self.n_columns * self.dtype.itemsize < free
+
+    @cached_property
+    def whole(self) -> torch.Tensor:
+        """All rows `(row, unit)`, prepared once and for all; only where they are `in_memory`.
+
+        Not to be written to: unless there was something to prepare, it may share the memory of the user's array.
+        """
+        if not self.in_memory:
+            raise RuntimeError("rows that are streamed are never held whole")
+        return self.preparation(self._raw.whole) if self._raw else self._load(self._data)
+
+    def _load(self, values: np.ndarray) -> torch.Tensor:
+        if self.is_lazy:
+            require_finite(values)
+        return self.preparation(to_tensor(values, self.dtype, self.device))
+
+    @cached_property
+    def bounds(self) -> list[tuple[int, int]]:
+        """Where each block starts and stops."""
+        if self.is_lazy:
+            edges = np.cumsum([0, *self._data.chunks[0]]).tolist()
+            return [(start, stop) for start, stop in pairwise(edges) if start < stop]
+        size = self.n_rows if self.in_memory else _rows_of_part(self.device, self.n_columns)
+        return [(start, min(start + size, self.n_rows)) for start in range(0, self.n_rows, size)]
+
+    @cached_property
+    def _chunks(self) -> dict[tuple[int, int], Any]:
+        """The blocks of a dask array, raw and not yet read, by their bounds."""
+        chunks = self._data.to_delayed(optimize_graph=True).ravel()
+        held = [chunk for chunk, n_rows in zip(chunks, self._data.chunks[0], strict=True) if n_rows]
+        return dict(zip(self.bounds, held, strict=True))
+
+    def read(self, start: int, stop: int, pool: Executor | None = None) -> torch.Tensor:
+        """Return the rows from `start` to `stop`, prepared, on the device; best between `bounds`."""
+        if self.in_memory:
+            return self.whole[start:stop]
+        if not self.is_lazy:
+            return self._load(self._data[start:stop])
+        chunk = self._chunks[start, stop] if (start, stop) in self._chunks else self._data[start:stop]
+        return self._load(self._compute(chunk, pool))
+
+    def _compute(self, chunk: Any, pool: Executor | None) -> np.ndarray:
+        """Read a chunk by the threads of a pool: dask would start new ones at each pass, and each hoards memory."""
+        import dask.base
+
+        if pool is None or dask.base.get_scheduler() is not None:
+            return chunk.compute()
+        return chunk.compute(pool=pool) if self._is_in_pieces else chunk.compute(scheduler="synchronous")
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        if self.in_memory:
+            yield self.whole
+        elif self._raw:
+            yield from (self.preparation(block) for block in self._raw)
+        else:
+            yield from self._stream(self.bounds, self._kept)
+
+    def _stream(self, bounds: list[tuple[int, int]], some: _Some | None) -> Iterator[torch.Tensor]:
+        """Yield blocks, each of which is read, and some of its rows put aside, while the one before is reduced."""
+
+        def read(start: int, stop: int) -> torch.Tensor:
+            block = self.read(start, stop, pool)
+            if some is not None and not some.is_complete:
+                some.put(block, start, stop)
+            return block
+
+        with (
+            ThreadPoolExecutor(1 + N_READERS, "neurosuper-read") as pool,
+            tqdm(total=len(bounds), desc="blocks", unit="block", leave=False, delay=2) as bar,
+        ):
+            ahead = pool.submit(read, *bounds[0])
+            for following in [*bounds[1:], None]:
+                block = ahead.result()
+                if following is not None:
+                    ahead = pool.submit(read, *following)
+                yield block
+                bar.update()
+
+    def parts(self, width: int | None = 1) -> Generator[torch.Tensor, None, None]:
+        """Yield the rows in parts so small that a part, and a matrix (row, width), stay in the cache: see `split`.
+
+        Where `width` is None yield whole blocks, for kernels that go through them piece by piece themselves.
+        """
+        if self.in_memory:
+            yield from split(self.whole, width)
+            return
+        for block in self.raw:
+            yield from self.parts_of(block, width)
+
+    def parts_of(self, block: torch.Tensor, width: int | None) -> Iterator[torch.Tensor]:
+        """Yield the parts of a raw block, prepared; those of `whole`, where that is held, which the block then is."""
+        if "whole" in vars(self):
+            return iter(split(self.whole, width))
+        return (self.preparation(part) for part in split(block, width))
+
+    def sum(self, kernel: Kernel, *state: Any, width: int | None = 1) -> Tensors:
+        """Return the sum over parts (see `parts`) of the tensors that `kernel(part, *state)` returns."""
+        return self.reduce(kernel, add, *state, width=width)
+
+    def reduce(self, kernel: Kernel, combine: Combine, *state: Any, width: int | None = 1) -> Tensors:
+        """Return what `kernel(part, *state)` returns for each part, combined pair by pair, on the device.
+
+        `combine` may write over its first argument, which it or the kernel made.
+        `kernel` and `combine` are functions of a module, and `state` whatever they need, so that both can be sent to a
+        worker: tensors in `state` are moved to the device of the part.
+        """
+        if self._ask is not None:
+            return self._ask(self, kernel, combine, state, width)
+        if self.is_lazy and (client := client_in_charge()) is not None:
+            return move(self._reduce_on(client, kernel, combine, state, width), self.device)
+        with closing(self.parts(width)) as parts:
+            return _reduce_parts(parts, kernel, combine, state)
+
+    def _reduce_on(self, client: Any, kernel: Kernel, combine: Combine, state: tuple, width: int | None) -> Tensors:
+        """Reduce blocks on the workers; rows that are to be kept come back from the same pass."""
+        raw = self.raw
+        job = _Job(kernel, state, width, combine, self.preparation, self._device_name, self.dtype).packed()
+        kept = raw._kept if raw._kept is not None and not raw._kept.is_complete else None
+        picks = [(raw._chunks[block], at) for block, at in kept.within(raw.bounds).items()] if kept else []
+        totals, picked = reduce_on(client, raw._chunks.values(), _run, job, job.n_bytes, picks)
+        if kept is not None:
+            kept.fill(torch.cat([raw._load(rows) for rows in picked]))
+        return totals
+
+    def map(self, kernel: Kernel, *state: Any, width: int | None = 1) -> Tensors:
+        """Return what `kernel(part, *state)` returns for each row, in the order of rows, on the device."""
+        if self._ask is not None or (self.is_lazy and client_in_charge() is not None):
+            return self.reduce(kernel, join, *state, width=width)
+        columns: Tensors = ()
+        start = 0
+        with closing(self.parts(width)) as parts:
+            for part in parts:
+                results = kernel(part, *state)
+                # Small results left between large temporary ones would keep their memory from being used again.
+                columns = columns or tuple(result.new_empty(self.n_rows, *result.shape[1:]) for result in results)
+                for column, result in zip(columns, results, strict=True):
+                    column[start : start + len(part)] = result
+                start += len(part)
+        return columns
+
+    @property
+    def survey(self) -> Survey:
+        """Range and mean of each unit's prepared responses; one pass the first time, none where only a mean is off."""
+        normalize, mean, whitening, scale = self.preparation
+        if whitening is not None:
+            self._whitened_survey = self._whitened_survey or self._look()
+            return self._whitened_survey
+        if normalize not in self._surveys:
+            plain = self.preparation._replace(mean=None) if normalize else Preparation()
+            unmoved = self if mean is None and (normalize or scale == 1) else self.prepared(plain)
+            self._surveys[normalize] = unmoved._look()
+        factor, shift = (1.0 if normalize else scale), (0.0 if mean is None else mean.to(self.device))
+        return Survey(*(factor * values - shift for values in self._surveys[normalize]))
+
+    def _look(self) -> Survey:
+        least, largest, total = self.reduce(_range_and_total, _combine_ranges)
+        return Survey(least, largest, (total / self.n_rows).to(self.dtype))
+
+    def mean(self) -> torch.Tensor:
+        """Return the mean row `(unit,)`; groups of 512 rows are added in float64."""
+        return self.survey.mean
+
+    def keep(self, positions: np.ndarray) -> None:
+        """Put the rows at these positions, in rising order, aside in the next pass: `take` then reads nothing."""
+        if not self.in_memory:
+            self.raw._kept = _Some(positions, self.n_columns, self.dtype, self.device)
+
+    def take(self, positions: np.ndarray) -> torch.Tensor:
+        """Return the rows at these positions, in rising order, prepared; only the blocks that hold them are read."""
+        if self.in_memory:
+            return torch.as_tensor(bare(self.whole)[positions])
+        return self.preparation(self.raw._take_raw(positions))
+
+    def _take_raw(self, positions: np.ndarray) -> torch.Tensor:
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.is_complete and np.array_equal(kept.positions, positions):
+            return kept.rows
+        if not self.is_lazy:
+            return self._load(self._data[positions])
+        if client_in_charge() is not None:
+            return self._load(self._data[positions].compute())
+        taken = _Some(positions, self.n_columns, self.dtype, self.device)
+        for _ in self._stream(list(taken.within(self.bounds)), taken):
+            pass
+        return taken.rows
+
+
+class _Some:
+    """Some rows, gathered block by block."""
+
+    def __init__(self, positions: np.ndarray, n_columns: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.positions, self.is_complete = positions, False
+        self.rows = torch.empty(len(positions), n_columns, dtype=dtype, device=device)
+
+    def within(self, bounds: list[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
+        """Return where in its block each of the rows is, for those blocks that hold any."""
+        edges = {block: np.searchsorted(self.positions, block) for block in bounds}
+        return {block: self.positions[first:last] - block[0] for block, (first, last) in edges.items() if first < last}
+
+    def put(self, block: torch.Tensor, start: int, stop: int) -> None:
+        """Put aside what is in a block; blocks come in order."""
+        first, last = np.searchsorted(self.positions, (start, stop))
+        self.rows[first:last] = torch.as_tensor(bare(block)[self.positions[first:last] - start])
+        self.is_complete = stop > self.positions[-1]
+
+    def fill(self, rows: torch.Tensor) -> None:
+        """Put all of them aside at once."""
+        self.rows, self.is_complete = rows, True
+
+
+def split(block: torch.Tensor, width: int | None = 1) -> tuple[torch.Tensor, ...]:
+    """Return parts of rows such that neither a part nor a matrix (row, width) has more entries than `PART_ENTRIES`.
+
+    That is 4 MiB in float32 on a CPU and 128 MiB on a GPU; 512 rows, where they are more. None does not split.
+    """
+    return (block,) if width is None else block.split(_rows_of_part(block.device, max(width, block.shape[1])))
+
+
+def _rows_of_part(device: torch.device, width: int) -> int:
+    return max(PART_ROWS, PART_ENTRIES[device.type] // width)
+
+
+def add(a: Tensors, b: Tensors) -> Tensors:
+    """Return the sums of two tuples of tensors."""
+    return tuple(map(operator.add, a, b))
+
+
+def join(a: Tensors, b: Tensors) -> Tensors:
+    """Return two tuples of tensors, joined along rows."""
+    return tuple(torch.cat(pair) for pair in zip(a, b, strict=True))
+
+
+def _range_and_total(part: torch.Tensor) -> Tensors:
+    """Return least, largest and total; of these torch has slower ways: `aminmax(dim=0)`, sums straight in float64."""
+    totals = torch.stack([rows.sum(0) for rows in part.split(SUM_ROWS)])
+    return part.amin(0), part.amax(0), totals.sum(0, dtype=torch.float64)
+
+
+def _combine_ranges(a: Tensors, b: Tensors) -> Tensors:
+    return torch.minimum(a[0], b[0]), torch.maximum(a[1], b[1]), a[2] + b[2]
+
+
+def _reduce_parts(parts: Iterator[torch.Tensor], kernel: Kernel, combine: Combine, state: tuple) -> Tensors:
+    return reduce(combine, (kernel(part, *state) for part in parts))
+
+
+class _Job(NamedTuple):
+    """What a worker is told: reduce a block of raw rows."""
+
+    kernel: Kernel
+    state: tuple
+    width: int | None
+    combine: Combine
+    preparation: Preparation
+    device: str | None
+    dtype: torch.dtype
+
+    def packed(self) -> _Job:
+        return self._replace(state=pack(self.state), preparation=Preparation(*pack(self.preparation)))
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(value.nbytes for value in (*self.state, *self.preparation) if isinstance(value, torch.Tensor))
+
+
+def _run(values: np.ndarray, job: _Job) -> Tensors:
+    """Reduce one block on a worker; what comes back lies on its CPU."""
+    device = pick_device(job.device)
+    R = to_tensor(require_finite(values), job.dtype, device)
+    parts = (job.preparation(part) for part in split(R, job.width))
+    terms = _reduce_parts(parts, job.kernel, job.combine, move(job.state, device))
+    return pack(terms)

@@ -1,0 +1,171 @@
+"""Fits side by side, whose passes over the responses are made together: each block is read once for all of them.
+
+Some kernels are `Batched`: they answer the questions of all fits at once, as by one product with all their centres.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Condition, Lock
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+from neurosuper.directions._rows.rows import Blocks, Combine, Kernel, Tensors
+
+Result = TypeVar("Result")
+BATCHING = ("cuda",)  # devices; on a CPU compiled kernels answer one question after another
+
+
+def batches_on(device: torch.device) -> bool:
+    """Whether several questions are to be answered at once there, rather than one by one."""
+    return device.type in BATCHING
+
+
+@dataclass(frozen=True)
+class Batched:
+    """A kernel that answers several questions about the same rows: `answer(part, states)`, one for each state."""
+
+    answer: Callable[[torch.Tensor, list[tuple]], list[Tensors]]
+
+    def __call__(self, part: torch.Tensor, *state: Any) -> Tensors:
+        """Answer one question."""
+        return self.answer(part, [state])[0]
+
+
+def fit_together(fits: Sequence[Callable[[Blocks], Result]], rows: Blocks) -> list[Result]:
+    """Return what each function makes of rows: one pass for all of them, whenever each has asked for one.
+
+    Each runs in a thread of its own, but one at a time: they take turns, and a turn lasts until the next pass.
+
+    Parameters
+    ----------
+    fits : sequence of callable
+        Each takes rows, reduces them as often as it likes, and returns what it likes. What a fit keeps between passes
+        is held as many times as there are fits.
+    rows : Blocks
+
+    Raises
+    ------
+    Exception
+        The first that any of them raises, once all have ended. KeyboardInterrupt ends them all.
+    """
+    passes = _Passes(rows, len(fits))
+    gpu = torch.cuda.current_device() if rows.device.type == "cuda" else -1  # each thread has one that is current
+    with ThreadPoolExecutor(len(fits), "neurosuper-fit", torch.cuda.set_device, (gpu,)) as pool:
+        futures = [pool.submit(passes.run, fit) for fit in fits]
+        passes.serve()
+    return [future.result() for future in futures]
+
+
+class _Question(NamedTuple):
+    """A reduction that a fit waits for."""
+
+    rows: Blocks
+    kernel: Kernel
+    combine: Combine
+    state: tuple
+    width: int | None
+
+    def is_like(self, other: _Question) -> bool:
+        """Whether both ask the same of the same rows; tensors that are part of a question are not looked into."""
+        if any(isinstance(value, torch.Tensor) for value in (*self.state, *other.state)):
+            return self is other
+        return self[1:] == other[1:] and self._is_of_rows_of(other)
+
+    def is_batched_with(self, other: _Question) -> bool:
+        """Whether one call of a kernel answers both."""
+        if not isinstance(self.kernel, Batched):
+            return self is other
+        return self.kernel == other.kernel and self._is_of_rows_of(other)
+
+    def _is_of_rows_of(self, other: _Question) -> bool:
+        return all(map(operator.is_, self.rows.preparation, other.rows.preparation))
+
+
+class _Passes:
+    """What the fits that still run have asked for."""
+
+    def __init__(self, rows: Blocks, n_running: int) -> None:
+        self.rows, self.n_running = rows, n_running
+        self.pending: list[tuple[_Question, Future[Tensors]]] = []
+        self.changed, self.turn = Condition(), Lock()
+        self.interrupt: KeyboardInterrupt | None = None
+
+    def run(self, fit: Callable[[Blocks], Result]) -> Result:
+        """Run a fit, in a thread of its own, when it is its turn."""
+        try:
+            with self.turn:
+                return fit(self.rows.asking(self._ask))
+        finally:
+            with self.changed:
+                self.n_running -= 1
+                self.changed.notify()
+
+    def _ask(self, rows: Blocks, kernel: Kernel, combine: Combine, state: tuple, width: int | None) -> Tensors:
+        answer: Future[Tensors] = Future()
+        self.turn.release()
+        try:
+            with self.changed:
+                self.pending.append((_Question(rows, kernel, combine, state, width), answer))
+                self.changed.notify()
+            return answer.result()
+        finally:
+            self.turn.acquire()
+
+    def serve(self) -> None:
+        """Make passes until no fit runs any more; once interrupted, tell whoever asks."""
+        while self.n_running:
+            try:
+                with self.changed:
+                    self.changed.wait_for(lambda: len(self.pending) == self.n_running)
+                if self.pending:
+                    self._answer()
+            except KeyboardInterrupt as error:
+                self.interrupt = error
+        if self.interrupt is not None:
+            raise self.interrupt
+
+    def _answer(self) -> None:
+        try:
+            if self.interrupt is not None:
+                raise self.interrupt
+            totals = _pass_over(self.rows.raw, [question for question, _ in self.pending])
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                self.interrupt = error
+            for _, answer in self.pending:
+                answer.set_exception(error)
+        else:
+            for (_, answer), total in zip(self.pending, totals, strict=True):
+                answer.set_result(total)
+        self.pending = []
+
+
+def _pass_over(raw: Blocks, questions: Sequence[_Question]) -> list[Tensors]:
+    """Return the totals of all questions, those that are alike reckoned once."""
+    first_like = [next(i for i, one in enumerate(questions) if one.is_like(other)) for other in questions]
+    batches: dict[int, list[int]] = {}
+    for i in sorted(set(first_like)):
+        first = next((j for j in batches if questions[j].is_batched_with(questions[i])), i)
+        batches.setdefault(first, []).append(i)
+    totals: dict[int, Tensors] = {}
+    for block in raw:
+        for batch in batches.values():
+            for answers in _answers(block, [questions[i] for i in batch]):
+                for i, terms in zip(batch, answers, strict=True):
+                    totals[i] = questions[i].combine(totals[i], terms) if i in totals else terms
+    return [totals[i] for i in first_like]
+
+
+def _answers(block: torch.Tensor, batch: list[_Question]) -> Iterator[list[Tensors]]:
+    """Yield what each part of a block contributes to the answers of questions that one call answers."""
+    rows, kernel, *_ = batch[0]
+    widths = [question.width for question in batch if question.width is not None]
+    parts = rows.parts_of(block, sum(widths) if widths else None)
+    if isinstance(kernel, Batched):
+        return (kernel.answer(part, [question.state for question in batch]) for part in parts)
+    return ([kernel(part, *batch[0].state)] for part in parts)

@@ -1,0 +1,1 @@
+"""The numerics of single finders, one file per solver."""

@@ -1,0 +1,255 @@
+"""Good centres to start K-means from: k-means++ in batches, then Lloyd's iterations with swaps.
+
+X (row, unit) prepared responses, C (direction, unit) centres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numba
+import numpy as np
+import torch
+
+from neurosuper._kernels import njit
+from neurosuper._threads import torch_threads
+from neurosuper.directions._rows.rows import Tensors, split
+from neurosuper.directions._solvers.nearest_centers import nearest, sum_by_center
+
+SAMPLE_ENTRIES = 2**25, 2**24  # of the rows that are searched, in memory and streamed: 128 and 64 MiB in float32
+SAMPLE_ROWS = 16  # a centre, if they are more
+SEED_ROWS = 16  # a centre to draw the first centres from
+BATCHES = 8  # in which they are drawn
+ROUNDS = 8  # of swaps at most
+SWAPPED = 0.1  # of the centres at most in a round
+LEAST_SPLIT = 4  # rows
+STRICT = {"reassoc", "nsz", "contract"}  # of fastmath, what leaves NaN and infinity alone
+POWER_ITERATIONS = 6
+REST = 0.01  # of the centres: fewer swaps end the search
+CLEARLY = 1.05  # gain over loss of a swap: both are measured before the others of the round
+
+Look = Callable[[torch.Tensor, torch.Tensor], Tensors]
+
+
+def sample_size(n_rows: int, n_columns: int, n: int, in_memory: bool) -> int:
+    """Return on how many rows to search for `n` centres: all, where they are few."""
+    return min(n_rows, max(SAMPLE_ROWS * n, SAMPLE_ENTRIES[not in_memory] // n_columns))
+
+
+def find_centers(X: torch.Tensor, n: int, generator: torch.Generator, look: Look | None = None) -> torch.Tensor:
+    """Return `n` centres of rows, such that no swap of two lowers the inertia by much.
+
+    `look(C, origin)` is `nearest` of all rows with their two nearest centres, if another is to reckon it.
+
+    Rows are drawn as in k-means++ (Arthur and Vassilvitskii 2007), a batch at a time (Bahmani et al. 2012). Then, in
+    turn, one of Lloyd's iterations, and many swaps at once: centres that are little missed go where a cluster gains
+    most by being split (local search; Lattanzi and Sohler 2019).
+    """
+    look, origin = look or partial(nearest, X, n_nearest=2), X.mean(0)
+    C = plus_plus(X[:: max(1, len(X) // (SEED_ROWS * n))].contiguous(), n, origin, generator)
+    for _ in range(ROUNDS):
+        label, distance, second = look(C, origin)
+        C = means(X, label, distance, C)
+        if _swap(X, C, label, distance, second) < max(1, REST * n):
+            break
+    return C
+
+
+def plus_plus(X: torch.Tensor, n: int, origin: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return `n` rows, drawn in batches with a chance that is the squared distance to the nearest drawn before."""
+    drawn = torch.randperm(len(X), generator=generator)[: max(1, n // BATCHES)].to(X.device)
+    distance = nearest(X, X[drawn], origin)[1]
+    while len(drawn) < n:
+        distance[drawn] = 0
+        new = draw(distance, min(n - len(drawn), max(1, n // BATCHES)), generator)
+        drawn = torch.cat([drawn, new])
+        distance = torch.minimum(distance, nearest(X, X[new], origin)[1])
+    return X[drawn].clone()
+
+
+def draw(weight: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
+    """Return at most `n` distinct positions, drawn with a chance that is their weight; any where all weigh nothing."""
+    cumulated = weight.double().cumsum(0)
+    if not cumulated[-1] > 0:
+        return torch.randperm(len(weight), generator=generator)[:n].to(weight.device)
+    chances = torch.rand(n, generator=generator, dtype=torch.float64).to(weight.device) * cumulated[-1]
+    return torch.searchsorted(cumulated, chances, right=True).clamp(max=len(weight) - 1).unique()
+
+
+def means(X: torch.Tensor, label: torch.Tensor, distance: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
+    """Return the means of clusters; the farthest rows where one is empty."""
+    sums = torch.zeros_like(C, dtype=torch.float64)
+    sum_by_center(X, (label, sums))
+    counts = torch.bincount(label, minlength=len(C))
+    new = (sums / counts.clamp(min=1)[:, None]).to(C.dtype)
+    empty = (counts == 0).nonzero()[:, 0]
+    new[empty] = X[distance.topk(len(empty)).indices]
+    return new
+
+
+def _swap(X: torch.Tensor, C: torch.Tensor, label: torch.Tensor, distance: torch.Tensor, second: torch.Tensor) -> int:
+    """Move centres from where little is lost to clusters that gain by two; return how many, moved in place."""
+    loss = torch.zeros_like(C[:, 0]).index_add_(0, label, second - distance)
+    halves, gain = split_clusters(X, label, C)
+    splits, leaving = gain.argsort(descending=True), loss.argsort()
+    swaps = pair(gain[splits].tolist(), splits.tolist(), loss[leaving].tolist(), leaving.tolist())
+    swaps = swaps[: max(1, int(SWAPPED * len(C)))]
+    if swaps:
+        split, left = torch.tensor(swaps, device=C.device).T
+        C[split], C[left] = halves[split].unbind(1)
+    return len(swaps)
+
+
+def pair(gain: list[float], splits: list[int], loss: list[float], leaving: list[int]) -> list[tuple[int, int]]:
+    """Return pairs of a cluster to split and one to give up: the highest gains for the least losses.
+
+    Gains fall, losses rise. A cluster takes part once.
+    """
+    swaps, used, at = [], set(), 0
+    for cluster, gained in zip(splits, gain, strict=True):
+        if cluster in used:
+            continue
+        while at < len(leaving) and (leaving[at] in used or leaving[at] == cluster):
+            at += 1
+        if at == len(leaving) or gained <= CLEARLY * loss[at]:
+            break
+        swaps.append((cluster, leaving[at]))
+        used |= {cluster, leaving[at]}
+    return swaps
+
+
+def split_clusters(X: torch.Tensor, label: torch.Tensor, C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the means of each cluster's two halves `(direction, 2, unit)`, and by how much they lower the inertia.
+
+    Halves lie on either side of the centre, along the axis of largest variance (a few power iterations).
+    """
+    if X.device.type != "cpu":
+        return halve(X, label, C)
+    order, counts = label.argsort(stable=True), torch.bincount(label, minlength=len(C))
+    halves, gain = C[:, None].repeat(1, 2, 1), torch.zeros_like(C[:, 0])
+    with torch_threads():
+        starts = np.concatenate([[0], counts.cumsum(0).numpy()])
+        _halve_all(X.numpy(), order.numpy(), starts, halves.numpy(), gain.numpy())
+    return halves, gain
+
+
+def halve(X: torch.Tensor, label: torch.Tensor, C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same in torch, all clusters halved at once: a GPU would mostly wait between many small ones."""
+    counts = torch.bincount(label, minlength=len(C))
+    sums = torch.zeros_like(C, dtype=torch.float64)
+    sum_by_center(X, (label, sums))
+    mean = (sums / counts.clamp(min=1)[:, None]).to(X.dtype)
+    axis = X[_farthest_of_each(X, label, mean, counts)] - mean
+    for _ in range(POWER_ITERATIONS):
+        turned, _ = _sum_sides(X, label, mean, axis, lambda side: side)
+        axis = torch.nn.functional.normalize(turned, dim=1, eps=torch.finfo(X.dtype).tiny)
+    upper, n_above = _sum_sides(X, label, mean, axis, lambda side: (side > 0).to(side.dtype))
+    n_below = counts - n_above
+    shifts = torch.stack([upper / n_above.clamp(min=1)[:, None], -upper / n_below.clamp(min=1)[:, None]], 1)
+    gain = n_above * n_below / counts.clamp(min=1) * ((shifts[:, 0] - shifts[:, 1]) ** 2).sum(1)
+    is_split = (counts >= LEAST_SPLIT) & (n_above > 0) & (n_below > 0)
+    halves = torch.where(is_split[:, None, None], mean[:, None] + shifts, C[:, None])
+    return halves, torch.where(is_split, gain, 0.0)
+
+
+def _sum_sides(
+    X: torch.Tensor,
+    label: torch.Tensor,
+    mean: torch.Tensor,
+    axis: torch.Tensor,
+    weigh: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sums of each cluster's rows about its mean, weighed by where they lie along its axis, and weights."""
+    sums, total = torch.zeros_like(mean, dtype=torch.float64), torch.zeros_like(mean[:, 0])
+    for P, at in _parts(X, label):
+        centred = P - mean[at]
+        weight = weigh((centred * axis[at]).sum(1))
+        sum_by_center(centred * weight[:, None], (at, sums))
+        total.index_add_(0, at, weight)
+    return sums.to(mean.dtype), total
+
+
+def _farthest_of_each(X: torch.Tensor, label: torch.Tensor, mean: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Return the position of each cluster's farthest row from its mean; any where a cluster is empty."""
+    order = torch.cat([((P - mean[at]) ** 2).sum(1) for P, at in _parts(X, label)]).argsort()
+    order = order[label[order].argsort(stable=True)]
+    return order[counts.cumsum(0) - 1]
+
+
+def _parts(X: torch.Tensor, label: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield parts of rows, with their labels."""
+    parts = split(X)
+    return zip(parts, label.split(len(parts[0])), strict=True)
+
+
+@njit(parallel=True, fastmath=STRICT)
+def _halve_all(
+    X: np.ndarray, order: np.ndarray, starts: np.ndarray, halves: np.ndarray, gain: np.ndarray
+) -> None:  # pragma: no cover
+    """Halve every cluster, as `halve` does: a thread a cluster."""
+    n_units = X.shape[1]
+    for k in numba.prange(len(gain)):
+        n = starts[k + 1] - starts[k]
+        if n < LEAST_SPLIT:
+            continue
+        P, mean = np.empty((n, n_units), X.dtype), np.zeros(n_units, X.dtype)
+        sides, upper = np.empty(n, X.dtype), np.zeros(n_units, X.dtype)
+        far = _centre(X, order[starts[k] : starts[k + 1]], P, mean)
+        _side(P, P[far].copy(), sides)
+        n_above = 0
+        for i in range(n):
+            if sides[i] > 0:
+                n_above += 1
+                for unit in range(n_units):
+                    upper[unit] += P[i, unit]
+        if n_above == 0 or n_above == n:
+            continue
+        total = X.dtype.type(0)
+        for unit in range(n_units):
+            halves[k, 0, unit] = mean[unit] + upper[unit] / n_above
+            halves[k, 1, unit] = mean[unit] - upper[unit] / (n - n_above)
+            total += (halves[k, 0, unit] - halves[k, 1, unit]) ** 2
+        gain[k] = total * n_above * (n - n_above) / n
+
+
+@njit(fastmath=STRICT)
+def _centre(X: np.ndarray, rows: np.ndarray, P: np.ndarray, mean: np.ndarray) -> int:  # pragma: no cover
+    """Write rows about their mean into P, and add up the mean; return which of them is farthest from it."""
+    for i in range(len(rows)):
+        for unit in range(len(mean)):
+            P[i, unit] = X[rows[i], unit]
+            mean[unit] += P[i, unit]
+    mean /= len(rows)
+    far, longest = 0, X.dtype.type(-1)
+    for i in range(len(rows)):
+        length = X.dtype.type(0)
+        for unit in range(len(mean)):
+            P[i, unit] -= mean[unit]
+            length += P[i, unit] ** 2
+        if length > longest:
+            far, longest = i, length
+    return far
+
+
+@njit(fastmath=STRICT)
+def _side(P: np.ndarray, axis: np.ndarray, sides: np.ndarray) -> None:  # pragma: no cover
+    """Write where centred rows lie along their longest axis, found by power iteration from `axis`."""
+    new = np.empty_like(axis)
+    for turn in range(POWER_ITERATIONS + 1):
+        for i in range(len(P)):
+            side = P.dtype.type(0)
+            for unit in range(len(axis)):
+                side += P[i, unit] * axis[unit]
+            sides[i] = side
+        if turn == POWER_ITERATIONS:
+            break
+        new[:] = 0
+        for i in range(len(P)):
+            for unit in range(len(axis)):
+                new[unit] += sides[i] * P[i, unit]
+        length = P.dtype.type(0)
+        for unit in range(len(axis)):
+            length += new[unit] ** 2
+        if length > 0:
+            axis[:] = new / np.sqrt(length)

@@ -1,0 +1,119 @@
+"""Checkpoints of a fit: written whole or not at all, and resumed only by a fit of the same settings and responses."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neurosuper.directions._rows.rows import Blocks
+
+
+def digest_rows(rows: Blocks) -> str:
+    """Return a digest of all responses, in order, and of the labels of stimuli and units; one pass.
+
+    It is that of the numbers in the dtype of the fit, so that neither chunks nor the dtype of a file matter.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for labels in (rows.indexes["stimulus"], rows.indexes["unit"]):
+        digest.update("\0".join([*map(str, labels), ""]).encode("utf-8", "surrogatepass"))
+    for block in rows.raw:
+        digest.update(block.cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def prepare_place(path: str) -> None:
+    """Refuse a folder that does not exist, and remove what processes left that were killed while they wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        Before the fit, not hours later.
+    """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"the folder of checkpoint {path} does not exist; make it, or name another path")
+    for partial in folder.glob(f"{glob.escape(Path(path).name)}.*.partial"):
+        if not _is_alive(partial.suffixes[-2][1:]):
+            with suppress(OSError):
+                partial.unlink()
+
+
+def _is_alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:  # alive, of another user
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def write_checkpoint(path: str, state: dict[str, Any]) -> bool:
+    """Write tensors and plain values; the file of that name is replaced only when the new one is complete.
+
+    Returns
+    -------
+    bool
+        Whether it was written.
+
+    Warns
+    -----
+    UserWarning
+        It cannot be written, as on a full disk. The fit goes on: hours of it are worth more than its checkpoint.
+    """
+    partial = Path(f"{path}.{os.getpid()}.partial")
+    try:
+        torch.save(state, partial)
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        warnings.warn(
+            f"checkpoint {path} cannot be written ({reason}); the fit goes on without: free some space, or name "
+            "another path",
+            stacklevel=2,
+        )
+        return False
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return True
+
+
+def read_checkpoint(path: str, expected: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what `write_checkpoint` wrote, on the CPU, or None where there is no such file yet.
+
+    Parameters
+    ----------
+    path : str
+    expected : dict
+        Plain values that must be the same in `state["fit"]`: settings, and what tells the responses.
+
+    Raises
+    ------
+    ValueError
+        A file that is damaged or no checkpoint, or that of another fit.
+    """
+    if not Path(path).exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = dict(state["fit"])
+    except Exception as error:  # torch raises nearly anything at a damaged file
+        raise ValueError(
+            f"checkpoint {path} is damaged or of another kind ({type(error).__name__}); delete it to start anew, or "
+            "name another path"
+        ) from error
+    for name, value in expected.items():
+        if type(found.get(name)) is not type(value) or found[name] != value:
+            what = "other responses" if name == "responses" else f"another {name}, {found.get(name)!r}, not {value!r}"
+            raise ValueError(
+                f"checkpoint {path} is of a fit with {what}; delete it to start anew, or name another path"
+            )
+    return state

@@ -1,0 +1,160 @@
+"""Compiled twin of a training step: the sparse codes of a batch, and Adam on the few weights that each stimulus moves.
+
+X (row, unit) responses, D (direction, unit) atoms, Z (row, direction) codes, kept as lists of the active atoms of each
+row: entries `starts[i]` to `starts[i + 1]` of `atoms` and `codes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numba import prange
+
+from neurosuper._kernels import njit
+from neurosuper._threads import one_blas_thread, torch_threads
+
+TILE = 256  # atoms that one thread multiplies responses with at a time
+
+Array = np.ndarray
+
+
+@contextmanager
+def threads() -> Iterator[None]:
+    """Run compiled loops on torch's threads, in which BLAS starts none of its own."""
+    with torch_threads(), one_blas_thread():
+        yield
+
+
+@njit(parallel=True)
+def encode(X: Array, encoder: Array, bias: Array) -> Array:
+    """Return X encoderᵀ + bias `(row, direction)`; to be called under `threads`."""
+    P = np.empty((len(X), len(encoder)), X.dtype)
+    for tile in prange(-(-len(encoder) // TILE)):
+        start = tile * TILE
+        part = np.dot(X, encoder[start : start + TILE].T)
+        for i in range(len(X)):
+            for j in range(part.shape[1]):
+                P[i, start + j] = part[i, j] + bias[start + j]
+    return P
+
+
+@njit(inline="always")
+def _sift(values: Array, atoms: Array) -> None:
+    """Move the first entry of a heap, smallest on top, down to where it belongs."""
+    at, n = 0, len(values)
+    value, atom = values[0], atoms[0]
+    child = 1
+    while child < n:
+        if child + 1 < n and values[child + 1] < values[child]:
+            child += 1
+        if values[child] >= value:
+            break
+        values[at], atoms[at] = values[child], atoms[child]
+        at, child = child, 2 * child + 1
+    values[at], atoms[at] = value, atom
+
+
+@njit(parallel=True)
+def largest(P: Array, n_active: int) -> tuple[Array, Array]:
+    """Return atoms and values `(row, n_active)` of the largest positive entries of each row of P (row, direction).
+
+    One pass: a heap holds the largest so far. Where fewer are positive, the rest are zeros.
+    """
+    atoms = np.zeros((len(P), n_active), np.int32)
+    values = np.zeros((len(P), n_active), P.dtype)
+    for i in prange(len(P)):
+        for j in range(P.shape[1]):
+            if P[i, j] > values[i, 0]:
+                values[i, 0], atoms[i, 0] = P[i, j], j
+                _sift(values[i], atoms[i])
+    return atoms, values
+
+
+@njit(fastmath=True, inline="always")
+def _dot(a: Array, b: Array) -> float:
+    total = a.dtype.type(0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@njit(parallel=True, fastmath=True)
+def decode(starts: Array, atoms: Array, codes: Array, D: Array, X: Array) -> tuple[Array, Array]:
+    """Return the error Z D − X `(row, unit)` and how it changes with each active code, E Dᵀ `(entry,)`."""
+    E, slopes = np.empty_like(X), np.empty_like(codes)
+    for i in prange(len(X)):
+        error = E[i]
+        for unit in range(len(error)):
+            error[unit] = -X[i, unit]
+        for entry in range(starts[i], starts[i + 1]):
+            code, atom = codes[entry], D[atoms[entry]]
+            for unit in range(len(error)):
+                error[unit] += code * atom[unit]
+        for entry in range(starts[i], starts[i + 1]):
+            slopes[entry] = _dot(D[atoms[entry]], error)
+    return E, slopes
+
+
+@njit()
+def by_atom(starts: Array, atoms: Array, n_atoms: int) -> tuple[Array, Array, Array]:
+    """Return the entries grouped by atom: where each atom's start, which they are, and their rows."""
+    first = np.zeros(n_atoms + 1, np.int64)
+    for atom in atoms:
+        first[atom + 1] += 1
+    first = np.cumsum(first)
+    free = first[:-1].copy()
+    entries, rows = np.empty(len(atoms), np.int64), np.empty(len(atoms), np.int64)
+    for i in range(len(starts) - 1):
+        for entry in range(starts[i], starts[i + 1]):
+            at = free[atoms[entry]]
+            entries[at], rows[at] = entry, i
+            free[atoms[entry]] += 1
+    return first, entries, rows
+
+
+@njit(fastmath=True, inline="always")
+def _adam(weights: Array, first: Array, second: Array, gradient: Array, rates: Array) -> None:
+    """Take Adam's step; `rates` are β₁, β₂, the step and ε, both corrected for the start, of the weights' dtype."""
+    keep, keep_square, step, epsilon = rates
+    for i in range(len(weights)):
+        slope = gradient[i]
+        first[i] = slope + keep * (first[i] - slope)
+        second[i] = slope * slope + keep_square * (second[i] - slope * slope)
+        weights[i] -= step * first[i] / (np.sqrt(second[i]) + epsilon)
+
+
+@njit(parallel=True, fastmath=True)
+def update(
+    groups: tuple[Array, Array, Array],
+    codes: Array,
+    slopes: Array,
+    E: Array,
+    X: Array,
+    D: Array,
+    encoder: Array,
+    moments: tuple[Array, Array],
+    encoder_moments: tuple[Array, Array],
+    rates: Array,
+) -> None:
+    """Sum each atom's gradients over the rows that it is active in, and take Adam's step, while they are in cache.
+
+    For atoms Zᵀ E, less what lies along the atom, whose length then returns to one; for encoders slopesᵀ X.
+    """
+    starts, entries, rows = groups
+    for k in prange(len(D)):
+        towards, encoding = np.zeros_like(D[k]), np.zeros_like(D[k])
+        for at in range(starts[k], starts[k + 1]):
+            code, slope, error, x = codes[entries[at]], slopes[entries[at]], E[rows[at]], X[rows[at]]
+            for unit in range(len(x)):
+                towards[unit] += code * error[unit]
+                encoding[unit] += slope * x[unit]
+        along = _dot(towards, D[k])
+        for unit in range(len(towards)):
+            towards[unit] -= along * D[k, unit]
+        _adam(D[k], moments[0][k], moments[1][k], towards, rates)
+        _adam(encoder[k], encoder_moments[0][k], encoder_moments[1][k], encoding, rates)
+        length = np.sqrt(_dot(D[k], D[k]))
+        for unit in range(len(towards)):
+            D[k, unit] /= length

@@ -1,0 +1,126 @@
+"""The cross-unit task: are the images that drive one unit told apart from those that drive another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import xarray as xr
+
+from neurosuper._joins import join_images, left_out
+from neurosuper.images import check_images
+from neurosuper.interpretability.machine_psychophysics import POOLS, Pool
+from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
+from neurosuper.metrics import ImageMetric, Precomputed, pairwise_distances
+from neurosuper.responses import coords_along, require_varying
+
+BLOCK_ENTRIES = 2**24  # of evidence (unit, trial, unit) held at once
+
+
+def separability(
+    codes: xr.DataArray,
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    *,
+    references: int = 9,
+    trials: int = 20,
+    pool: Pool = "mean",
+) -> xr.Dataset:
+    """Score every pair of units or directions by whether their top images are told apart.
+
+    Half of the reference images are the top stimuli of A, half those of B; one query is of A's next stimuli and one of
+    B's. A trial is right where matching each with its own half is better than the other way round:
+    s(a, A) + s(b, B) > s(a, B) + s(b, A), s the similarity to references, pooled. Trials that would show an image twice
+    are left out.
+
+    The distances between all images that are shown are held at once: images² × 4 bytes.
+
+    Parameters
+    ----------
+    codes : DataArray (stimulus, unit) or (stimulus, direction)
+        Stimuli without an image are left out.
+    images : DataArray (stimulus, row, column, channel)
+    metric : ImageMetric or Precomputed
+    references : int, optional
+        Of each of the two.
+    trials : int, optional
+        Queries of each.
+    pool : {"mean", "max"}, optional
+        Over the references of a half.
+
+    Returns
+    -------
+    Dataset
+        `separability (unit, other)`, the share of right trials, symmetric, NaN on the diagonal and where no trial is
+        left; `n_trials (unit, other)`; `distinctness (unit,)`, the mean over partners.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two units, fewer stimuli than references and trials, NaN or constant codes.
+
+    References
+    ----------
+    Klindt et al. 2023, arXiv 2310.11431, appendix D.
+
+    Examples
+    --------
+    >>> from neurosuper import Color, load_images
+    >>> grey = np.repeat(np.array([0, 255], np.uint8), 6)[:, None, None, None]
+    >>> images = load_images(grey * np.ones((1, 2, 2, 3), np.uint8))
+    >>> bright = np.repeat([0., 1.], 6)
+    >>> codes = xr.DataArray(np.stack([bright, 1 - bright], 1), dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": images.stimulus, "unit": ["bright", "dark"]})
+    >>> separability(codes, images, Color(), references=3, trials=3).distinctness.values.tolist()
+    [1.0, 1.0]
+    """
+    images = check_images(images)
+    codes = join_images(check_codes(codes), images)
+    require_varying(codes)
+    if pool not in POOLS:
+        raise ValueError(f"pool must be 'mean' or 'max', got {pool!r}")
+    item = str(codes.dims[1])
+    if codes.sizes[item] < 2:
+        raise ValueError(f"separability compares units with one another; got {codes.sizes[item]}, pass at least 2")
+    chosen = top_stimuli(codes, references + trials)
+    places = images.get_index("stimulus").get_indexer(chosen.values.ravel())
+    used, at = np.unique(places, return_inverse=True)
+    at = at.reshape(references + trials, -1).T
+    similarity = -pairwise_distances(images.isel(stimulus=used), metric).values
+    right, n_trials = _right_trials(similarity, at[:, :references], at[:, references:], POOLS[pool])
+    with np.errstate(invalid="ignore"):  # no trial, no share
+        share = right / n_trials
+    np.fill_diagonal(share, np.nan)
+    other = {"other": ("other", codes[item].values)}
+    return xr.Dataset(
+        {
+            "separability": ((item, "other"), share, {"long_name": "share of trials told apart"}),
+            "n_trials": ((item, "other"), n_trials),
+            "distinctness": (item, xr.DataArray(share, dims=(item, "other")).mean("other").values),
+        },
+        coords=coords_along(codes, item) | other,
+        attrs={"metric": metric.name, "references": references, "trials": trials, "pool": pool}
+        | left_out(codes)
+        | copies_among(chosen),
+    )
+
+
+def _right_trials(
+    similarity: np.ndarray, reference: np.ndarray, query: np.ndarray, pool: Callable[..., np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many trials of each pair are right (half, where it is a tie), and how many there are."""
+    n_items, n_trials = query.shape
+    pooled = np.stack([pool(similarity[:, own], axis=1) for own in reference], axis=1)  # (image, unit)
+    shown = np.zeros(pooled.shape, bool)
+    shown[reference, np.arange(n_items)[:, None]] = True
+    own = np.take_along_axis(pooled, query.T, axis=0).T  # (unit, trial)
+    right, valid = np.zeros((n_items, n_items)), np.zeros((n_items, n_items), int)
+    size = max(1, BLOCK_ENTRIES // (n_items * n_trials))
+    for start in range(0, n_items, size):
+        rows = slice(start, start + size)
+        mine, theirs = pooled[query[rows]], pooled[:, rows][query]  # (A, trial, B) and (B, trial, A)
+        delta = own[rows, :, None] + own.T - mine - theirs.transpose(2, 1, 0)
+        twice = shown[query[rows]] | shown[:, rows][query].transpose(2, 1, 0) | (query[rows, :, None] == query.T)
+        right[rows] = ((np.sign(delta) + 1) / 2 * ~twice).sum(1)
+        valid[rows] = (~twice).sum(1)
+    return right, valid

@@ -1,0 +1,244 @@
+"""Machine psychophysics: can an image metric tell, from reference images, which of two images drives a unit more.
+
+Δ evidence: s(q⁺, E⁺) − s(q⁻, E⁺) − s(q⁺, E⁻) + s(q⁻, E⁻), of the queries q and the references E of both ends, s being
+the similarity (minus distance) of a query, pooled over references. A trial is answered right where Δ > 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+from scipy.special import expit
+from scipy.stats import beta
+
+from neurosuper._joins import join_images, left_out
+from neurosuper._labels import clean_labels
+from neurosuper.images import check_images
+from neurosuper.interpretability.ranking import check_codes
+from neurosuper.interpretability.trials import (
+    DESIGNS,
+    NONE,
+    DesignName,
+    Query,
+    Trials,
+    choose_trials,
+    warn_of_copies_in_trials,
+)
+from neurosuper.metrics import ImageMetric, Precomputed
+from neurosuper.metrics.distances import open_distances
+from neurosuper.responses import coords_along, name_some
+
+Pool = Literal["mean", "max"]
+POOLS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "max": np.max}
+CONFIDENCE = 0.95
+LONG_NAMES = {
+    "accuracy": "share of trials answered right",
+    "accuracy_low": "lower end of the 95 % interval",
+    "accuracy_high": "upper end of the 95 % interval",
+    "score": "mean σ(α Δ)",
+}
+
+
+def psychophysics(
+    codes: xr.DataArray,
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    *,
+    design: DesignName = "imi",
+    references: int = 9,
+    trials: int = 20,
+    query: Query | None = None,
+    quantiles: Sequence[float] | None = None,
+    pool: Pool | None = None,
+    zscore: bool | None = None,
+    alpha: float | None = None,
+    random_state: int | None = 0,
+    evidence: bool = False,
+) -> xr.Dataset:
+    """Score every unit or direction by a two-alternative task that an image metric does in place of a human.
+
+    Each image is embedded once; all trials of all units are answered together.
+
+    Parameters
+    ----------
+    codes : DataArray (stimulus, unit) or (stimulus, direction)
+        Responses or codes. Stimuli without an image are left out.
+    images : DataArray (stimulus, row, column, channel)
+    metric : ImageMetric or Precomputed
+        The observer: `LPIPS`, `Features`, …
+    design, references, trials, query, quantiles, random_state
+        Which images a trial shows: see `make_trials`.
+    pool : {"mean", "max"}, optional
+        Over the references of an end. None: "max" with design "paper", else "mean".
+    zscore : bool, optional
+        Whether the similarities of a trial are brought to mean 0 and variance 1 first. None: with "imi" and "scripts".
+    alpha : float, optional
+        Steepness of the score, mean σ(α Δ). None: 0.16 with "mis", else 1.
+    evidence : bool, optional
+        Return Δ of each trial too.
+
+    Returns
+    -------
+    Dataset (unit, quantile) or (direction, quantile)
+        `accuracy`, the share of trials answered right (where Δ is 0, half), its exact 95 % interval `accuracy_low` and
+        `accuracy_high` (Clopper and Pearson; trials taken as independent), and `score`; `n_trials (quantile,)`, which
+        is less than asked for where stimuli are few. NaN at quantiles that leave too few for any trial. Where a trial
+        shows copies of one photograph (see `find_copies`), `attrs["n_trials_with_copies"]` says how many do, and a
+        warning.
+
+    Raises
+    ------
+    ValueError
+        Codes and images share no stimulus, too few for one trial, NaN or constant codes, unknown settings.
+
+    References
+    ----------
+    Zimmermann, Klein, Brendel 2023, arXiv 2307.05471 (task); Klindt et al. 2023, arXiv 2310.11431, eq. 2–3 and code;
+    Zimmermann, Klindt, Brendel 2024 (score, with α = 0.16).
+
+    Examples
+    --------
+    >>> from neurosuper import Color, load_images
+    >>> grey = np.arange(40, dtype=np.uint8)[:, None, None, None]
+    >>> images = load_images(6 * grey * np.ones((1, 4, 4, 3), np.uint8))
+    >>> codes = xr.DataArray(np.arange(40.)[:, None], dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": images.stimulus, "unit": ["bright"]})
+    >>> result = psychophysics(codes, images, Color(), references=3, trials=5)
+    >>> result.accuracy.values.tolist(), result.accuracy_low.values.round(2).tolist()
+    ([[1.0]], [[0.48]])
+    """
+    images = check_images(images)
+    codes = join_images(check_codes(codes), images)
+    chosen = choose_trials(codes, design, references, trials, query, quantiles, random_state)
+    places = np.append(images.get_index("stimulus").get_indexer(codes.stimulus.values), NONE)
+    shown = chosen._replace(query=places[chosen.query], reference=places[chosen.reference])
+    given = {name: value for name, value in (("pool", pool), ("zscore", zscore), ("alpha", alpha)) if value is not None}
+    result = _answer(shown, images, metric, evidence=evidence, **(DESIGNS[design].observer | given))
+    item = str(codes.dims[1])
+    attrs = {"design": design} | left_out(codes) | warn_of_copies_in_trials(codes, chosen)
+    return result.rename(item=item).assign_coords(coords_along(codes, item)).assign_attrs(attrs)
+
+
+def answer_trials(
+    trials: xr.Dataset,
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    *,
+    pool: Pool = "mean",
+    zscore: bool = True,
+    alpha: float = 1.0,
+    evidence: bool = False,
+) -> xr.Dataset:
+    """Let an image metric answer given trials, such as those that humans answered.
+
+    Parameters
+    ----------
+    trials : Dataset
+        Labels of stimuli as from `make_trials`: `queries (unit, quantile, trial, end)` and `references (unit, quantile,
+        trial, reference_end, reference)`; an empty label where there is no trial.
+    images : DataArray (stimulus, row, column, channel)
+    metric : ImageMetric or Precomputed
+    pool, zscore, alpha, evidence
+        See `psychophysics`.
+
+    Returns
+    -------
+    Dataset (unit, quantile)
+        As from `psychophysics`.
+
+    Raises
+    ------
+    ValueError
+        A stimulus without an image, or unknown settings.
+
+    Examples
+    --------
+    >>> from neurosuper import Color, load_images
+    >>> from neurosuper.interpretability import make_trials
+    >>> grey = np.arange(0, 240, 20, dtype=np.uint8)[:, None, None, None]
+    >>> images = load_images(grey * np.ones((1, 2, 2, 3), np.uint8))
+    >>> codes = xr.DataArray(np.arange(12.)[:, None], dims=("stimulus", "unit"),
+    ...                      coords={"stimulus": images.stimulus, "unit": ["bright"]})
+    >>> answer_trials(make_trials(codes, references=2, trials=2), images, Color()).accuracy.item()
+    1.0
+    """
+    images = check_images(images)
+    item = str(trials["queries"].dims[0])
+    labels = [trials[name].transpose(item, "quantile", "trial", ...).values for name in ("queries", "references")]
+    labels = [np.array(clean_labels(values.ravel().tolist())).reshape(values.shape) for values in labels]
+    index = images.get_index("stimulus")
+    positions = [index.get_indexer(values.ravel()).reshape(values.shape) for values in labels]
+    missing = [values[(at < 0) & (values != "")] for values, at in zip(labels, positions, strict=True)]
+    if len(unknown := np.unique(np.concatenate(missing))):
+        raise ValueError(f"no image for stimulus {name_some(unknown)}; images have {name_some(index)}")
+    n_trials = (positions[0][0, :, :, 0] != NONE).sum(-1).tolist()
+    shown = Trials(positions[0], positions[1], n_trials, trials["quantile"].values.tolist())
+    result = _answer(shown, images, metric, pool=pool, zscore=zscore, alpha=alpha, evidence=evidence)
+    return result.rename(item=item).assign_coords(coords_along(trials["queries"], item))
+
+
+def _answer(
+    shown: Trials,
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    *,
+    pool: str,
+    zscore: bool,
+    alpha: float,
+    evidence: bool,
+) -> xr.Dataset:
+    """Return accuracy and score `(item, quantile)` of trials, whose positions are those of images."""
+    if pool not in POOLS:
+        raise ValueError(f"pool must be 'mean' or 'max', got {pool!r}")
+    delta = np.full(shown.query.shape[:-1], np.nan)
+    valid = shown.query[..., 0] != NONE
+    delta[valid] = _evidence(shown.query[valid], shown.reference[valid], images, metric, pool, zscore)
+    n_trials = valid.sum(-1)
+    with np.errstate(invalid="ignore"):  # no trial, no accuracy
+        right, total = ((np.sign(delta) + 1) / 2).sum(-1, where=valid), expit(alpha * delta).sum(-1, where=valid)
+        columns = {"accuracy": right / n_trials, "score": total / n_trials}
+    columns |= dict(zip(("accuracy_low", "accuracy_high"), _exact_interval(right, n_trials), strict=True))
+    dims = ("item", "quantile")
+    result = xr.Dataset(
+        {name: (dims, values, {"long_name": LONG_NAMES[name]}) for name, values in columns.items()},
+        coords={"quantile": ("quantile", shown.quantiles, {"long_name": "share left out at each end"})},
+        attrs={"metric": metric.name, "pool": pool, "zscore": int(zscore), "alpha": alpha},
+    ).assign(n_trials=("quantile", shown.n_trials))
+    return result.assign(evidence=((*dims, "trial"), delta)) if evidence else result
+
+
+def _evidence(
+    query: np.ndarray,
+    reference: np.ndarray,
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    pool: str,
+    zscore: bool,
+) -> np.ndarray:
+    """Return Δ of each trial, from positions `query (trial, end)` and `reference (trial, end, image)`."""
+    together = np.concatenate([query, reference.reshape(len(query), -1)], axis=1)
+    chosen, at = np.unique(together, return_inverse=True)
+    at = at.reshape(together.shape)
+    with open_distances(images, chosen, metric) as distances:
+        similarity = -distances.between(at[:, :2], at[:, 2:])
+    if zscore:
+        similarity -= similarity.mean((1, 2), keepdims=True)
+        spread = similarity.std((1, 2), keepdims=True)
+        similarity /= np.where(spread > 0, spread, 1)
+    pooled = POOLS[pool](
+        similarity.reshape(len(query), 2, *reference.shape[1:]), axis=3
+    )  # (trial, query, reference end)
+    to_top, to_bottom = pooled[:, :, 0], pooled[:, :, 1:].sum(2)  # of the latter there may be none
+    return (to_top - to_bottom) @ [1, -1]
+
+
+def _exact_interval(right: np.ndarray, n_trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the interval of Clopper and Pearson 1934; NaN where there is no trial."""
+    tail = (1 - CONFIDENCE) / 2
+    wrong = n_trials - right
+    low, high = beta.ppf(tail, right, wrong + 1), beta.ppf(1 - tail, right + 1, wrong)
+    some = n_trials > 0
+    return np.where(right > 0, low, np.where(some, 0, np.nan)), np.where(wrong > 0, high, np.where(some, 1, np.nan))

@@ -1,0 +1,72 @@
+"""netCDF files, opened after what `open_hdf5` refuses is refused: the netCDF library itself would read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from neurosuper.loaders.file_checks import HDF5_MAGIC, check_file, open_hdf5
+
+__all__ = ["check_netcdf", "open_netcdf"]
+
+
+def check_netcdf(path: str | Path, *, allow_external: bool = False) -> Path:
+    """Return the path of a netCDF file, after what `open_hdf5` refuses is refused: netCDF4 itself would read it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `check_file` and `open_hdf5` do.
+    """
+    path = check_file(path, "netCDF")
+    with path.open("rb") as file:
+        is_hdf5 = file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
+    if is_hdf5:
+        with open_hdf5(path, "netCDF", allow_external=allow_external):
+            pass
+    return path
+
+
+@contextmanager
+def open_netcdf(path: str | Path, *, allow_external: bool = False, **options: Any) -> Iterator[xr.Dataset]:
+    """Open a netCDF file (3 or 4) for reading; nothing of it is in memory yet.
+
+    Parameters
+    ----------
+    path : path
+    allow_external : bool, optional
+        Let a netCDF-4 file, which is HDF5, take data from other files.
+    **options
+        Passed to `xarray.open_dataset`.
+
+    Yields
+    ------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `open_hdf5` does; and a file that xarray cannot read.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, xarray
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "a.nc")
+    >>> xarray.Dataset({"rate": ("unit", [1, 2])}).to_netcdf(path)
+    >>> with open_netcdf(path) as data:
+    ...     data.rate.values.tolist()
+    [1, 2]
+    """
+    path = check_netcdf(path, allow_external=allow_external)
+    try:
+        with xr.open_dataset(path, engine="netcdf4", **options) as data:
+            yield data
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"{path} cannot be read as netCDF: {reason}; it is damaged, fetch it again") from error
+    except MemoryError as error:
+        raise ValueError(f"{path} declares more data than fit into memory; fetch it again") from error

@@ -1,0 +1,243 @@
+"""Brain-Score assemblies: netCDF files of presentation × neuroid × time bin, as brainio writes them (MajajHong2015, …).
+
+brainio stores no MultiIndex: what is known of presentations, neuroids and time bins are plain variables along them, and
+the dims themselves bear no labels. Source: the BrainIO format specification and `write_netcdf`, brain-score/brainio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neurosuper._labels import clean_labels
+from neurosuper.loaders.array import as_label
+from neurosuper.loaders.file_checks import arrange, check_file
+from neurosuper.loaders.netcdf import open_netcdf
+from neurosuper.responses import check_responses, name_some
+
+__all__ = ["load_neuroid"]
+
+STIMULUS_IDS = ("stimulus_id", "image_id")
+STIMULUS_FILES = ("filename", "image_file_name")
+ABOUT_STIMULI = {"category_name": "category", "object_name": "object_name"}
+BLOCK_BYTES = 2**26
+
+
+def load_neuroid(
+    path: str | Path,
+    *,
+    companion: str | Path | None = None,
+    window: tuple[float, float] | None = None,
+    area_column: str | None = "region",
+    regions: Collection[str] | str | None = None,
+    stimulus_coord: str | None = None,
+    units: str | None = None,
+    allow_external: bool = False,
+) -> xr.DataArray:
+    """Load a Brain-Score NeuroidAssembly from its netCDF file.
+
+    Parameters
+    ----------
+    path : path of a .nc file
+        One variable of any name and any order of dims: presentation, neuroid and, unless it was dropped, time_bin.
+    companion : path of a .csv file, optional
+        The stimulus set: stimuli are then called by the base name of their `filename` (or `image_file_name`), as
+        `load_images` calls them, and get the categories that it tells. By default they are called by their id.
+    window : (start, stop), optional
+        Seconds after onset; the time bins that lie within are averaged. By default all of them.
+    area_column : str, optional
+        Variable along neuroid that names the area; None where there is none.
+    regions : str or collection of str, optional
+        Keep the units of these areas only; no others are held in memory.
+    stimulus_coord : str, optional
+        Variable along presentation that names the stimulus; by default `stimulus_id`, else `image_id`.
+    units : str, optional
+        Unit of measurement; by default what the file says, else "a.u.".
+    allow_external : bool, optional
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
+
+    Returns
+    -------
+    DataArray (stimulus, repetition, unit)
+        float32. Repetitions in order of the variable `repetition`, else as they come; NaN where a stimulus has fewer,
+        or a presentation lacks a time bin. Units are called by `neuroid_id`, with `area`, `subject` and whatever else
+        the file tells of each; stimuli may have `category` and `object_name`. `attrs["window"]` is that of the time
+        bins used, in s. While reading, about twice the result is in memory.
+
+    Raises
+    ------
+    FileNotFoundError
+        No file there.
+    ValueError
+        A file that is not such an assembly, no such variable, region or time bin, a category that differs between
+        presentations of a stimulus, or a stimulus set that lacks a stimulus.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "assy.nc")
+    >>> coords = {"stimulus_id": ("presentation", ["owl", "cat", "owl"]), "neuroid_id": ("neuroid", ["a", "b"])}
+    >>> data = xr.DataArray([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dims=("neuroid", "presentation"), coords=coords)
+    >>> data.to_netcdf(path)
+    >>> load_neuroid(path, area_column=None).sel(stimulus="owl", unit="b").values.tolist()
+    [4.0, 6.0]
+    """
+    with open_netcdf(path, allow_external=allow_external, decode_times=False) as data:
+        recorded = _recorded(data, path)
+        coords = _unit_coords(data, path, area_column)
+        kept = _in_regions(coords, regions, path)
+        bins, span = _bins(data, recorded, window, path)
+        labels = _texts(_along(data, "presentation", STIMULUS_IDS if stimulus_coord is None else stimulus_coord, path))
+        about = {new: _along(data, "presentation", old, path) for old, new in ABOUT_STIMULI.items() if old in data}
+        order = _along(data, "presentation", "repetition", path) if "repetition" in data else None
+        values = _read(recorded, kept, bins)
+        attrs = data.attrs | recorded.attrs
+    stimuli, arranged = arrange(values, labels, order)
+    stimulus_coords = {name: _one_each(stimuli, labels, _texts(told), name) for name, told in about.items()}
+    if companion is not None:
+        stimuli, told = _read_stimulus_set(companion, stimuli)
+        stimulus_coords |= told
+    responses = xr.DataArray(
+        arranged,
+        dims=("stimulus", "repetition", "unit"),
+        coords={name: ("unit", values[kept]) for name, values in coords.items()}
+        | {name: ("stimulus", values) for name, values in stimulus_coords.items()}
+        | {"stimulus": stimuli},
+        attrs={"units": units or attrs.get("units", "a.u."), "source": Path(path).name}
+        | ({} if span is None else {"window": span})
+        | ({"dataset": attrs["identifier"]} if "identifier" in attrs else {}),
+    )
+    return check_responses(responses)
+
+
+def _recorded(data: xr.Dataset, path: str | Path) -> xr.Variable:
+    """Return the one variable that holds responses, not read yet."""
+    found = {str(name): v for name, v in data.variables.items() if {"presentation", "neuroid"} <= set(v.dims)}
+    if len(found) != 1:
+        told = f"it has {name_some(list(found))}" if found else f"its variables lie along {name_some(list(data.sizes))}"
+        raise ValueError(
+            f"{path} is no NeuroidAssembly: exactly one variable must lie along presentation and neuroid, but {told}; "
+            "check the file, or use load_array"
+        )
+    variable = next(iter(found.values()))
+    if extra := set(variable.dims) - {"presentation", "neuroid", "time_bin"}:
+        raise ValueError(f"{path} has the extra dims {sorted(map(str, extra))}; select or average them first")
+    return variable
+
+
+def _along(data: xr.Dataset, dim: str, names: str | Sequence[str], path: str | Path) -> np.ndarray:
+    """Return the first of some variables that lies along a dim."""
+    wanted = [names] if isinstance(names, str) else list(names)
+    known = [str(name) for name, variable in data.variables.items() if variable.dims == (dim,)]
+    for name in wanted:
+        if name in known:
+            return data.variables[name].values
+    raise ValueError(f"{path} has no {' or '.join(wanted)} along {dim}; it has {name_some(known, 20) or 'nothing'}")
+
+
+def _texts(values: np.ndarray) -> np.ndarray:
+    return np.array([as_label(value) for value in values.tolist()], dtype=str)
+
+
+def _unit_coords(data: xr.Dataset, path: str | Path, area_column: str | None) -> dict[str, np.ndarray]:
+    """Return what the file tells of every neuroid, by the names that coords of units have."""
+    for needed in ("neuroid_id", area_column):
+        if needed is not None:
+            _along(data, "neuroid", needed, path)
+    known = {str(name): variable.values for name, variable in data.variables.items() if variable.dims == ("neuroid",)}
+    known.pop("neuroid", None)
+    names = {"neuroid_id": "unit", "animal": "subject", area_column: "area"}
+    return {
+        names.get(name, name): values if values.dtype.kind in "iufb" and name != "neuroid_id" else _texts(values)
+        for name, values in known.items()
+    }
+
+
+def _in_regions(coords: dict[str, np.ndarray], regions: Collection[str] | str | None, path: str | Path) -> np.ndarray:
+    """Return the positions of the units to keep."""
+    if regions is None:
+        return np.arange(len(coords["unit"]))
+    if "area" not in coords:
+        raise ValueError("regions needs area_column, the variable along neuroid that names the area; got None")
+    wanted = [regions] if isinstance(regions, str) else list(regions)
+    if unknown := sorted(set(wanted) - set(coords["area"].tolist())):
+        raise ValueError(
+            f"{path} has no unit in {name_some(unknown)}; it has {name_some(np.unique(coords['area']), 20)}"
+        )
+    return np.flatnonzero(np.isin(coords["area"], wanted))
+
+
+def _bins(
+    data: xr.Dataset, recorded: xr.Variable, window: tuple[float, float] | None, path: str | Path
+) -> tuple[np.ndarray, list[float] | None]:
+    """Return the positions of the time bins to average, and the time (s) from the first to the last of them."""
+    edges = [np.atleast_1d(data[name].values) for name in ("time_bin_start", "time_bin_end") if name in data.variables]
+    if len(edges) < 2:
+        if window is not None:
+            raise ValueError(f"{path} does not tell the times of its bins, so no window can be chosen; leave it out")
+        return np.arange(recorded.sizes.get("time_bin", 1)), None
+    starts, ends = edges
+    chosen = np.ones(len(starts), bool)
+    if window is not None:
+        if np.shape(window) != (2,) or not window[0] < window[1]:
+            raise ValueError(f"window must be (start, stop) in seconds, with start before stop, got {window!r}")
+        chosen = (starts >= 1000 * window[0] - 1e-6) & (ends <= 1000 * window[1] + 1e-6)
+    if not chosen.any():
+        raise ValueError(
+            f"no time bin of {path} lies within {tuple(window or ())} s; its {len(starts)} bins go from "
+            f"{starts.min() / 1000:g} to {ends.max() / 1000:g} s, the first until {ends[0] / 1000:g} s"
+        )
+    return np.flatnonzero(chosen), [float(starts[chosen].min()) / 1000, float(ends[chosen].max()) / 1000]
+
+
+def _read(recorded: xr.Variable, kept: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """Return responses (presentation, unit) averaged over time bins, read chunk by chunk of the file."""
+    import dask.array as da
+    from dask.array.core import normalize_chunks
+
+    chunks = normalize_chunks(
+        "auto",
+        shape=recorded.shape,
+        limit=BLOCK_BYTES,
+        dtype=recorded.dtype,
+        previous_chunks=recorded.encoding.get("chunksizes"),
+    )
+    lazy = recorded.chunk(dict(zip(recorded.dims, chunks, strict=True))).isel(neuroid=kept)
+    if "time_bin" in lazy.dims:
+        lazy = lazy.isel(time_bin=bins).mean("time_bin", skipna=False)
+    lazy = lazy.astype(np.float32).transpose("presentation", "neuroid")
+    values = np.empty(lazy.shape, np.float32)
+    da.store(lazy.data, values, lock=False, scheduler="synchronous")
+    return values
+
+
+def _one_each(stimuli: list[str], labels: np.ndarray, told: np.ndarray, name: str) -> list[str]:
+    """Return what is told of each stimulus, and refuse what differs between its presentations."""
+    found, first, which = np.unique(labels, return_index=True, return_inverse=True)
+    differs = found[np.unique(which[told != told[first][which]])]
+    if len(differs):
+        raise ValueError(f"{name} differs between presentations of stimulus {name_some(differs)}; correct the file")
+    value_of = dict(zip(found.tolist(), told[first].tolist(), strict=True))
+    return [value_of[stimulus] for stimulus in stimuli]
+
+
+def _read_stimulus_set(path: str | Path, stimuli: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the base names of the stimuli's files, and what else their table tells."""
+    table = pd.read_csv(check_file(path, "CSV"), dtype=str)
+    names = [name for name in STIMULUS_IDS if name in table]
+    files = [name for name in STIMULUS_FILES if name in table]
+    if not names or not files:
+        raise ValueError(f"{path} needs the columns stimulus_id (or image_id) and filename; it has {list(table)}")
+    table[names[0]] = clean_labels(table[names[0]].fillna("").tolist())
+    rows = table.drop_duplicates(names[0]).set_index(names[0]).reindex(stimuli)
+    if (missing := rows[files[0]].isna()).any():
+        raise ValueError(
+            f"{path} lacks stimulus {name_some(rows.index[missing])}; give the stimulus set of this assembly"
+        )
+    told = {new: rows[old].astype(str).tolist() for old, new in ABOUT_STIMULI.items() if old in rows}
+    return [PurePosixPath(name).stem for name in rows[files[0]]], told

@@ -1,0 +1,5 @@
+"""Responses of each unit to each presentation of one NWB session."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

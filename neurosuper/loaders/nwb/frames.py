@@ -1,0 +1,135 @@
+"""Time series: what each column of frames (time × column) was in each window.
+
+Frames are read in blocks of some MiB, those between windows as little as may be; a compiled loop adds them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neurosuper._kernels import njit
+from neurosuper.loaders.nwb.spikes import n_threads
+
+__all__ = ["Frames", "sum_frames"]
+
+BLOCK = 2**20  # values that one thread takes at a time
+SLACK = 1e-6  # of a frame: so near to the edge of a window, a frame lies on it
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Sums over the frames in each window, and of how many frames (unit, window); how many values were not finite."""
+
+    totals: np.ndarray
+    n_frames: np.ndarray
+    n_nan: int
+
+
+def sum_frames(
+    data: Any,
+    times: np.ndarray,
+    columns: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    delays: np.ndarray | None = None,
+) -> Frames:
+    """Sum the frames that fall into each window, column by column; NaN and infinite values are left out.
+
+    Parameters
+    ----------
+    data : array (time, column)
+        Or a dataset of an open HDF5 file, of which only the frames in windows (and those close by) are read.
+    times : array (time,)
+        In seconds, in order.
+    columns : array of int
+        Which columns to read.
+    starts, ends : array (window,)
+        In seconds, in any order. A frame at the start counts, one at the end does not.
+    delays : array, one for each of `columns`, optional
+        How long after the time of its frame a column was recorded, in seconds.
+
+    Returns
+    -------
+    Frames
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> frames = sum_frames(np.array([[1.0], [2.0], [4.0]]), np.array([0.0, 1.0, 2.0]), np.array([0]), np.array([1.0]),
+    ...                     np.array([3.0]))
+    >>> frames.totals.tolist(), frames.n_frames.tolist()
+    ([[6.0]], [[2]])
+    """
+    slack = SLACK * float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    order = np.argsort(starts, kind="stable")
+    starts, ends = np.asarray(starts, float)[order] - slack, np.asarray(ends, float)[order] - slack
+    late = np.zeros(1) if delays is None else np.asarray(delays, float)
+    first = np.searchsorted(times, starts - late.max() - slack)
+    last = np.searchsorted(times, ends - late.min() + slack)
+    totals, n_frames = np.zeros((len(columns), len(starts))), np.zeros((len(columns), len(starts)), np.int32)
+    low, high = columns.min(), columns.max() + 1
+
+    def add(block: slice) -> int:
+        rows = slice(first[block].min(), last[block].max())
+        frames = np.asarray(data[rows, low:high], np.float64).take(columns - low, axis=1)
+        return _sum_block(frames, times[rows], late, starts[block], ends[block], totals[:, block], n_frames[:, block])
+
+    with ThreadPoolExecutor(n_threads()) as pool:
+        n_nan = sum(pool.map(add, _blocks(first, last, max(1, BLOCK // int(high - low)), _gap(data))))
+    back = np.argsort(order)
+    return Frames(totals[:, back], n_frames[:, back], n_nan)
+
+
+def _gap(data: Any) -> int:
+    """Return how many frames between windows may be read along: those of one chunk of a file are read in any case."""
+    chunks = getattr(data, "chunks", None)
+    return chunks[0] if chunks else 64
+
+
+def _blocks(first: np.ndarray, last: np.ndarray, n_rows: int, gap: int) -> Iterator[slice]:
+    """Yield windows (sorted by their first frame) in blocks whose frames lie together."""
+    start, stop = 0, 0
+    for window in range(len(first)):
+        if window > start and (last[window] - first[start] > n_rows or first[window] > stop + gap):
+            yield slice(start, window)
+            start = window
+        stop = max(stop, last[window])
+    if len(first):
+        yield slice(start, len(first))
+
+
+@njit(nogil=True)
+def _frame_at(times, delay, edge):  # type: ignore[no-untyped-def]
+    """Return the first frame whose time plus delay is not before an edge."""
+    low, high = 0, times.size
+    while low < high:
+        middle = (low + high) >> 1
+        if times[middle] + delay < edge:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@njit(nogil=True)
+def _sum_block(frames, times, delays, starts, ends, totals, n_frames):  # type: ignore[no-untyped-def]
+    n_nan = 0
+    for window in range(starts.size):
+        first, last = 0, 0
+        for column in range(frames.shape[1]):
+            if column < delays.size:
+                first = _frame_at(times, delays[column], starts[window])
+                last = _frame_at(times, delays[column], ends[window])
+            for frame in range(first, last):
+                value = frames[frame, column]
+                if np.isfinite(value):
+                    totals[column, window] += value
+                    n_frames[column, window] += 1
+                else:
+                    n_nan += 1
+    return n_nan

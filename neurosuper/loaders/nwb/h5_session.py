@@ -1,0 +1,200 @@
+"""NWB: a session as its paths say, read by h5py, for files that pynwb refuses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import cached_property, partial
+from typing import Any
+
+import h5py
+import numpy as np
+
+from neurosuper.loaders.array import as_label
+from neurosuper.loaders.nwb.records import (
+    Column,
+    Referred,
+    Series,
+    Table,
+    Template,
+    images_template,
+    listed,
+    series_template,
+)
+
+__all__ = ["H5Session", "referred_of", "stores", "text_of"]
+
+ROOMS = ("units", "intervals", "general/extracellular_ephys", "processing", "acquisition", "analysis", "scratch")
+STIMULI = ("stimulus/presentation", "stimulus/templates")
+
+
+def text_of(value: Any) -> str:
+    """Return a scalar as text."""
+    return as_label(value.item() if isinstance(value, np.ndarray) and value.size == 1 else value)
+
+
+def referred_of(file: h5py.File, reference: h5py.Reference) -> Any:
+    """Return what a reference leads to, or None where it was taken out."""
+    try:
+        found = file[reference]
+    except (KeyError, OSError, RuntimeError, ValueError):
+        return None
+    return None if found.name is None else found
+
+
+def stores(file: h5py.File, path: str) -> bool:
+    """Return whether a file has a link at a path, wherever it leads."""
+    folder, _, name = path.rpartition("/")
+    group = file.get(folder) if folder else file
+    return isinstance(group, h5py.Group) and group.get(name, getlink=True) is not None
+
+
+class H5Session:
+    """A session as its paths say, for files that pynwb refuses."""
+
+    def __init__(self, file: h5py.File, name: str, reader: str) -> None:
+        self._file, self.name, self.reader = file, name, reader
+
+    def about(self) -> dict[str, str]:
+        """Return who and when."""
+        told = {name: self._file.get(name) for name in ("identifier", "session_start_time")}
+        about = {name: "unknown" if value is None else text_of(value[()]) for name, value in told.items()}
+        with suppress(ValueError):
+            about["session_start_time"] = datetime.fromisoformat(about["session_start_time"]).isoformat()
+        return about
+
+    def found(self, kind: str) -> Mapping[str, Callable[[], Any]]:
+        """Return how to open each table, series, … by its path."""
+        if kind == "template":
+            walked = self._walk("stimulus/templates")
+            return {path: partial(_h5_template, group, self.name) for path, group in walked}
+        if kind == "index_series":
+            walked = self._walk("stimulus/presentation")
+            return {path: partial(_h5_series, group, self.name) for path, group in walked}
+        if kind in ("table", "intervals"):
+            tables = {path: group for path, group in self._groups.items() if "colnames" in group.attrs}
+            wanted = [path for path, group in tables.items() if kind == "table" or "start_time" in group]
+            return {path: partial(_h5_table, tables[path], self.name) for path in wanted}
+        return {path: partial(_h5_series, group, self.name) for path, group in self._groups.items() if "data" in group}
+
+    def has(self, path: str) -> bool:
+        """Return whether anything is stored at a path."""
+        return stores(self._file, path)
+
+    @cached_property
+    def _groups(self) -> dict[str, h5py.Group]:
+        return {path: group for room in ROOMS for path, group in self._walk(room)}
+
+    def _walk(self, room: str) -> Iterator[tuple[str, h5py.Group]]:
+        """Yield the groups of a room by their paths in it; soft links lead to groups that lie elsewhere."""
+        top = self._file.get(room)
+        if not isinstance(top, h5py.Group):
+            return
+        if "colnames" in top.attrs:
+            yield top.name.rpartition("/")[2], top
+            return
+        lost = [name for name in top if _linked(top, name) is None]
+        if not room.startswith("stimulus/") and not {"data", "timestamps"} & set(top):
+            # What a series refers to, and templates, are looked for where they are needed.
+            _warn_of_lost(lost, f"links in {room}", self.name)
+        for name in (name for name in top if name not in lost):
+            child = top[name]
+            if isinstance(top.get(name, getlink=True), h5py.HardLink) and isinstance(child, h5py.Group):
+                path = f"{room}/{name}"
+                yield path.removeprefix(next(r for r in (*ROOMS, *STIMULI) if path.startswith(r + "/")) + "/"), child
+                if "colnames" not in child.attrs:
+                    yield from self._walk(path)
+
+
+def _h5_table(group: h5py.Group, file: str) -> Table:
+    name = group.name.rpartition("/")[2]
+    names = [as_label(name) for name in np.atleast_1d(group.attrs["colnames"])]
+    columns = {column: _h5_column(group, column, file) for column in names if _is_dataset(group, column)}
+    _warn_of_lost(set(names) - set(columns), f"columns of table {name!r}", file)
+    plane = group.get("imaging_plane/location")
+    location = None if plane is None or plane.shape is None else text_of(plane[()])
+    return Table(name, group["id"] if _is_dataset(group, "id") else None, columns, location, file)
+
+
+def _is_dataset(group: h5py.Group, name: str) -> bool:
+    return isinstance(_linked(group, name), h5py.Dataset)
+
+
+def _warn_of_lost(lost: Collection[str], what: str, file: str) -> None:
+    if lost:
+        warnings.warn(f"{what} of {file} that cannot be read are left out: {listed(sorted(lost))}", stacklevel=2)
+
+
+def _h5_column(group: h5py.Group, name: str, file: str) -> Column:
+    data = group[name]
+    reference, elements = data.attrs.get("table"), data.attrs.get("elements")
+    table = None if reference is None else referred_of(group.file, reference)
+    texts = None if elements is None else referred_of(group.file, elements)
+    if elements is not None and texts is None:
+        raise ValueError(
+            f"column {name!r} of table {group.name.rpartition('/')[2]!r} of {file} contains indices whose texts are "
+            "missing from the file; fetch it again"
+        )
+    is_reference = reference is None and h5py.check_ref_dtype(data.dtype) is h5py.Reference
+    return Column(
+        data,
+        group.get(f"{name}_index"),
+        None if table is None else _h5_table(table, file),
+        texts,
+        partial(_h5_referred, data) if is_reference else None,
+    )
+
+
+def _h5_referred(references: h5py.Dataset) -> list[Referred]:
+    parts = [referred_of(references.file, reference) if reference else None for reference in references[:]]
+    return [
+        Referred("", "")
+        if part is None
+        else Referred(part.name.rpartition("/")[2], text_of(part.attrs.get("location", "")))
+        for part in parts
+    ]
+
+
+def _h5_series(group: h5py.Group, file: str) -> Series:
+    data, start = group.get("data"), group.get("starting_time")
+    told: Mapping = {} if data is None else data.attrs
+    channels = group.get("channel_conversion")
+    images = next((link for name in ("indexed_images", "indexed_timeseries") if (link := _linked(group, name))), None)
+    return Series(
+        group.name.rpartition("/")[2],
+        text_of(group.attrs.get("neurodata_type", "TimeSeries")),
+        data,
+        group.get("timestamps"),
+        0.0 if start is None else float(start[()]),
+        None if start is None else float(start.attrs["rate"]),
+        told.get("conversion", 1.0) * (1.0 if channels is None else channels[:]),
+        told.get("offset", 0.0),
+        text_of(told.get("unit", "")),
+        _h5_column(group, "rois", file) if "rois" in group else None,
+        None if images is None else _h5_template(images, file),
+        file,
+    )
+
+
+def _linked(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
+    """Return what a link leads to, or None where that was taken out or lies in a file that is not there."""
+    try:
+        return group.get(name)
+    except (KeyError, OSError, RuntimeError):
+        return None
+
+
+def _h5_template(group: h5py.Group, file: str) -> Template:
+    name, data = group.name.rpartition("/")[2], group.get("data")
+    if data is not None or "external_file" in group:
+        external = group.get("external_file")
+        return series_template(name, data, external, None if external is None else external.attrs.get("starting_frame"))
+    parts = {key: _linked(group, key) for key in group if key != "order_of_images"}
+    images = {key: part for key, part in parts.items() if isinstance(part, h5py.Dataset) and part.ndim in (2, 3)}
+    _warn_of_lost(set(parts) - set(images), f"images of template {name!r}", file)
+    order = group.get("order_of_images")
+    referred = [] if order is None else [referred_of(group.file, reference) for reference in order[:]]
+    names = [None if part is None else part.name.rpartition("/")[2] for part in referred]
+    return images_template(name, images, names, file)

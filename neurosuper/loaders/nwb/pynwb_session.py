@@ -1,0 +1,126 @@
+"""NWB: a session as pynwb reads it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import h5py
+import numpy as np
+from hdmf.backends.hdf5.h5_utils import AbstractH5ReferenceDataset
+from hdmf.common import DynamicTable, DynamicTableRegion, VectorIndex
+from hdmf.common.table import EnumData
+from pynwb import NWBHDF5IO, NWBFile, TimeSeries
+from pynwb.base import Images
+
+from neurosuper.loaders.nwb.h5_session import stores
+from neurosuper.loaders.nwb.records import Column, Referred, Series, Table, Template, images_template, series_template
+
+__all__ = ["PynwbSession"]
+
+
+class PynwbSession:
+    """A session as pynwb reads it."""
+
+    reader = "pynwb"
+
+    def __init__(self, file: h5py.File, name: str, stack: ExitStack) -> None:
+        self._file, self.name = file, name
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of parts that are not asked for
+            door = NWBHDF5IO(file=file, mode="r")
+            stack.callback(door.close)
+            self._nwb: NWBFile = door.read()
+            self._objects = [(_path(part), part) for part in self._nwb.objects.values()]
+
+    def about(self) -> dict[str, str]:
+        """Return who and when."""
+        return {"identifier": self._nwb.identifier, "session_start_time": self._nwb.session_start_time.isoformat()}
+
+    def found(self, kind: str) -> Mapping[str, Callable[[], Any]]:
+        """Return how to open each table, series, … by its path."""
+        if kind == "index_series":
+            return {path: partial(_pynwb_series, part, self.name) for path, part in self._nwb.stimulus.items()}
+        if kind == "template":
+            templates = self._nwb.stimulus_template
+            return {path: partial(_pynwb_template, part, self.name) for path, part in templates.items()}
+        if kind in ("table", "intervals"):
+            tables = {path: part for path, part in self._objects if isinstance(part, DynamicTable)}
+            wanted = [path for path, part in tables.items() if kind == "table" or "start_time" in part.colnames]
+            return {path: partial(_pynwb_table, tables[path], self.name) for path in wanted}
+        aside = {id(part) for part in (*self._nwb.stimulus.values(), *self._nwb.stimulus_template.values())}
+        series = {path: part for path, part in self._objects if isinstance(part, TimeSeries) and id(part) not in aside}
+        return {path: partial(_pynwb_series, part, self.name) for path, part in series.items()}
+
+    def has(self, path: str) -> bool:
+        """Return whether anything is stored at a path."""
+        return stores(self._file, path)
+
+
+def _path(part: Any) -> str:
+    return "/".join([*[ancestor.name for ancestor in reversed(part.get_ancestors())][1:], part.name])
+
+
+def _pynwb_table(table: DynamicTable, file: str) -> Table:
+    plane = getattr(table, "imaging_plane", None)
+    columns = {name: _pynwb_column(table[name], file) for name in table.colnames}
+    ids = table.id.data if isinstance(table.id.data, h5py.Dataset) else None  # else pynwb made them up
+    location = getattr(plane, "location", None)
+    return Table(table.name, ids, columns, location if isinstance(location, str) else None, file)
+
+
+def _pynwb_column(column: Any, file: str) -> Column:
+    stops = None
+    if isinstance(column, VectorIndex):
+        stops, column = column.data, column.target
+    table = column.table if isinstance(column, DynamicTableRegion) else None
+    return Column(
+        column.data,
+        stops,
+        None if table is None else _pynwb_table(table, file),
+        column.elements.data if isinstance(column, EnumData) else None,
+        partial(_pynwb_referred, column.data)
+        if table is None and isinstance(column.data, AbstractH5ReferenceDataset)
+        else None,
+    )
+
+
+def _pynwb_referred(references: Any) -> list[Referred]:
+    return [Referred(part.name, str(getattr(part, "location", ""))) for part in references[:]]
+
+
+def _pynwb_series(series: TimeSeries, file: str) -> Series:
+    rois = getattr(series, "rois", None)
+    images = getattr(series, "indexed_images", None) or getattr(series, "indexed_timeseries", None)
+    channels = getattr(series, "channel_conversion", None)
+    return Series(
+        series.name,
+        series.neurodata_type,
+        series.data,
+        series.timestamps,
+        series.starting_time or 0.0,
+        series.rate,
+        series.conversion * (1.0 if channels is None else np.asarray(channels[:])),
+        series.offset,
+        series.unit,
+        None if rois is None else _pynwb_column(rois, file),
+        None if images is None else _pynwb_template(images, file),
+        file,
+    )
+
+
+def _pynwb_template(template: Any, file: str) -> Template:
+    if isinstance(template, Images):
+        order = template.order_of_images
+        names = None if order is None else [image.name for image in order.data[:]]
+        images = {image.name: image.data for image in template.images.values()}
+        return images_template(template.name, images, names, file)
+    return series_template(
+        template.name,
+        template.data,
+        getattr(template, "external_file", None),
+        getattr(template, "starting_frame", None),
+    )

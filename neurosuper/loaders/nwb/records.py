@@ -1,0 +1,274 @@
+"""NWB: what the readers of a session hand out.
+
+Arrays are datasets of the open file: nothing is read before it is sliced.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
+
+import h5py
+import numpy as np
+
+from neurosuper.loaders.array import as_label
+from neurosuper.loaders.nwb.validate import (
+    check_clock,
+    check_order,
+    check_region,
+    check_rows,
+    check_stops,
+    check_written,
+)
+
+__all__ = [
+    "Column",
+    "Referred",
+    "Series",
+    "Table",
+    "Template",
+    "column_of",
+    "images_template",
+    "listed",
+    "listing",
+    "region_rows",
+    "series_template",
+    "single_values",
+    "split_rows",
+    "stops_of",
+    "time_values",
+]
+
+
+class Referred(NamedTuple):
+    """What a row refers to, such as an electrode group: its name, and where it was."""
+
+    name: str
+    location: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: one value a row, or (where there are `stops`) the values of all rows, row after row."""
+
+    data: Any
+    stops: Any = None
+    table: Table | None = None  # whose rows the values are
+    elements: Any = None  # the texts that the values are indices of
+    objects: Callable[[], list[Referred]] | None = None  # what the rows refer to
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its columns by name, and the ids of its rows."""
+
+    name: str
+    ids: Any
+    columns: Mapping[str, Column]
+    location: str | None = None  # of all rows: where the imaging plane lies
+    file: str = ""
+
+    def called(self, column: str) -> str:
+        """Return how errors call a column of it."""
+        return f"{self.file}: column {column!r} of table {self.name!r}"
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are: as many as ids, else as values in the first column."""
+        if self.ids is None:
+            return next((_n_values(column) for column in self.columns.values()), 0)
+        shape = np.shape(self.ids)
+        if len(shape) != 1:
+            raise ValueError(f"{self.called('id')} has the shape {shape}, not one id a row; fetch the file again")
+        return shape[0]
+
+    def read_ids(self) -> np.ndarray:
+        """Return the ids of all rows."""
+        if self.ids is None:
+            raise ValueError(
+                f"{self.file}: table {self.name!r} has lost the ids of its rows; it is damaged, fetch it again"
+            )
+        check_written(self.ids, self.called("id"))
+        ids = np.asarray(self.ids[: self.n_rows])
+        if ids.dtype.kind in "cV":
+            raise ValueError(f"{self.called('id')} contains {ids.dtype}, no numbers of rows; fetch the file again")
+        if ids.dtype.kind == "f" and not (np.isfinite(ids) & (np.floor(ids) == ids)).all():
+            raise ValueError(f"{self.called('id')} contains numbers that are not whole; fetch the file again")
+        return ids
+
+
+@dataclass(frozen=True)
+class Template:
+    """Images of a session: their names where they have any, in the order that indices mean, and their pixels."""
+
+    name: str
+    n: int | None
+    names: list[str] | None
+    pixels: Any = None
+
+
+@dataclass(frozen=True)
+class Series:
+    """A time series (time × column), and what its columns or its indices refer to."""
+
+    name: str
+    kind: str
+    data: Any
+    timestamps: Any
+    start: float
+    rate: float | None
+    conversion: Any
+    offset: float
+    unit: str
+    rois: Column | None = None
+    images: Template | None = None
+    file: str = ""
+
+    def times(self) -> np.ndarray:
+        """Return the time of every sample, in seconds."""
+        if self.timestamps is not None:
+            what = f"timestamps of time series {self.name!r}"
+            check_written(self.timestamps, f"{self.file}: {what}")
+            return _as_seconds(np.asarray(self.timestamps[:]), what)
+        if not self.rate:
+            raise ValueError(f"time series {self.name!r} has neither timestamps nor a rate; name another series")
+        check_clock(self.rate, self.start, f"{self.file}: time series {self.name!r}")
+        return self.start + np.arange(len(self.data)) / self.rate
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names as text: `'a', 'b'`."""
+    return ", ".join(map(repr, names)) or "none"
+
+
+def listing(value: object) -> list:
+    """Return one value, or the values of any collection, as a list."""
+    several = isinstance(value, Collection) and not isinstance(value, str | bytes)
+    return list(cast(Collection, value)) if several else [value]
+
+
+def column_of(table: Table, name: str) -> Column:
+    """Return one column, which was written and has as many values as its table has rows."""
+    if name not in table.columns:
+        raise ValueError(f"{table.file}: no column {name!r} in table {table.name!r}; it has {listed(table.columns)}")
+    column = table.columns[name]
+    check_written(column.data, table.called(name))
+    check_rows(_n_values(column), table.n_rows, table.called(name))
+    return column
+
+
+def _n_values(column: Column) -> int:
+    shape = np.shape(column.data if column.stops is None else column.stops)
+    return shape[0] if shape else 1
+
+
+def single_values(table: Table, name: str) -> np.ndarray:
+    """Return one column that has one value a row: text decoded, indices of an enumeration and references by name."""
+    column, what = column_of(table, name), table.called(name)
+    if column.objects is not None:
+        return np.array([referred.name for referred in column.objects()], dtype=str)
+    shape = np.shape(column.data)
+    if column.stops is not None or column.table is not None or len(shape) not in (1, 2):
+        raise ValueError(f"{what} has no single value a row; name another column")
+    values = np.asarray(column.data[:])
+    if values.ndim == 2:
+        values = _flags(values, what)
+    names = h5py.check_enum_dtype(values.dtype)
+    if column.elements is not None:
+        values = _named(values, np.asarray(column.elements[:]).tolist(), what)
+    elif names is not None:
+        by_code = {code: label for label, code in names.items()}
+        values = np.array([by_code.get(code, str(code)) for code in values.tolist()])
+    if values.dtype.kind in "biufU":
+        return values
+    if not set(map(type, values.tolist())) <= {str, bytes}:
+        raise ValueError(f"{what} contains {values.dtype}, which is neither text nor numbers; name another column")
+    return np.array([as_label(value) for value in values])
+
+
+def _flags(values: np.ndarray, what: str) -> np.ndarray:
+    """Return the first of two columns where they are a flag and its probability, as suite2p writes `iscell`."""
+    is_pair = values.shape[1] == 2 and values.dtype.kind in "biuf"
+    if is_pair and np.isin(values[:, 0], (0, 1)).all() and ((values[:, 1] >= 0) & (values[:, 1] <= 1)).all():
+        return values[:, 0]
+    raise ValueError(f"{what} has no single value a row, but {values.shape[1]}; name another column")
+
+
+def _named(values: np.ndarray, elements: list, what: str) -> np.ndarray:
+    """Return the texts that indices mean."""
+    rows = check_region(values, len(elements), what, "its elements")
+    return np.array([as_label(element) for element in elements])[rows]
+
+
+def time_values(table: Table, name: str) -> np.ndarray:
+    """Return one column of times in seconds."""
+    return _as_seconds(single_values(table, name), table.called(name))
+
+
+def _as_seconds(values: np.ndarray, what: str) -> np.ndarray:
+    """Return times as floats, also those that are numbers in text."""
+    if values.dtype.kind in "iufUSO":
+        with suppress(ValueError, TypeError):
+            return values.astype(float)
+    example = as_label(values.flat[0]) if values.size else "none"
+    raise ValueError(f"{what} must contain numbers of seconds, got {values.dtype} such as {example!r}; convert them")
+
+
+def stops_of(table: Table, name: str) -> np.ndarray:
+    """Return where each row of a ragged column stops in its values."""
+    column, what = column_of(table, name), table.called(f"{name}_index")
+    if column.stops is None:
+        raise ValueError(f"{table.called(name)} has no {name}_index that says which values are whose")
+    return check_stops(column.stops, table.n_rows, len(column.data), what)
+
+
+def split_rows(table: Table, name: str) -> list[np.ndarray]:
+    """Return the values of every row of a ragged column, from one flat read."""
+    stops = stops_of(table, name)
+    return np.split(np.asarray(table.columns[name].data[:]), stops)[: len(stops)]
+
+
+def region_rows(table: Table, name: str) -> list[np.ndarray]:
+    """Return to which rows of another table each row refers."""
+    region = column_of(table, name)
+    other = cast(Table, region.table)
+    rows = check_region(region.data, other.n_rows, table.called(name), f"table {other.name!r}")
+    return np.split(rows, np.arange(1, len(rows)) if region.stops is None else stops_of(table, name))[: table.n_rows]
+
+
+def _base_names(paths: Sequence[str]) -> list[str]:
+    """Return the names that `load_images` gives to image files; with their folders where names are not unique."""
+    whole = [path.replace("\\", "/").strip("/") for path in map(as_label, paths)]
+    stems = [re.sub(r"(?<=[^/])\.[^./]*$", "", path) for path in whole]
+    bases = [stem.rpartition("/")[2] for stem in stems]
+    return bases if len(set(bases)) == len(set(stems)) else stems
+
+
+def _numbered(names: Collection[str]) -> list[str] | None:
+    """Return names in order of the one number in which they differ, or None where they are not so numbered."""
+    split = {name: re.fullmatch(r"(.*?)(\d+)(\D*)", name) for name in names}
+    if not all(split.values()) or len({(match[1], match[3]) for match in split.values() if match}) > 1:
+        return None
+    numbers = {name: int(match[2]) for name, match in split.items() if match}
+    ordered = sorted(numbers, key=numbers.__getitem__)
+    first = numbers[ordered[0]]
+    gapless = [numbers[name] for name in ordered] == list(range(first, first + len(ordered)))
+    return ordered if gapless and first in (0, 1) else None
+
+
+def images_template(name: str, images: Mapping[str, Any], order: Sequence[str | None] | None, file: str) -> Template:
+    """Return an Images container as a template, in its own order, or in that of the numbers in its images' names."""
+    names = check_order(order, images, f"{file}: order_of_images of template {name!r}") if order else _numbered(images)
+    return Template(name, len(names or images), names, names and [images[image] for image in names])
+
+
+def series_template(name: str, data: Any, external: Any, starts: Any) -> Template:
+    """Return an ImageSeries as a template: frames in the file, or external files of one frame each."""
+    if external is None or not len(external):
+        return Template(name, len(data), None, data)
+    if starts is not None and list(starts) != list(range(len(external))):
+        return Template(name, None, None)
+    return Template(name, len(external), _base_names(list(external[:])))

@@ -1,0 +1,1 @@
+from .html import render_report as render_report

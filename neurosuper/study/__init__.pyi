@@ -1,0 +1,2 @@
+from .run import read_study as read_study
+from .run import run_study as run_study

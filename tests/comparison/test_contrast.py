@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_allclose
+from scipy.stats import false_discovery_control, norm
+
+from neurosuper import contrast_finders, contrast_systems
+from neurosuper.inference import permutation_test
+
+
+def make_comparison(rng, shift, n=40):
+    """Three systems; in the brain, K-means lies higher by `shift` in both metrics."""
+    names = [(system, finder) for system in ("brain", "net", "noise") for finder in ("Units", "KMeans", "PCA")]
+    center = {("brain", "KMeans"): shift}
+    values = np.concatenate([rng.normal(center.get(name, 0), 1, (n, 2)) for name in names])
+    own = np.repeat(names, n, axis=0)
+    coords = {"metric": ["color", "pixel"], "system": ("item", own[:, 0]), "finder": ("item", own[:, 1])}
+    return xr.Dataset({"interpretability": (("item", "metric"), values)}, coords=coords)
+
+
+def scores_of(comparison, metric, **names):
+    own = np.all([comparison[name] == value for name, value in names.items()], axis=0)
+    return comparison.interpretability.sel(metric=metric)[own].reset_coords(drop=True)
+
+
+@pytest.mark.parametrize(
+    ("contrast", "varied", "against"), [(contrast_finders, "finder", "Units"), (contrast_systems, "system", "brain")]
+)
+def test_each_pair_is_tested_as_it_would_be_alone(rng, contrast, varied, against):
+    comparison = make_comparison(rng, 2.0)
+    tests = contrast(comparison, n_resamples=999)
+    assert (tests.sizes["test"], tests.n_tests, tests.against) == (12, 12, against)
+    assert tests.to_dataframe().groupby(["system", "finder", "metric"]).ngroups == 12
+    assert against not in tests[varied].values
+    assert_allclose(tests.p_adjusted, false_discovery_control(tests.p_value))
+    for i in range(12):
+        test = tests.isel(test=i)
+        names = {"system": test.system.item(), "finder": test.finder.item()}
+        a, b = (scores_of(comparison, test.metric.item(), **own) for own in (names, names | {varied: against}))
+        alone = permutation_test(a, b, n_resamples=999)
+        assert_allclose(
+            [test.difference, test.p_value, test.cohens_d], [alone.difference, alone.p_value, alone.cohens_d]
+        )
+        assert_allclose([test.estimate_a, test.estimate_b], [a.mean(), b.mean()])
+
+
+def add_halves(comparison, rng, shared):
+    """Give each item an index on halves that scatters by itself, and by as much as all items do together."""
+    shape = (*comparison.interpretability.shape, 50, 2)
+    halves = comparison.interpretability.values[:, :, None, None] + rng.normal(0, 0.5, shape)
+    halves += rng.normal(0, shared, shape[1:])
+    return comparison.assign(index_of_halves=(("item", "metric", "draw", "half"), halves))
+
+
+def test_where_halves_are_known_stimuli_are_a_sample_too(rng):
+    comparison = add_halves(make_comparison(rng, 2.0), rng, 1.0)
+    tests = contrast_finders(comparison, n_resamples=200)
+    for i in range(tests.sizes["test"]):
+        test = tests.isel(test=i)
+        sets = [
+            comparison.sel(metric=test.metric.item()).isel(
+                item=((comparison.system == test.system.item()) & (comparison.finder == finder)).values
+            )
+            for finder in (test.finder.item(), "Units")
+        ]
+        means = [own.index_of_halves.mean("item") for own in sets]
+        variance = (means[0] - means[1]).var("half", ddof=1).mean().item() + sum(
+            max(0, own.interpretability.var(ddof=1) - interaction_of(own)) / own.sizes["item"] for own in sets
+        )
+        difference = sets[0].interpretability.mean().item() - sets[1].interpretability.mean().item()
+        assert_allclose([test.difference, test.low], [difference, difference - 1.959964 * variance**0.5])
+        assert_allclose(test.p_value, 2 * norm.sf(abs(difference) / variance**0.5))
+        scores = [own.interpretability.reset_coords(drop=True) for own in sets]
+        assert_allclose(test.p_items, permutation_test(*scores, n_resamples=200).p_value)
+    claimed = tests.sentence.values[(tests.p_adjusted < 0.05).values]
+    assert all("over stimuli and items, adjusted p" in sentence for sentence in claimed)
+
+
+def interaction_of(own):
+    """Return the variance of one item over stimuli, less what all items share."""
+    one = own.index_of_halves.var("half", ddof=1).mean().item()
+    together = own.index_of_halves.mean("item").var("half", ddof=1).mean().item()
+    n = own.sizes["item"]
+    return one - (together - one / n) / (1 - 1 / n)
+
+
+def test_what_stimuli_do_to_all_items_cancels_between_finders_and_not_between_systems(rng):
+    comparison = add_halves(make_comparison(rng, 0.0), rng, 0.0)
+    shifted = comparison.copy()
+    in_net = (comparison.system == "net").values[:, None, None, None]
+    shifted["index_of_halves"] = comparison.index_of_halves + in_net * rng.normal(0, 3, (1, 2, 50, 2))
+    of_finders, of_systems = (
+        [(tests.high - tests.low).sel(test=tests.system == "net") for tests in map(contrast, (comparison, shifted))]
+        for contrast in (contrast_finders, contrast_systems)
+    )
+    assert_allclose(*of_finders, rtol=0.01)
+    assert (of_systems[1] > 3 * of_systems[0]).all()
+
+
+def test_planted_difference_is_claimed_and_no_other(rng):
+    tests = contrast_finders(make_comparison(rng, 2.0), n_resamples=999)
+    found = (tests.p_adjusted < 0.05).values
+    assert found.tolist() == ((tests.system == "brain") & (tests.finder == "KMeans")).values.tolist()
+    for claimed, sentence in zip(found, tests.sentence.values, strict=True):
+        assert ("scored higher in interpretability by" in sentence) == claimed
+        assert ("did not differ detectably" in sentence) == (not claimed)
+
+
+def test_planted_difference_between_systems_is_claimed_and_no_other(rng):
+    tests = contrast_systems(make_comparison(rng, -2.0), n_resamples=999)
+    assert ((tests.p_adjusted < 0.05) == (tests.finder == "KMeans")).all()
+    claimed = tests.sentence.values[(tests.finder == "KMeans").values]
+    for sentence, metric, system in zip(claimed, ["color", "pixel"] * 2, ["net", "net", "noise", "noise"], strict=True):
+        assert sentence.startswith(f"KMeans: {system} (n = 40, mean")
+        assert f"scored higher in interpretability by {metric} than brain (n = 40, mean" in sentence
+
+
+def test_systems_are_tested_against_the_one_named(rng):
+    tests = contrast_systems(make_comparison(rng, 0.0), against="net", n_resamples=200)
+    assert list(dict.fromkeys(tests.system.values)) == ["brain", "noise"]
+    assert tests.against == "net"
+
+
+@pytest.mark.parametrize("seeds", [[0, 1], [1, 0], [7, 3]])
+def test_items_without_an_index_and_other_seeds_than_the_first_are_left_out(rng, seeds):
+    comparison = make_comparison(rng, 0.0).assign_coords(seed=("item", np.tile(seeds, 180)))
+    comparison["interpretability"][0] = np.nan
+    tests = contrast_finders(comparison, n_resamples=200).sel(test=0)
+    assert (tests.n_a, tests.n_b) == (20, 19)
+
+
+def test_what_cannot_be_tested_is_told(rng):
+    comparison = make_comparison(rng, 0.0)
+    with pytest.raises(ValueError, match="no finder 'ICA' in the comparison; it has Units, KMeans, PCA"):
+        contrast_finders(comparison, against="ICA")
+    with pytest.raises(ValueError, match="nothing to test 'Units' against: no system has two items of it"):
+        contrast_finders(comparison.isel(item=(comparison.finder == "Units").values))
+    with pytest.raises(ValueError, match="no system 'V4' in the comparison; it has brain, net, noise"):
+        contrast_systems(comparison, against="V4")
+    with pytest.raises(ValueError, match="nothing to test 'net' against: no finder has two items of it and of another"):
+        contrast_systems(comparison.isel(item=(comparison.system == "net").values))

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from neurosuper import Color, Pixel, top_stimuli
+from neurosuper.interpretability import cross_unit_task as cross_unit
+from neurosuper.interpretability import separability
+
+few = {"references": 4, "trials": 5}
+
+
+def one_pair(codes, images, metric, a, b, pool):
+    """Oracle: the trials of one pair of units, one by one; return right ones and their number."""
+    top = top_stimuli(codes, 9)
+    reference = {unit: top.sel(unit=unit).values[:4] for unit in (a, b)}
+    query = {unit: top.sel(unit=unit).values[4:] for unit in (a, b)}
+    embedding = dict(zip(images.stimulus.values, metric.embed(images).double(), strict=True))
+
+    def s(label, unit):
+        return pool([-float((embedding[label] - embedding[r]).norm()) for r in reference[unit]])
+
+    right = total = 0
+    for x, y in zip(query[a], query[b], strict=True):
+        if x == y or x in reference[b] or y in reference[a]:
+            continue
+        right += s(x, a) + s(y, b) > s(x, b) + s(y, a)
+        total += 1
+    return right, total
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+@pytest.mark.parametrize("block", [2**24, 100], ids=["one block", "many blocks"])
+def test_equals_trials_one_by_one(pool, block, responses, images, monkeypatch):
+    monkeypatch.setattr(cross_unit, "BLOCK_ENTRIES", block)
+    ours = separability(responses, images, Pixel(), pool=pool, **few)
+    for a in responses.unit.values[:3]:
+        for b in responses.unit.values[3:]:
+            right, total = one_pair(responses, images, Pixel(), a, b, {"mean": np.mean, "max": max}[pool])
+            assert ours.n_trials.sel(unit=a, other=b) == total
+            assert_allclose(ours.separability.sel(unit=a, other=b), right / total)
+
+
+def test_is_symmetric_and_distinctness_is_the_mean_over_partners(responses, images):
+    ours = separability(responses, images, Color(), **few)
+    assert_allclose(ours.separability, ours.separability.values.T)
+    assert np.isnan(np.diag(ours.separability)).all()
+    assert_allclose(ours.distinctness, np.nanmean(ours.separability, axis=1))
+
+
+def test_planted_colors_are_told_apart_and_twins_are_not(make_responses, images, rng):
+    red, green = ((images.category == color).values + 0.1 * rng.random(120) for color in ("red", "green"))
+    twin = (images.category == "red").values + 0.1 * rng.random(120)
+    ours = separability(make_responses(np.stack([red, green, twin], axis=1)), images, Color(), **few)
+    assert ours.separability.sel(unit="u000", other="u001") == 1
+    assert ours.separability.sel(unit="u000", other="u002") < 1
+
+
+def test_the_same_top_images_leave_no_trial(make_responses, images, rng):
+    same = rng.random((120, 1))
+    ours = separability(make_responses(np.hstack([same, same, rng.random((120, 1))])), images, Color(), **few)
+    assert ours.n_trials.sel(unit="u000", other="u001") == 0
+    assert ours.separability.sel(unit="u000", other="u001").isnull()
+    assert ours.distinctness.notnull().all()
+
+
+def test_bad_input_is_told_in_one_line(responses, images):
+    with pytest.raises(ValueError, match="separability compares units with one another; got 1, pass at least 2"):
+        separability(responses[:, :1], images, Color())
+    with pytest.raises(ValueError, match="pool must be 'mean' or 'max', got 'min'"):
+        separability(responses, images, Color(), pool="min")
+    with pytest.raises(ValueError, match="130 top stimuli asked for, but there are only 120 stimuli"):
+        separability(responses, images, Color(), references=100, trials=30)

@@ -1,0 +1,83 @@
+"""What may stand for a file, and how it is said that something else does not."""
+
+import io
+import re
+import shutil
+
+import h5py
+import pytest
+from pynwb import NWBHDF5IO
+
+from neurosuper import load_nwb
+from neurosuper.loaders import load_presentations
+from neurosuper.loaders.external import refuse_cycles
+from neurosuper.loaders.nwb import load_nwb_images
+
+LOADERS = [
+    lambda source: load_nwb(source, stimulus_column="image", window=(0.0, 0.2)),
+    lambda source: load_presentations(source, stimulus_column="image"),
+    load_nwb_images,
+]
+
+
+@pytest.fixture(scope="module")
+def path(write_nwb):
+    return write_nwb("ab", [1.0, 2.0], [{"spike_times": [1.1]}])
+
+
+@pytest.mark.parametrize("load", LOADERS)
+def test_what_was_opened_already_and_several_files_are_refused_by_their_kind(path, load):
+    with h5py.File(path) as file, NWBHDF5IO(path, "r") as door, path.open(errors="ignore") as text:
+        things = {
+            "h5py.File": file,
+            "pynwb.NWBHDF5IO": door,
+            "pynwb.NWBFile": door.read(),
+            "list": [path, path],
+            "NoneType": None,
+            "_io.TextIOWrapper": text,
+        }
+        for kind, thing in things.items():
+            with pytest.raises(
+                TypeError, match=f"the path of one file, .* got {re.escape(kind)}; pass the path"
+            ) as raised:
+                load(thing)
+            assert "\n" not in str(raised.value)
+
+
+def test_a_companion_is_held_to_the_same(path):
+    with pytest.raises(TypeError, match="got int;"):
+        load_nwb(path, stimulus_column="image", window=(0.0, 0.2), companion=3)
+
+
+def test_an_error_of_several_lines_becomes_one(path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("first\n  second")
+
+    monkeypatch.setattr("neurosuper.loaders.nwb.loading.read_presentations", fail)
+    with pytest.raises(
+        ValueError, match=r"session\.nwb cannot be read as NWB: ValueError: first second; it is damaged"
+    ):
+        load_presentations(path, stimulus_column="image")
+
+
+def test_a_stream_is_read_as_its_file_is(path):
+    found = LOADERS[0](io.BytesIO(path.read_bytes()))
+    assert found.values.tolist() == LOADERS[0](path).values.tolist()
+
+
+@pytest.mark.parametrize("group", ["units", "intervals", "intervals/trials", "general/extracellular_ephys"])
+def test_a_group_that_contains_itself_is_refused_before_a_reader_follows_it(path, group, tmp_path):
+    shutil.copy(path, tmp_path / "circle.nwb")
+    with h5py.File(tmp_path / "circle.nwb", "r+") as file:
+        outer = file[group].parent
+        del file[group]
+        file[group] = outer
+    with pytest.raises(ValueError, match=f"circle.nwb has the link '/{group}' to a group that contains it"):
+        LOADERS[0](tmp_path / "circle.nwb")
+
+
+def test_two_links_to_one_group_are_no_circle(path, tmp_path):
+    shutil.copy(path, tmp_path / "twice.nwb")
+    with h5py.File(tmp_path / "twice.nwb", "r+") as file:
+        file["scratch"] = file["units"]
+        assert refuse_cycles(file, "twice.nwb") is None

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy.spatial.distance import pdist, squareform
+
+from neurosuper import Pixel
+from neurosuper.metrics import distances as embedded
+from neurosuper.metrics import slabs
+from neurosuper.metrics.distances import FEATURES, _squared_distances, _squared_lengths, open_distances
+
+
+class SquaredPixel(Pixel):
+    """A squared metric, as LPIPS is one."""
+
+    squared = True
+
+
+@pytest.fixture
+def embeddings(rng):
+    return torch.tensor(rng.normal(size=(30, 2 * FEATURES + 7)), dtype=torch.float32)
+
+
+def test_compiled_distances_equal_those_of_torch(embeddings, rng):
+    a, b = torch.tensor(rng.integers(0, 30, (11, 2))), torch.tensor(rng.integers(0, 30, (11, 5)))
+    compiled, plain = _squared_distances(embeddings, a, b), _squared_distances(embeddings.double(), a, b)
+    assert_allclose(compiled, plain, rtol=1e-6)
+
+
+def test_compiled_lengths_equal_those_of_torch(embeddings, rng):
+    at, weights = torch.tensor(rng.integers(0, 30, (11, 8))), torch.tensor(rng.random((11, 8)))
+    compiled = _squared_lengths(embeddings, at, weights.float(), [2, 3, 8])
+    plain = _squared_lengths(embeddings.double(), at, weights, [2, 3, 8])
+    assert_allclose(compiled, plain, rtol=1e-5)
+    sums = (weights[:, :3, None] * embeddings.double()[at[:, :3]]).sum(1)
+    assert_allclose(plain[:, 1], (sums**2).sum(1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("metric", [Pixel("cpu"), SquaredPixel("cpu")], ids=["distances", "squared distances"])
+@pytest.mark.parametrize("slab_bytes", [2**25, 2**10], ids=["one slab", "slabs in a file"])
+def test_a_table_and_its_mean_are_those_of_all_pairs(images, monkeypatch, metric, slab_bytes):
+    monkeypatch.setattr(slabs, "SLAB_BYTES", slab_bytes)
+    expected = pdist(metric.embed(images).double(), "sqeuclidean" if metric.squared else "euclidean")
+    with open_distances(images, np.arange(len(images)), metric) as distances:
+        looked_up = distances.looked_up()
+        assert_allclose(looked_up.table, squareform(expected), rtol=1e-4, atol=1e-4)
+        assert_allclose([distances.mean_of_all(), looked_up.mean_of_all()], expected.mean(), rtol=1e-5)
+
+
+def test_too_many_images_for_a_table_are_looked_at_each_time(images, monkeypatch):
+    monkeypatch.setattr(embedded, "TABLE_IMAGES", len(images) - 1)
+    with open_distances(images, np.arange(len(images)), Pixel("cpu")) as distances:
+        assert distances.looked_up() is distances

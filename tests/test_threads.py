@@ -1,0 +1,87 @@
+"""Products are products, whatever the layout, and use no more threads than torch."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import threadpoolctl
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from neurosuper._threads import _pieces, gram, one_blas_thread, product
+
+LAYOUTS = {
+    "rows": lambda X: X.contiguous(),
+    "columns": lambda X: X.T.contiguous().T,
+    "strided": lambda X: torch.stack([X, X], 2)[:, :, 0],
+}
+layouts = st.sampled_from(list(LAYOUTS.values()))
+sizes = st.integers(1, 30)
+
+
+def matrix(n, m, seed, layout, dtype=torch.float64):
+    return layout(torch.randn(n, m, generator=torch.Generator().manual_seed(seed), dtype=dtype))
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes, sizes, sizes, st.integers(0, 9), layouts, layouts, st.sampled_from([torch.float32, torch.float64]))
+def test_products_are_those_of_torch(n, m, k, seed, layout, other, dtype):
+    A, B = matrix(n, m, seed, layout, dtype), matrix(m, k, seed + 1, other, dtype)
+    assert product(A, B).dtype == dtype
+    assert_allclose(product(A, B), A @ B, atol=1e-12 if dtype == torch.float64 else 1e-4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes, sizes, st.integers(0, 9), layouts)
+def test_gram_matrices_are_those_of_torch(n, m, seed, layout):
+    X = matrix(n, m, seed, layout)
+    assert_allclose(gram(X), X.T @ X, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_large_products_are_cut_into_a_piece_a_thread(n_threads, monkeypatch):
+    A, B = matrix(501, 300, 0, LAYOUTS["rows"]), matrix(300, 200, 1, LAYOUTS["rows"])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    assert len(_pieces(501, 300 * 200)) == n_threads
+    assert_allclose(product(A, B), A @ B, atol=1e-11)
+    assert_allclose(product(A.T, A), A.T @ A, atol=1e-11)
+    assert_allclose(gram(A), A.T @ A, atol=1e-11)
+
+
+def test_compiled_loops_leave_torch_its_threads():
+    """Numba starts its threads once in a process; those of torch are the same library's."""
+    script = """
+import torch
+from neurosuper._threads import torch_threads
+torch.set_num_threads(1)
+for _ in range(2):
+    with torch_threads():
+        import numba
+        print(numba.get_num_threads(), torch.get_num_threads())
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"NUMBA_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split() == 4 * ["1"]
+
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_blas_has_one_thread_until_the_last_has_left():
+    with threadpoolctl.threadpool_limits(2, "blas"):
+        first, second = one_blas_thread(), one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert blas_threads() == {2}
