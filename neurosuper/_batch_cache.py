@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import platform
-import time
-import uuid
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from neurosuper._files import remove_unfinished, whole_file
 from neurosuper._fingerprint import content_of
-
-STALE = 24 * 3600  # seconds; no batch takes longer to write, whichever machine writes it
 
 
 class BatchCache:
@@ -49,10 +43,7 @@ class BatchCache:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             self._give_up(error)
-        for path in folder.glob("*.part"):
-            if _is_left_over(path):
-                with suppress(OSError):
-                    path.unlink()
+        remove_unfinished(folder)
 
     def recall(self, batch: torch.Tensor, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
         """Return the arrays of a batch that are kept; where there are none, run the network and keep them."""
@@ -65,22 +56,16 @@ class BatchCache:
         return arrays
 
     def _write(self, path: Path, arrays: list[np.ndarray]) -> None:
-        """Write under another name first: a file that was cut short never has the final name."""
         if not self.writable:
             return
         archive = io.BytesIO()
         np.savez(archive, *arrays)
-        unfinished = path.with_suffix(f".{_machine()}.{os.getpid()}.{uuid.uuid4().hex}.part")
         try:
-            with unfinished.open("wb") as file:
+            with whole_file(path) as partial, partial.open("wb") as file:
                 file.write(archive.getbuffer())
                 file.write(path.stem.encode())
-            os.replace(unfinished, path)
         except OSError as error:
             self._give_up(error)
-        finally:
-            with suppress(OSError):
-                unfinished.unlink(missing_ok=True)
 
     def _give_up(self, error: OSError) -> None:
         self.writable = False
@@ -102,22 +87,3 @@ def _read(path: Path) -> list[np.ndarray] | None:
             return [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
     except Exception:  # a damaged archive may make numpy and zipfile raise anything
         return None
-
-
-def _machine() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-
-
-def _is_left_over(path: Path) -> bool:
-    """Whether nobody writes a file any more: its process is gone, or it is a day old (also of other machines)."""
-    machine, process = path.name.split(".")[1:3] if path.name.count(".") > 3 else ("", "")
-    try:
-        if time.time() - path.stat().st_mtime > STALE:
-            return True
-        if os.name == "posix" and machine == _machine() and process.isdigit():
-            os.kill(int(process), 0)  # sends nothing
-    except ProcessLookupError:
-        return True
-    except OSError:  # removed meanwhile, or another user's process
-        return False
-    return False

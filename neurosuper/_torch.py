@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from neurosuper._checks import one_line_with_type
+
 Preprocess = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -170,7 +172,7 @@ def run_layers(
     except LayerOutputError:
         raise
     except Exception as error:  # networks are the user's own code, and may fail in any way
-        message = one_line(error)
+        message = one_line_with_type(error)
         full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in message
         raise ValueError(
             f"{kind} fails on a batch of shape {tuple(batch.shape)}, {batch.dtype}: {message}; "
@@ -196,16 +198,10 @@ def preprocess_images(images: torch.Tensor, preprocess: Preprocess | None) -> to
         batch = images if preprocess is None else preprocess(images)
     except Exception as error:  # the user's own code may fail in any way
         raise ValueError(
-            f"{takes}, and fails on it: {one_line(error)}; leave out what takes one image or a PIL image, such as "
-            "ToTensor and convert"
+            f"{takes}, and fails on it: {one_line_with_type(error)}; leave out what takes one "
+            "image or a PIL image, such as ToTensor and convert"
         ) from error
     if not isinstance(batch, torch.Tensor) or batch.shape[:1] != images.shape[:1]:
         got = tuple(batch.shape) if isinstance(batch, torch.Tensor) else type(batch).__name__
         raise ValueError(f"{takes}, and must return a tensor of {len(images)} images, got {got}")
     return batch
-
-
-def one_line(error: Exception) -> str:
-    """Return what an error says, in one line, and its kind where the text alone may not be clear."""
-    text, kind = " ".join(str(error).split()), type(error).__name__
-    return f"{kind}: {text}".rstrip(": ") if type(error) not in (RuntimeError, ValueError) or not text else text

@@ -19,6 +19,7 @@ import xarray as xr
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
+from neurosuper._checks import one_line
 from neurosuper._content import CONTENT, digest_of, digests_of
 from neurosuper._image_files import check_archive, open_image, read_file, read_member
 from neurosuper._labels import check_labels, clean_label, clean_labels, name_some
@@ -324,7 +325,7 @@ def _naming(name: str) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ValueError(f"cannot read image {name}: of no known format; replace or remove it") from error
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise ValueError(f"cannot read image {name}: {reason}; replace or remove it") from error
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from neurosuper._batch_cache import BatchCache
+from neurosuper._checks import check_count
 from neurosuper._fingerprint import IndescribableError, content_of, fingerprint
 from neurosuper._layouts import Layout, check_axes, images_first, read_layouts
 from neurosuper._torch import (
@@ -164,8 +165,7 @@ def _check_settings(images: xr.DataArray, layers: list[str], position: object, b
         raise ValueError(f"layers must be one or more names, each once, got {layers}")
     if position not in get_args(Position):
         raise ValueError(f"position must be one of {', '.join(map(repr, get_args(Position)))}, got {position!r}")
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be a positive int, got {batch_size!r}")
+    check_count("batch_size", batch_size)
 
 
 def _open_cache(folder: Path, model: nn.Module, about: dict[str, str], weights: str) -> BatchCache | None:

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
+from neurosuper._checks import check_count
 from neurosuper.repetitions import first_half, present_repetitions, rank_labels
 from neurosuper.responses import check_responses, coords_along, name_some
 
@@ -68,8 +69,7 @@ def split_half_reliability(
     >>> split_half_reliability(r).round(6).values.tolist()
     [1.0]
     """
-    if not isinstance(n_splits, Integral) or n_splits < 1:
-        raise ValueError(f"n_splits must be a whole number of at least 1, got {n_splits!r}")
+    n_splits = check_count("n_splits", n_splits)
     repeats = _find_repeats(responses, "split_half_reliability")
     position = rank_labels(responses)
     rng = np.random.default_rng(random_state)

@@ -2,16 +2,13 @@
 
 import errno
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from neurosuper import _batch_cache as batch_cache
+from neurosuper import _files
 from neurosuper._batch_cache import BatchCache
 
 
@@ -74,7 +71,7 @@ def test_a_folder_that_cannot_be_written_costs_one_warning_and_no_result(tmp_pat
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(batch_cache.os, "replace", fail)
+    monkeypatch.setattr(_files.os, "replace", fail)
     cache = BatchCache(tmp_path, "net")
     with pytest.warns(UserWarning, match="activations are not kept: cannot write to") as told:
         found = [cache.recall(batch(seed), lambda seed=seed: units(seed))[0] for seed in (1, 2, 0)]
@@ -90,23 +87,3 @@ def test_a_folder_that_cannot_be_made_costs_one_warning(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="cannot write to .*Permission denied"):
         cache = BatchCache(tmp_path / "none", "net")
     np.testing.assert_array_equal(cache.recall(batch(), units)[0], units()[0])
-
-
-def test_what_killed_runs_left_is_removed_but_not_what_others_write(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    machine = batch_cache._machine()
-    names = {
-        "killed": f"abc.{machine}.{gone.pid}.1.part",
-        "written now": f"abc.{machine}.{os.getpid()}.2.part",
-        "of another machine": f"abc.elsewhere.{gone.pid}.3.part",
-        "of another machine, days old": "abc.elsewhere.1.4.part",
-        "of an older version, days old": "abc.part",
-    }
-    for what, name in names.items():
-        (tmp_path / name).write_bytes(b"half")
-        if "days" in what:
-            long_ago = time.time() - 3 * batch_cache.STALE
-            os.utime(tmp_path / name, (long_ago, long_ago))
-    BatchCache(tmp_path, "net")
-    assert {path.name for path in tmp_path.iterdir()} == {names["written now"], names["of another machine"]}

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from neurosuper._threads import _pieces, gram, one_blas_thread, product
+from neurosuper._threads import one_blas_thread
+from neurosuper.directions._rows.products import _pieces, gram, product
 
 LAYOUTS = {
     "rows": lambda X: X.contiguous(),

@@ -21,6 +21,8 @@ from typing import get_args
 
 import pandas as pd
 
+from neurosuper._checks import check_count
+from neurosuper._files import remove_unfinished
 from neurosuper.datasets.archives import DRAFT, OWN_FOLDERS, Digest, RemoteFile, check_path, list_files
 from neurosuper.datasets.folders import (
     LISTINGS,
@@ -36,7 +38,7 @@ from neurosuper.datasets.folders import (
     version_folder,
 )
 from neurosuper.datasets.manifest import Choice, Dandi, File, Local, Manifest, read_manifest
-from neurosuper.datasets.receipts import Place, Verify, disk, finished, read_json, sweep, write_json
+from neurosuper.datasets.receipts import Place, Verify, disk, finished, read_json, write_json
 from neurosuper.datasets.threads import side_by_side
 from neurosuper.datasets.transfer import GOES_ON, Progress, download
 
@@ -124,8 +126,7 @@ def fetch(
     """
     manifest = read_manifest(dataset)
     choice, roles, folder = manifest.choose(subset), _check_roles(roles), chosen_cache(cache)
-    if not isinstance(jobs, int) or jobs < 1:
-        raise ValueError(f"jobs must be a whole number of at least 1, got {jobs!r}")
+    jobs = check_count("jobs", jobs)
     if verify not in get_args(Verify):
         raise ValueError(f"verify must be 'receipt' or 'always', got {verify!r}")
     root = dataset_root(manifest, folder)
@@ -198,7 +199,7 @@ def _missing(places: Mapping[RemoteFile, Place], verify: Verify) -> dict[RemoteF
         if file not in missing:
             place.tidy()
     for folder in {place.receipt.parent for place in places.values()}:
-        sweep(folder)
+        remove_unfinished(folder)
     return missing
 
 

@@ -16,6 +16,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from neurosuper import loaders
+from neurosuper._checks import one_line
 from neurosuper._content import CONTENT, all_stimuli
 from neurosuper.datasets.cache import cache_folder, dataset_root, fetch
 from neurosuper.datasets.manifest import Choice, Local, Manifest, Value, expand, read_manifest
@@ -306,7 +307,7 @@ def _healing(manifest: Manifest, choice: Choice, roles: tuple[str, ...]) -> Iter
     except (ValueError, TypeError, OSError, RuntimeError, KeyError, EOFError) as error:
         if isinstance(manifest.source, Local):
             raise
-        said, root = " ".join(str(error).split()), dataset_root(manifest)
+        said, root = one_line(error), dataset_root(manifest)
         fetched = [file for path in manifest.paths(choice, *roles) for file in _files_at(root, path)]
         if dropped := drop_impostors(root, fetched):
             raise ValueError(f"{said}; the same call fetches {name_some(dropped)} again") from error

@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
+from neurosuper._files import whole_file
 from neurosuper.datasets.archives import RemoteFile
 from neurosuper.datasets.content import content_fault
 
@@ -35,7 +35,6 @@ __all__ = [
     "finished",
     "megabytes",
     "read_json",
-    "sweep",
     "write_json",
     "write_receipt",
     "write_whole",
@@ -44,7 +43,6 @@ __all__ = [
 Verify = Literal["receipt", "always"]
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNVERIFIED = "size only"  # what a receipt says where no digest was known
-TEMPORARY = ".tmp"
 
 
 @dataclass(frozen=True)
@@ -191,22 +189,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there as a whole or not at all, for whom the user's umask lets read it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{threading.get_ident()}{TEMPORARY}")
-    try:
-        temporary.write_bytes(content)
-        with suppress(FileNotFoundError):  # swept by another process; what is stored here can be made again
-            os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def sweep(folder: Path) -> None:
-    """Remove what killed processes were writing in a folder; one that still writes there does without."""
-    for temporary in folder.glob(f".*{TEMPORARY}"):
-        with suppress(OSError):
-            temporary.unlink()
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def read_json(path: Path) -> dict[str, Any]:

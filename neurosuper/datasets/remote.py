@@ -23,10 +23,12 @@ import remfile
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from neurosuper._checks import one_line
+from neurosuper._files import remove_unfinished
 from neurosuper.datasets.answers import PERMANENT, Version, span_of, total_of
 from neurosuper.datasets.archives import TIMEOUT, RemoteFile
 from neurosuper.datasets.cache import STREAMING, own_folder, version_folder
-from neurosuper.datasets.receipts import disk, sweep, write_whole
+from neurosuper.datasets.receipts import disk, write_whole
 from neurosuper.datasets.transfer import HEADERS
 
 __all__ = ["open_remote"]
@@ -189,7 +191,7 @@ class _KeptParts(remfile.DiskCache):
     def __init__(self, folder: Path, door: _Door) -> None:
         super().__init__(str(folder))
         self._folder, self._door, self._writable = folder, door, True
-        sweep(folder)
+        remove_unfinished(folder)
 
     def get(self, key: str) -> bytes | None:
         path, read_before = self._path(key), self._door.version != Version()
@@ -282,5 +284,5 @@ def _in_one_line(remote: RemoteFile) -> Iterator[None]:
         yield
     except Exception as error:
         foreign = isinstance(error, requests.RequestException | HTTPError)  # they name the address
-        told = type(error).__name__ if foreign else " ".join(str(error).split())
+        told = type(error).__name__ if foreign else one_line(error)
         raise OSError(f"{remote.path} cannot be read from its archive: {told}; {remote.access}") from None

@@ -5,28 +5,17 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
-import torch
 import xarray as xr
 from sklearn.exceptions import ConvergenceWarning
 from tqdm import tqdm
 
 from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._solvers.steps import Step, largest_turn
 from neurosuper.directions.base import DirectionFinder, Learned
-
-
-class Step(NamedTuple):
-    """Where a fit stands after one more pass over the responses.
-
-    `D` (direction, unit) are the directions, or centres, of any length; `objective` is what the method lowers (or, for
-    ICA, raises); `state` is whatever else the finder needs to finish from here.
-    """
-
-    D: torch.Tensor
-    objective: float
-    state: Any = None
+from neurosuper.directions.settings import check_stopping
 
 
 class IterativeFinder(DirectionFinder):
@@ -63,7 +52,7 @@ class IterativeFinder(DirectionFinder):
         """Return what is learned, as `_fit` does, from the last step."""
 
     def _fit(self, rows: Blocks, n_directions: int) -> Learned:
-        _check_stopping(self.max_iter, self.tol)
+        check_stopping(self.max_iter, self.tol)
         steps = self._steps(rows, n_directions)
         if (factor := self._factor("objective")) != 1:
             steps = (step._replace(objective=step.objective / factor) for step in steps)
@@ -106,17 +95,3 @@ class IterativeFinder(DirectionFinder):
             ConvergenceWarning,
             stacklevel=6,
         )
-
-
-def largest_turn(before: torch.Tensor, after: torch.Tensor) -> float:
-    """Return the largest 1 − cosine between directions before and after, ½‖b − a‖²/(‖b‖‖a‖), which minds length too."""
-    change = ((after - before) ** 2).sum(1) / 2
-    length = before.norm(dim=1) * after.norm(dim=1)
-    return float((change / length.clamp(min=torch.finfo(length.dtype).tiny)).max())
-
-
-def _check_stopping(max_iter: int, tol: float | None) -> None:
-    if not isinstance(max_iter, int | np.integer) or max_iter < 1:
-        raise ValueError(f"max_iter must be a whole number of at least 1, got {max_iter!r}")
-    if tol is not None and not tol >= 0:
-        raise ValueError(f"tol must be a number of at least 0, or None to run all of max_iter, got {tol!r}")

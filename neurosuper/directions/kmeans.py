@@ -17,8 +17,9 @@ from neurosuper.directions._rows.rows import Blocks, Tensors, join
 from neurosuper.directions._rows.shared_passes import Batched
 from neurosuper.directions._solvers.center_search import find_centers, sample_size
 from neurosuper.directions._solvers.nearest_centers import nearest, nearest_of_each, sum_by_center
+from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.base import Learned, as_learned
-from neurosuper.directions.iterative import IterativeFinder, Step
+from neurosuper.directions.iterative import IterativeFinder
 from neurosuper.directions.settings import count_directions
 
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
+from neurosuper._checks import check_count
 from neurosuper.directions._rows.minibatches import batches, count_batches
 from neurosuper.directions._rows.rows import Blocks, Tensors
 from neurosuper.directions._solvers.sae_checkpoint import (
@@ -30,8 +31,9 @@ from neurosuper.directions._solvers.sae_training import (
     first_weights,
     put_aside,
 )
+from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.base import Learned
-from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
+from neurosuper.directions.iterative import IterativeFinder, largest_turn
 from neurosuper.directions.settings import count_directions
 
 KINDS = ("topk", "batchtopk", "relu", "jumprelu")
@@ -235,13 +237,9 @@ class SparseAutoencoder(IterativeFinder):
     def _check(self, n_directions: int) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be {', '.join(map(repr, KINDS))}, got {self.kind!r}")
-        if not _is_count(self.n_active) or self.n_active > n_directions:
-            raise ValueError(
-                f"n_active must be a whole number from 1 to the number of directions, {n_directions}, got "
-                f"{self.n_active!r}; set n_active or n_directions"
-            )
-        if self.batch_size is not None and not _is_count(self.batch_size):
-            raise ValueError(f"batch_size must be a whole number of at least 1, or None, got {self.batch_size!r}")
+        check_count("n_active", self.n_active, most=n_directions, why=", the number of directions")
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
         if self.alpha is not None and not self.alpha >= 0:
@@ -318,7 +316,3 @@ def _scale(rows: Blocks) -> float:
 
 def _squared_distances(part: torch.Tensor, mean: torch.Tensor) -> Tensors:
     return (((part - mean) ** 2).sum(dtype=torch.float64),)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
+
+from neurosuper._checks import check_seed
 
 
 def seeded_generator(random_state: int | None) -> torch.Generator:
@@ -14,11 +15,9 @@ def seeded_generator(random_state: int | None) -> torch.Generator:
     TypeError
         Neither an int nor None.
     """
-    if not isinstance(random_state, int | np.integer | None):
-        raise TypeError(f"random_state must be an int or None, got {type(random_state).__name__}")
-    generator = torch.Generator()
-    if random_state is None:
+    seed, generator = check_seed(random_state), torch.Generator()
+    if seed is None:
         generator.seed()
     else:
-        generator.manual_seed(int(random_state))
+        generator.manual_seed(seed)
     return generator

@@ -1,11 +1,10 @@
-"""How many directions are asked for."""
+"""Checks of the settings that finders share."""
 
 from __future__ import annotations
 
 import re
 
-import numpy as np
-
+from neurosuper._checks import check_count, is_count
 from neurosuper._memory import memory_of_machine
 
 
@@ -26,7 +25,7 @@ def count_directions(n_directions: int | str | None, n_units: int) -> int:
         return n_units
     if isinstance(n_directions, str) and re.fullmatch(r"\d*\.?\d+x", n_directions):
         n_directions = round(float(n_directions[:-1]) * n_units)
-    if not isinstance(n_directions, int | np.integer) or isinstance(n_directions, bool) or n_directions < 1:
+    if not is_count(n_directions):
         raise ValueError(
             f"n_directions must be a positive int, a multiple of the units such as '2x', or None, got {n_directions!r}"
         )
@@ -37,3 +36,10 @@ def count_directions(n_directions: int | str | None, n_units: int) -> int:
             "has; ask for fewer"
         )
     return int(n_directions)
+
+
+def check_stopping(max_iter: int, tol: float | None) -> None:
+    """Check when an iterative finder stops."""
+    check_count("max_iter", max_iter)
+    if tol is not None and not tol >= 0:
+        raise ValueError(f"tol must be a number of at least 0, or None to run all of max_iter, got {tol!r}")

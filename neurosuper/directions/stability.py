@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
 from tqdm import tqdm
 
+from neurosuper._checks import check_count
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.responses import coords_along
 
@@ -80,8 +81,7 @@ def direction_stability(
     """
     if over not in ORIGIN:
         raise ValueError(f"over must be 'stimuli' or 'seeds', got {over!r}")
-    if not isinstance(n_resamples, int | np.integer) or n_resamples < 1:
-        raise ValueError(f"n_resamples must be a whole number of at least 1, got {n_resamples!r}")
+    n_resamples = check_count("n_resamples", n_resamples)
     labelled, rng = finder._labelled(responses), np.random.default_rng(random_state)
     directions = clone(finder).fit(labelled).directions_
     refits = _resampled(finder, labelled, rng) if over == "stimuli" else _reseeded(finder, labelled, rng)

@@ -14,15 +14,14 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from neurosuper._checks import check_one_of, check_share
 from neurosuper.inference.items import (
     AT_ONCE,
     CENTERS,
     ROUNDING,
     Statistic,
     check_items,
-    check_one_of,
     check_resamples,
-    check_share,
 )
 from neurosuper.responses import name_some
 
@@ -101,8 +100,8 @@ def bootstrap_interval(
     >>> bootstrap_interval(scores, "unit", groups="subject").n_groups
     2
     """
-    check_one_of(statistic, tuple(CENTERS), "statistic")
-    check_share(confidence_level, "confidence_level", 0.95)
+    check_one_of("statistic", statistic, tuple(CENTERS))
+    check_share("confidence_level", confidence_level, 0.95)
     check_resamples(n_resamples)
     items = check_items(values, dim, "values")
     g = None if groups is None else _number_groups(items, dim, groups)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 
+from neurosuper._checks import check_count
 from neurosuper.responses import check_labels, name_some
 
 Statistic = Literal["mean", "median"]
@@ -64,19 +64,6 @@ def _check_one_dim(scores: xr.DataArray, what: str) -> tuple[xr.DataArray, str]:
     return check_items(scores, dim, what), dim
 
 
-def check_one_of(value: str, allowed: tuple[str, ...], name: str) -> None:
-    """Refuse a word that is not among those allowed."""
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
-
-
-def check_share(value: float, name: str, such_as: float) -> None:
-    """Refuse what is not strictly between 0 and 1."""
-    if not isinstance(value, Real) or not 0 < value < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, such as {such_as}; got {value!r}")
-
-
 def check_resamples(n_resamples: int) -> None:
     """Refuse so few resamples that they say nothing."""
-    if not isinstance(n_resamples, Integral) or n_resamples < FEWEST_RESAMPLES:
-        raise ValueError(f"n_resamples must be a whole number of at least {FEWEST_RESAMPLES}, got {n_resamples!r}")
+    check_count("n_resamples", n_resamples, least=FEWEST_RESAMPLES)

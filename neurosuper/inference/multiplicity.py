@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from neurosuper.inference.items import check_one_of
+from neurosuper._checks import check_one_of
 
 
 def adjust_p_values(
@@ -45,7 +45,7 @@ def adjust_p_values(
     >>> adjust_p_values(xr.DataArray([0.01, 0.03, 0.5], dims="metric")).values.round(3).tolist()
     [0.03, 0.045, 0.5]
     """
-    check_one_of(method, ("benjamini-hochberg", "bonferroni"), "method")
+    check_one_of("method", method, ("benjamini-hochberg", "bonferroni"))
     if not isinstance(p, xr.DataArray) or p.dtype.kind not in "iuf":
         raise TypeError(f"p must be an xarray.DataArray of p-values, got {getattr(p, 'dtype', type(p).__name__)}")
     adjusted = p.values.astype(float)

@@ -10,13 +10,13 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
+from neurosuper._checks import check_one_of
 from neurosuper.inference.effect import standardized_difference, superiority
 from neurosuper.inference.items import (
     AT_ONCE,
     CENTERS,
     ROUNDING,
     Statistic,
-    check_one_of,
     check_resamples,
     check_two,
 )
@@ -88,8 +88,8 @@ def permutation_test(
     >>> test.difference.item(), round(test.p_value.item(), 4), test.n_permutations  # 2 in 70
     (4.0, 0.0286, 70)
     """
-    check_one_of(statistic, tuple(CENTERS), "statistic")
-    check_one_of(alternative, ("two-sided", "greater", "less"), "alternative")
+    check_one_of("statistic", statistic, tuple(CENTERS))
+    check_one_of("alternative", alternative, ("two-sided", "greater", "less"))
     check_resamples(n_resamples)
     x, y = check_two(a, b, paired)
     difference, p = _permute(x, y, paired, statistic, alternative, n_resamples, np.random.default_rng(random_state))

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from neurosuper.inference.items import check_share
+from neurosuper._checks import check_counts, check_share
 
 
 def statistical_power(
@@ -64,8 +64,8 @@ def statistical_power(
     _check_effect(difference, sd, alpha)
     if paired and n_b is not None:
         raise ValueError(f"pairs have as many items on either side, got n_b={n_b}; leave it out")
-    n_a = _check_counts(n, "n")
-    n_other = n_a if n_b is None else _check_counts(n_b, "n_b")
+    n_a = check_counts("n", n)
+    n_other = n_a if n_b is None else check_counts("n_b", n_b)
     power = _power(difference / sd, n_a, n_other, alpha, paired)
     attrs = {"difference": difference, "sd": sd, "alpha": alpha, "paired": int(paired)}
     attrs |= {} if n_b is None else {"n_b": int(n_b)}
@@ -107,7 +107,7 @@ def items_needed(difference: float, *, sd: float, power: float = 0.8, alpha: flo
     (64, 34)
     """
     _check_effect(difference, sd, alpha)
-    check_share(power, "power", 0.8)
+    check_share("power", power, 0.8)
     if abs(difference / sd) < 1e-4:
         raise ValueError(
             f"no number of items shows a difference of {difference:g} with an sd of {sd:g}; give a larger one"
@@ -140,11 +140,4 @@ def _check_effect(difference: float, sd: float, alpha: float) -> None:
         raise ValueError(f"difference must be a finite number, in the unit of the scores; got {difference!r}")
     if not isinstance(sd, Real) or not 0 < sd < np.inf:
         raise ValueError(f"sd must be above 0, got {sd!r}; take it from scores, such as scores.std(ddof=1)")
-    check_share(alpha, "alpha", 0.05)
-
-
-def _check_counts(n: int | Sequence[int], name: str) -> np.ndarray:
-    counts = np.atleast_1d(np.asarray(n))
-    if counts.ndim > 1 or counts.dtype.kind not in "iu" or not counts.size or counts.min() < 2:
-        raise ValueError(f"{name} must be whole numbers of at least 2, got {n!r}")
-    return counts
+    check_share("alpha", alpha, 0.05)

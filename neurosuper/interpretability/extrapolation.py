@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
+from neurosuper._checks import check_count
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import ends_of, index_of_top
@@ -107,8 +108,7 @@ def extrapolate_index(
     >>> [name for name in scores], scores.sizes["repetitions"]
     (['index', 'extrapolated', 'standard_error', 'curve'], 5)
     """
-    if not isinstance(n_resamples, int | np.integer) or n_resamples < 2:
-        raise ValueError(f"n_resamples must be a whole number of at least 2, got {n_resamples!r}")
+    n_resamples = check_count("n_resamples", n_resamples, least=2)
     images = check_images(images)
     responses = join_images(check_responses(responses), images)
     present = require_repetitions(responses, FEWEST, "extrapolate_index")

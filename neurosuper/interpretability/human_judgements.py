@@ -21,6 +21,7 @@ import xarray as xr
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
+from neurosuper._checks import check_count, one_line
 from neurosuper.responses import check_labels, coords_along, name_some
 
 UNIT = ["model", "layer", "channel"]
@@ -82,7 +83,7 @@ def read_judgements(path: str | Path) -> pd.DataFrame:
             raise ValueError(f"it has more than {MAX_BYTES / 1e6:.0f} MB")
         table = pd.read_csv(io.BytesIO(content), low_memory=False)
     except (ValueError, EOFError, OSError, zlib.error) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(f"{path.name} is no readable table ({reason}); fetch it again") from error
     return _check_judgements(table)
 
@@ -141,8 +142,7 @@ def validate_against_humans(
     >>> told.human_accuracy.values.tolist(), round(float(told.spearman.sel(group="all")), 3)
     ([0.0, 0.5, 1.0], 1.0)
     """
-    if not isinstance(n_resamples, int | np.integer) or n_resamples < 1:
-        raise ValueError(f"n_resamples must be a positive int, got {n_resamples!r}")
+    n_resamples = check_count("n_resamples", n_resamples)
     _check_level(confidence_level)
     judgements, machine = _check_judgements(judgements), _score_table(scores)
     trials = _join(machine, judgements, _key(machine, judgements))

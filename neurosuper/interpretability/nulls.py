@@ -15,6 +15,7 @@ import xarray as xr
 from scipy import special, stats
 from tqdm import tqdm
 
+from neurosuper._checks import check_count, check_seed
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import describe, index_of_top
@@ -208,8 +209,7 @@ def null_test(
     images, seed = check_images(images), _seed(random_state)
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
-    if not isinstance(n_nulls, int | np.integer) or n_nulls < 19:
-        raise ValueError(f"n_nulls must be an int of at least 19, which allow p = 0.05; got {n_nulls!r}")
+    n_nulls = check_count("n_nulls", n_nulls, least=19, why=", which allow p = 0.05")
     draws = (_draw(null, codes, seed + 1 + i) for i in tqdm(range(n_nulls), desc="nulls", unit="draw", delay=2))
     tops = [top_stimuli(drawn, top) for drawn in itertools.chain([codes], draws)]
     edges = np.cumsum([0, *(chosen.shape[1] for chosen in tops)])
@@ -290,10 +290,8 @@ def chance_level(
     """
     images, seed = check_images(images), _seed(random_state)
     n_images = images.sizes["stimulus"]
-    for name, value, most in (("top", top, n_images), ("n_sets", n_sets, None)):
-        if not isinstance(value, int | np.integer) or value < 2 or (most is not None and value > most):
-            allowed = "at least 2" if most is None else f"from 2 to the number of images, {most}"
-            raise ValueError(f"{name} must be an int, {allowed}, got {value!r}")
+    top = check_count("top", top, least=2, most=n_images, why=", the number of images")
+    n_sets = check_count("n_sets", n_sets, least=2)
     rng = np.random.default_rng(seed)
     sets = np.stack([rng.choice(n_images, top, replace=False) for _ in range(n_sets)])
     with open_distances(images, np.arange(n_images), metric) as distances:
@@ -314,9 +312,8 @@ def chance_level(
 
 def _seed(random_state: int | None) -> int:
     """Return the seed, or a new one for None."""
-    if not isinstance(random_state, int | np.integer | None):
-        raise TypeError(f"random_state must be an int or None, got {type(random_state).__name__}")
-    return int(np.random.SeedSequence().generate_state(1)[0]) if random_state is None else int(random_state)
+    seed = check_seed(random_state)
+    return int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
 
 
 def _as_null(codes: xr.DataArray, values: object, null: str, seed: int) -> xr.DataArray:

@@ -14,6 +14,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from neurosuper._checks import check_count, check_counts, check_share
 from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.images import check_images
@@ -229,9 +230,7 @@ def index_power(
 
 
 def _counts(n: int | Sequence[int], name: str) -> xr.DataArray:
-    counts = np.atleast_1d(np.asarray(n))
-    if counts.ndim > 1 or counts.dtype.kind not in "iu" or not counts.size or counts.min() < 2:
-        raise ValueError(f"{name} must be whole numbers of at least 2, got {n!r}")
+    counts = check_counts(name, n)
     return xr.DataArray(counts, dims=name, coords={name: counts})
 
 
@@ -385,7 +384,5 @@ def _check_set(codes: xr.DataArray, images: xr.DataArray) -> xr.DataArray:
 
 
 def _check_settings(n_draws: int, confidence_level: float) -> None:
-    if not isinstance(n_draws, int | np.integer) or n_draws < 10:
-        raise ValueError(f"n_draws must be an int of at least 10, got {n_draws!r}")
-    if not 0 < confidence_level < 1:
-        raise ValueError(f"confidence_level must be strictly between 0 and 1, got {confidence_level!r}; 0.95 is usual")
+    check_count("n_draws", n_draws, least=10)
+    check_share("confidence_level", confidence_level, 0.95)

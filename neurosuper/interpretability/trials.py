@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import xarray as xr
 
+from neurosuper._checks import check_count
 from neurosuper._content import photographs_of
 from neurosuper.interpretability.ranking import check_codes
 from neurosuper.responses import coords_along, name_some, require_varying
@@ -289,9 +290,8 @@ def _check_settings(
 ) -> None:
     if design not in DESIGNS:
         raise ValueError(f"design must be one of {', '.join(map(repr, DESIGNS))}, got {design!r}")
-    for name, value in (("references", references), ("trials", trials)):
-        if not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    check_count("references", references)
+    check_count("trials", trials)
     if query not in (None, "extreme", "least-extreme"):
         raise ValueError(f"query must be 'extreme', 'least-extreme' or None, got {query!r}")
     if design == "paper" and query == "extreme":

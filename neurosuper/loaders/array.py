@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from neurosuper._checks import one_line
 from neurosuper._content import CONTENT, content_of
 from neurosuper._image_files import check_archive
 from neurosuper._labels import check_labels, clean_label, name_some
@@ -180,7 +181,7 @@ def _said_in_one_line(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise ValueError(f"cannot read {path}: it does not fit into memory; save it as .npy, read in parts") from error
     except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        reason = one_line(error)
         raise ValueError(
             f"cannot read {path}: {reason}; if it was cut short, fetch it again, else save it as plain numbers"
         ) from error

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neurosuper._checks import one_line
+from neurosuper.loaders.arrange import arrange
 from neurosuper.loaders.array import as_label
-from neurosuper.loaders.file_checks import arrange, check_file
+from neurosuper.loaders.file_checks import check_file
 from neurosuper.responses import check_responses, name_some
 
 __all__ = ["load_cadena", "load_cadena2019"]
@@ -215,7 +217,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     try:
         table = pd.read_csv(path, usecols=lambda name: name in columns, dtype={"responses": str})
     except ValueError as error:
-        told = " ".join(str(error).split()).rstrip(".")
+        told = one_line(error)
         raise ValueError(f"{path} cannot be read as a table: {told}; it may be cut short, fetch it again") from error
     if missing := [name for name in columns[:2] if name not in table]:
         raise ValueError(f"{path} has no column {missing[0]!r}; it must be a responses.csv of Cadena et al. 2024")
@@ -292,5 +294,5 @@ def _read_pickle(path: Path, sha256: str) -> Any:
         try:
             return _ArraysOnly(file).load()
         except Exception as error:  # a pickle may fail in any way
-            told = " ".join(str(error).split()) or type(error).__name__
+            told = one_line(error)
             raise ValueError(f"{path} is no pickle of arrays alone: {told}; it is not read") from error

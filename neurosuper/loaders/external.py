@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 import h5py
 
+from neurosuper._checks import one_line
+
 __all__ = ["FREE_BYTES", "MAX_RATIO", "check_contents", "heap_fault", "refuse_cycles", "sources_of"]
 
 # Nothing recorded compresses so well: deflate makes at most 1032 bytes of one, and only of zeros. What is beyond was
@@ -58,7 +60,7 @@ def check_contents(file: h5py.File, name: str, *, allow_external: bool = False) 
     try:
         problem = next(_problems(file, allow_external), None)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py raises any of them on damaged files
-        told = " ".join(str(error).split())
+        told = one_line(error)
         raise ValueError(f"{name} cannot be read as HDF5: {told}; it is damaged, fetch it again") from error
     if problem is not None:
         raise ValueError(f"{name} {problem}")

@@ -14,14 +14,12 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-import numpy as np
-
-from neurosuper._labels import clean_labels
+from neurosuper._checks import one_line
 
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["HDF5_MAGIC", "arrange", "check_file", "name_of", "open_hdf5", "read_mat"]
+__all__ = ["HDF5_MAGIC", "check_file", "name_of", "open_hdf5", "read_mat"]
 
 Kind = Literal["HDF5", "NWB", "netCDF", "MATLAB", "NIfTI", "CSV", "JSON"]
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -30,7 +28,6 @@ H5_ERROR = re.compile(r"Can't|[Uu]nable to|[Nn]o appropriate function")
 LOCKED = re.compile(r"unable to lock file|already open for write|file consistency flags")
 URL = re.compile(r"(https?|ftp|file|s3|gs|az|dandi):/", re.IGNORECASE)  # Path makes one slash of two
 ZARR_PARTS = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")
-BLOCK = 256
 MAX_JSON = 2**28  # bytes
 MAX_VARIABLES = 2**16  # of a MATLAB file
 # A volume of voxels: 400³ as complex numbers of 16 bytes; the largest atlas of a human brain at 0.5 mm has a fifth.
@@ -124,7 +121,7 @@ def _check_hdf5(file: BinaryIO, head: bytes, size: int) -> str:
     try:
         h5py.File(file, "r").close()
     except (OSError, RuntimeError, KeyError) as error:
-        told = " ".join(str(error).split())
+        told = one_line(error)
         if "signature not found" in told:
             return _other("HDF5")
         return f"it is cut short or damaged ({told}); fetch it again"
@@ -332,61 +329,5 @@ def read_mat(path: str | Path, names: Sequence[str]) -> dict[str, Any]:
     except MemoryError as error:
         raise ValueError(f"{path} declares more data than fit into memory; fetch it again") from error
     except Exception as error:  # scipy raises many kinds on damaged files
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        reason = one_line(error)
         raise ValueError(f"{path} cannot be read as MATLAB: {reason}; it is damaged, fetch it again") from error
-
-
-def arrange(values: np.ndarray, labels: np.ndarray, order: np.ndarray | None = None) -> tuple[list[str], np.ndarray]:
-    """Return stimuli in order, and responses arranged by stimulus and repetition.
-
-    Parameters
-    ----------
-    values : array (presentation, unit)
-        Anything that is indexed like numpy; it is read in blocks of rows, and not copied as a whole.
-    labels : array of str (presentation,)
-    order : array (presentation,), optional
-        Times by which the repetitions are sorted; by default as they come.
-
-    Returns
-    -------
-    stimuli : list of str
-        In Unicode form NFC, without padding; in order of number where all labels are numbers, else of text.
-    arranged : array (stimulus, repetition, unit)
-        float32; NaN where a stimulus has fewer repetitions than another.
-
-    Raises
-    ------
-    ValueError
-        Not one label for each presentation.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> stimuli, arranged = arrange(np.array([[1.0], [2.0], [3.0]]), np.array(["10", "9", "10"]))
-    >>> stimuli, arranged[..., 0].tolist()
-    (['9', '10'], [[2.0, nan], [1.0, 3.0]])
-    """
-    n, n_units = values.shape
-    if not n or len(labels) != n:
-        raise ValueError(f"{len(labels)} labels for {n} presentations; give one label for each of at least one")
-    found, which = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
-    found, again = np.unique(clean_labels(found.tolist()), return_inverse=True)
-    which = again[which]
-    stimuli = found[_number_order(found)]
-    which = np.argsort(_number_order(found))[which]
-    repeats = np.bincount(which)
-    by_time = np.lexsort((np.arange(n) if order is None else order, which))
-    repetition = np.empty(n, int)
-    repetition[by_time] = np.arange(n) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-    arranged = np.full((len(stimuli), repeats.max(), n_units), np.nan, np.float32)
-    for block in (slice(i, i + BLOCK) for i in range(0, n, BLOCK)):
-        arranged[which[block], repetition[block]] = values[block]
-    return stimuli.tolist(), arranged
-
-
-def _number_order(labels: np.ndarray) -> np.ndarray:
-    """Return the order by number where all labels are numbers, else as they are."""
-    try:
-        return np.argsort(labels.astype(float), kind="stable")
-    except ValueError:
-        return np.arange(len(labels))

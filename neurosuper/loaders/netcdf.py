@@ -9,6 +9,7 @@ from typing import Any
 
 import xarray as xr
 
+from neurosuper._checks import one_line
 from neurosuper.loaders.file_checks import HDF5_MAGIC, check_file, open_hdf5
 
 __all__ = ["check_netcdf", "open_netcdf"]
@@ -66,7 +67,7 @@ def open_netcdf(path: str | Path, *, allow_external: bool = False, **options: An
         with xr.open_dataset(path, engine="netcdf4", **options) as data:
             yield data
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = one_line(error)
         raise ValueError(f"{path} cannot be read as netCDF: {reason}; it is damaged, fetch it again") from error
     except MemoryError as error:
         raise ValueError(f"{path} declares more data than fit into memory; fetch it again") from error

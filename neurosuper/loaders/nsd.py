@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
+from neurosuper._checks import one_line
 from neurosuper._optional import require
 from neurosuper.loaders.file_checks import check_file, open_hdf5, read_mat
 from neurosuper.responses import check_responses, name_some
@@ -254,7 +255,7 @@ def _read_volume(path: Path) -> np.ndarray:
     try:
         volume = np.asarray(nibabel.load(path).dataobj)
     except Exception as error:  # nibabel raises many kinds on damaged headers
-        raise ValueError(f"{path} cannot be read as NIfTI: {_reason(error)}; fetch it again") from error
+        raise ValueError(f"{path} cannot be read as NIfTI: {one_line(error)}; fetch it again") from error
     if volume.ndim != 3:
         raise ValueError(f"{path} has shape {volume.shape}, but a volume has three axes; check the path")
     return volume
@@ -356,7 +357,3 @@ def _read_ceilings(path: Path, voxels: Voxels, shown: np.ndarray) -> dict[str, t
         "ncsnr": (ncsnr, {"rule": f"noise ceiling signal-to-noise ratio, from {path.name}"}),
         "noise_ceiling": (ceiling, {"rule": rule}),
     }
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

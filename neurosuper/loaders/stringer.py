@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from neurosuper.images import load_images
-from neurosuper.loaders.file_checks import arrange, read_mat
+from neurosuper.loaders.arrange import arrange
+from neurosuper.loaders.file_checks import read_mat
 from neurosuper.responses import check_responses, name_some
 
 __all__ = ["load_mat_images", "load_stringer"]

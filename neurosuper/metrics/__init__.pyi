@@ -2,9 +2,9 @@ from .base import ImageMetric as ImageMetric
 from .cache import Cached as Cached
 from .cache import cached as cached
 from .color import Color as Color
+from .distances import pairwise_distances as pairwise_distances
 from .features import Features as Features
 from .label import Label as Label
 from .lpips import LPIPS as LPIPS
-from .pairwise import pairwise_distances as pairwise_distances
 from .pixel import Pixel as Pixel
 from .precomputed import Precomputed as Precomputed

@@ -10,7 +10,6 @@ written after the rows, in one step, so that it names finished rows only. One pr
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import warnings
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from neurosuper._files import whole_file
 from neurosuper._optional import require
 from neurosuper._zarr import check_codecs
 
@@ -225,11 +225,10 @@ class RowStore:
             self._records += key + checksum
 
     def _write_index(self) -> None:
-        """Write under another name first: the index is always whole."""
-        unfinished, final = self.folder / "index.part", self.folder / "index"
+        final = self.folder / "index"
         content = np.array(self._array.chunks, SHAPE).tobytes() + self._records
-        unfinished.write_bytes(digest(content) + content)
-        os.replace(unfinished, final)
+        with whole_file(final) as partial:
+            partial.write_bytes(digest(content) + content)
         self._version = _version(final)
 
 

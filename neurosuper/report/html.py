@@ -18,7 +18,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from neurosuper.comparison.contrast import contrast_finders, contrast_systems
-from neurosuper.comparison.side_by_side import SEPARATOR
+from neurosuper.comparison.fitting import SEPARATOR
 from neurosuper.comparison.table import headline, summarize
 from neurosuper.plot import plot_distributions, plot_recovery
 from neurosuper.plot.style import PLAIN

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from neurosuper._toml import PATHS
+import neurosuper
+from neurosuper._checks import one_line_with_type
+from neurosuper.comparison.fitting import meet_images
 from neurosuper.directions import (
     ICA,
     NMF,
@@ -24,25 +25,21 @@ from neurosuper.directions import (
     SparseAutoencoder,
     Units,
 )
+from neurosuper.images import load_images
 from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel, Precomputed, cached
 from neurosuper.metrics.cache import Stored
-from neurosuper.responses import name_some
-from neurosuper.study.references import References, Table, call, told
+from neurosuper.responses import average_repetitions, name_some
+from neurosuper.study.file import Study
+from neurosuper.study.references import References, Table, call
+
+LOADERS = ("load", "load_nwb", "load_array", "activations")
 
 FINDERS = (Units, Random, PCA, ICA, NMF, KMeans, DictionaryLearning, SparseAutoencoder, Archetypal)
 METRICS = (LPIPS, Pixel, Color, Label, Features)
 KEPT = (LPIPS, Features)  # whose embeddings take longer to make than to read
 
 Metrics = Mapping[str, ImageMetric | Precomputed]
-
-
-def refuse_escapes(table: Table, where: str) -> None:
-    r"""Refuse control characters where a path may be meant: in double quotes, `data\trial` contains a tab."""
-    inner = table.get("model_args")
-    for key, value in (table | (inner if isinstance(inner, dict) else {})).items():
-        if isinstance(value, str) and key not in ("name", "quantity") and re.search(r"[\x00-\x1f\x7f]", value):
-            raise ValueError(f"{where} {key} = {value!r} contains a control character; {PATHS}")
 
 
 def make_finders(tables: Mapping[str, Table], files: References, device: str | None) -> dict[str, DirectionFinder]:
@@ -92,7 +89,7 @@ def read_array(path: Path, what: str, *, allow_external: bool = False) -> xr.Dat
                 raise ValueError(f"it has the arrays {name_some([str(name) for name in data.data_vars]) or 'none'}")
             return next(iter(data.data_vars.values())).load()
     except (ValueError, OSError) as error:
-        raise ValueError(f"{what} {path} is not a netCDF file of one array: {told(error)}") from error
+        raise ValueError(f"{what} {path} is not a netCDF file of one array: {one_line_with_type(error)}") from error
 
 
 def read_truth(path: Path, name: str) -> xr.DataArray:
@@ -128,3 +125,65 @@ def keep_embeddings(metrics: Metrics, folder: Path, dtype: Stored) -> Metrics:
     return {
         name: cached(metric, folder, dtype) if isinstance(metric, KEPT) else metric for name, metric in metrics.items()
     }
+
+
+class System(NamedTuple):
+    """One population as the study uses it."""
+
+    name: str
+    responses: xr.DataArray
+    truth: xr.DataArray | None
+    drop_constant_units: bool
+
+
+def make_study_metrics(study: Study, files: References, images: xr.DataArray, folder: Path) -> Metrics:
+    """Make and try the metrics; where the study asks for it, their embeddings are kept in a folder."""
+    metrics = make_metrics(study.metrics, files, study.device)
+    kept = keep_embeddings(metrics, folder, study.cache_embeddings) if study.cache_embeddings else metrics
+    try_metrics(metrics, images)
+    return kept
+
+
+def load_study_images(study: Study, files: References) -> xr.DataArray:
+    """Return the images of a study: those of a dataset, or of a folder or file."""
+    table = files.fill(study.images)
+    if "dataset" in table:
+        return call(neurosuper.load_stimuli, table, "images")
+    if "path" not in table:
+        raise ValueError("[images] needs a path (a folder or a zip file of images), or a dataset")
+    return call(load_images, {"source": table.pop("path")} | table, "images")
+
+
+def load_systems(study: Study, images: xr.DataArray, files: References, cache: Path) -> Iterator[System]:
+    """Load every system, on the stimuli that have an image; a network gives one system per layer."""
+    for name, table in study.systems.items():
+        options = files.fill(table)
+        loader, drop = options.pop("loader", None), options.pop("drop_constant_units", False)
+        if loader not in LOADERS or not isinstance(drop, bool):
+            raise ValueError(
+                f"[systems.{name}] loader must be one of {', '.join(LOADERS)}, and drop_constant_units true or false; "
+                f"got {loader!r} and {drop!r}"
+            )
+        truth = read_truth(options.pop("truth"), name) if "truth" in options else None
+        if loader == "activations":
+            options = {"device": study.device, "cache": cache} | options | {"images": images}
+        elif options.get("stimuli") is True:
+            options["stimuli"] = images
+        responses = average_repetitions(call(getattr(neurosuper, loader), options, f"systems.{name}"))
+        for own, part in _by_layer(name, responses, options.get("layers")):
+            yield System(own, meet_images(own, part, images.stimulus), truth, drop)
+
+
+def _by_layer(name: str, responses: xr.DataArray, layers: object) -> Iterator[tuple[str, xr.DataArray]]:
+    """Yield one system per layer of a network whose layers are a list, else the one that it is."""
+    if not isinstance(layers, list):
+        yield name, responses
+        return
+    for layer in layers:
+        yield f"{name} {layer}", responses.sel(unit=(responses.layer == layer).values)
+
+
+def refuse_equal_names(names: list[str]) -> None:
+    """Refuse two systems of one name."""
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"two systems are called {sorted(twice)[0]!r} (a network's layers are added to its name)")

@@ -13,7 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
+from neurosuper._checks import one_line_with_type
 from neurosuper._sources import sources_of
+from neurosuper._toml import PATHS
 
 PATH_KEYS = {"path", "stimuli", "truth"}
 FUNCTION_KEYS = {"model", "preprocess"}
@@ -108,7 +110,7 @@ class References:
             return self._run_file(self.path(source)) if source.endswith(".py") else importlib.import_module(source)
         except Exception as error:  # the user's own code may fail in any way
             raise ValueError(
-                f"cannot import {source!r}: {told(error)}; write 'file.py:name' or 'module:name'"
+                f"cannot import {source!r}: {one_line_with_type(error)}; write 'file.py:name' or 'module:name'"
             ) from error
 
     @staticmethod
@@ -163,7 +165,7 @@ class References:
         try:
             model = call(build, known, "model_args")
         except Exception as error:  # the user's own code may fail in any way
-            raise ValueError(f"cannot build the network {text!r}: {told(error)}") from error
+            raise ValueError(f"cannot build the network {text!r}: {one_line_with_type(error)}") from error
         if isinstance(getattr(model, "__dict__", None), dict):
             # An attribute like any other: what the caches keep of this network is found by it too.
             vars(model)["built_from"] = sources_of(self._module(text.partition(":")[0]))
@@ -198,15 +200,17 @@ def _is_own(found: Any, key: str) -> bool:
     return inspect.isclass(made) and issubclass(made, Tensor if key == "preprocess" else nn.Module)
 
 
-def told(error: Exception) -> str:
-    """Return what an error says, in one line."""
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return kind + " ".join(str(error).split())
-
-
 def shared_name(text: str) -> str:
     """Return a path as it may be shared: a relative one as it is, the last part of an absolute one."""
     return Path(text).name if Path(text).is_absolute() else text
+
+
+def refuse_escapes(table: Table, where: str) -> None:
+    r"""Refuse control characters where a path may be meant: in double quotes, `data\trial` contains a tab."""
+    inner = table.get("model_args")
+    for key, value in (table | (inner if isinstance(inner, dict) else {})).items():
+        if isinstance(value, str) and key not in ("name", "quantity") and re.search(r"[\x00-\x1f\x7f]", value):
+            raise ValueError(f"{where} {key} = {value!r} contains a control character; {PATHS}")
 
 
 def sha256_of(path: Path) -> str:

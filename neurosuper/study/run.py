@@ -3,122 +3,45 @@
 from __future__ import annotations
 
 import json
-import platform
-import shlex
-import sys
-import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
 
 import xarray as xr
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from sklearn.base import clone
 
-import neurosuper
-from neurosuper._toml import parse_toml
-from neurosuper._torch import pick_device
-from neurosuper.comparison.side_by_side import Fit, describe_shared, fit_systems, meet_images, score_fits, split_alike
+from neurosuper.comparison.fitting import Fit, fit_systems, split_alike
+from neurosuper.comparison.scoring import score_fits
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
-from neurosuper.images import load_images
 from neurosuper.interpretability.index import describe
-from neurosuper.metrics.cache import Stored
 from neurosuper.report import render_report
-from neurosuper.responses import average_repetitions, drop_constant_units, name_some
+from neurosuper.responses import drop_constant_units, name_some
 from neurosuper.study.build import (
     Metrics,
-    keep_embeddings,
+    System,
+    load_study_images,
+    load_systems,
     make_finders,
-    make_metrics,
-    read_truth,
-    refuse_escapes,
-    try_metrics,
+    make_study_metrics,
+    refuse_equal_names,
 )
-from neurosuper.study.references import References, Table, call, shared_name
-from neurosuper.study.write import NUMBERS, cannot_write, hold, keep_directions, publish, try_writing, write_numbers
+from neurosuper.study.file import Study, read_study
+from neurosuper.study.references import References
+from neurosuper.study.write import (
+    NUMBERS,
+    command_line,
+    describe_run,
+    hold,
+    keep_directions,
+    output_folder,
+    publish,
+    trace_provenance,
+    try_writing,
+    write_numbers,
+)
 
 __all__ = ["Study", "read_study", "run_study"]
 
-LOADERS = ("load", "load_nwb", "load_array", "activations")
 SEEDLESS = (Units, PCA)
-PACKAGES = (
-    *("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "dask"),
-    *("pillow", "torch", "torchvision", "lpips", "pynwb"),
-)
-
-Name = Annotated[str, Field(pattern=r"^[^/|$]*[^/|$.\s][^/|$]*$")]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-def _refuse_repeats(seeds: list[int]) -> list[int]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("each seed may be named once")
-    return seeds
-
-
-class Study(BaseModel):
-    """What a study file says; see the file `tutorials/v4_squeezenet.toml` for a complete one.
-
-    `cache_embeddings = "float32"` keeps the embeddings of `LPIPS` and `Features` in `cache/embeddings`, beside the
-    outputs: a run after an interruption, or with other systems, finders or seeds, embeds no image again, and nothing is
-    rounded. "float16" takes half the disk (LPIPS by AlexNet, 112 × 112 pixels: 220 in place of 440 KB an image) and
-    rounds, see `cached`. Both need the extra `zarr`. Whether kept or not, within a run each image is embedded once per
-    metric, for all systems, finders and seeds.
-
-    A metric may be given as distances: `[metrics.human]` with `metric = "Precomputed"` and the `path` of a netCDF file
-    of one array `(stimulus, any other name)` over all the images; see `Precomputed`, also for `name` and `quantity`.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    title: str
-    note: str = ""
-    output: str | None = None
-    top: Annotated[int, Field(ge=2)] = 5
-    score_on: Literal["held-out", "all"] = "held-out"
-    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_refuse_repeats)] = [0]
-    device: str | None = None
-    cache_embeddings: Stored | None = None
-    images: Table
-    systems: Annotated[dict[Name, Table], Field(min_length=1)]
-    finders: Annotated[dict[Name, Table], Field(min_length=1)]
-    metrics: Annotated[dict[Name, Table], Field(min_length=1)]
-
-
-def read_study(path: str | Path) -> Study:
-    """Read and check a study file.
-
-    Parameters
-    ----------
-    path : path of a TOML file
-
-    Returns
-    -------
-    Study
-
-    Raises
-    ------
-    FileNotFoundError
-        No such file.
-    ValueError
-        Not TOML, a key that is missing or unknown, or a value of the wrong kind: each is named.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no study file {path}; tutorials/v4_squeezenet.toml is one to start from")
-    try:
-        study = Study.model_validate(parse_toml(path.read_bytes(), path))
-    except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ValueError(f"{path}: {wrong}") from error
-    named = [("images", study.images), ("study", {"output": study.output})]
-    for kind in ("systems", "finders", "metrics"):
-        named += [(f"{kind}.{name}", table) for name, table in getattr(study, kind).items()]
-    for where, table in named:
-        refuse_escapes(table, f"{path}: [{where}]")
-    return study
 
 
 def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> xr.Dataset:
@@ -181,11 +104,11 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     >>> dict(run_study(folder / "study.toml").interpretability.sizes)
     {'item': 4, 'metric': 1}
     """
-    command, path = _command(path), Path(path).resolve()
+    command, path = command_line(path), Path(path).resolve()
     study = read_study(path)
     files = References(path, trust=trust)
     files.check_code([study.images, *study.systems.values(), *study.finders.values(), *study.metrics.values()])
-    folder = _output_folder(study, files, output)
+    folder = output_folder(study, files, output)
     with hold(folder):
         result = _run(study, files, folder, command)
     result.encoding["source"] = str(folder / NUMBERS)
@@ -198,22 +121,22 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
     kept = [name for name, finder in finders.items() if not isinstance(finder, Units)]  # whose directions are written
     said = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
     try_writing(folder, kept, dict.fromkeys(study.systems if kept else []), said)
-    images = _load_images(study, files)
-    metrics = _make_metrics(study, files, images, folder / "cache" / "embeddings")
+    images = load_study_images(study, files)
+    metrics = make_study_metrics(study, files, images, folder / "cache" / "embeddings")
     said |= {"quantity": [describe(metric) for metric in metrics.values()], "image": images.stimulus.values.tolist()}
     try_writing(folder, [], {}, said)
-    systems = list(_load_systems(study, images, files, folder / "cache"))
-    _refuse_equal_names([system.name for system in systems])
+    systems = list(load_systems(study, images, files, folder / "cache"))
+    refuse_equal_names([system.name for system in systems])
     try_writing(folder, kept, {system.name: system.responses for system in systems} if kept else {}, {})
     _check_truths(systems)
-    provenance = json.dumps(_trace(study, systems, files, command))
+    provenance = json.dumps(trace_provenance(study, systems, files, command))
 
     fits: dict[int, list[Fit]] = {seed: [] for seed in study.seeds}
     try:
         for seed, found in fits.items():
             for fit in _fit(study, systems, finders, seed):
                 found.append(fit)
-        result = _score(fits, images, metrics).assign_attrs(_describe(study, systems, fits), provenance=provenance)
+        result = _score(fits, images, metrics).assign_attrs(describe_run(study, systems, fits), provenance=provenance)
         result = result.merge(_recover(fits, systems))
     except Exception as error:
         if where := keep_directions(folder, fits):
@@ -223,67 +146,7 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
     return result
 
 
-class _System(NamedTuple):
-    """One population as the study uses it."""
-
-    name: str
-    responses: xr.DataArray
-    truth: xr.DataArray | None
-    drop_constant_units: bool
-
-
-def _make_metrics(study: Study, files: References, images: xr.DataArray, folder: Path) -> Metrics:
-    """Make and try the metrics; where the study asks for it, their embeddings are kept in a folder."""
-    metrics = make_metrics(study.metrics, files, study.device)
-    kept = keep_embeddings(metrics, folder, study.cache_embeddings) if study.cache_embeddings else metrics
-    try_metrics(metrics, images)
-    return kept
-
-
-def _load_images(study: Study, files: References) -> xr.DataArray:
-    table = files.fill(study.images)
-    if "dataset" in table:
-        return call(neurosuper.load_stimuli, table, "images")
-    if "path" not in table:
-        raise ValueError("[images] needs a path (a folder or a zip file of images), or a dataset")
-    return call(load_images, {"source": table.pop("path")} | table, "images")
-
-
-def _load_systems(study: Study, images: xr.DataArray, files: References, cache: Path) -> Iterator[_System]:
-    """Load every system, on the stimuli that have an image; a network gives one system per layer."""
-    for name, table in study.systems.items():
-        options = files.fill(table)
-        loader, drop = options.pop("loader", None), options.pop("drop_constant_units", False)
-        if loader not in LOADERS or not isinstance(drop, bool):
-            raise ValueError(
-                f"[systems.{name}] loader must be one of {', '.join(LOADERS)}, and drop_constant_units true or false; "
-                f"got {loader!r} and {drop!r}"
-            )
-        truth = read_truth(options.pop("truth"), name) if "truth" in options else None
-        if loader == "activations":
-            options = {"device": study.device, "cache": cache} | options | {"images": images}
-        elif options.get("stimuli") is True:
-            options["stimuli"] = images
-        responses = average_repetitions(call(getattr(neurosuper, loader), options, f"systems.{name}"))
-        for own, part in _by_layer(name, responses, options.get("layers")):
-            yield _System(own, meet_images(own, part, images.stimulus), truth, drop)
-
-
-def _by_layer(name: str, responses: xr.DataArray, layers: object) -> Iterator[tuple[str, xr.DataArray]]:
-    """Yield one system per layer of a network whose layers are a list, else the one that it is."""
-    if not isinstance(layers, list):
-        yield name, responses
-        return
-    for layer in layers:
-        yield f"{name} {layer}", responses.sel(unit=(responses.layer == layer).values)
-
-
-def _refuse_equal_names(names: list[str]) -> None:
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"two systems are called {sorted(twice)[0]!r} (a network's layers are added to its name)")
-
-
-def _fit(study: Study, systems: list[_System], finders: dict[str, DirectionFinder], seed: int) -> Iterator[Fit]:
+def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder], seed: int) -> Iterator[Fit]:
     """Find directions in every system, with one seed for the halves and for the finders.
 
     On all stimuli, what no seed changes is found once.
@@ -311,7 +174,7 @@ def _score(fits: dict[int, list[Fit]], images: xr.DataArray, metrics: Metrics) -
     return score_fits(every, images, metrics).assign_coords(seed=("item", seeds))
 
 
-def _recover(fits: dict[int, list[Fit]], systems: list[_System]) -> xr.Dataset:
+def _recover(fits: dict[int, list[Fit]], systems: list[System]) -> xr.Dataset:
     """Return `recovery (fit, planted)` of the systems whose directions are known; empty where there is none."""
     truths = {system.name: system.truth for system in systems if system.truth is not None}
     rows = [
@@ -333,71 +196,9 @@ def _on_units(name: str, truth: xr.DataArray, units: xr.DataArray) -> xr.DataArr
     return truth.sel(unit=units.values)
 
 
-def _check_truths(systems: list[_System]) -> None:
+def _check_truths(systems: list[System]) -> None:
     """Refuse planted directions that lack units before the first fit."""
     for system in systems:
         if system.truth is not None:
             varying = drop_constant_units(system.responses) if system.drop_constant_units else system.responses
             _on_units(system.name, system.truth, varying.unit)
-
-
-def _describe(study: Study, systems: list[_System], fits: dict[int, list[Fit]]) -> dict[str, str]:
-    """Return the attrs of `study.nc` that say what was done."""
-    return {
-        "title": study.title,
-        "note": " ".join([study.note, *_dropped(systems, fits)]).strip(),
-        "score_on": study.score_on,
-        "shared_stimuli": describe_shared({system.name: system.responses for system in systems}),
-    }
-
-
-def _trace(study: Study, systems: list[_System], files: References, command: str) -> dict[str, Any]:
-    """Return where every number comes from."""
-    about = ("dataset", "dataset_version", "doi")
-    told = {system.name: system.responses.attrs for system in systems}
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "device": str(pick_device(study.device)),
-        "seeds": study.seeds,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "datasets": {
-            name: {key: attrs[key] for key in about} for name, attrs in told.items() if set(about) <= set(attrs)
-        },
-        "files": files.checksums(),
-    }
-
-
-def _command(path: str | Path) -> str:
-    """Return the command line, or the call where there was none; absolute paths by their names: reports are shared."""
-    program = Path(sys.argv[0]).name
-    if program != "neurosuper":
-        return f"neurosuper.run_study({shared_name(str(path))!r})"
-    words = ["=".join(map(shared_name, word.split("="))) for word in sys.argv[1:]]
-    return shlex.join([program, *words])
-
-
-def _dropped(systems: list[_System], fits: dict[int, list[Fit]]) -> Iterator[str]:
-    """Say how many units of which system were left out because they did not vary."""
-    every = [fit for of_seed in fits.values() for fit in of_seed]
-    for system in systems:
-        n_units = system.responses.sizes["unit"]
-        n_lost = n_units - min(fit.fitted.mean_.sizes["unit"] for fit in every if fit.system == system.name)
-        if n_lost:
-            yield f"{system.name}: {n_lost} of {n_units} units do not vary over the stimuli and were dropped."
-
-
-def _output_folder(study: Study, files: References, output: str | Path | None) -> Path:
-    """Return the folder to write to, made if need be, after a trial write."""
-    if output is not None:
-        folder = Path(output)
-    else:
-        asked = study.output or f"{files.study.stem}_output"
-        folder = files.written(asked, "output")
-        files.written(f"{asked}/cache/embeddings", "output")  # which may be a link that came with the study
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    return folder

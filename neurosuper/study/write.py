@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import platform
+import shlex
 import shutil
+import sys
 import tempfile
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 import numpy as np
@@ -16,10 +22,22 @@ import pandas as pd
 import xarray as xr
 from filelock import FileLock, Timeout
 
-from neurosuper.comparison.side_by_side import Fit
+from neurosuper._checks import one_line_with_type
+from neurosuper._files import remove_unfinished
+from neurosuper._torch import pick_device
+from neurosuper.comparison.fitting import Fit, describe_shared
 from neurosuper.directions import Units
 from neurosuper.responses import coords_along
-from neurosuper.study.references import told
+from neurosuper.study.build import (
+    System,
+)
+from neurosuper.study.file import Study
+from neurosuper.study.references import References, shared_name
+
+PACKAGES = (
+    *("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "dask"),
+    *("pillow", "torch", "torchvision", "lpips", "pynwb"),
+)
 
 NUMBERS, PAGE, UNFINISHED = "study.nc", "report.html", "unfinished.nc"
 STAGING = ".writing-"  # starts the names of folders of files that are not finished
@@ -46,14 +64,13 @@ def hold(folder: Path) -> Iterator[None]:
         lock.release()  # one of the two times that it was acquired
         for left in folder.glob(f"{STAGING}*"):
             shutil.rmtree(left, ignore_errors=True)
-        for part in cache.glob("*.part"):
-            part.unlink(missing_ok=True)
+        remove_unfinished(cache)
         yield
 
 
 def cannot_write(folder: Path, error: Exception) -> OSError:
     """Return the error of a folder that cannot be written to."""
-    why = getattr(error, "strerror", None) or told(error)
+    why = getattr(error, "strerror", None) or one_line_with_type(error)
     return OSError(f"cannot write to {folder}: {why}; choose another output folder")
 
 
@@ -117,7 +134,9 @@ def _try_names(group: netCDF4.Group, what: str, names: Iterable[str]) -> None:
         try:
             group.createGroup(_group_name(name))
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"netCDF cannot store the {what} {name!r} ({told(error)}); {NETCDF_NAMES}") from error
+            raise ValueError(
+                f"netCDF cannot store the {what} {name!r} ({one_line_with_type(error)}); {NETCDF_NAMES}"
+            ) from error
 
 
 def _try_coords(path: Path, group: str, system: str, responses: xr.DataArray) -> None:
@@ -130,7 +149,8 @@ def _try_coords(path: Path, group: str, system: str, responses: xr.DataArray) ->
         _without_objects(nothing).to_netcdf(path, mode="a", group=group)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"the unit coords {', '.join(coords)} of the system {system!r} cannot be written: {told(error)}"
+            f"the unit coords {', '.join(coords)} of the system {system!r} cannot be written: "
+            f"{one_line_with_type(error)}"
         ) from error
 
 
@@ -184,7 +204,7 @@ def publish(folder: Path, write: Callable[[Path], None], render: Callable[[], st
             path.write_text(page, encoding="utf-8", errors="backslashreplace")
     except Exception as error:
         kind = OSError if isinstance(error, OSError) else RuntimeError
-        raise kind(f"there is no report ({told(error)}); all numbers are in {place / NUMBERS}") from error
+        raise kind(f"there is no report ({one_line_with_type(error)}); all numbers are in {place / NUMBERS}") from error
     if fault:
         raise OSError(f"{fault}; this time, all results are in {place}")
 
@@ -213,3 +233,65 @@ def keep_directions(folder: Path, fits: Mapping[int, Sequence[Fit]]) -> str:
             write_numbers(path, xr.Dataset(), fits)
             return f"the directions found before are in {path.parents[1] / UNFINISHED}"
     return "the directions found before could not be written"
+
+
+def describe_run(study: Study, systems: list[System], fits: dict[int, list[Fit]]) -> dict[str, str]:
+    """Return the attrs of `study.nc` that say what was done."""
+    return {
+        "title": study.title,
+        "note": " ".join([study.note, *_dropped(systems, fits)]).strip(),
+        "score_on": study.score_on,
+        "shared_stimuli": describe_shared({system.name: system.responses for system in systems}),
+    }
+
+
+def trace_provenance(study: Study, systems: list[System], files: References, command: str) -> dict[str, Any]:
+    """Return where every number comes from."""
+    about = ("dataset", "dataset_version", "doi")
+    told = {system.name: system.responses.attrs for system in systems}
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "device": str(pick_device(study.device)),
+        "seeds": study.seeds,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "datasets": {
+            name: {key: attrs[key] for key in about} for name, attrs in told.items() if set(about) <= set(attrs)
+        },
+        "files": files.checksums(),
+    }
+
+
+def command_line(path: str | Path) -> str:
+    """Return the command line, or the call where there was none; absolute paths by their names: reports are shared."""
+    program = Path(sys.argv[0]).name
+    if program != "neurosuper":
+        return f"neurosuper.run_study({shared_name(str(path))!r})"
+    words = ["=".join(map(shared_name, word.split("="))) for word in sys.argv[1:]]
+    return shlex.join([program, *words])
+
+
+def _dropped(systems: list[System], fits: dict[int, list[Fit]]) -> Iterator[str]:
+    """Say how many units of which system were left out because they did not vary."""
+    every = [fit for of_seed in fits.values() for fit in of_seed]
+    for system in systems:
+        n_units = system.responses.sizes["unit"]
+        n_lost = n_units - min(fit.fitted.mean_.sizes["unit"] for fit in every if fit.system == system.name)
+        if n_lost:
+            yield f"{system.name}: {n_lost} of {n_units} units do not vary over the stimuli and were dropped."
+
+
+def output_folder(study: Study, files: References, output: str | Path | None) -> Path:
+    """Return the folder to write to, made if need be, after a trial write."""
+    if output is not None:
+        folder = Path(output)
+    else:
+        asked = study.output or f"{files.study.stem}_output"
+        folder = files.written(asked, "output")
+        files.written(f"{asked}/cache/embeddings", "output")  # which may be a link that came with the study
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return folder

@@ -5,7 +5,6 @@ from numpy.testing import assert_allclose
 from scipy.spatial.distance import pdist
 from sklearn.preprocessing import StandardScaler
 
-import neurosuper
 from neurosuper import (
     PCA,
     Color,

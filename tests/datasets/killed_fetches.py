@@ -56,9 +56,7 @@ def kill_fetches(folder, kills, seed=0):
             _run(context, manifest, cache, None)
             counts["runs"] += 1
             counts["unequal"] += _finals(cache) != FILES
-            counts["left_over"] += len(
-                [*cache.rglob("*.part"), *cache.rglob("*.tmp"), *cache.rglob(".staging/**/*.json")]
-            )
+            counts["left_over"] += len([*cache.rglob("*.part"), *cache.rglob(".staging/**/*.json")])
     return counts
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import neurosuper as ns
+from neurosuper import _files
 from neurosuper.datasets import receipts, remote
 from neurosuper.datasets.archives import list_files
 from neurosuper.datasets.remote import open_remote
@@ -176,17 +177,17 @@ def test_a_full_disk_at_the_receipt_leaves_a_whole_file_and_no_scraps(archive, c
         patch.setattr(Path, "write_bytes", half)
         with pytest.raises(OSError, match="disk full: more room is needed at"):
             ns.datasets.fetch(asked)
-    assert not list(cache.rglob("*.tmp"))
+    assert not list(cache.rglob("*.part"))
     assert ns.datasets.fetch(asked)[0].read_bytes() == CONTENT
     assert receipts_in(cache)
 
 
-def test_what_killed_processes_left_is_removed_by_the_next(archive, cache):
+def test_what_killed_processes_left_is_removed_by_the_next(archive, cache, gone):
     asked = archive.manifest("a.bin")
     (path,) = ns.datasets.fetch(asked)
     staged = cache / ".staging" / "planted" / path.parent.name
     left = [
-        next(cache.rglob(".receipts")) / ".1-2.tmp",
+        next(cache.rglob(".receipts")) / f"a.json.{_files._machine()}.{gone}.0f.part",
         *(staged / f"{hashlib.sha256(b'a.bin').hexdigest()[:32]}{suffix}" for suffix in (".part", ".json")),
     ]
     for scrap in left:
@@ -197,12 +198,12 @@ def test_what_killed_processes_left_is_removed_by_the_next(archive, cache):
     assert archive.blobs.sent == 0
 
 
-def test_scraps_of_a_stream_are_removed_when_it_is_opened_again(archive, cache):
+def test_scraps_of_a_stream_are_removed_when_it_is_opened_again(archive, cache, gone):
     (file,) = list_files(archive.manifest("a.bin"), {}, ("responses",))
     with open_remote(file, cache) as stream:
         stream.read(10)
     (part,) = [path for path in (cache / ".streaming").rglob("*-*") if path.is_file()]
-    scrap = part.with_name(".7-7.tmp")
+    scrap = part.with_name(f"a.{_files._machine()}.{gone}.0f.part")
     scrap.write_bytes(b"half")
     open_remote(file, cache).close()
     assert not scrap.exists()

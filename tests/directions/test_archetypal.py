@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 from neurosuper import Archetypal
 from neurosuper.directions import archetypal, recovery
-from neurosuper.directions.archetypal import memberships, onto_simplex
+from neurosuper.directions._solvers.simplex import memberships, onto_simplex
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Sparse autoencoders against autograd, plain torch, planted features, and themselves after an interruption."""
 
-import subprocess
-import sys
+import os
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import torch
 import xarray as xr
 from numpy.testing import assert_allclose
 
+from neurosuper import _files
 from neurosuper.directions import sae
 from neurosuper.directions._rows.minibatches import batches
 from neurosuper.directions._rows.rows import Blocks
@@ -303,14 +303,12 @@ def test_missing_folder_of_a_checkpoint_is_noticed_before_the_first_epoch(respon
         SparseAutoencoder("2x", n_active=3, checkpoint=str(tmp_path / "none" / "fit.pt")).fit(responses)
 
 
-def test_leftovers_of_killed_processes_are_removed_by_the_next_fit(responses, tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    left, written, other = (tmp_path / name for name in (f"[a].{ended.pid}.partial", "[a].1.partial", "a.9.partial"))
-    for file in (left, written, other):
-        file.touch()
+def test_leftovers_of_killed_processes_are_removed_by_the_next_fit(responses, tmp_path, gone):
+    for name, process in (("[a]", gone), ("[a]", os.getpid()), ("a", gone)):
+        (tmp_path / f"{name}.{_files._machine()}.{process}.0f.part").touch()
     SparseAutoencoder("2x", n_active=3, max_iter=1, checkpoint=str(tmp_path / "[a]")).fit(responses)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["[a]", "[a].1.partial", "a.9.partial"]
+    assert sorted(file.name.split(".")[0] for file in tmp_path.iterdir()) == ["[a]", "[a]", "a"]
+    assert not list(tmp_path.glob(f"[[]a].*{gone}*"))
 
 
 def test_every_row_is_in_one_batch(responses):

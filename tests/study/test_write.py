@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 from filelock import FileLock
 
-from neurosuper import KMeans, run_study
-from neurosuper.comparison.side_by_side import fit_systems
+from neurosuper import KMeans, _files, run_study
+from neurosuper.comparison import fit_systems
 from neurosuper.study.write import hold, publish, try_writing
 
 NFC, NFD = (unicodedata.normalize(form, "Zürich") for form in ("NFC", "NFD"))
@@ -204,8 +204,9 @@ def test_a_second_run_says_that_it_waits(tmp_path):
         pass
 
 
-def test_what_killed_runs_left_is_removed(tmp_path):
-    for path in (tmp_path / ".writing-1" / "study.nc", tmp_path / "cache" / "a.0f.part", tmp_path / "cache" / "a.npz"):
+def test_what_killed_runs_left_is_removed(tmp_path, gone):
+    part = f"a.npz.{_files._machine()}.{gone}.0f.part"
+    for path in (tmp_path / ".writing-1" / "study.nc", tmp_path / "cache" / part, tmp_path / "cache" / "a.npz"):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     with hold(tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neurosuper._threads import bare, gram, product
+from neurosuper.directions._rows.products import bare, gram, product
 from neurosuper.directions._rows.rows import SUM_ROWS, Blocks, Tensors, join
 
 RANK_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}  # of the largest variance: less is rounding

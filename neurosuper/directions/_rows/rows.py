@@ -26,10 +26,10 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
-from neurosuper._threads import bare
 from neurosuper._torch import pick_device
 from neurosuper.directions._rows.cluster import client_in_charge, move, pack, reduce_on
 from neurosuper.directions._rows.preparation import Preparation
+from neurosuper.directions._rows.products import bare
 from neurosuper.directions._rows.tensors import DTYPES, require_finite, to_tensor
 
 PART_ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # 4 MiB in float32, which stays in the cache; 128 MiB keep a GPU busy

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import os
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from neurosuper._checks import one_line
+from neurosuper._files import remove_unfinished, whole_file
 from neurosuper.directions._rows.rows import Blocks
 
 
@@ -39,20 +38,7 @@ def prepare_place(path: str) -> None:
     folder = Path(path).parent
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder of checkpoint {path} does not exist; make it, or name another path")
-    for partial in folder.glob(f"{glob.escape(Path(path).name)}.*.partial"):
-        if not _is_alive(partial.suffixes[-2][1:]):
-            with suppress(OSError):
-                partial.unlink()
-
-
-def _is_alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:  # alive, of another user
-        return True
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True
+    remove_unfinished(folder, Path(path).name)
 
 
 def write_checkpoint(path: str, state: dict[str, Any]) -> bool:
@@ -68,21 +54,17 @@ def write_checkpoint(path: str, state: dict[str, Any]) -> bool:
     UserWarning
         It cannot be written, as on a full disk. The fit goes on: hours of it are worth more than its checkpoint.
     """
-    partial = Path(f"{path}.{os.getpid()}.partial")
     try:
-        torch.save(state, partial)
-        os.replace(partial, path)
+        with whole_file(Path(path)) as partial:
+            torch.save(state, partial)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or one_line(error)
         warnings.warn(
             f"checkpoint {path} cannot be written ({reason}); the fit goes on without: free some space, or name "
             "another path",
             stacklevel=2,
         )
         return False
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return True
 
 

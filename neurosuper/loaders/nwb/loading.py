@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import xarray as xr
 
-from neurosuper.loaders.file_checks import arrange
+from neurosuper.loaders.arrange import arrange
 from neurosuper.loaders.nwb.presentations import read_presentations
 from neurosuper.loaders.nwb.records import time_values
 from neurosuper.loaders.nwb.session import Session, check_source, open_session

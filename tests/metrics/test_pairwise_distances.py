@@ -1,7 +1,5 @@
 """All distances at once, against scipy on the embeddings; small tiles and slabs give the same as large ones."""
 
-import importlib
-
 import numpy as np
 import pytest
 import torch
@@ -9,10 +7,8 @@ import torchvision
 from scipy.spatial.distance import cdist
 from torch import nn
 
-from neurosuper.metrics import LPIPS, Color, Features, Label, Pixel, Precomputed, pairwise_distances, slabs
+from neurosuper.metrics import LPIPS, Color, Features, Label, Pixel, Precomputed, distances, pairwise_distances, slabs
 from neurosuper.metrics import embedding as batches
-
-pairwise_module = importlib.import_module("neurosuper.metrics.pairwise")  # the function hides it
 
 
 def squeeze(folder) -> LPIPS:
@@ -45,8 +41,8 @@ def metric(request, tmp_path):
 @pytest.fixture
 def in_small_pieces(monkeypatch):
     """Many tiles and slabs, of unequal size, in a file; batches of few images."""
-    monkeypatch.setattr(pairwise_module, "TILE", 5)
-    monkeypatch.setattr(pairwise_module, "FEATURES", 20)
+    monkeypatch.setattr(distances, "TILE", 5)
+    monkeypatch.setattr(distances, "TILE_FEATURES", 20)
     monkeypatch.setattr(slabs, "SLAB_BYTES", 20 * 4 * 12)
     monkeypatch.setattr(batches, "BATCH_BYTES", 20_000)
     monkeypatch.setattr(batches, "READ_AT_ONCE", 7)

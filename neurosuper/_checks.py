@@ -1,0 +1,96 @@
+"""Checks of settings, and errors of other libraries in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+
+import numpy as np
+
+
+def check_count(name: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> int:
+    """Return a setting that must be a whole number of at least `least`, and at most `most`.
+
+    Parameters
+    ----------
+    name : str
+        The caller's own parameter, which the error names.
+    value : object
+        What the user passed.
+    least, most : int
+        The smallest and largest number allowed; None is no upper limit.
+    why : str, optional
+        Added to the error after the limits, such as ", the number of images".
+
+    Raises
+    ------
+    ValueError
+        Not a whole number, or outside the limits.
+
+    Examples
+    --------
+    >>> check_count("top", 5, least=2)
+    5
+    >>> check_count("top", 0)
+    Traceback (most recent call last):
+    ValueError: top must be a whole number of at least 1, got 0
+    """
+    if is_count(value, least) and (most is None or int(value) <= most):  # type: ignore[call-overload]
+        return int(value)  # type: ignore[call-overload]
+    allowed = f"of at least {least}" if most is None else f"from {least} to {most}"
+    raise ValueError(f"{name} must be a whole number {allowed}{why}, got {value!r}")
+
+
+def is_count(value: object, least: int = 1) -> bool:
+    """Return whether a value is a whole number of at least `least`; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def check_counts(name: str, values: int | Sequence[int], least: int = 2) -> np.ndarray:
+    """Return one or more whole numbers of at least `least`, as an array of one dimension.
+
+    Raises
+    ------
+    ValueError
+        Anything else.
+    """
+    counts = np.atleast_1d(np.asarray(values))
+    if counts.ndim > 1 or counts.dtype.kind not in "iu" or not counts.size or counts.min() < least:
+        raise ValueError(f"{name} must be whole numbers of at least {least}, got {values!r}")
+    return counts
+
+
+def check_one_of(name: str, value: str, allowed: Iterable[str]) -> None:
+    """Refuse a word that is not among those allowed."""
+    if value not in (allowed := tuple(allowed)):
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+def check_share(name: str, value: float, such_as: float) -> None:
+    """Refuse a number that is not strictly between 0 and 1."""
+    if not isinstance(value, Real) or not 0 < value < 1:
+        raise ValueError(f"{name} must be strictly between 0 and 1, such as {such_as}; got {value!r}")
+
+
+def check_seed(random_state: object) -> int | None:
+    """Return a seed, or None for a new one each time.
+
+    Raises
+    ------
+    TypeError
+        Neither an int nor None.
+    """
+    if not isinstance(random_state, Integral | None):
+        raise TypeError(f"random_state must be an int or None, got {type(random_state).__name__}")
+    return None if random_state is None else int(random_state)
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception in one line; its type where there is no message."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def one_line_with_type(error: BaseException) -> str:
+    """Return the message of an exception in one line, after its type where the message alone may not be clear."""
+    text, kind = " ".join(str(error).split()), type(error).__name__
+    return f"{kind}: {text}".rstrip(": ") if type(error) not in (RuntimeError, ValueError) or not text else text

@@ -1,0 +1,196 @@
+"""Search for the rotation of whitened responses that makes codes most non-Gaussian (Picard)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+
+from neurosuper.directions._rows.moments import moments
+from neurosuper.directions._rows.rows import Blocks, Kernel, Tensors
+from neurosuper.directions._solvers.ica_contrasts import NONLINEARITIES
+
+RANK_TOLERANCE = 1e-10  # of the largest variance: less is rounding
+GAUSSIAN = {"logcosh": 0.37456720749, "exp": -(0.5**0.5)}  # E[G(ν)], ν standard normal
+MEMORY = 10  # steps from which the curvature is learned
+LEAST_CURVATURE = 1e-2
+FIXED_STEPS = 40  # of FastICA before the search, which rests where two sources are halfway mixed
+SHORTER = (1.0, 0.3, 0.1)  # lengths of a step that are tried
+CHUNK = {"cpu": 2048, "cuda": 2**17}  # rows whose sources stay in the cache
+
+
+class _Space(NamedTuple):
+    """The principal components: y = (x − mean) K are white, and of this variance before; all in float64."""
+
+    mean: torch.Tensor
+    K: torch.Tensor
+    variance: torch.Tensor
+
+
+def _principal_space(rows: Blocks, n_directions: int | None) -> _Space:
+    """Return the first components, or all of them; one pass over the blocks."""
+    if rows.in_memory and rows.n_columns > rows.n_rows:
+        mean = rows.mean().double()
+        singular, V = torch.linalg.svd(rows.whole.double() - mean, full_matrices=False)[1:]
+        variance, V = singular**2 / rows.n_rows, V.T
+    else:
+        mean, scatter = moments(rows)
+        variance, V = torch.linalg.eigh(scatter / rows.n_rows)
+        variance, V = variance.flip(0), V.flip(1)
+    rank = int((variance > RANK_TOLERANCE * variance[0]).sum())
+    if n_directions is not None and n_directions > rank:
+        raise ValueError(
+            f"ICA finds at most as many directions as these responses vary along: {rank} (the rank of {rows.n_rows} "
+            f"stimuli × {rows.n_columns} units), not {n_directions}; ask for fewer, or use KMeans or "
+            "SparseAutoencoder, which give more directions than units"
+        )
+    variance = variance[:n_directions][:rank]
+    return _Space(mean, V[:, : len(variance)] / variance.sqrt(), variance)
+
+
+def _whiten(X: torch.Tensor, mean: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
+    mean, K = mean.to(X.dtype), K.to(X.dtype)
+    Y = X.new_empty(len(X), K.shape[1])
+    size = CHUNK[X.device.type]
+    for part, out in zip(X.split(size), Y.split(size), strict=True):
+        torch.mm(part - mean, K, out=out)
+    return Y
+
+
+class _Whitened(NamedTuple):
+    """Whitened rows, held whole or whitened whenever they are read."""
+
+    space: _Space
+    rows: Blocks
+    whole: torch.Tensor | None
+
+    def sum(self, kernel: Kernel, *state: Any) -> Tensors:
+        """Return what `kernel(Y, *state)` sums over rows."""
+        if self.whole is not None:
+            return kernel(self.whole, *state)
+        mean, K, _ = self.space
+        return self.rows.sum(_on_whitened, kernel, mean, K, *state, width=K.shape[1])
+
+    @property
+    def n_rows(self) -> int:
+        return self.rows.n_rows if self.whole is None else len(self.whole)
+
+
+def _on_whitened(part: torch.Tensor, kernel: Kernel, mean: torch.Tensor, K: torch.Tensor, *state: Any) -> Tensors:
+    return kernel(_whiten(part, mean, K), *state)
+
+
+def _statistics(Y: torch.Tensor, W: torch.Tensor, fun: str) -> Tensors:
+    """Return Σ g(s) yᵀ (direction, component), Σ g'(s) and Σ G(s) (direction,), in float64."""
+    cross, slope, contrast = (W.new_zeros(shape, dtype=torch.float64) for shape in (W.shape, len(W), len(W)))
+    for y in Y.split(CHUNK[Y.device.type]):
+        S, slopes, contrasts = NONLINEARITIES[fun](y @ W.T)
+        cross += S.T @ y
+        slope += slopes
+        contrast += contrasts
+    return cross, slope, contrast
+
+
+class _Point(NamedTuple):
+    """What one pass tells of a rotation W; changes of it are W ← W + E W with E antisymmetric."""
+
+    W: torch.Tensor
+    gain: torch.Tensor  # E[G(ν)] − E[G(s)] (direction,)
+    tilt: torch.Tensor  # ±1 (direction,): heavier or lighter tails than a Gaussian
+    gradient: torch.Tensor  # of the loss, antisymmetric (direction, direction)
+    curvature: torch.Tensor  # its approximate Hessian, diagonal (direction, direction)
+    turn: float  # largest 1 − |cosine| of a fixed-point step of FastICA
+    fixed_step: torch.Tensor  # W after it
+
+    @property
+    def objective(self) -> torch.Tensor:
+        return (self.tilt * self.gain).sum()
+
+
+def _evaluate(whitened: _Whitened, W: torch.Tensor, fun: str) -> _Point:
+    """Return where W stands; one pass."""
+    dtype = whitened.rows.dtype
+    cross, slope, contrast = (total / whitened.n_rows for total in whitened.sum(_statistics, W.to(dtype), fun))
+    cross = cross @ W.T
+    bend = slope - cross.diagonal()
+    tilt = torch.where(bend < 0, -1.0, 1.0).to(bend)
+    tilted = tilt[:, None] * cross
+    fixed_point = nearest_orthogonal(cross - slope.diag())
+    return _Point(
+        W,
+        GAUSSIAN[fun] - contrast,
+        tilt,
+        (tilted - tilted.T) / 2,
+        ((bend.abs()[:, None] + bend.abs()) / 2).clamp(min=LEAST_CURVATURE),
+        float((1 - fixed_point.diagonal().abs()).max()),
+        fixed_point @ W,
+    )
+
+
+def _climb(whitened: _Whitened, W: torch.Tensor, fun: str, tol: float) -> Iterator[tuple[_Point, _Point]]:
+    """Yield rotations, and the best until then.
+
+    Steps of FastICA, some of which fall; from the best of them on, preconditioned L-BFGS over the orthogonal matrices.
+    """
+    point = best = _evaluate(whitened, W, fun)
+    yield point, best
+    for _ in range(FIXED_STEPS):
+        point = _evaluate(whitened, point.fixed_step, fun)
+        if point.objective > best.objective - _rounding(whitened, point):
+            best = point
+        elif point.turn <= tol:  # at rest, but lower
+            break
+        yield point, best
+    point = best
+    learned: list[tuple[torch.Tensor, torch.Tensor]] = []
+    while True:
+        E = _direction(point, learned)
+        if (E * point.gradient).sum() >= 0:
+            learned, E = [], -point.gradient / point.curvature
+        following, length = _search(whitened, point, E, fun)
+        change, bend = length * E, following.gradient - point.gradient
+        if bool((following.tilt != point.tilt).any()) or (change * bend).sum() <= 0:
+            learned = []
+        else:
+            learned = [*learned[1 - MEMORY :], (change, bend)]
+        point = following
+        yield point, point
+
+
+def _search(whitened: _Whitened, point: _Point, E: torch.Tensor, fun: str) -> tuple[_Point, float]:
+    """Return the first of ever shorter steps along E that lowers the loss enough (Armijo), or the shortest."""
+    expected = (E * point.gradient).sum()
+    rounding = _rounding(whitened, point)
+    for length in SHORTER:
+        following = _evaluate(whitened, nearest_orthogonal(point.W + length * E @ point.W), fun)
+        rise = (point.tilt * following.gain).sum() - point.objective
+        if rise >= -1e-4 * length * expected - rounding:
+            break
+    return following, length
+
+
+def _rounding(whitened: _Whitened, point: _Point) -> float:
+    """Return by how much objectives may differ for nothing."""
+    return float(torch.finfo(whitened.rows.dtype).eps * point.gain.numel())
+
+
+def _direction(point: _Point, learned: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """Return −H⁻¹ gradient, H the approximate Hessian as past steps correct it (Nocedal and Wright, algorithm 7.4)."""
+    E, weights = point.gradient, []
+    for change, bend in reversed(learned):
+        weights.append((change * E).sum() / (change * bend).sum())
+        E = E - weights[-1] * bend
+    E = E / point.curvature
+    for (change, bend), weight in zip(learned, reversed(weights), strict=True):
+        E = E + (weight - (bend * E).sum() / (change * bend).sum()) * change
+    return -E
+
+
+def nearest_orthogonal(M: torch.Tensor) -> torch.Tensor:
+    """Return U Vᵀ of M = U S Vᵀ, the orthogonal matrix nearest to M: FastICA's symmetric decorrelation.
+
+    Of a singular M too, where (M Mᵀ)^(−½) M is not orthogonal: a source that is as good as Gaussian makes it so.
+    """
+    U, _, V = torch.linalg.svd(M)
+    return U @ V

@@ -1,0 +1,154 @@
+"""Leading eigenvectors of the responses' covariance: exact, by Krylov iterations, or from a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+import torch
+
+from neurosuper._threads import one_blas_thread
+from neurosuper.directions._rows.moments import (
+    RANK_TOLERANCE,
+    centred_chunks,
+    is_small,
+    moments,
+)
+from neurosuper.directions._rows.products import bare, gram, product
+from neurosuper.directions._rows.rows import Blocks, Tensors
+
+SURE = 1e-4  # of the largest variance: below, products in float32 are not good enough
+EXACT_SIDE = 1000  # always exact, where the smaller of stimuli and units is not more
+DEPTH = 2  # blocks of the Krylov space beside the first, where the first comes from a sample
+BLIND_DEPTH = 3  # where it is random
+OVERSAMPLING = 12  # columns of a block beside one per direction
+SAMPLE = 8  # one row in so many gives the first block
+Multiply = Callable[[torch.Tensor], torch.Tensor]
+
+
+class _Spectrum(NamedTuple):
+    """Variances by falling size `(direction,)`, their directions `(direction, unit)`, and the variance in all."""
+
+    variance: torch.Tensor
+    D: torch.Tensor
+    in_all: torch.Tensor
+
+
+def _is_sure(found: _Spectrum) -> bool:
+    return bool(found.variance[-1] > SURE * found.variance[0])
+
+
+def _has_gram(rows: Blocks) -> bool:
+    """Whether the Gram matrix of stimuli is the smaller one, and at hand."""
+    return rows.in_memory and rows.n_columns > rows.n_rows
+
+
+def _exact(rows: Blocks, wanted: int | None, center: bool) -> tuple[torch.Tensor, _Spectrum]:
+    """Solve from float32 products where these will do, else from those of float64."""
+    solve = _from_gram if _has_gram(rows) else _from_covariance
+    if wanted is not None and rows.dtype == torch.float32 and not is_small(rows):
+        mean, found = solve(rows, wanted, center, precise=False)
+        if _is_sure(found):
+            return mean, found
+    return solve(rows, wanted, center, precise=True)
+
+
+def _from_covariance(rows: Blocks, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
+    mean, scatter = moments(rows, precise)
+    if not center:
+        mean, scatter = torch.zeros_like(mean), torch.addr(scatter, mean, mean, alpha=rows.n_rows)
+    squares, vectors = _leading(scatter, wanted)
+    return mean, _Spectrum(squares / (rows.n_rows - 1), vectors.T, scatter.trace() / (rows.n_rows - 1))
+
+
+def _from_gram(rows: Blocks, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
+    """Solve from inner products of stimuli, XXᵀ = U S² Uᵀ; D = S⁻¹ Uᵀ X."""
+    X = rows.whole
+    mean = rows.mean() if center else torch.zeros_like(rows.mean())
+    dtype = torch.float64 if precise else X.dtype
+    columns = [slice(start, start + len(X)) for start in range(0, X.shape[1], len(X))]
+    inner = torch.zeros(len(X), len(X), dtype=torch.float64, device=X.device)
+    for some in columns:
+        centred = (X[:, some] - mean[some]).to(dtype)
+        inner += gram(centred.T)
+    squares, U = _leading(inner, wanted)
+    varies = squares > RANK_TOLERANCE[torch.float64] * squares[0]
+    squares, U = squares[varies], U[:, varies].to(dtype)
+    D = torch.cat([U.T @ (X[:, some] - mean[some]).to(dtype) for some in columns], dim=1)
+    in_all = inner.trace() / (len(X) - 1)
+    return mean, _Spectrum(squares / (len(X) - 1), torch.nn.functional.normalize(D, dim=1), in_all)
+
+
+def _leading(S: torch.Tensor, wanted: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the largest eigenvalues of a symmetric matrix, falling, and eigenvectors as columns; of all where None."""
+    size = len(S)
+    n = size if wanted is None else min(wanted, size)
+    if S.device.type == "cpu":
+        some = [size - n, size - 1] if 2 * n <= size else None
+        columnwise = S.numpy().T  # as LAPACK takes it, without a copy to turn it round
+        with one_blas_thread() if size <= EXACT_SIDE else nullcontext():
+            values, vectors = scipy.linalg.eigh(columnwise, subset_by_index=some, check_finite=False)
+        return torch.from_numpy(values[::-1][:n].copy()), torch.from_numpy(vectors[:, ::-1][:, :n].copy())
+    values, vectors = torch.linalg.eigh(S)
+    return values[-n:].flip(0), vectors[:, -n:].flip(1)
+
+
+def _randomized(rows: Blocks, mean: torch.Tensor, n_directions: int, generator: torch.Generator) -> _Spectrum:
+    """Solve on a block Krylov space of the scatter S = XᵀX, X centred; one pass for each of its blocks."""
+    width = min(n_directions + OVERSAMPLING, rows.n_columns)
+    Q = torch.randn(rows.n_columns, width, generator=generator, dtype=rows.dtype).to(rows.device)
+    depth = BLIND_DEPTH
+    if rows.in_memory and rows.n_rows > 2 * rows.n_columns:
+        Q, depth = _from_sample(rows.whole[::SAMPLE], mean, Q), DEPTH
+    K, products = _krylov(lambda Q: rows.sum(_multiply, mean, Q, width=None)[0], Q, depth)
+    corner, squares = rows.sum(_finish, mean, K[:, products.shape[1] :], width=None)
+    upper = K.T @ products
+    H = torch.cat([upper.double(), torch.cat([upper[products.shape[1] :].T.double(), corner])], dim=1)
+    values, V = _leading((H + H.T) / 2, n_directions)
+    D = torch.linalg.qr(K @ V.to(K.dtype))[0].T
+    return _Spectrum(values.clamp(min=0) / (rows.n_rows - 1), D, squares / (rows.n_rows - 1))
+
+
+def _from_sample(X: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> torch.Tensor:
+    """Return approximate eigenvectors of some rows, as many as Q `(unit, column)` has."""
+    K, products = _krylov(lambda Q: _multiply(X, mean, Q)[0], Q, BLIND_DEPTH)
+    K = K[:, : products.shape[1]]
+    return K @ _leading((K.T @ products).double(), Q.shape[1])[1].to(K.dtype)
+
+
+def _krylov(multiply: Multiply, Q: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return an orthonormal basis K of Q, SQ, …, S^depth Q, and SK of all but the last block."""
+    K = torch.linalg.qr(Q)[0]
+    products = K[:, :0]
+    for _ in range(depth):
+        products = torch.cat([products, multiply(K[:, products.shape[1] :])], dim=1)
+        block = products[:, -Q.shape[1] :][:, : len(K) - K.shape[1]]
+        if not block.shape[1]:
+            break
+        for _ in range(2):
+            block = torch.linalg.qr(block - K @ (K.T @ block))[0]
+        K = torch.cat([K, block], dim=1)
+    return K, products
+
+
+def _multiply(block: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
+    """Return S Q, S = XᵀX of centred rows."""
+    total = bare(torch.zeros_like(Q))
+    for X in centred_chunks(block, mean):
+        total += bare(product(X.T, product(X, Q)))
+    return (torch.as_tensor(total),)
+
+
+def _finish(block: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
+    """Return QᵀSQ and the trace of S."""
+    corner = torch.zeros(Q.shape[1], Q.shape[1], dtype=torch.float64, device=Q.device)
+    trace = corner.new_zeros(())
+    vecdot = np.linalg.vecdot if block.device.type == "cpu" else torch.linalg.vecdot
+    for X in centred_chunks(block, mean):
+        Y = product(X, Q)
+        corner += gram(Y)
+        trace += torch.as_tensor(vecdot(bare(X), bare(X))).double().sum()
+    return corner, trace
