@@ -123,7 +123,7 @@ def pca(R: xr.DataArray, n: int, device: str, target: float | None = None) -> Ma
 def ica(R: xr.DataArray, n: int, device: str, target: float | None = 5) -> Match:
     """Local optima differ between seeds by 0.1 %, on either side."""
     rivals = [(peers.sklearn_ica(n, tol=1e-4), target), (peers.picard_ica(n), None)]
-    mine = ours("ICA", n, device, read_codes, fun="logcosh", tol=1e-4)
+    mine = ours("ICA", n, device, read_codes, contrast="logcosh", tol=1e-4)
     return Match(n, mine, rivals, "log likelihood", peers.contrast, larger_is_better=True, slack=1e-3)
 
 
@@ -142,14 +142,14 @@ def tight_nmf(R: xr.DataArray, n: int, device: str, target: float | None = 4, to
 def dictionary(R: xr.DataArray, n: int, device: str, targets: tuple[float | None, ...] = (30, 1.8)) -> Match:
     alpha = pick_alpha(R)
     rivals = zip((peers.sklearn_dictionary(n, alpha), peers.spams_dictionary(n, alpha)), targets, strict=True)
-    mine = ours("DictionaryLearning", n, device, read_directions, alpha=alpha, max_iter=N_PASSES)
+    mine = ours("DictionaryLearning", n, device, read_directions, l1=alpha, max_iter=N_PASSES)
     return Match(n, mine, list(rivals), "lasso", partial(peers.lasso, alpha=alpha))
 
 
 def codes(R: xr.DataArray, n: int, device: str, targets: tuple[float | None, ...] = (50, 50, 2)) -> Match:
     """Codes of all stimuli for given atoms."""
     alpha = pick_alpha(R)
-    fitted = make("DictionaryLearning", n, 0, device, alpha=alpha, max_iter=N_PASSES).fit(R)
+    fitted = make("DictionaryLearning", n, 0, device, l1=alpha, max_iter=N_PASSES).fit(R)
     D = fitted.directions_.values
     rivals = (
         peers.sklearn_codes(D, alpha, "lasso_cd"),

@@ -114,7 +114,7 @@ def score_pairs(images: xr.DataArray, peer: lpips.LPIPS, pairs: np.ndarray, batc
 
 def all_pairs(codes: xr.DataArray, images: xr.DataArray, top: int) -> np.ndarray:
     """Return the positions `(direction, pair, 2)` of the pairs of top stimuli."""
-    chosen = top_stimuli(codes, top)
+    chosen = top_stimuli(codes, top=top)
     at = images.get_index("stimulus").get_indexer(chosen.values.T.ravel()).reshape(-1, top)
     return at[:, np.stack(np.triu_indices(top, 1), axis=1)]
 

@@ -50,7 +50,9 @@ NULLS = {
     "stimuli shuffled": ns.interpretability.shuffle_stimuli,
     "units shuffled within each stimulus": ns.interpretability.shuffle_units,
     "phase-randomised surrogates": ns.interpretability.phase_surrogates,
-    "random directions": lambda codes, seed: ns.Random(random_state=seed).fit_transform(codes).rename(direction="unit"),
+    "random directions": lambda codes, random_state: (
+        ns.Random(random_state=random_state).fit_transform(codes).rename(direction="unit")
+    ),
 }
 
 
@@ -64,7 +66,7 @@ def p_of_null(name: str, study: int) -> float:
         coords={"stimulus": images.stimulus, "unit": [f"u{i}" for i in range(20)]},
     )
     test = ns.interpretability.null_test(
-        codes, images, ns.Color("cpu"), NULLS[name], n_nulls=N_NULLS, random_state=1000 * study
+        codes, images, ns.Color(device="cpu"), null=NULLS[name], n_resamples=N_NULLS, random_state=1000 * study
     )
     return test.p_value.item()
 
@@ -118,21 +120,24 @@ WORLDS = [
 def study_world(world: World, study: int) -> dict[str, float]:
     """Return p of the difference, that of a test which takes items as independent, and the interval of the second."""
     a, b, images, metric = world.draw(np.random.default_rng([study, 2]))
-    index = [ns.interpretability_index(codes, images, metric, world.top) for codes in (a, b)]
-    mean = ns.interpretability.index_interval(b, images, metric, world.top)
+    index = [ns.interpretability_index(codes, images, metric, top=world.top) for codes in (a, b)]
+    mean = ns.interpretability.index_interval(b, images, metric, top=world.top)
     return {
-        "p": ns.interpretability.index_difference(a, b, images, metric, world.top).p_value.item(),
+        "p": ns.interpretability.index_difference(a, b, images, metric, top=world.top).p_value.item(),
         "p_by_items": float(stats.ttest_ind(*index).pvalue),
-        **{name: mean[name].item() for name in ("estimate", "low", "high")},
+        **{name: mean[name].item() for name in ("interpretability", "interpretability_low", "interpretability_high")},
     }
 
 
 def tell_world(world: World, studies: pd.DataFrame) -> tuple[str, str]:
     """Return a row on tests, and one on intervals; the truth is the mean over studies."""
-    truth = studies["estimate"].mean()
-    low, high = (100 * missed.mean() for missed in (studies["high"] < truth, studies["low"] > truth))
+    truth = studies["interpretability"].mean()
+    low, high = (
+        100 * missed.mean()
+        for missed in (studies["interpretability_high"] < truth, studies["interpretability_low"] > truth)
+    )
     small = 100 * (studies["p_by_items"] <= 0.05).mean()
-    width = (studies["high"] - studies["low"]).median()
+    width = (studies["interpretability_high"] - studies["interpretability_low"]).median()
     return (
         f"{tell_test(str(world), studies['p'].to_numpy())} {small:.1f} % |",
         f"| {world} | {100 - low - high:.1f} % | {low:.1f} % | {high:.1f} % | {width:.2f} |",
@@ -148,8 +153,8 @@ def tell_test(name: str, p: np.ndarray) -> str:
 def tell_interval(name: str, scores: xr.DataArray, truth: float, **options: object) -> str:
     """Return a row: how often the interval holds the truth, and on which side it misses."""
     interval = bootstrap_interval(scores, "unit", n_resamples=RESAMPLES, **options)
-    below, above = ((interval.high < truth).mean().item(), (interval.low > truth).mean().item())
-    width = (interval.high - interval.low).median().item()
+    below, above = ((interval.estimate_high < truth).mean().item(), (interval.estimate_low > truth).mean().item())
+    width = (interval.estimate_high - interval.estimate_low).median().item()
     return f"| {name} | {100 * (1 - below - above):.1f} % | {100 * below:.1f} % | {100 * above:.1f} % | {width:.2f} |"
 
 

@@ -38,6 +38,7 @@ Opener = Callable[[], bytes]
 
 def load_images(
     source: Source,
+    *,
     size: int | tuple[int, int] | None = None,
     category_from: Literal["folder"] | Mapping[str, str] | None = None,
 ) -> xr.DataArray:

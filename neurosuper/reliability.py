@@ -33,7 +33,7 @@ FEWEST = 3  # repeated stimuli: over two, every correlation is 1 or −1
 
 
 def split_half_reliability(
-    responses: xr.DataArray, n_splits: int = 100, spearman_brown: bool = True, random_state: int | None = 0
+    responses: xr.DataArray, *, n_resamples: int = 100, spearman_brown: bool = True, random_state: int | None = 0
 ) -> xr.DataArray:
     """Correlate, over stimuli, the means of two random halves of every stimulus' repetitions.
 
@@ -43,7 +43,7 @@ def split_half_reliability(
     Parameters
     ----------
     responses : DataArray (stimulus, repetition, unit)
-    n_splits : int, optional
+    n_resamples : int, optional
         How many random splits the correlation is averaged over.
     spearman_brown : bool, optional
         Return 2r / (1 + r), the reliability of the mean over all repetitions (Spearman 1910, Brown 1910), where r is
@@ -59,7 +59,7 @@ def split_half_reliability(
     Raises
     ------
     ValueError
-        No unit has two repetitions of three stimuli; responses not in memory; `n_splits` below 1.
+        No unit has two repetitions of three stimuli; responses not in memory; `n_resamples` below 1.
 
     Examples
     --------
@@ -69,21 +69,21 @@ def split_half_reliability(
     >>> split_half_reliability(r).round(6).values.tolist()
     [1.0]
     """
-    n_splits = check_count("n_splits", n_splits)
+    n_resamples = check_count("n_resamples", n_resamples)
     repeats = _find_repeats(responses, "split_half_reliability")
     position = rank_labels(responses)
     rng = np.random.default_rng(random_state)
-    bar = tqdm(range(n_splits), desc="split-half", unit="split", delay=2)
+    bar = tqdm(range(n_resamples), desc="split-half", unit="split", delay=2)
     r = np.mean([_correlate_halves(repeats, first_half(repeats.valid, position, rng)) for _ in bar], axis=0)
     rule = "split-half correlation" + ", Spearman–Brown" * bool(spearman_brown)
     if spearman_brown:
         with np.errstate(divide="ignore"):
             r = 2 * r / (1 + np.maximum(r, -1))
-    return _measure(r, repeats, "reliability", rule=rule, n_splits=int(n_splits), random_state=str(random_state))
+    return _measure(r, repeats, "reliability", rule=rule, n_resamples=int(n_resamples), random_state=str(random_state))
 
 
 def oracle_correlation(
-    responses: xr.DataArray, method: Literal["jackknife", "conservative"] = "jackknife"
+    responses: xr.DataArray, *, method: Literal["jackknife", "conservative"] = "jackknife"
 ) -> xr.DataArray:
     """Correlate each response with the mean of the other responses to the same stimulus.
 

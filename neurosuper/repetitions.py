@@ -8,7 +8,7 @@ from neurosuper.responses import average_repetitions, check_responses, name_some
 __all__ = ["split_repetitions"]
 
 
-def split_repetitions(responses: xr.DataArray, random_state: int | None = 0) -> tuple[xr.DataArray, xr.DataArray]:
+def split_repetitions(responses: xr.DataArray, *, random_state: int | None = 0) -> tuple[xr.DataArray, xr.DataArray]:
     """Average two random halves of every stimulus' repetitions, such as one to fit directions on and one to score.
 
     Both halves have all the stimuli, and noise of their own. Of an odd number of repetitions, the one left over joins

@@ -242,7 +242,7 @@ def normalize(responses: xr.DataArray, how: Literal["zscore", "unit_norm"]) -> x
     return scaled.assign_attrs(responses.attrs | {"units": units, "normalized": how})
 
 
-def split_stimuli(responses: Labelled, fit: float = 0.5, random_state: int | None = 0) -> Labelled:
+def split_stimuli(responses: Labelled, *, fit: float = 0.5, random_state: int | None = 0) -> Labelled:
     """Mark each stimulus for fitting directions or for scoring them.
 
     The same labels and `random_state` always give the same split, whatever the order of the stimuli. Copies of one

@@ -169,13 +169,13 @@ def test_top_stimuli_flag_a_photograph_that_is_there_twice():
     codes = align(
         labelled([[9, 0], [1, 9], [2, 8], [8, 1], [3, 7], [4, 2], [5, 3], [7, 4], [6, 6], [0, 5]]), images_of(SHOWN)
     )[0]
-    top = top_stimuli(codes, 4)
+    top = top_stimuli(codes, top=4)
     assert top.sel(unit="u0").values.tolist() == ["s0", "s3", "s7", "s8"]
     assert top.is_copy.sel(unit="u0").values.tolist() == [False, True, True, False]
     assert not top.is_copy.sel(unit="u1").any()
     assert top.n_items_with_copies == 1
-    assert "is_copy" not in top_stimuli(codes, 1).coords
-    assert "is_copy" not in top_stimuli(codes.drop_vars("content"), 4).coords
+    assert "is_copy" not in top_stimuli(codes, top=1).coords
+    assert "is_copy" not in top_stimuli(codes.drop_vars("content"), top=4).coords
 
 
 @settings(deadline=None, max_examples=30)
@@ -186,7 +186,7 @@ def test_top_stimuli_flag_a_photograph_that_is_there_twice():
 )
 def test_flags_are_those_of_looking_at_each_photograph(shown, seed, end):
     codes = align(labelled(np.random.default_rng(seed).normal(size=(len(shown), 3))), images_of(shown))[0]
-    top = top_stimuli(codes, 6, end)
+    top = top_stimuli(codes, top=6, end=end)
     for unit in codes.unit.values:
         seen = [shown[int(label[1:])] for label in top.sel(unit=unit).values]
         flags = top.is_copy.sel(unit=unit).values.tolist() if "is_copy" in top.coords else [False] * 6
@@ -199,20 +199,20 @@ def test_copies_raise_the_index_of_units_which_flags_them_and_averaging_undoes_i
     tuning = rng.normal(size=(n, 30))
     responses = labelled(tuning[shown])
     with pytest.warns(UserWarning, match=r"\d+ of 30 items have copies of one photograph among their top 5 stimuli"):
-        index = interpretability_index(responses, images, Color("cpu"))
+        index = interpretability_index(responses, images, Color(device="cpu"))
     assert index.attrs["n_items_with_copies"] == index.has_copies.sum() > 10
-    averaged = interpretability_index(average_copies(responses, images), images, Color("cpu"))
+    averaged = interpretability_index(average_copies(responses, images), images, Color(device="cpu"))
     assert "has_copies" not in averaged.coords
     assert index.mean() > averaged.mean() + 0.01
     assert_allclose(index[~index.has_copies], averaged[~index.has_copies], rtol=1e-6)
-    assert_allclose(averaged, interpretability_index(responses[:n], images, Color("cpu")), rtol=1e-6)
+    assert_allclose(averaged, interpretability_index(responses[:n], images, Color(device="cpu")), rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:.*have copies of one photograph")
 def test_every_score_of_top_stimuli_counts_items_with_copies(rng):
     images = images_of(SHOWN * 4)
     responses = labelled(rng.normal(size=(40, 6)))
-    color = Color("cpu")
+    color = Color(device="cpu")
     both = interpretability_index(responses, images, color, top=[3, 5], end="both")
     assert set(both.has_copies.dims) == set(both.dims) == {"end", "unit", "top"}
     assert (both.has_copies.sel(top=5) >= both.has_copies.sel(top=3)).all()
@@ -222,9 +222,9 @@ def test_every_score_of_top_stimuli_counts_items_with_copies(rng):
     assert int(table.has_copies.sum()) == one
     repeated = xr.concat([responses + rng.normal(size=(40, 6)) for _ in range(3)], "repetition")
     for scored in (
-        null_test(responses, images, color, n_nulls=19),
+        null_test(responses, images, color, n_resamples=19),
         index_interval(responses, images, color),
-        separability(responses, images, color, references=3, trials=2),
+        separability(responses, images, color, n_references=3, n_trials=2),
         extrapolate_index(repeated, images, color, n_resamples=2),
     ):
         assert scored.attrs["n_items_with_copies"] > 0
@@ -234,7 +234,7 @@ def test_held_out_halves_of_a_comparison_share_no_photograph(rng):
     images = images_of(SHOWN * 6)
     brain = labelled(rng.normal(size=(60, 4)))
     with pytest.warns(UserWarning, match="have copies of one photograph"):
-        table = compare({"V4": brain}, images, [KMeans(3, device="cpu")], [Color("cpu")], top=3)
+        table = compare({"V4": brain}, images, [KMeans(3, device="cpu")], [Color(device="cpu")], top=3)
     numbers = dict(zip(images.stimulus.values, photographs_of(images), strict=True))
     split = split_alike({"V4": align(brain, images)[0]}, 0)["V4"]
     sides = [{numbers[label] for label in split.stimulus.values[split.split == mark]} for mark in ("fit", "score")]

@@ -84,8 +84,8 @@ def test_equal_sides_are_neither_copied_nor_told(photographs):
 @pytest.mark.parametrize("score", [interpretability_index, null_test, psychophysics])
 def test_scores_say_how_many_stimuli_have_no_image(score, responses, images):
     options = {"references": 2, "trials": 2} if score is psychophysics else {"top": 3}
-    options |= {"n_nulls": 19} if score is null_test else {}
-    assert score(responses, images[:90], Color("cpu"), **options).attrs["n_stimuli_left_out"] == 30
+    options |= {"n_resamples": 19} if score is null_test else {}
+    assert score(responses, images[:90], Color(device="cpu"), **options).attrs["n_stimuli_left_out"] == 30
 
 
 def test_one_label_for_two_photographs_is_refused_by_name(photographs, rng):
@@ -97,9 +97,9 @@ def test_one_label_for_two_photographs_is_refused_by_name(photographs, rng):
             align(a, b)
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=told):
-        interpretability_index(responses_to(photographs), mixed, Color("cpu"), top=2)
+        interpretability_index(responses_to(photographs), mixed, Color(device="cpu"), top=2)
     with pytest.raises(ValueError, match="system 'V4': stimulus 'photo10'"):
-        compare({"V4": responses_to(photographs)}, mixed, [Units()], [Color("cpu")], top=2)
+        compare({"V4": responses_to(photographs)}, mixed, [Units()], [Color(device="cpu")], top=2)
     align(responses_to(photographs), responses_to(mixed).drop_vars("content"))  # as the message says
 
 
@@ -208,4 +208,4 @@ def test_pixels_are_hashed_once_in_memory_and_never_of_lazy_stacks(photographs, 
     assert_array_equal(load_images(loaded, size=3).content, loaded.content)
     monkeypatch.setattr(images_module, "LAZY_BYTES", 0)
     assert load_images(tmp_path).content.values.tolist() == [""] * 3
-    assert chance_level(load_images(tmp_path), Color("cpu"), top=2).n_images == 3
+    assert chance_level(load_images(tmp_path), Color(device="cpu"), top=2).n_images == 3

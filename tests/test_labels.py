@@ -75,8 +75,8 @@ def test_labels_of_every_kind_of_string_are_taken_everywhere(as_strings, respons
     )
     codes = KMeans(3, device="cpu").fit(strings).transform(strings)
     expected = KMeans(3, device="cpu").fit(responses).transform(responses)
-    assert top_stimuli(codes, 3).values.tolist() == top_stimuli(expected, 3).values.tolist()
-    assert top_stimuli(strings, 3).values.tolist() == top_stimuli(responses, 3).values.tolist()
+    assert top_stimuli(codes, top=3).values.tolist() == top_stimuli(expected, top=3).values.tolist()
+    assert top_stimuli(strings, top=3).values.tolist() == top_stimuli(responses, top=3).values.tolist()
     assert interpretability_index(codes, images, Color()).size == 3
 
 

@@ -25,7 +25,7 @@ from neurosuper.reliability import (
 from neurosuper.repetitions import first_half
 
 conservative = partial(oracle_correlation, method="conservative")
-halves = partial(split_half_reliability, n_splits=5, spearman_brown=False)
+halves = partial(split_half_reliability, n_resamples=5, spearman_brown=False)
 EXACT = [oracle_correlation, conservative, explainable_variance, ncsnr]  # nothing random in them
 ALL = [halves, *EXACT]
 SIGNAL, NOISE = 2.0, 3.0  # s.d.
@@ -94,7 +94,9 @@ def test_measures_equal_those_of_neuralpredictors(rng, counts):
     responses, _ = plant(rng, counts, n_stimuli=200)
     repeats = [part[~np.isnan(part).any(axis=1)] for part in responses.values]
     assert_allclose(oracle_correlation(responses), peer.oracle_corr_jackknife(repeats), atol=1e-8)
-    assert_allclose(oracle_correlation(responses, "conservative"), peer.oracle_corr_conservative(repeats), atol=1e-8)
+    assert_allclose(
+        oracle_correlation(responses, method="conservative"), peer.oracle_corr_conservative(repeats), atol=1e-8
+    )
     if len(counts) == 1:
         explainable = peer.explainable_var(repeats, eps=0)
         assert_allclose(explainable_variance(responses), explainable, atol=1e-8)
@@ -116,7 +118,7 @@ def test_split_half_equals_brute_force(patchy):
             shown = [s for s in range(40) if every[:, s].any()]
             means = [[row[half[:, s], s].mean(dtype=float) for s in shown] for half in (one, every & ~one)]
             expected.append((unit, np.corrcoef(means)[0, 1]))
-    r = split_half_reliability(patchy, n_splits=5, spearman_brown=False, random_state=3)
+    r = split_half_reliability(patchy, n_resamples=5, spearman_brown=False, random_state=3)
     for unit in range(5):
         assert r[unit].item() == pytest.approx(np.mean([x for u, x in expected if u == unit]), abs=1e-10)
 
@@ -126,7 +128,7 @@ def test_split_half_is_the_mean_over_all_splits_that_there_are(rng):
     halves = [[0], [1], [2], [0, 1], [0, 2], [1, 2]]
     means = [[(np.mean(row[half]), np.mean(np.delete(row, half))) for half in halves] for row in values]
     every = [np.corrcoef(np.transpose(split))[0, 1] for split in itertools.product(*means)]
-    r = split_half_reliability(label(values[..., None]), n_splits=5000, spearman_brown=False).item()
+    r = split_half_reliability(label(values[..., None]), n_resamples=5000, spearman_brown=False).item()
     assert abs(r - np.mean(every)) < 4 * np.std(every) / np.sqrt(5000)
 
 
@@ -255,7 +257,7 @@ def test_reliability_is_a_coord_that_says_its_rule(patchy, tmp_path):
     stored = xr.load_dataarray(tmp_path / "averaged.nc")
     n = int((patchy.count("repetition") >= 2).sum("stimulus").max())
     assert stored.ncsnr.attrs == {"rule": "ncsnr from repetitions", "n_stimuli": n, "n_stimuli_left_out": 40 - n}
-    how = {"rule": "split-half correlation, Spearman–Brown", "n_splits": 100, "random_state": "0"}
+    how = {"rule": "split-half correlation, Spearman–Brown", "n_resamples": 100, "random_state": "0"}
     assert stored.reliability.attrs == how | {"n_stimuli": n, "n_stimuli_left_out": 40 - n}
     again = split_half_reliability(rated)
     np.testing.assert_array_equal(stored.reliability, again[[1, 3]])
@@ -274,10 +276,10 @@ def test_one_repetition_says_why_not(patchy, measure):
 def test_what_cannot_be_measured_is_refused(patchy):
     with pytest.raises(ValueError, match=r"^ncsnr does not stream; .* memory with responses.compute\(\) first"):
         ncsnr(patchy.chunk(stimulus=10))
-    with pytest.raises(ValueError, match="n_splits must be a whole number of at least 1, got 0"):
-        split_half_reliability(patchy, n_splits=0)
+    with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 1, got 0"):
+        split_half_reliability(patchy, n_resamples=0)
     with pytest.raises(ValueError, match="method must be 'jackknife' or 'conservative', got 'loo'"):
-        oracle_correlation(patchy, "loo")
+        oracle_correlation(patchy, method="loo")
 
 
 def ratios(*values: float) -> xr.DataArray:

@@ -58,7 +58,7 @@ assert images.shape == (1200, 112, 112, 3)
 # The five photographs that drive each of three units most:
 
 # %%
-top = top_stimuli(responses, n=5)
+top = top_stimuli(responses, top=5)
 plot_top_stimuli(top.isel(unit=[0, 1, 2]), images)
 
 # %% [markdown]
@@ -97,11 +97,11 @@ assert scaled_units.mean() < units.mean()
 
 # %%
 best = units.unit[np.argsort(-units.values)[:3]]
-plot_top_stimuli(top_stimuli(responses.sel(unit=best), n=5), images)
+plot_top_stimuli(top_stimuli(responses.sel(unit=best), top=5), images)
 
 # %%
 best = directions.direction[np.argsort(-directions.values)[:3]]
-plot_top_stimuli(top_stimuli(codes.sel(direction=best), n=5), images)
+plot_top_stimuli(top_stimuli(codes.sel(direction=best), top=5), images)
 
 # %% [markdown]
 # ## Held-out photographs, three metrics, two networks

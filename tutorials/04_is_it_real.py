@@ -109,7 +109,7 @@ by_size = {name: ns.interpretability_index(z, images, distance, top=SIZES, sprea
 figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
 for i, (name, values) in enumerate(by_size.items()):
     mean = ns.inference.bootstrap_interval(values, "direction")
-    bars = [mean.estimate - mean.low, mean.high - mean.estimate]
+    bars = [mean.estimate - mean.estimate_low, mean.estimate_high - mean.estimate]
     x = np.arange(len(SIZES)) + 0.08 * (i - 1.5)
     axes.errorbar(x, mean.estimate, bars, marker=LOOKS[name].marker, color=LOOKS[name].color, label=name, capsize=2)
 axes.set_xticks(range(len(SIZES)), SIZES)
@@ -142,7 +142,7 @@ assert standard_error > scatter / 2
 
 # %%
 scored = images.sel(stimulus=codes["Units"].stimulus.values)
-floor = ns.interpretability.chance_level(scored, distance, top=TOP)
+chance = ns.interpretability.chance_level(scored, distance, top=TOP)
 index = {name: by_size[name].sel(top=TOP) for name in MAIN}
 shuffled = ns.interpretability.shuffle_stimuli(codes["Units"], random_state=0)
 shown = {"Units, shuffled": ns.interpretability_index(shuffled, images, distance, top=TOP)} | index
@@ -151,8 +151,8 @@ column = np.repeat(list(shown), [len(values) for values in shown.values()])
 figure = draw_groups(
     np.concatenate(list(shown.values())), np.full(len(column), "V4"), column, label="index (−LPIPS), top 5 photographs"
 )
-low, _, high = floor.sampled_quantile.values
-figure.axes[0].axhline(floor["mean"], color="0.4", linestyle="--", zorder=0)
+low, high = chance.interpretability_low, chance.interpretability_high
+figure.axes[0].axhline(chance.interpretability, color="0.4", linestyle="--", zorder=0)
 figure.axes[0].axhspan(low, high, color="0.93", zorder=-1)
 figure.axes[0].set_title("grey: 95 % of random sets of photographs; dashed: their mean", fontsize=9)
 figure
@@ -165,7 +165,7 @@ figure
 within = {name: float(((values > low) & (values < high)).mean()) for name, values in index.items()}
 print("share within the band:", {name: round(share, 2) for name, share in within.items()})
 assert within["Units"] > 0.5
-assert floor["mean"] < index["Units"].mean() < index["KMeans"].mean()
+assert chance.interpretability < index["Units"].mean() < index["KMeans"].mean()
 
 # %% [markdown]
 # ## Another measure: can the photographs be told apart?
@@ -185,7 +185,7 @@ QUANTILES = [0, 0.1, 0.2, 0.3, 0.4]
 TRIALS = 20
 one = codes["Units"].isel(direction=[0])
 allowed = {
-    design: ns.interpretability.make_trials(one, design=design, quantiles=QUANTILES, trials=1000).n_trials.values
+    design: ns.interpretability.make_trials(one, design=design, quantiles=QUANTILES, n_trials=1000).n_trials.values
     for design in ("imi", "paper")
 }
 pd.DataFrame(allowed, index=pd.Index(QUANTILES, name="share left out at each end"))
@@ -201,7 +201,7 @@ DESIGNS = {
     "mis, extreme query": {"design": "mis", "query": "extreme"},
 }
 answers = {
-    (design, name): ns.psychophysics(codes[name], images, distance, quantiles=QUANTILES, trials=TRIALS, **options)
+    (design, name): ns.psychophysics(codes[name], images, distance, quantiles=QUANTILES, n_trials=TRIALS, **options)
     for design, options in DESIGNS.items()
     for name in MAIN
 }
@@ -272,7 +272,7 @@ as_if_independent = np.sqrt(index["KMeans"].var(ddof=1) / 89 + index["Units"].va
 error = apart.standard_error.item()
 print(f"standard error of the difference: {as_if_independent:.4f} as if independent, {error:.4f} as it is")
 assert error > 1.3 * as_if_independent
-assert apart.low > 0
+assert apart.difference_low > 0
 
 # %% [markdown]
 # The difference stands, but the first sentence was too sure of itself. Are units above their floor at all? A test that
@@ -280,10 +280,10 @@ assert apart.low > 0
 
 # %%
 floor_test = ns.interpretability.null_test(
-    codes["Units"], images, distance, ns.interpretability.shuffle_stimuli, top=TOP, n_nulls=299
+    codes["Units"], images, distance, null=ns.interpretability.shuffle_stimuli, top=TOP, n_resamples=299
 )
 shuffled_mean, p_floor = floor_test.null.mean().item(), floor_test.p_value.item()
-print(f"units {floor_test.estimate:.3f}, shuffled {shuffled_mean:.3f}, p = {p_floor:.3f} (one-sided)")
+print(f"units {floor_test.interpretability:.3f}, shuffled {shuffled_mean:.3f}, p = {p_floor:.3f} (one-sided)")
 assert p_floor < 0.05
 
 # %% [markdown]
@@ -377,7 +377,7 @@ def above_own_floor(codes, images, distance):
     h = distance.matrix.sel(stimulus=shown, other=shown).sum("other") / (len(shown) - 1)
     own = {}
     for name, index in index_of(codes, images, distance).items():
-        top = ns.top_stimuli(codes[name], n=TOP)
+        top = ns.top_stimuli(codes[name], top=TOP)
         h_top = top.copy(data=h.sel(stimulus=top.values.ravel()).values.reshape(top.shape))
         own[name] = index + 2 * h_top.mean("rank") - h.mean()
     return own

@@ -16,13 +16,13 @@ from neurosuper.interpretability.stimulus_sampling import Sample, compare_sample
 Varied = Literal["finder", "system"]
 KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}
 TESTED = (
-    *("difference", "low", "high", "p_value", "p_items", "cohens_d", "superiority"),
+    *("difference", "difference_low", "difference_high", "p_value", "p_items", "cohens_d", "superiority"),
     *("estimate_a", "estimate_b", "n_a", "n_b"),
 )
 
 
 def contrast_finders(
-    comparison: xr.Dataset, against: str = "Units", *, n_resamples: int = 9999, random_state: int | None = 0
+    comparison: xr.Dataset, *, against: str = "Units", n_resamples: int = 9999, random_state: int | None = 0
 ) -> xr.Dataset:
     """Test in every system and by every metric whether a finder's mean index differs from that of another.
 
@@ -43,12 +43,12 @@ def contrast_finders(
     Returns
     -------
     Dataset (test,)
-        Coords `system`, `finder` and `metric`; `difference` of means (finder − `against`), its 95 % interval `low` and
-        `high`, `p_value`, `p_adjusted`, `p_items` of the permutation test, `cohens_d`, `superiority`, `estimate_a` and
-        `estimate_b` (the means), `n_a`, `n_b`, and `sentence`, which a paper could quote; it claims a direction where
-        the adjusted p is below 0.05. Where halves are not known (stimuli fewer than twice `top`, or a comparison older
-        than they are), the interval is NaN, and `p_value` is `p_items`. Systems with fewer than two items of either
-        finder are left out.
+        Coords `system`, `finder` and `metric`; `difference` of means (finder − `against`), its 95 % interval
+        `difference_low` and `difference_high`, `p_value`, `p_adjusted`, `p_items` of the permutation test, `cohens_d`,
+        `superiority`, `estimate_a` and `estimate_b` (the means), `n_a`, `n_b`, and `sentence`, which a paper could
+        quote; it claims a direction where the adjusted p is below 0.05. Where halves are not known (stimuli fewer than
+        twice `top`, or a comparison older than they are), the interval is NaN, and `p_value` is `p_items`. Systems with
+        fewer than two items of either finder are left out.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def contrast_finders(
 
 
 def contrast_systems(
-    comparison: xr.Dataset, against: str | None = None, *, n_resamples: int = 9999, random_state: int | None = 0
+    comparison: xr.Dataset, *, against: str | None = None, n_resamples: int = 9999, random_state: int | None = 0
 ) -> xr.Dataset:
     """Test for every finder and by every metric whether a system's mean index differs from that of another.
 
@@ -158,7 +158,7 @@ def _samples(comparison: xr.Dataset) -> dict[tuple[str, str, str], Sample]:
 
 def _test(a: Sample, b: Sample, by_items: xr.Dataset) -> xr.Dataset:
     if np.isnan(a.halves).any() or np.isnan(b.halves).any():
-        return by_items.assign(p_items=by_items.p_value, low=np.nan, high=np.nan)
+        return by_items.assign(p_items=by_items.p_value, difference_low=np.nan, difference_high=np.nan)
     sizes = {name: by_items[name] for name in ("cohens_d", "superiority")}
     return compare_samples(a, b).assign(sizes | {"p_items": by_items.p_value})
 

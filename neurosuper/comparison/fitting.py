@@ -30,7 +30,7 @@ from neurosuper.responses import (
 SEPARATOR = " | "  # between labels in `top_stimuli`
 RESERVED = {
     *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
-    *("floor", "floor_low", "floor_high", "index_of_halves", "draw", "half"),
+    *("chance_level", "chance_level_low", "chance_level_high", "index_of_halves", "draw", "half"),
 }
 ScoreOn = Literal["held-out", "all"]
 
@@ -77,7 +77,7 @@ def fit_systems(
         codes = fitted.transform(score_part)
         require_varying(codes, f" of {system!r} by {finder!r}")
         of_halves = top_of_parts(codes, drawn, top) if fewest_in_part(codes, drawn) >= top else None
-        yield Fit(system, finder, fitted, top_stimuli(codes, top), codes.stimulus.values, of_halves)
+        yield Fit(system, finder, fitted, top_stimuli(codes, top=top), codes.stimulus.values, of_halves)
 
 
 def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from neurosuper.comparison.fitting import SEPARATOR, Fit, name_each
 from neurosuper.directions import DirectionFinder, Units
-from neurosuper.interpretability.index import describe
+from neurosuper.interpretability.index import index_label
 from neurosuper.interpretability.random_splits import index_of_parts
 from neurosuper.interpretability.ranking import warn_of_copies
 from neurosuper.interpretability.stimulus_sampling import N_DRAWS
@@ -32,10 +32,10 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     scored = [_score(fits, every, images, metric) for metric in metrics.values()]
     scores = np.stack([index for index, _ in scored], axis=1)
     by_chance = scores[n_items:].reshape(len(random), N_SETS, -1)  # (system, set, metric)
-    floors = np.stack([by_chance.mean(1), *np.quantile(by_chance, (0.025, 0.975), axis=1)])
-    of_items = floors[:, pd.Index(list(random)).get_indexer(coords["system"][1])]
+    chance_levels = np.stack([by_chance.mean(1), *np.quantile(by_chance, (0.025, 0.975), axis=1)])
+    of_items = chance_levels[:, pd.Index(list(random)).get_indexer(coords["system"][1])]
     columns = {"interpretability": scores[:n_items]} | dict(
-        zip(("floor", "floor_low", "floor_high"), of_items, strict=True)
+        zip(("chance_level", "chance_level_low", "chance_level_high"), of_items, strict=True)
     )
     of_halves = np.stack([halves for _, halves in scored], axis=1)
     has_copies = np.concatenate([_has_copies(fit.top) for fit in fits])
@@ -50,9 +50,9 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
         | {
             "item": np.arange(n_items),
             "metric": list(metrics),
-            "quantity": ("metric", [describe(metric) for metric in metrics.values()]),
+            "quantity": ("metric", [index_label(metric) for metric in metrics.values()]),
         },
-        attrs={"top": len(top), "floor_sets": N_SETS},
+        attrs={"top": len(top), "n_chance_sets": N_SETS},
     )
 
 
@@ -67,10 +67,10 @@ def _score(
     of_halves = [np.full((N_DRAWS, 2, fit.top.shape[1]), np.nan, np.float32) for fit in fits]
     with open_distances(images, chosen, metric) as distances:
         of_sets = index_of_parts(distances, np.searchsorted(chosen, sets), metric.self_similarity)
-        looked_up = distances.looked_up()
+        as_matrix = distances.as_matrix()
         for values, own in zip(of_halves, halves, strict=True):
             if own is not None:
-                values[:] = index_of_parts(looked_up, np.searchsorted(chosen, own), metric.self_similarity)
+                values[:] = index_of_parts(as_matrix, np.searchsorted(chosen, own), metric.self_similarity)
     return of_sets[0, 0], np.moveaxis(np.concatenate(of_halves, axis=2), 2, 0)
 
 

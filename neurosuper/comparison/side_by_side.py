@@ -18,6 +18,7 @@ def compare(
     images: xr.DataArray,
     finders: Sequence[DirectionFinder] | Mapping[str, DirectionFinder],
     metrics: Metrics,
+    *,
     top: int = 5,
     score_on: ScoreOn = "held-out",
     random_state: int | None = 0,
@@ -46,15 +47,15 @@ def compare(
     -------
     Dataset (item, metric)
         An item is one unit or direction: coords `system`, `finder`, `direction`, and the unit coords (of a direction:
-        the value that all units share, else empty). Variables `interpretability (item, metric)` and
-        `top_stimuli (item)`, labels joined by " | ". What chance gives: `floor (item, metric)`, the mean index of 200
-        random sets of as many of the stimuli that the item's system was scored on, and `floor_low` and `floor_high`,
-        between which 95 % of these sets lie. What other stimuli would give: `index_of_halves (item, metric, draw,
-        half)`, on random halves of the stimuli, the same for all items, from which `contrast_finders` tells how sure
-        differences are; NaN where a half has fewer stimuli than `top`. `attrs` say how many stimuli the systems share,
-        and, where any were left out for want of an image, how many of each system: `n_stimuli_left_out`. Where an item
-        has two copies of one photograph among its top stimuli, `has_copies (item)` marks it (see `find_copies`).
-        `drop_dims("draw").to_dataframe()` is the table without halves.
+        the value that all units share, else empty). Variables `interpretability (item, metric)` and `top_stimuli
+        (item)`, labels joined by " | ". What chance gives: `chance_level (item, metric)`, the mean index of 200 random
+        sets of as many of the stimuli that the item's system was scored on, and `chance_level_low` and
+        `chance_level_high`, between which 95 % of these sets lie. What other stimuli would give: `index_of_halves
+        (item, metric, draw, half)`, on random halves of the stimuli, the same for all items, from which
+        `contrast_finders` tells how sure differences are; NaN where a half has fewer stimuli than `top`. `attrs` say
+        how many stimuli the systems share, and, where any were left out for want of an image, how many of each system:
+        `n_stimuli_left_out`. Where an item has two copies of one photograph among its top stimuli, `has_copies (item)`
+        marks it (see `find_copies`). `drop_dims("draw").to_dataframe()` is the table without halves.
 
     Raises
     ------

@@ -33,7 +33,9 @@ def summarize(comparison: xr.Dataset) -> pd.DataFrame:
     frame = comparison["interpretability"].to_dataframe().reset_index()
     groups = frame.groupby(["system", "finder", "metric"], sort=False)["interpretability"]
     quartiles = groups.quantile([0.25, 0.5, 0.75]).unstack()
-    table = quartiles.set_axis(["lower", "median", "upper"], axis=1)[["median", "lower", "upper"]]
+    table = quartiles.set_axis(["lower_quartile", "median", "upper_quartile"], axis=1)[
+        ["median", "lower_quartile", "upper_quartile"]
+    ]
     return table.assign(n=groups.count()).reindex(groups.count().index)
 
 

@@ -141,7 +141,7 @@ def fetch(
         _refuse_pickle(file)
     missing = _missing(places, verify)
     if missing:
-        _bring(manifest, missing, jobs, folder, verify)
+        _download_missing(manifest, missing, jobs, folder, verify)
     _note_listing(manifest, listing, list(places))
     return [root / file.path for file in places]
 
@@ -203,7 +203,9 @@ def _missing(places: Mapping[RemoteFile, Place], verify: Verify) -> dict[RemoteF
     return missing
 
 
-def _bring(manifest: Manifest, places: Mapping[RemoteFile, Place], jobs: int, cache: Path, verify: Verify) -> None:
+def _download_missing(
+    manifest: Manifest, places: Mapping[RemoteFile, Place], jobs: int, cache: Path, verify: Verify
+) -> None:
     """Bring files to their places, several at a time."""
     for folder in (cache / manifest.id, cache / STAGING):
         own_folder(folder)

@@ -79,11 +79,11 @@ def open_remote(remote: RemoteFile, cache: Path | None) -> io.RawIOBase:
     url = remote.url()
     if url.startswith("file:"):
         return io.FileIO(url2pathname(urlsplit(url).path))
-    door = _Door(remote, url)
+    door = _RangeSession(remote, url)
     if remote.size is None or remote.digest is None:
         door.look()
-    kept = None if cache is None else _KeptParts(_folder(remote, url, door.size, cache), door)
-    return _Stream(remote, door, kept)
+    kept = None if cache is None else _PartCache(_folder(remote, url, door.size, cache), door)
+    return _RemoteFileReader(remote, door, kept)
 
 
 def _folder(remote: RemoteFile, url: str, size: int, cache: Path) -> Path:
@@ -95,7 +95,7 @@ def _folder(remote: RemoteFile, url: str, size: int, cache: Path) -> Path:
     return cache / STREAMING / remote.dataset / version_folder(remote.version) / name
 
 
-class _Door:
+class _RangeSession:
     """What remfile takes for a session of requests: asks one file for ranges, at an address that is renewed."""
 
     def __init__(self, remote: RemoteFile, url: str) -> None:
@@ -182,13 +182,13 @@ def _refusal(reason: str) -> requests.Response:
     return answer
 
 
-class _KeptParts(remfile.DiskCache):
+class _PartCache(remfile.DiskCache):
     """Parts of one file on disk, each with its digest and the version that it is of.
 
     A part that was damaged or is of another version travels again.
     """
 
-    def __init__(self, folder: Path, door: _Door) -> None:
+    def __init__(self, folder: Path, door: _RangeSession) -> None:
         super().__init__(str(folder))
         self._folder, self._door, self._writable = folder, door, True
         remove_unfinished(folder)
@@ -232,10 +232,10 @@ def _digest(name: str, part: bytes) -> str:
     return hashlib.sha256(name.encode() + part).hexdigest()
 
 
-class _Stream(io.RawIOBase):
+class _RemoteFileReader(io.RawIOBase):
     """A remote file as Python's own files are."""
 
-    def __init__(self, remote: RemoteFile, door: _Door, kept: _KeptParts | None) -> None:
+    def __init__(self, remote: RemoteFile, door: _RangeSession, kept: _PartCache | None) -> None:
         super().__init__()
         self._remote, self._door, self._size, self._kept = remote, door, door.size, kept
         self._file = remfile.File(

@@ -134,7 +134,7 @@ def download(remote: RemoteFile, place: Place, progress: Progress) -> None:
             return
         progress.advance(_staged_bytes(place))
         url = _stage(remote, place, progress)
-        _seal(remote, place, url)
+        _verify_and_publish(remote, place, url)
 
 
 @contextmanager
@@ -294,7 +294,7 @@ def _check_answer(response: requests.Response, remote: RemoteFile, start: int) -
     return remote.size if total is None else total
 
 
-def _seal(remote: RemoteFile, place: Place, url: str) -> None:
+def _verify_and_publish(remote: RemoteFile, place: Place, url: str) -> None:
     """Give a staged file its final name, and a receipt, if it is what it must be; else delete it."""
     found = {"sha256": digest_of(place.staged, "sha256")}
     if fault := fault_of(remote, place.staged, found):

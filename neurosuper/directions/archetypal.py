@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.simplex import _extremes, _furthest, _more_extreme, _remix, _statistics, memberships
 from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.base import Learned, as_learned
@@ -103,7 +103,7 @@ class Archetypal(IterativeFinder):
     def _decode(self, Z: torch.Tensor) -> torch.Tensor:
         return Z @ self._tensor("directions_")
 
-    def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
+    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
         H = self._candidates(rows)
         if n_directions > len(H):
             raise ValueError(
@@ -116,7 +116,7 @@ class Archetypal(IterativeFinder):
             B = _remix(B, H, gram, cross)
             yield Step(B @ H, float(residual))
 
-    def _candidates(self, rows: Blocks) -> torch.Tensor:
+    def _candidates(self, rows: Rows) -> torch.Tensor:
         """Return the stimuli that may be part of an archetype: all, or those extreme along random directions."""
         if rows.n_rows <= CANDIDATES:
             return torch.cat(list(rows))
@@ -125,7 +125,7 @@ class Archetypal(IterativeFinder):
         _, top, _, bottom = rows.reduce(_extremes, _more_extreme, along, width=2 * CANDIDATES)
         return torch.cat([top, bottom]).unique(dim=0)
 
-    def _finish(self, rows: Blocks, step: Step) -> Learned:
+    def _finish(self, rows: Rows, step: Step) -> Learned:
         length = step.D.norm(dim=1)
         if bool((length <= ORIGIN * length.max()).any()):
             raise ValueError(

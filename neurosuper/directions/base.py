@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from neurosuper._torch import pick_device
 from neurosuper.directions._rows.moments import moments, whitening
 from neurosuper.directions._rows.preparation import Preparation, choose_scale
-from neurosuper.directions._rows.rows import Blocks, Tensors, split
+from neurosuper.directions._rows.rows import Rows, Tensors, split
 from neurosuper.directions._rows.tensors import DTYPES, require_finite, require_finite_codes, to_tensor
 from neurosuper.directions.labels import (
     check_codes,
@@ -102,7 +102,7 @@ class DirectionFinder(BaseEstimator, ABC):
     # What a finder writes. X (row, unit) are prepared rows, Z (row, direction) codes; all four see one block at a time.
 
     @abstractmethod
-    def _fit(self, rows: Blocks, n_directions: int) -> Learned:
+    def _fit(self, rows: Rows, n_directions: int) -> Learned:
         """Return what is learned from prepared rows: at least `directions`, with rows of unit length.
 
         A finder that takes off a mean of its own returns `mean` too.
@@ -252,12 +252,12 @@ class DirectionFinder(BaseEstimator, ABC):
         """Return responses of one stimulus or more that have the units of the fit, in its order."""
         return put_in_order(self._labelled(responses, 1), self.mean_.indexes["unit"])
 
-    def _blocks(self, responses: xr.DataArray) -> Blocks:
+    def _blocks(self, responses: xr.DataArray) -> Rows:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
-        return Blocks(responses, self.device, self.dtype)
+        return Rows(responses, self.device, self.dtype)
 
-    def _prepared_rows(self, responses: xr.DataArray) -> Blocks:
+    def _prepared_rows(self, responses: xr.DataArray) -> Rows:
         """Return rows as directions are sought in them, or say what is wrong with the units or the settings."""
         for option in ("normalize", "center", "whiten"):
             if not isinstance(getattr(self, option), bool | np.bool_):
@@ -269,7 +269,7 @@ class DirectionFinder(BaseEstimator, ABC):
         scale = choose_scale(sizes.double().cpu().numpy(), responses.unit.values)
         return rows.prepared(self._prepare(rows, scale))
 
-    def _fit_prepared(self, responses: xr.DataArray, rows: Blocks) -> Self:
+    def _fit_prepared(self, responses: xr.DataArray, rows: Rows) -> Self:
         """Find directions in prepared rows, and label what is learned."""
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
@@ -283,11 +283,11 @@ class DirectionFinder(BaseEstimator, ABC):
             raise KeyboardInterrupt(f"the fit was interrupted; this {type(self).__name__} keeps what it had found")
         return self
 
-    def _rows_to_keep(self, rows: Blocks) -> np.ndarray | None:
+    def _rows_to_keep(self, rows: Rows) -> np.ndarray | None:
         """Return the positions of those rows that the fit will take, to put them aside in the first pass."""
         return None
 
-    def _check_units(self, responses: xr.DataArray, rows: Blocks) -> torch.Tensor:
+    def _check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
         """Return the largest |response| of each unit; refuse units that never vary, and, in the same pass, NaN."""
         least, largest, _ = rows.survey
         constant = (least == largest).cpu().numpy()
@@ -295,7 +295,7 @@ class DirectionFinder(BaseEstimator, ABC):
             raise ValueError(f"zero variance over stimuli in unit {name_some(responses.unit[constant])}; {DROP_THEM}")
         return torch.maximum(least.abs(), largest.abs())
 
-    def _prepare(self, rows: Blocks, scale: float) -> Preparation:
+    def _prepare(self, rows: Rows, scale: float) -> Preparation:
         """Return what is to be done to rows before directions are sought in them; at most two passes."""
         first = Preparation(self.normalize, scale=scale)
         rows = rows.prepared(first)

@@ -15,7 +15,7 @@ import xarray as xr
 
 from neurosuper._checks import check_count
 from neurosuper.directions._rows.minibatches import batches
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.atoms import Atoms, _drawn, _squared_length, first_atoms
 from neurosuper.directions._solvers.sparse_coding import correlate, lasso_codes, omp_codes, one_warning
 from neurosuper.directions._solvers.steps import Step
@@ -27,8 +27,8 @@ from neurosuper.directions.settings import count_directions
 class DictionaryLearning(IterativeFinder):
     """Directions as the atoms of a dictionary with which every response is made of few (Mairal et al. 2010).
 
-    Minimises the mean over stimuli of ½‖x − z D‖² + alpha ‖z‖₁ over atoms of unit length and codes, or, with
-    ``codes="omp"``, of ½‖x − z D‖² over codes of `n_active` atoms. Online: batch by batch, codes are found for the
+    Minimises the mean over stimuli of ½‖x − z D‖² + l1 ‖z‖₁ over atoms of unit length and codes, or, with
+    ``encoding="omp"``, of ½‖x − z D‖² over codes of `n_active` atoms. Online: batch by batch, codes are found for the
     atoms as they are, and each atom in turn is set to the best one for the statistics ZᵀZ and ZᵀX, in which older
     batches fade. An atom that 10 stimuli per atom have not used restarts at what is left of stimuli that are
     reconstructed badly. More atoms than units is the normal case.
@@ -36,7 +36,7 @@ class DictionaryLearning(IterativeFinder):
     One iteration is one pass over all stimuli, shuffled; of a dask array, the order of chunks and the stimuli within
     each, in this process, also where a cluster holds them, so that the size of chunks changes the result as another
     seed would. One pass before looks at their range and puts the stimuli aside at which atoms start; one more finds the
-    length that an alpha such as "0.1x" is a part of. Cost: K · (units +
+    length that an l1 such as "0.1x" is a part of. Cost: K · (units +
     K) operations per stimulus, K atoms. Peak memory, streamed: some five chunks, a few batches, and a few times
     K · (K + units) numbers; on the CPU, K²/2 more on each thread.
 
@@ -44,14 +44,14 @@ class DictionaryLearning(IterativeFinder):
     ----------
     n_directions : int or str, optional
         Number K of atoms, a multiple of the units such as "2x", or None for as many as units.
-    alpha : float or str, optional
+    l1 : float or str, optional
         How dear codes are. "0.1x" is a tenth of the root mean squared length of (prepared) response vectors, whatever
         unit they are in; from "1x" upwards hardly any response has a code. A number is taken as it is, and means what
         it does in scikit-learn.
-    codes : {"lasso", "omp"}, optional
+    encoding : {"lasso", "omp"}, optional
         How responses are coded: by the lasso, or by orthogonal matching pursuit.
     n_active : int, optional
-        With "omp" only, in place of alpha: atoms per stimulus. None takes a tenth of the units.
+        With "omp" only, in place of l1: atoms per stimulus. None takes a tenth of the units.
     positive : bool, optional
         Codes of the lasso must not be negative.
     batch_size : int, optional
@@ -72,7 +72,7 @@ class DictionaryLearning(IterativeFinder):
         Atoms of unit length; signs are never touched.
     mean_ : DataArray (unit,)
         Zero without `center`.
-    alpha_ : float
+    l1_ : float
         The penalty as a number (lasso only).
     objective_, learning_curve_, n_iter_
         As in every finder that iterates; the objective of each batch is that before the atoms are updated on it, and
@@ -81,7 +81,7 @@ class DictionaryLearning(IterativeFinder):
     Notes
     -----
     `transform` gives codes that are accurate to 1e-4 of the largest; they are those of the atoms at the end. Where
-    rounding forbids that, as it may where alpha is tiny, a ConvergenceWarning says by how much; one for each call.
+    rounding forbids that, as it may where l1 is tiny, a ConvergenceWarning says by how much; one for each call.
 
     References
     ----------
@@ -100,8 +100,8 @@ class DictionaryLearning(IterativeFinder):
         self,
         n_directions: int | str | None = "2x",
         *,
-        alpha: float | str = "0.1x",
-        codes: Literal["lasso", "omp"] = "lasso",
+        l1: float | str = "0.1x",
+        encoding: Literal["lasso", "omp"] = "lasso",
         n_active: int | None = None,
         positive: bool = False,
         batch_size: int = 512,
@@ -123,18 +123,18 @@ class DictionaryLearning(IterativeFinder):
             device=device,
             dtype=dtype,
         )
-        self.alpha = alpha
-        self.codes = codes
+        self.l1 = l1
+        self.encoding = encoding
         self.n_active = n_active
         self.positive = positive
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.tol = tol
 
-    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
         return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
 
-    def _fit(self, rows: Blocks, n_directions: int) -> Learned:
+    def _fit(self, rows: Rows, n_directions: int) -> Learned:
         with one_warning():
             return super()._fit(rows, n_directions)
 
@@ -144,26 +144,26 @@ class DictionaryLearning(IterativeFinder):
 
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
         D = self._tensor("directions_")
-        return self._code(X, D, correlate(D, D), self._unit * self.alpha_ if self.codes == "lasso" else 0.0)
+        return self._code(X, D, correlate(D, D), self._unit * self.l1_ if self.encoding == "lasso" else 0.0)
 
     def _decode(self, Z: torch.Tensor) -> torch.Tensor:
         return Z @ self._tensor("directions_")
 
-    def _code(self, X: torch.Tensor, D: torch.Tensor, G: torch.Tensor, alpha: float) -> torch.Tensor:
-        if self.codes == "lasso":
-            return lasso_codes(X, D, alpha, positive=self.positive, gram=G)
+    def _code(self, X: torch.Tensor, D: torch.Tensor, G: torch.Tensor, l1: float) -> torch.Tensor:
+        if self.encoding == "lasso":
+            return lasso_codes(X, D, l1, positive=self.positive, gram=G)
         return omp_codes(X, D, self._count_active(D.shape[1]))
 
     def _count_active(self, n_units: int) -> int:
         return max(1, n_units // 10) if self.n_active is None else self.n_active
 
-    def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
+    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
         self._check(rows, n_directions)
         generator = self._generator()
         penalty = 0.0
-        if self.codes == "lasso":
+        if self.encoding == "lasso":
             penalty = self._absolute_alpha(rows)
-            self.alpha_ = penalty / self._unit
+            self.l1_ = penalty / self._unit
         atoms = Atoms(first_atoms(rows, n_directions, generator))
         while True:
             total = torch.zeros((), dtype=torch.float64, device=rows.device)
@@ -173,21 +173,21 @@ class DictionaryLearning(IterativeFinder):
                 total += atoms.learn(X, Z, G, penalty)
                 atoms.revive(X, Z, generator)
             if not bool(atoms.A.any()):
-                raise ValueError(f"no response has a code with alpha={self.alpha!r}; choose a smaller one")
+                raise ValueError(f"no response has a code with l1={self.l1!r}; choose a smaller one")
             yield Step(atoms.D.clone(), float(total) / rows.n_rows)
 
-    def _finish(self, rows: Blocks, step: Step) -> Learned:
+    def _finish(self, rows: Rows, step: Step) -> Learned:
         return as_learned(step.D)
 
-    def _absolute_alpha(self, rows: Blocks) -> float:
-        if not isinstance(self.alpha, str):
-            return float(self.alpha) * self._unit
+    def _absolute_alpha(self, rows: Rows) -> float:
+        if not isinstance(self.l1, str):
+            return float(self.l1) * self._unit
         (total,) = rows.sum(_squared_length)
-        return float(self.alpha[:-1]) * float(total / rows.n_rows) ** 0.5
+        return float(self.l1[:-1]) * float(total / rows.n_rows) ** 0.5
 
-    def _check(self, rows: Blocks, n_directions: int) -> None:
-        if self.codes not in ("lasso", "omp"):
-            raise ValueError(f"codes must be 'lasso' or 'omp', got {self.codes!r}")
+    def _check(self, rows: Rows, n_directions: int) -> None:
+        if self.encoding not in ("lasso", "omp"):
+            raise ValueError(f"encoding must be 'lasso' or 'omp', got {self.encoding!r}")
         if not isinstance(self.positive, bool | np.bool_):
             raise ValueError(f"positive must be True or False, got {self.positive!r}")
         check_count("batch_size", self.batch_size)
@@ -195,27 +195,27 @@ class DictionaryLearning(IterativeFinder):
             raise ValueError(
                 f"DictionaryLearning cannot learn {n_directions} atoms from {rows.n_rows} stimuli; ask for fewer"
             )
-        if self.codes == "lasso":
+        if self.encoding == "lasso":
             self._check_lasso()
         else:
             self._check_omp(min(rows.n_columns, n_directions))
 
     def _check_lasso(self) -> None:
-        number = self.alpha
+        number = self.l1
         if isinstance(number, str) and re.fullmatch(r"(\d+\.?\d*|\.\d+)(e-?\d+)?x", number):
             number = float(number[:-1])
         if isinstance(number, str | bool) or not (isinstance(number, int | float | np.number) and 0 < number < np.inf):
             raise ValueError(
-                "alpha must be a positive number, or a multiple of the length of a response such as '0.1x', got "
-                f"{self.alpha!r}"
+                "l1 must be a positive number, or a multiple of the length of a response such as '0.1x', got "
+                f"{self.l1!r}"
             )
         if self.n_active is not None:
             raise ValueError(
-                f"n_active={self.n_active!r} needs codes='omp'; with 'lasso' alpha sets how few are active"
+                f"n_active={self.n_active!r} needs encoding='omp'; with 'lasso' l1 sets how few are active"
             )
 
     def _check_omp(self, most: int) -> None:
         if self.positive:
-            raise ValueError("positive=True needs codes='lasso'; 'omp' leaves the sign of codes free")
+            raise ValueError("positive=True needs encoding='lasso'; 'omp' leaves the sign of codes free")
         if self.n_active is not None:
             check_count("n_active", self.n_active, most=most, why=", the smaller of the numbers of units and of atoms")

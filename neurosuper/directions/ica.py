@@ -14,7 +14,7 @@ import torch
 
 from neurosuper.directions._rows.moments import sign_rows, skew_signs
 from neurosuper.directions._rows.preparation import Preparation
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.ica_search import (
     GAUSSIAN,
     _climb,
@@ -52,7 +52,7 @@ class ICA(IterativeFinder):
     ----------
     n_directions : int, str or None, optional
         At most the rank of the responses; a multiple of the units such as "0.5x"; or None for the rank.
-    fun : {"logcosh", "exp"}, optional
+    contrast : {"logcosh", "exp"}, optional
         G; "exp" suits very heavy tails and outliers.
     normalize : bool, optional
         Scale response vectors to unit length first, as in every finder.
@@ -99,7 +99,7 @@ class ICA(IterativeFinder):
         self,
         n_directions: int | str | None = None,
         *,
-        fun: Literal["logcosh", "exp"] = "logcosh",
+        contrast: Literal["logcosh", "exp"] = "logcosh",
         normalize: bool = False,
         max_iter: int = 200,
         tol: float | None = 1e-4,
@@ -108,16 +108,16 @@ class ICA(IterativeFinder):
         dtype: str = "float32",
     ) -> None:
         super().__init__(n_directions, normalize=normalize, random_state=random_state, device=device, dtype=dtype)
-        self.fun = fun
+        self.contrast = contrast
         self.max_iter = max_iter
         self.tol = tol
 
-    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
         return sign_rows(rows)
 
     _powers: ClassVar = {"objective": 0}
 
-    def _prepare(self, rows: Blocks, scale: float) -> Preparation:
+    def _prepare(self, rows: Rows, scale: float) -> Preparation:
         """Return no centring: the mean is taken off part by part, without a centred copy of the responses."""
         return Preparation(self.normalize, scale=scale)
 
@@ -127,13 +127,13 @@ class ICA(IterativeFinder):
     def _decode(self, Z: torch.Tensor) -> torch.Tensor:
         return Z @ self._tensor("directions_")
 
-    def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
-        if self.fun not in GAUSSIAN:
-            raise ValueError(f"fun must be 'logcosh' or 'exp', got {self.fun!r}")
+    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        if self.contrast not in GAUSSIAN:
+            raise ValueError(f"contrast must be 'logcosh' or 'exp', got {self.contrast!r}")
         space = _principal_space(rows, None if self.n_directions is None else n_directions)
         whitened = _Whitened(space, rows, _whiten(rows.whole, space.mean, space.K) if rows.in_memory else None)
         tol = -1.0 if self.tol is None else self.tol
-        for point, best in _climb(whitened, self._first_rotation(space), self.fun, tol):
+        for point, best in _climb(whitened, self._first_rotation(space), self.contrast, tol):
             yield Step(point.W, float(best.objective), (whitened, best))
             if best.turn <= tol:
                 return
@@ -143,7 +143,7 @@ class ICA(IterativeFinder):
         M = torch.randn(space.K.T.shape, generator=self._generator(), dtype=torch.float64)
         return nearest_orthogonal(M.to(space.K.device) @ (space.K * space.variance.sqrt()))
 
-    def _finish(self, rows: Blocks, step: Step) -> Learned:
+    def _finish(self, rows: Rows, step: Step) -> Learned:
         whitened, point = step.state
         space, W = whitened.space, point.W
         mean, K = space.mean.to(rows.dtype), space.K.to(rows.dtype)

@@ -12,7 +12,7 @@ import xarray as xr
 from sklearn.exceptions import ConvergenceWarning
 from tqdm import tqdm
 
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.steps import Step, largest_turn
 from neurosuper.directions.base import DirectionFinder, Learned
 from neurosuper.directions.settings import check_stopping
@@ -44,14 +44,14 @@ class IterativeFinder(DirectionFinder):
     _is_batched = False  # whether fits are faster side by side on a GPU that holds all responses, and keep little there
 
     @abstractmethod
-    def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
+    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
         """Yield where the fit stands after each pass; the caller decides when to stop. May end by itself, at rest."""
 
     @abstractmethod
-    def _finish(self, rows: Blocks, step: Step) -> Learned:
+    def _finish(self, rows: Rows, step: Step) -> Learned:
         """Return what is learned, as `_fit` does, from the last step."""
 
-    def _fit(self, rows: Blocks, n_directions: int) -> Learned:
+    def _fit(self, rows: Rows, n_directions: int) -> Learned:
         check_stopping(self.max_iter, self.tol)
         steps = self._steps(rows, n_directions)
         if (factor := self._factor("objective")) != 1:

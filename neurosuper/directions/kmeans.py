@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
-from neurosuper.directions._rows.rows import Blocks, Tensors, join
+from neurosuper.directions._rows.rows import Rows, Tensors, join
 from neurosuper.directions._rows.shared_passes import Batched
 from neurosuper.directions._solvers.center_search import find_centers, sample_size
 from neurosuper.directions._solvers.nearest_centers import nearest, nearest_of_each, sum_by_center
@@ -55,7 +55,7 @@ class KMeans(IterativeFinder):
         Where the centres start: at rows drawn as in k-means++ (Arthur and Vassilvitskii 2007) and improved by the
         search; on the units' axes, where K is the number of units and a cluster that stays empty stays on its unit; or
         at given centres. From units or given centres on it is Lloyd's algorithm alone.
-    codes : {"projection", "distance"}, optional
+    encoding : {"projection", "distance"}, optional
         Codes are projections on the directions, or minus the distances to the centres.
     max_iter : int, optional
     tol : float, optional
@@ -104,7 +104,7 @@ class KMeans(IterativeFinder):
         center: bool = False,
         whiten: bool = False,
         init: str | np.ndarray = "k-means++",
-        codes: Literal["projection", "distance"] = "projection",
+        encoding: Literal["projection", "distance"] = "projection",
         max_iter: int = 300,
         tol: float | None = 1e-7,
         random_state: int | None = 0,
@@ -121,7 +121,7 @@ class KMeans(IterativeFinder):
             dtype=dtype,
         )
         self.init = init
-        self.codes = codes
+        self.encoding = encoding
         self.max_iter = max_iter
         self.tol = tol
 
@@ -129,18 +129,18 @@ class KMeans(IterativeFinder):
     _powers: ClassVar = {"objective": 2, "centers": 1}
 
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        if self.codes == "projection":
+        if self.encoding == "projection":
             return super()._encode(X)
         return -torch.cdist(X, self._tensor("centers_"), compute_mode="donot_use_mm_for_euclid_dist")
 
     def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return super()._decode(Z) if self.codes == "projection" else self._tensor("centers_")[Z.argmax(1)]
+        return super()._decode(Z) if self.encoding == "projection" else self._tensor("centers_")[Z.argmax(1)]
 
     def _residual(self, X: torch.Tensor) -> torch.Tensor:
         C = self._tensor("centers_")
         return ((X - C[nearest(X, C, C.mean(0))[0]]) ** 2).sum(1)
 
-    def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
+    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
         self._check(rows, n_directions)
         C = self._first_centers(rows, n_directions)
         origin = C.mean(0)
@@ -150,20 +150,20 @@ class KMeans(IterativeFinder):
             C, inertia = _update(rows, C, origin, self.normalize, keep_empty)
             yield Step(C, inertia, origin)
 
-    def _rows_to_keep(self, rows: Blocks) -> np.ndarray | None:
+    def _rows_to_keep(self, rows: Rows) -> np.ndarray | None:
         if rows.in_memory or not (isinstance(self.init, str) and self.init == "k-means++"):
             return None
         return _sample(rows, count_directions(self.n_directions, rows.n_columns), self._generator())
 
-    def _check(self, rows: Blocks, n_directions: int) -> None:
-        if self.codes not in ("projection", "distance"):
-            raise ValueError(f"codes must be 'projection' or 'distance', got {self.codes!r}")
+    def _check(self, rows: Rows, n_directions: int) -> None:
+        if self.encoding not in ("projection", "distance"):
+            raise ValueError(f"encoding must be 'projection' or 'distance', got {self.encoding!r}")
         if n_directions > rows.n_rows:
             raise ValueError(
                 f"KMeans cannot make {n_directions} clusters of {rows.n_rows} stimuli; ask for fewer directions"
             )
 
-    def _warn_of_few(self, rows: Blocks, n_directions: int) -> None:
+    def _warn_of_few(self, rows: Rows, n_directions: int) -> None:
         if rows.n_rows < 2 * n_directions:
             warnings.warn(
                 f"{n_directions} clusters of {rows.n_rows} stimuli: many directions are single stimuli, which makes "
@@ -171,12 +171,12 @@ class KMeans(IterativeFinder):
                 stacklevel=7,
             )
 
-    def _finish(self, rows: Blocks, step: Step) -> Learned:
+    def _finish(self, rows: Rows, step: Step) -> Learned:
         C = step.D
-        if self.codes == "projection" and bool((C.norm(dim=1) == 0).any()):
+        if self.encoding == "projection" and bool((C.norm(dim=1) == 0).any()):
             raise ValueError(
                 "a K-means centre lies at the origin (stimuli without any response) and has no direction; drop those "
-                "stimuli, or use codes='distance'"
+                "stimuli, or use encoding='distance'"
             )
         labels, distance = rows.map(_label_rows, C, step.state, self.normalize, width=len(C))
         self.inertia_ = float(distance.sum(dtype=torch.float64)) / self._factor("objective")
@@ -185,7 +185,7 @@ class KMeans(IterativeFinder):
             "labels": (("stimulus",), labels),
         }
 
-    def _first_centers(self, rows: Blocks, n_directions: int) -> torch.Tensor:
+    def _first_centers(self, rows: Rows, n_directions: int) -> torch.Tensor:
         if isinstance(self.init, str) and self.init == "k-means++":
             return self._search(rows, n_directions)
         if isinstance(self.init, str) and self.init == "units":
@@ -201,11 +201,11 @@ class KMeans(IterativeFinder):
             )
         return C
 
-    def _search(self, rows: Blocks, n_directions: int) -> torch.Tensor:
+    def _search(self, rows: Rows, n_directions: int) -> torch.Tensor:
         generator = self._generator()
         sample = _sample(rows, n_directions, generator)
         whole = rows.whole if rows.in_memory and len(sample) == rows.n_rows else None
-        X = those_that_take_part(rows.take(sample) if whole is None else whole, self.normalize)
+        X = nonzero_rows(rows.take(sample) if whole is None else whole, self.normalize)
         if len(X) < n_directions:
             raise ValueError(
                 f"KMeans cannot make {n_directions} clusters of {len(X)} stimuli that have a response; ask for fewer"
@@ -214,13 +214,13 @@ class KMeans(IterativeFinder):
         return find_centers(X, n_directions, generator, look)
 
 
-def _sample(rows: Blocks, n_directions: int, generator: torch.Generator) -> np.ndarray:
+def _sample(rows: Rows, n_directions: int, generator: torch.Generator) -> np.ndarray:
     """Return the positions of the stimuli on which centres are searched."""
     n_sample = sample_size(rows.n_rows, rows.n_columns, n_directions, rows.in_memory)
     return torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values.numpy()
 
 
-def those_that_take_part(X: torch.Tensor, normalized: bool) -> torch.Tensor:
+def nonzero_rows(X: torch.Tensor, normalized: bool) -> torch.Tensor:
     """Return the rows that take part in the fit: of normalised ones, those that are not zero."""
     if not normalized:
         return X
@@ -231,7 +231,7 @@ def those_that_take_part(X: torch.Tensor, normalized: bool) -> torch.Tensor:
 def _totals_of_each(X: torch.Tensor, fits: list[tuple[torch.Tensor, torch.Tensor, bool]]) -> list[Tensors]:
     """Return the sum and the number of rows of each cluster, and the inertia, of each fit."""
     centers, origins, (normalized, *_) = zip(*fits, strict=True)
-    X = those_that_take_part(X, normalized)
+    X = nonzero_rows(X, normalized)
     found = nearest_of_each(X, centers, origins)
     sums = [torch.zeros_like(C, dtype=torch.float64) for C in centers]
     sum_by_center(X, *((label, total) for (label, _), total in zip(found, sums, strict=True)))
@@ -251,7 +251,7 @@ _totals, _two_nearest = Batched(_totals_of_each), Batched(_two_nearest_of_each)
 
 
 def _update(
-    rows: Blocks, C: torch.Tensor, origin: torch.Tensor, normalized: bool, keep_empty: bool
+    rows: Rows, C: torch.Tensor, origin: torch.Tensor, normalized: bool, keep_empty: bool
 ) -> tuple[torch.Tensor, float]:
     """Return the means of the clusters, and the inertia before: one pass, and one more where a cluster is empty."""
     state = C, origin, normalized
@@ -263,14 +263,14 @@ def _update(
     return new, float(inertia)
 
 
-def _farthest(rows: Blocks, C: torch.Tensor, origin: torch.Tensor, normalized: bool, n: int) -> torch.Tensor:
+def _farthest(rows: Rows, C: torch.Tensor, origin: torch.Tensor, normalized: bool, n: int) -> torch.Tensor:
     """Return the `n` rows farthest from their nearest centre."""
-    return rows.reduce(_farthest_in, _farther, C, origin, normalized, n, width=len(C))[1]
+    return rows.reduce(_farthest_kernel, _merge_farthest, C, origin, normalized, n, width=len(C))[1]
 
 
-def _farthest_in(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normalized: bool, n: int) -> Tensors:
+def _farthest_kernel(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normalized: bool, n: int) -> Tensors:
     """Return `n` squared distances and rows; of fewer rows, with none at −∞ to make up the number."""
-    X = those_that_take_part(X, normalized)
+    X = nonzero_rows(X, normalized)
     distance, at = nearest(X, C, origin)[1].topk(min(n, len(X)))
     none = n - len(at)
     return torch.cat([distance, distance.new_full((none,), -torch.inf)]), torch.cat(
@@ -278,7 +278,7 @@ def _farthest_in(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normali
     )
 
 
-def _farther(a: Tensors, b: Tensors) -> Tensors:
+def _merge_farthest(a: Tensors, b: Tensors) -> Tensors:
     distance, rows = join(a, b)
     distance, at = distance.topk(len(a[0]))
     return distance, rows[at]

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.nmf_alternation import (
-    REST,
+    INNER_TOL,
     Penalties,
     _alternate,
     _codes,
@@ -141,10 +141,10 @@ class NMF(IterativeFinder):
         self.max_iter = max_iter
         self.tol = tol
 
-    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
         return draw_positions(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
 
-    def _check_units(self, responses: xr.DataArray, rows: Blocks) -> torch.Tensor:
+    def _check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
         sizes = super()._check_units(responses, rows)
         if not self.signed and (self.center or self.whiten):
             raise ValueError("centred or whitened responses have negative values; NMF takes them with signed=True")
@@ -178,12 +178,12 @@ class NMF(IterativeFinder):
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
         D, lengths = self._tensor("directions_"), self._tensor("lengths_")
         penalties = self._penalties(1, D.shape[1])
-        return _codes(X, D * lengths[:, None], penalties, REST[X.dtype]) * lengths
+        return _codes(X, D * lengths[:, None], penalties, INNER_TOL[X.dtype]) * lengths
 
     def _decode(self, Z: torch.Tensor) -> torch.Tensor:
         return Z @ self._tensor("directions_")
 
-    def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
+    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
         self._check_settings()
         generator = self._generator()
         drawn = draw_positions(rows.n_rows, n_directions, generator)
@@ -218,7 +218,7 @@ class NMF(IterativeFinder):
             raise ValueError("init must hold finite directions, none of them all zero or, without signed, negative")
         return D
 
-    def _finish(self, rows: Blocks, step: Step) -> Learned:
+    def _finish(self, rows: Rows, step: Step) -> Learned:
         lengths = step.D.norm(dim=1)
         D = torch.nn.functional.normalize(torch.where(lengths[:, None] > 0, step.D, 1), dim=1)
         penalised = any(self._penalties(1, 1))

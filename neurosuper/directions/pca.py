@@ -18,12 +18,12 @@ from neurosuper.directions._rows.moments import (
     skew_signs,
 )
 from neurosuper.directions._rows.preparation import Preparation
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.spectrum import EXACT_SIDE, _exact, _has_gram, _is_sure, _randomized, _Spectrum
 from neurosuper.directions.base import DirectionFinder, Learned, as_learned
 from neurosuper.directions.settings import count_directions
 
-DOUBT = 1e-4  # of the squared mean: a variance above is surely none that rounding makes of a constant unit
+CONSTANT_UNIT_RTOL = 1e-4  # of the squared mean: a variance above is surely none that rounding makes of a constant unit
 EXACT_STREAM = 4096  # the same of units, where responses are streamed and a pass costs most
 FEW = 25  # randomized pays where the smaller of stimuli and units is more than this many times the directions
 
@@ -103,26 +103,26 @@ class PCA(DirectionFinder):
 
     _powers: ClassVar = {"explained_variance": 2}
 
-    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
         return sign_rows(rows)
 
-    def _check_units(self, responses: xr.DataArray, rows: Blocks) -> torch.Tensor:
+    def _check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
         """Look for constant units only where the covariance, which is summed first, leaves a doubt."""
         if not self.normalize and not self._is_randomized(rows) and not _has_gram(rows):
             mean, scatter = moments(rows, self.n_directions is None)
             variance = scatter.diagonal() / rows.n_rows
-            if bool(((DOUBT * mean**2 < variance) & (variance < torch.inf)).all()):
+            if bool(((CONSTANT_UNIT_RTOL * mean**2 < variance) & (variance < torch.inf)).all()):
                 return (variance + mean**2).sqrt()
         return super()._check_units(responses, rows)
 
-    def _prepare(self, rows: Blocks, scale: float) -> Preparation:
+    def _prepare(self, rows: Rows, scale: float) -> Preparation:
         """Return no centring: the mean is taken off chunk by chunk, without a centred copy of the responses."""
         return Preparation(self.normalize, scale=scale)
 
     def _decode(self, Z: torch.Tensor) -> torch.Tensor:
         return Z @ self._tensor("directions_")
 
-    def _fit(self, rows: Blocks, n_directions: int) -> Learned:
+    def _fit(self, rows: Rows, n_directions: int) -> Learned:
         wanted = None if self.n_directions is None else n_directions
         mean, found = self._solve(rows, wanted)
         tolerance = RANK_TOLERANCE[torch.float64]
@@ -141,7 +141,7 @@ class PCA(DirectionFinder):
             "explained_variance_ratio": (("direction",), variance / found.in_all),
         }
 
-    def _is_randomized(self, rows: Blocks) -> bool:
+    def _is_randomized(self, rows: Rows) -> bool:
         if self.solver not in ("auto", "exact", "randomized"):
             raise ValueError(f"solver must be 'auto', 'exact' or 'randomized', got {self.solver!r}")
         if self.solver != "auto" or self.n_directions is None:
@@ -152,7 +152,7 @@ class PCA(DirectionFinder):
             return are_few and smaller > EXACT_SIDE and rows.dtype == torch.float32
         return rows.n_columns > EXACT_STREAM and (are_few or rows.n_columns > rows.n_rows)
 
-    def _solve(self, rows: Blocks, wanted: int | None) -> tuple[torch.Tensor, _Spectrum]:
+    def _solve(self, rows: Rows, wanted: int | None) -> tuple[torch.Tensor, _Spectrum]:
         """Return the mean, and as many principal components as are wanted and there are."""
         if self._is_randomized(rows):
             mean = rows.mean() if self.center else torch.zeros_like(rows.mean())

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from neurosuper.directions._rows.moments import sign_rows, skew_signs
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions.base import DirectionFinder, Learned, as_learned
 
 DRAWN = 2**20  # numbers at once: 8 MiB
@@ -46,7 +46,7 @@ class Random(DirectionFinder):
     True
     """
 
-    def _fit(self, rows: Blocks, n_directions: int) -> Learned:
+    def _fit(self, rows: Rows, n_directions: int) -> Learned:
         n_units, generator = rows.n_columns, self._generator()
         if n_directions <= n_units:
             Q = torch.linalg.qr(_draw(n_units, n_directions, generator)).Q
@@ -57,7 +57,7 @@ class Random(DirectionFinder):
         D = D.to(rows.device, rows.dtype).contiguous()
         return as_learned(skew_signs(rows.take(sign_rows(rows)), rows.mean(), D) * D)
 
-    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
         return sign_rows(rows)
 
 

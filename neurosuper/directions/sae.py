@@ -14,7 +14,7 @@ import torch
 
 from neurosuper._checks import check_count
 from neurosuper.directions._rows.minibatches import batches, count_batches
-from neurosuper.directions._rows.rows import Blocks, Tensors
+from neurosuper.directions._rows.rows import Rows, Tensors
 from neurosuper.directions._solvers.sae_checkpoint import (
     digest_rows,
     prepare_place,
@@ -27,9 +27,9 @@ from neurosuper.directions._solvers.sae_training import (
     REVIVAL_ROWS,
     Epoch,
     Training,
+    fill_reservoir,
     first_rows,
     first_weights,
-    put_aside,
 )
 from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.base import Learned
@@ -43,7 +43,7 @@ BATCH_ROWS, LEAST_BATCHES = 256, 16  # rows of a batch, unless an epoch would th
 class SparseAutoencoder(IterativeFinder):
     """Atoms of a sparse autoencoder: an encoder of one layer, trained to reconstruct responses from few active codes.
 
-    Minimises, by Adam (β₁ = 0.5, β₂ = 0.999), the mean over stimuli of ‖x − x̂‖² + alpha × charge, where
+    Minimises, by Adam (β₁ = 0.5, β₂ = 0.999), the mean over stimuli of ‖x − x̂‖² + l1 × charge, where
 
         z = activation((x − bias) encoderᵀ + encoder_bias),  x̂ = z D + bias,  ‖D_k‖ = 1,
 
@@ -77,12 +77,12 @@ class SparseAutoencoder(IterativeFinder):
     ----------
     n_directions : int, str or None, optional
         Number of atoms, a multiple of the units such as "8x", or None for as many as units.
-    kind : {"topk", "batchtopk", "relu", "jumprelu"}, optional
+    activation : {"topk", "batchtopk", "relu", "jumprelu"}, optional
         See above.
     n_active : int, optional
         Codes that are not zero: at most for topk, on average for batchtopk; for relu and jumprelu only at the start,
-        and in the default of `alpha`.
-    alpha : float, optional
+        and in the default of `l1`.
+    l1 : float, optional
         Charge for the sum of codes (relu) or their number (jumprelu), in scaled responses. None takes
         0.4 / √n_active and 0.15 / n_active, of the size at which some `n_active` codes are worth it.
     learning_rate : float, optional
@@ -148,9 +148,9 @@ class SparseAutoencoder(IterativeFinder):
         self,
         n_directions: int | str | None = "8x",
         *,
-        kind: Kind = "topk",
+        activation: Kind = "topk",
         n_active: int = 32,
-        alpha: float | None = None,
+        l1: float | None = None,
         learning_rate: float = 0.07,
         batch_size: int | None = None,
         normalize: bool = False,
@@ -172,9 +172,9 @@ class SparseAutoencoder(IterativeFinder):
             device=device,
             dtype=dtype,
         )
-        self.kind = kind
+        self.activation = activation
         self.n_active = n_active
-        self.alpha = alpha
+        self.l1 = l1
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.max_iter = max_iter
@@ -185,20 +185,20 @@ class SparseAutoencoder(IterativeFinder):
 
     def _encode(self, X: torch.Tensor) -> torch.Tensor:
         weights = {name: self._tensor(f"{name}_") for name in ("encoder", "encoder_bias", "bias")}
-        thresholds = self._tensor("thresholds_") if self.kind in ("batchtopk", "jumprelu") else None
+        thresholds = self._tensor("thresholds_") if self.activation in ("batchtopk", "jumprelu") else None
         return self._activation()(encode(X, weights), thresholds)
 
     def _decode(self, Z: torch.Tensor) -> torch.Tensor:
         return torch.addmm(self._tensor("bias_"), Z, self._tensor("directions_"))
 
     def _activation(self) -> Activation:
-        alpha = 0.4 / self.n_active**0.5 if self.kind == "relu" else 0.15 / self.n_active
-        return Activation(self.kind, self.n_active, alpha if self.alpha is None else self.alpha)
+        l1 = 0.4 / self.n_active**0.5 if self.activation == "relu" else 0.15 / self.n_active
+        return Activation(self.activation, self.n_active, l1 if self.l1 is None else self.l1)
 
-    def _rows_to_keep(self, rows: Blocks) -> np.ndarray:
+    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
         return first_rows(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())[0]
 
-    def _steps(self, rows: Blocks, n_directions: int) -> Iterator[Step]:
+    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
         self._check(n_directions)
         generator, scale = self._generator(), _scale(rows)
         size = min(BATCH_ROWS, -(-rows.n_rows // LEAST_BATCHES)) if self.batch_size is None else self.batch_size
@@ -212,7 +212,7 @@ class SparseAutoencoder(IterativeFinder):
         aside = weights["bias"].new_empty(min(REVIVAL_ROWS, rows.n_rows), rows.n_columns)
         while not progress.rested:
             scaled = (X / scale for X in batches(rows, size, generator))
-            epoch = training.epoch(put_aside(scaled, rows.n_rows, aside))
+            epoch = training.epoch(fill_reservoir(scaled, rows.n_rows, aside))
             rested = self.tol is not None and largest_turn(learned["directions"], weights["directions"]) <= self.tol
             progress = progress.after(epoch, rested)
             if epoch.dead.any() and training.steps_done <= (1 - COOL_DOWN / 2) * n_steps:
@@ -221,7 +221,7 @@ class SparseAutoencoder(IterativeFinder):
             learned = training.learned()
             yield Step(learned["directions"], epoch.objective, _Learned(learned, scale, progress))
 
-    def _finish(self, rows: Blocks, step: Step) -> Learned:
+    def _finish(self, rows: Rows, step: Step) -> Learned:
         learned, scale, progress = step.state
         self.r2_, self.dead_fraction_ = 1 - progress.error, progress.dead_fraction
         found: Learned = {
@@ -235,17 +235,17 @@ class SparseAutoencoder(IterativeFinder):
         return found
 
     def _check(self, n_directions: int) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind must be {', '.join(map(repr, KINDS))}, got {self.kind!r}")
+        if self.activation not in KINDS:
+            raise ValueError(f"activation must be {', '.join(map(repr, KINDS))}, got {self.activation!r}")
         check_count("n_active", self.n_active, most=n_directions, why=", the number of directions")
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
-        if self.alpha is not None and not self.alpha >= 0:
-            raise ValueError(f"alpha must be a number of at least 0, or None, got {self.alpha!r}")
+        if self.l1 is not None and not self.l1 >= 0:
+            raise ValueError(f"l1 must be a number of at least 0, or None, got {self.l1!r}")
 
-    def _fingerprint(self, rows: Blocks, n_directions: int) -> dict[str, Any]:
+    def _fingerprint(self, rows: Rows, n_directions: int) -> dict[str, Any]:
         """Return what a checkpoint must have been written by: settings, and the shape and digest of the responses."""
         settings = {
             name: value.item() if isinstance(value, np.generic) else value
@@ -308,7 +308,7 @@ def _replay(progress: _Progress, training: Training, scale: float) -> Iterator[S
         yield Step(D, objective, _Learned(learned, scale, progress))
 
 
-def _scale(rows: Blocks) -> float:
+def _scale(rows: Rows) -> float:
     """Return the root of the mean squared distance of rows from their mean."""
     (total,) = rows.sum(_squared_distances, rows.mean())
     return float((total / rows.n_rows).sqrt())

@@ -49,8 +49,8 @@ def direction_stability(
     Returns
     -------
     DataArray (direction,)
-        Name `stability`, from 0 to 1. The coords `low` and `high` are the 2.5 and 97.5 % quantiles over refits. `attrs`
-        tell `over`, `n_resamples`, `random_state`, `finder` and, in `comment`, what it is.
+        Name `stability`, from 0 to 1. The coords `stability_low` and `stability_high` are the 2.5 and 97.5 % quantiles
+        over refits. `attrs` tell `over`, `n_resamples`, `random_state`, `finder` and, in `comment`, what it is.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def direction_stability(
         "random_state": str(random_state),
         "finder": repr(finder),
     }
-    coords = coords_along(directions, "direction") | {"low": low, "high": high}
+    coords = coords_along(directions, "direction") | {"stability_low": low, "stability_high": high}
     return xr.DataArray(alike.mean(axis=0), coords, dims="direction", name="stability", attrs=attrs)
 
 

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from tqdm import tqdm
 
 from neurosuper.directions._rows.cluster import client_in_charge
-from neurosuper.directions._rows.rows import Blocks, Tensors
+from neurosuper.directions._rows.rows import Rows, Tensors
 from neurosuper.directions._rows.shared_passes import batches_on, fit_together
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.iterative import IterativeFinder
@@ -115,7 +115,7 @@ def sweep(
     return xr.Dataset(variables, coords={"n_directions": counts, "seed": list(seeds)}, attrs={"finder": repr(finder)})
 
 
-def _shares_passes(finder: DirectionFinder, rows: Blocks) -> bool:
+def _shares_passes(finder: DirectionFinder, rows: Rows) -> bool:
     """Whether fits are made side by side: where each pass costs reading, and where a GPU answers all at once."""
     if rows.in_memory:
         return isinstance(finder, IterativeFinder) and finder._is_batched and batches_on(rows.device)
@@ -123,7 +123,7 @@ def _shares_passes(finder: DirectionFinder, rows: Blocks) -> bool:
 
 
 def _fit_and_measure(
-    finder: DirectionFinder, labelled: xr.DataArray, n_directions: int, seed: int, bar: tqdm, rows: Blocks
+    finder: DirectionFinder, labelled: xr.DataArray, n_directions: int, seed: int, bar: tqdm, rows: Rows
 ) -> dict[str, Any]:
     """Return the measures of one fit, and its directions."""
     fitted = clone(finder).set_params(n_directions=n_directions, random_state=seed)._fit_prepared(labelled, rows)
@@ -137,7 +137,7 @@ def _require_distinct(values: Sequence[int], name: str) -> None:
         raise ValueError(f"{name} must hold at least one number and none twice, got {list(values)!r}")
 
 
-def _measure(fitted: DirectionFinder, rows: Blocks) -> dict[str, float]:
+def _measure(fitted: DirectionFinder, rows: Rows) -> dict[str, float]:
     """Return the measures of one fit; one pass over the responses, and one more where a finder takes off a mean."""
     rows = rows.prepared(fitted._preparation())
     residual, total, sparse, active, alive = (

@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from neurosuper._torch import pick_device
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions.base import DirectionFinder, Learned
 
 
@@ -42,7 +42,7 @@ class Units(DirectionFinder):
     (['a', 'b'], [[1.0, 5.0], [2.0, 3.0]])
     """
 
-    def _fit(self, rows: Blocks, n_directions: int) -> Learned:
+    def _fit(self, rows: Rows, n_directions: int) -> Learned:
         if n_directions != rows.n_columns:
             raise ValueError(f"Units gives one direction per unit, {rows.n_columns} here, not {n_directions}; use None")
         return {}

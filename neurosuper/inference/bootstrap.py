@@ -60,8 +60,8 @@ def bootstrap_interval(
     Returns
     -------
     Dataset (…)
-        `estimate`, `low` and `high`, over the dims that are left, in the unit of `values`; all three are equal where
-        all items are. attrs: `n` items, `n_groups` where there are groups, and how it was done.
+        `estimate`, `estimate_low` and `estimate_high`, over the dims that are left, in the unit of `values`; all three
+        are equal where all items are. attrs: `n` items, `n_groups` where there are groups, and how it was done.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def bootstrap_interval(
     --------
     >>> scores = xr.DataArray([1., 2., 3., 6.], dims="unit", coords={"subject": ("unit", list("aabb"))})
     >>> interval = bootstrap_interval(scores, "unit")
-    >>> interval.estimate.item(), (interval.low < 3).item(), (interval.high > 3).item(), interval.n
+    >>> interval.estimate.item(), (interval.estimate_low < 3).item(), (interval.estimate_high > 3).item(), interval.n
     (3.0, True, True, 4)
     >>> bootstrap_interval(scores, "unit", groups="subject").n_groups
     2
@@ -114,7 +114,7 @@ def bootstrap_interval(
         find = resampling.over_items if g is None else partial(resampling.over_groups, g=g)
         low[varying], high[varying] = find(X[varying])
     like = items.isel({dim: 0}, drop=True)
-    labelled = zip(("estimate", "low", "high"), (estimate, low, high), strict=True)
+    labelled = zip(("estimate", "estimate_low", "estimate_high"), (estimate, low, high), strict=True)
     attrs = {"statistic": statistic, "method": _method(statistic, groups), "confidence_level": confidence_level}
     attrs |= {"n": X.shape[1]} | ({} if g is None else {"n_groups": int(g.max()) + 1})
     attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}

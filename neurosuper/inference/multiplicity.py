@@ -12,7 +12,7 @@ from neurosuper._checks import check_one_of
 
 
 def adjust_p_values(
-    p: xr.DataArray, method: Literal["benjamini-hochberg", "bonferroni"] = "benjamini-hochberg"
+    p: xr.DataArray, *, method: Literal["benjamini-hochberg", "bonferroni"] = "benjamini-hochberg"
 ) -> xr.DataArray:
     """Adjust the p-values of many tests, all of which are one family.
 

@@ -304,7 +304,7 @@ def _tell_how(result: xr.Dataset, decimals: int) -> str:
 
 
 def _tell_interval(result: xr.Dataset, decimals: int) -> str:
-    ends = " to ".join(_tell(result[end], decimals) for end in ("low", "high"))
+    ends = " to ".join(_tell(result[end], decimals) for end in ("difference_low", "difference_high"))
     return f"{100 * result.attrs['confidence_level']:g} % interval {ends} over stimuli and items, {_tell_p(result)}"
 
 

@@ -22,8 +22,8 @@ def separability(
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
     *,
-    references: int = 9,
-    trials: int = 20,
+    n_references: int = 9,
+    n_trials: int = 20,
     pool: Pool = "mean",
 ) -> xr.Dataset:
     """Score every pair of units or directions by whether their top images are told apart.
@@ -41,9 +41,9 @@ def separability(
         Stimuli without an image are left out.
     images : DataArray (stimulus, row, column, channel)
     metric : ImageMetric or Precomputed
-    references : int, optional
+    n_references : int, optional
         Of each of the two.
-    trials : int, optional
+    n_trials : int, optional
         Queries of each.
     pool : {"mean", "max"}, optional
         Over the references of a half.
@@ -71,7 +71,7 @@ def separability(
     >>> bright = np.repeat([0., 1.], 6)
     >>> codes = xr.DataArray(np.stack([bright, 1 - bright], 1), dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": ["bright", "dark"]})
-    >>> separability(codes, images, Color(), references=3, trials=3).distinctness.values.tolist()
+    >>> separability(codes, images, Color(), n_references=3, n_trials=3).distinctness.values.tolist()
     [1.0, 1.0]
     """
     images = check_images(images)
@@ -82,24 +82,24 @@ def separability(
     item = str(codes.dims[1])
     if codes.sizes[item] < 2:
         raise ValueError(f"separability compares units with one another; got {codes.sizes[item]}, pass at least 2")
-    chosen = top_stimuli(codes, references + trials)
+    chosen = top_stimuli(codes, top=n_references + n_trials)
     places = images.get_index("stimulus").get_indexer(chosen.values.ravel())
     used, at = np.unique(places, return_inverse=True)
-    at = at.reshape(references + trials, -1).T
+    at = at.reshape(n_references + n_trials, -1).T
     similarity = -pairwise_distances(images.isel(stimulus=used), metric).values
-    right, n_trials = _right_trials(similarity, at[:, :references], at[:, references:], POOLS[pool])
+    right, n_answered = _right_trials(similarity, at[:, :n_references], at[:, n_references:], POOLS[pool])
     with np.errstate(invalid="ignore"):  # no trial, no share
-        share = right / n_trials
+        share = right / n_answered
     np.fill_diagonal(share, np.nan)
     other = {"other": ("other", codes[item].values)}
     return xr.Dataset(
         {
             "separability": ((item, "other"), share, {"long_name": "share of trials told apart"}),
-            "n_trials": ((item, "other"), n_trials),
+            "n_trials": ((item, "other"), n_answered),
             "distinctness": (item, xr.DataArray(share, dims=(item, "other")).mean("other").values),
         },
         coords=coords_along(codes, item) | other,
-        attrs={"metric": metric.name, "references": references, "trials": trials, "pool": pool}
+        attrs={"metric": metric.name, "n_references": n_references, "n_trials": n_trials, "pool": pool}
         | left_out(codes)
         | copies_among(chosen),
     )

@@ -28,8 +28,8 @@ def extrapolate_index(
     responses: xr.DataArray,
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
-    top: int = 5,
     *,
+    top: int = 5,
     end: Ends = "top",
     n_resamples: int = 10,
     random_state: int | None = 0,
@@ -59,7 +59,7 @@ def extrapolate_index(
     Returns
     -------
     Dataset (unit,)
-        `index`, of averages over all repetitions, as `interpretability_index` gives it; `extrapolated`, a;
+        `interpretability`, of averages over all repetitions, as `interpretability_index` gives it; `extrapolated`, a;
         `standard_error`, that of a (see Notes); `curve` (unit, repetitions), the mean index over draws, up to the
         fewest repetitions that a stimulus has. In it, ties are broken at random, for averages over few spikes often
         tie. All in the unit of the index; with both ends there is a dim `end` too.
@@ -104,9 +104,9 @@ def extrapolate_index(
     >>> noise = np.random.default_rng(0).normal(size=(20, 5, 1))
     >>> r = xr.DataArray(2.0 * white[:, None, None] + noise, dims=("stimulus", "repetition", "unit"),
     ...                  coords={"stimulus": images.stimulus, "unit": ["a"]})
-    >>> scores = extrapolate_index(r, images, Color("cpu"))
+    >>> scores = extrapolate_index(r, images, Color(device="cpu"))
     >>> [name for name in scores], scores.sizes["repetitions"]
-    (['index', 'extrapolated', 'standard_error', 'curve'], 5)
+    (['interpretability', 'extrapolated', 'standard_error', 'curve'], 5)
     """
     n_resamples = check_count("n_resamples", n_resamples, least=2)
     images = check_images(images)
@@ -158,7 +158,7 @@ def _as_dataset(index: xr.DataArray, curves: np.ndarray) -> xr.Dataset:
     curve = xr.DataArray(curves.mean(axis=0), {"repetitions": r}, dims=("repetitions", *index.dims))
     return xr.Dataset(
         {
-            "index": (index.dims, index.values),
+            "interpretability": (index.dims, index.values),
             "extrapolated": (index.dims, fits.mean(axis=0)),
             "standard_error": (index.dims, np.sqrt(fits.var(axis=0, ddof=1) + missing)),
             "curve": curve.transpose(..., "repetitions"),

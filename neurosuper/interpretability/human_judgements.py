@@ -118,9 +118,9 @@ def validate_against_humans(
         By unit, of those that were scored and judged: `score`, `human_accuracy` and `n_judgements`; coords are carried
         over. By `group`, which is all trials, those of a layer, or those of a confidence (coords `by` and `value`):
         `n_units`, `n_trials`, `accuracy` of people; `pearson` and `spearman` correlation of score and human accuracy
-        over units, with percentile intervals `pearson_interval` and `spearman_interval` (group, bound); and `auc`, the
-        chance that the unit of a trial answered right scores higher than that of one answered wrong. NaN where fewer
-        than 3 units, or no variation, leave nothing to tell. `attrs` count what found no partner.
+        over units, with percentile intervals `pearson_low` to `pearson_high` and `spearman_low` to `spearman_high`; and
+        `auc`, the chance that the unit of a trial answered right scores higher than that of one answered wrong. NaN
+        where fewer than 3 units, or no variation, leave nothing to tell. `attrs` count what found no partner.
 
     Raises
     ------
@@ -180,8 +180,8 @@ def agreement_with_humans(
     -------
     Dataset
         By `group`, which is all trials, those of a layer, or those of a confidence of the person (coords `by` and
-        `value`): `n_units`, `n_trials` (judgements), `agreement`, its exact binomial interval `agreement_interval`
-        (group, bound) by Clopper and Pearson, which takes judgements as independent, `machine_accuracy` and
+        `value`): `n_units`, `n_trials` (judgements), `agreement`, its exact binomial interval `agreement_low` to
+        `agreement_high` by Clopper and Pearson, which takes judgements as independent, `machine_accuracy` and
         `human_accuracy`. `attrs` count what found no partner.
 
     Raises
@@ -329,8 +329,8 @@ def _by_group(trials: pd.DataFrame, measure: Measure) -> xr.Dataset:
     columns = {name: np.array([found[name] for found in measures]) for name in measures[0]}
     by, value = zip(*parts, strict=True)
     labels = ["all" if b == "all" else f"{b} {v}" for b, v in parts]
-    coords = {"group": labels, "by": ("group", list(by)), "value": ("group", list(value)), "bound": ["low", "high"]}
-    return xr.Dataset({name: (("group", "bound")[: column.ndim], column) for name, column in columns.items()}, coords)
+    coords = {"group": labels, "by": ("group", list(by)), "value": ("group", list(value))}
+    return xr.Dataset({name: ("group", column) for name, column in columns.items()}, coords)
 
 
 def _validity(trials: pd.DataFrame, bootstrap: Callable) -> dict[str, Any]:
@@ -341,7 +341,8 @@ def _validity(trials: pd.DataFrame, bootstrap: Callable) -> dict[str, Any]:
     is_told = len(units) >= 3 and bool(np.ptp(a)) and bool(np.ptp(b))
     for name, correlate in (("pearson", stats.pearsonr), ("spearman", stats.spearmanr)):
         told[name] = correlate(a, b).statistic if is_told else np.nan
-        told[f"{name}_interval"] = bootstrap(a, b, ranked=name == "spearman") if is_told else (np.nan, np.nan)
+        interval = bootstrap(a, b, ranked=name == "spearman") if is_told else (np.nan, np.nan)
+        told[f"{name}_low"], told[f"{name}_high"] = interval
     told["auc"] = roc_auc_score(trials["correct"], trials["score"]) if trials["correct"].nunique() == 2 else np.nan
     return told
 
@@ -368,7 +369,8 @@ def _agreement(trials: pd.DataFrame, level: float) -> dict[str, Any]:
         "n_units": len(trials.drop_duplicates(UNIT)),
         "n_trials": len(trials),
         "agreement": n_same / len(trials),
-        "agreement_interval": (interval.low, interval.high),
+        "agreement_low": interval.low,
+        "agreement_high": interval.high,
         "machine_accuracy": trials["machine"].mean(),
         "human_accuracy": trials["correct"].mean(),
     }

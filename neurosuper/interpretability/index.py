@@ -23,8 +23,8 @@ def interpretability_index(
     codes: xr.DataArray,
     images: xr.DataArray,
     metric: Metrics,
-    top: int | Sequence[int] = 5,
     *,
+    top: int | Sequence[int] = 5,
     end: Literal["top", "bottom", "both"] = "top",
     weights: Literal["activation"] | None = None,
     spread: bool = False,
@@ -94,7 +94,7 @@ def interpretability_index(
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
     chosen = ends_of(codes, most, end)
     weighted = None if weights is None else _activation(codes, chosen, weights)
-    index = index_of_top(chosen, images, metric, top, weights=weighted, spread=spread)
+    index = index_of_top(chosen, images, metric, top=top, weights=weighted, spread=spread)
     return _flag_copies(index, chosen, top).assign_attrs(left_out(codes))
 
 
@@ -102,8 +102,8 @@ def index_of_top(
     chosen: xr.DataArray,
     images: xr.DataArray,
     metric: Metrics,
-    top: int | Sequence[int] | None = None,
     *,
+    top: int | Sequence[int] | None = None,
     weights: xr.DataArray | None = None,
     spread: bool = False,
 ) -> xr.DataArray:
@@ -140,7 +140,7 @@ def index_of_top(
     """
     if isinstance(metric, Sequence) and not isinstance(metric, str):
         _check_names([check_metric(each).name for each in metric])
-        return _join([index_of_top(chosen, images, each, top, weights=weights, spread=spread) for each in metric])
+        return _join([index_of_top(chosen, images, each, top=top, weights=weights, spread=spread) for each in metric])
     chosen = chosen.transpose("rank", ...)
     single = top is None or isinstance(top, int | np.integer)
     sizes = _check_sizes(chosen.sizes["rank"] if top is None else top, chosen.sizes["rank"], spread)
@@ -159,7 +159,7 @@ def index_of_top(
         columns = {"interpretability": metric.self_similarity - distances.mean(positions, w, sizes)}
         if spread:
             columns["spread"] = _jackknife(distances, positions, w, sizes)
-    attrs = {"metric": metric.name, "quantity": describe(metric), "top": sizes[0] if single else sizes}
+    attrs = {"metric": metric.name, "quantity": index_label(metric), "top": sizes[0] if single else sizes}
     index = _label(columns, chosen, sizes).assign_attrs(attrs)
     return index.isel(top=0, drop=True) if single else index
 
@@ -167,14 +167,14 @@ def index_of_top(
 def ends_of(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"]) -> xr.DataArray:
     """Return the stimuli `(rank, item)` of one end, or `(rank, end, item)` of both."""
     if end == "both":
-        both = [top_stimuli(codes, top, "top"), top_stimuli(codes, top, "bottom")]
+        both = [top_stimuli(codes, top=top, end="top"), top_stimuli(codes, top=top, end="bottom")]
         if any("is_copy" in each.coords for each in both):
             none = xr.zeros_like(both[0], dtype=bool)
             both = [each.assign_coords(is_copy=each.coords.get("is_copy", none).variable) for each in both]
         return xr.concat(both, xr.Variable("end", ["top", "bottom"]), combine_attrs="drop").transpose("rank", ...)
     if end not in ("top", "bottom"):
         raise ValueError(f"end must be 'top', 'bottom' or 'both', got {end!r}")
-    return top_stimuli(codes, top, end)
+    return top_stimuli(codes, top=top, end=end)
 
 
 def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[int]) -> xr.DataArray:
@@ -255,6 +255,6 @@ def _jackknife(distances: Distances, positions: np.ndarray, weights: np.ndarray,
     return np.stack(spread, axis=1)
 
 
-def describe(metric: ImageMetric | Precomputed) -> str:
+def index_label(metric: ImageMetric | Precomputed) -> str:
     """Return what the index under a metric is, for an axis: minus a distance, or an agreement."""
     return metric.quantity if metric.self_similarity else f"−{metric.quantity}"

@@ -48,13 +48,13 @@ def psychophysics(
     metric: ImageMetric | Precomputed,
     *,
     design: DesignName = "imi",
-    references: int = 9,
-    trials: int = 20,
+    n_references: int = 9,
+    n_trials: int = 20,
     query: Query | None = None,
     quantiles: Sequence[float] | None = None,
     pool: Pool | None = None,
     zscore: bool | None = None,
-    alpha: float | None = None,
+    slope: float | None = None,
     random_state: int | None = 0,
     evidence: bool = False,
 ) -> xr.Dataset:
@@ -69,13 +69,13 @@ def psychophysics(
     images : DataArray (stimulus, row, column, channel)
     metric : ImageMetric or Precomputed
         The observer: `LPIPS`, `Features`, …
-    design, references, trials, query, quantiles, random_state
+    design, n_references, n_trials, query, quantiles, random_state
         Which images a trial shows: see `make_trials`.
     pool : {"mean", "max"}, optional
         Over the references of an end. None: "max" with design "paper", else "mean".
     zscore : bool, optional
         Whether the similarities of a trial are brought to mean 0 and variance 1 first. None: with "imi" and "scripts".
-    alpha : float, optional
+    slope : float, optional
         Steepness of the score, mean σ(α Δ). None: 0.16 with "mis", else 1.
     evidence : bool, optional
         Return Δ of each trial too.
@@ -106,16 +106,16 @@ def psychophysics(
     >>> images = load_images(6 * grey * np.ones((1, 4, 4, 3), np.uint8))
     >>> codes = xr.DataArray(np.arange(40.)[:, None], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": ["bright"]})
-    >>> result = psychophysics(codes, images, Color(), references=3, trials=5)
+    >>> result = psychophysics(codes, images, Color(), n_references=3, n_trials=5)
     >>> result.accuracy.values.tolist(), result.accuracy_low.values.round(2).tolist()
     ([[1.0]], [[0.48]])
     """
     images = check_images(images)
     codes = join_images(check_codes(codes), images)
-    chosen = choose_trials(codes, design, references, trials, query, quantiles, random_state)
+    chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, random_state)
     places = np.append(images.get_index("stimulus").get_indexer(codes.stimulus.values), NONE)
     shown = chosen._replace(query=places[chosen.query], reference=places[chosen.reference])
-    given = {name: value for name, value in (("pool", pool), ("zscore", zscore), ("alpha", alpha)) if value is not None}
+    given = {name: value for name, value in (("pool", pool), ("zscore", zscore), ("slope", slope)) if value is not None}
     result = _answer(shown, images, metric, evidence=evidence, **(DESIGNS[design].observer | given))
     item = str(codes.dims[1])
     attrs = {"design": design} | left_out(codes) | warn_of_copies_in_trials(codes, chosen)
@@ -129,7 +129,7 @@ def answer_trials(
     *,
     pool: Pool = "mean",
     zscore: bool = True,
-    alpha: float = 1.0,
+    slope: float = 1.0,
     evidence: bool = False,
 ) -> xr.Dataset:
     """Let an image metric answer given trials, such as those that humans answered.
@@ -141,7 +141,7 @@ def answer_trials(
         trial, reference_end, reference)`; an empty label where there is no trial.
     images : DataArray (stimulus, row, column, channel)
     metric : ImageMetric or Precomputed
-    pool, zscore, alpha, evidence
+    pool, zscore, slope, evidence
         See `psychophysics`.
 
     Returns
@@ -162,7 +162,7 @@ def answer_trials(
     >>> images = load_images(grey * np.ones((1, 2, 2, 3), np.uint8))
     >>> codes = xr.DataArray(np.arange(12.)[:, None], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": ["bright"]})
-    >>> answer_trials(make_trials(codes, references=2, trials=2), images, Color()).accuracy.item()
+    >>> answer_trials(make_trials(codes, n_references=2, n_trials=2), images, Color()).accuracy.item()
     1.0
     """
     images = check_images(images)
@@ -176,7 +176,7 @@ def answer_trials(
         raise ValueError(f"no image for stimulus {name_some(unknown)}; images have {name_some(index)}")
     n_trials = (positions[0][0, :, :, 0] != NONE).sum(-1).tolist()
     shown = Trials(positions[0], positions[1], n_trials, trials["quantile"].values.tolist())
-    result = _answer(shown, images, metric, pool=pool, zscore=zscore, alpha=alpha, evidence=evidence)
+    result = _answer(shown, images, metric, pool=pool, zscore=zscore, slope=slope, evidence=evidence)
     return result.rename(item=item).assign_coords(coords_along(trials["queries"], item))
 
 
@@ -187,7 +187,7 @@ def _answer(
     *,
     pool: str,
     zscore: bool,
-    alpha: float,
+    slope: float,
     evidence: bool,
 ) -> xr.Dataset:
     """Return accuracy and score `(item, quantile)` of trials, whose positions are those of images."""
@@ -198,14 +198,14 @@ def _answer(
     delta[valid] = _evidence(shown.query[valid], shown.reference[valid], images, metric, pool, zscore)
     n_trials = valid.sum(-1)
     with np.errstate(invalid="ignore"):  # no trial, no accuracy
-        right, total = ((np.sign(delta) + 1) / 2).sum(-1, where=valid), expit(alpha * delta).sum(-1, where=valid)
+        right, total = ((np.sign(delta) + 1) / 2).sum(-1, where=valid), expit(slope * delta).sum(-1, where=valid)
         columns = {"accuracy": right / n_trials, "score": total / n_trials}
     columns |= dict(zip(("accuracy_low", "accuracy_high"), _exact_interval(right, n_trials), strict=True))
     dims = ("item", "quantile")
     result = xr.Dataset(
         {name: (dims, values, {"long_name": LONG_NAMES[name]}) for name, values in columns.items()},
         coords={"quantile": ("quantile", shown.quantiles, {"long_name": "share left out at each end"})},
-        attrs={"metric": metric.name, "pool": pool, "zscore": int(zscore), "alpha": alpha},
+        attrs={"metric": metric.name, "pool": pool, "zscore": int(zscore), "slope": slope},
     ).assign(n_trials=("quantile", shown.n_trials))
     return result.assign(evidence=((*dims, "trial"), delta)) if evidence else result
 

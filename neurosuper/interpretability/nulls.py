@@ -8,7 +8,7 @@ Z (stimulus, unit) responses or codes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import xarray as xr
@@ -18,18 +18,25 @@ from tqdm import tqdm
 from neurosuper._checks import check_count, check_seed
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
-from neurosuper.interpretability.index import describe, index_of_top
+from neurosuper.interpretability.index import index_label, index_of_top
 from neurosuper.interpretability.random_splits import index_of_parts
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.distances import open_distances
 from neurosuper.responses import coords_along, name_some, require_varying
 
-QUANTILES = (0.025, 0.5, 0.975)
-Null = Callable[[xr.DataArray, int], xr.DataArray]
+LEVEL = 0.95
+LOW, HIGH = (1 - LEVEL) / 2, (1 + LEVEL) / 2
 
 
-def shuffle_stimuli(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataArray:
+class Null(Protocol):
+    """Draws codes under a null hypothesis."""
+
+    def __call__(self, codes: xr.DataArray, /, *, random_state: int) -> xr.DataArray:
+        """Return codes of the same items to the same stimuli, drawn with this seed."""
+
+
+def shuffle_stimuli(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.DataArray:
     """Permute the stimuli, in the same way for all units or directions.
 
     Keeps what each unit does and how units go together; destroys which image a response belongs to.
@@ -64,7 +71,7 @@ def shuffle_stimuli(codes: xr.DataArray, random_state: int | None = 0) -> xr.Dat
     return _as_null(codes, codes.data[order], "stimuli shuffled", seed)
 
 
-def shuffle_units(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataArray:
+def shuffle_units(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.DataArray:
     """Permute the values of the units or directions within each stimulus, independently of the other stimuli.
 
     Keeps the values of each population vector, and so its length and sparseness; destroys which unit is which.
@@ -101,7 +108,7 @@ def shuffle_units(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataA
     return _as_null(codes, shuffled, "units shuffled within each stimulus", seed)
 
 
-def phase_surrogates(codes: xr.DataArray, random_state: int | None = 0) -> xr.DataArray:
+def phase_surrogates(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.DataArray:
     """Return surrogates with random phases along the order of the stimuli, which must therefore mean something.
 
     Each column is made Gaussian by rank (normal scores), random phases are added to its Fourier transform, the same
@@ -155,10 +162,10 @@ def null_test(
     codes: xr.DataArray,
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
+    *,
     null: Null = shuffle_stimuli,
     top: int = 5,
-    *,
-    n_nulls: int = 199,
+    n_resamples: int = 199,
     random_state: int | None = 0,
 ) -> xr.Dataset:
     """Test whether the interpretability index is higher than a null allows.
@@ -174,22 +181,22 @@ def null_test(
     images : DataArray (stimulus, row, column, channel)
     metric : ImageMetric or Precomputed
     null : callable, optional
-        Called as `null(codes, random_state)`: `shuffle_stimuli`, `shuffle_units`, `phase_surrogates`, or any other that
-        returns codes of the same stimuli, such as random directions: `lambda codes, seed:
+        Called as `null(codes, random_state=seed)`: `shuffle_stimuli`, `shuffle_units`, `phase_surrogates`, or any other
+        that returns codes of the same stimuli, such as random directions: `lambda codes, seed:
         Random(random_state=seed).fit_transform(codes)`.
     top : int, optional
         Number of top stimuli.
-    n_nulls : int, optional
-        Draws, at least 19; p is at least 1/(n_nulls + 1).
+    n_resamples : int, optional
+        Draws, at least 19; p is at least 1/(n_resamples + 1).
     random_state : int, optional
         The draws have the seeds that follow.
 
     Returns
     -------
     Dataset
-        `estimate`, the mean index; `null (draw,)`, the same of each draw; `p_value`, one-sided; and, where the null has
-        the same items as the codes, `interpretability` and `item_p_value` of each, which are not adjusted for their
-        number. attrs: `n` items, `n_stimuli`, `n_nulls`, `top`, `metric`, `quantity`, `seed`.
+        `interpretability`, the mean index; `null (draw,)`, the same of each draw; `p_value`, one-sided; and, where the
+        null has the same items as the codes, `interpretability` and `item_p_value` of each, which are not adjusted for
+        their number. attrs: `n` items, `n_stimuli`, `n_resamples`, `top`, `metric`, `quantity`, `seed`.
 
     Raises
     ------
@@ -202,25 +209,25 @@ def null_test(
     >>> images = load_images(np.repeat(np.arange(60, dtype=np.uint8), 3).reshape(60, 1, 1, 3))
     >>> codes = xr.DataArray(np.arange(60.)[:, None], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": ["bright"]})
-    >>> test = null_test(codes, images, Color("cpu"), n_nulls=99)
+    >>> test = null_test(codes, images, Color(device="cpu"), n_resamples=99)
     >>> float(test.p_value), test.item_p_value.values.tolist()
     (0.01, [0.01])
     """
     images, seed = check_images(images), _seed(random_state)
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
-    n_nulls = check_count("n_nulls", n_nulls, least=19, why=", which allow p = 0.05")
-    draws = (_draw(null, codes, seed + 1 + i) for i in tqdm(range(n_nulls), desc="nulls", unit="draw", delay=2))
-    tops = [top_stimuli(drawn, top) for drawn in itertools.chain([codes], draws)]
+    n_resamples = check_count("n_resamples", n_resamples, least=19, why=", which allow p = 0.05")
+    draws = (_draw(null, codes, seed + 1 + i) for i in tqdm(range(n_resamples), desc="nulls", unit="draw", delay=2))
+    tops = [top_stimuli(drawn, top=top) for drawn in itertools.chain([codes], draws)]
     edges = np.cumsum([0, *(chosen.shape[1] for chosen in tops)])
     every = xr.DataArray(np.concatenate([chosen.values for chosen in tops], axis=1), dims=("rank", "item"))
     scores = index_of_top(every, images, metric)
     own, *others = (scores.values[start:stop] for start, stop in itertools.pairwise(edges))
     means = np.array([values.mean() for values in others])
     result = xr.Dataset(
-        {"estimate": own.mean(), "null": ("draw", means), "p_value": _p_of_draws(own.mean(), means)},
+        {"interpretability": own.mean(), "null": ("draw", means), "p_value": _p_of_draws(own.mean(), means)},
         attrs=scores.attrs
-        | {"n": len(own), "n_stimuli": codes.sizes["stimulus"], "n_nulls": n_nulls, "seed": seed}
+        | {"n": len(own), "n_stimuli": codes.sizes["stimulus"], "n_resamples": n_resamples, "seed": seed}
         | left_out(codes)
         | copies_among(tops[0]),
     )
@@ -232,7 +239,7 @@ def null_test(
 
 
 def _draw(null: Null, codes: xr.DataArray, seed: int) -> xr.DataArray:
-    drawn = check_codes(null(codes, seed))
+    drawn = check_codes(null(codes, random_state=seed))
     if not np.isin(drawn.stimulus.values, codes.stimulus.values).all():
         raise ValueError("the null has stimuli that the codes have not; let it return codes of the same stimuli")
     return drawn
@@ -247,8 +254,9 @@ def _p_of_draws(own: np.ndarray, draws: np.ndarray) -> np.ndarray:
 def chance_level(
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
+    *,
     top: int = 5,
-    n_sets: int = 1000,
+    n_resamples: int = 1000,
     random_state: int | None = 0,
 ) -> xr.Dataset:
     """Return the interpretability index of random sets of images: what a unit scores that sees nothing in them.
@@ -262,7 +270,7 @@ def chance_level(
     metric : ImageMetric or Precomputed
     top : int, optional
         Images in a set: the number M of top stimuli of the scores that are compared with the floor.
-    n_sets : int, optional
+    n_resamples : int, optional
         Number of sets drawn, each without replacement.
     random_state : int, optional
         Seed; None draws a new one, which `attrs["seed"]` tells.
@@ -270,8 +278,9 @@ def chance_level(
     Returns
     -------
     Dataset
-        `mean`, exact; `sampled_mean`, `sampled_sd` (ddof=1) and `sampled_quantile` (quantile,) of the sets drawn, at
-        2.5, 50 and 97.5 %. In the unit of the index; `attrs` tell `metric`, `quantity`, `top`, `n_images`, `n_sets`,
+        `interpretability`, the mean over all sets, exact; `interpretability_low` and `interpretability_high`, between
+        which 95 % of the sets drawn are; `sampled_mean` and `sampled_sd` (ddof=1) of the sets drawn. In the unit of the
+        index; `attrs` contain `metric`, `quantity`, `top`, `n_images`, `n_resamples`,
         `null` and `seed`.
 
     Raises
@@ -284,29 +293,31 @@ def chance_level(
     >>> from neurosuper import Color, load_images
     >>> grey = np.array([0, 0, 255, 255], np.uint8)[:, None, None, None]
     >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))
-    >>> floor = chance_level(images, Color("cpu"), top=2)
-    >>> round(float(floor["mean"]), 4)  # −√3 in 4 of 6 pairs
+    >>> chance = chance_level(images, Color(device="cpu"), top=2)
+    >>> round(float(chance.interpretability), 4)  # −√3 in 4 of 6 pairs
     -1.1547
     """
     images, seed = check_images(images), _seed(random_state)
     n_images = images.sizes["stimulus"]
     top = check_count("top", top, least=2, most=n_images, why=", the number of images")
-    n_sets = check_count("n_sets", n_sets, least=2)
+    n_resamples = check_count("n_resamples", n_resamples, least=2)
     rng = np.random.default_rng(seed)
-    sets = np.stack([rng.choice(n_images, top, replace=False) for _ in range(n_sets)])
+    sets = np.stack([rng.choice(n_images, top, replace=False) for _ in range(n_resamples)])
     with open_distances(images, np.arange(n_images), metric) as distances:
         mean = metric.self_similarity - distances.mean_of_all()
         index = index_of_parts(distances, sets[None, None], metric.self_similarity)[0, 0]
     sampled = xr.DataArray(index, dims="set")
-    about = {"metric": metric.name, "quantity": describe(metric), "top": int(top), "n_images": n_images}
+    about = {"metric": metric.name, "quantity": index_label(metric), "top": int(top), "n_images": n_images}
     return xr.Dataset(
         {
-            "mean": mean,
+            "interpretability": mean,
+            "interpretability_low": sampled.quantile(LOW, "set", keep_attrs=False).drop_vars("quantile"),
+            "interpretability_high": sampled.quantile(HIGH, "set", keep_attrs=False).drop_vars("quantile"),
             "sampled_mean": sampled.mean("set"),
             "sampled_sd": sampled.std("set", ddof=1),
-            "sampled_quantile": sampled.quantile(QUANTILES, "set"),
         },
-        attrs=about | {"n_sets": int(n_sets), "null": "random sets of images", "seed": seed},
+        attrs=about
+        | {"n_resamples": int(n_resamples), "confidence_level": LEVEL, "null": "random sets of images", "seed": seed},
     )
 
 

@@ -12,7 +12,7 @@ DEEPER = 8  # times as many stimuli as `top` are ranked first
 
 
 def draw_parts(
-    labels: np.ndarray, n_parts: int, n_draws: int, rng: np.random.Generator, photographs: np.ndarray | None = None
+    labels: np.ndarray, n_parts: int, n_resamples: int, rng: np.random.Generator, photographs: np.ndarray | None = None
 ) -> xr.DataArray:
     """Return to which part each stimulus belongs, (draw, stimulus); parts are equal in size, up to one.
 
@@ -21,7 +21,7 @@ def draw_parts(
     """
     photographs = np.arange(len(labels)) if photographs is None else photographs
     parts = np.arange(photographs.max() + 1) % n_parts
-    drawn = rng.permuted(np.broadcast_to(parts, (n_draws, len(parts))), axis=1)[:, photographs]
+    drawn = rng.permuted(np.broadcast_to(parts, (n_resamples, len(parts))), axis=1)[:, photographs]
     return xr.DataArray(drawn, dims=("draw", "stimulus"), coords={"stimulus": labels}, attrs={"n_parts": n_parts})
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neurosuper._checks import check_count
 from neurosuper._content import photographs_of
 from neurosuper.responses import check_labels, coords_along, name_some
 
@@ -17,7 +18,7 @@ End = Literal["top", "bottom"]
 AT_ONCE = 2**20  # codes that are ranked
 
 
-def top_stimuli(codes: xr.DataArray, n: int = 5, end: End = "top") -> xr.DataArray:
+def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top") -> xr.DataArray:
     """Return the stimuli with the largest code, or the smallest, for every unit or direction.
 
     Parameters
@@ -25,8 +26,8 @@ def top_stimuli(codes: xr.DataArray, n: int = 5, end: End = "top") -> xr.DataArr
     codes : DataArray (stimulus, unit) or (stimulus, direction)
         Responses or codes. NaN is never chosen; ties go to the label that sorts first. A dask array is read one block
         of stimuli at a time.
-    n : int, optional
-        How many (M in Klindt et al. 2023).
+    top : int, optional
+        Number of top stimuli (M in Klindt et al. 2023).
     end : {"top", "bottom"}, optional
 
     Returns
@@ -40,37 +41,32 @@ def top_stimuli(codes: xr.DataArray, n: int = 5, end: End = "top") -> xr.DataArr
     Raises
     ------
     ValueError
-        `n` below 1, or above the number of stimuli that have a code; another `end`.
+        `top` below 1, or above the number of stimuli that have a code; another `end`.
 
     Examples
     --------
     >>> import xarray as xr
     >>> codes = xr.DataArray([[1., 7.], [3., 7.], [2., 0.]], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": ["x", "y", "z"], "unit": ["a", "b"]})
-    >>> top_stimuli(codes, n=2).sel(unit="a").values.tolist()
+    >>> top_stimuli(codes, top=2).sel(unit="a").values.tolist()
     ['y', 'z']
     """
     codes = check_codes(codes)
     if end not in ("top", "bottom"):
         raise ValueError(f"end must be 'top' or 'bottom', got {end!r}")
-    if not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"the number of top stimuli must be a positive int, got {n!r}")
-    if n > codes.sizes["stimulus"]:
-        raise ValueError(
-            f"{n} top stimuli asked for, but there are only {codes.sizes['stimulus']} stimuli; lower `top`"
-        )
+    top = check_count("top", top, most=codes.sizes["stimulus"], why=", the number of stimuli")
     item = codes.dims[1]
     labels = np.sort(codes.stimulus.values.astype(str))
     sign = 1 if end == "top" else -1
-    ranks, values = _merge_blocks(codes, sign, np.searchsorted(labels, codes.stimulus.values.astype(str)), n)
+    ranks, values = _merge_blocks(codes, sign, np.searchsorted(labels, codes.stimulus.values.astype(str)), top)
     if (short := ~np.isfinite(values).all(axis=0)).any():
         names = name_some(codes[item].values[short])
-        raise ValueError(f"{item} {names} has fewer than {n} stimuli with a code; lower `top` or drop it")
-    coords = {"rank": np.arange(1, n + 1), "code": (("rank", item), values)} | coords_along(codes, str(item))
+        raise ValueError(f"{item} {names} has fewer than {top} stimuli with a code; lower `top` or drop it")
+    coords = {"rank": np.arange(1, top + 1), "code": (("rank", item), values)} | coords_along(codes, str(item))
     if (copies := _find_copies(codes, ranks)).any():
         coords["is_copy"] = (("rank", item), copies)
     chosen = xr.DataArray(labels[ranks], dims=("rank", item), coords=coords, name="top_stimuli")
-    return chosen.assign_attrs(top=n, end=end, **copies_among(chosen))
+    return chosen.assign_attrs(top=top, end=end, **copies_among(chosen))
 
 
 def copies_among(chosen: xr.DataArray) -> dict[str, int]:

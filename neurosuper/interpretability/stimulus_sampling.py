@@ -18,7 +18,7 @@ from neurosuper._checks import check_count, check_counts, check_share
 from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.images import check_images
-from neurosuper.interpretability.index import describe
+from neurosuper.interpretability.index import index_label
 from neurosuper.interpretability.random_splits import draw_parts, fewest_in_part, index_of_parts, top_of_parts
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
@@ -33,9 +33,9 @@ def index_interval(
     codes: xr.DataArray,
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
-    top: int = 5,
     *,
-    n_draws: int = N_DRAWS,
+    top: int = 5,
+    n_resamples: int = N_DRAWS,
     confidence_level: float = 0.95,
     random_state: int | None = 0,
 ) -> xr.Dataset:
@@ -53,7 +53,7 @@ def index_interval(
     metric : ImageMetric or Precomputed
     top : int, optional
         Number of top stimuli.
-    n_draws : int, optional
+    n_resamples : int, optional
         How often stimuli are divided at random, at least 10.
     confidence_level : float, optional
         Strictly between 0 and 1.
@@ -62,11 +62,11 @@ def index_interval(
     Returns
     -------
     Dataset
-        Numbers: `estimate`, the mean index; its `standard_error`, `low` and `high`; the variances that this is made of:
-        `var_stimuli`, shared by all items, and, of a single item, `var_interaction` (over stimuli, beyond what items
-        share) and `var_items` (among items, whatever the stimuli); `fall`, the factor by which twice as many stimuli
-        lower the first two (NaN of fewer than four times as many stimuli as `top`). attrs: `n` items, `n_stimuli`, and
-        how it was done.
+        Numbers: `interpretability`, the mean index; its `standard_error`, `interpretability_low` and
+        `interpretability_high`; the variances that this is made of: `var_stimuli`, shared by all items, and, of a
+        single item, `var_interaction` (over stimuli, beyond what items share) and `var_items` (among items, whatever
+        the stimuli); `fall`, the factor by which twice as many stimuli lower the first two (NaN of fewer than four
+        times as many stimuli as `top`). attrs: `n` items, `n_stimuli`, and how it was done.
 
     Raises
     ------
@@ -95,13 +95,15 @@ def index_interval(
     >>> codes = xr.DataArray(rng.normal(size=(80, 20)), dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": [f"u{i}" for i in range(20)]})
     >>> mean = index_interval(codes, images, Color())
-    >>> bool(mean.low < mean.estimate < mean.high), mean.n, mean.n_stimuli
+    >>> bool(mean.interpretability_low < mean.interpretability < mean.interpretability_high), mean.n, mean.n_stimuli
     (True, 20, 80)
     """
-    _check_settings(n_draws, confidence_level)
-    (sample,), about = _sample([codes], images, metric, top, n_draws, random_state)
+    _check_settings(n_resamples, confidence_level)
+    (sample,), about = _sample([codes], images, metric, top, n_resamples, random_state)
     variances, estimate = variances_of([sample]), float(sample.scores.mean())
-    numbers = {"estimate": estimate} | _interval(estimate, variances.total([sample.n]), confidence_level)
+    numbers = {"interpretability": estimate} | _interval(
+        "interpretability", estimate, variances.total([sample.n]), confidence_level
+    )
     numbers |= variances.told([sample.n])
     return xr.Dataset(numbers, attrs={"n": sample.n, **about, "confidence_level": confidence_level})
 
@@ -111,9 +113,9 @@ def index_difference(
     b: xr.DataArray,
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
-    top: int = 5,
     *,
-    n_draws: int = N_DRAWS,
+    top: int = 5,
+    n_resamples: int = N_DRAWS,
     confidence_level: float = 0.95,
     random_state: int | None = 0,
 ) -> xr.Dataset:
@@ -126,15 +128,15 @@ def index_difference(
     ----------
     a, b : DataArray (stimulus, unit) or (stimulus, direction)
         As for `index_interval`, each.
-    images, metric, top, n_draws, confidence_level, random_state
+    images, metric, top, n_resamples, confidence_level, random_state
         As for `index_interval`.
 
     Returns
     -------
     Dataset
-        Numbers: `difference` of means (a − b), `standard_error`, `low`, `high`, and `p_value`, two-sided; `estimate_a`,
-        `estimate_b`, `n_a`, `n_b`; variances as from `index_interval`, of single items with `_a` and `_b`. attrs:
-        `n_stimuli` of both together, and how it was done.
+        Numbers: `difference` of means (a − b), `standard_error`, `difference_low`, `difference_high`, and `p_value`,
+        two-sided; `estimate_a`, `estimate_b`, `n_a`, `n_b`; variances as from `index_interval`, of single items with
+        `_a` and `_b`. attrs: `n_stimuli` of both together, and how it was done.
 
     Raises
     ------
@@ -152,8 +154,8 @@ def index_difference(
     >>> bool(result.difference > 0), bool(result.p_value < 0.001)
     (True, True)
     """
-    _check_settings(n_draws, confidence_level)
-    (first, second), about = _sample([a, b], images, metric, top, n_draws, random_state)
+    _check_settings(n_resamples, confidence_level)
+    (first, second), about = _sample([a, b], images, metric, top, n_resamples, random_state)
     return compare_samples(first, second, confidence_level).assign_attrs(about)
 
 
@@ -308,7 +310,7 @@ def compare_samples(a: Sample, b: Sample, confidence_level: float = 0.95) -> xr.
     """Return the numbers of `index_difference`, from samples on the same parts."""
     variances, counts = variances_of([a, b]), (a.n, b.n)
     difference = float(a.scores.mean() - b.scores.mean())
-    interval = _interval(difference, variances.total(counts), confidence_level)
+    interval = _interval("difference", difference, variances.total(counts), confidence_level)
     numbers = {"difference": difference} | interval | {"p_value": _two_sided_p(difference, interval["standard_error"])}
     numbers |= {"estimate_a": a.scores.mean(), "estimate_b": b.scores.mean(), "n_a": a.n, "n_b": b.n}
     about = {"statistic": "mean", "alternative": "two-sided", "confidence_level": confidence_level}
@@ -321,10 +323,10 @@ def _two_sided_p(difference: float, error: float) -> float:
     return 0.0 if difference else 1.0
 
 
-def _interval(center: float, variance: float, confidence_level: float) -> dict[str, float]:
+def _interval(name: str, center: float, variance: float, confidence_level: float) -> dict[str, float]:
     error = float(np.sqrt(variance))
     margin = stats.norm.isf((1 - confidence_level) / 2) * error
-    return {"standard_error": error, "low": center - margin, "high": center + margin}
+    return {"standard_error": error, f"{name}_low": center - margin, f"{name}_high": center + margin}
 
 
 def _sample(
@@ -332,7 +334,7 @@ def _sample(
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
     top: int,
-    n_draws: int,
+    n_resamples: int,
     random_state: int | None,
 ) -> tuple[list[Sample], dict]:
     """Return the index of every set of items, on all stimuli and on the same parts, and what there is to say of it."""
@@ -341,14 +343,14 @@ def _sample(
     stimuli = all_stimuli(sets)
     rng, index = np.random.default_rng(random_state), images.get_index("stimulus")
     labels, photographs = stimuli.stimulus.values, photographs_of(stimuli)
-    divided = [draw_parts(labels, n_parts, n_draws, rng, photographs) for n_parts in (2, 4)]
+    divided = [draw_parts(labels, n_parts, n_resamples, rng, photographs) for n_parts in (2, 4)]
     if min(fewest_in_part(codes, divided[1]) for codes in sets) < top:
         del divided[1]
-    tops = [top_stimuli(codes, top) for codes in sets]
+    tops = [top_stimuli(codes, top=top) for codes in sets]
     shown = [_shown(codes, chosen, index, divided, top) for codes, chosen in zip(sets, tops, strict=True)]
     chosen = np.unique(np.concatenate([places.ravel() for own in shown for places in own]))
     with open_distances(images, chosen, metric) as distances:
-        sources = [distances] + [distances.looked_up()] * len(divided)
+        sources = [distances] + [distances.as_matrix()] * len(divided)
         scored = [
             [
                 index_of_parts(source, np.searchsorted(chosen, places), metric.self_similarity)
@@ -357,11 +359,14 @@ def _sample(
             for own in shown
         ]
     samples = [Sample(whole[0, 0], *parts) for whole, *parts in scored]
-    about = {"n_stimuli": len(labels), "top": int(top), "metric": metric.name, "quantity": describe(metric)}
+    about = {"n_stimuli": len(labels), "top": int(top), "metric": metric.name, "quantity": index_label(metric)}
     for key, told in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
         if any(counts := [of_set.get(key, 0) for of_set in told]):
             about[key] = counts if len(counts) > 1 else counts[0]
-    return samples, about | {"n_draws": int(n_draws), "random_state": -1 if random_state is None else random_state}
+    return samples, about | {
+        "n_resamples": int(n_resamples),
+        "random_state": -1 if random_state is None else random_state,
+    }
 
 
 def _shown(
@@ -383,6 +388,6 @@ def _check_set(codes: xr.DataArray, images: xr.DataArray) -> xr.DataArray:
     return codes
 
 
-def _check_settings(n_draws: int, confidence_level: float) -> None:
-    check_count("n_draws", n_draws, least=10)
+def _check_settings(n_resamples: int, confidence_level: float) -> None:
+    check_count("n_resamples", n_resamples, least=10)
     check_share("confidence_level", confidence_level, 0.95)

@@ -28,8 +28,8 @@ def make_trials(
     codes: xr.DataArray,
     *,
     design: DesignName = "imi",
-    references: int = 9,
-    trials: int = 20,
+    n_references: int = 9,
+    n_trials: int = 20,
     query: Query | None = None,
     quantiles: Sequence[float] | None = None,
     random_state: int | None = 0,
@@ -52,9 +52,9 @@ def make_trials(
         2024).
         "paper": references are the top stimuli alone, the same in all trials; queries are those that follow, and those
         at the bottom (Klindt et al. 2023, eq. 2–3).
-    references : int, optional
+    n_references : int, optional
         Reference images of an end.
-    trials : int, optional
+    n_trials : int, optional
         Of each quantile; fewer where there are too few stimuli.
     query : {"extreme", "least-extreme"}, optional
         Whether a query is more extreme than the references of its end, or less. None: as in the design.
@@ -84,12 +84,12 @@ def make_trials(
     --------
     >>> codes = xr.DataArray(np.arange(12.)[:, None], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": list("abcdefghijkl"), "unit": ["u"]})
-    >>> made = make_trials(codes, references=1, trials=1)
+    >>> made = make_trials(codes, n_references=1, n_trials=1)
     >>> made.queries.values.ravel().tolist(), made.references.values.ravel().tolist()
     (['l', 'a'], ['k', 'b'])
     """
     codes = check_codes(codes)
-    chosen = choose_trials(codes, design, references, trials, query, quantiles, random_state)
+    chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, random_state)
     labels = np.append(codes.stimulus.values.astype(str), "")  # NONE is the last
     item = codes.dims[1]
     dims, ends = (item, "quantile", "trial"), ENDS[: chosen.reference.shape[3]]
@@ -136,27 +136,27 @@ class Design(NamedTuple):
 def choose_trials(
     codes: xr.DataArray,
     design: DesignName,
-    references: int,
-    trials: int,
+    n_references: int,
+    n_trials: int,
     query: Query | None,
     quantiles: Sequence[float] | None,
     random_state: int | None,
 ) -> Trials:
     """Return the positions of the stimuli of each trial (see `make_trials`)."""
-    _check_settings(design, references, trials, query, quantiles)
+    _check_settings(design, n_references, n_trials, query, quantiles)
     published = DESIGNS[design]
     quantiles = list(published.quantiles if quantiles is None else quantiles)
     rng, n_stimuli = np.random.default_rng(random_state), codes.sizes["stimulus"]
     extreme = (query or published.query) == "extreme"
-    shapes = [_Shape(n_stimuli, int(np.ceil((n_stimuli - 1) * q)), references, trials, extreme) for q in quantiles]
-    shapes = [shape._replace(n_trials=max(0, min(trials, published.most(shape)))) for shape in shapes]
+    shapes = [_Shape(n_stimuli, int(np.ceil((n_stimuli - 1) * q)), n_references, n_trials, extreme) for q in quantiles]
+    shapes = [shape._replace(n_trials=max(0, min(n_trials, published.most(shape)))) for shape in shapes]
     if not any(shape.n_trials for shape in shapes):
         raise ValueError(_too_few(design, shapes[0]))
     order = _order(codes, rng)
     filled = [published.fill(shape, rng) if shape.n_trials else None for shape in shapes]
-    n_trials = [shape.n_trials for shape in shapes]
-    queries, shown = (_stack(order, filled, part, max(n_trials)) for part in (0, 1))
-    return Trials(queries, shown, n_trials, quantiles)
+    possible = [shape.n_trials for shape in shapes]
+    queries, shown = (_stack(order, filled, part, max(possible)) for part in (0, 1))
+    return Trials(queries, shown, possible, quantiles)
 
 
 def warn_of_copies_in_trials(codes: xr.DataArray, trials: Trials) -> dict[str, int]:
@@ -269,29 +269,29 @@ DESIGNS = {
         _most_bins,
         "extreme",
         (0.0,),
-        {"pool": "mean", "zscore": True, "alpha": 1.0},
+        {"pool": "mean", "zscore": True, "slope": 1.0},
     ),
     "scripts": Design(
         lambda shape, rng: _fill_bins(shape, rng, shuffle=False),
         _most_bins,
         "extreme",
         (0.0, 0.25),
-        {"pool": "mean", "zscore": True, "alpha": 1.0},
+        {"pool": "mean", "zscore": True, "slope": 1.0},
     ),
-    "mis": Design(_fill_draws, _most_draws, "least-extreme", (0.0,), {"pool": "mean", "zscore": False, "alpha": 0.16}),
+    "mis": Design(_fill_draws, _most_draws, "least-extreme", (0.0,), {"pool": "mean", "zscore": False, "slope": 0.16}),
     "paper": Design(
-        _fill_following, _most_following, "least-extreme", (0.0,), {"pool": "max", "zscore": False, "alpha": 1.0}
+        _fill_following, _most_following, "least-extreme", (0.0,), {"pool": "max", "zscore": False, "slope": 1.0}
     ),
 }
 
 
 def _check_settings(
-    design: str, references: int, trials: int, query: str | None, quantiles: Sequence[float] | None
+    design: str, n_references: int, n_trials: int, query: str | None, quantiles: Sequence[float] | None
 ) -> None:
     if design not in DESIGNS:
         raise ValueError(f"design must be one of {', '.join(map(repr, DESIGNS))}, got {design!r}")
-    check_count("references", references)
-    check_count("trials", trials)
+    check_count("n_references", n_references)
+    check_count("n_trials", n_trials)
     if query not in (None, "extreme", "least-extreme"):
         raise ValueError(f"query must be 'extreme', 'least-extreme' or None, got {query!r}")
     if design == "paper" and query == "extreme":
@@ -304,6 +304,6 @@ def _too_few(name: str, shape: _Shape) -> str:
     needed = 2 + shape.n_references * (1 if name == "paper" else 2)
     return (
         f"{shape.n_stimuli} stimuli, {shape.n_left_out} of them left out at each end, are too few for one trial of "
-        f"design {name!r} with {shape.n_references} references, which takes {needed} of the rest; lower references, or "
-        "quantiles"
+        f"design {name!r} with {shape.n_references} references, which takes {needed} of the rest; lower "
+        "n_references, or quantiles"
     )

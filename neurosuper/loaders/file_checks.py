@@ -81,13 +81,13 @@ def check_file(path: str | PathLike, kind: Kind) -> Path:
     with path.open("rb") as file:
         head = file.read(1024)
         file.seek(0)
-        fault = _impostor(head, kind) or CHECKS[kind](file, head, path.stat().st_size)
+        fault = _detect_placeholder(head, kind) or CHECKS[kind](file, head, path.stat().st_size)
     if fault:
         raise ValueError(f"{path} cannot be read as {kind}: {fault}")
     return path
 
 
-def _impostor(head: bytes, kind: Kind) -> str:
+def _detect_placeholder(head: bytes, kind: Kind) -> str:
     """Return what stands in place of the data, if anything, and what to do."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
@@ -107,7 +107,7 @@ def _other(kind: str) -> str:
     return f"it does not start as a {kind} file does; check the path, or fetch it again"
 
 
-def _cut(has: int, needs: int) -> str:
+def _truncation_error(has: int, needs: int) -> str:
     return f"it is cut short ({has} of {needs} bytes); fetch it again" if has < needs else ""
 
 
@@ -142,7 +142,7 @@ def _check_matlab(file: BinaryIO, head: bytes, size: int) -> str:
     end, order = 128, "<" if head[126:128] == b"IM" else ">"
     for _ in range(MAX_VARIABLES):
         if end >= size:
-            return _cut(size, end)
+            return _truncation_error(size, end)
         file.seek(end + 4)
         end += 8 + struct.unpack(order + "I", file.read(4).ljust(4, b"\0"))[0]
     return f"it has more than {MAX_VARIABLES} variables; it is damaged, fetch it again"
@@ -151,7 +151,7 @@ def _check_matlab(file: BinaryIO, head: bytes, size: int) -> str:
 def _check_nifti(file: BinaryIO, head: bytes, size: int) -> str:
     try:
         if not head.startswith(b"\x1f\x8b"):
-            return _cut(size, _volume_end(head))
+            return _truncation_error(size, _volume_end(head))
         with gzip.GzipFile(fileobj=file) as stream:
             head = stream.read(1024)
             end, size = _volume_end(head), len(head)
@@ -162,7 +162,7 @@ def _check_nifti(file: BinaryIO, head: bytes, size: int) -> str:
         return f"it is cut short or damaged ({error}); fetch it again"
     except ValueError as error:
         return str(error)
-    return _cut(size, end)
+    return _truncation_error(size, end)
 
 
 def _volume_end(head: bytes) -> int:

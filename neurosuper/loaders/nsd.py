@@ -159,7 +159,7 @@ def load_nsd(
     values, outside, constant = _read_sessions(folder, sessions, voxels, row, repetition, zscore, allow_external)
     kept = ~constant
     if kept.sum() < len(kept) / 2:
-        _complain(kept, int(outside.sum()))
+        _warn_about_voxels(kept, int(outside.sum()))
     coords = _voxel_coords(subject, voxels) | _read_ceilings(folder / "ncsnr.nii.gz", voxels, np.bincount(row))
     responses = xr.DataArray(
         _keep(values, kept),
@@ -205,7 +205,7 @@ def _check_request(subject: str, session: int | Sequence[int]) -> list[int]:
     return sessions
 
 
-def _complain(kept: np.ndarray, n_outside: int) -> None:
+def _warn_about_voxels(kept: np.ndarray, n_outside: int) -> None:
     told = (
         f"of {len(kept)} voxels, {n_outside} are 0 in every trial and {(~kept).sum() - n_outside} constant in a session"
     )

@@ -90,7 +90,7 @@ def load_nsd_images(
         name="image",
         attrs={"source": path.name},
     )
-    return check_images(images) if size is None else load_images(images, size)
+    return check_images(images) if size is None else load_images(images, size=size)
 
 
 def _image_brick(file: h5py.File) -> h5py.Dataset:

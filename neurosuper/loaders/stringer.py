@@ -92,7 +92,7 @@ def load_stringer(
 
 
 def load_mat_images(
-    path: str | Path, variable: str = "imgs", size: int | tuple[int, int] | None = None
+    path: str | Path, *, variable: str = "imgs", size: int | tuple[int, int] | None = None
 ) -> xr.DataArray:
     """Load a stack of grey images from a MATLAB file, such as images_natimg2800_all.mat.
 
@@ -138,7 +138,7 @@ def load_mat_images(
         name="image",
         attrs={"source": str(path)},
     )
-    return load_images(images, size)
+    return load_images(images, size=size)
 
 
 def _as_uint8(stack: np.ndarray, what: str) -> np.ndarray:

@@ -34,7 +34,7 @@ class _Fingerprinted(ImageMetric, Protocol):
     def fingerprint(self) -> str: ...
 
 
-def cached(metric: ImageMetric, folder: str | Path, dtype: Stored = "float16") -> Cached:
+def cached(metric: ImageMetric, folder: str | Path, *, dtype: Stored = "float16") -> Cached:
     """Return the same metric, which keeps the embedding of every image in a folder and embeds none twice.
 
     Embeddings are found by what the metric is (its name, fingerprint and weights) and by the pixels of an image, not by
@@ -81,12 +81,12 @@ def cached(metric: ImageMetric, folder: str | Path, dtype: Stored = "float16") -
     >>> import tempfile
     >>> from neurosuper import Color, load_images
     >>> images = load_images(np.full((2, 4, 4, 3), 255, np.uint8))
-    >>> metric = cached(Color("cpu"), tempfile.mkdtemp())
+    >>> metric = cached(Color(device="cpu"), tempfile.mkdtemp())
     >>> metric.embed(images).tolist()
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     require("zarr", "zarr")
-    return Cached(metric, folder, dtype)
+    return Cached(metric, folder, dtype=dtype)
 
 
 class Cached:
@@ -101,11 +101,11 @@ class Cached:
     Examples
     --------
     >>> from neurosuper import Color
-    >>> Cached(Color("cpu"), "embeddings").name
+    >>> Cached(Color(device="cpu"), "embeddings").name
     'color'
     """
 
-    def __init__(self, metric: ImageMetric, folder: str | Path, dtype: Stored = "float16") -> None:
+    def __init__(self, metric: ImageMetric, folder: str | Path, *, dtype: Stored = "float16") -> None:
         self.metric = _check_metric(metric)
         self.folder, self.dtype = Path(folder), dtype
         if dtype not in get_args(Stored):
@@ -169,7 +169,7 @@ class Cached:
         store = self._store(tuple(values.shape[2:]))
         rows = {} if store is None else store.read(keys)
         missing = {key: place for place, key in enumerate(keys) if key not in rows}
-        for batch in _cut(list(missing), self.batch_size):
+        for batch in _batches_of(list(missing), self.batch_size):
             embedded = self._round(self.metric.embed(images[[missing[key] for key in batch]]))
             self._write(store, batch, embedded)
             rows |= zip(batch, embedded, strict=True)
@@ -230,7 +230,7 @@ def _check_metric(metric: ImageMetric) -> _Fingerprinted:
     return metric
 
 
-def _cut(keys: Sequence[bytes], size: int | None) -> Iterator[Sequence[bytes]]:
+def _batches_of(keys: Sequence[bytes], size: int | None) -> Iterator[Sequence[bytes]]:
     step = size or max(1, len(keys))
     return (keys[start : start + step] for start in range(0, len(keys), step))
 

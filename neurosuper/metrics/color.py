@@ -11,7 +11,7 @@ from neurosuper.metrics.base import Images, pixels
 __all__ = ["Color"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Color:
     """Euclidean distance between the mean RGB, in [0, 1], of two images (Klindt et al. 2023).
 
@@ -23,7 +23,7 @@ class Color:
     Examples
     --------
     >>> black_and_white = torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)])
-    >>> black, white = Color("cpu").embed(black_and_white)
+    >>> black, white = Color(device="cpu").embed(black_and_white)
     >>> round(torch.dist(black, white).item(), 4)  # √3
     1.7321
     """

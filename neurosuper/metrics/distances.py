@@ -59,12 +59,12 @@ class Distances(ABC):
     def mean_of_all(self) -> float:
         """Return the mean distance over all pairs of images."""
 
-    def looked_up(self) -> Distances:
+    def as_matrix(self) -> Distances:
         """Return the same distances for many questions: from a table, to single precision, if there is room for one."""
         return self
 
 
-class Tabled(Distances):
+class DistanceMatrix(Distances):
     """Distances from a table `(image, image)`."""
 
     def __init__(self, table: np.ndarray) -> None:
@@ -80,7 +80,7 @@ class Tabled(Distances):
         return float(self.table.sum(dtype=np.float64) / (n * (n - 1)))
 
 
-class Embedded(Distances):
+class EmbeddingDistances(Distances):
     """Distances between embeddings that lie in slabs."""
 
     def __init__(self, slabs: Slabs, squared: bool) -> None:
@@ -125,11 +125,11 @@ class Embedded(Distances):
                 total += float(n * squares - (centred.sum(0, dtype=torch.float64) ** 2).sum())
         return max(0.0, 2 * total / (n * (n - 1)))
 
-    def looked_up(self) -> Distances:
+    def as_matrix(self) -> Distances:
         """Make a table, of at most 8,192 images."""
         return self if self.n_images > TABLE_IMAGES else self._table()
 
-    def _table(self) -> Tabled:
+    def _table(self) -> DistanceMatrix:
         """Multiply embeddings, ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, about their mean; a near-copy loses digits."""
         squares = torch.zeros(self.n_images, self.n_images, device=self.device)
         norms = torch.zeros(self.n_images, dtype=torch.float64, device=self.device)
@@ -138,7 +138,7 @@ class Embedded(Distances):
             squares.addmm_(centred, centred.T, alpha=-2)
             norms += (centred**2).sum(1)
         squares.add_(norms.float()).add_(norms[:, None].float()).clamp_(min=0).fill_diagonal_(0)
-        return Tabled((squares if self.squared else squares.sqrt_()).cpu().numpy())
+        return DistanceMatrix((squares if self.squared else squares.sqrt_()).cpu().numpy())
 
 
 @contextmanager
@@ -146,10 +146,10 @@ def open_distances(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric
     """Give the distances between the images at these rising positions; positions asked for are among them."""
     check_metric(metric)
     if isinstance(metric, Precomputed):
-        yield Tabled(metric.distances_between(images.stimulus.values[chosen]).numpy())
+        yield DistanceMatrix(metric.distances_between(images.stimulus.values[chosen]).numpy())
         return
     with tempfile.TemporaryFile() as file:
-        yield Embedded(Slabs(images, metric, file, chosen), metric.squared)
+        yield EmbeddingDistances(Slabs(images, metric, file, chosen), metric.squared)
 
 
 def _squared_distances(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,7 @@ def embed_in_batches(
     --------
     >>> from neurosuper import Color, load_images
     >>> images = load_images(np.zeros((5, 4, 4, 3), np.uint8))
-    >>> [len(batch) for batch in embed_in_batches(images, Color("cpu"))]
+    >>> [len(batch) for batch in embed_in_batches(images, Color(device="cpu"))]
     [1, 4]
     """
     chosen = np.arange(images.sizes["stimulus"]) if chosen is None else chosen

@@ -65,6 +65,7 @@ class Features:
         self,
         model: nn.Module,
         layer: str,
+        *,
         preprocess: Preprocess | None = None,
         name: str | None = None,
         device: str | torch.device | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class Label:
     """
 
     coord: str = "category"
+    _: KW_ONLY
     device: str | torch.device | None = None
 
     quantity = "label agreement"

@@ -7,7 +7,7 @@ H × W the positions of a layer and w ≥ 0 its learned channel weights (Zhang e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -92,6 +92,7 @@ class LPIPS:
     """
 
     net: Net = "alex"
+    _: KW_ONLY
     weights: str | Path | None = None
     layer: int | None = None
     device: str | torch.device | None = None

@@ -11,7 +11,7 @@ from neurosuper.metrics.base import Images, pixels
 __all__ = ["Pixel"]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Pixel:
     """Euclidean (L2) distance between all RGB values, in [0, 1], of two images (Klindt et al. 2023).
 
@@ -23,7 +23,7 @@ class Pixel:
     Examples
     --------
     >>> black_and_white = torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)])
-    >>> black, white = Pixel("cpu").embed(black_and_white)
+    >>> black, white = Pixel(device="cpu").embed(black_and_white)
     >>> round(torch.dist(black, white).item(), 4)  # √(2 · 2 · 3)
     3.4641
     """

@@ -56,7 +56,7 @@ class Precomputed:
     self_similarity = 0.0
     batch_size = None
 
-    def __init__(self, matrix: xr.DataArray, name: str | None = None, quantity: str | None = None) -> None:
+    def __init__(self, matrix: xr.DataArray, *, name: str | None = None, quantity: str | None = None) -> None:
         self.matrix = matrix
         self._labels, self._distances = _check_matrix(matrix)
         self.name = matrix.attrs.get("metric", "precomputed") if name is None else name

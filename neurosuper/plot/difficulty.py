@@ -83,7 +83,7 @@ def draw_difficulty(axes: Axes, result: xr.Dataset | Mapping[str, xr.Dataset]) -
         label = f"{name} (n = {n:,})" if name else f"n = {n:,}"
         axes.plot(x, mean.estimate, color=color, marker=marker, markersize=5, label=label)
         shown.update(x.tolist())
-        axes.fill_between(x, mean.low, mean.high, color=color, alpha=0.15, linewidth=0)
+        axes.fill_between(x, mean.estimate_low, mean.estimate_high, color=color, alpha=0.15, linewidth=0)
     axes.axhline(CHANCE, color="0.4", linestyle="--", linewidth=1, zorder=0, label="chance")
     axes.set_xticks(sorted(shown))
     axes.set_xlabel("share of stimuli left out at each end (harder →)")

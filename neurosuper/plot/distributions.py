@@ -20,9 +20,9 @@ HALF_WIDTH = 0.4  # of a violin, in columns
 GAP = 0.8  # between systems, in columns
 CHARACTER = 0.08  # mean width of a character of a system's name, inches
 NARROW = 0.32  # inches per column: less has no room for three digits
-FLOOR_COLOR = "0.35"
+CHANCE_COLOR = "0.35"
 Column = tuple[str, str]
-Floor = tuple[float, float, float]
+ChanceLevel = tuple[float, float, float]
 
 
 def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
@@ -38,9 +38,9 @@ def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
     Returns
     -------
     Figure
-        One column per finder, grouped by system: every item is a point, the violin is their density, the vertical
-        bar spans the quartiles, the horizontal bar is the median; below it the number of items. Where the comparison
-        has a `floor`, a dashed line is the mean index of random sets of stimuli, and the band holds 95 % of such sets.
+        One column per finder, grouped by system: every item is a point, the violin is their density, the vertical bar
+        spans the quartiles, the horizontal bar is the median; below it the number of items. Where the comparison has a
+        `chance_level`, a dashed line is the mean index of random sets of stimuli, and the band holds 95 % of such sets.
 
     Raises
     ------
@@ -66,21 +66,27 @@ def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
         chosen.system.values.astype(str),
         chosen.finder.values.astype(str),
         label=f"interpretability index: {chosen.quantity.item()}",
-        floors=_floors(chosen),
+        chance_levels=_chance_levels(chosen),
     )
 
 
-def _floors(chosen: xr.Dataset) -> dict[str, Floor]:
+def _chance_levels(chosen: xr.Dataset) -> dict[str, ChanceLevel]:
     """Return what chance gives in each system, by one metric."""
-    if "floor" not in chosen:
+    if "chance_level" not in chosen:
         return {}
-    columns = (chosen[name].values.tolist() for name in ("system", "floor_low", "floor", "floor_high"))
+    columns = (
+        chosen[name].values.tolist() for name in ("system", "chance_level_low", "chance_level", "chance_level_high")
+    )
     return {str(system): (low, mean, high) for system, low, mean, high in zip(*columns, strict=True)}
 
 
 @rc_context(PLAIN)
 def draw_groups(
-    values: np.ndarray, systems: np.ndarray, finders: np.ndarray, label: str, floors: dict[str, Floor] | None = None
+    values: np.ndarray,
+    systems: np.ndarray,
+    finders: np.ndarray,
+    label: str,
+    chance_levels: dict[str, ChanceLevel] | None = None,
 ) -> Figure:
     """Draw values as columns of points, one column per finder, in groups by system.
 
@@ -92,7 +98,7 @@ def draw_groups(
         Where each value belongs.
     label : str
         Of the y axis, with units.
-    floors : dict of str to (low, mean, high), optional
+    chance_levels : dict of str to (low, mean, high), optional
         What chance gives in a system: a band, and a dashed line.
 
     Returns
@@ -113,8 +119,8 @@ def draw_groups(
     axes, rng, counts = figure.add_subplot(), np.random.default_rng(0), []
     axes.set(xlim=(0.3, last + 0.7))
     axes.set_ylabel(label, wrap=True)
-    for system, floor in (floors or {}).items():
-        _draw_floor(axes, [x for (own, _), x in places.items() if own == system], floor)
+    for system, chance_level in (chance_levels or {}).items():
+        _draw_chance_level(axes, [x for (own, _), x in places.items() if own == system], chance_level)
     for (system, finder), x in places.items():
         column = values[(systems == system) & (finders == finder) & np.isfinite(values)]
         _draw_column(axes, x, column, looks[finder], rng)
@@ -122,8 +128,8 @@ def draw_groups(
     _label_columns(axes, places, counts, pitch=(width - 1) / (last + 0.4))
     _clear_frame(axes)
     handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)]
-    if floors:
-        handles.append(Line2D([], [], color=FLOOR_COLOR, linestyle="--", linewidth=1, label="random sets"))
+    if chance_levels:
+        handles.append(Line2D([], [], color=CHANCE_COLOR, linestyle="--", linewidth=1, label="random sets"))
     figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), frameon=False)
     return figure
 
@@ -136,13 +142,13 @@ def _place_columns(systems: np.ndarray, finders: np.ndarray) -> dict[Column, flo
     return {(system, finder): 1 + i + GAP * group[system] for i, (system, finder) in enumerate(order)}
 
 
-def _draw_floor(axes: Axes, places: list[float], floor: Floor) -> None:
+def _draw_chance_level(axes: Axes, places: list[float], chance_level: ChanceLevel) -> None:
     """Draw what chance gives behind the columns of a system, if it has any."""
     if places:
-        low, mean, high = floor
+        low, mean, high = chance_level
         reach = min(places) - 0.5, max(places) + 0.5
-        axes.fill_between(reach, low, high, color=FLOOR_COLOR, alpha=0.12, linewidth=0)
-        axes.hlines(mean, *reach, color=FLOOR_COLOR, linestyle="--", linewidth=1, zorder=1.2)  # below the points
+        axes.fill_between(reach, low, high, color=CHANCE_COLOR, alpha=0.12, linewidth=0)
+        axes.hlines(mean, *reach, color=CHANCE_COLOR, linestyle="--", linewidth=1, zorder=1.2)  # below the points
 
 
 def _draw_column(axes: Axes, x: float, values: np.ndarray, look: Look, rng: np.random.Generator) -> None:

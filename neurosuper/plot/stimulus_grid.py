@@ -18,7 +18,7 @@ __all__ = ["plot_top_stimuli"]
 SIDE = 0.9  # of a thumbnail, inches
 
 
-def plot_top_stimuli(top: xr.DataArray, images: xr.DataArray, titles: Sequence[str] | None = None) -> Figure:
+def plot_top_stimuli(top: xr.DataArray, images: xr.DataArray, *, titles: Sequence[str] | None = None) -> Figure:
     """Draw the top stimuli of every item as a row of images, the strongest first.
 
     Parameters

@@ -11,7 +11,7 @@ from neurosuper.plot.style import OKABE_ITO, NotebookFigure
 __all__ = ["plot_reliability"]
 
 
-def plot_reliability(reliability: xr.DataArray, threshold: float | None = None) -> Figure:
+def plot_reliability(reliability: xr.DataArray, *, threshold: float | None = None) -> Figure:
     """Draw how many units of every area are how reliable.
 
     Parameters

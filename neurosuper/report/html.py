@@ -192,7 +192,7 @@ def _table_group(system: str, finders: list[str], summary: pd.DataFrame, digits:
 def _cell(row: pd.Series, best: float, digits: int) -> str:
     if not row["n"]:
         return "<td>– <small>n 0</small></td>"
-    median, lower, upper = (_number(row[name], digits) for name in ("median", "lower", "upper"))
+    median, lower, upper = (_number(row[name], digits) for name in ("median", "lower_quartile", "upper_quartile"))
     median = f"<b>{median}</b>" if row["median"] == best else median
     return f"<td>{median} <small>{lower} to {upper} · n {int(row['n'])}</small></td>"
 
@@ -223,9 +223,10 @@ def _tell_tests(comparison: xr.Dataset, contrast: Callable[[xr.Dataset], xr.Data
     own = tests.isel(test=(tests.metric == comparison.metric[0]).values)
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in own.sentence.values.tolist())
     seed = f", items of seed {comparison.seed.values[0]}" if len(np.unique(comparison.seed)) > 1 else ""
+    sure = SURE_BY_HALVES if np.isfinite(own.difference_low).all() else SURE_BY_ITEMS
     how = (
         f"By {own.metric.values[0]}, the first metric{seed}. p is adjusted over the {tests.n_tests} tests of all "
-        f"metrics (Benjamini–Hochberg). {SURE_BY_HALVES if np.isfinite(own.low).all() else SURE_BY_ITEMS}{caveat}"
+        f"metrics (Benjamini–Hochberg). {sure}{caveat}"
     )
     return f"<p>{escape(how)}</p><ul>{sentences}</ul>"
 
@@ -235,7 +236,7 @@ def _figures(comparison: xr.Dataset) -> str:
         _figure(
             plot_distributions(comparison, metric),
             f"Interpretability index by {metric}",
-            f"Points: units or directions. {MARKS}{CHANCE if 'floor' in comparison else ''}",
+            f"Points: units or directions. {MARKS}{CHANCE if 'chance_level' in comparison else ''}",
             f"metric{i}",
         )
         for i, metric in enumerate(comparison.metric.values.tolist())

@@ -74,7 +74,7 @@ def read_distances(
     """Return the metric of the distances in a netCDF file, or say what is wrong with them."""
     matrix = read_array(Path(str(path)), "distances", allow_external=allow_external)
     try:
-        return Precomputed(matrix, name, quantity)
+        return Precomputed(matrix, name=name, quantity=quantity)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from error
 
@@ -123,7 +123,8 @@ def _require_distances(name: str, metric: Precomputed, images: xr.DataArray) -> 
 def keep_embeddings(metrics: Metrics, folder: Path, dtype: Stored) -> Metrics:
     """Return metrics that keep embeddings in a folder, where these take long to make."""
     return {
-        name: cached(metric, folder, dtype) if isinstance(metric, KEPT) else metric for name, metric in metrics.items()
+        name: cached(metric, folder, dtype=dtype) if isinstance(metric, KEPT) else metric
+        for name, metric in metrics.items()
     }
 
 

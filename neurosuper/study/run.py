@@ -12,7 +12,7 @@ from sklearn.base import clone
 from neurosuper.comparison.fitting import Fit, fit_systems, split_alike
 from neurosuper.comparison.scoring import score_fits
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
-from neurosuper.interpretability.index import describe
+from neurosuper.interpretability.index import index_label
 from neurosuper.report import render_report
 from neurosuper.responses import drop_constant_units, name_some
 from neurosuper.study.build import (
@@ -123,7 +123,7 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
     try_writing(folder, kept, dict.fromkeys(study.systems if kept else []), said)
     images = load_study_images(study, files)
     metrics = make_study_metrics(study, files, images, folder / "cache" / "embeddings")
-    said |= {"quantity": [describe(metric) for metric in metrics.values()], "image": images.stimulus.values.tolist()}
+    said |= {"quantity": [index_label(metric) for metric in metrics.values()], "image": images.stimulus.values.tolist()}
     try_writing(folder, [], {}, said)
     systems = list(load_systems(study, images, files, folder / "cache"))
     refuse_equal_names([system.name for system in systems])

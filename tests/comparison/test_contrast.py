@@ -68,7 +68,7 @@ def test_where_halves_are_known_stimuli_are_a_sample_too(rng):
             max(0, own.interpretability.var(ddof=1) - interaction_of(own)) / own.sizes["item"] for own in sets
         )
         difference = sets[0].interpretability.mean().item() - sets[1].interpretability.mean().item()
-        assert_allclose([test.difference, test.low], [difference, difference - 1.959964 * variance**0.5])
+        assert_allclose([test.difference, test.difference_low], [difference, difference - 1.959964 * variance**0.5])
         assert_allclose(test.p_value, 2 * norm.sf(abs(difference) / variance**0.5))
         scores = [own.interpretability.reset_coords(drop=True) for own in sets]
         assert_allclose(test.p_items, permutation_test(*scores, n_resamples=200).p_value)
@@ -90,7 +90,10 @@ def test_what_stimuli_do_to_all_items_cancels_between_finders_and_not_between_sy
     in_net = (comparison.system == "net").values[:, None, None, None]
     shifted["index_of_halves"] = comparison.index_of_halves + in_net * rng.normal(0, 3, (1, 2, 50, 2))
     of_finders, of_systems = (
-        [(tests.high - tests.low).sel(test=tests.system == "net") for tests in map(contrast, (comparison, shifted))]
+        [
+            (tests.difference_high - tests.difference_low).sel(test=tests.system == "net")
+            for tests in map(contrast, (comparison, shifted))
+        ]
         for contrast in (contrast_finders, contrast_systems)
     )
     assert_allclose(*of_finders, rtol=0.01)

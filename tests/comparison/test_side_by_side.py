@@ -51,7 +51,7 @@ def test_a_comparison_is_one_table_of_items_and_metrics(systems, images):
 def test_given_distances_are_compared_as_any_metric(systems, images):
     metrics = {"color": Color(), "given": Precomputed(pairwise_distances(images, Color()))}
     table = compare(systems, images, [Units()], metrics)
-    for name in ("interpretability", "floor", "floor_low", "floor_high"):
+    for name in ("interpretability", "chance_level", "chance_level_low", "chance_level_high"):
         assert_allclose(table[name].sel(metric="given"), table[name].sel(metric="color"), rtol=1e-5)
 
 
@@ -77,7 +77,7 @@ def test_on_all_stimuli_it_is_the_index_of_the_codes(responses, images):
     codes = KMeans(4).fit_transform(responses)
     expected = [interpretability_index(z, images, Color()) for z in (responses, codes)]
     assert_allclose(table.interpretability[:, 0], np.concatenate(expected))
-    assert table.top_stimuli[0].item().split(" | ") == top_stimuli(responses, 5)[:, 0].values.tolist()
+    assert table.top_stimuli[0].item().split(" | ") == top_stimuli(responses, top=5)[:, 0].values.tolist()
 
 
 def test_held_out_fits_on_one_half_and_scores_on_the_other(responses, images):
@@ -206,38 +206,38 @@ def test_bad_systems_are_told_by_name(responses, images):
         compare({"net": responses.assign_coords(piped)}, images.assign_coords(piped), [Units()], [Color()])
 
 
-def test_floor_is_the_index_of_random_sets_of_the_scored_stimuli(systems, images):
+def test_chance_level_is_the_index_of_random_sets_of_the_scored_stimuli(systems, images):
     """The mean of 200 sets lies within four standard errors of the mean over all pairs."""
     table = compare(systems, images, [Units()], [Color()], top=4)
-    assert (table.floor.sel(item=table.system == "brain").std() == 0).all()
-    assert (table.floor_low < table.floor).all()
-    assert (table.floor < table.floor_high).all()
+    assert (table.chance_level.sel(item=table.system == "brain").std() == 0).all()
+    assert (table.chance_level_low < table.chance_level).all()
+    assert (table.chance_level < table.chance_level_high).all()
     every = compare(systems, images, [Units()], [Color()], top=4, score_on="all")
-    points = Color("cpu").embed(images).numpy()
+    points = Color(device="cpu").embed(images).numpy()
     exact = -pdist(points).mean()
     brain = every.isel(item=0, metric=0)
-    assert_allclose(brain.floor, exact, atol=float(brain.floor_high - brain.floor_low) / 200**0.5)
+    assert_allclose(brain.chance_level, exact, atol=float(brain.chance_level_high - brain.chance_level_low) / 200**0.5)
 
 
 def test_the_band_of_chance_is_that_of_95_of_100_random_sets(responses, images, rng, monkeypatch):
     """Of 4,000 sets, the standard error of the share outside is 0.3 %."""
     monkeypatch.setattr(side_by_side, "N_SETS", 4000)
     table = compare({"brain": responses}, images, [Units()], [Color()], score_on="all").isel(item=0, metric=0)
-    points = Color("cpu").embed(images).numpy()
+    points = Color(device="cpu").embed(images).numpy()
     index = np.array([-pdist(points[rng.choice(120, 5, replace=False)]).mean() for _ in range(4000)])
-    assert abs(np.mean(index < float(table.floor_low)) - 0.025) < 0.008
-    assert abs(np.mean(index > float(table.floor_high)) - 0.025) < 0.008
+    assert abs(np.mean(index < float(table.chance_level_low)) - 0.025) < 0.008
+    assert abs(np.mean(index > float(table.chance_level_high)) - 0.025) < 0.008
 
 
-def test_the_floor_of_several_fits_is_that_of_the_stimuli_of_the_first(responses, images):
+def test_the_chance_level_of_several_fits_is_that_of_the_stimuli_of_the_first(responses, images):
     """Half of the photographs are one and the same: any set of these scores 0, and no set of the others does."""
     alike = images.copy(data=np.where(np.arange(120)[:, None, None, None] < 60, images.values[:1], images.values))
     marks = (["score", "fit"], ["fit", "score"])
     systems = [{"brain": responses.assign_coords(split=("stimulus", np.repeat(mark, 60)))} for mark in marks]
     fits = [fit for own in systems for fit in side_by_side.fit_systems(own, [Units()], 5, "held-out", 0)]
     alone, both = (side_by_side.score_fits(own, alike, [Color()]) for own in (fits[1:], fits))
-    assert (alone.floor < -0.5).all()
-    assert_allclose(both.floor, 0, atol=1e-6)
+    assert (alone.chance_level < -0.5).all()
+    assert_allclose(both.chance_level, 0, atol=1e-6)
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_other_functions_refuse_what_is_no_metric_alike(responses, images):
             pairwise_distances(images, metric)
 
 
-@pytest.mark.parametrize("name", ["floor", "index_of_halves", "draw", "seed", "quantity"])
+@pytest.mark.parametrize("name", ["chance_level", "index_of_halves", "draw", "seed", "quantity"])
 def test_unit_coords_of_reserved_names_are_told_before_any_fit(name, responses, images, no_fit):
     with pytest.raises(ValueError, match=f"'brain' has the unit coord '{name}'"):
         compare({"brain": responses.assign_coords({name: ("unit", range(8))})}, images, [Units()], [Color()])

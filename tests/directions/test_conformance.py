@@ -36,7 +36,7 @@ FINDERS = [
     KMeans("2x", random_state=1),
     KMeans(5, normalize=False),
     KMeans(init="units"),
-    KMeans(5, codes="distance"),
+    KMeans(5, encoding="distance"),
     Units(whiten=True),
     Random(5, normalize=True, center=True),
     KMeans(5, normalize=False, whiten=True),
@@ -44,9 +44,9 @@ FINDERS = [
     NMF(5, tol=1e-6, max_iter=2000),
     NMF(5, signed=True, max_iter=20, tol=None),
     DictionaryLearning("2x"),
-    DictionaryLearning(5, codes="omp", n_active=2, center=True),
+    DictionaryLearning(5, encoding="omp", n_active=2, center=True),
     SparseAutoencoder("2x", n_active=3, max_iter=3),
-    SparseAutoencoder("2x", n_active=4, kind="relu", max_iter=3, whiten=True),
+    SparseAutoencoder("2x", n_active=4, activation="relu", max_iter=3, whiten=True),
     Archetypal(3, max_iter=5, tol=None),
 ]
 STOCHASTIC = (DictionaryLearning, SparseAutoencoder)  # batches of a dask array are drawn chunk by chunk

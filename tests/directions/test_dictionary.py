@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import orthogonal_mp_gram
 
 from neurosuper.directions import recovery
-from neurosuper.directions._rows.rows import PART_ENTRIES
+from neurosuper.directions._rows.rows import TILE_ENTRIES
 from neurosuper.directions._solvers.sparse_coding import TOLERANCE
 from neurosuper.directions.dictionary import (
     DictionaryLearning,
@@ -28,7 +28,7 @@ def objective(R, D, alpha):
     return (0.5 * ((R - codes @ D) ** 2).sum(1) + alpha * np.abs(codes).sum(1)).mean()
 
 
-@pytest.mark.parametrize("settings", [{}, {"positive": True}, {"codes": "omp", "n_active": 2}], ids=repr)
+@pytest.mark.parametrize("settings", [{}, {"positive": True}, {"encoding": "omp", "n_active": 2}], ids=repr)
 def test_recovers_planted_features_in_superposition(settings, superposition):
     """48 sparse features in 24 units (seed 0)."""
     R, planted = superposition
@@ -41,9 +41,9 @@ def test_recovers_planted_features_in_superposition(settings, superposition):
 @pytest.mark.filterwarnings("ignore:Objective did not converge")  # scikit-learn's, on the way
 def test_objective_is_no_worse_than_scikit_learns(superposition):
     R, _ = superposition
-    ours = DictionaryLearning(48, alpha=0.1, batch_size=64, max_iter=10).fit(R)
+    ours = DictionaryLearning(48, l1=0.1, batch_size=64, max_iter=10).fit(R)
     theirs = MiniBatchDictionaryLearning(
-        48, alpha=0.1, batch_size=64, max_iter=10, fit_algorithm="cd", tol=0, max_no_improvement=None, random_state=0
+        48, l1=0.1, batch_size=64, max_iter=10, fit_algorithm="cd", tol=0, max_no_improvement=None, random_state=0
     ).fit(R.values)
     at_end = objective(R.values, ours.directions_.values.astype(float), 0.1)
     assert at_end <= objective(R.values, theirs.components_, 0.1)
@@ -54,19 +54,19 @@ def test_objective_is_no_worse_than_scikit_learns(superposition):
 @pytest.mark.parametrize("positive", [False, True])
 def test_transform_is_the_lasso_of_scikit_learn(positive, superposition):
     R, _ = superposition
-    finder = DictionaryLearning(48, alpha=0.2, positive=positive, max_iter=2, dtype="float64").fit(R)
+    finder = DictionaryLearning(48, l1=0.2, positive=positive, max_iter=2, dtype="float64").fit(R)
     theirs = sparse_encode(
         R.values, finder.directions_.values, algorithm="lasso_cd", alpha=0.2, positive=positive, max_iter=10_000
     )
     codes = finder.transform(R)
     assert_allclose(codes, theirs, atol=1e-4)
-    assert finder.alpha_ == 0.2
+    assert finder.l1_ == 0.2
     assert_allclose(finder.inverse_transform(codes), codes.values @ finder.directions_.values)
 
 
 def test_transform_by_omp_is_scikit_learns(superposition):
     R, _ = superposition
-    finder = DictionaryLearning(48, codes="omp", n_active=3, max_iter=2, dtype="float64").fit(R)
+    finder = DictionaryLearning(48, encoding="omp", n_active=3, max_iter=2, dtype="float64").fit(R)
     D = finder.directions_.values
     theirs = orthogonal_mp_gram(D @ D.T, D @ R.values.T, n_nonzero_coefs=3).T
     assert_allclose(finder.transform(R), theirs, atol=1e-8)
@@ -76,8 +76,8 @@ def test_relative_alpha_does_not_care_about_the_unit_of_responses(superposition)
     R, _ = superposition
     hertz, kilohertz = (DictionaryLearning(30, max_iter=2, dtype="float64").fit(scale * R) for scale in (1, 1e-3))
     assert_allclose(kilohertz.directions_, hertz.directions_, atol=1e-6)
-    assert_allclose(hertz.alpha_, 0.1 * np.sqrt((R**2).sum("unit").mean()), rtol=1e-6)
-    assert_allclose(kilohertz.alpha_, 1e-3 * hertz.alpha_, rtol=1e-6)
+    assert_allclose(hertz.l1_, 0.1 * np.sqrt((R**2).sum("unit").mean()), rtol=1e-6)
+    assert_allclose(kilohertz.l1_, 1e-3 * hertz.l1_, rtol=1e-6)
 
 
 def test_streamed_blocks_give_atoms_as_good(superposition):
@@ -93,7 +93,7 @@ def test_streamed_blocks_give_atoms_as_good(superposition):
 
 def test_centred_responses_are_reconstructed_about_their_mean(superposition):
     R, _ = superposition
-    finder = DictionaryLearning(center=True, alpha="0.01x", max_iter=5).fit(R + 3)
+    finder = DictionaryLearning(center=True, l1="0.01x", max_iter=5).fit(R + 3)
     assert_allclose(finder.mean_, (R + 3).mean("stimulus"), rtol=1e-5)
     assert finder.explained_variance(R + 3) > 0.9
 
@@ -141,8 +141,8 @@ def test_codes_that_are_not_accurate_are_warned_of_once_a_call(superposition, mo
     """To a tolerance of zero no code is; of all batches and parts, the worst is told."""
     R, _ = superposition
     monkeypatch.setitem(TOLERANCE, torch.float32, 0.0)
-    monkeypatch.setattr("neurosuper.directions._rows.rows.PART_ROWS", 100)
-    monkeypatch.setitem(PART_ENTRIES, "cpu", 100)
+    monkeypatch.setattr("neurosuper.directions._rows.rows.TILE_ROWS", 100)
+    monkeypatch.setitem(TILE_ENTRIES, "cpu", 100)
     with pytest.warns(ConvergenceWarning, match="raise alpha, or use dtype='float64'") as of_fit:
         finder = DictionaryLearning(batch_size=300, max_iter=2).fit(R)
     with pytest.warns(ConvergenceWarning) as of_transform:
@@ -153,17 +153,17 @@ def test_codes_that_are_not_accurate_are_warned_of_once_a_call(superposition, mo
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"alpha": 0}, "alpha must be a positive number"),
-        ({"alpha": -1.0}, "alpha must be a positive number"),
-        ({"alpha": float("nan")}, "alpha must be a positive number"),
-        ({"alpha": "0x"}, "alpha must be a positive number"),
-        ({"alpha": "much"}, "a multiple of the length of a response such as '0.1x', got 'much'"),
-        ({"alpha": "5x"}, "no response has a code with alpha='5x'; choose a smaller one"),
+        ({"l1": 0}, "alpha must be a positive number"),
+        ({"l1": -1.0}, "alpha must be a positive number"),
+        ({"l1": float("nan")}, "alpha must be a positive number"),
+        ({"l1": "0x"}, "alpha must be a positive number"),
+        ({"l1": "much"}, "a multiple of the length of a response such as '0.1x', got 'much'"),
+        ({"l1": "5x"}, "no response has a code with l1='5x'; choose a smaller one"),
         ({"codes": "ridge"}, "codes must be 'lasso' or 'omp', got 'ridge'"),
-        ({"codes": "omp", "n_active": 9}, "n_active must be a whole number from 1 to 8"),
-        ({"codes": "omp", "n_active": 0}, "n_active must be a whole number from 1 to 8"),
-        ({"n_active": 2}, "n_active=2 needs codes='omp'"),
-        ({"codes": "omp", "positive": True}, "positive=True needs codes='lasso'"),
+        ({"encoding": "omp", "n_active": 9}, "n_active must be a whole number from 1 to 8"),
+        ({"encoding": "omp", "n_active": 0}, "n_active must be a whole number from 1 to 8"),
+        ({"n_active": 2}, "n_active=2 needs encoding='omp'"),
+        ({"encoding": "omp", "positive": True}, "positive=True needs encoding='lasso'"),
         ({"positive": "yes"}, "positive must be True or False"),
         ({"batch_size": 0}, "batch_size must be a whole number"),
         ({"n_directions": 121}, "cannot learn 121 atoms from 120 stimuli; ask for fewer"),

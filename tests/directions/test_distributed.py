@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from neurosuper.directions import ICA, NMF, PCA, Archetypal, DictionaryLearning, KMeans, Random, SparseAutoencoder
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed")
@@ -130,7 +130,7 @@ def test_a_cluster_gives_the_directions_of_batches_streamed_here(finder, dtype, 
 
 
 def test_blocks_are_reduced_on_the_workers(lazy, client):
-    rows = Blocks(lazy.copy(data=lazy.data.persist()), "cpu")
+    rows = Rows(lazy.copy(data=lazy.data.persist()), "cpu")
     (at,) = rows.map(where, None)
     workers = set(client.run(os.getpid).values())
     assert set(at.tolist()) <= workers
@@ -138,12 +138,12 @@ def test_blocks_are_reduced_on_the_workers(lazy, client):
 
 
 def test_results_join_in_the_order_of_rows(responses, lazy, client):
-    (rows,) = Blocks(lazy, "cpu", "float64").map(first_rows, torch.zeros(3))
+    (rows,) = Rows(lazy, "cpu", "float64").map(first_rows, torch.zeros(3))
     assert_array_equal(rows, responses.values[:, :3])
 
 
 def test_sums_do_not_depend_on_the_number_of_workers(lazy, client):
-    rows = Blocks(lazy, "cpu")
+    rows = Rows(lazy, "cpu")
     both = rows.sum(scatter)
     one = next(iter(client.scheduler_info()["workers"]))
     with dask.annotate(workers=[one]):
@@ -168,7 +168,7 @@ def test_persisted_responses_and_other_work_stay_on_the_cluster(responses, lazy,
 
 def test_a_worker_that_dies_does_not_disturb_the_result(responses, lazy, client, tmp_path):
     marker = tmp_path / "died"
-    (total,) = Blocks(lazy, "cpu", "float64").sum(dies_once, str(marker))
+    (total,) = Rows(lazy, "cpu", "float64").sum(dies_once, str(marker))
     assert marker.exists()
     assert_allclose(total, responses.values.sum(0))
     client.wait_for_workers(2)
@@ -198,13 +198,13 @@ def test_ctrl_c_cancels_the_pass(responses, client, tmp_path):
     hand = threading.Thread(target=interrupt)
     hand.start()
     with pytest.raises(KeyboardInterrupt):
-        Blocks(lazy, "cpu").sum(takes_its_time, str(marker))
+        Rows(lazy, "cpu").sum(takes_its_time, str(marker))
     hand.join()
     assert keys_on(client, patience=2.0) == set(), "120 blocks would take 6 s"
 
 
 def test_state_of_any_size_travels_without_complaint_and_views_alone(lazy, client):
-    (entries,) = Blocks(lazy, "cpu").map(entries_of, torch.zeros(3_000, 1_000), torch.zeros(1_000, 1_000)[0])
+    (entries,) = Rows(lazy, "cpu").map(entries_of, torch.zeros(3_000, 1_000), torch.zeros(1_000, 1_000)[0])
     assert set(entries.tolist()) == {3_001_000}
 
 
@@ -223,7 +223,7 @@ def test_a_fit_inside_a_task_does_not_wait_for_itself(responses, client):
 
 def test_another_scheduler_in_charge_leaves_the_cluster_alone(lazy, client):
     with dask.config.set(scheduler="synchronous"):
-        (at,) = Blocks(lazy, "cpu").map(where, None)
+        (at,) = Rows(lazy, "cpu").map(where, None)
     assert set(at.tolist()) == {os.getpid()}
 
 

@@ -39,8 +39,8 @@ def amari(P):
 @pytest.mark.parametrize("fun", ["logcosh", "exp"])
 def test_equals_scikit_learn(fun, mixed):
     R, _ = mixed
-    ours = ICA(5, fun=fun, tol=1e-10, dtype="float64").fit_transform(R)
-    theirs = decomposition.FastICA(5, fun=fun, whiten="unit-variance", w_init=np.eye(5), tol=1e-10, max_iter=1000)
+    ours = ICA(5, contrast=fun, tol=1e-10, dtype="float64").fit_transform(R)
+    theirs = decomposition.FastICA(5, contrast=fun, whiten="unit-variance", w_init=np.eye(5), tol=1e-10, max_iter=1000)
     assert matched(correlation(ours.values, theirs.fit_transform(R.values))).min() > 1 - 1e-6
 
 
@@ -64,7 +64,7 @@ def test_unmixes_laplace_sources(mixed):
 def test_finds_sources_of_lighter_tails_than_a_gaussian(fun, rng, make_responses):
     patterns = rng.normal(size=(4, 6))
     sources = np.hstack([rng.uniform(-1, 1, (3000, 2)), rng.laplace(size=(3000, 2))])
-    finder = ICA(4, fun=fun).fit(make_responses(sources @ patterns))
+    finder = ICA(4, contrast=fun).fit(make_responses(sources @ patterns))
     assert amari(patterns @ finder.filters_.values.T) < 0.05
 
 
@@ -163,7 +163,7 @@ def test_more_units_than_stimuli(rng, make_responses):
 
 def test_unknown_contrast_is_refused(mixed):
     with pytest.raises(ValueError, match="fun must be 'logcosh' or 'exp', got 'cube'"):
-        ICA(fun="cube").fit(mixed[0])
+        ICA(contrast="cube").fit(mixed[0])
 
 
 @given(st.integers(1, 6), st.integers(0, 99))

@@ -11,7 +11,7 @@ from sklearn.preprocessing import normalize
 
 from neurosuper.directions import KMeans, Random, Units, recovery
 from neurosuper.directions._rows import shared_passes as together
-from neurosuper.directions._rows.rows import PART_ENTRIES, Blocks
+from neurosuper.directions._rows.rows import TILE_ENTRIES, Rows
 from neurosuper.directions._solvers.center_search import find_centers, halve, pair, plus_plus, split_clusters
 from neurosuper.directions._solvers.nearest_centers import (
     Screen,
@@ -64,7 +64,7 @@ def test_codes_are_cosines_of_responses_with_the_directions(responses):
 
 
 def test_distance_codes_are_minus_the_distance_to_the_centres(responses):
-    finder = KMeans(5, codes="distance").fit(responses)
+    finder = KMeans(5, encoding="distance").fit(responses)
     theirs = SklearnKMeans(5, init=finder.centers_.values, n_init=1, max_iter=1).fit(finder.centers_.values)
     assert_allclose(finder.transform(responses), -theirs.transform(normalize(responses.values)), atol=1e-5)
     assert (finder.transform(responses).values.argmax(1) == finder.labels_.values).all()
@@ -111,7 +111,7 @@ def test_a_centre_at_the_origin_has_no_direction(make_responses):
     R = make_responses(np.repeat([[0.0, 0.0], [5.0, 1.0]], 10, axis=0))
     with pytest.raises(ValueError, match="centre lies at the origin"):
         KMeans(2, normalize=False).fit(R)
-    assert KMeans(2, normalize=False, codes="distance").fit_transform(R).notnull().all()
+    assert KMeans(2, normalize=False, encoding="distance").fit_transform(R).notnull().all()
 
 
 def test_seeding_is_not_spoiled_by_a_far_mean(superposition):
@@ -134,7 +134,7 @@ def test_stopping_early_warns_by_how_much(responses):
         (KMeans(5, init="units"), "gives centres of shape \\(8, 8\\), but 5 directions"),
         (KMeans(5, init=np.eye(3)), "gives centres of shape \\(3, 3\\)"),
         (KMeans(5, init="random"), "init must be"),
-        (KMeans(5, codes="both"), "codes must be"),
+        (KMeans(5, encoding="both"), "codes must be"),
         (KMeans(5, normalize="no"), "normalize must be True or False"),
         (KMeans(5, max_iter=0), "max_iter must be a whole number of at least 1"),
     ],
@@ -202,7 +202,7 @@ def test_distances_of_several_fits_at_once_are_those_of_each(n_nearest, dtype, m
     origins = [group.mean(0) for group in centers]
     expected = [nearest(X, *fit, n_nearest) for fit in zip(centers, origins, strict=True)]
     monkeypatch.setattr(together, "BATCHING", ("cpu",))
-    monkeypatch.setitem(PART_ENTRIES, "cpu", 100 * 700)
+    monkeypatch.setitem(TILE_ENTRIES, "cpu", 100 * 700)
     found = nearest_of_each(X, centers, origins, n_nearest)
     for columns, (label, *distances) in zip(found, expected, strict=True):
         assert (columns[0] == label).all()
@@ -250,7 +250,7 @@ def test_compiled_halves_of_clusters_are_those_of_torch(many_rows, monkeypatch):
     X, C = (values.double() for values in many_rows)
     C = torch.cat([C, C[:1] + 1e3])
     label = nearest(X, C, X.mean(0))[0]
-    monkeypatch.setitem(PART_ENTRIES, "cpu", 96 * 700)
+    monkeypatch.setitem(TILE_ENTRIES, "cpu", 96 * 700)
     for compiled, in_torch in zip(split_clusters(X, label, C), halve(X, label, C), strict=True):
         assert_allclose(compiled, in_torch, rtol=1e-9)
 
@@ -300,7 +300,7 @@ def test_empty_clusters_restart_at_the_farthest_rows_of_all_blocks(rows_of_a_blo
     responses = make_responses(rng.normal(size=(30, 3)))
     lazy = responses.copy(data=da.from_array(responses.values, chunks=(rows_of_a_block, -1)))
     C = torch.tensor(responses.values[:1])
-    found = _farthest(Blocks(lazy, "cpu", "float64"), C, torch.zeros(3, dtype=torch.float64), False, 5)
+    found = _farthest(Rows(lazy, "cpu", "float64"), C, torch.zeros(3, dtype=torch.float64), False, 5)
     distance = ((responses.values - responses.values[0]) ** 2).sum(1)
     assert_allclose(found, responses.values[np.argsort(-distance)[:5]])
 

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from neurosuper import _files
 from neurosuper.directions import sae
 from neurosuper.directions._rows.minibatches import batches
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers import sae_codes, sae_kernels
 from neurosuper.directions._solvers.sae_checkpoint import digest_rows
 from neurosuper.directions._solvers.sae_codes import Activation, encode, gradients
@@ -148,7 +148,9 @@ def test_largest_codes_are_those_of_torch():
 
 @kinds
 def test_codes_and_reconstruction_are_those_of_plain_torch(kind, responses):
-    finder = SparseAutoencoder("3x", kind=kind, n_active=3, max_iter=5, normalize=True, center=True, dtype="float64")
+    finder = SparseAutoencoder(
+        "3x", activation=kind, n_active=3, max_iter=5, normalize=True, center=True, dtype="float64"
+    )
     codes = finder.fit_transform(responses)
     X = responses / np.linalg.norm(responses, axis=1, keepdims=True) - finder.mean_
     P = (X - finder.bias_).values @ finder.encoder_.values.T + finder.encoder_bias_.values
@@ -177,7 +179,7 @@ def test_codes_and_reconstruction_are_those_of_plain_torch(kind, responses):
 )
 def test_planted_features_are_found(kind, settings, superposition):
     responses, planted = superposition
-    finder = SparseAutoencoder(64, kind=kind, **settings).fit(responses)
+    finder = SparseAutoencoder(64, activation=kind, **settings).fit(responses)
     cosines = planted.values @ finder.directions_.values.T
     assert cosines.max(1).mean() > 0.9
     assert finder.explained_variance(responses) > 0.85
@@ -272,12 +274,12 @@ def test_checkpoint_of_another_fit_or_a_damaged_one_is_refused(responses, tmp_pa
 
 @pytest.mark.parametrize("chunks", [{"stimulus": 7}, {"stimulus": 120}, {"stimulus": 50, "unit": 3}], ids=repr)
 def test_digest_is_of_numbers_in_order_and_of_labels_however_they_are_stored(chunks, responses):
-    digest = digest_rows(Blocks(responses, "cpu"))
-    assert digest_rows(Blocks(responses.chunk(chunks), "cpu")) == digest
-    assert digest_rows(Blocks(responses.astype(np.float32), "cpu")) == digest
-    assert digest_rows(Blocks(responses[::-1], "cpu")) != digest
+    digest = digest_rows(Rows(responses, "cpu"))
+    assert digest_rows(Rows(responses.chunk(chunks), "cpu")) == digest
+    assert digest_rows(Rows(responses.astype(np.float32), "cpu")) == digest
+    assert digest_rows(Rows(responses[::-1], "cpu")) != digest
     joined = responses.assign_coords(unit=["u000u001", "", *responses.unit.values[2:]])
-    assert digest_rows(Blocks(joined, "cpu")) != digest
+    assert digest_rows(Rows(joined, "cpu")) != digest
 
 
 def test_fit_goes_on_when_its_checkpoint_cannot_be_written(responses, tmp_path, monkeypatch):
@@ -313,7 +315,7 @@ def test_leftovers_of_killed_processes_are_removed_by_the_next_fit(responses, tm
 
 def test_every_row_is_in_one_batch(responses):
     for R in (responses, responses.chunk(stimulus=37)):
-        rows = Blocks(R, "cpu", "float64")
+        rows = Rows(R, "cpu", "float64")
         parts = list(batches(rows, 50, torch.Generator().manual_seed(0)))
         assert [len(part) for part in parts] == [40, 40, 40]
         shuffled = torch.cat(parts).numpy()
@@ -324,7 +326,7 @@ def test_every_row_is_in_one_batch(responses):
 @kinds
 def test_streamed_fit_is_as_good(kind, superposition):
     responses, _ = superposition
-    finder = SparseAutoencoder("2x", kind=kind, n_active=2, max_iter=20)
+    finder = SparseAutoencoder("2x", activation=kind, n_active=2, max_iter=20)
     whole = finder.fit(responses).objective_
     streamed = finder.fit(responses.chunk(stimulus=300, unit=7)).objective_
     assert streamed == pytest.approx(whole, rel=0.4)
@@ -335,9 +337,9 @@ def test_streamed_fit_is_that_of_the_same_rows_in_the_same_order(kind, superposi
     """Fits to other orders differ more: which few atoms stay without a feature is a matter of luck."""
     responses, _ = superposition
     lazy = responses.chunk(stimulus=300, unit=7)
-    finder = SparseAutoencoder("2x", kind=kind, n_active=2, max_iter=5, dtype="float64")
+    finder = SparseAutoencoder("2x", activation=kind, n_active=2, max_iter=5, dtype="float64")
     streamed = finder.fit(lazy).directions_
-    rows = Blocks(lazy, "cpu", "float64")
+    rows = Rows(lazy, "cpu", "float64")
     monkeypatch.setattr(sae, "batches", lambda _, size, generator: batches(rows, size, generator))
     assert_allclose(finder.fit(responses).directions_, streamed, atol=1e-8)
 
@@ -363,6 +365,6 @@ def test_bad_settings_are_refused(settings, told, responses):
 @kinds
 def test_gpu_fit_is_as_good(kind, superposition):
     responses, _ = superposition
-    finder = SparseAutoencoder("2x", kind=kind, n_active=2, max_iter=20)
+    finder = SparseAutoencoder("2x", activation=kind, n_active=2, max_iter=20)
     on_cpu = finder.set_params(device="cpu").fit(responses).objective_
     assert finder.set_params(device="cuda").fit(responses).objective_ == pytest.approx(on_cpu, rel=0.4)

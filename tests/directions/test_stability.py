@@ -46,8 +46,12 @@ def test_directions_that_stand_out_are_stable_and_directions_of_noise_are_not(gr
     assert (stability[:3] > 0.99).all()
     assert stability[3:].mean() < 0.75
     assert stability[3:].max() < 0.9
-    assert ((stability.low <= stability) & (stability <= stability.high)).all()
-    assert (stability.high - stability.low)[:3].max() < 0.02 < (stability.high - stability.low)[3:].min()
+    assert ((stability.stability_low <= stability) & (stability <= stability.stability_high)).all()
+    assert (
+        (stability.stability_high - stability.stability_low)[:3].max()
+        < 0.02
+        < (stability.stability_high - stability.stability_low)[3:].min()
+    )
 
 
 def test_it_is_the_mean_over_refits_that_a_user_would_make(graded):
@@ -60,8 +64,8 @@ def test_it_is_the_mean_over_refits_that_a_user_would_make(graded):
         found.append(alike[range(3), max(itertools.permutations(range(3)), key=lambda p: alike[range(3), p].sum())])
     stability = direction_stability(finder, graded, n_resamples=5, random_state=4)
     assert_allclose(stability, np.mean(found, axis=0), rtol=1e-5)
-    assert_allclose(stability.low, np.quantile(found, 0.025, axis=0), rtol=1e-5)
-    assert_allclose(stability.high, np.quantile(found, 0.975, axis=0), rtol=1e-5)
+    assert_allclose(stability.stability_low, np.quantile(found, 0.025, axis=0), rtol=1e-5)
+    assert_allclose(stability.stability_high, np.quantile(found, 0.975, axis=0), rtol=1e-5)
     assert not hasattr(finder, "directions_")
 
 

@@ -13,7 +13,7 @@ from sklearn.base import clone
 from neurosuper import ICA, NMF, PCA, KMeans, Random, sweep
 from neurosuper.directions import kmeans
 from neurosuper.directions._rows import shared_passes as together
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions.sweeps import hoyer
 
 
@@ -69,8 +69,8 @@ def test_the_table_is_labelled_and_can_be_written(table, tmp_path):
 
 def test_responses_are_uploaded_and_surveyed_once(responses, monkeypatch):
     loads = []
-    load = Blocks._load
-    monkeypatch.setattr(Blocks, "_load", lambda self, values: loads.append(1) or load(self, values))
+    load = Rows._load
+    monkeypatch.setattr(Rows, "_load", lambda self, values: loads.append(1) or load(self, values))
     sweep(Random(whiten=True), responses, n_directions=[2, 4], seeds=[0, 1])
     assert len(loads) == 1
 

@@ -114,7 +114,7 @@ def embeddings(inputs: Path, output: Path) -> np.ndarray:
     """Return embeddings, kept in a folder batch by batch."""
     metric = ns.Features(Slow(), "first", device="cpu")
     metric.batch_size = 2
-    return cached(metric, output, "float32").embed(ns.load_images(inputs / "photos")).numpy()
+    return cached(metric, output, dtype="float32").embed(ns.load_images(inputs / "photos")).numpy()
 
 
 def autoencoder(inputs: Path, output: Path) -> xr.DataArray:

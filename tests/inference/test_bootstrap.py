@@ -35,11 +35,11 @@ def make_studies(make_scores, sizes, spread, n_studies):
 
 def covers(interval: xr.Dataset, truth: float) -> float:
     """Return the share of intervals that hold the truth."""
-    return float(((interval.low <= truth) & (truth <= interval.high)).mean())
+    return float(((interval.estimate_low <= truth) & (truth <= interval.estimate_high)).mean())
 
 
 def width(interval: xr.Dataset) -> xr.DataArray:
-    return interval.high - interval.low
+    return interval.estimate_high - interval.estimate_low
 
 
 @pytest.mark.parametrize(("statistic", "method"), [("mean", "BCa"), ("median", "percentile")])
@@ -50,7 +50,7 @@ def test_intervals_are_those_of_scipy(skewed, statistic, method):
         x = skewed.sel(metric=metric).values
         theirs = stats.bootstrap((x,), center, n_resamples=999, method=method, rng=np.random.default_rng(3))
         ours = interval.sel(metric=metric)
-        assert_allclose([ours.low, ours.high], theirs.confidence_interval, rtol=1e-12)
+        assert_allclose([ours.estimate_low, ours.estimate_high], theirs.confidence_interval, rtol=1e-12)
         assert_allclose(ours.estimate, center(x))
 
 
@@ -64,7 +64,11 @@ def test_grouped_intervals_have_the_spread_of_all_draws_of_groups(skewed, statis
     interval = bootstrap_interval(
         x.assign_coords(subject=("unit", subject)), "unit", groups="subject", statistic=statistic, n_resamples=20000
     )
-    assert_allclose([interval.low, interval.high], center(x.values) + margin * np.array([-1, 1]), atol=0.03 * margin)
+    assert_allclose(
+        [interval.estimate_low, interval.estimate_high],
+        center(x.values) + margin * np.array([-1, 1]),
+        atol=0.03 * margin,
+    )
     assert interval.method == "t interval with bootstrap standard error over subject"
 
 
@@ -73,7 +77,7 @@ def test_of_equal_groups_the_interval_is_the_t_interval_of_their_means(skewed, c
     x = skewed.sel(metric="color").assign_coords(subject=("unit", np.arange(30) % 6))
     theirs = stats.ttest_1samp([x[x.subject == k].mean() for k in range(6)], 0).confidence_interval(confidence_level)
     ours = bootstrap_interval(x, "unit", groups="subject", confidence_level=confidence_level, n_resamples=20000)
-    assert_allclose([ours.low, ours.high], theirs, atol=0.03 * (theirs.high - theirs.low))
+    assert_allclose([ours.estimate_low, ours.estimate_high], theirs, atol=0.03 * (theirs.high - theirs.low))
 
 
 @unhurried
@@ -139,16 +143,16 @@ def test_scores_that_are_all_equal_have_an_interval_without_width(make_scores, g
     values = np.stack([np.full(40, 0.1), np.arange(40)])
     scores = make_scores(values, ("metric", "unit"), subject=("unit", SUBJECTS))
     interval = bootstrap_interval(scores, "unit", groups=groups, statistic=statistic, n_resamples=200)
-    assert interval.low[0] == interval.estimate[0] == interval.high[0]
+    assert interval.estimate_low[0] == interval.estimate[0] == interval.estimate_high[0]
     assert interval.estimate[0] == pytest.approx(0.1)
-    assert interval.low[1] < interval.estimate[1] < interval.high[1]
+    assert interval.estimate_low[1] < interval.estimate[1] < interval.estimate_high[1]
 
 
 @pytest.mark.parametrize("tied", [[0, 0, 0, 1], [0] * 30 + [1], [1, 1, 2, 2, 2]])
 @pytest.mark.parametrize("statistic", ["mean", "median"])
 def test_ties_give_no_nan(make_scores, tied, statistic):
     interval = bootstrap_interval(make_scores(tied), "unit", statistic=statistic)
-    assert interval.low <= interval.estimate <= interval.high
+    assert interval.estimate_low <= interval.estimate <= interval.estimate_high
 
 
 def test_other_dims_their_coords_and_what_was_done_survive_in_a_file(skewed, tmp_path):
@@ -156,7 +160,7 @@ def test_other_dims_their_coords_and_what_was_done_survive_in_a_file(skewed, tmp
     interval.to_netcdf(tmp_path / "interval.nc")
     reread = xr.load_dataset(tmp_path / "interval.nc")
     xr.testing.assert_identical(reread, interval)
-    assert reread.low.dims == ("metric",)
+    assert reread.estimate_low.dims == ("metric",)
     assert set(reread.coords) == {"metric", "system"}
     assert reread.attrs["n"] == 30
     assert reread.attrs["method"] == "BCa bootstrap over items"

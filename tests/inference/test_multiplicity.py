@@ -23,7 +23,7 @@ def family(p: object) -> xr.DataArray:
 
 def test_the_published_example():
     """Four hypotheses are rejected by Benjamini and Hochberg, three by Bonferroni."""
-    assert [(adjust_p_values(family(PUBLISHED), method) <= 0.05).sum().item() for method in METHODS] == [4, 3]
+    assert [(adjust_p_values(family(PUBLISHED), method=method) <= 0.05).sum().item() for method in METHODS] == [4, 3]
 
 
 @settings(deadline=None)
@@ -35,7 +35,7 @@ def test_definitions(p):
         min(1, *(m * sorted_p[r] / (r + 1) for r in range(m) if sorted_p[r] >= x), m * sorted_p[-1] / m) for x in p
     ]
     assert_allclose(adjust_p_values(family(p)), naive)
-    assert_allclose(adjust_p_values(family(p), "bonferroni"), np.minimum(m * p, 1))
+    assert_allclose(adjust_p_values(family(p), method="bonferroni"), np.minimum(m * p, 1))
 
 
 def test_false_discoveries_are_as_rare_as_promised(rng):
@@ -44,7 +44,7 @@ def test_false_discoveries_are_as_rare_as_promised(rng):
     false = {method: [] for method in METHODS}
     for p in stats.norm.sf(z):
         for method in METHODS:
-            found = adjust_p_values(family(p), method).values <= 0.05
+            found = adjust_p_values(family(p), method=method).values <= 0.05
             false[method].append((found[:40].sum(), found.sum()))
     wrong, found = np.array(false["benjamini-hochberg"]).T
     assert 0.03 < np.mean(wrong / np.maximum(found, 1)) < 0.05  # 0.05 times the share of null hypotheses
@@ -58,12 +58,12 @@ def test_missing_tests_stay_missing_and_do_not_count(method):
     p = xr.DataArray(
         [[0.01, np.nan], [0.04, 0.2]], {"system": ["brain", "net"], "metric": ["a", "b"]}, ("system", "metric"), "p"
     )
-    adjusted = adjust_p_values(p, method)
+    adjusted = adjust_p_values(p, method=method)
     assert_array_equal(adjusted.isnull(), p.isnull())
-    assert_allclose(adjusted.values[~np.isnan(p.values)], adjust_p_values(family([0.01, 0.04, 0.2]), method))
+    assert_allclose(adjusted.values[~np.isnan(p.values)], adjust_p_values(family([0.01, 0.04, 0.2]), method=method))
     assert adjusted.attrs == {"adjusted": method, "n_tests": 3}
     xr.testing.assert_identical(adjusted.coords.to_dataset(), p.coords.to_dataset())
-    assert adjust_p_values(p.where(False), method).isnull().all()
+    assert adjust_p_values(p.where(False), method=method).isnull().all()
     assert p[0, 0] == 0.01
 
 
@@ -71,6 +71,6 @@ def test_bad_input_is_told_in_one_line():
     with pytest.raises(ValueError, match=r"p-values must lie in \[0, 1\], got -2.3; pass p, not its logarithm"):
         adjust_p_values(family([0.1, -2.3]))
     with pytest.raises(ValueError, match="method must be one of 'benjamini-hochberg', 'bonferroni'; got 'holm'"):
-        adjust_p_values(family([0.1]), "holm")
+        adjust_p_values(family([0.1]), method="holm")
     with pytest.raises(TypeError, match="p must be an xarray.DataArray of p-values, got list"):
         adjust_p_values([0.1])

@@ -11,7 +11,7 @@ few = {"references": 4, "trials": 5}
 
 def one_pair(codes, images, metric, a, b, pool):
     """Oracle: the trials of one pair of units, one by one; return right ones and their number."""
-    top = top_stimuli(codes, 9)
+    top = top_stimuli(codes, top=9)
     reference = {unit: top.sel(unit=unit).values[:4] for unit in (a, b)}
     query = {unit: top.sel(unit=unit).values[4:] for unit in (a, b)}
     embedding = dict(zip(images.stimulus.values, metric.embed(images).double(), strict=True))
@@ -68,5 +68,5 @@ def test_bad_input_is_told_in_one_line(responses, images):
         separability(responses[:, :1], images, Color())
     with pytest.raises(ValueError, match="pool must be 'mean' or 'max', got 'min'"):
         separability(responses, images, Color(), pool="min")
-    with pytest.raises(ValueError, match="130 top stimuli asked for, but there are only 120 stimuli"):
-        separability(responses, images, Color(), references=100, trials=30)
+    with pytest.raises(ValueError, match="top must be a whole number from 1 to 120, the number of stimuli, got 130"):
+        separability(responses, images, Color(), n_references=100, n_trials=30)

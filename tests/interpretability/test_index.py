@@ -26,7 +26,7 @@ def slab_bytes(request, monkeypatch):
 def test_equals_the_mean_over_pairs(metric, slab_bytes, responses, images):
     """Oracle: every pair i < j from the embeddings, by scipy."""
     ours = interpretability_index(responses, images, metric, top=6)
-    for unit, labels in top_stimuli(responses, 6).transpose("unit", "rank").groupby("unit"):
+    for unit, labels in top_stimuli(responses, top=6).transpose("unit", "rank").groupby("unit"):
         chosen = metric.embed(images)[images.get_index("stimulus").get_indexer(labels.values.ravel())]
         expected = metric.self_similarity - pdist(chosen, "sqeuclidean" if metric.squared else "euclidean").mean()
         assert_allclose(ours.sel(unit=unit), expected, rtol=1e-5, atol=1e-6)
@@ -50,7 +50,7 @@ def test_activation_weights_pairs_by_how_far_their_codes_are_from_the_mean(metri
     for unit in responses.unit.values:
         codes = responses.sel(unit=unit)
         for n in (3, 6):
-            labels = top_stimuli(responses, n).sel(unit=unit).values
+            labels = top_stimuli(responses, top=n).sel(unit=unit).values
             w = (codes.sel(stimulus=labels) - codes.mean()).values
             distance = pairs_of(metric, images, labels)
             i, j = np.triu_indices(n, 1)
@@ -62,7 +62,7 @@ def test_spread_is_the_jackknife_over_top_images(metric, responses, images):
     ours = interpretability_index(responses, images, metric, top=7, spread=True)
     assert_allclose(ours, interpretability_index(responses, images, metric, top=7), atol=1e-6)
     for unit in responses.unit.values:
-        labels = top_stimuli(responses, 7).sel(unit=unit).values
+        labels = top_stimuli(responses, top=7).sel(unit=unit).values
         left_out = []
         for i in range(7):
             distance = pairs_of(metric, images, np.delete(labels, i))
@@ -83,7 +83,7 @@ def test_bottom_and_both_ends(responses, images):
 def test_pixel_and_color_equal_scipy_on_the_images(responses, images):
     rgb = images.values / 255
     for metric, points in ((Pixel(), rgb.reshape(120, -1)), (Color(), rgb.mean((1, 2)))):
-        top = top_stimuli(responses, 5)
+        top = top_stimuli(responses, top=5)
         ours = interpretability_index(responses, images, metric, top=5)
         for i in range(8):
             at = images.get_index("stimulus").get_indexer(top[:, i].values)
@@ -94,7 +94,7 @@ def test_pixel_and_color_equal_scipy_on_the_images(responses, images):
 def test_label_index_is_the_mean_agreement_in_closed_form(responses, images):
     """(M Σp² − 1) / (M − 1), with p the share of each category among the top M."""
     ours = interpretability_index(responses, images, Label(), top=9)
-    for i, labels in enumerate(top_stimuli(responses, 9).T):
+    for i, labels in enumerate(top_stimuli(responses, top=9).T):
         share = np.unique(images.category.sel(stimulus=labels.values), return_counts=True)[1] / 9
         assert_allclose(ours[i], (9 * (share**2).sum() - 1) / 8, atol=1e-6)
 
@@ -110,9 +110,9 @@ def test_precomputed_distances_give_the_index_of_the_metric_they_are_from(respon
 @pytest.mark.parametrize("options", [{}, {"spread": True}, {"end": "both", "weights": "activation"}])
 def test_several_metrics_in_one_call_are_those_of_single_calls(top, options, responses, images):
     images = images.assign_coords(animal=("stimulus", np.arange(120) % 3))
-    metrics = [Label(), Label("animal"), Color(), Precomputed(pairwise_distances(images, Pixel()), "given")]
-    several = interpretability_index(responses, images, metrics, top, **options)
-    singles = [interpretability_index(responses, images, metric, top, **options) for metric in metrics]
+    metrics = [Label(), Label("animal"), Color(), Precomputed(pairwise_distances(images, Pixel()), name="given")]
+    several = interpretability_index(responses, images, metrics, top=top, **options)
+    singles = [interpretability_index(responses, images, metric, top=top, **options) for metric in metrics]
     assert several.dims == (*singles[0].dims, "metric")
     assert several.metric.values.tolist() == ["label", "label:animal", "color", "given"]
     assert several.quantity.values.tolist() == [single.quantity for single in singles]
@@ -123,7 +123,7 @@ def test_several_metrics_in_one_call_are_those_of_single_calls(top, options, res
 
 
 def test_a_sequence_of_one_metric_keeps_its_dim(responses, images):
-    chosen = top_stimuli(responses, 3)
+    chosen = top_stimuli(responses, top=3)
     ours = index_of_top(chosen, images, (Color(),))
     assert ours.sizes == {"unit": 8, "metric": 1}
     assert_array_equal(ours.isel(metric=0), index_of_top(chosen, images, Color()))
@@ -135,7 +135,9 @@ def test_layers_of_lpips_add_up_to_the_whole(responses, rng, real_data):
     weights = real_data / "nets" / "alexnet_features_fp16.npz"
     layers = interpretability_index(codes, images, [LPIPS(weights=weights, layer=i) for i in range(1, 6)], top=4)
     assert layers.sizes == {"unit": 8, "metric": 5}
-    assert_allclose(layers.sum("metric"), interpretability_index(codes, images, LPIPS(weights=weights), 4), rtol=1e-4)
+    assert_allclose(
+        layers.sum("metric"), interpretability_index(codes, images, LPIPS(weights=weights), top=4), rtol=1e-4
+    )
 
 
 def test_a_unit_that_sees_one_category_scores_highest(make_responses, images, rng):
@@ -171,7 +173,7 @@ def test_each_image_is_embedded_once_and_only_if_it_is_on_top(responses, images)
             return super().embed(batch)
 
     interpretability_index(responses, images, Counting(), top=10)
-    assert Counting.seen == len(np.unique(top_stimuli(responses, 10)))
+    assert Counting.seen == len(np.unique(top_stimuli(responses, top=10)))
 
 
 def test_lazy_images_give_the_same(metric, responses, images):
@@ -289,7 +291,7 @@ def test_v4_units_by_lpips_have_the_known_index(real_data):
     for i, convolution in enumerate(convolutions):
         convolution.weight.data = torch.from_numpy(arrays[f"conv{i}.weight"]).float()
         convolution.bias.data = torch.from_numpy(arrays[f"conv{i}.bias"]).float()
-    top = top_stimuli(responses[:, :5], 5)
+    top = top_stimuli(responses[:, :5], top=5)
     for i in range(5):
         x = pixels(images.sel(stimulus=top[:, i].values)) * 2 - 1
         with torch.inference_mode():

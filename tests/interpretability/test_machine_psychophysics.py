@@ -70,7 +70,7 @@ def test_scripts_score_equals_the_published_one_on_identical_trials(metric, resp
 
 @pytest.mark.parametrize("alpha", [0.16, 1.0])
 def test_mis_equals_the_published_one_on_identical_trials(metric, alpha, responses, images):
-    ours = psychophysics(responses[:, :2], images, metric, design="mis", alpha=alpha, **few)
+    ours = psychophysics(responses[:, :2], images, metric, design="mis", slope=alpha, **few)
     made = make_trials(responses[:, :2], design="mis", **few)
     for unit in ours.unit.values:
         trials = made.sel(unit=unit, quantile=0)
@@ -95,14 +95,14 @@ def test_paper_accuracy_is_the_share_of_trials_whose_top_query_is_nearer_to_a_re
 
 def test_scripts_score_is_mis_with_alpha_one_without_zscore(responses, images):
     trials = make_trials(responses, design="scripts", **few)
-    one = answer_trials(trials, images, Pixel(), zscore=False, alpha=1.0, evidence=True)
+    one = answer_trials(trials, images, Pixel(), zscore=False, slope=1.0, evidence=True)
     assert_allclose(one.score, (1 / (1 + np.exp(-one.evidence))).mean("trial"))
 
 
 def test_planted_colors_are_told_apart_and_noise_is_not(make_responses, images, rng):
     red = (images.category == "red").values + 0.1 * rng.random(120)
     codes = make_responses(np.stack([red, rng.random(120)], axis=1))
-    result = psychophysics(codes, images, Color(), references=4, trials=6)
+    result = psychophysics(codes, images, Color(), n_references=4, n_trials=6)
     assert result.accuracy[0] == 1
     assert result.accuracy_low[1] < 0.5 < result.accuracy_high[1]
 
@@ -121,7 +121,7 @@ def test_harder_quantiles_lower_accuracy_of_a_graded_unit(make_responses):
     grey = np.clip(255 * (level + 0.1 * rng.normal(size=400)), 0, 255).astype(np.uint8)
     images = load_images(grey[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8))
     codes = make_responses(level[:, None], stimulus=images.stimulus.values)
-    curve = psychophysics(codes, images, Color(), design="paper", quantiles=[0, 0.25, 0.4, 0.47], trials=10)
+    curve = psychophysics(codes, images, Color(), design="paper", quantiles=[0, 0.25, 0.4, 0.47], n_trials=10)
     accuracy = curve.accuracy.values[0]
     assert accuracy[0] == 1
     assert accuracy[-1] < accuracy[1] <= 1

@@ -55,13 +55,16 @@ def test_shuffled_stimuli_are_the_same_responses_in_another_order(responses):
     assert_allclose(np.corrcoef(moved.T), np.corrcoef(responses.T))
 
 
-def test_shuffled_stimuli_bring_a_selective_unit_down_to_the_floor(responses, images):
+def test_shuffled_stimuli_bring_a_selective_unit_down_to_the_chance_level(responses, images):
     """A unit that sees red alone scores 1 by label; over 40 shuffles it scores what random images do."""
     red = responses.copy(data=responses.values + 1000 * (images.category == "red").values[:, None])
     assert_allclose(interpretability_index(red, images, Label()), 1)
-    shuffled = [interpretability_index(shuffle_stimuli(red[:, :1], seed), images, Label()).item() for seed in range(40)]
-    floor = chance_level(images, Label(), n_sets=200)
-    assert abs(np.mean(shuffled) - floor["mean"]) < 4 * floor.sampled_sd / 40**0.5
+    shuffled = [
+        interpretability_index(shuffle_stimuli(red[:, :1], random_state=seed), images, Label()).item()
+        for seed in range(40)
+    ]
+    chance = chance_level(images, Label(), n_resamples=200)
+    assert abs(np.mean(shuffled) - chance.interpretability) < 4 * chance.sampled_sd / 40**0.5
 
 
 def test_shuffled_units_keep_each_population_vector_and_lose_the_units(rng, make_responses):
@@ -147,56 +150,59 @@ def test_surrogates_of_few_stimuli_odd_or_even(n, rng, make_responses):
 
 
 @metrics
-def test_the_floor_is_the_mean_over_all_pairs(metric, images):
+def test_the_chance_level_is_the_mean_over_all_pairs(metric, images):
     """Oracle: every pair from the embeddings, by scipy."""
     distances = pdist(metric.embed(images).double(), "sqeuclidean" if metric.squared else "euclidean")
-    floor = chance_level(images, metric, n_sets=2)
-    assert_allclose(floor["mean"], metric.self_similarity - distances.mean(), rtol=1e-6)
+    chance = chance_level(images, metric, n_resamples=2)
+    assert_allclose(chance.interpretability, metric.self_similarity - distances.mean(), rtol=1e-6)
 
 
 @metrics
-def test_sampled_sets_scatter_about_the_floor(metric, images):
-    floor = chance_level(images, metric, top=4, n_sets=500, random_state=1)
-    assert abs(floor.sampled_mean - floor["mean"]) < 4 * floor.sampled_sd / 500**0.5
-    low, median, high = floor.sampled_quantile.values
-    assert low < median < high
-    assert_allclose(floor.sampled_quantile["quantile"], [0.025, 0.5, 0.975])
+def test_sampled_sets_scatter_about_the_chance_level(metric, images):
+    chance = chance_level(images, metric, top=4, n_resamples=500, random_state=1)
+    assert abs(chance.sampled_mean - chance.interpretability) < 4 * chance.sampled_sd / 500**0.5
+    assert chance.interpretability_low < chance.sampled_mean < chance.interpretability_high
+    assert set(chance.coords) == set()
 
 
 def test_sampled_sets_are_drawn_without_replacement(images):
     """All images in every set leave nothing to chance."""
-    floor = chance_level(images[:6], Pixel(), top=6, n_sets=5)
-    assert_allclose(floor.sampled_sd, 0, atol=1e-6)
-    assert_allclose(floor.sampled_mean, floor["mean"], rtol=1e-6)
+    chance = chance_level(images[:6], Pixel(), top=6, n_resamples=5)
+    assert_allclose(chance.sampled_sd, 0, atol=1e-6)
+    assert_allclose(chance.sampled_mean, chance.interpretability, rtol=1e-6)
 
 
 @metrics
 def test_identical_images_score_what_an_image_scores_with_itself(metric, images):
     same = images.isel(stimulus=[0] * 30).assign_coords(stimulus=images.stimulus.values[:30])
-    floor = chance_level(same, metric, n_sets=5)
-    assert_allclose(floor["mean"], metric.self_similarity, atol=1e-6)
-    assert_allclose(floor.sampled_mean, metric.self_similarity, atol=1e-6)
+    chance = chance_level(same, metric, n_resamples=5)
+    assert_allclose(chance.interpretability, metric.self_similarity, atol=1e-6)
+    assert_allclose(chance.sampled_mean, metric.self_similarity, atol=1e-6)
 
 
-def test_the_floor_tells_what_it_is_of(images):
-    floor = chance_level(images, Color(), top=3, n_sets=7, random_state=5)
+def test_the_chance_level_tells_what_it_is_of(images):
+    chance = chance_level(images, Color(), top=3, n_resamples=7, random_state=5)
     score = interpretability_index(images.category.copy(data=np.arange(120.0)).expand_dims(unit=["a"]), images, Color())
-    assert floor.attrs == {
+    assert chance.attrs == {
         "metric": "color",
         "quantity": score.attrs["quantity"],
         "top": 3,
         "n_images": 120,
-        "n_sets": 7,
+        "n_resamples": 7,
         "seed": 5,
         "null": "random sets of images",
+        "confidence_level": 0.95,
     }
-    assert floor.identical(chance_level(images, Color(), top=3, n_sets=7, random_state=5))
+    assert chance.identical(chance_level(images, Color(), top=3, n_resamples=7, random_state=5))
 
 
 @metrics
 def test_lazy_images_have_the_same_floor(metric, images):
     lazy = images.copy(data=da.from_array(images.values, chunks=(7, -1, -1, -1)))
-    assert_allclose(chance_level(lazy, metric, n_sets=5)["mean"], chance_level(images, metric, n_sets=5)["mean"])
+    assert_allclose(
+        chance_level(lazy, metric, n_resamples=5).interpretability,
+        chance_level(images, metric, n_resamples=5).interpretability,
+    )
 
 
 def test_bad_input_is_told_in_one_line(responses, images):
@@ -214,13 +220,13 @@ def test_bad_input_is_told_in_one_line(responses, images):
         shuffle_units(lazy.where(responses.unit != "u003")).compute()
     assert shuffle_stimuli(gappy).sel(unit="u003").isnull().all(), "whole stimuli may move"
     with pytest.raises(TypeError, match="random_state must be an int or None, got Generator"):
-        shuffle_stimuli(responses, np.random.default_rng(0))
+        shuffle_stimuli(responses, random_state=np.random.default_rng(0))
     with pytest.raises(ValueError, match="dims stimulus and unit or direction"):
         shuffle_units(responses.expand_dims(repetition=2))
     with pytest.raises(ValueError, match="top must be an int, from 2 to the number of images, 120, got 121"):
         chance_level(images, Color(), top=121)
-    with pytest.raises(ValueError, match="n_sets must be an int, at least 2, got 1"):
-        chance_level(images, Color(), n_sets=1)
+    with pytest.raises(ValueError, match="n_resamples must be an int, at least 2, got 1"):
+        chance_level(images, Color(), n_resamples=1)
 
 
 @pytest.mark.slow
@@ -230,30 +236,30 @@ def test_random_sets_of_v4_images_have_the_known_floor_by_lpips(real_data):
 
     images = load_images(real_data / "v4" / "images_201025.zip")
     metric = LPIPS("alex", weights=real_data / "nets" / "alexnet_features_fp16.npz")
-    floor = chance_level(images, metric, n_sets=500)
-    assert abs(floor["mean"] + 0.667) < 2 * floor.sampled_sd / 89**0.5, "known from 89 sets"
-    assert abs(floor.sampled_mean - floor["mean"]) < 4 * floor.sampled_sd / 500**0.5
+    chance = chance_level(images, metric, n_resamples=500)
+    assert abs(chance.interpretability + 0.667) < 2 * chance.sampled_sd / 89**0.5, "known from 89 sets"
+    assert abs(chance.sampled_mean - chance.interpretability) < 4 * chance.sampled_sd / 500**0.5
 
 
-def random_directions(codes, seed):
-    return Random(random_state=seed).fit_transform(codes)
+def random_directions(codes, *, random_state):
+    return Random(random_state=random_state).fit_transform(codes)
 
 
 @each_null
 def test_p_counts_the_draws_that_reach_the_index_of_the_codes(null, responses, images):
-    test = null_test(responses, images, Color(), null, n_nulls=19, random_state=3)
+    test = null_test(responses, images, Color(), null=null, n_resamples=19, random_state=3)
     own = interpretability_index(responses, images, Color())
     draws = np.stack([interpretability_index(null(responses, seed), images, Color()) for seed in range(4, 23)])
     assert_allclose(test.interpretability, own)
     assert_allclose(test.null, draws.mean(1))
     assert_allclose(test.p_value, (1 + (draws.mean(1) >= own.values.mean()).sum()) / 20)
     assert_allclose(test.item_p_value, (1 + (draws >= own.values).sum(0)) / 20)
-    assert (test.n, test.n_nulls, test.n_stimuli) == (8, 19, responses.sizes["stimulus"])
+    assert (test.n, test.n_resamples, test.n_stimuli) == (8, 19, responses.sizes["stimulus"])
 
 
 def test_a_null_may_have_items_of_its_own(responses, images):
-    test = null_test(responses, images, Color(), random_directions, n_nulls=19)
-    assert set(test) == {"estimate", "null", "p_value"}
+    test = null_test(responses, images, Color(), null=random_directions, n_resamples=19)
+    assert set(test) == {"interpretability", "null", "p_value"}
 
 
 @each_null
@@ -264,7 +270,11 @@ def test_p_is_uniform_where_there_is_nothing_to_destroy(null, make_responses):
         rng = np.random.default_rng(study)
         images = load_images(rng.integers(0, 256, (60, 1, 1, 3), dtype=np.uint8))
         codes = make_responses(rng.normal(size=(60, 6))).assign_coords(stimulus=images.stimulus.values)
-        p.append(null_test(codes, images, Color("cpu"), null, n_nulls=19, random_state=100 * study).p_value.item())
+        p.append(
+            null_test(
+                codes, images, Color(device="cpu"), null=null, n_resamples=19, random_state=100 * study
+            ).p_value.item()
+        )
     assert np.mean(np.array(p) <= 0.05) < 6 / 30
     assert 0.3 < np.mean(p) < 0.7
 
@@ -274,15 +284,18 @@ def test_units_tuned_to_what_is_seen_are_above_every_null(rng, make_responses):
     tuned = images.values.reshape(200, 3) @ rng.normal(size=(3, 10)) + rng.normal(0, 20, (200, 10))
     codes = make_responses(tuned).assign_coords(stimulus=images.stimulus.values)
     for null in (shuffle_stimuli, phase_surrogates):
-        assert null_test(codes, images, Color("cpu"), null, n_nulls=39).p_value == 1 / 40
+        assert null_test(codes, images, Color(device="cpu"), null=null, n_resamples=39).p_value == 1 / 40
 
 
 def test_a_test_against_a_null_refuses_what_makes_no_sense(responses, images):
-    with pytest.raises(ValueError, match="n_nulls must be an int of at least 19, which allow p = 0.05; got 5"):
-        null_test(responses, images, Color(), n_nulls=5)
+    with pytest.raises(ValueError, match="n_resamples must be an int of at least 19, which allow p = 0.05; got 5"):
+        null_test(responses, images, Color(), n_resamples=5)
     with pytest.raises(ValueError, match="the null has stimuli that the codes have not"):
         null_test(
-            responses, images, Color(), lambda codes, seed: codes.assign_coords(stimulus=codes.stimulus.values + "x")
+            responses,
+            images,
+            Color(),
+            null=lambda codes, random_state: codes.assign_coords(stimulus=codes.stimulus.values + "x"),
         )
 
 
@@ -290,14 +303,16 @@ def test_a_test_against_a_null_refuses_what_makes_no_sense(responses, images):
 def test_surrogates_keep_what_alternates_from_stimulus_to_stimulus(seed, rng, make_responses):
     """The highest frequency of an even number of stimuli has no free phase: a sum that is real keeps its sign."""
     signs = (-1.0) ** np.arange(64)
-    made = phase_surrogates(make_responses((5 * signs + 0.1 * rng.normal(size=64))[:, None]), seed).values[:, 0]
+    made = phase_surrogates(make_responses((5 * signs + 0.1 * rng.normal(size=64))[:, None]), random_state=seed).values[
+        :, 0
+    ]
     assert np.corrcoef(np.sign(made), signs)[0, 1] > 0.7
 
 
 def test_draws_that_equal_the_index_count_against_it(responses, images):
     """Of images that are all the same, every set scores alike, and nothing is significant."""
     same = images.copy(data=np.broadcast_to(images.values[:1], images.shape).copy())
-    test = null_test(responses, same, Pixel("cpu"), n_nulls=19)
+    test = null_test(responses, same, Pixel(device="cpu"), n_resamples=19)
     assert test.p_value == 1
     assert (test.item_p_value == 1).all()
 
@@ -306,8 +321,9 @@ def test_95_of_100_sets_are_within_the_quantiles(rng):
     """Of 4,000 sets, the standard error of the share outside is 0.3 %."""
     grey = np.sort(rng.normal(128, 20, 400)).clip(0, 255).astype(np.uint8)
     photos = load_images(np.repeat(grey, 3).reshape(400, 1, 1, 3))
-    low, _, high = chance_level(photos, Color("cpu"), n_sets=4000, random_state=0).sampled_quantile.values
-    points = Color("cpu").embed(photos).numpy()
+    chance = chance_level(photos, Color(device="cpu"), n_resamples=4000, random_state=0)
+    low, high = chance.interpretability_low.item(), chance.interpretability_high.item()
+    points = Color(device="cpu").embed(photos).numpy()
     sets = np.stack([rng.choice(400, 5, replace=False) for _ in range(4000)])
     index = np.array([-pdist(points[own]).mean() for own in sets])
     assert abs(np.mean(index < low) - 0.025) < 0.008

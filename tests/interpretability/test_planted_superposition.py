@@ -63,11 +63,11 @@ def planted(kind):
 @pytest.mark.parametrize(
     ("kind", "metric"),
     [
-        ("grey", Pixel("cpu")),
+        ("grey", Pixel(device="cpu")),
         ("grey", Features(Smaller(), "small", device="cpu")),
-        ("grey", Color("cpu")),  # sees nothing: all images are as bright
-        ("color", Pixel("cpu")),
-        ("color", Color("cpu")),
+        ("grey", Color(device="cpu")),  # sees nothing: all images are as bright
+        ("color", Pixel(device="cpu")),
+        ("color", Color(device="cpu")),
     ],
     ids=["grey pixels", "grey features", "grey color", "colored pixels", "colored color"],
 )
@@ -75,7 +75,7 @@ def test_scores_rank_planted_directions_above_units_above_random_ones(kind, metr
     images, codes = planted
     index = {name: interpretability_index(own, images, metric, top=10) for name, own in codes.items()}
     score = {
-        name: psychophysics(own, images, metric, design="paper", pool="mean", alpha=4.0, trials=40).score[:, 0]
+        name: psychophysics(own, images, metric, design="paper", pool="mean", slope=4.0, n_trials=40).score[:, 0]
         for name, own in codes.items()
     }
     for found in (index, score):

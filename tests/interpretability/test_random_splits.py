@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from neurosuper.interpretability.random_splits import draw_parts, index_of_parts, top_of_parts
 from neurosuper.interpretability.ranking import top_stimuli
-from neurosuper.metrics.distances import Tabled
+from neurosuper.metrics.distances import DistanceMatrix
 
 
 def test_parts_are_equal_in_size_and_drawn_anew(rng):
@@ -30,7 +30,7 @@ def test_top_of_parts_are_top_stimuli_of_each(seed, n_parts, top, n_stimuli):
     for draw in range(3):
         for part in range(n_parts):
             members = codes[parts.values[draw] == part]
-            np.testing.assert_array_equal(found[draw, part].T, top_stimuli(members, top))
+            np.testing.assert_array_equal(found[draw, part].T, top_stimuli(members, top=top))
 
 
 def test_copies_of_a_photograph_are_in_one_part(rng):
@@ -66,7 +66,7 @@ def test_the_index_of_parts_is_what_an_image_scores_with_itself_less_the_mean_di
     table = table + table.T
     np.fill_diagonal(table, 0)
     positions = np.stack([rng.permutation(9)[:5] for _ in range(np.prod(shape))]).reshape(*shape, 5)
-    index = index_of_parts(Tabled(table), positions, 1.0)
+    index = index_of_parts(DistanceMatrix(table), positions, 1.0)
     assert index.shape == shape
     for place in np.ndindex(shape):
         at = positions[place]

@@ -28,7 +28,7 @@ def test_equals_sorting_by_code_then_label(values, seed):
     enough = int(codes.notnull().sum("stimulus").min())
     if enough:
         n = min(5, enough)
-        top = top_stimuli(codes, n)
+        top = top_stimuli(codes, top=n)
         for unit in codes.unit.values:
             column = codes.sel(unit=unit)
             assert top.sel(unit=unit).values.tolist() == brute_force(column.values, column.stimulus.values, n)
@@ -38,29 +38,29 @@ def test_equals_sorting_by_code_then_label(values, seed):
 def test_dask_blocks_give_the_same(chunk, responses):
     coarse = responses.round(-1)
     lazy = coarse.copy(data=da.from_array(coarse.values, chunks=(chunk, -1)))
-    xr.testing.assert_identical(top_stimuli(lazy, 7), top_stimuli(coarse, 7))
+    xr.testing.assert_identical(top_stimuli(lazy, top=7), top_stimuli(coarse, top=7))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int8, bool, np.float16])
 def test_counts_of_any_dtype_rank_by_size(dtype):
     codes = code_matrix(np.array([[0], [5], [9], [2], [-128 if dtype == np.int8 else 0]]).astype(dtype))
     expected = ["s01", "s02"] if dtype is bool else ["s02", "s01"]
-    assert top_stimuli(codes, 2).values.ravel().tolist() == expected
+    assert top_stimuli(codes, top=2).values.ravel().tolist() == expected
 
 
 @pytest.mark.parametrize("end", ["top", "bottom"])
 def test_bottom_has_the_smallest_codes_and_codes_are_told(end, responses):
-    chosen = top_stimuli(responses, 4, end)
+    chosen = top_stimuli(responses, top=4, end=end)
     for unit in responses.unit.values:
         column = responses.sel(unit=unit).sortby(responses.sel(unit=unit), ascending=end == "bottom")
         assert chosen.sel(unit=unit).values.tolist() == column.stimulus.values[:4].tolist()
         assert chosen.code.sel(unit=unit).values.tolist() == column.values[:4].tolist()
     counts = code_matrix(np.array([[3], [1], [2]], np.uint8))
-    assert top_stimuli(counts, 1, "bottom").item() == "s01"
+    assert top_stimuli(counts, top=1, end="bottom").item() == "s01"
 
 
 def test_coords_of_units_are_kept_and_ranks_count_from_one(responses):
-    top = top_stimuli(responses.assign_coords(area=("unit", ["V1", "V4"] * 4)), 3)
+    top = top_stimuli(responses.assign_coords(area=("unit", ["V1", "V4"] * 4)), top=3)
     assert top.dims == ("rank", "unit")
     assert top["rank"].values.tolist() == [1, 2, 3]
     assert top.area.values.tolist() == ["V1", "V4"] * 4
@@ -68,13 +68,13 @@ def test_coords_of_units_are_kept_and_ranks_count_from_one(responses):
 
 def test_too_many_or_too_few_are_refused(responses):
     with pytest.raises(ValueError, match="end must be 'top' or 'bottom', got 'both'"):
-        top_stimuli(responses, 3, "both")
-    with pytest.raises(ValueError, match="121 top stimuli asked for, but there are only 120 stimuli; lower `top`"):
-        top_stimuli(responses, 121)
+        top_stimuli(responses, top=3, end="both")
+    with pytest.raises(ValueError, match="top must be a whole number from 1 to 120, the number of stimuli, got 121"):
+        top_stimuli(responses, top=121)
     with pytest.raises(ValueError, match="positive int, got 0"):
-        top_stimuli(responses, 0)
+        top_stimuli(responses, top=0)
     mostly_missing = responses.where((responses.unit != "u002") | (responses > responses.quantile(0.98)))
     with pytest.raises(ValueError, match="unit 'u002' has fewer than 20 stimuli with a code"):
-        top_stimuli(mostly_missing, 20)
+        top_stimuli(mostly_missing, top=20)
     with pytest.raises(ValueError, match="dims stimulus and unit or direction, got ndarray"):
         top_stimuli(responses.values)

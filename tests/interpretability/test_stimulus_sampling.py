@@ -30,13 +30,13 @@ def simulate(rng, n_stimuli=200, n_items=30, alike=0.0):
 def mean_on(codes, images, metric, part, labels, top):
     """Return the mean index on the stimuli of a part."""
     members = codes.stimulus.isin(labels[part])
-    return interpretability_index(codes.sel(stimulus=members), images, metric, top).values
+    return interpretability_index(codes.sel(stimulus=members), images, metric, top=top).values
 
 
-def by_hand(sets, images, metric, top, n_draws):
+def by_hand(sets, images, metric, top, n_resamples):
     """Return the variance over stimuli of the difference of means, and of each set that of its items: in loops."""
     labels = np.unique(np.concatenate([codes.stimulus.values for codes in sets]))
-    halves = draw_parts(labels, 2, n_draws, np.random.default_rng(0)).values
+    halves = draw_parts(labels, 2, n_resamples, np.random.default_rng(0)).values
     scored = [
         np.array([[mean_on(codes, images, metric, draw == half, labels, top) for half in (0, 1)] for draw in halves])
         for codes in sets
@@ -47,7 +47,9 @@ def by_hand(sets, images, metric, top, n_draws):
         n = own.shape[2]
         of_one, of_mean = own.var(1, ddof=1).mean(), own.mean(2).var(1, ddof=1).mean()
         interaction = max(0, of_one - max(0, (of_mean - of_one / n) / (1 - 1 / n)))
-        items.append(max(0, interpretability_index(codes, images, metric, top).values.var(ddof=1) - interaction) / n)
+        items.append(
+            max(0, interpretability_index(codes, images, metric, top=top).values.var(ddof=1) - interaction) / n
+        )
     return over_stimuli + sum(items)
 
 
@@ -56,29 +58,32 @@ def test_a_difference_is_as_sure_as_halves_of_the_stimuli_tell(rng, which):
     a, b, images, metric = simulate(rng, n_stimuli=80, n_items=6)
     if which != "the same stimuli":
         a, b = a[:40], b[40:] if which == "other stimuli" else b[20:]
-    result = index_difference(a, b, images, metric, top=3, n_draws=10)
-    means = [interpretability_index(codes, images, metric, 3).mean().item() for codes in (a, b)]
+    result = index_difference(a, b, images, metric, top=3, n_resamples=10)
+    means = [interpretability_index(codes, images, metric, top=3).mean().item() for codes in (a, b)]
     assert_allclose([result.estimate_a, result.estimate_b, result.difference], [*means, means[0] - means[1]])
     error = by_hand([a, b], images, metric, 3, 10) ** 0.5
     assert_allclose(result.standard_error, error, rtol=1e-6)
-    assert_allclose(result.high - result.low, 2 * norm.isf(0.025) * error, rtol=1e-6)
+    assert_allclose(result.difference_high - result.difference_low, 2 * norm.isf(0.025) * error, rtol=1e-6)
     assert_allclose(result.p_value, 2 * norm.sf(abs(means[0] - means[1]) / error), rtol=1e-5)
     assert (result.n_a, result.n_b, result.n_stimuli) == (6, 6, 80)
 
 
-@pytest.mark.parametrize("kind", [Color("cpu"), Label(device="cpu")], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [Color(device="cpu"), Label(device="cpu")], ids=lambda kind: kind.name)
 def test_looked_up_distances_change_nothing(responses, images, kind):
-    table = Precomputed(pairwise_distances(images, kind), kind.name)
+    table = Precomputed(pairwise_distances(images, kind), name=kind.name)
     own, given = (index_interval(responses, images, metric) for metric in (kind, table))
     assert_allclose(own.standard_error, given.standard_error, rtol=1e-5)
-    assert_allclose(own.estimate, interpretability_index(responses, images, kind).mean())
+    assert_allclose(own.interpretability, interpretability_index(responses, images, kind).mean())
 
 
 def test_a_mean_is_as_sure_as_what_its_variance_is_made_of(rng):
     a, _, images, metric = simulate(rng)
     mean = index_interval(a, images, metric, confidence_level=0.9)
     margin = norm.isf(0.05) * mean.standard_error.item()
-    assert_allclose([mean.low, mean.high], [mean.estimate.item() - margin, mean.estimate.item() + margin])
+    assert_allclose(
+        [mean.interpretability_low, mean.interpretability_high],
+        [mean.interpretability.item() - margin, mean.interpretability.item() + margin],
+    )
     parts = mean.var_stimuli + (mean.var_interaction + mean.var_items) / mean.n
     assert_allclose(mean.standard_error**2, parts, rtol=1e-6)
     assert (mean.n, mean.n_stimuli, mean.attrs["top"], mean.confidence_level) == (30, 200, 5, 0.9)
@@ -90,10 +95,10 @@ def test_without_a_difference_p_is_uniform_and_intervals_hold_the_truth(alike):
     results, means = [], []
     for study in range(60):
         a, b, images, metric = simulate(np.random.default_rng(study), 120, 20, alike)
-        results.append(index_difference(a, b, images, metric, n_draws=20).p_value.item())
-        means.append(index_interval(b, images, metric, n_draws=20))
-    truth = np.mean([mean.estimate for mean in means])
-    covered = np.mean([mean.low < truth < mean.high for mean in means])
+        results.append(index_difference(a, b, images, metric, n_resamples=20).p_value.item())
+        means.append(index_interval(b, images, metric, n_resamples=20))
+    truth = np.mean([mean.interpretability for mean in means])
+    covered = np.mean([mean.interpretability_low < truth < mean.interpretability_high for mean in means])
     assert np.mean(np.array(results) < 0.05) <= 8 / 60
     assert 0.2 < np.mean(np.array(results) < 0.5) < 0.75
     assert covered > 0.85
@@ -115,8 +120,8 @@ def test_a_planted_difference_is_found(rng, make_responses):
         )
         for strength in (1, 0)
     )
-    assert index_difference(tuned, blind, images, Color("cpu")).p_value < 1e-4
-    assert index_difference(blind, tuned, images, Color("cpu")).high < 0
+    assert index_difference(tuned, blind, images, Color(device="cpu")).p_value < 1e-4
+    assert index_difference(blind, tuned, images, Color(device="cpu")).difference_high < 0
 
 
 def test_power_of_a_study_like_the_pilot_follows_from_its_standard_error(rng):
@@ -148,8 +153,8 @@ def test_bad_input_is_told_in_one_line(rng):
         index_interval(a.where(a.stimulus != "s003"), images, metric)
     with pytest.raises(ValueError, match="how items scatter takes at least 2 to tell, got 1"):
         index_difference(a, b[:, :1], images, metric)
-    with pytest.raises(ValueError, match="n_draws must be an int of at least 10, got 3"):
-        index_interval(a, images, metric, n_draws=3)
+    with pytest.raises(ValueError, match="n_resamples must be an int of at least 10, got 3"):
+        index_interval(a, images, metric, n_resamples=3)
     with pytest.raises(ValueError, match="confidence_level must be strictly between 0 and 1, got 95"):
         index_interval(a, images, metric, confidence_level=95)
     with pytest.raises(TypeError, match="pilot must be a Dataset from index_difference, got Dataset"):

@@ -39,7 +39,7 @@ def test_trials_are_20_of_9_references_an_end_unless_asked_otherwise(codes):
 
 @pytest.mark.parametrize("query", ["extreme", "least-extreme"])
 def test_imi_trials_take_one_stimulus_of_each_bin(query, codes):
-    made = make_trials(codes, design="imi", query=query, trials=20, references=9, quantiles=(0, 0.1))
+    made = make_trials(codes, design="imi", query=query, n_trials=20, n_references=9, quantiles=(0, 0.1))
     for unit in codes.unit.values:
         for q in (0, 0.1):
             trials, bins = made.sel(unit=unit, quantile=q), bins_of(codes, unit, 20, 9, q)
@@ -54,7 +54,7 @@ def test_imi_trials_take_one_stimulus_of_each_bin(query, codes):
 
 def test_scripts_trials_keep_the_order_of_ranks(codes):
     """References of trial t are of rank T + kT + t, at both quantiles; queries are the T most extreme, permuted."""
-    made = make_trials(codes, design="scripts", trials=10, references=4)
+    made = make_trials(codes, design="scripts", n_trials=10, n_references=4)
     assert made["quantile"].values.tolist() == [0, 0.25]
     for unit in codes.unit.values:
         for q in (0, 0.25):
@@ -67,7 +67,7 @@ def test_scripts_trials_keep_the_order_of_ranks(codes):
 
 
 def test_mis_trials_ask_for_the_least_extreme_of_a_draw(codes):
-    made = make_trials(codes, design="mis", trials=30, references=5)
+    made = make_trials(codes, design="mis", n_trials=30, n_references=5)
     for unit in codes.unit.values:
         order = list(ranked(codes, unit))
         for end, among in zip(ENDS, (order, order[::-1]), strict=True):
@@ -80,7 +80,7 @@ def test_mis_trials_ask_for_the_least_extreme_of_a_draw(codes):
 
 
 def test_paper_trials_share_the_top_and_ask_for_what_follows(codes):
-    made = make_trials(codes, design="paper", trials=8, references=9, quantiles=(0, 0.2, 0.45))
+    made = make_trials(codes, design="paper", n_trials=8, n_references=9, quantiles=(0, 0.2, 0.45))
     for unit in codes.unit.values:
         order, trials = list(ranked(codes, unit)), made.sel(unit=unit)
         assert (trials.references == order[:9]).all()
@@ -91,7 +91,7 @@ def test_paper_trials_share_the_top_and_ask_for_what_follows(codes):
 
 
 @designs
-@given(n_stimuli=st.integers(2, 60), references=st.integers(1, 6), trials=st.integers(1, 9), seed=st.integers(0, 9))
+@given(n_stimuli=st.integers(2, 60), n_references=st.integers(1, 6), n_trials=st.integers(1, 9), seed=st.integers(0, 9))
 def test_no_image_is_shown_twice_in_a_trial_and_as_many_trials_are_made_as_fit(
     design, n_stimuli, references, trials, seed
 ):
@@ -118,7 +118,7 @@ def test_no_image_is_shown_twice_in_a_trial_and_as_many_trials_are_made_as_fit(
 
 @designs
 def test_trials_of_a_unit_do_not_depend_on_the_others(design, codes):
-    alone, together = (make_trials(R, design=design, trials=5) for R in (codes[:, [1]], codes))
+    alone, together = (make_trials(R, design=design, n_trials=5) for R in (codes[:, [1]], codes))
     xr.testing.assert_identical(alone, together.isel(unit=[1]))
 
 
@@ -126,10 +126,10 @@ def test_equal_codes_are_ranked_at_random_not_by_label(make_responses):
     """Silent stimuli must not be shown in the order of their names, which tell categories."""
     silent = np.zeros((400, 1))
     silent[:20] = np.arange(20, 0, -1)[:, None]
-    made = make_trials(make_responses(silent), references=4, trials=10)
+    made = make_trials(make_responses(silent), n_references=4, n_trials=10)
     position = [int(label[1:]) for label in made.references.sel(reference_end="bottom").values.ravel()]
     assert abs(np.mean(position) - 210) < 50
-    other = make_trials(make_responses(silent), references=4, trials=10, random_state=1)
+    other = make_trials(make_responses(silent), n_references=4, n_trials=10, random_state=1)
     assert (other.references != made.references).any()
 
 
@@ -177,7 +177,7 @@ def test_trials_that_show_copies_of_a_photograph_are_counted_and_warned_of(desig
     content = [f"{number:032x}" for number in photograph]
     known = codes.assign_coords(content=("stimulus", content))
     with pytest.warns(UserWarning, match="trials show copies of one photograph"):
-        made = make_trials(known, design=design, trials=10, quantiles=(0, 0.49))  # of the second, few or none
+        made = make_trials(known, design=design, n_trials=10, quantiles=(0, 0.49))  # of the second, few or none
     of = dict(zip(codes.stimulus.values.tolist(), content, strict=True))
     n_with_copies = 0
     for unit in codes.unit.values:

@@ -51,7 +51,7 @@ def test_images_of_responses(folder):
 
 def test_images_are_resized_as_all_images_are(folder):
     np.testing.assert_array_equal(
-        load_nsd_images(folder, ["00003"], size=(6, 4)), load_images(load_nsd_images(folder, ["00003"]), (6, 4))
+        load_nsd_images(folder, ["00003"], size=(6, 4)), load_images(load_nsd_images(folder, ["00003"]), size=(6, 4))
     )
 
 

@@ -23,9 +23,9 @@ def make_metric(name: str, weights, device: str | None = "cpu") -> ImageMetric:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.Tanh())
     made = (
-        LPIPS("squeeze", weights, device=device),
-        Pixel(device),
-        Color(device),
+        LPIPS("squeeze", weights=weights, device=device),
+        Pixel(device=device),
+        Color(device=device),
         Label(device=device),
         Features(model, "0", device=device),
     )

@@ -61,7 +61,7 @@ def embed(folder, images, metric=None, dtype="float16") -> tuple[np.ndarray, int
     """Return embeddings as a fresh process would get them, and how many images it embedded."""
     metric = Counting() if metric is None else metric
     before = metric.n_embedded
-    return cached(metric, folder, dtype).embed(images).numpy(), metric.n_embedded - before
+    return cached(metric, folder, dtype=dtype).embed(images).numpy(), metric.n_embedded - before
 
 
 def only_store(folder: Path) -> Path:
@@ -267,7 +267,7 @@ def test_a_metric_that_cannot_be_told_from_others_is_not_cached(some, tmp_path):
     net = torch.nn.Sequential(torch.nn.AvgPool2d(4))
     metric = Features(net, "0", preprocess=lambda x: x + 0 * rng.random(), device="cpu")
     with pytest.warns(UserWarning, match=r"features:0 are not cached: preprocess closure rng is a Generator") as warned:
-        ours = cached(metric, tmp_path, "float32").embed(some)
+        ours = cached(metric, tmp_path, dtype="float32").embed(some)
     assert len(warned) == 1
     assert_array_equal(ours, metric.embed(some))
     assert not list(tmp_path.iterdir())
@@ -286,7 +286,7 @@ def test_what_killed_writers_left_is_removed(some, tmp_path):
 
 
 def test_it_is_a_metric_wherever_one_is_taken(images, responses, tmp_path):
-    metric = cached(Counting(), tmp_path, "float32")
+    metric = cached(Counting(), tmp_path, dtype="float32")
     assert isinstance(metric, ImageMetric)
     assert repr(metric).startswith("Cached(<")
     assert_allclose(pairwise_distances(images, metric), pairwise_distances(images, Counting()), rtol=1e-6)
@@ -312,7 +312,7 @@ def random_trunk(path: Path) -> Path:
 
 def error_of_float16(images, weights, folder) -> np.ndarray:
     """Return the relative error of LPIPS distances."""
-    metric = LPIPS("alex", weights, device="cpu")
+    metric = LPIPS("alex", weights=weights, device="cpu")
     exact, rounded = (
         pairwise_distances(images, each).values[np.triu_indices(len(images), 1)]
         for each in (metric, cached(metric, folder))
@@ -337,19 +337,19 @@ def test_values_beyond_float16_are_refused(some, tmp_path):
         ValueError, match=r"of Toy: 1 reach \S+, too large for float16; use cached\(…, dtype='float32'\)"
     ):
         cached(large, tmp_path).embed(some)
-    assert_array_equal(cached(large, tmp_path, "float32").embed(some), large.embed(some))
+    assert_array_equal(cached(large, tmp_path, dtype="float32").embed(some), large.embed(some))
 
 
 def test_images_are_checked_as_ever(tmp_path):
     with pytest.raises(ValueError, match=r"images must lie in \[0, 1\]"):
-        cached(Color("cpu"), tmp_path).embed(torch.full((1, 3, 4, 4), 2.0))
+        cached(Color(device="cpu"), tmp_path).embed(torch.full((1, 3, 4, 4), 2.0))
 
 
 def test_metrics_that_cannot_be_cached_are_refused(some, tmp_path):
     class Plain(Counting):
         fingerprint = None
 
-    nothing_to_keep = [Label(), Precomputed(pairwise_distances(some, Color("cpu"))), cached(Color(), tmp_path)]
+    nothing_to_keep = [Label(), Precomputed(pairwise_distances(some, Color(device="cpu"))), cached(Color(), tmp_path)]
     for metric in nothing_to_keep:
         with pytest.raises(
             TypeError, match=f"^{type(metric).__name__}.* has nothing to keep in a cache; use it as it is"
@@ -361,7 +361,7 @@ def test_metrics_that_cannot_be_cached_are_refused(some, tmp_path):
 
 def test_wrong_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match="dtype must be one of 'float16', 'float32', got 'int8'"):
-        cached(Pixel(), tmp_path, "int8")
+        cached(Pixel(), tmp_path, dtype="int8")
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="the cache must be a folder, got the file .*file; give another path"):
         cached(Pixel(), tmp_path / "file")

@@ -36,18 +36,18 @@ def test_compiled_lengths_equal_those_of_torch(embeddings, rng):
     assert_allclose(plain[:, 1], (sums**2).sum(1), rtol=1e-12)
 
 
-@pytest.mark.parametrize("metric", [Pixel("cpu"), SquaredPixel("cpu")], ids=["distances", "squared distances"])
+@pytest.mark.parametrize("metric", [Pixel(device="cpu"), SquaredPixel("cpu")], ids=["distances", "squared distances"])
 @pytest.mark.parametrize("slab_bytes", [2**25, 2**10], ids=["one slab", "slabs in a file"])
 def test_a_table_and_its_mean_are_those_of_all_pairs(images, monkeypatch, metric, slab_bytes):
     monkeypatch.setattr(slabs, "SLAB_BYTES", slab_bytes)
     expected = pdist(metric.embed(images).double(), "sqeuclidean" if metric.squared else "euclidean")
     with open_distances(images, np.arange(len(images)), metric) as distances:
-        looked_up = distances.looked_up()
-        assert_allclose(looked_up.table, squareform(expected), rtol=1e-4, atol=1e-4)
-        assert_allclose([distances.mean_of_all(), looked_up.mean_of_all()], expected.mean(), rtol=1e-5)
+        as_matrix = distances.as_matrix()
+        assert_allclose(as_matrix.table, squareform(expected), rtol=1e-4, atol=1e-4)
+        assert_allclose([distances.mean_of_all(), as_matrix.mean_of_all()], expected.mean(), rtol=1e-5)
 
 
 def test_too_many_images_for_a_table_are_looked_at_each_time(images, monkeypatch):
     monkeypatch.setattr(embedded, "TABLE_IMAGES", len(images) - 1)
-    with open_distances(images, np.arange(len(images)), Pixel("cpu")) as distances:
-        assert distances.looked_up() is distances
+    with open_distances(images, np.arange(len(images)), Pixel(device="cpu")) as distances:
+        assert distances.as_matrix() is distances

@@ -23,7 +23,7 @@ def double(x):
 
 
 def make_features(layer="2", preprocess=None, name="mine", **net) -> Features:
-    return Features(make_net(**net), layer, preprocess, name, device="cpu")
+    return Features(make_net(**net), layer, preprocess=preprocess, name=name, device="cpu")
 
 
 def test_features_made_anew_have_the_same():
@@ -123,7 +123,7 @@ def test_lpips_is_told_by_net_layer_and_weights_but_not_by_where_they_lie(tmp_pa
         save_trunk(tmp_path / f"{name}.pth", change)
 
     def fingerprint(name, layer=None):
-        return LPIPS("alex", tmp_path / f"{name}.pth", layer, device="cpu").fingerprint()
+        return LPIPS("alex", weights=tmp_path / f"{name}.pth", layer=layer, device="cpu").fingerprint()
 
     assert fingerprint("one") == fingerprint("copy")
     assert len({fingerprint("one"), fingerprint("other"), fingerprint("one", 2), fingerprint("one", 5)}) == 4
@@ -131,4 +131,9 @@ def test_lpips_is_told_by_net_layer_and_weights_but_not_by_where_they_lie(tmp_pa
 
 
 def test_pixel_and_color_are_constant():
-    assert Pixel("cpu").fingerprint() == Pixel().fingerprint() != Color().fingerprint() == Color("cpu").fingerprint()
+    assert (
+        Pixel(device="cpu").fingerprint()
+        == Pixel().fingerprint()
+        != Color().fingerprint()
+        == Color(device="cpu").fingerprint()
+    )

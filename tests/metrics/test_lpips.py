@@ -51,7 +51,7 @@ def ours(oracle, tmp_path_factory):
     net, theirs = oracle
     path = tmp_path_factory.mktemp(net) / "trunk.pth"
     torch.save(trunk_state(theirs) | {"classifier.1.weight": torch.zeros(2, 2)}, path)
-    return LPIPS(net, path, device="cpu")
+    return LPIPS(net, weights=path, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_each_layer_equals_the_lpips_package_and_all_add_up_to_the_whole(oracle,
     i, j = np.triu_indices(len(images), 1)
     with torch.inference_mode():
         _, expected = theirs(images[i], images[j], retPerLayer=True, normalize=True)
-    layers = [LPIPS(net, ours.weights, layer, device="cpu") for layer in range(1, len(expected) + 1)]
+    layers = [LPIPS(net, weights=ours.weights, layer=layer, device="cpu") for layer in range(1, len(expected) + 1)]
     pairs = [our_pairs(layer, images) for layer in layers]
     for per_layer, value in zip(pairs, expected, strict=True):
         np.testing.assert_allclose(per_layer, value.flatten(), rtol=1e-4, atol=1e-7)
@@ -105,10 +105,12 @@ def test_a_layer_needs_no_deeper_weights(alex_state, tmp_path):
     shallow = {name: value for name, value in alex_state.items() if int(name.split(".")[1]) <= 6}
     torch.save(shallow, tmp_path / "shallow.pth")
     images = random_images((32, 32))
-    third, same = (LPIPS("alex", tmp_path / f"{name}.pth", 3, device="cpu") for name in ("shallow", "whole"))
+    third, same = (
+        LPIPS("alex", weights=tmp_path / f"{name}.pth", layer=3, device="cpu") for name in ("shallow", "whole")
+    )
     torch.testing.assert_close(third.embed(images), same.embed(images), rtol=0, atol=0)
     with pytest.raises(ValueError, match="no weight 'features.8.weight' in .*shallow.pth"):
-        LPIPS("alex", tmp_path / "shallow.pth", 4, device="cpu").embed(images)
+        LPIPS("alex", weights=tmp_path / "shallow.pth", layer=4, device="cpu").embed(images)
 
 
 def test_a_layer_is_named():
@@ -143,7 +145,7 @@ def test_the_smallest_images_are_known(oracle, ours):
 
 def test_float16_npz_gives_the_same_values(oracle, ours, tmp_path):
     net, theirs = oracle
-    metric = LPIPS(net, save_npz(tmp_path / "trunk.npz", trunk_state(theirs)), device="cpu")
+    metric = LPIPS(net, weights=save_npz(tmp_path / "trunk.npz", trunk_state(theirs)), device="cpu")
     images = random_images((64, 64))
     np.testing.assert_allclose(our_pairs(metric, images), our_pairs(ours, images), rtol=1e-6)
 
@@ -151,18 +153,18 @@ def test_float16_npz_gives_the_same_values(oracle, ours, tmp_path):
 def test_real_weights_reproduce_the_published_example(real_data):
     nets = real_data / "nets"
     images = np.stack([np.asarray(Image.open(nets / f"ex_{name}.png")) for name in ("ref", "p0", "p1")])
-    metric = LPIPS("alex", nets / "alexnet_features_fp16.npz", device="cpu")
+    metric = LPIPS("alex", weights=nets / "alexnet_features_fp16.npz", device="cpu")
     scores = our_pairs(metric, torch.from_numpy(images).permute(0, 3, 1, 2) / 255)
     assert scores == pytest.approx([0.7219, 0.1376, 0.7197], abs=1e-3)  # ref–p0, ref–p1, p0–p1
 
 
 def test_settings_are_kept_and_the_generator_is_not_touched(alex_state, tmp_path):
     torch.save(alex_state, tmp_path / "trunk.pth")
-    metric = LPIPS("alex", tmp_path / "trunk.pth", device="cpu")
+    metric = LPIPS("alex", weights=tmp_path / "trunk.pth", device="cpu")
     before = torch.random.get_rng_state()
     assert not metric.embed(random_images((32, 32))).requires_grad
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert repr(LPIPS("alex", "trunk.pth")) == "LPIPS(net='alex', weights='trunk.pth', layer=None, device=None)"
+    assert repr(LPIPS("alex", weights="trunk.pth")) == "LPIPS(net='alex', weights='trunk.pth', layer=None, device=None)"
 
 
 @pytest.fixture
@@ -189,7 +191,7 @@ def test_without_weights_and_network_the_error_tells_where_they_are():
 def test_weights_in_the_hub_folder_are_used(alex_state):
     hub_file("alex").parent.mkdir(parents=True)
     torch.save(alex_state, hub_file("alex"))
-    hubs, given = LPIPS("alex", device="cpu"), LPIPS("alex", hub_file("alex"), device="cpu")
+    hubs, given = LPIPS("alex", device="cpu"), LPIPS("alex", weights=hub_file("alex"), device="cpu")
     images = random_images((32, 32))
     torch.testing.assert_close(hubs.embed(images), given.embed(images), rtol=0, atol=0)
 
@@ -215,7 +217,7 @@ def test_downloads_are_verified_and_nothing_partial_stays(tmp_path, monkeypatch)
 def test_weights_that_do_not_fit_are_named(alex_state, tmp_path, change, message):
     torch.save({k: v for k, v in (alex_state | change).items() if v is not None}, tmp_path / "trunk.pth")
     with pytest.raises(ValueError, match=f"{message}.*torchvision's alexnet"):
-        LPIPS("alex", tmp_path / "trunk.pth", device="cpu").embed(random_images((32, 32)))
+        LPIPS("alex", weights=tmp_path / "trunk.pth", device="cpu").embed(random_images((32, 32)))
 
 
 @pytest.mark.parametrize("suffix", ["pth", "npz"])
@@ -224,12 +226,12 @@ def test_broken_weights_are_refused(tmp_path, suffix, content):
     path = tmp_path / f"trunk.{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"trunk.{suffix} is not a readable weights file"):
-        LPIPS("alex", path, device="cpu").embed(random_images((32, 32)))
+        LPIPS("alex", weights=path, device="cpu").embed(random_images((32, 32)))
 
 
 def test_a_missing_file_and_an_unknown_net_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no weights file .*absent.pth; pass a state dict of"):
-        LPIPS("alex", tmp_path / "absent.pth").embed(random_images((32, 32)))
+        LPIPS("alex", weights=tmp_path / "absent.pth").embed(random_images((32, 32)))
     with pytest.raises(ValueError, match="net must be one of 'alex', 'vgg', 'squeeze', got 'resnet'"):
         LPIPS("resnet")
 

@@ -15,7 +15,7 @@ def squeeze(folder) -> LPIPS:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), folder / "squeezenet.pth")
-    return LPIPS("squeeze", folder / "squeezenet.pth", device="cpu")
+    return LPIPS("squeeze", weights=folder / "squeezenet.pth", device="cpu")
 
 
 def features(_folder) -> Features:
@@ -25,8 +25,8 @@ def features(_folder) -> Features:
 
 
 METRICS = {
-    "pixel": lambda _: Pixel("cpu"),
-    "color": lambda _: Color("cpu"),
+    "pixel": lambda _: Pixel(device="cpu"),
+    "color": lambda _: Color(device="cpu"),
     "label": lambda _: Label(device="cpu"),
     "features": features,
     "LPIPS": squeeze,
@@ -80,7 +80,7 @@ def test_near_copies_are_told_apart(images):
     """One value of one pixel differs by one step: float32 sums of squares would lose it."""
     pair = images[[0, 0]].assign_coords(stimulus=["one", "other"]).copy()
     pair[1, 3, 4, 0] = pair[0, 3, 4, 0] + 1
-    assert pairwise_distances(pair, Pixel("cpu"))[0, 1].item() == pytest.approx(1 / 255, rel=1e-5)
+    assert pairwise_distances(pair, Pixel(device="cpu"))[0, 1].item() == pytest.approx(1 / 255, rel=1e-5)
 
 
 def test_agreement_of_labels_is_one_minus_distance(images):
@@ -91,7 +91,7 @@ def test_agreement_of_labels_is_one_minus_distance(images):
 
 
 def test_labels_coords_and_attrs(images):
-    ours = pairwise_distances(images[3:8], Color("cpu"))
+    ours = pairwise_distances(images[3:8], Color(device="cpu"))
     assert (ours.dims, ours.name) == (("stimulus", "other"), "distance")
     assert ours.stimulus.equals(images.stimulus[3:8])
     assert ours.other.values.tolist() == images.stimulus.values[3:8].tolist()
@@ -113,7 +113,7 @@ def test_each_image_is_embedded_once(images):
 
 
 def test_what_was_computed_is_a_metric_in_turn(images):
-    ours = pairwise_distances(images[:20], Color("cpu"))
+    ours = pairwise_distances(images[:20], Color(device="cpu"))
     metric = Precomputed(ours)
     np.testing.assert_array_equal(metric.distances_between(ours.stimulus.values), ours)
     again = pairwise_distances(images[5:15], metric)
@@ -122,13 +122,13 @@ def test_what_was_computed_is_a_metric_in_turn(images):
 
 
 def test_one_image_and_none(images):
-    assert pairwise_distances(images[:1], Color("cpu")).values.tolist() == [[0]]
+    assert pairwise_distances(images[:1], Color(device="cpu")).values.tolist() == [[0]]
     with pytest.raises(ValueError, match="pairwise_distances needs at least one image, got none; see load_images"):
-        pairwise_distances(images[:0], Color("cpu"))
+        pairwise_distances(images[:0], Color(device="cpu"))
 
 
 @pytest.mark.gpu
 def test_gpu_agrees_with_cpu(images):
     np.testing.assert_allclose(
-        pairwise_distances(images, Pixel("cuda")), pairwise_distances(images, Pixel("cpu")), rtol=1e-5
+        pairwise_distances(images, Pixel(device="cuda")), pairwise_distances(images, Pixel(device="cpu")), rtol=1e-5
     )

@@ -19,7 +19,7 @@ def sweeps(rng):
     def answer(values, item):
         labels = {"stimulus": images.stimulus, item: [f"i{i}" for i in range(values.shape[1])]}
         codes = xr.DataArray(values, dims=("stimulus", item), coords=labels)
-        return psychophysics(codes, images, Color(), design="mis", references=3, quantiles=QUANTILES)
+        return psychophysics(codes, images, Color(), design="mis", n_references=3, quantiles=QUANTILES)
 
     bright = np.arange(120)[:, None] + rng.normal(0, 40, (120, 12))
     return {"Units": answer(bright, "unit"), "KMeans": answer(rng.normal(size=(120, 8)), "direction")}
@@ -39,7 +39,7 @@ def test_each_curve_is_the_mean_over_items_with_the_band_of_its_interval(sweeps)
         assert_allclose(line.get_xdata(), QUANTILES)
         assert_allclose(line.get_ydata(), result.accuracy.mean(item))
         corners = band.get_paths()[0].vertices
-        for x, low, high in zip(QUANTILES, interval.low.values, interval.high.values, strict=True):
+        for x, low, high in zip(QUANTILES, interval.estimate_low.values, interval.estimate_high.values, strict=True):
             at = corners[corners[:, 0] == x, 1]
             assert_allclose([at.min(), at.max()], [low, high])
     assert len({line.get_color() for line in axes.lines[:2]}) == 2

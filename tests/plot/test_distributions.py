@@ -82,8 +82,8 @@ def test_unknown_metric_is_named(comparison):
 
 
 def test_random_sets_are_drawn_behind_the_columns_where_they_are_known(comparison):
-    floor = comparison.interpretability * 0 - xr.where(comparison.system == "V4", 0.7, 0.6)
-    known = comparison.assign(floor=floor, floor_low=floor - 0.1, floor_high=floor + 0.1)
+    chance = comparison.interpretability * 0 - xr.where(comparison.system == "V4", 0.7, 0.6)
+    known = comparison.assign(chance_level=chance, chance_level_low=chance - 0.1, chance_level_high=chance + 0.1)
     figure = plot_distributions(known.isel(item=slice(1, None)), "LPIPS-alex")
     dashed = [
         line for line in figure.axes[0].collections if isinstance(line, LineCollection) and line.get_dashes()[0][1]

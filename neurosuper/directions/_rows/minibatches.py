@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 
 
-def batches(rows: Blocks, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+def batches(rows: Rows, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
     """Yield all rows, shuffled, in batches of nearly the same size.
 
     Rows in memory are shuffled as one; of rows that are streamed the order of blocks, and the rows within each.

@@ -12,19 +12,19 @@ import numpy as np
 import torch
 
 from neurosuper.directions._rows.products import bare, gram, product
-from neurosuper.directions._rows.rows import SUM_ROWS, Blocks, Tensors, join
+from neurosuper.directions._rows.rows import SUM_ROWS, Rows, Tensors, join
 
 RANK_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}  # of the largest variance: less is rounding
 CHUNK_ENTRIES = {"cpu": 2**21, "cuda": 2**25}  # centred at once: 8 MiB in float32 stay in the cache
 RAW_ROWS = 2**15  # multiplied as they are, before float64 takes over
-LEAST_ROWS = 1024  # of a chunk, lest what is added up for each cost more than the product
+MIN_TILE_ROWS = 1024  # of a chunk, lest what is added up for each cost more than the product
 FAR = 10  # squared means over variances from which float32 would lose digits unless rows are centred first
 LOOK = 256  # rows that tell a rough mean
 FULL_PRECISION = 2**31  # multiplications that a CPU does in float64 in no time
 SIGN_ENTRIES, SIGN_ROWS = 2**23, (2**11, 2**12)  # of the rows that signs are told from, and how many these may be
 
 
-def moments(rows: Blocks, precise: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+def moments(rows: Rows, precise: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the mean row `(unit,)` and the scatter about it, Σ (x − mean)(x − mean)ᵀ `(unit, unit)`, both in float64.
 
     One pass, the first time: they are kept with the rows. Each block is summed about a rough mean of its own, where its
@@ -33,7 +33,7 @@ def moments(rows: Blocks, precise: bool = True) -> tuple[torch.Tensor, torch.Ten
 
     Parameters
     ----------
-    rows : Blocks
+    rows : Rows
     precise : bool, optional
         Multiply in float64. Else in the dtype of the rows, unless they are few: in float32 two to three times as fast,
         and variances are then good to some 10⁻⁶ of the largest.
@@ -46,7 +46,7 @@ def moments(rows: Blocks, precise: bool = True) -> tuple[torch.Tensor, torch.Ten
     return kept[2], kept[3]
 
 
-def is_small(rows: Blocks) -> bool:
+def is_small(rows: Rows) -> bool:
     """Whether float64 costs nothing worth saving."""
     smaller, larger = sorted((rows.n_rows, rows.n_columns))
     return smaller * smaller * larger <= FULL_PRECISION
@@ -54,7 +54,7 @@ def is_small(rows: Blocks) -> bool:
 
 def centred_chunks(X: torch.Tensor, mean: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield X − mean in chunks of rows, each written over the one before, so that they stay in the cache."""
-    size = max(LEAST_ROWS, CHUNK_ENTRIES[X.device.type] // X.shape[1])
+    size = max(MIN_TILE_ROWS, CHUNK_ENTRIES[X.device.type] // X.shape[1])
     buffer = torch.empty_like(X[:size])
     for chunk in X.split(size):
         out = buffer[: len(chunk)]
@@ -114,7 +114,7 @@ def _sum_of_rows(X: Any) -> Any:
     return sum(_double(X[start : start + SUM_ROWS].sum(0)) for start in range(0, len(X), SUM_ROWS))
 
 
-def sign_rows(rows: Blocks) -> np.ndarray:
+def sign_rows(rows: Rows) -> np.ndarray:
     """Return the positions of at most 4,096 stimuli, evenly spread: those whose codes tell the signs of directions."""
     least, most = SIGN_ROWS
     n = min(rows.n_rows, most, max(least, SIGN_ENTRIES // rows.n_columns))

@@ -32,8 +32,8 @@ from neurosuper.directions._rows.preparation import Preparation
 from neurosuper.directions._rows.products import bare
 from neurosuper.directions._rows.tensors import DTYPES, require_finite, to_tensor
 
-PART_ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # 4 MiB in float32, which stays in the cache; 128 MiB keep a GPU busy
-PART_ROWS = 512  # at least, so that what a kernel returns for a part is small beside the work on it
+TILE_ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # 4 MiB in float32, which stays in the cache; 128 MiB keep a GPU busy
+TILE_ROWS = 512  # at least, so that what a kernel returns for a part is small beside the work on it
 N_READERS = 8  # of the pieces of one chunk: files wait, and decompress beside one another
 SUM_ROWS = 512  # rows added in their own dtype before float64 takes over
 
@@ -42,7 +42,7 @@ Kernel = Callable[..., Tensors]
 Combine = Callable[[Tensors, Tensors], Tensors]
 
 
-class Survey(NamedTuple):
+class ColumnRanges(NamedTuple):
     """Least, largest and mean response of each unit."""
 
     least: torch.Tensor
@@ -50,7 +50,7 @@ class Survey(NamedTuple):
     mean: torch.Tensor
 
 
-class Blocks:
+class Rows:
     """Iterate over the rows of responses, on a device, and reduce them; see `prepared`.
 
     Parameters
@@ -70,18 +70,18 @@ class Blocks:
         self._device_name = device
         self.device, self.dtype = pick_device(device), DTYPES[dtype]
         self.preparation = Preparation()
-        self._raw: Blocks | None = None
-        self._surveys: dict[bool, Survey] = {}  # of raw and of normalised rows
-        self._whitened_survey: Survey | None = None
-        self._kept: _Some | None = None
+        self._raw: Rows | None = None
+        self._surveys: dict[bool, ColumnRanges] = {}  # of raw and of normalised rows
+        self._whitened_survey: ColumnRanges | None = None
+        self._kept: _PickedRows | None = None
         self._ask: Callable[..., Tensors] | None = None
 
     @property
-    def raw(self) -> Blocks:
+    def raw(self) -> Rows:
         """The same rows, not prepared."""
         return self._raw or self
 
-    def asking(self, ask: Callable[..., Tensors]) -> Blocks:
+    def asking(self, ask: Callable[..., Tensors]) -> Rows:
         """Return the same rows, reduced by `ask(rows, kernel, combine, state, width)`: see `fit_together`."""
         other = copy.copy(self)
         other._ask, other._raw = ask, self._raw and self._raw.asking(ask)
@@ -89,7 +89,7 @@ class Blocks:
             other.whole = self.whole
         return other
 
-    def prepared(self, preparation: Preparation) -> Blocks:
+    def prepared(self, preparation: Preparation) -> Rows:
         """Return the same rows, prepared in this way only."""
         if preparation.is_nothing:
             return self.raw
@@ -165,7 +165,7 @@ class Blocks:
         else:
             yield from self._stream(self.bounds, self._kept)
 
-    def _stream(self, bounds: list[tuple[int, int]], some: _Some | None) -> Iterator[torch.Tensor]:
+    def _stream(self, bounds: list[tuple[int, int]], some: _PickedRows | None) -> Iterator[torch.Tensor]:
         """Yield blocks, each of which is read, and some of its rows put aside, while the one before is reduced."""
 
         def read(start: int, stop: int) -> torch.Tensor:
@@ -249,7 +249,7 @@ class Blocks:
         return columns
 
     @property
-    def survey(self) -> Survey:
+    def survey(self) -> ColumnRanges:
         """Range and mean of each unit's prepared responses; one pass the first time, none where only a mean is off."""
         normalize, mean, whitening, scale = self.preparation
         if whitening is not None:
@@ -260,11 +260,11 @@ class Blocks:
             unmoved = self if mean is None and (normalize or scale == 1) else self.prepared(plain)
             self._surveys[normalize] = unmoved._look()
         factor, shift = (1.0 if normalize else scale), (0.0 if mean is None else mean.to(self.device))
-        return Survey(*(factor * values - shift for values in self._surveys[normalize]))
+        return ColumnRanges(*(factor * values - shift for values in self._surveys[normalize]))
 
-    def _look(self) -> Survey:
+    def _look(self) -> ColumnRanges:
         least, largest, total = self.reduce(_range_and_total, _combine_ranges)
-        return Survey(least, largest, (total / self.n_rows).to(self.dtype))
+        return ColumnRanges(least, largest, (total / self.n_rows).to(self.dtype))
 
     def mean(self) -> torch.Tensor:
         """Return the mean row `(unit,)`; groups of 512 rows are added in float64."""
@@ -273,7 +273,7 @@ class Blocks:
     def keep(self, positions: np.ndarray) -> None:
         """Put the rows at these positions, in rising order, aside in the next pass: `take` then reads nothing."""
         if not self.in_memory:
-            self.raw._kept = _Some(positions, self.n_columns, self.dtype, self.device)
+            self.raw._kept = _PickedRows(positions, self.n_columns, self.dtype, self.device)
 
     def take(self, positions: np.ndarray) -> torch.Tensor:
         """Return the rows at these positions, in rising order, prepared; only the blocks that hold them are read."""
@@ -289,13 +289,13 @@ class Blocks:
             return self._load(self._data[positions])
         if client_in_charge() is not None:
             return self._load(self._data[positions].compute())
-        taken = _Some(positions, self.n_columns, self.dtype, self.device)
+        taken = _PickedRows(positions, self.n_columns, self.dtype, self.device)
         for _ in self._stream(list(taken.within(self.bounds)), taken):
             pass
         return taken.rows
 
 
-class _Some:
+class _PickedRows:
     """Some rows, gathered block by block."""
 
     def __init__(self, positions: np.ndarray, n_columns: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -319,7 +319,7 @@ class _Some:
 
 
 def split(block: torch.Tensor, width: int | None = 1) -> tuple[torch.Tensor, ...]:
-    """Return parts of rows such that neither a part nor a matrix (row, width) has more entries than `PART_ENTRIES`.
+    """Return parts of rows such that neither a part nor a matrix (row, width) has more entries than `TILE_ENTRIES`.
 
     That is 4 MiB in float32 on a CPU and 128 MiB on a GPU; 512 rows, where they are more. None does not split.
     """
@@ -327,7 +327,7 @@ def split(block: torch.Tensor, width: int | None = 1) -> tuple[torch.Tensor, ...
 
 
 def _rows_of_part(device: torch.device, width: int) -> int:
-    return max(PART_ROWS, PART_ENTRIES[device.type] // width)
+    return max(TILE_ROWS, TILE_ENTRIES[device.type] // width)
 
 
 def add(a: Tensors, b: Tensors) -> Tensors:

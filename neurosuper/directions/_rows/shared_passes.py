@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from neurosuper.directions._rows.rows import Blocks, Combine, Kernel, Tensors
+from neurosuper.directions._rows.rows import Combine, Kernel, Rows, Tensors
 
 Result = TypeVar("Result")
 BATCHING = ("cuda",)  # devices; on a CPU compiled kernels answer one question after another
@@ -36,7 +36,7 @@ class Batched:
         return self.answer(part, [state])[0]
 
 
-def fit_together(fits: Sequence[Callable[[Blocks], Result]], rows: Blocks) -> list[Result]:
+def fit_together(fits: Sequence[Callable[[Rows], Result]], rows: Rows) -> list[Result]:
     """Return what each function makes of rows: one pass for all of them, whenever each has asked for one.
 
     Each runs in a thread of its own, but one at a time: they take turns, and a turn lasts until the next pass.
@@ -46,14 +46,14 @@ def fit_together(fits: Sequence[Callable[[Blocks], Result]], rows: Blocks) -> li
     fits : sequence of callable
         Each takes rows, reduces them as often as it likes, and returns what it likes. What a fit keeps between passes
         is held as many times as there are fits.
-    rows : Blocks
+    rows : Rows
 
     Raises
     ------
     Exception
         The first that any of them raises, once all have ended. KeyboardInterrupt ends them all.
     """
-    passes = _Passes(rows, len(fits))
+    passes = _PassScheduler(rows, len(fits))
     gpu = torch.cuda.current_device() if rows.device.type == "cuda" else -1  # each thread has one that is current
     with ThreadPoolExecutor(len(fits), "neurosuper-fit", torch.cuda.set_device, (gpu,)) as pool:
         futures = [pool.submit(passes.run, fit) for fit in fits]
@@ -61,41 +61,41 @@ def fit_together(fits: Sequence[Callable[[Blocks], Result]], rows: Blocks) -> li
     return [future.result() for future in futures]
 
 
-class _Question(NamedTuple):
+class _ReductionRequest(NamedTuple):
     """A reduction that a fit waits for."""
 
-    rows: Blocks
+    rows: Rows
     kernel: Kernel
     combine: Combine
     state: tuple
     width: int | None
 
-    def is_like(self, other: _Question) -> bool:
+    def is_like(self, other: _ReductionRequest) -> bool:
         """Whether both ask the same of the same rows; tensors that are part of a question are not looked into."""
         if any(isinstance(value, torch.Tensor) for value in (*self.state, *other.state)):
             return self is other
         return self[1:] == other[1:] and self._is_of_rows_of(other)
 
-    def is_batched_with(self, other: _Question) -> bool:
+    def is_batched_with(self, other: _ReductionRequest) -> bool:
         """Whether one call of a kernel answers both."""
         if not isinstance(self.kernel, Batched):
             return self is other
         return self.kernel == other.kernel and self._is_of_rows_of(other)
 
-    def _is_of_rows_of(self, other: _Question) -> bool:
+    def _is_of_rows_of(self, other: _ReductionRequest) -> bool:
         return all(map(operator.is_, self.rows.preparation, other.rows.preparation))
 
 
-class _Passes:
+class _PassScheduler:
     """What the fits that still run have asked for."""
 
-    def __init__(self, rows: Blocks, n_running: int) -> None:
+    def __init__(self, rows: Rows, n_running: int) -> None:
         self.rows, self.n_running = rows, n_running
-        self.pending: list[tuple[_Question, Future[Tensors]]] = []
+        self.pending: list[tuple[_ReductionRequest, Future[Tensors]]] = []
         self.changed, self.turn = Condition(), Lock()
         self.interrupt: KeyboardInterrupt | None = None
 
-    def run(self, fit: Callable[[Blocks], Result]) -> Result:
+    def run(self, fit: Callable[[Rows], Result]) -> Result:
         """Run a fit, in a thread of its own, when it is its turn."""
         try:
             with self.turn:
@@ -105,12 +105,12 @@ class _Passes:
                 self.n_running -= 1
                 self.changed.notify()
 
-    def _ask(self, rows: Blocks, kernel: Kernel, combine: Combine, state: tuple, width: int | None) -> Tensors:
+    def _ask(self, rows: Rows, kernel: Kernel, combine: Combine, state: tuple, width: int | None) -> Tensors:
         answer: Future[Tensors] = Future()
         self.turn.release()
         try:
             with self.changed:
-                self.pending.append((_Question(rows, kernel, combine, state, width), answer))
+                self.pending.append((_ReductionRequest(rows, kernel, combine, state, width), answer))
                 self.changed.notify()
             return answer.result()
         finally:
@@ -145,7 +145,7 @@ class _Passes:
         self.pending = []
 
 
-def _pass_over(raw: Blocks, questions: Sequence[_Question]) -> list[Tensors]:
+def _pass_over(raw: Rows, questions: Sequence[_ReductionRequest]) -> list[Tensors]:
     """Return the totals of all questions, those that are alike reckoned once."""
     first_like = [next(i for i, one in enumerate(questions) if one.is_like(other)) for other in questions]
     batches: dict[int, list[int]] = {}
@@ -161,7 +161,7 @@ def _pass_over(raw: Blocks, questions: Sequence[_Question]) -> list[Tensors]:
     return [totals[i] for i in first_like]
 
 
-def _answers(block: torch.Tensor, batch: list[_Question]) -> Iterator[list[Tensors]]:
+def _answers(block: torch.Tensor, batch: list[_ReductionRequest]) -> Iterator[list[Tensors]]:
     """Yield what each part of a block contributes to the answers of questions that one call answers."""
     rows, kernel, *_ = batch[0]
     widths = [question.width for question in batch if question.width is not None]

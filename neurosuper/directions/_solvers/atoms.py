@@ -8,7 +8,7 @@ from numba import prange
 
 from neurosuper._kernels import njit
 from neurosuper._threads import torch_threads
-from neurosuper.directions._rows.rows import Blocks, Tensors
+from neurosuper.directions._rows.rows import Rows, Tensors
 
 FORGETTING = 0.7  # batch t weighs as much as t^0.7 batches before it have left
 BLOCK = 64  # atoms that are updated after one product
@@ -55,7 +55,7 @@ class Atoms:
         self.A[dead], self.A[:, dead], self.B[dead], self.idle[dead] = 0, 0, 0, 0
 
 
-def first_atoms(rows: Blocks, n: int, generator: torch.Generator) -> torch.Tensor:
+def first_atoms(rows: Rows, n: int, generator: torch.Generator) -> torch.Tensor:
     """Return stimuli drawn at random, scaled to unit length; where one has no response, a random direction."""
     D = rows.take(_drawn(rows.n_rows, n, generator)).clone()
     silent = ~D.any(1)

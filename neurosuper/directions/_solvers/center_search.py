@@ -26,8 +26,8 @@ SWAPPED = 0.1  # of the centres at most in a round
 LEAST_SPLIT = 4  # rows
 STRICT = {"reassoc", "nsz", "contract"}  # of fastmath, what leaves NaN and infinity alone
 POWER_ITERATIONS = 6
-REST = 0.01  # of the centres: fewer swaps end the search
-CLEARLY = 1.05  # gain over loss of a swap: both are measured before the others of the round
+MIN_SWAP_FRACTION = 0.01  # of the centres: fewer swaps end the search
+MIN_GAIN_RATIO = 1.05  # gain over loss of a swap: both are measured before the others of the round
 
 Look = Callable[[torch.Tensor, torch.Tensor], Tensors]
 
@@ -51,7 +51,7 @@ def find_centers(X: torch.Tensor, n: int, generator: torch.Generator, look: Look
     for _ in range(ROUNDS):
         label, distance, second = look(C, origin)
         C = means(X, label, distance, C)
-        if _swap(X, C, label, distance, second) < max(1, REST * n):
+        if _swap(X, C, label, distance, second) < max(1, MIN_SWAP_FRACTION * n):
             break
     return C
 
@@ -112,7 +112,7 @@ def pair(gain: list[float], splits: list[int], loss: list[float], leaving: list[
             continue
         while at < len(leaving) and (leaving[at] in used or leaving[at] == cluster):
             at += 1
-        if at == len(leaving) or gained <= CLEARLY * loss[at]:
+        if at == len(leaving) or gained <= MIN_GAIN_RATIO * loss[at]:
             break
         swaps.append((cluster, leaving[at]))
         used |= {cluster, leaving[at]}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from neurosuper.directions._rows.moments import moments
-from neurosuper.directions._rows.rows import Blocks, Kernel, Tensors
+from neurosuper.directions._rows.rows import Kernel, Rows, Tensors
 from neurosuper.directions._solvers.ica_contrasts import NONLINEARITIES
 
 RANK_TOLERANCE = 1e-10  # of the largest variance: less is rounding
@@ -28,7 +28,7 @@ class _Space(NamedTuple):
     variance: torch.Tensor
 
 
-def _principal_space(rows: Blocks, n_directions: int | None) -> _Space:
+def _principal_space(rows: Rows, n_directions: int | None) -> _Space:
     """Return the first components, or all of them; one pass over the blocks."""
     if rows.in_memory and rows.n_columns > rows.n_rows:
         mean = rows.mean().double()
@@ -62,7 +62,7 @@ class _Whitened(NamedTuple):
     """Whitened rows, held whole or whitened whenever they are read."""
 
     space: _Space
-    rows: Blocks
+    rows: Rows
     whole: torch.Tensor | None
 
     def sum(self, kernel: Kernel, *state: Any) -> Tensors:

@@ -25,7 +25,7 @@ CHUNKS = 64  # of rows, for threads to take
 compiled = njit(fastmath=True)
 
 
-class Desk(NamedTuple):
+class Workspace(NamedTuple):
     """What is at hand for the row in work; all but `q` and `peaks` by position in its active set."""
 
     q: np.ndarray  # correlations of all atoms with what is left of the row
@@ -65,7 +65,7 @@ def _code_rows(
     for chunk in prange(n_chunks):
         v = np.empty((6, n), C.dtype)
         L = np.empty(n * (n + 1) // 2, C.dtype)
-        desk = Desk(v[0], v[1], np.empty(n, np.int64), v[2], v[3], v[4], v[5], L)
+        desk = Workspace(v[0], v[1], np.empty(n, np.int64), v[2], v[3], v[4], v[5], L)
         for i in range(chunk * n_rows // n_chunks, (chunk + 1) * n_rows // n_chunks):
             left = _code_row(C[i], G, Z[i], alpha, positive, tol, rank_tolerance, desk)
             missed[chunk] = max(missed[chunk], left)
@@ -74,7 +74,14 @@ def _code_rows(
 
 @compiled
 def _code_row(
-    c: np.ndarray, G: np.ndarray, z: np.ndarray, alpha: Any, positive: bool, tol: Any, rank_tolerance: Any, desk: Desk
+    c: np.ndarray,
+    G: np.ndarray,
+    z: np.ndarray,
+    alpha: Any,
+    positive: bool,
+    tol: Any,
+    rank_tolerance: Any,
+    desk: Workspace,
 ) -> Any:
     """Write the codes of a row into `z`, zero before; return what is missed by, of its largest correlation."""
     desk.q[:] = c
@@ -89,9 +96,9 @@ def _code_row(
         known = n
         if strongest > alpha + slack:
             n = _enter(z, max(alpha + slack, ENTER * strongest), alpha, positive, desk, n)
-        n = _go_to_optimum(G, z, rank_tolerance, desk, known, n)
-        _take_over(G, z, desk, n)
-        off = _look_at_slopes(alpha, desk, n)
+        n = _solve_active_set(G, z, rank_tolerance, desk, known, n)
+        _commit_codes(G, z, desk, n)
+        off = _update_gradient(alpha, desk, n)
     _find_peaks(desk, positive)
     return max(_highest(desk.peaks, len(c)) - alpha, off) / largest
 
@@ -105,7 +112,7 @@ def _lanes(n: int) -> int:
 
 
 @compiled
-def _find_peaks(desk: Desk, positive: bool) -> None:
+def _find_peaks(desk: Workspace, positive: bool) -> None:
     """Write the strongest correlation of atoms j, j + 16, j + 32, … into `peaks`, by folding: no loop has to wait."""
     q, peaks, half = desk.q, desk.peaks, 1
     while 2 * half <= len(q):
@@ -130,7 +137,7 @@ def _highest(peaks: np.ndarray, n: int) -> Any:
 
 
 @compiled
-def _enter(z: np.ndarray, bar: Any, alpha: Any, positive: bool, desk: Desk, n: int) -> int:
+def _enter(z: np.ndarray, bar: Any, alpha: Any, positive: bool, desk: Workspace, n: int) -> int:
     """Let atoms whose correlation reaches the bar into the active set, which grows to n."""
     q, most = desk.q, min(len(z), n + TOGETHER)
     lanes = _lanes(len(q))
@@ -147,7 +154,7 @@ def _enter(z: np.ndarray, bar: Any, alpha: Any, positive: bool, desk: Desk, n: i
 
 
 @compiled
-def _go_to_optimum(G: np.ndarray, z: np.ndarray, rank_tolerance: Any, desk: Desk, known: int, n: int) -> int:
+def _solve_active_set(G: np.ndarray, z: np.ndarray, rank_tolerance: Any, desk: Workspace, known: int, n: int) -> int:
     """Go to the optimum of the signs at hand; atoms whose code becomes zero on the way leave, and n are left.
 
     Where active atoms are linearly dependent there is no such point: one of them is traded for the others. The first
@@ -157,7 +164,7 @@ def _go_to_optimum(G: np.ndarray, z: np.ndarray, rank_tolerance: Any, desk: Desk
         rank = _factor(G, rank_tolerance, desk, known, n)
         dependent = rank < n
         if dependent:
-            _find_trade(desk, rank, n)
+            _find_null_step(desk, rank, n)
         else:
             _solve(desk, n)
         share, first = _walk(desk, dependent, n)
@@ -165,13 +172,13 @@ def _go_to_optimum(G: np.ndarray, z: np.ndarray, rank_tolerance: Any, desk: Desk
             break
         for i in range(n):
             desk.slope[i] *= 1 if dependent else 1 - share
-        _leave(G, z, desk, first, n)
+        _drop_atom(G, z, desk, first, n)
         known, n = first, n - 1
     return n
 
 
 @compiled
-def _walk(desk: Desk, endless: bool, n: int) -> tuple[Any, int]:
+def _walk(desk: Workspace, endless: bool, n: int) -> tuple[Any, int]:
     """Take the step, or the share of it after which a code is zero; return that share, and which code it is or −1."""
     u, step, sign = desk.u, desk.step, desk.sign
     share, first = u[0] * 0 + 1, -1
@@ -190,7 +197,7 @@ def _walk(desk: Desk, endless: bool, n: int) -> tuple[Any, int]:
 
 
 @compiled
-def _leave(G: np.ndarray, z: np.ndarray, desk: Desk, i: int, n: int) -> None:
+def _drop_atom(G: np.ndarray, z: np.ndarray, desk: Workspace, i: int, n: int) -> None:
     """Take the i-th of n atoms out of the active set, with what it has contributed."""
     j = desk.active[i]
     if z[j] != 0:
@@ -205,7 +212,7 @@ def _leave(G: np.ndarray, z: np.ndarray, desk: Desk, i: int, n: int) -> None:
 
 
 @compiled
-def _take_over(G: np.ndarray, z: np.ndarray, desk: Desk, n: int) -> None:
+def _commit_codes(G: np.ndarray, z: np.ndarray, desk: Workspace, n: int) -> None:
     """Take over the codes of active atoms, and correct the correlations of all."""
     q = desk.q
     for i in range(n):
@@ -217,7 +224,7 @@ def _take_over(G: np.ndarray, z: np.ndarray, desk: Desk, n: int) -> None:
 
 
 @compiled
-def _look_at_slopes(alpha: Any, desk: Desk, n: int) -> Any:
+def _update_gradient(alpha: Any, desk: Workspace, n: int) -> Any:
     """Renew the slopes of active codes, and return how steep the steepest is."""
     steepest = desk.q[0] * 0
     for i in range(n):
@@ -228,7 +235,7 @@ def _look_at_slopes(alpha: Any, desk: Desk, n: int) -> Any:
 
 
 @compiled
-def _factor(G: np.ndarray, rank_tolerance: Any, desk: Desk, known: int, n: int) -> int:
+def _factor(G: np.ndarray, rank_tolerance: Any, desk: Workspace, known: int, n: int) -> int:
     """Extend L from the `known` rows to n by Cholesky's method, and return how many are of full rank."""
     L, active = desk.L, desk.active
     for i in range(known, n):
@@ -249,7 +256,7 @@ def _factor(G: np.ndarray, rank_tolerance: Any, desk: Desk, known: int, n: int) 
 
 
 @compiled
-def _solve(desk: Desk, n: int) -> None:
+def _solve(desk: Workspace, n: int) -> None:
     """Find the step H⁻¹ slope, H the Gram matrix of active atoms."""
     L, step, at = desk.L, desk.step, 0
     for i in range(n):
@@ -273,7 +280,7 @@ def _solve_back(L: np.ndarray, v: np.ndarray, n: int) -> None:
 
 
 @compiled
-def _find_trade(desk: Desk, i: int, n: int) -> None:
+def _find_null_step(desk: Workspace, i: int, n: int) -> None:
     """Find how atoms before the i-th make up for it, in the direction in which codes become smaller."""
     L, step, at = desk.L, desk.step, i * (i + 1) // 2
     step[:n] = 0

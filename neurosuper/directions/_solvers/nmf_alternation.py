@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from neurosuper.directions._rows.rows import Blocks, Tensors
+from neurosuper.directions._rows.rows import Rows, Tensors
 from neurosuper.directions._solvers.hals import nonnegative_codes
 from neurosuper.directions._solvers.sparse_coding import correlate
 from neurosuper.directions._solvers.steps import Step, largest_turn
@@ -17,7 +17,7 @@ SETTLED = 1e-4  # relative fall of the objective in an iteration on the sample: 
 ROUNDS = 100  # of iterations on the sample, at most
 TILE = 4096  # rows whose codes are found at once on the CPU, while they lie in its cache
 FIRST_REST = 0.05  # how exactly codes are found while directions still turn; see `nonnegative_codes`
-REST = {torch.float32: 1e-5, torch.float64: 1e-12}  # how exactly codes are found in the end
+INNER_TOL = {torch.float32: 1e-5, torch.float64: 1e-12}  # how exactly codes are found in the end
 MOMENTUM = 0.9  # share of the last step that is taken once more, at first
 RESEEDINGS = 10  # iterations in which dead directions start anew, at most
 TINY = {torch.float32: 1e-6, torch.float64: 1e-12}  # share of a response that is not worth a direction
@@ -84,7 +84,7 @@ def _alternate(
             new, reseedings, risen = _reseed(new, dead, sample, penalties, signed), reseedings - 1, True
         yield Step(new, objective)
         rest = rest / 3 if risen else min(rest, 0.3 * math.sqrt(largest_turn(D, new)))
-        rest = max(rest, REST[D.dtype])
+        rest = max(rest, INNER_TOL[D.dtype])
         momentum, ceiling = (
             (momentum / 2, momentum) if risen else (min(ceiling, 1.05 * momentum), min(1, 1.01 * ceiling))
         )
@@ -153,7 +153,7 @@ def _settle(steps: Iterator[Step]) -> torch.Tensor:
     return step.D
 
 
-def _multiply(rows: Blocks, D: torch.Tensor, penalties: Penalties) -> Iterator[Step]:
+def _multiply(rows: Rows, D: torch.Tensor, penalties: Penalties) -> Iterator[Step]:
     """Yield directions after each multiplicative update of codes, which are kept, and directions."""
     level = float((rows.mean().mean() / len(D)).sqrt())
     codes: dict[int, torch.Tensor] = {}

@@ -11,10 +11,10 @@ import torch
 
 from neurosuper._checks import one_line
 from neurosuper._files import remove_unfinished, whole_file
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 
 
-def digest_rows(rows: Blocks) -> str:
+def digest_rows(rows: Rows) -> str:
     """Return a digest of all responses, in order, and of the labels of stimuli and units; one pass.
 
     It is that of the numbers in the dtype of the fit, so that neither chunks nor the dtype of a file matter.

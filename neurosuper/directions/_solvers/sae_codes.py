@@ -20,7 +20,7 @@ Weights = dict[str, torch.Tensor]
 BANDWIDTH = 0.15  # in which codes move a threshold; of the typical code, 1/√n_active where the mean ‖x − mean‖² is 1
 
 
-class Tally(NamedTuple):
+class BatchStatistics(NamedTuple):
     """What a batch gave: objective, its part that is the error, how many rows each atom is active in, least code."""
 
     objective: torch.Tensor
@@ -98,7 +98,7 @@ def cut_of(weights: Weights) -> torch.Tensor | None:
     return weights["log_threshold"].exp() if "log_threshold" in weights else None
 
 
-def gradients(X: torch.Tensor, weights: Weights, activation: Activation) -> tuple[Weights, Tally]:
+def gradients(X: torch.Tensor, weights: Weights, activation: Activation) -> tuple[Weights, BatchStatistics]:
     """Return the objective's gradients, and what the batch gave.
 
     The objective is the mean over rows of ‖x − x̂‖² + alpha × (Σ z for relu, the number of z > 0 for jumprelu). The
@@ -126,4 +126,4 @@ def gradients(X: torch.Tensor, weights: Weights, activation: Activation) -> tupl
     found["encoder_bias"] = slopes.sum(0)
     found["bias"] = (2 / n) * E.sum(0) - found["encoder_bias"] @ weights["encoder"]
     least = torch.where(active, Z, torch.inf).min()
-    return found, Tally(objective, error, active.sum(0), torch.where(least.isfinite(), least, 0))
+    return found, BatchStatistics(objective, error, active.sum(0), torch.where(least.isfinite(), least, 0))

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers import sae_kernels
 from neurosuper.directions._solvers.sae_codes import (
     Activation,
-    Tally,
+    BatchStatistics,
     Weights,
     cut_of,
     encode,
@@ -23,10 +23,10 @@ from neurosuper.directions._solvers.sae_codes import (
     kth_largest,
 )
 
-KEEP, KEEP_SQUARE, EPSILON = 0.5, 0.999, 1e-10  # Adam's β₁, β₂ and ε; 0.9 and 0 learn less in one epoch
-FORGET = 0.02  # weight of the latest batch in the running threshold
+BETA1, BETA2, EPSILON = 0.5, 0.999, 1e-10  # Adam's β₁, β₂ and ε; 0.9 and 0 learn less in one epoch
+THRESHOLD_MOMENTUM = 0.02  # weight of the latest batch in the running threshold
 WARM_UP, COOL_DOWN = 0.05, 0.5  # shares of the training in which the learning rate rises, and falls to zero
-JITTER = 0.1  # length of the noise on first atoms, which are of length one
+INIT_NOISE = 0.1  # length of the noise on first atoms, which are of length one
 SCALE_ROWS, REVIVAL_ROWS = 1024, 8192  # that the first encoder is fitted to; among which bad ones are sought
 REVIVAL_PART = 512  # of them whose codes are held at once
 
@@ -97,7 +97,7 @@ class Training:
         objective, error = (total / n).tolist()
         return Epoch(objective, error, active == 0)
 
-    def step(self, X: torch.Tensor) -> Tally:
+    def step(self, X: torch.Tensor) -> BatchStatistics:
         """Take one step; what is returned was so before it."""
         self.steps_done += 1
         if self.activation.is_sparse and X.device.type == "cpu":
@@ -110,10 +110,10 @@ class Training:
             self._adam(name, gradient)
         if "directions" in found:
             D /= D.norm(dim=1, keepdim=True)
-        self.running["threshold"].lerp_(tally.least, max(FORGET, 1 / self.steps_done))
+        self.running["threshold"].lerp_(tally.least, max(THRESHOLD_MOMENTUM, 1 / self.steps_done))
         return tally
 
-    def _move_compiled(self, X: torch.Tensor) -> tuple[Weights, Tally]:
+    def _move_compiled(self, X: torch.Tensor) -> tuple[Weights, BatchStatistics]:
         """Move directions and encoder, and return the gradients of the rest, and what the batch gave.
 
         Without torch, whose threads would wait busily on the cores that compiled loops need.
@@ -137,7 +137,7 @@ class Training:
         found = {"encoder_bias": torch.from_numpy(readying), "bias": torch.from_numpy(towards)}
         least = codes.min() if len(codes) else 0
         error, least = (torch.as_tensor(value, dtype=X.dtype) for value in (error, least))
-        return found, Tally(error, error, torch.from_numpy(np.diff(groups[0])), least)
+        return found, BatchStatistics(error, error, torch.from_numpy(np.diff(groups[0])), least)
 
     def _adam(self, name: str, gradient: torch.Tensor) -> None:
         keep, keep_square, step, epsilon = self._rates()
@@ -150,8 +150,8 @@ class Training:
         """Return β₁, β₂, the step and ε of Adam, the last two corrected for moments that started at zero."""
         done, left = self.steps_done / self.n_steps, (self.n_steps + 1 - self.steps_done) / self.n_steps
         rate = self.learning_rate * min(1, done / WARM_UP, left / COOL_DOWN)
-        correction = (1 - KEEP_SQUARE**self.steps_done) ** 0.5
-        return KEEP, KEEP_SQUARE, rate * correction / (1 - KEEP**self.steps_done), EPSILON * correction
+        correction = (1 - BETA2**self.steps_done) ** 0.5
+        return BETA1, BETA2, rate * correction / (1 - BETA1**self.steps_done), EPSILON * correction
 
     def revive(self, dead: torch.Tensor, X: torch.Tensor, generator: torch.Generator) -> None:
         """Restart dead atoms at what is left of rows, drawn as often as their squared errors are large.
@@ -182,7 +182,7 @@ def _arrays(*tensors: torch.Tensor) -> Any:
 
 
 def first_weights(
-    rows: Blocks, n_directions: int, scale: float, activation: Activation, generator: torch.Generator
+    rows: Rows, n_directions: int, scale: float, activation: Activation, generator: torch.Generator
 ) -> Weights:
     """Return weights to start from: atoms at responses less their mean, the encoder tied to them.
 
@@ -194,7 +194,7 @@ def first_weights(
     taken = rows.take(positions) / scale
     D = torch.nn.functional.normalize(taken[at_atoms] - bias, dim=1)
     noise = torch.randn(D.shape, generator=generator, dtype=D.dtype).to(D.device)
-    D = torch.nn.functional.normalize(D + JITTER * torch.nn.functional.normalize(noise, dim=1), dim=1)
+    D = torch.nn.functional.normalize(D + INIT_NOISE * torch.nn.functional.normalize(noise, dim=1), dim=1)
     weights = {"directions": D, "encoder": D.clone(), "encoder_bias": torch.zeros_like(D[:, 0]), "bias": bias}
     X = taken[at_sample]
     P = encode(X, weights)
@@ -224,7 +224,7 @@ def first_rows(
     return positions.numpy(), at[:n_directions], at[n_directions:]
 
 
-def put_aside(batches: Iterator[torch.Tensor], n_rows: int, aside: torch.Tensor) -> Iterator[torch.Tensor]:
+def fill_reservoir(batches: Iterator[torch.Tensor], n_rows: int, aside: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield batches, of so many rows in all, and fill `aside` with the first rows of each, in equal shares."""
     seen = 0
     for X in batches:

@@ -8,7 +8,7 @@ import torch
 
 from neurosuper.directions._rows.rows import Tensors
 
-REST = {torch.float32: 1e-5, torch.float64: 1e-11}  # largest change of a membership or a weight at rest
+TOL = {torch.float32: 1e-5, torch.float64: 1e-11}  # largest change of a membership or a weight at rest
 MOVES = 500  # of memberships in an iteration, at most
 REMIXES = 50  # of the weights that make archetypes, at most
 
@@ -37,7 +37,7 @@ def _descend(M: torch.Tensor, scaled_gradient: Callable[[torch.Tensor], torch.Te
 
     Rows at rest are left alone, so that the result for a row does not depend on the other rows.
     """
-    rest = REST[M.dtype]
+    rest = TOL[M.dtype]
     ahead, t = M, torch.ones_like(M[:, :1])
     resting = torch.zeros_like(t, dtype=torch.bool)
     for _ in range(most):

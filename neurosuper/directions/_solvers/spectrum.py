@@ -18,9 +18,9 @@ from neurosuper.directions._rows.moments import (
     moments,
 )
 from neurosuper.directions._rows.products import bare, gram, product
-from neurosuper.directions._rows.rows import Blocks, Tensors
+from neurosuper.directions._rows.rows import Rows, Tensors
 
-SURE = 1e-4  # of the largest variance: below, products in float32 are not good enough
+FLOAT32_SAFE_RATIO = 1e-4  # of the largest variance: below, products in float32 are not good enough
 EXACT_SIDE = 1000  # always exact, where the smaller of stimuli and units is not more
 DEPTH = 2  # blocks of the Krylov space beside the first, where the first comes from a sample
 BLIND_DEPTH = 3  # where it is random
@@ -38,15 +38,15 @@ class _Spectrum(NamedTuple):
 
 
 def _is_sure(found: _Spectrum) -> bool:
-    return bool(found.variance[-1] > SURE * found.variance[0])
+    return bool(found.variance[-1] > FLOAT32_SAFE_RATIO * found.variance[0])
 
 
-def _has_gram(rows: Blocks) -> bool:
+def _has_gram(rows: Rows) -> bool:
     """Whether the Gram matrix of stimuli is the smaller one, and at hand."""
     return rows.in_memory and rows.n_columns > rows.n_rows
 
 
-def _exact(rows: Blocks, wanted: int | None, center: bool) -> tuple[torch.Tensor, _Spectrum]:
+def _exact(rows: Rows, wanted: int | None, center: bool) -> tuple[torch.Tensor, _Spectrum]:
     """Solve from float32 products where these will do, else from those of float64."""
     solve = _from_gram if _has_gram(rows) else _from_covariance
     if wanted is not None and rows.dtype == torch.float32 and not is_small(rows):
@@ -56,7 +56,7 @@ def _exact(rows: Blocks, wanted: int | None, center: bool) -> tuple[torch.Tensor
     return solve(rows, wanted, center, precise=True)
 
 
-def _from_covariance(rows: Blocks, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
+def _from_covariance(rows: Rows, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
     mean, scatter = moments(rows, precise)
     if not center:
         mean, scatter = torch.zeros_like(mean), torch.addr(scatter, mean, mean, alpha=rows.n_rows)
@@ -64,7 +64,7 @@ def _from_covariance(rows: Blocks, wanted: int | None, center: bool, precise: bo
     return mean, _Spectrum(squares / (rows.n_rows - 1), vectors.T, scatter.trace() / (rows.n_rows - 1))
 
 
-def _from_gram(rows: Blocks, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
+def _from_gram(rows: Rows, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
     """Solve from inner products of stimuli, XXᵀ = U S² Uᵀ; D = S⁻¹ Uᵀ X."""
     X = rows.whole
     mean = rows.mean() if center else torch.zeros_like(rows.mean())
@@ -96,7 +96,7 @@ def _leading(S: torch.Tensor, wanted: int | None) -> tuple[torch.Tensor, torch.T
     return values[-n:].flip(0), vectors[:, -n:].flip(1)
 
 
-def _randomized(rows: Blocks, mean: torch.Tensor, n_directions: int, generator: torch.Generator) -> _Spectrum:
+def _randomized(rows: Rows, mean: torch.Tensor, n_directions: int, generator: torch.Generator) -> _Spectrum:
     """Solve on a block Krylov space of the scatter S = XᵀX, X centred; one pass for each of its blocks."""
     width = min(n_directions + OVERSAMPLING, rows.n_columns)
     Q = torch.randn(rows.n_columns, width, generator=generator, dtype=rows.dtype).to(rows.device)

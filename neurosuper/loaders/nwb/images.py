@@ -18,8 +18,8 @@ __all__ = ["load_nwb_images"]
 
 def load_nwb_images(
     path: str | Path | BinaryIO,
-    template: str | None = None,
     *,
+    template: str | None = None,
     size: int | tuple[int, int] | None = None,
     allow_external: bool = False,
 ) -> xr.DataArray:
@@ -114,4 +114,4 @@ def _as_image(pixels: np.ndarray, name: str, where: str, size: int | tuple[int, 
             "whole numbers from 0 to 255; read it with pynwb, and scale it as it was shown"
         )
     dims = ("stimulus", "row", "column", "channel")
-    return load_images(xr.DataArray(whole[np.newaxis], dims=dims, coords={"stimulus": [name]}, name="image"), size)
+    return load_images(xr.DataArray(whole[np.newaxis], dims=dims, coords={"stimulus": [name]}, name="image"), size=size)

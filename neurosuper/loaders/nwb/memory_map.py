@@ -34,7 +34,7 @@ def mapped(dataset: Any) -> Any:
     if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1 or dataset.nbytes < LARGE or not _is_plain(dataset):
         return dataset
     starts, offsets = _runs(dataset)
-    return dataset if starts is None else _Mapped(dataset, starts, offsets)
+    return dataset if starts is None else _MemoryMapped(dataset, starts, offsets)
 
 
 def _is_plain(dataset: h5py.Dataset) -> bool:
@@ -58,7 +58,7 @@ def _runs(dataset: h5py.Dataset) -> tuple[Any, Any]:
     return starts[first], offsets[first]
 
 
-class _Mapped:
+class _MemoryMapped:
     """A dataset as the runs of values that it lies in."""
 
     def __init__(self, dataset: h5py.Dataset, starts: np.ndarray, offsets: np.ndarray) -> None:

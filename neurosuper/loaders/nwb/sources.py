@@ -289,7 +289,7 @@ class _Plane:
         return Population([as_label(name) for name in names], table, rows)
 
 
-class _Upright:
+class _AsColumns:
     """A dataset read as (time, column), though it has one axis, or a single column as its first axis."""
 
     def __init__(self, data: Any) -> None:
@@ -307,7 +307,7 @@ def _upright(data: Any, n_frames: int, where: str) -> Any:
     if len(shape) == 2 and shape[0] == n_frames:
         return data
     if shape in ((n_frames,), (1, n_frames)):
-        return _Upright(data)
+        return _AsColumns(data)
     raise ValueError(
         f"{where} has data of shape {shape} for {n_frames} frames; it must be (time, column), not transposed"
     )

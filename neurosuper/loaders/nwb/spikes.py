@@ -224,7 +224,7 @@ def _rank(values, edge):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)
-def _cut(times, edges, n):  # type: ignore[no-untyped-def]
+def _merge_partition(times, edges, n):  # type: ignore[no-untyped-def]
     """Return how many times are among the first n of times and edges in order, an edge before times that equal it."""
     low, high = max(0, n - edges.size), min(n, times.size)
     while low < high:
@@ -262,7 +262,7 @@ def _merge(times, edges, ranks):  # type: ignore[no-untyped-def]
     part = (n_times + n_edges) // 8
     passed = np.zeros(8, np.uint64)
     for k in range(8):
-        passed[k] = _cut(times[:n_times], edges[:n_edges], k * part)
+        passed[k] = _merge_partition(times[:n_times], edges[:n_edges], k * part)
     a, b, c, d = passed[0], passed[1], passed[2], passed[3]
     e, f, g, h = passed[4], passed[5], passed[6], passed[7]
     for n in range(part):

@@ -9,7 +9,7 @@ from scipy.stats import skew
 
 from neurosuper.directions._rows import moments as module
 from neurosuper.directions._rows.moments import centred_chunks, moments, skew_signs, whitening
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 
 
 def lazily(responses, rows):
@@ -18,7 +18,7 @@ def lazily(responses, rows):
 
 @pytest.mark.parametrize("rows", [None, 7, 50])
 def test_moments_are_those_of_numpy(rows, responses):
-    blocks = Blocks(responses if rows is None else lazily(responses, rows), "cpu", "float64")
+    blocks = Rows(responses if rows is None else lazily(responses, rows), "cpu", "float64")
     mean, scatter = moments(blocks)
     assert_allclose(mean, responses.mean("stimulus"))
     assert_allclose(scatter, 119 * np.cov(responses.values.T), rtol=1e-10)
@@ -27,13 +27,13 @@ def test_moments_are_those_of_numpy(rows, responses):
 @pytest.mark.parametrize("precise", [True, False])
 def test_a_far_mean_costs_no_digits_in_single_precision(precise, rng, make_responses):
     R = make_responses(rng.normal(size=(3000, 900)).astype(np.float32) + np.float32(1000))
-    _, scatter = moments(Blocks(R, "cpu"), precise)
+    _, scatter = moments(Rows(R, "cpu"), precise)
     expected = 2999 * np.cov(R.values.astype(float).T)
     assert_allclose(scatter, expected, atol=(1e-9 if precise else 1e-6) * np.abs(expected).max())
 
 
 def test_moments_are_kept_until_better_ones_are_asked_for(rng, make_responses):
-    rows = Blocks(make_responses(rng.normal(size=(3000, 900)).astype(np.float32)), "cpu")
+    rows = Rows(make_responses(rng.normal(size=(3000, 900)).astype(np.float32)), "cpu")
     rough, exact = moments(rows, precise=False)[1], moments(rows)[1]
     assert exact is not rough
     assert moments(rows, precise=False)[1] is exact
@@ -80,7 +80,7 @@ def test_whitening_moves_units_least(responses):
 def test_signs_skew_codes_to_the_right_and_are_1_where_there_is_no_skew(entries, rng, monkeypatch):
     """The last rows alone would tell otherwise: their codes are skewed to the other side."""
     monkeypatch.setitem(module.CHUNK_ENTRIES, "cpu", entries)
-    monkeypatch.setattr(module, "LEAST_ROWS", 1)
+    monkeypatch.setattr(module, "MIN_TILE_ROWS", 1)
     X = rng.exponential(size=(200, 6)) * rng.choice([-1, 1], 6) + 3
     X[150:] = 2 * X.mean(0) - X[150:]
     D = rng.normal(size=(4, 6))

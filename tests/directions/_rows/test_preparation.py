@@ -65,9 +65,9 @@ def test_what_is_learned_is_in_the_unit_of_the_responses(responses):
 
 def test_settings_with_a_unit_are_in_that_of_the_responses(responses):
     scale = 2.0**-50
-    one = DictionaryLearning(5, alpha=2.0, max_iter=3).fit(responses)
-    other = DictionaryLearning(5, alpha=2.0 * scale, max_iter=3).fit(scale * responses)
-    assert other.alpha_ == 2.0 * scale
+    one = DictionaryLearning(5, l1=2.0, max_iter=3).fit(responses)
+    other = DictionaryLearning(5, l1=2.0 * scale, max_iter=3).fit(scale * responses)
+    assert other.l1_ == 2.0 * scale
     assert_allclose(other.directions_, one.directions_, atol=1e-5)
     penalties = {"l1_codes": 0.2, "l2_codes": 0.1, "l1_directions": 0.3, "l2_directions": 0.2}
     scaled = penalties | {"l1_codes": 0.2 * scale, "l1_directions": 0.3 * scale**2, "l2_directions": 0.2 * scale**2}
@@ -83,7 +83,7 @@ def test_settings_with_a_unit_are_in_that_of_the_responses(responses):
 
 
 def test_responses_far_beyond_those_of_the_fit_are_refused_rather_than_coded_as_infinite(responses):
-    fitted = KMeans(3, normalize=False, codes="distance").fit(1e-18 * responses)
+    fitted = KMeans(3, normalize=False, encoding="distance").fit(1e-18 * responses)
     with pytest.raises(ValueError, match="codes are not finite: .* are they in the same units"):
         fitted.transform(1e15 * responses)
 

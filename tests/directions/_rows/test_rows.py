@@ -1,4 +1,4 @@
-"""Blocks: whatever the layout of responses, every reduction over their rows gives what numpy gives of the whole."""
+"""Rows: whatever the layout of responses, every reduction over their rows gives what numpy gives of the whole."""
 
 import threading
 from contextlib import closing
@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from neurosuper.directions import KMeans
 from neurosuper.directions._rows import rows as module
 from neurosuper.directions._rows.preparation import Preparation
-from neurosuper.directions._rows.rows import Blocks, require_finite, split, to_tensor
+from neurosuper.directions._rows.rows import Rows, require_finite, split, to_tensor
 
 
 def gram(part, shift):
@@ -63,13 +63,13 @@ layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Let parts be of 16 rows of 8 units, as if the cache were tiny."""
-    monkeypatch.setattr(module, "PART_ENTRIES", {"cpu": 128, "cuda": 128})
-    monkeypatch.setattr(module, "PART_ROWS", 2)
+    monkeypatch.setattr(module, "TILE_ENTRIES", {"cpu": 128, "cuda": 128})
+    monkeypatch.setattr(module, "TILE_ROWS", 2)
 
 
 @layouts
 def test_reductions_over_any_layout_are_those_of_the_whole(layout, responses):
-    rows = Blocks(responses.copy(data=layout(responses.values)), "cpu", "float64")
+    rows = Rows(responses.copy(data=layout(responses.values)), "cpu", "float64")
     R = responses.values
     scatter, total = rows.sum(gram, torch.from_numpy(R.mean(0)), width=30)
     assert_allclose(scatter, (R - R.mean(0)).T @ (R - R.mean(0)))
@@ -88,17 +88,17 @@ def test_reductions_over_any_layout_are_those_of_the_whole(layout, responses):
 @pytest.mark.parametrize("dtype", ["float16", ">f4", ">f8", "float64", "uint8", "int16", "uint16", ">i4", "int64"])
 def test_any_real_dtype_is_read_alike(layout, dtype, responses):
     counts = responses.values.round().astype(dtype)
-    rows = Blocks(responses.copy(data=layout(counts)), "cpu")
+    rows = Rows(responses.copy(data=layout(counts)), "cpu")
     assert {block.dtype for block in rows} == {torch.float32}
     assert_allclose(torch.cat(list(rows)), responses.values.round())
 
 
 def test_an_array_in_memory_is_not_copied_and_not_written_to(responses):
     values = responses.values.astype("float32")
-    rows = Blocks(responses.copy(data=values), "cpu")
+    rows = Rows(responses.copy(data=values), "cpu")
     assert rows.whole.data_ptr() == values.ctypes.data
     with pytest.raises(RuntimeError, match="never held whole"):
-        _ = Blocks(responses.chunk(stimulus=40), "cpu").whole
+        _ = Rows(responses.chunk(stimulus=40), "cpu").whole
 
 
 PREPARATIONS = {
@@ -119,7 +119,7 @@ def test_prepared_rows_are_surveyed_and_undone(steps, layout, responses):
     matrix = np.cov(expected.T) if whiten else None
     X = (expected if mean is None else expected - mean) @ (np.eye(8) if matrix is None else matrix)
     preparation = Preparation(normalize, *(None if x is None else torch.from_numpy(x) for x in (mean, matrix)))
-    raw = Blocks(responses.copy(data=layout(responses.values)), "cpu", "float64")
+    raw = Rows(responses.copy(data=layout(responses.values)), "cpu", "float64")
     rows = raw.prepared(Preparation(normalize=True)).prepared(preparation)
     assert_allclose(torch.cat(list(rows)), X)
     for told, truth in zip(rows.survey, (X.min(0), X.max(0), X.mean(0)), strict=True):
@@ -133,10 +133,10 @@ def test_prepared_rows_are_surveyed_and_undone(steps, layout, responses):
 def test_parts_cover_all_rows_once_in_order_and_are_small(sizes, width):
     R = np.arange(sum(sizes) * 4.0).reshape(-1, 4)
     responses = xr.DataArray(da.from_array(R, chunks=(tuple(sizes), -1)), dims=("stimulus", "unit"))
-    rows = Blocks(responses, "cpu", "float64")
+    rows = Rows(responses, "cpu", "float64")
     parts = list(rows.parts(width))
     assert_array_equal(torch.cat(parts), R)
-    assert all(len(part) <= max(module.PART_ROWS, 128 // max(width, 4)) for part in parts)
+    assert all(len(part) <= max(module.TILE_ROWS, 128 // max(width, 4)) for part in parts)
 
 
 def test_parts_have_a_least_number_of_rows(monkeypatch):
@@ -149,7 +149,7 @@ def test_parts_have_a_least_number_of_rows(monkeypatch):
 def test_what_is_not_finite_is_refused_when_it_is_read(bad, responses):
     values = responses.values.copy()
     values[[50, 51], 2] = bad
-    rows = Blocks(responses.copy(data=da.from_array(values, chunks=(40, 3))), "cpu")
+    rows = Rows(responses.copy(data=da.from_array(values, chunks=(40, 3))), "cpu")
     told = "^responses hold 2 NaN or infinite values in a block of stimuli; drop them$"
     for call in (rows.mean, lambda: list(rows), lambda: rows.map(lengths), lambda: rows.take(np.array([50, 51]))):
         with pytest.raises(ValueError, match=told):
@@ -167,12 +167,12 @@ def test_what_float32_cannot_hold_is_refused(responses):
 
 @pytest.mark.parametrize("layout", [LAYOUTS["one row per chunk"], LAYOUTS["chunks of units"]], ids=["rows", "units"])
 def test_no_thread_outlives_a_pass_however_it_ends(layout, responses):
-    rows = Blocks(responses.copy(data=layout(responses.values)), "cpu")
+    rows = Rows(responses.copy(data=layout(responses.values)), "cpu")
     before = set(threading.enumerate())
     rows.mean()
     assert set(threading.enumerate()) <= before
     with pytest.raises(RuntimeError, match="no more than two rows"):
-        Blocks(responses.chunk(stimulus=40), "cpu").sum(fails_at_the_third_row)
+        Rows(responses.chunk(stimulus=40), "cpu").sum(fails_at_the_third_row)
     with closing(iter(rows)) as blocks:
         next(blocks)
     for _ in rows.parts():
@@ -195,7 +195,7 @@ def test_an_interrupted_read_ends_the_pass(responses):
     before = set(threading.enumerate())
     lazy = da.map_blocks(read, da.from_array(responses.values, chunks=(30, -1)), dtype=float)
     with pytest.raises(KeyboardInterrupt):
-        Blocks(responses.copy(data=lazy), "cpu").mean()
+        Rows(responses.copy(data=lazy), "cpu").mean()
     assert set(threading.enumerate()) <= before
 
 
@@ -209,7 +209,7 @@ def test_the_next_block_is_read_while_one_is_reduced_and_no_more(responses):
         return values
 
     lazy = da.map_blocks(note, da.from_array(responses.values, chunks=(10, -1)), dtype=float, meta=np.empty((0, 0)))
-    with closing(iter(Blocks(responses.copy(data=lazy), "cpu"))) as blocks:
+    with closing(iter(Rows(responses.copy(data=lazy), "cpu"))) as blocks:
         next(blocks), next(blocks)
         third.wait(10)
     assert read == [0, 1, 2]
@@ -217,8 +217,8 @@ def test_the_next_block_is_read_while_one_is_reduced_and_no_more(responses):
 
 def test_rows_that_do_not_fit_on_the_device_are_sent_piece_by_piece(responses, monkeypatch):
     whole = KMeans(5, dtype="float64", device="cpu").fit(responses)
-    monkeypatch.setattr(Blocks, "in_memory", False)
-    rows = Blocks(responses, "cpu", "float64")
+    monkeypatch.setattr(Rows, "in_memory", False)
+    rows = Rows(responses, "cpu", "float64")
     assert [stop - start for start, stop in rows.bounds] == [16] * 7 + [8]
     assert_array_equal(torch.cat(list(rows)), responses.values)
     assert_array_equal(rows.take(np.array([1, 100])), responses.values[[1, 100]])
@@ -228,7 +228,7 @@ def test_rows_that_do_not_fit_on_the_device_are_sent_piece_by_piece(responses, m
 def test_a_bar_of_blocks_appears_in_a_long_pass(responses, monkeypatch):
     drawn = []
     monkeypatch.setattr(module, "tqdm", lambda **settings: drawn.append(Bar(**settings)) or drawn[-1])
-    Blocks(responses.chunk(stimulus=30), "cpu").mean()
+    Rows(responses.chunk(stimulus=30), "cpu").mean()
     assert [(bar.total, bar.done, bar.closed) for bar in drawn] == [(4, 4, True)]
 
 
@@ -255,5 +255,5 @@ def test_tensors_of_a_fitting_array_share_its_memory():
 @pytest.mark.gpu
 def test_gpu_streams_what_does_not_fit(responses, monkeypatch):
     whole = KMeans(5, device="cuda").fit(responses).directions_
-    monkeypatch.setattr(Blocks, "in_memory", False)
+    monkeypatch.setattr(Rows, "in_memory", False)
     assert_allclose(KMeans(5, device="cuda").fit(responses).directions_, whole, atol=1e-5)

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from neurosuper.directions._rows import rows as blocks
 from neurosuper.directions._rows.preparation import Preparation
-from neurosuper.directions._rows.rows import Blocks
+from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._rows.shared_passes import Batched, fit_together
 
 
@@ -19,7 +19,7 @@ def total(X, factor):
 @pytest.fixture
 def streamed(responses, count_reads):
     lazy, reads = count_reads(responses, 40)
-    return Blocks(lazy, "cpu", "float64"), reads
+    return Rows(lazy, "cpu", "float64"), reads
 
 
 def sum_so_often(n):
@@ -46,8 +46,8 @@ def test_same_question_is_answered_once(streamed):
 
 
 def test_a_batched_kernel_answers_all_that_wait_in_parts_that_all_widths_bound(streamed, monkeypatch):
-    monkeypatch.setattr(blocks, "PART_ROWS", 1)
-    monkeypatch.setitem(blocks.PART_ENTRIES, "cpu", 120)
+    monkeypatch.setattr(blocks, "TILE_ROWS", 1)
+    monkeypatch.setitem(blocks.TILE_ENTRIES, "cpu", 120)
     asked = []
 
     def totals(X, states):
@@ -63,7 +63,7 @@ def test_a_batched_kernel_answers_all_that_wait_in_parts_that_all_widths_bound(s
 
 
 def test_rows_in_memory_are_prepared_once(responses, monkeypatch):
-    rows = Blocks(responses, "cpu", "float64").prepared(Preparation(True))
+    rows = Rows(responses, "cpu", "float64").prepared(Preparation(True))
     prepared = []
     prepare = Preparation.__call__
     monkeypatch.setattr(Preparation, "__call__", lambda self, R: prepared.append(self) or prepare(self, R))
@@ -74,7 +74,7 @@ def test_rows_in_memory_are_prepared_once(responses, monkeypatch):
 
 
 def test_other_preparations_of_rows_in_memory_are_not_held(responses):
-    rows = Blocks(responses, "cpu", "float64").prepared(Preparation(True))
+    rows = Rows(responses, "cpu", "float64").prepared(Preparation(True))
     held = []
 
     def fit(rows):

@@ -41,7 +41,7 @@ FINDERS = [
     "NMF(16, max_iter=1, tol=None, device='cpu')",
     "DictionaryLearning(32, max_iter=1, device='cpu')",
     "SparseAutoencoder(128, n_active=8, max_iter=2, device='cpu')",
-    "SparseAutoencoder(128, n_active=8, kind='relu', max_iter=1, device='cpu')",
+    "SparseAutoencoder(128, n_active=8, activation='relu', max_iter=1, device='cpu')",
     "Archetypal(4, max_iter=1, tol=None, device='cpu')",
 ]
 
@@ -69,7 +69,7 @@ PASSES = [
     (KMeans(4, tol=None, max_iter=3), lambda fitted: 2 + fitted.n_iter_),
     (NMF(3, tol=None, max_iter=3), lambda fitted: 1 + fitted.n_iter_),  # range and first stimuli; codes
     (NMF(3, signed=True, center=True, tol=None, max_iter=3), lambda fitted: 1 + fitted.n_iter_),
-    (DictionaryLearning(4, alpha=1.0, max_iter=3), lambda fitted: 1 + fitted.n_iter_),  # range and first atoms; batches
+    (DictionaryLearning(4, l1=1.0, max_iter=3), lambda fitted: 1 + fitted.n_iter_),  # range and first atoms; batches
     (DictionaryLearning(4, max_iter=3), lambda fitted: 2 + fitted.n_iter_),  # and the length that "0.1x" is a tenth of
     (
         SparseAutoencoder(12, n_active=2, max_iter=3),

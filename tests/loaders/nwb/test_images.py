@@ -75,7 +75,7 @@ def test_images_whose_order_nothing_tells_are_named_by_index(write, names):
     path = write(container(names))
     assert load_presentations(path, presentations=None, index_series="shown").stimulus.values.tolist() == list("2012")
     with pytest.raises(ValueError, match="template 'scenes' of images.nwb are not in an order that the file tells"):
-        load_nwb_images(path, "scenes")
+        load_nwb_images(path, template="scenes")
 
 
 def test_responses_and_images_meet(write):
@@ -89,11 +89,11 @@ def test_both_readers_agree(write):
     path = write(
         container(["owl", "cat", "eel"], order=[1, 2, 0]), movie(np.arange(48, dtype=np.uint8).reshape(2, 4, 6))
     )
-    by_pynwb = [load_nwb_images(path, name) for name in ("scenes", "movie")]
+    by_pynwb = [load_nwb_images(path, template=name) for name in ("scenes", "movie")]
     with h5py.File(path, "r+") as file:
         del file["session_start_time"]  # pynwb refuses
     for name, images in zip(("scenes", "movie"), by_pynwb, strict=True):
-        xr.testing.assert_identical(load_nwb_images(path, name), images)
+        xr.testing.assert_identical(load_nwb_images(path, template=name), images)
 
 
 def test_frames_of_a_series_are_named_by_index(write):
@@ -113,10 +113,10 @@ def test_images_are_resized(write):
     small = RGBImage(name="s1", data=np.full((4, 6, 3), 7, np.uint8))
     large = RGBImage(name="s2", data=np.full((8, 8, 3), 9, np.uint8))
     path = write(movie(np.zeros((1, 2, 2), np.uint8)), Images(name="both", images=[small, large], description=""))
-    images = load_nwb_images(path, "both", size=5)
+    images = load_nwb_images(path, template="both", size=5)
     assert (images.sizes["row"], images.sizes["column"], colours(images)) == (5, 5, {"s1": 7, "s2": 9})
     with pytest.raises(ValueError, match=r"images of template 'both' of images.nwb differ in size: .* pass size="):
-        load_nwb_images(path, "both")
+        load_nwb_images(path, template="both")
 
 
 def external():
@@ -146,5 +146,5 @@ def external():
 )
 def test_what_is_no_image_is_refused_in_one_line(write, templates, template, message):
     with pytest.raises(ValueError, match=message) as raised:
-        load_nwb_images(write(*templates), template)
+        load_nwb_images(write(*templates), template=template)
     assert "\n" not in str(raised.value)
