@@ -35,7 +35,7 @@ def test_an_interruption_says_how_to_go_on(study, capsys, monkeypatch):
     def interrupt(source):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neurosuper.study.load_images", interrupt)
+    monkeypatch.setattr("neurosuper.study.build.load_images", interrupt)
     assert main(["run", str(study)]) == 130
     assert "the same command goes on where it stopped" in capsys.readouterr().err
 
@@ -124,7 +124,7 @@ def test_a_reader_that_leaves_is_no_error():
 def test_a_terminal_without_unicode_is_written_to(monkeypatch, failing):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr("neurosuper.load.describe", lambda dataset: "4 × 5 − 1")
+    monkeypatch.setattr("neurosuper.datasets.info", lambda dataset: "4 × 5 − 1")
     assert main(["info", "nsd"]) == 0
     assert stream.buffer.getvalue() == b"4 \\xd7 5 \\u2212 1\n"
 

@@ -1,18 +1,21 @@
-"""Importing the package, or one thing from it, loads no library that this does not need."""
+"""Importing the package, or one thing from it, loads no library that this does not need; the names are typed."""
 
+import inspect
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
 import neurosuper
 
 HEAVY = {"dandi", "dask", "matplotlib", "pynwb", "sklearn", "torch"}
+ROOMS = [name for name in neurosuper.__all__ if isinstance(getattr(neurosuper, name), ModuleType)]
 
 
 def modules_after(code: str) -> set[str]:
-    """Return the names of the top-level modules that a fresh interpreter holds after some code."""
-    script = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    """Return the names of the modules that a fresh interpreter has loaded after some code."""
+    script = f"{code}\nimport sys\nprint(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     return set(ran.stdout.split())
 
@@ -20,27 +23,52 @@ def modules_after(code: str) -> set[str]:
 def test_import_is_light():
     loaded = modules_after("import neurosuper")
     assert "neurosuper" in loaded
-    assert not loaded & (HEAVY | {"numpy", "xarray", "PIL"}), (
-        "import it where it is used, or list its public name in neurosuper._ROOMS"
-    )
+    assert not loaded & (HEAVY | {"numpy", "xarray", "PIL"}), "list its public name in __init__.pyi"
 
 
-@pytest.mark.parametrize("name", ["check_responses", "load_images", "load_array", "load_nwb", "permutation_test"])
-def test_responses_images_loaders_and_inference_need_no_torch(name):
-    loaded = modules_after(f"from neurosuper import {name}")
+@pytest.mark.parametrize(
+    ("room", "name"),
+    [
+        ("responses", "check_responses"),
+        ("images", "load_images"),
+        ("loaders", "load_array"),
+        ("loaders", "load_nwb"),
+        ("inference", "permutation_test"),
+    ],
+)
+def test_responses_images_loaders_and_inference_need_no_torch(room, name):
+    loaded = modules_after(f"from neurosuper.{room} import {name}")
     unwanted = {"torch", "matplotlib", "dandi", "sklearn"} | (set() if name == "load_nwb" else {"pynwb"})
     assert "xarray" in loaded
     assert not loaded & unwanted
 
 
-@pytest.mark.parametrize("name", neurosuper.__all__)
+@pytest.mark.parametrize("name", ["Color", "Pixel", "top_stimuli", "average_repetitions", "compare", "KMeans"])
+def test_only_pretrained_trunks_need_torchvision(name):
+    assert not modules_after(f"from neurosuper import {name}") & {"torchvision", "torch._dynamo", "matplotlib"}
+
+
+@pytest.mark.parametrize("name", sorted(set(neurosuper.__all__) - set(ROOMS)))
 def test_every_public_name_resolves(name):
     assert callable(getattr(neurosuper, name))
     assert name in dir(neurosuper)
 
 
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_are_attributes_and_no_callables(room):
+    module = getattr(neurosuper, room)
+    assert not callable(module)
+    for name in getattr(module, "__all__", []):
+        assert getattr(module, name) is not None
+
+
 def test_public_names_are_sorted_and_each_there_once():
     assert neurosuper.__all__ == sorted(set(neurosuper.__all__))
+
+
+def test_functions_that_a_room_could_hide_show_their_own_signature():
+    assert list(inspect.signature(neurosuper.compare).parameters)[:4] == ["systems", "images", "finders", "metrics"]
+    assert next(iter(inspect.signature(neurosuper.load).parameters)) == "dataset"
 
 
 def test_an_unknown_name_lists_those_that_there_are():

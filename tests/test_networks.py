@@ -332,7 +332,7 @@ class Complex(nn.Module):
         ({"layers": "unused"}, ValueError, r"layer 'unused' takes no part in the forward pass of Net"),
         ({"layers": "pair"}, TypeError, r"layer 'pair' gives tuple, not one real tensor"),
         ({"position": "centre"}, ValueError, r"position must be one of 'center', 'mean', 'all', got 'centre'"),
-        ({"batch_size": 0}, ValueError, r"batch_size must be a positive int, got 0"),
+        ({"batch_size": 0}, ValueError, r"batch_size must be a whole number of at least 1, got 0"),
         ({"preprocess": lambda x: x[0]}, ValueError, r"must return a tensor of 32 images, got \(3, 16, 16\)"),
         ({"preprocess": lambda x: x.numpy()}, ValueError, r"must return a tensor of 32 images, got ndarray"),
         ({"preprocess": lambda x: x / 0}, ValueError, r"layer 'act' gives NaN or infinite activations"),

@@ -254,7 +254,7 @@ def test_zscore_names_units_of_zero_variance(responses):
     responses[:, 2] = 0.1
     assert_refused(
         ValueError,
-        r"zero variance over stimuli in unit 'u002'; drop .* neurosuper\.drop_constant_units\(responses\)",
+        r"zero variance over stimuli in unit 'u002'; drop .* neurosuper\.responses\.drop_constant_units\(responses\)",
         lambda: normalize(responses, "zscore"),
     )
     normalize(drop_constant_units(responses), "zscore")

@@ -114,8 +114,8 @@ def fetch(
 
     See Also
     --------
-    neurosuper.load.load : fetch and read.
-    neurosuper.load.verify_cache : only look whether what is in the cache is sound.
+    neurosuper.load : fetch and read.
+    verify_cache : only look whether what is in the cache is sound.
 
     Examples
     --------

@@ -292,6 +292,9 @@ permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of supe
     return f"{first} did not score detectably {which} in {quantity} than {second} {found}."
 
 
+test_sentence.__test__ = False  # type: ignore[attr-defined] # pytest would take it for a test
+
+
 def _tell(number: float | xr.DataArray, decimals: int = 2) -> str:
     return f"{float(number):,.{decimals}f}".replace("-", "−").replace("inf", "∞")
 

@@ -21,7 +21,7 @@ import xarray as xr
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from neurosuper._checks import check_count, one_line
+from neurosuper._checks import check_count, check_share, one_line
 from neurosuper.responses import check_labels, coords_along, name_some
 
 UNIT = ["model", "layer", "channel"]
@@ -143,7 +143,7 @@ def validate_against_humans(
     ([0.0, 0.5, 1.0], 1.0)
     """
     n_resamples = check_count("n_resamples", n_resamples)
-    _check_level(confidence_level)
+    check_share("confidence_level", confidence_level, 0.95)
     judgements, machine = _check_judgements(judgements), _score_table(scores)
     trials = _join(machine, judgements, _key(machine, judgements))
     bootstrap = partial(_interval, n_resamples=n_resamples, level=confidence_level, random_state=random_state)
@@ -199,17 +199,12 @@ def agreement_with_humans(
     >>> round(float(agreement_with_humans(machine, judgements).agreement.sel(group="all")), 3)
     0.667
     """
-    _check_level(confidence_level)
+    check_share("confidence_level", confidence_level, 0.95)
     judgements, machine = _check_judgements(judgements), _answer_table(machine_correct)
     trials = _join(machine, judgements, [*_key(machine, judgements), "batch"])
     told = _by_group(trials, partial(_agreement, level=confidence_level))
     left_out = {"n_judgements_unanswered": len(judgements) - len(trials), "confidence_level": confidence_level}
     return told.assign_attrs(left_out)
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"confidence_level must lie between 0 and 1, got {level!r}; 0.95 is usual")
 
 
 def _check_judgements(judgements: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from neurosuper import (
     split_stimuli,
     top_stimuli,
 )
-from neurosuper.comparison import side_by_side
+from neurosuper.comparison import fit_systems, score_fits, scoring
 from neurosuper.metrics import pairwise_distances
 from neurosuper.responses import drop_constant_units
 
@@ -221,7 +221,7 @@ def test_chance_level_is_the_index_of_random_sets_of_the_scored_stimuli(systems,
 
 def test_the_band_of_chance_is_that_of_95_of_100_random_sets(responses, images, rng, monkeypatch):
     """Of 4,000 sets, the standard error of the share outside is 0.3 %."""
-    monkeypatch.setattr(side_by_side, "N_SETS", 4000)
+    monkeypatch.setattr(scoring, "N_SETS", 4000)
     table = compare({"brain": responses}, images, [Units()], [Color()], score_on="all").isel(item=0, metric=0)
     points = Color(device="cpu").embed(images).numpy()
     index = np.array([-pdist(points[rng.choice(120, 5, replace=False)]).mean() for _ in range(4000)])
@@ -234,8 +234,8 @@ def test_the_chance_level_of_several_fits_is_that_of_the_stimuli_of_the_first(re
     alike = images.copy(data=np.where(np.arange(120)[:, None, None, None] < 60, images.values[:1], images.values))
     marks = (["score", "fit"], ["fit", "score"])
     systems = [{"brain": responses.assign_coords(split=("stimulus", np.repeat(mark, 60)))} for mark in marks]
-    fits = [fit for own in systems for fit in side_by_side.fit_systems(own, [Units()], 5, "held-out", 0)]
-    alone, both = (side_by_side.score_fits(own, alike, [Color()]) for own in (fits[1:], fits))
+    fits = [fit for own in systems for fit in fit_systems(own, [Units()], 5, "held-out", 0)]
+    alone, both = (score_fits(own, alike, [Color()]) for own in (fits[1:], fits))
     assert (alone.chance_level < -0.5).all()
     assert_allclose(both.chance_level, 0, atol=1e-6)
 

@@ -261,7 +261,7 @@ def test_inverse_transform_returns_responses_that_have_the_same_codes(finder, re
     codes = fitted.transform(responses)
     back = fitted.inverse_transform(codes)
     assert back.dims == ("stimulus", "unit")
-    if getattr(finder, "codes", "projection") == "distance":
+    if getattr(finder, "encoding", "projection") == "distance":
         assert_allclose(back, fitted.centers_[fitted.labels_.values])
     elif isinstance(finder, STOCHASTIC):  # codes of a reconstruction are sparser still
         prepared = codes.values @ fitted.directions_.values + np.asarray(getattr(fitted, "bias_", np.zeros(8)))

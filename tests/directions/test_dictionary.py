@@ -12,14 +12,9 @@ from sklearn.linear_model import orthogonal_mp_gram
 
 from neurosuper.directions import recovery
 from neurosuper.directions._rows.rows import TILE_ENTRIES
+from neurosuper.directions._solvers.atoms import count_uses, turn_atoms, turn_compiled, update_atoms
 from neurosuper.directions._solvers.sparse_coding import TOLERANCE
-from neurosuper.directions.dictionary import (
-    DictionaryLearning,
-    count_uses,
-    turn_atoms,
-    turn_compiled,
-    update_atoms,
-)
+from neurosuper.directions.dictionary import DictionaryLearning
 
 
 def objective(R, D, alpha):
@@ -153,13 +148,13 @@ def test_codes_that_are_not_accurate_are_warned_of_once_a_call(superposition, mo
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"l1": 0}, "alpha must be a positive number"),
-        ({"l1": -1.0}, "alpha must be a positive number"),
-        ({"l1": float("nan")}, "alpha must be a positive number"),
-        ({"l1": "0x"}, "alpha must be a positive number"),
+        ({"l1": 0}, "l1 must be a positive number"),
+        ({"l1": -1.0}, "l1 must be a positive number"),
+        ({"l1": float("nan")}, "l1 must be a positive number"),
+        ({"l1": "0x"}, "l1 must be a positive number"),
         ({"l1": "much"}, "a multiple of the length of a response such as '0.1x', got 'much'"),
         ({"l1": "5x"}, "no response has a code with l1='5x'; choose a smaller one"),
-        ({"codes": "ridge"}, "codes must be 'lasso' or 'omp', got 'ridge'"),
+        ({"encoding": "ridge"}, "encoding must be 'lasso' or 'omp', got 'ridge'"),
         ({"encoding": "omp", "n_active": 9}, "n_active must be a whole number from 1 to 8"),
         ({"encoding": "omp", "n_active": 0}, "n_active must be a whole number from 1 to 8"),
         ({"n_active": 2}, "n_active=2 needs encoding='omp'"),

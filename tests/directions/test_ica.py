@@ -162,7 +162,7 @@ def test_more_units_than_stimuli(rng, make_responses):
 
 
 def test_unknown_contrast_is_refused(mixed):
-    with pytest.raises(ValueError, match="fun must be 'logcosh' or 'exp', got 'cube'"):
+    with pytest.raises(ValueError, match="contrast must be 'logcosh' or 'exp', got 'cube'"):
         ICA(contrast="cube").fit(mixed[0])
 
 

@@ -47,11 +47,11 @@ def test_seeding_is_as_good_as_scikit_learns(superposition):
 def test_recovers_planted_features_in_superposition(superposition):
     """48 sparse features in 24 units (seed 0): K-means finds them better than units are, or random directions."""
     R, planted = superposition
-    recovery = {
+    recovered = {
         finder: recovery(finder.fit(R).directions_, planted).median().item()
         for finder in (KMeans("2x"), Units(), Random("2x"))
     }
-    kmeans, units, random = recovery.values()
+    kmeans, units, random = recovered.values()
     assert kmeans > 0.95
     assert units < 0.75
     assert random < 0.70
@@ -134,7 +134,7 @@ def test_stopping_early_warns_by_how_much(responses):
         (KMeans(5, init="units"), "gives centres of shape \\(8, 8\\), but 5 directions"),
         (KMeans(5, init=np.eye(3)), "gives centres of shape \\(3, 3\\)"),
         (KMeans(5, init="random"), "init must be"),
-        (KMeans(5, encoding="both"), "codes must be"),
+        (KMeans(5, encoding="both"), "encoding must be"),
         (KMeans(5, normalize="no"), "normalize must be True or False"),
         (KMeans(5, max_iter=0), "max_iter must be a whole number of at least 1"),
     ],

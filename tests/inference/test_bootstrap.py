@@ -190,7 +190,7 @@ def test_bad_input_is_told_in_one_line(make_scores, skewed):
         bootstrap_interval(one[:1], "unit")
     with pytest.raises(ValueError, match="statistic must be one of 'mean', 'median'; got 'mode'"):
         bootstrap_interval(one, "unit", statistic="mode")
-    with pytest.raises(ValueError, match="confidence_level must lie between 0 and 1, such as 0.95; got 95"):
+    with pytest.raises(ValueError, match="confidence_level must be strictly between 0 and 1, such as 0.95; got 95"):
         bootstrap_interval(one, "unit", confidence_level=95)
     with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 100, got 10"):
         bootstrap_interval(one, "unit", n_resamples=10)

@@ -89,9 +89,9 @@ def test_bad_input_is_told_in_one_line():
         statistical_power(1, sd=1, n=10, n_b=0)
     with pytest.raises(ValueError, match="pairs have as many items on either side, got n_b=20; leave it out"):
         statistical_power(1, sd=1, n=10, n_b=20, paired=True)
-    with pytest.raises(ValueError, match="alpha must lie between 0 and 1, such as 0.05; got 5"):
+    with pytest.raises(ValueError, match="alpha must be strictly between 0 and 1, such as 0.05; got 5"):
         statistical_power(1, sd=1, n=10, alpha=5)
-    with pytest.raises(ValueError, match="power must lie between 0 and 1, such as 0.8; got 80"):
+    with pytest.raises(ValueError, match="power must be strictly between 0 and 1, such as 0.8; got 80"):
         items_needed(1, sd=1, power=80)
     with pytest.raises(ValueError, match="no number of items shows a difference of 0 with an sd of 1"):
         items_needed(0, sd=1)

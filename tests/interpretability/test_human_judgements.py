@@ -287,9 +287,9 @@ def test_bad_scores_and_answers_are_told_in_one_line(scores, machine, judgements
     told = "nothing in common by layer/channel: 'conv/0', 'conv/1', 'conv/2', .* against 'layer1.0/0', 'layer1.0/1', "
     with pytest.raises(ValueError, match=told):
         validate_against_humans(scores[:21].assign_coords(layer=("unit", ["conv"] * 21)), judgements)
-    with pytest.raises(ValueError, match="n_resamples must be a positive int, got 0"):
+    with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 1, got 0"):
         validate_against_humans(scores, judgements, n_resamples=0)
-    with pytest.raises(ValueError, match="confidence_level must lie between 0 and 1, got 95"):
+    with pytest.raises(ValueError, match="confidence_level must be strictly between 0 and 1, got 95"):
         agreement_with_humans(machine, judgements, confidence_level=95)
     with pytest.raises(ValueError, match="machine_correct lacks the coords 'batch'; add them"):
         agreement_with_humans(machine.drop_vars("batch"), judgements)

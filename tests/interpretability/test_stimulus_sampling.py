@@ -153,7 +153,7 @@ def test_bad_input_is_told_in_one_line(rng):
         index_interval(a.where(a.stimulus != "s003"), images, metric)
     with pytest.raises(ValueError, match="how items scatter takes at least 2 to tell, got 1"):
         index_difference(a, b[:, :1], images, metric)
-    with pytest.raises(ValueError, match="n_resamples must be an int of at least 10, got 3"):
+    with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 10, got 3"):
         index_interval(a, images, metric, n_resamples=3)
     with pytest.raises(ValueError, match="confidence_level must be strictly between 0 and 1, got 95"):
         index_interval(a, images, metric, confidence_level=95)

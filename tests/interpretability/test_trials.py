@@ -93,21 +93,21 @@ def test_paper_trials_share_the_top_and_ask_for_what_follows(codes):
 @designs
 @given(n_stimuli=st.integers(2, 60), n_references=st.integers(1, 6), n_trials=st.integers(1, 9), seed=st.integers(0, 9))
 def test_no_image_is_shown_twice_in_a_trial_and_as_many_trials_are_made_as_fit(
-    design, n_stimuli, references, trials, seed
+    design, n_stimuli, n_references, n_trials, seed
 ):
     values = np.random.default_rng(seed).integers(0, 9, (n_stimuli, 2)) + np.eye(n_stimuli, 2)
     labels = {"stimulus": [f"s{i}" for i in range(n_stimuli)], "unit": ["a", "b"]}
     codes = xr.DataArray(values, dims=("stimulus", "unit"), coords=labels)
     if (values == values[0]).all(0).any():
         return
-    options = {"design": design, "references": references, "trials": trials, "quantiles": (0, 0.2)}
-    fit = n_stimuli // (2 * (references + 1)) if design != "paper" else (n_stimuli - references) // 2
+    options = {"design": design, "n_references": n_references, "n_trials": n_trials, "quantiles": (0, 0.2)}
+    fit = n_stimuli // (2 * (n_references + 1)) if design != "paper" else (n_stimuli - n_references) // 2
     if fit < 1:
         with pytest.raises(ValueError, match="are too few for one trial"):
             make_trials(codes, **options)
         return
     made = make_trials(codes, **options)
-    assert made.n_trials[0] == (trials if design == "mis" else min(trials, fit))
+    assert made.n_trials[0] == (n_trials if design == "mis" else min(n_trials, fit))
     for unit in ("a", "b"):
         for i, n in enumerate(made.n_trials.values):
             for t in range(made.sizes["trial"]):

@@ -15,7 +15,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosuper.loaders.file_checks import MAX_TAIL, _volume_end, arrange, check_file, open_hdf5
+from neurosuper.loaders.arrange import arrange
+from neurosuper.loaders.file_checks import MAX_TAIL, _volume_end, check_file, open_hdf5
 
 IMPOSTORS = {
     b"": "it is empty; fetch it again",

@@ -36,9 +36,10 @@ def test_compiled_lengths_equal_those_of_torch(embeddings, rng):
     assert_allclose(plain[:, 1], (sums**2).sum(1), rtol=1e-12)
 
 
-@pytest.mark.parametrize("metric", [Pixel(device="cpu"), SquaredPixel("cpu")], ids=["distances", "squared distances"])
+@pytest.mark.parametrize("kind", [Pixel, SquaredPixel], ids=["distances", "squared distances"])
 @pytest.mark.parametrize("slab_bytes", [2**25, 2**10], ids=["one slab", "slabs in a file"])
-def test_a_table_and_its_mean_are_those_of_all_pairs(images, monkeypatch, metric, slab_bytes):
+def test_a_table_and_its_mean_are_those_of_all_pairs(images, monkeypatch, kind, slab_bytes):
+    metric = kind(device="cpu")
     monkeypatch.setattr(slabs, "SLAB_BYTES", slab_bytes)
     expected = pdist(metric.embed(images).double(), "sqeuclidean" if metric.squared else "euclidean")
     with open_distances(images, np.arange(len(images)), metric) as distances:

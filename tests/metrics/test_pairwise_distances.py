@@ -107,7 +107,7 @@ def test_each_image_is_embedded_once(images):
             self.seen += tuple(images.stimulus.values)
             return super().embed(images)
 
-    metric = Counting("cpu")
+    metric = Counting(device="cpu")
     pairwise_distances(images, metric)
     assert metric.seen == tuple(images.stimulus.values)
 

@@ -78,7 +78,7 @@ def refused(call, message):
         "neurosuper.study:run_study",
         "neurosuper.study:Path",  # imported from elsewhere
         "neurosuper.study:version",
-        "neurosuper.load:clear_cache",
+        "neurosuper.datasets:clear_cache",
         "neurosuper.loaders.file_checks:check_file",
         "neurosuper.demo.network:_block",  # private
         "neurosuper.demo:network.small_cnn",

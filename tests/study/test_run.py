@@ -282,7 +282,7 @@ def test_an_unwritable_output_is_told_before_anything_is_computed(study, monkeyp
     def never(*_args, **_kwargs):
         raise AssertionError("computed before checking the output")
 
-    monkeypatch.setattr("neurosuper.study.load_images", never)
+    monkeypatch.setattr("neurosuper.study.build.load_images", never)
     (study.parent / "taken").write_text("a file, not a folder")
     with pytest.raises(OSError, match="cannot write to .*taken: .*; choose another output folder"):
         run_study(study, study.parent / "taken")
@@ -297,10 +297,6 @@ def test_a_broken_input_is_told_by_name(study):
     shutil.copy(study, study.parent / "brain.npy")
     with pytest.raises(ValueError, match=r"brain\.npy"):
         run_study(study)
-
-
-def test_activations_are_those_of_the_loader(study):
-    assert neurosuper.load.activations is neurosuper.networks.activations
 
 
 FEATURES = """

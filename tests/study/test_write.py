@@ -31,7 +31,7 @@ def never_fitted(monkeypatch):
     def fit(*_args, **_kwargs):
         raise AssertionError("fitted before the names were tried")
 
-    monkeypatch.setattr("neurosuper.study.fit_systems", fit)
+    monkeypatch.setattr("neurosuper.study.run.fit_systems", fit)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_coords_of_objects_are_written_as_text(small, monkeypatch):
     def with_areas(systems, *args):
         return fit_systems({name: own.assign_coords(area=("unit", areas)) for name, own in systems.items()}, *args)
 
-    monkeypatch.setattr("neurosuper.study.fit_systems", with_areas)
+    monkeypatch.setattr("neurosuper.study.run.fit_systems", with_areas)
     numbers = run_study(small).encoding["source"]
     with xr.open_dataarray(numbers, group="directions/brain/KMeans 4/seed 0") as directions:
         assert directions.area.values.tolist() == ["V1", "", "", "V4", "IT"]
@@ -136,7 +136,7 @@ def test_a_report_that_fails_costs_no_number(small, monkeypatch):
     def fail(*_args):
         raise KeyError("figure")
 
-    monkeypatch.setattr("neurosuper.study.render_report", fail)
+    monkeypatch.setattr("neurosuper.study.run.render_report", fail)
     with pytest.raises(
         RuntimeError, match=r"there is no report \(KeyError: 'figure'\); all numbers are in .*study\.nc"
     ):

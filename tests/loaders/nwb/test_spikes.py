@@ -166,7 +166,7 @@ def test_spikes_that_end_too_early_are_refused():
 
 OUT_OF_BOUNDS = """
 import numpy as np
-from neurosuper.loaders.nwb import series, spikes
+from neurosuper.loaders.nwb import frames, spikes
 
 def check(times, starts, ends):
     found = spikes.count_spikes(times.ravel(), np.arange(1, len(times) + 1) * times.shape[1], starts, ends)
@@ -175,7 +175,7 @@ def check(times, starts, ends):
         assert (row == np.searchsorted(train, ends) - np.searchsorted(train, starts)).all()
 
 rng = np.random.default_rng(0)
-spikes.BLOCK = series.BLOCK = 2**12
+spikes.BLOCK = frames.BLOCK = 2**12
 ordered = np.sort(rng.uniform(0, 61, (8, 2000)))
 stray, with_nan, with_inf = ordered.copy(), ordered.copy(), ordered.copy()
 stray[:, 0], with_nan[:, [0, 77, 1999]], with_inf[:, [0, 1999]] = 99, np.nan, [-np.inf, np.inf]
@@ -187,7 +187,7 @@ for times in [*kinds, stray, with_nan, with_inf, np.full((8, 2000), np.nan), np.
 for times in (np.arange(3000) / 32, np.zeros(3000), np.repeat(np.arange(30.0), 100)):
     for data in (rng.normal(size=(3000, 5)), np.full((3000, 5), np.nan), np.full((3000, 5), np.inf)):
         starts, delays = rng.uniform(-5, 99, 200), rng.uniform(-1, 1, 4)
-        series.sum_frames(data, times, np.array([4, 1, 1, 0]), starts, starts + rng.uniform(0, 9, 200), delays)
+        frames.sum_frames(data, times, np.array([4, 1, 1, 0]), starts, starts + rng.uniform(0, 9, 200), delays)
 print("in bounds")
 """
 
