@@ -239,7 +239,7 @@ def sklearn_dictionary(n: int, alpha: float) -> Contender:
     def run(X: np.ndarray, seed: int) -> decomposition.MiniBatchDictionaryLearning:
         return decomposition.MiniBatchDictionaryLearning(
             n,
-            l1=alpha,
+            alpha=alpha,
             batch_size=256,
             max_iter=1,
             fit_algorithm="cd",

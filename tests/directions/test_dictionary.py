@@ -38,7 +38,7 @@ def test_objective_is_no_worse_than_scikit_learns(superposition):
     R, _ = superposition
     ours = DictionaryLearning(48, l1=0.1, batch_size=64, max_iter=10).fit(R)
     theirs = MiniBatchDictionaryLearning(
-        48, l1=0.1, batch_size=64, max_iter=10, fit_algorithm="cd", tol=0, max_no_improvement=None, random_state=0
+        48, alpha=0.1, batch_size=64, max_iter=10, fit_algorithm="cd", tol=0, max_no_improvement=None, random_state=0
     ).fit(R.values)
     at_end = objective(R.values, ours.directions_.values.astype(float), 0.1)
     assert at_end <= objective(R.values, theirs.components_, 0.1)

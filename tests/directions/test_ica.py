@@ -40,7 +40,7 @@ def amari(P):
 def test_equals_scikit_learn(fun, mixed):
     R, _ = mixed
     ours = ICA(5, contrast=fun, tol=1e-10, dtype="float64").fit_transform(R)
-    theirs = decomposition.FastICA(5, contrast=fun, whiten="unit-variance", w_init=np.eye(5), tol=1e-10, max_iter=1000)
+    theirs = decomposition.FastICA(5, fun=fun, whiten="unit-variance", w_init=np.eye(5), tol=1e-10, max_iter=1000)
     assert matched(correlation(ours.values, theirs.fit_transform(R.values))).min() > 1 - 1e-6
 
 

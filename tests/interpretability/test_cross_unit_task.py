@@ -6,7 +6,7 @@ from neurosuper import Color, Pixel, top_stimuli
 from neurosuper.interpretability import cross_unit_task as cross_unit
 from neurosuper.interpretability import separability
 
-few = {"references": 4, "trials": 5}
+few = {"n_references": 4, "n_trials": 5}
 
 
 def one_pair(codes, images, metric, a, b, pool):

@@ -73,9 +73,9 @@ def test_the_extrapolated_index_comes_nearer_to_that_without_noise(noise, n_repe
     values = shown + rng.normal(size=shown.shape) if noise == "gauss" else rng.poisson(2 * shown)
     scores = extrapolate_index(repeat(values, signal), patches, Color(), n_resamples=20)
     error = scores - interpretability_index(signal, patches, Color())
-    assert error["index"].mean() < 0
-    assert abs(error.extrapolated.mean()) < 0.8 * abs(error["index"].mean())
-    assert abs(error.extrapolated).mean() < 1.2 * abs(error["index"]).mean()
+    assert error["interpretability"].mean() < 0
+    assert abs(error.extrapolated.mean()) < 0.8 * abs(error["interpretability"].mean())
+    assert abs(error.extrapolated).mean() < 1.2 * abs(error["interpretability"]).mean()
     spread = error.extrapolated.std() / (scores.standard_error**2).mean() ** 0.5
     assert 0.6 < spread < 1.7
 
@@ -83,7 +83,7 @@ def test_the_extrapolated_index_comes_nearer_to_that_without_noise(noise, n_repe
 def test_the_index_is_that_of_the_average_and_ends_the_curve(noisy, images):
     scores = extrapolate_index(noisy, images, Color(), n_resamples=3)
     expected = interpretability_index(average_repetitions(noisy), images, Color())
-    assert_allclose(scores["index"], expected)
+    assert_allclose(scores["interpretability"], expected)
     assert_allclose(scores.curve.sel(repetitions=5), expected)
     assert scores.curve.dims == ("unit", "repetitions")
     assert scores.repetitions.values.tolist() == [1, 2, 3, 4, 5]
@@ -116,7 +116,7 @@ def test_what_follows_the_law_is_extrapolated_exactly():
 def test_without_noise_nothing_changes(signal, images):
     same = repeat(np.repeat(signal.values[:, None], 4, axis=1), signal)
     scores = extrapolate_index(same, images, Color())
-    assert_allclose(scores.extrapolated, scores["index"])
+    assert_allclose(scores.extrapolated, scores["interpretability"])
     assert_allclose(scores.standard_error, 0, atol=1e-6)
 
 
@@ -141,7 +141,7 @@ def test_missing_repetitions_and_the_order_of_stimuli_do_not_matter(noisy, image
     padded[7, 3:] = np.nan  # fewer of one stimulus
     scores = extrapolate_index(padded, images, Color(), n_resamples=3)
     assert scores.sizes["repetitions"] == 3
-    assert_allclose(scores["index"], interpretability_index(average_repetitions(padded), images, Color()))
+    assert_allclose(scores["interpretability"], interpretability_index(average_repetitions(padded), images, Color()))
     xr.testing.assert_allclose(scores, extrapolate_index(padded[::-1], images, Color(), n_resamples=3))
 
 

@@ -226,7 +226,7 @@ def test_agreement_is_a_binomial_share_in_every_group(machine, judgements):
 def test_independent_answers_agree_as_often_as_chance_says(machine, judgements):
     told = agreement_with_humans(machine, judgements).sel(group="all")
     p, q = told.machine_accuracy, told.human_accuracy
-    assert told.agreement_low[0] < p * q + (1 - p) * (1 - q) < told.agreement_interval[1]
+    assert told.agreement_low < p * q + (1 - p) * (1 - q) < told.agreement_high
 
 
 def test_a_machine_that_answers_as_people_do_agrees_fully_and_one_that_never_does_not_at_all(judgements):
@@ -289,7 +289,7 @@ def test_bad_scores_and_answers_are_told_in_one_line(scores, machine, judgements
         validate_against_humans(scores[:21].assign_coords(layer=("unit", ["conv"] * 21)), judgements)
     with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 1, got 0"):
         validate_against_humans(scores, judgements, n_resamples=0)
-    with pytest.raises(ValueError, match="confidence_level must be strictly between 0 and 1, got 95"):
+    with pytest.raises(ValueError, match="confidence_level must be strictly between 0 and 1, such as 0.95; got 95"):
         agreement_with_humans(machine, judgements, confidence_level=95)
     with pytest.raises(ValueError, match="machine_correct lacks the coords 'batch'; add them"):
         agreement_with_humans(machine.drop_vars("batch"), judgements)

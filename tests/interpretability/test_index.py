@@ -189,9 +189,9 @@ def test_memory_stays_bounded_when_embeddings_are_large():
 import resource
 import numpy as np, torch, xarray as xr
 from neurosuper import Color, load_images, interpretability_index
-from neurosuper.interpretability import embedded, index_of_top
-from neurosuper.metrics import slabs
-slabs.SLAB_BYTES = embedded.GATHERED_BYTES = 8 * 2**20
+from neurosuper.interpretability import index_of_top
+from neurosuper.metrics import distances, slabs
+slabs.SLAB_BYTES = distances.GATHERED_BYTES = 8 * 2**20
 
 class Wide(Color):
     squared = True
@@ -250,7 +250,7 @@ def test_bad_input_is_told_in_one_line(responses, images):
         interpretability_index(responses, elsewhere, Color())
     with pytest.raises(ValueError, match="zero variance over stimuli in unit 'u001'"):
         interpretability_index(responses * (responses.unit != "u001"), images, Color())
-    with pytest.raises(ValueError, match="200 top stimuli asked for"):
+    with pytest.raises(ValueError, match="top must be a whole number from 1 to 120, the number of stimuli, got 200"):
         interpretability_index(responses, images, Color(), top=200)
     with pytest.raises(ValueError, match="at least 2 top stimuli, got 1"):
         interpretability_index(responses, images, Color(), top=1)

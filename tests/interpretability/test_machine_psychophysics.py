@@ -9,7 +9,7 @@ from neurosuper.interpretability import answer_trials, make_trials
 from neurosuper.metrics import distances as embedded
 from neurosuper.metrics import slabs
 
-few = {"references": 3, "trials": 6}
+few = {"n_references": 3, "n_trials": 6}
 
 
 def similarity_of(metric, images):

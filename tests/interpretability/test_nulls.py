@@ -38,10 +38,10 @@ def test_labels_coords_and_kind_stay_and_values_move(null, responses, images):
 
 @each_null
 def test_a_seed_gives_the_same_and_none_a_new_one_that_is_told(null, responses):
-    assert null(responses).identical(null(responses, 0))
-    fresh = null(responses, None)
+    assert null(responses).identical(null(responses, random_state=0))
+    fresh = null(responses, random_state=None)
     assert not (fresh == null(responses)).all()
-    assert (fresh == null(responses, fresh.attrs["seed"])).all()
+    assert (fresh == null(responses, random_state=fresh.attrs["seed"])).all()
 
 
 @each_null

@@ -71,7 +71,7 @@ def test_too_many_or_too_few_are_refused(responses):
         top_stimuli(responses, top=3, end="both")
     with pytest.raises(ValueError, match="top must be a whole number from 1 to 120, the number of stimuli, got 121"):
         top_stimuli(responses, top=121)
-    with pytest.raises(ValueError, match="positive int, got 0"):
+    with pytest.raises(ValueError, match="top must be a whole number from 1 to 120, the number of stimuli, got 0"):
         top_stimuli(responses, top=0)
     mostly_missing = responses.where((responses.unit != "u002") | (responses > responses.quantile(0.98)))
     with pytest.raises(ValueError, match="unit 'u002' has fewer than 20 stimuli with a code"):

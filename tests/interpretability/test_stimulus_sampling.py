@@ -155,7 +155,7 @@ def test_bad_input_is_told_in_one_line(rng):
         index_difference(a, b[:, :1], images, metric)
     with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 10, got 3"):
         index_interval(a, images, metric, n_resamples=3)
-    with pytest.raises(ValueError, match="confidence_level must be strictly between 0 and 1, got 95"):
+    with pytest.raises(ValueError, match="confidence_level must be strictly between 0 and 1, such as 0.95; got 95"):
         index_interval(a, images, metric, confidence_level=95)
     with pytest.raises(TypeError, match="pilot must be a Dataset from index_difference, got Dataset"):
         index_power(index_interval(a, images, metric), n_stimuli=40, n_items=30)

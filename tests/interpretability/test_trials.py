@@ -146,16 +146,16 @@ def test_the_largest_comes_first_and_equals_stay_as_they_came(most, dtype, rng):
     ("options", "told"),
     [
         ({"design": "2afc"}, "design must be one of 'imi', 'scripts', 'mis', 'paper', got '2afc'"),
-        ({"references": 0}, "references must be a whole number of at least 1, got 0"),
-        ({"trials": 2.5}, "trials must be a whole number of at least 1, got 2.5"),
+        ({"n_references": 0}, "n_references must be a whole number of at least 1, got 0"),
+        ({"n_trials": 2.5}, "n_trials must be a whole number of at least 1, got 2.5"),
         ({"query": "central"}, "query must be 'extreme', 'least-extreme' or None, got 'central'"),
         ({"design": "paper", "query": "extreme"}, "in design 'paper' references are the top stimuli"),
         ({"quantiles": [0.5]}, "quantiles must be numbers from 0 to below 0.5"),
         ({"quantiles": []}, "quantiles must be numbers from 0 to below 0.5, at least one"),
         (
-            {"references": 249, "quantiles": [0.1]},
+            {"n_references": 249, "quantiles": [0.1]},
             "500 stimuli, 50 of them left out at each end, are too few for one trial of design 'imi' with 249 "
-            "references, which takes 500 of the rest; lower references, or quantiles",
+            "references, which takes 500 of the rest; lower n_references, or quantiles",
         ),
     ],
 )
