@@ -249,7 +249,7 @@ def random_directions(codes, *, random_state):
 def test_p_counts_the_draws_that_reach_the_index_of_the_codes(null, responses, images):
     test = null_test(responses, images, Color(), null=null, n_resamples=19, random_state=3)
     own = interpretability_index(responses, images, Color())
-    draws = np.stack([interpretability_index(null(responses, seed), images, Color()) for seed in range(4, 23)])
+    draws = np.stack([interpretability_index(null(responses, random_state=seed), images, Color()) for seed in range(4, 23)])
     assert_allclose(test.interpretability, own)
     assert_allclose(test.null, draws.mean(1))
     assert_allclose(test.p_value, (1 + (draws.mean(1) >= own.values.mean()).sum()) / 20)
