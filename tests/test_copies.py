@@ -19,10 +19,10 @@ from neurosuper import (
     top_stimuli,
 )
 from neurosuper._content import photographs_of
-from neurosuper.comparison.fitting import split_alike
+from neurosuper.comparison.fitting import split_systems
 from neurosuper.copies import average_copies, find_copies
 from neurosuper.interpretability import extrapolate_index, index_interval, null_test, separability
-from neurosuper.interpretability.random_splits import draw_parts
+from neurosuper.interpretability.random_splits import draw_splits
 
 SHOWN = [0, 1, 2, 0, 3, 4, 1, 0, 5, 6]  # the photograph of each stimulus
 LABELS = [f"s{i}" for i in range(10)]
@@ -138,23 +138,23 @@ def test_without_copies_a_split_is_that_of_the_labels_alone(seed):
 
 def test_random_parts_of_stimuli_keep_copies_together(rng):
     labels, photographs = np.array(LABELS), np.array(SHOWN)
-    drawn = draw_parts(labels, 2, 30, rng, photographs).values
+    drawn = draw_splits(labels, 2, 30, rng, photographs).values
     for photograph in range(7):
         own = drawn[:, photographs == photograph]
         assert (own == own[:, :1]).all()
-    alone = [draw_parts(labels, 2, 30, np.random.default_rng(0), numbers) for numbers in (None, np.arange(10))]
+    alone = [draw_splits(labels, 2, 30, np.random.default_rng(0), numbers) for numbers in (None, np.arange(10))]
     xr.testing.assert_identical(*alone)
 
 
-def test_systems_are_split_alike_by_photograph_even_where_labels_differ(rng):
+def test_systems_are_split_the_same_way_by_photograph_even_where_labels_differ(rng):
     images = images_of(SHOWN * 2)
     known = align(labelled(rng.normal(size=(20, 2))), images)[0]
-    a, b = split_alike({"a": known[:10], "b": known[10:]}, 0).values()
+    a, b = split_systems({"a": known[:10], "b": known[10:]}, 0).values()
     assert_array_equal(a.split, b.split)
     marked = known[:10].assign_coords(
         split=("stimulus", ["fit" if photograph < 3 else "score" for photograph in SHOWN])
     )
-    own, follows = split_alike({"a": marked, "b": known[10:]}, 0).values()
+    own, follows = split_systems({"a": marked, "b": known[10:]}, 0).values()
     assert_array_equal(follows.split, own.split)
 
 
@@ -162,7 +162,7 @@ def test_marks_that_separate_copies_are_told(rng):
     known = align(labelled(rng.normal(size=(10, 2))), images_of(SHOWN))[0]
     apart = known.assign_coords(split=("stimulus", ["fit", "score"] * 5))  # copies are s0 s3 s7, and s1 s6
     with pytest.warns(UserWarning, match="2 photographs are on both sides of the split"):
-        split_alike({"V4": apart}, 0)
+        split_systems({"V4": apart}, 0)
 
 
 def test_top_stimuli_flag_a_photograph_that_is_there_twice():
@@ -236,7 +236,7 @@ def test_held_out_halves_of_a_comparison_share_no_photograph(rng):
     with pytest.warns(UserWarning, match="have copies of one photograph"):
         table = compare({"V4": brain}, images, [KMeans(3, device="cpu")], [Color(device="cpu")], top=3)
     numbers = dict(zip(images.stimulus.values, photographs_of(images), strict=True))
-    split = split_alike({"V4": align(brain, images)[0]}, 0)["V4"]
+    split = split_systems({"V4": align(brain, images)[0]}, 0)["V4"]
     sides = [{numbers[label] for label in split.stimulus.values[split.split == mark]} for mark in ("fit", "score")]
     assert not sides[0] & sides[1]
     tops = {label for tops in table.top_stimuli.values for label in tops.split(" | ")}

@@ -1,4 +1,4 @@
-"""Test finders against one another within each system, and systems against one another by each finder."""
+"""Tests between finders within each system, and between systems by each finder."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import xarray as xr
 
 from neurosuper.inference import adjust_p_values, test_sentence
 from neurosuper.inference.permutation import compare_means
-from neurosuper.interpretability.stimulus_sampling import Sample, compare_samples
+from neurosuper.interpretability.stimulus_sampling import ItemScores, compare_mean_index
 
 Varied = Literal["finder", "system"]
-KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}
+KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}  # the coord that is the same in both sets
+CONFIDENCE_LEVEL = 0.95
 TESTED = (
     *("difference", "difference_low", "difference_high", "p_value", "p_items", "cohens_d", "superiority"),
     *("estimate_a", "estimate_b", "n_a", "n_b"),
@@ -24,12 +25,12 @@ TESTED = (
 def contrast_finders(
     comparison: xr.Dataset, *, against: str = "Units", n_resamples: int = 9999, random_state: int | None = 0
 ) -> xr.Dataset:
-    """Test in every system and by every metric whether a finder's mean index differs from that of another.
+    """Return tests of the difference in mean index between finders, for every system and metric.
 
-    How sure a difference is, for other stimuli and other items of the same kind, is told from random halves of the
-    stimuli (`index_difference`), and directions are taken as they were found; so it speaks of these recordings only.
-    p-values are adjusted over all tests (Benjamini and Hochberg 1995). Of several seeds the first is tested, because
-    they share units and stimuli.
+    Intervals and p-values are for other stimuli and other items of the same kind: the variance over stimuli is
+    estimated from random halves of them (see `index_difference`), with directions held fixed. Conclusions are about
+    these recordings only. p-values are adjusted over all tests (Benjamini and Hochberg 1995). With several seeds, only
+    the first is tested, because seeds share units and stimuli.
 
     Parameters
     ----------
@@ -37,23 +38,32 @@ def contrast_finders(
         From `compare` or `run_study`. Items without an index are left out.
     against : str, optional
         The finder that all others are tested against.
-    n_resamples, random_state : int, optional
-        Of permutation tests of items, to which stimuli are no sample, so that p is too small.
+    n_resamples : int, optional
+        Number of permutations for `p_items`, at least 100.
+    random_state : int, optional
+        Seed of the permutations.
 
     Returns
     -------
     Dataset (test,)
-        Coords `system`, `finder` and `metric`; `difference` of means (finder − `against`), its 95 % interval
-        `difference_low` and `difference_high`, `p_value`, `p_adjusted`, `p_items` of the permutation test, `cohens_d`,
-        `superiority`, `estimate_a` and `estimate_b` (the means), `n_a`, `n_b`, and `sentence`, which a paper could
-        quote; it claims a direction where the adjusted p is below 0.05. Where halves are not known (stimuli fewer than
-        twice `top`, or a comparison older than they are), the interval is NaN, and `p_value` is `p_items`. Systems with
-        fewer than two items of either finder are left out.
+        Coords `system`, `finder` and `metric`. `difference` of means (finder − `against`), with `difference_low` and
+        `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the permutation test over items, which treats the
+        stimuli as fixed and is therefore too small; `cohens_d` and `superiority`; `estimate_a` and `estimate_b` (the
+        means), `n_a` and `n_b` (numbers of items); and `sentence`, ready for a paper, which claims a direction if the
+        adjusted p is below 0.05. If a comparison has no index on halves (fewer stimuli than twice `top`, or written by
+        an older version), the interval is NaN, and `p_value` is `p_items`. Systems with fewer than two items of either
+        finder are left out. attrs: `against`, `n_tests`, `adjustment`, `confidence_level`.
 
     Raises
     ------
     ValueError
         No such finder in the comparison, or nothing to test it against.
+
+    See Also
+    --------
+    contrast_systems : Systems against one another.
+    neurosuper.interpretability.index_difference : One such test, from codes and images.
+    neurosuper.inference.permutation_test : The test of `p_items`.
 
     Examples
     --------
@@ -72,11 +82,11 @@ def contrast_finders(
 def contrast_systems(
     comparison: xr.Dataset, *, against: str | None = None, n_resamples: int = 9999, random_state: int | None = 0
 ) -> xr.Dataset:
-    """Test for every finder and by every metric whether a system's mean index differs from that of another.
+    """Return tests of the difference in mean index between systems, for every finder and metric.
 
-    Indices of two systems compare only where both were shown the same images (`comparison.shared_stimuli` tells): of
-    more images, or of images that are more alike, the top ones may be more alike too, whatever the system. The tests
-    are those of `contrast_finders`; nothing follows about other recordings or networks than these.
+    The index of two systems is comparable only if both were shown the same images (see `comparison.shared_stimuli`):
+    among more images, or among images that are more similar, the top stimuli may be more similar too, in any system.
+    The tests are those of `contrast_finders`; conclusions are about these recordings and networks only.
 
     Parameters
     ----------
@@ -84,8 +94,10 @@ def contrast_systems(
         From `compare` or `run_study`. Items without an index are left out.
     against : str, optional
         The system that all others are tested against. None: the first.
-    n_resamples, random_state : int, optional
-        As for `contrast_finders`.
+    n_resamples : int, optional
+        Number of permutations for `p_items`, at least 100.
+    random_state : int, optional
+        Seed of the permutations.
 
     Returns
     -------
@@ -97,6 +109,11 @@ def contrast_systems(
     ------
     ValueError
         No such system in the comparison, or nothing to test it against.
+
+    See Also
+    --------
+    contrast_finders : Finders against one another.
+    compare : Returns the comparison.
 
     Examples
     --------
@@ -115,15 +132,15 @@ def contrast_systems(
 def _contrast(
     comparison: xr.Dataset, varied: Varied, against: str, n_resamples: int, random_state: int | None
 ) -> xr.Dataset:
-    """Test items that differ in what is varied against those that are alike in all else."""
+    """Test each finder (or system) against one of them, with the system (or finder) and the metric the same."""
     names = {name: list(dict.fromkeys(comparison[name].values.tolist())) for name in KEPT}
     if against not in names[varied]:
         raise ValueError(f"no {varied} {against!r} in the comparison; it has {', '.join(names[varied])}")
-    samples = _samples(comparison)
+    scores = _scores_by_name(comparison)
     keys, pairs = [], []
     for system, metric, finder in product(names["system"], comparison.metric.values.tolist(), names["finder"]):
         key = {"system": system, "finder": finder, "metric": metric}
-        a, b = (samples.get(tuple(own.values())) for own in (key, key | {varied: against}))
+        a, b = (scores.get(tuple(names_of_set.values())) for names_of_set in (key, key | {varied: against}))
         if key[varied] != against and a and b and min(a.n, b.n) > 1:
             keys.append(key)
             pairs.append((a, b))
@@ -131,13 +148,13 @@ def _contrast(
         raise ValueError(
             f"nothing to test {against!r} against: no {KEPT[varied]} has two items of it and of another {varied}"
         )
-    by_items = compare_means([(a.scores, b.scores) for a, b in pairs], n_resamples, random_state)
-    tests = [_test(a, b, alone) for (a, b), alone in zip(pairs, by_items, strict=True)]
-    return _put_together(keys, tests, varied, against)
+    by_items = compare_means([(a.index, b.index) for a, b in pairs], n_resamples, random_state)
+    tests = [_test(a, b, of_items) for (a, b), of_items in zip(pairs, by_items, strict=True)]
+    return _as_table(keys, tests, varied, against)
 
 
-def _samples(comparison: xr.Dataset) -> dict[tuple[str, str, str], Sample]:
-    """Return the index of the items that have one, and that on halves, by system, finder and metric; of one seed."""
+def _scores_by_name(comparison: xr.Dataset) -> dict[tuple[str, str, str], ItemScores]:
+    """Return the scores of items with an index, by system, finder and metric; only those of the first seed."""
     systems, finders = (comparison[name].values for name in ("system", "finder"))
     if "seed" in comparison.coords:
         kept = np.flatnonzero((comparison.seed == comparison.seed[0]).values)
@@ -147,23 +164,25 @@ def _samples(comparison: xr.Dataset) -> dict[tuple[str, str, str], Sample]:
     halves = None
     if "index_of_halves" in comparison:
         halves = comparison.index_of_halves.transpose("metric", "draw", "half", "item").values
-    samples = {}
+    scores = {}
     for (system, finder), rows in pd.Series(kept).groupby([systems[kept], finders[kept]], sort=False):
         for i, metric in enumerate(comparison.metric.values.tolist()):
-            own = rows.values[np.isfinite(index[rows, i])]
-            known = np.full((1, 2, len(own)), np.nan) if halves is None else halves[i][..., own]
-            samples[system, finder, metric] = Sample(index[own, i], known)
-    return samples
+            items = rows.values[np.isfinite(index[rows, i])]
+            of_halves = np.full((1, 2, len(items)), np.nan) if halves is None else halves[i][..., items]
+            scores[system, finder, metric] = ItemScores(index[items, i], of_halves)
+    return scores
 
 
-def _test(a: Sample, b: Sample, by_items: xr.Dataset) -> xr.Dataset:
-    if np.isnan(a.halves).any() or np.isnan(b.halves).any():
+def _test(a: ItemScores, b: ItemScores, by_items: xr.Dataset) -> xr.Dataset:
+    """Return the test over stimuli and items, or that over items alone without an index on halves."""
+    if np.isnan(a.index_of_halves).any() or np.isnan(b.index_of_halves).any():
         return by_items.assign(p_items=by_items.p_value, difference_low=np.nan, difference_high=np.nan)
     sizes = {name: by_items[name] for name in ("cohens_d", "superiority")}
-    return compare_samples(a, b).assign(sizes | {"p_items": by_items.p_value})
+    return compare_mean_index(a, b, CONFIDENCE_LEVEL).assign(sizes | {"p_items": by_items.p_value})
 
 
-def _put_together(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varied, against: str) -> xr.Dataset:
+def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varied, against: str) -> xr.Dataset:
+    """Return all tests as one Dataset `(test,)`, with adjusted p-values and a sentence for each."""
     columns = {name: np.array([test[name].item() for test in tests]) for name in TESTED}
     adjusted = adjust_p_values(xr.DataArray(columns["p_value"], dims="test"))
     sentences = [
@@ -171,9 +190,10 @@ def _put_together(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: V
         + test_sentence(test.assign(p_value=p), key[varied], against, f"interpretability by {key['metric']}")
         for key, test, p in zip(keys, tests, adjusted, strict=True)
     ]
+    attrs = {"against": against, "n_tests": len(tests), "adjustment": "Benjamini-Hochberg"}
     return xr.Dataset(
         {name: ("test", values) for name, values in columns.items()}
         | {"p_adjusted": ("test", adjusted.values), "sentence": ("test", sentences)},
         coords={name: ("test", [key[name] for key in keys]) for name in ("system", "finder", "metric")},
-        attrs={"against": against, "n_tests": len(tests), "adjustment": "Benjamini-Hochberg"},
+        attrs=attrs | {"confidence_level": CONFIDENCE_LEVEL},
     )

@@ -1,4 +1,4 @@
-"""Directions of every system found on one half of the stimuli, with the top stimuli of every item on the other."""
+"""Directions of every system, fitted on one half of the stimuli, and the top stimuli of every item on the other."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import xarray as xr
 from sklearn.base import clone
 from tqdm import tqdm
 
+from neurosuper._checks import check_one_of
 from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.directions import DirectionFinder
-from neurosuper.interpretability.random_splits import draw_parts, fewest_in_part, top_of_parts
+from neurosuper.interpretability.random_splits import draw_splits, smallest_group, top_in_groups
 from neurosuper.interpretability.ranking import top_stimuli
-from neurosuper.interpretability.stimulus_sampling import N_DRAWS
+from neurosuper.interpretability.stimulus_sampling import N_RESAMPLES
 from neurosuper.responses import (
     DROP_THEM,
     check_averaged,
@@ -27,8 +28,8 @@ from neurosuper.responses import (
     split_stimuli,
 )
 
-SEPARATOR = " | "  # between labels in `top_stimuli`
-RESERVED = {
+SEPARATOR = " | "  # between the labels in the variable `top_stimuli` of a comparison
+RESERVED = {  # names of variables, coords and dims of a comparison, which no unit coord may have
     *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
     *("chance_level", "chance_level_low", "chance_level_high", "index_of_halves", "draw", "half"),
 }
@@ -36,67 +37,159 @@ ScoreOn = Literal["held-out", "all"]
 
 
 class Fit(NamedTuple):
-    """Directions found in one system by one finder, and what drives them."""
+    """The directions that one finder found in one system, and the top stimuli of each.
+
+    Attributes
+    ----------
+    system, finder : str
+        Names, as in `fit_systems`.
+    fitted : DirectionFinder
+        The fitted copy of the finder.
+    top_stimuli : DataArray (rank, unit) or (rank, direction)
+        Labels, from `top_stimuli`, among the stimuli that were scored.
+    scored : array of str (stimulus,)
+        Labels of the stimuli to score on.
+    top_of_halves : array (draw, half, item, rank) or None
+        Positions in `scored` of the top stimuli in random halves of them; None if a half has fewer stimuli than `top`.
+
+    See Also
+    --------
+    fit_systems : Returns one for each system and finder.
+    score_fits : Scores the items of several.
+    """
 
     system: str
     finder: str
     fitted: DirectionFinder
-    top: xr.DataArray
-    scored: np.ndarray  # labels of the stimuli that it was scored on
-    top_of_halves: np.ndarray | None  # positions among these (draw, half, item, rank); of too few stimuli, none
+    top_stimuli: xr.DataArray
+    scored: np.ndarray
+    top_of_halves: np.ndarray | None
 
 
 def fit_systems(
     systems: Mapping[str, xr.DataArray],
     finders: Sequence[DirectionFinder] | Mapping[str, DirectionFinder],
-    top: int,
-    score_on: ScoreOn,
-    random_state: int | None,
+    *,
+    top: int = 5,
+    score_on: ScoreOn = "held-out",
+    random_state: int | None = 0,
 ) -> Iterator[Fit]:
-    """Find directions in every system by every finder, and their top stimuli (see `compare`, `meet_images`)."""
+    """Yield the directions of every system by every finder, with their top stimuli: the first half of `compare`.
+
+    Use it with `score_fits` to keep the fitted finders, or to score the same fits several times.
+
+    Parameters
+    ----------
+    systems : mapping of name to DataArray (stimulus, unit)
+        Responses, without repetitions. Each stimulus needs an image if fits are to be scored: see `align`.
+    finders : sequence or mapping of name to finder
+        Left untouched: each system gets a fresh copy. In a sequence, a finder is named by its class.
+    top : int, optional
+        Number of top stimuli of an item.
+    score_on : {"held-out", "all"}, optional
+        "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
+        where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
+    random_state : int, optional
+        Seed of the split into a half to fit on and a half to score on. Finders have their own.
+
+    Yields
+    ------
+    Fit
+        One for each system and finder, systems first. Settings are checked, and fits are made, during the iteration.
+
+    Raises
+    ------
+    TypeError
+        Systems are not a mapping, a name is not a str, or a finder is not a `DirectionFinder`.
+    ValueError
+        No system or finder; systems with other dims; names that are not unique; a unit coord with a reserved name;
+        units of zero variance; more `top` than stimuli to score on; systems that mark the same stimulus differently;
+        another `score_on`.
+
+    See Also
+    --------
+    score_fits : The second half of `compare`.
+    compare : Both halves in one call.
+
+    Examples
+    --------
+    >>> from neurosuper import PCA, Units
+    >>> r = xr.DataArray(np.random.default_rng(0).gamma(1, 5, (40, 6)), dims=("stimulus", "unit"),
+    ...                  coords={"stimulus": [f"s{i}" for i in range(40)], "unit": list("abcdef")})
+    >>> fits = list(fit_systems({"V4": r}, [Units(), PCA(2)], top=3))
+    >>> [(fit.finder, fit.top_stimuli.shape) for fit in fits], len(fits[0].scored)
+    ([('Units', (3, 6)), ('PCA', (3, 2))], 20)
+    """
     finders = name_each(finders, "finders", _check_finder, lambda finder: type(finder).__name__)
     _check_systems(systems)
-    if score_on not in ("held-out", "all"):
-        raise ValueError(f"score_on must be 'held-out' or 'all', got {score_on!r}")
-    halves = _halves(systems, score_on, random_state)
-    if top < 2:
-        raise ValueError(f"the index needs at least 2 top stimuli, got {top}; raise `top`")
-    for name, (_, scored) in halves.items():
-        if top > (n := scored.sizes["stimulus"]):
-            raise ValueError(
-                f"{top} top stimuli asked for, but {name!r} has only {n} stimuli to score on; "
-                "lower `top`, or use score_on='all'"
-            )
-    scored_on = all_stimuli(scored for _, scored in halves.values())
-    drawn = draw_parts(scored_on.stimulus.values, 2, N_DRAWS, np.random.default_rng(0), photographs_of(scored_on))
-    pairs = [(system, finder) for system in halves for finder in finders]
+    check_one_of("score_on", score_on, ("held-out", "all"))
+    parts = _fit_and_score_parts(systems, score_on, random_state)
+    _check_top(top, parts)
+    scored_on = all_stimuli(scored for _, scored in parts.values())
+    # One set of splits for all fits, always with the same seed: differences between items share their stimuli.
+    halves = draw_splits(scored_on.stimulus.values, 2, N_RESAMPLES, np.random.default_rng(0), photographs_of(scored_on))
+    pairs = [(system, finder) for system in parts for finder in finders]
     for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", delay=2)):
         bar.set_postfix_str(f"{system}, {finder}")
-        fit_part, score_part = halves[system]
+        fit_part, score_part = parts[system]
         fitted = clone(finders[finder]).fit(fit_part)
         codes = fitted.transform(score_part)
         require_varying(codes, f" of {system!r} by {finder!r}")
-        of_halves = top_of_parts(codes, drawn, top) if fewest_in_part(codes, drawn) >= top else None
+        of_halves = top_in_groups(codes, halves, top) if smallest_group(codes, halves) >= top else None
         yield Fit(system, finder, fitted, top_stimuli(codes, top=top), codes.stimulus.values, of_halves)
 
 
+def name_each(
+    values: Sequence | Mapping, parameter: str, check: Callable[[Any], object], name_of: Callable[[Any], str]
+) -> dict[str, Any]:
+    """Return checked finders or metrics by name: the key in a mapping, `name_of(value)` in a sequence."""
+    if isinstance(values, str) or not isinstance(values, Mapping | Sequence):
+        raise TypeError(
+            f"{parameter} must be a list or a mapping {{name: …}}, got {type(values).__name__}; put it in a list"
+        )
+    if not values:
+        raise ValueError(f"no {parameter} to compare; pass at least one")
+    checked = list(values.values() if isinstance(values, Mapping) else values)
+    for value in checked:
+        check(value)
+    names = list(values) if isinstance(values, Mapping) else [name_of(value) for value in checked]
+    _check_names(names, parameter)
+    if len(set(names)) < len(names):
+        raise ValueError(f"{parameter} need different names, got {names}; pass {{name: …, name: …}} instead of a list")
+    return dict(zip(names, checked, strict=True))
+
+
+def check_mapping(systems: object) -> None:
+    """Raise unless systems are a mapping of names."""
+    if not isinstance(systems, Mapping):
+        raise TypeError(f"systems must be a mapping {{name: responses, …}}, got {type(systems).__name__}")
+
+
+def join_system(name: str, responses: xr.DataArray, stimuli: xr.DataArray) -> xr.DataArray:
+    """Return the responses of one system to the stimuli that have an image; errors name the system."""
+    try:
+        return join_images(check_averaged(responses), stimuli, f"system {name!r}")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"system {name!r}: {error}") from error
+
+
 def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:
-    """Say how many stimuli all systems share, how many each has, and how many of it joins left out."""
+    """Return a description of how many stimuli all systems share, how many each has, and how many joins left out."""
     labels = [set(responses.stimulus.values) for responses in systems.values()]
     lost = {name: left_out(responses)[LEFT_OUT] for name, responses in systems.items() if left_out(responses)}
     counts_lost = ", ".join(f"{name} {n}" for name, n in lost.items())
-    said = f"; left out, as they have no partner: {counts_lost}" if lost else ""
-    if all(own == labels[0] for own in labels):
-        return f"{len(labels[0])} stimuli" + (", the same in all systems" if len(labels) > 1 else "") + said
-    counts = ", ".join(f"{name} {len(own)}" for name, own in zip(systems, labels, strict=True))
-    return f"{len(set.intersection(*labels))} stimuli in common to all systems (of {counts})" + said
+    losses = f"; left out, as they have no partner: {counts_lost}" if lost else ""
+    if all(of_system == labels[0] for of_system in labels):
+        return f"{len(labels[0])} stimuli" + (", the same in all systems" if len(labels) > 1 else "") + losses
+    counts = ", ".join(f"{name} {len(of_system)}" for name, of_system in zip(systems, labels, strict=True))
+    return f"{len(set.intersection(*labels))} stimuli in common to all systems (of {counts})" + losses
 
 
-def split_alike(systems: Mapping[str, xr.DataArray], random_state: int | None) -> dict[str, xr.DataArray]:
-    """Split the stimuli of all systems in halves, so that one that systems share falls on the same side in all.
+def split_systems(systems: Mapping[str, xr.DataArray], random_state: int | None) -> dict[str, xr.DataArray]:
+    """Split the stimuli of all systems in halves; a stimulus that systems share is in the same half in all of them.
 
-    Where systems bring a `split` of their own, its marks are kept, and hold for the others too. Copies of one
-    photograph fall on the same side, unless these marks say otherwise, which is a warning.
+    If systems have the coord `split`, its marks are kept, and apply to the other systems too. Copies of one photograph
+    are in the same half, unless these marks say otherwise, which gives a warning.
 
     Parameters
     ----------
@@ -124,7 +217,7 @@ def split_alike(systems: Mapping[str, xr.DataArray], random_state: int | None) -
         marks = {
             label: of_copies.get(number, mark) for label, number, mark in zip(labels, photographs, split, strict=True)
         } | given
-    _warn_of_copies_apart([marks[label] for label in labels], photographs)
+    _warn_of_divided_copies([marks[label] for label in labels], photographs)
     return {
         name: responses.assign_coords(split=("stimulus", [marks[label] for label in responses.stimulus.values]))
         for name, responses in systems.items()
@@ -138,46 +231,33 @@ def _given_marks(systems: Mapping[str, xr.DataArray]) -> dict[str, str]:
         if "split" in responses.coords:
             for label, mark in zip(responses.stimulus.values.tolist(), responses.split.values.tolist(), strict=True):
                 if given.setdefault(label, mark) != mark:
-                    raise ValueError(f"{name!r} marks stimulus {label!r} {mark!r}, another system {given[label]!r}")
+                    raise ValueError(
+                        f"{name!r} marks stimulus {label!r} {mark!r}, another system {given[label]!r}; give both the "
+                        "same mark"
+                    )
     return given
 
 
-def name_each(
-    things: Sequence | Mapping, what: str, check: Callable[[Any], object], name_of: Callable[[Any], str]
-) -> dict[str, Any]:
-    """Return things by their names: those of a mapping, else their own."""
-    if isinstance(things, str) or not isinstance(things, Mapping | Sequence):
-        raise TypeError(
-            f"{what} must be a list or a mapping {{name: …}}, got {type(things).__name__}; put it in a list"
+def _warn_of_divided_copies(marks: list[str], photographs: list[int]) -> None:
+    """Warn where copies of one photograph are marked differently: directions are scored on what they were fitted on."""
+    n_divided = len(set(zip(photographs, marks, strict=True))) - len(set(photographs))
+    if n_divided:
+        warnings.warn(
+            f"{n_divided} photographs are on both sides of the split, as copies under several labels; give copies the "
+            "same mark (neurosuper.split_stimuli does), or average them with "
+            "neurosuper.copies.average_copies(responses, images)",
+            stacklevel=4,
         )
-    if not things:
-        raise ValueError(f"no {what} to compare; pass at least one")
-    values = list(things.values() if isinstance(things, Mapping) else things)
-    for thing in values:
-        check(thing)
-    names = list(things) if isinstance(things, Mapping) else [name_of(thing) for thing in values]
-    _check_names(names, what)
-    if len(set(names)) < len(names):
-        raise ValueError(f"{what} need different names, got {names}; pass {{name: …, name: …}} instead of a list")
-    return dict(zip(names, values, strict=True))
 
 
-def meet_images(name: str, responses: xr.DataArray, stimuli: xr.DataArray) -> xr.DataArray:
-    """Return the responses of one system to the images that there are, or say which system meets none."""
-    try:
-        return join_images(check_averaged(responses), stimuli, f"system {name!r}")
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"system {name!r}: {error}") from error
-
-
-def _halves(
+def _fit_and_score_parts(
     systems: Mapping[str, xr.DataArray], score_on: ScoreOn, random_state: int | None
 ) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
-    """Return the stimuli to fit on and those to score on, of every system."""
+    """Return the responses to fit on and those to score on, for every system."""
     if score_on == "all":
         parts = {name: (responses, responses) for name, responses in systems.items()}
     else:
-        systems = split_alike(systems, random_state)
+        systems = split_systems(systems, random_state)
         parts = {name: (part_of(responses, "fit"), part_of(responses, "score")) for name, responses in systems.items()}
     remedy = DROP_THEM if score_on == "all" else f"mark the halves with neurosuper.split_stimuli, then {DROP_THEM}"
     for name, both in parts.items():
@@ -189,20 +269,20 @@ def _halves(
     return parts
 
 
-def _warn_of_copies_apart(marks: list[str], photographs: list[int]) -> None:
-    """Warn where copies of one photograph are marked differently: directions are scored on what they were fitted on."""
-    apart = len(set(zip(photographs, marks, strict=True))) - len(set(photographs))
-    if apart:
-        warnings.warn(
-            f"{apart} photographs are on both sides of the split, as copies under several labels; mark copies alike "
-            "(neurosuper.split_stimuli does), or average them with neurosuper.copies.average_copies(responses, images)",
-            stacklevel=4,
-        )
+def _check_top(top: int, parts: Mapping[str, tuple[xr.DataArray, xr.DataArray]]) -> None:
+    if top < 2:
+        raise ValueError(f"the index needs at least 2 top stimuli, got {top}; raise `top`")
+    for name, (_, scored) in parts.items():
+        if top > (n := scored.sizes["stimulus"]):
+            raise ValueError(
+                f"{top} top stimuli asked for, but {name!r} has only {n} stimuli to score on; "
+                "lower `top`, or use score_on='all'"
+            )
 
 
-def _check_names(names: Iterable[object], what: str) -> None:
+def _check_names(names: Iterable[object], parameter: str) -> None:
     if wrong := [name for name in names if not isinstance(name, str)]:
-        raise TypeError(f"names of {what} must be str, got {wrong[0]!r}; pass {{'name': …}}")
+        raise TypeError(f"names of {parameter} must be str, got {wrong[0]!r}; pass {{'name': …}}")
 
 
 def _check_finder(finder: object) -> None:
@@ -215,11 +295,18 @@ def _check_finder(finder: object) -> None:
 
 
 def _check_systems(systems: Mapping[str, xr.DataArray]) -> None:
-    """Refuse, before hours of fits, what a table of items cannot contain."""
+    """Raise, before hours of fits, if a table of items could not contain these systems."""
+    check_mapping(systems)
     if not systems:
         raise ValueError("no system to compare; pass {'name': responses, ...}")
     _check_names(systems, "systems")
     for name, responses in systems.items():
+        if not isinstance(responses, xr.DataArray) or {*responses.dims} != {"stimulus", "unit"}:
+            got = responses.dims if isinstance(responses, xr.DataArray) else type(responses).__name__
+            raise ValueError(
+                f"system {name!r}: responses must be a DataArray with the dims stimulus and unit, got {got}; call "
+                "neurosuper.average_repetitions(responses) where there are repetitions"
+            )
         if taken := RESERVED & set(coords_along(responses, "unit")):
             raise ValueError(
                 f"{name!r} has the unit coord {sorted(taken)[0]!r}, a name that a comparison needs; rename it"

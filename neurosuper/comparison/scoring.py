@@ -1,4 +1,4 @@
-"""Every item scored by every metric."""
+"""The interpretability index of every item of several fits, by every metric, with the chance level."""
 
 from __future__ import annotations
 
@@ -11,34 +11,82 @@ import xarray as xr
 
 from neurosuper.comparison.fitting import SEPARATOR, Fit, name_each
 from neurosuper.directions import DirectionFinder, Units
+from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_label
-from neurosuper.interpretability.random_splits import index_of_parts
+from neurosuper.interpretability.random_splits import index_of_sets
 from neurosuper.interpretability.ranking import warn_of_copies
-from neurosuper.interpretability.stimulus_sampling import N_DRAWS
+from neurosuper.interpretability.stimulus_sampling import N_RESAMPLES
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
 from neurosuper.metrics.distances import open_distances
+from neurosuper.responses import name_some
 
-N_SETS = 200  # random sets of stimuli that tell what an index is by chance
+N_SETS = 200  # random sets of stimuli per system, for the chance level: a s.e. of 7 % of the s.d. between sets
+CONFIDENCE_LEVEL = 0.95  # share of random sets between `chance_level_low` and `chance_level_high`
+TAILS = (0.025, 0.975)  # the quantiles of these two
 Metrics = Sequence[ImageMetric | Precomputed] | Mapping[str, ImageMetric | Precomputed]
 
 
 def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
-    """Score all items of all fits, embedding each image once per metric (see `compare`)."""
-    metrics = name_metrics(metrics)
-    top = np.concatenate([fit.top.values for fit in fits], axis=1)
-    n_items, coords, random = top.shape[1], _item_coords(fits), _draw_sets(fits, len(top))
+    """Return the interpretability of every item of every fit, by every metric: the second half of `compare`.
+
+    Each image is embedded once per metric.
+
+    Parameters
+    ----------
+    fits : sequence of Fit
+        From `fit_systems`, all with the same number of top stimuli.
+    images : DataArray (stimulus, row, column, channel)
+        Images of at least the stimuli that the fits were scored on.
+    metrics : sequence or mapping of name to metric
+        `LPIPS`, `Pixel`, `Color`, `Label`, `Features`, `Precomputed` distances, or any object with `embed`.
+
+    Returns
+    -------
+    Dataset (item, metric)
+        As from `compare`, without the attrs that describe the systems and the split.
+
+    Raises
+    ------
+    TypeError
+        Not a metric, or a name that is not a str.
+    ValueError
+        No fit or metric; metrics whose names are not unique; a stimulus without an image.
+
+    See Also
+    --------
+    fit_systems : The first half of `compare`.
+    compare : Both halves in one call.
+
+    Examples
+    --------
+    >>> from neurosuper import Color, Units, load_images
+    >>> from neurosuper.comparison import fit_systems
+    >>> rng = np.random.default_rng(0)
+    >>> images = load_images(rng.integers(0, 255, (40, 8, 8, 3), dtype=np.uint8))
+    >>> r = xr.DataArray(rng.gamma(1, 5, (40, 6)), dims=("stimulus", "unit"),
+    ...                  coords={"stimulus": images.stimulus, "unit": list("abcdef")})
+    >>> fits = list(fit_systems({"V4": r}, [Units()], top=3))
+    >>> scores = score_fits(fits, images, [Color()])
+    >>> scores.sizes["item"], bool((scores.chance_level_low < scores.chance_level).all())
+    (6, True)
+    """
+    images, metrics = check_images(images), name_metrics(metrics)
+    _check_fits(fits, images)
+    top = np.concatenate([fit.top_stimuli.values for fit in fits], axis=1)
+    n_items, coords, random = top.shape[1], _item_coords(fits), _draw_random_sets(fits, len(top))
     every = np.concatenate([top, *random.values()], axis=1).T
     scored = [_score(fits, every, images, metric) for metric in metrics.values()]
     scores = np.stack([index for index, _ in scored], axis=1)
+    # The chance level of a system is the mean index of random sets of its stimuli; its interval is their quantiles.
     by_chance = scores[n_items:].reshape(len(random), N_SETS, -1)  # (system, set, metric)
-    chance_levels = np.stack([by_chance.mean(1), *np.quantile(by_chance, (0.025, 0.975), axis=1)])
+    chance_levels = np.stack([by_chance.mean(1), *np.quantile(by_chance, TAILS, axis=1)])
     of_items = chance_levels[:, pd.Index(list(random)).get_indexer(coords["system"][1])]
     columns = {"interpretability": scores[:n_items]} | dict(
         zip(("chance_level", "chance_level_low", "chance_level_high"), of_items, strict=True)
     )
     of_halves = np.stack([halves for _, halves in scored], axis=1)
-    has_copies = np.concatenate([_has_copies(fit.top) for fit in fits])
+    has_copies = np.concatenate([_has_copies(fit.top_stimuli) for fit in fits])
     if has_copies.any():
         warn_of_copies(int(has_copies.sum()), n_items, len(top))
     return xr.Dataset(
@@ -52,8 +100,24 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
             "metric": list(metrics),
             "quantity": ("metric", [index_label(metric) for metric in metrics.values()]),
         },
-        attrs={"top": len(top), "n_chance_sets": N_SETS},
+        attrs={"top": len(top), "n_chance_sets": N_SETS, "confidence_level": CONFIDENCE_LEVEL},
     )
+
+
+def name_metrics(metrics: Metrics) -> dict[str, ImageMetric | Precomputed]:
+    """Return the metrics of a comparison by name, after checking them (see `compare`)."""
+    return name_each(metrics, "metrics", check_metric, lambda metric: metric.name)
+
+
+def _check_fits(fits: Sequence[Fit], images: xr.DataArray) -> None:
+    if not fits:
+        raise ValueError("no fits to score; pass list(neurosuper.comparison.fit_systems(systems, finders))")
+    scored = np.unique(np.concatenate([fit.scored for fit in fits]))
+    if len(missing := scored[images.get_index("stimulus").get_indexer(scored) < 0]):
+        raise ValueError(
+            f"no image for stimulus {name_some(missing)}; join each system with neurosuper.align(responses, images) "
+            "before it is fitted"
+        )
 
 
 def _score(
@@ -61,21 +125,21 @@ def _score(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the index of sets `(set, rank)` of stimuli, and that of all items on halves `(item, draw, half)`."""
     index = images.get_index("stimulus")
-    sets = index.get_indexer(every.ravel()).reshape(1, 1, *every.shape)
+    sets = index.get_indexer(every.ravel()).reshape(every.shape)
     halves = [None if fit.top_of_halves is None else index.get_indexer(fit.scored)[fit.top_of_halves] for fit in fits]
-    chosen = np.unique(np.concatenate([sets.ravel(), *(own.ravel() for own in halves if own is not None)]))
-    of_halves = [np.full((N_DRAWS, 2, fit.top.shape[1]), np.nan, np.float32) for fit in fits]
+    chosen = np.unique(np.concatenate([sets.ravel(), *(shown.ravel() for shown in halves if shown is not None)]))
+    of_halves = [np.full((N_RESAMPLES, 2, fit.top_stimuli.shape[1]), np.nan, np.float32) for fit in fits]
     with open_distances(images, chosen, metric) as distances:
-        of_sets = index_of_parts(distances, np.searchsorted(chosen, sets), metric.self_similarity)
+        of_sets = index_of_sets(distances, np.searchsorted(chosen, sets), metric.self_similarity)
         as_matrix = distances.as_matrix()
-        for values, own in zip(of_halves, halves, strict=True):
-            if own is not None:
-                values[:] = index_of_parts(as_matrix, np.searchsorted(chosen, own), metric.self_similarity)
-    return of_sets[0, 0], np.moveaxis(np.concatenate(of_halves, axis=2), 2, 0)
+        for values, shown in zip(of_halves, halves, strict=True):
+            if shown is not None:
+                values[:] = index_of_sets(as_matrix, np.searchsorted(chosen, shown), metric.self_similarity)
+    return of_sets, np.moveaxis(np.concatenate(of_halves, axis=2), 2, 0)
 
 
-def _draw_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
-    """Return random sets `(rank, set)` of the stimuli that each system was first scored on."""
+def _draw_random_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
+    """Return random sets `(rank, set)` of the stimuli that the first fit of each system was scored on."""
     rng, first = np.random.default_rng(0), {fit.system: fit.scored for fit in reversed(fits)}
     return {
         system: np.stack([rng.choice(first[system], top, replace=False) for _ in range(N_SETS)], axis=1)
@@ -83,8 +147,20 @@ def _draw_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
     }
 
 
-def _carry(fitted: DirectionFinder) -> dict[str, np.ndarray]:
-    """Return unit coords for the directions: a unit's own, or what all units share, else empty."""
+def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
+    """Return the coords of all items: system, finder, direction, and the unit coords of any system."""
+    frames = []
+    for fit in fits:
+        labels = fit.fitted.directions_.direction.values
+        names = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str)}
+        frames.append(names | _unit_coords(fit.fitted))
+    return {
+        name: ("item", _concatenate(frames, name)) for name in dict.fromkeys(key for frame in frames for key in frame)
+    }
+
+
+def _unit_coords(fitted: DirectionFinder) -> dict[str, np.ndarray]:
+    """Return unit coords for the items of a fit; a direction has the value that all units share, or an empty one."""
     coords = {name: coord.values for name, coord in fitted.mean_.coords.items() if name != "unit"}
     if isinstance(fitted, Units):
         return coords
@@ -97,17 +173,8 @@ def _shared_value(values: np.ndarray) -> Any:
     return values[0] if (values == values[0]).all() else empty
 
 
-def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
-    frames = []
-    for fit in fits:
-        labels = fit.fitted.directions_.direction.values
-        own = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str)}
-        frames.append(own | _carry(fit.fitted))
-    return {name: ("item", _join(frames, name)) for name in dict.fromkeys(key for frame in frames for key in frame)}
-
-
-def _join(frames: Sequence[Mapping], name: str) -> np.ndarray:
-    """Return one coord over all items: NaN, or empty text, where a system does not have it."""
+def _concatenate(frames: Sequence[Mapping], name: str) -> np.ndarray:
+    """Return one coord over all items; NaN or an empty text for the items of systems without it."""
     numeric = all(np.asarray(frame[name]).dtype.kind in "iufb" for frame in frames if name in frame)
     empty, dtype = (np.nan, float) if numeric else ("", str)
     columns = [np.broadcast_to(frame.get(name, empty), len(frame["direction"])) for frame in frames]
@@ -117,8 +184,3 @@ def _join(frames: Sequence[Mapping], name: str) -> np.ndarray:
 def _has_copies(top: xr.DataArray) -> np.ndarray:
     """Return which items have two copies of a photograph among their top stimuli."""
     return top.is_copy.any("rank").values if "is_copy" in top.coords else np.zeros(top.shape[1], bool)
-
-
-def name_metrics(metrics: Metrics) -> dict[str, ImageMetric | Precomputed]:
-    """Return the metrics of a comparison by their names, or say what is wrong with them (see `compare`)."""
-    return name_each(metrics, "metrics", check_metric, lambda metric: metric.name)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import xarray as xr
 
 from neurosuper._joins import LEFT_OUT, left_out
-from neurosuper.comparison.fitting import ScoreOn, describe_shared, fit_systems, meet_images
+from neurosuper.comparison.fitting import ScoreOn, check_mapping, describe_shared, fit_systems, join_system
 from neurosuper.comparison.scoring import Metrics, name_metrics, score_fits
 from neurosuper.directions import DirectionFinder
 from neurosuper.images import check_images
@@ -23,14 +23,16 @@ def compare(
     score_on: ScoreOn = "held-out",
     random_state: int | None = 0,
 ) -> xr.Dataset:
-    """Find directions in every system, and score every unit and direction by every metric.
+    """Return the interpretability of every unit and direction of every system, by every metric.
+
+    Directions are fitted by `fit_systems` and scored by `score_fits`, which can also be called one after the other.
 
     Parameters
     ----------
     systems : mapping of name to DataArray (stimulus, unit)
-        Brain and network. They need not have seen the same images.
+        Responses of brains and networks. They need not have seen the same images.
     images : DataArray (stimulus, row, column, channel)
-        All the images; stimuli of a system that have none are left out.
+        All the images; stimuli of a system without an image are left out.
     finders : sequence or mapping of name to finder
         Left untouched: each system gets a fresh copy. In a sequence, a finder is named by its class.
     metrics : sequence or mapping of name to metric
@@ -41,27 +43,41 @@ def compare(
         "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
         where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
     random_state : int, optional
-        Of the halves. Finders have their own.
+        Seed of the split into a half to fit on and a half to score on. Finders have their own.
 
     Returns
     -------
     Dataset (item, metric)
-        An item is one unit or direction: coords `system`, `finder`, `direction`, and the unit coords (of a direction:
-        the value that all units share, else empty). Variables `interpretability (item, metric)` and `top_stimuli
-        (item)`, labels joined by " | ". What chance gives: `chance_level (item, metric)`, the mean index of 200 random
-        sets of as many of the stimuli that the item's system was scored on, and `chance_level_low` and
-        `chance_level_high`, between which 95 % of these sets lie. What other stimuli would give: `index_of_halves
-        (item, metric, draw, half)`, on random halves of the stimuli, the same for all items, from which
-        `contrast_finders` tells how sure differences are; NaN where a half has fewer stimuli than `top`. `attrs` say
-        how many stimuli the systems share, and, where any were left out for want of an image, how many of each system:
-        `n_stimuli_left_out`. Where an item has two copies of one photograph among its top stimuli, `has_copies (item)`
-        marks it (see `find_copies`). `drop_dims("draw").to_dataframe()` is the table without halves.
+        An item is one unit or direction, with the coords `system`, `finder` and `direction`, and the unit coords (of a
+        direction: the value that all units share, or an empty one). Variables:
+
+        - `interpretability (item, metric)`, the index, and `top_stimuli (item,)`, labels joined by " | ";
+        - `chance_level (item, metric)`, the mean index of 200 random sets of `top` of the stimuli that the item's
+          system was scored on; 95 % of these sets are between `chance_level_low` and `chance_level_high`;
+        - `index_of_halves (item, metric, draw, half)`, the index on random halves of the stimuli, the same halves for
+          all items, from which `contrast_finders` estimates the variance over stimuli; NaN where a half has fewer
+          stimuli than `top`;
+        - `has_copies (item,)`, only if an item has two copies of one photograph among its top stimuli (see
+          `find_copies`).
+
+        attrs: `top`, `confidence_level` of the chance level, `n_chance_sets`, `score_on`, `random_state`,
+        `shared_stimuli` (a description of how many stimuli the systems share), and, if stimuli had no image,
+        `n_stimuli_left_out` of each system. `drop_dims("draw").to_dataframe()` is the table without halves.
 
     Raises
     ------
+    TypeError
+        Systems are not a mapping, a name is not a str, or an object is not a finder or a metric.
     ValueError
         No system, finder or metric; names that are not unique; no image in common; units of zero variance; more `top`
         than stimuli to score on.
+
+    See Also
+    --------
+    contrast_finders, contrast_systems : Tests of differences in the comparison.
+    neurosuper.comparison.summarize : Median and quartiles of each system and finder.
+    neurosuper.comparison.fit_systems, neurosuper.comparison.score_fits : The two halves of this function.
+    neurosuper.plot.plot_distributions : Figure of a comparison.
 
     Examples
     --------
@@ -75,12 +91,11 @@ def compare(
     >>> dict(table.interpretability.sizes)
     {'item': 10, 'metric': 1}
     """
-    if not isinstance(systems, Mapping):
-        raise TypeError(f"systems must be a mapping {{name: responses, …}}, got {type(systems).__name__}")
+    check_mapping(systems)
     images = check_images(images)
-    systems = {name: meet_images(name, responses, images.stimulus) for name, responses in systems.items()}
-    metrics = name_metrics(metrics)  # before hours of fits
-    fits = list(fit_systems(systems, finders, top, score_on, random_state))
+    systems = {name: join_system(name, responses, images.stimulus) for name, responses in systems.items()}
+    metrics = name_metrics(metrics)  # checked before the fits, which may take hours
+    fits = list(fit_systems(systems, finders, top=top, score_on=score_on, random_state=random_state))
     lost = [left_out(responses).get(LEFT_OUT, 0) for responses in systems.values()]
     return score_fits(fits, images, metrics).assign_attrs(
         score_on=score_on,

@@ -1,4 +1,4 @@
-"""Read a comparison: its table of medians, and what it says in sentences."""
+"""Summaries of a comparison: a table of medians and quartiles, and sentences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import xarray as xr
 
 
 def summarize(comparison: xr.Dataset) -> pd.DataFrame:
-    """Return median and quartiles of the index per system, finder and metric.
+    """Return the median and quartiles of the index per system, finder and metric.
 
     Parameters
     ----------
@@ -19,15 +19,20 @@ def summarize(comparison: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by (system, finder, metric) in the order of the comparison; columns `median`, `lower` and `upper`
-        (quartiles), and `n` (items scored).
+        Indexed by (system, finder, metric) in the order of the comparison, with the columns `median`, `lower_quartile`,
+        `upper_quartile` and `n_items` (items with an index).
+
+    See Also
+    --------
+    headline : The medians in sentences.
+    contrast_finders, contrast_systems : Tests of differences in the mean index.
 
     Examples
     --------
     >>> comparison = xr.Dataset(
     ...     {"interpretability": (("item", "metric"), [[-0.7], [-0.6], [-0.5]])},
     ...     {"system": ("item", ["V4"] * 3), "finder": ("item", ["Units", "Units", "KMeans"]), "metric": ["LPIPS"]})
-    >>> int(summarize(comparison).loc[("V4", "Units", "LPIPS"), "n"])
+    >>> int(summarize(comparison).loc[("V4", "Units", "LPIPS"), "n_items"])
     2
     """
     frame = comparison["interpretability"].to_dataframe().reset_index()
@@ -36,14 +41,14 @@ def summarize(comparison: xr.Dataset) -> pd.DataFrame:
     table = quartiles.set_axis(["lower_quartile", "median", "upper_quartile"], axis=1)[
         ["median", "lower_quartile", "upper_quartile"]
     ]
-    return table.assign(n=groups.count()).reindex(groups.count().index)
+    return table.assign(n_items=groups.count()).reindex(groups.count().index)
 
 
 def headline(comparison: xr.Dataset) -> list[str]:
-    """Return what a comparison says under its first metric: a sentence per system, and one across systems.
+    """Return the medians of a comparison by its first metric as sentences: one per system, and one across systems.
 
-    Where planted directions are known, one more per system says how well they were recovered. Medians are compared;
-    nothing is claimed about chance.
+    If planted directions are known, one more sentence per system reports how well they were recovered. Only medians are
+    compared, without a test.
 
     Parameters
     ----------
@@ -53,6 +58,11 @@ def headline(comparison: xr.Dataset) -> list[str]:
     Returns
     -------
     list of str
+
+    See Also
+    --------
+    summarize : The medians and quartiles as a table.
+    contrast_finders : Tests, each with a sentence for a paper.
 
     Examples
     --------

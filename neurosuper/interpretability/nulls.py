@@ -1,6 +1,7 @@
-"""What interpretability scores would be by chance: responses that lost one property, and random sets of images.
+"""Null models for interpretability scores: responses without one property, and random sets of images.
 
-Each null keeps as much as it can and destroys one thing, so that a score which it reaches is not owed to that thing.
+Each null model destroys one property of the codes and keeps as much else as it can. A score that the null model reaches
+as well does not depend on that property.
 
 Z (stimulus, unit) responses or codes.
 """
@@ -19,44 +20,50 @@ from neurosuper._checks import check_count, check_seed
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_label, index_of_top
-from neurosuper.interpretability.random_splits import index_of_parts
+from neurosuper.interpretability.random_splits import index_of_sets
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.distances import open_distances
 from neurosuper.responses import coords_along, name_some, require_varying
 
-LEVEL = 0.95
-LOW, HIGH = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+CONFIDENCE_LEVEL = 0.95  # share of random sets between `interpretability_low` and `interpretability_high`
+LOW, HIGH = (1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2
 
 
 class Null(Protocol):
-    """Draws codes under a null hypothesis."""
+    """A function that draws codes under a null hypothesis."""
 
     def __call__(self, codes: xr.DataArray, /, *, random_state: int) -> xr.DataArray:
         """Return codes of the same items to the same stimuli, drawn with this seed."""
 
 
 def shuffle_stimuli(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.DataArray:
-    """Permute the stimuli, in the same way for all units or directions.
+    """Return codes with the stimuli permuted, in the same way for all units or directions.
 
-    Keeps what each unit does and how units go together; destroys which image a response belongs to.
+    Keeps the responses of each unit and the correlations between units; destroys the link between responses and images.
 
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
         A dask array stays lazy.
     random_state : int, optional
-        Seed; None draws a new one, which `attrs["seed"]` tells.
+        Seed; None draws a new one, stored in `attrs["seed"]`.
 
     Returns
     -------
     DataArray (stimulus, unit) or (stimulus, direction)
-        Values move, labels and coords stay. `attrs` tell `null` and `seed`.
+        Values are permuted; labels and coords stay. attrs: `null`, a description, and `seed`.
 
     Raises
     ------
     ValueError
         Not two labelled dims with `stimulus` among them.
+
+    See Also
+    --------
+    null_test : Test of an index against this null model.
+    shuffle_units : Destroys the identity of units.
+    phase_surrogates : Keeps slow drifts.
 
     Examples
     --------
@@ -72,26 +79,32 @@ def shuffle_stimuli(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.
 
 
 def shuffle_units(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.DataArray:
-    """Permute the values of the units or directions within each stimulus, independently of the other stimuli.
+    """Return codes with the values of units or directions permuted within each stimulus, independently per stimulus.
 
-    Keeps the values of each population vector, and so its length and sparseness; destroys which unit is which.
+    Keeps the values of each population vector, and so its length and sparseness; destroys the identity of units.
 
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
-        Without NaN, which would move to other units. A dask array stays lazy; the null is the same in any chunks.
+        Without NaN, which would move to other units. A dask array stays lazy; the result does not depend on its chunks.
     random_state : int, optional
-        Seed; None draws a new one, which `attrs["seed"]` tells.
+        Seed; None draws a new one, stored in `attrs["seed"]`.
 
     Returns
     -------
     DataArray (stimulus, unit) or (stimulus, direction)
-        Values move, labels and coords stay. `attrs` tell `null` and `seed`.
+        Values are permuted; labels and coords stay. attrs: `null`, a description, and `seed`.
 
     Raises
     ------
     ValueError
         Not two labelled dims with `stimulus` among them; NaN (of a dask array: when it is computed).
+
+    See Also
+    --------
+    null_test : Test of an index against this null model.
+    shuffle_stimuli : Destroys the link to the images.
+    phase_surrogates : Keeps slow drifts.
 
     Examples
     --------
@@ -109,36 +122,42 @@ def shuffle_units(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.Da
 
 
 def phase_surrogates(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.DataArray:
-    """Return surrogates with random phases along the order of the stimuli, which must therefore mean something.
+    """Return phase-randomised surrogates of codes, for stimuli in the order of presentation.
 
-    Each column is made Gaussian by rank (normal scores), random phases are added to its Fourier transform, the same
-    ones in all columns, and its own sorted values are put in the order of the result. Keeps the values of each column
-    exactly, and its power spectrum and the cross-spectra of columns nearly: slow drifts, and correlations of units at
-    any lag. Destroys when things happen, and so the link to the images.
+    Each unit or direction is made Gaussian by rank (normal scores); random phases, the same for all, are added to its
+    Fourier transform; and its own sorted values are put in the order of the result. Keeps the values of each unit
+    exactly, and its power spectrum and the cross-spectra between units approximately: slow drifts, and correlations at
+    any lag. Destroys the times of events, and so the link to the images.
 
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
         In memory, without NaN, in the order of presentation.
     random_state : int, optional
-        Seed; None draws a new one, which `attrs["seed"]` tells.
+        Seed; None draws a new one, stored in `attrs["seed"]`.
 
     Returns
     -------
     DataArray (stimulus, unit) or (stimulus, direction)
-        Values move, labels and coords stay. `attrs` tell `null` and `seed`.
+        Values are permuted; labels and coords stay. attrs: `null`, a description, and `seed`.
 
     Raises
     ------
     ValueError
         Not two labelled dims with `stimulus` among them; a dask array; NaN or infinite values; fewer than 3 stimuli.
 
+    See Also
+    --------
+    null_test : Test of an index against this null model.
+    shuffle_stimuli : Destroys the link to the images.
+    shuffle_units : Destroys the identity of units.
+
     References
     ----------
     Theiler, Eubank, Longtin, Galdrikian, Farmer 1992, "Testing for nonlinearity in time series: the method of surrogate
     data", section 2.4.3 (amplitude adjusted Fourier transform).
     Prichard, Theiler 1994, "Generating surrogate data for time series with several simultaneously measured variables",
-    arXiv comp-gas/9405002 (the same phases in all columns).
+    arXiv comp-gas/9405002 (the same phases in all series).
 
     Examples
     --------
@@ -154,7 +173,9 @@ def phase_surrogates(codes: xr.DataArray, *, random_state: int | None = 0) -> xr
         raise ValueError(f"surrogates need at least 3 stimuli, got {codes.sizes['stimulus']}: no phase is free")
     if (bad := ~np.isfinite(codes.values).all(0)).any():
         names = name_some(codes[codes.dims[1]].values[bad])
-        raise ValueError(f"codes hold NaN or infinite values, in {codes.dims[1]} {names}; drop those, or their stimuli")
+        raise ValueError(
+            f"codes contain NaN or infinite values, in {codes.dims[1]} {names}; drop those, or their stimuli"
+        )
     return _as_null(codes, _random_phases(codes.values, seed), "phase-randomised surrogate", seed)
 
 
@@ -168,11 +189,12 @@ def null_test(
     n_resamples: int = 199,
     random_state: int | None = 0,
 ) -> xr.Dataset:
-    """Test whether the interpretability index is higher than a null allows.
+    """Return a test of whether the interpretability index is higher than under a null model.
 
-    The null is drawn many times from the same codes, and scored on the same images. p is the share of draws that reach
-    the index of the codes themselves, these included (Phipson and Smyth 2010, eq. 2). It is exact where the null
-    hypothesis makes codes and their nulls alike in distribution, and items may depend on one another as they like.
+    The null model is drawn many times from the same codes, and scored on the same images. p is the share of draws with
+    an index at least as high as that of the codes, counting the codes themselves as one draw (Phipson and Smyth 2010,
+    eq. 2). It is exact if codes and draws have the same distribution under the null hypothesis, for any dependence
+    between items.
 
     Parameters
     ----------
@@ -182,26 +204,39 @@ def null_test(
     metric : ImageMetric or Precomputed
     null : callable, optional
         Called as `null(codes, random_state=seed)`: `shuffle_stimuli`, `shuffle_units`, `phase_surrogates`, or any other
-        that returns codes of the same stimuli, such as random directions: `lambda codes, seed:
-        Random(random_state=seed).fit_transform(codes)`.
+        function that returns codes of the same stimuli, such as random directions: `lambda codes, random_state:
+        Random(random_state=random_state).fit_transform(codes)`.
     top : int, optional
         Number of top stimuli.
     n_resamples : int, optional
-        Draws, at least 19; p is at least 1/(n_resamples + 1).
+        Number of draws of the null model, at least 19; p is at least 1/(n_resamples + 1).
     random_state : int, optional
-        The draws have the seeds that follow.
+        Seed; draw i of the null model has the seed `random_state` + i, from 1. None: a new one, stored in
+        `attrs["seed"]`.
 
     Returns
     -------
     Dataset
-        `interpretability`, the mean index; `null (draw,)`, the same of each draw; `p_value`, one-sided; and, where the
-        null has the same items as the codes, `interpretability` and `item_p_value` of each, which are not adjusted for
-        their number. attrs: `n` items, `n_stimuli`, `n_resamples`, `top`, `metric`, `quantity`, `seed`.
+        `interpretability`, the mean index over items; `null (draw,)`, the mean index of each draw; and the one-sided
+        `p_value`. If the null model has the same items as the codes, also `item_interpretability` and `item_p_value`
+        (not adjusted for the number of items) of each. attrs: `n_items`, `n_stimuli`, `n_resamples`, `top`, `metric`,
+        `quantity`, `seed`.
 
     Raises
     ------
     ValueError
-        What the null or the index refuse; too few draws; a null on other stimuli.
+        Codes and images share no stimulus; constant codes; `top` below 2 or above the number of stimuli; too few draws;
+        a null model with other stimuli; any error of the null model.
+
+    See Also
+    --------
+    shuffle_stimuli, shuffle_units, phase_surrogates : Null models.
+    chance_level : The index of random sets of images.
+    index_difference : Test of two sets of items against each other.
+
+    References
+    ----------
+    Phipson, Smyth 2010, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9, 39.
 
     Examples
     --------
@@ -227,27 +262,29 @@ def null_test(
     result = xr.Dataset(
         {"interpretability": own.mean(), "null": ("draw", means), "p_value": _p_of_draws(own.mean(), means)},
         attrs=scores.attrs
-        | {"n": len(own), "n_stimuli": codes.sizes["stimulus"], "n_resamples": n_resamples, "seed": seed}
+        | {"n_items": len(own), "n_stimuli": codes.sizes["stimulus"], "n_resamples": n_resamples, "seed": seed}
         | left_out(codes)
         | copies_among(tops[0]),
     )
     item = str(codes.dims[1])
     if not all(item in chosen.dims and chosen[item].equals(tops[0][item]) for chosen in tops[1:]):
         return result
-    columns = {"interpretability": (item, own), "item_p_value": (item, _p_of_draws(own, np.stack(others)))}
+    columns = {"item_interpretability": (item, own), "item_p_value": (item, _p_of_draws(own, np.stack(others)))}
     return result.assign(columns).assign_coords(coords_along(codes, item))
 
 
 def _draw(null: Null, codes: xr.DataArray, seed: int) -> xr.DataArray:
     drawn = check_codes(null(codes, random_state=seed))
     if not np.isin(drawn.stimulus.values, codes.stimulus.values).all():
-        raise ValueError("the null has stimuli that the codes have not; let it return codes of the same stimuli")
+        raise ValueError(
+            "`null` returns stimuli that are not in the codes; change it to return codes of the same stimuli"
+        )
     return drawn
 
 
 def _p_of_draws(own: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Return the share of draws `(draw, …)` that reach what they are compared to, itself one; up to rounding."""
-    rounding = 1e-12 * np.abs(draws).max()
+    """Return p = (1 + number of draws `(draw, …)` ≥ own) / (1 + number of draws)."""
+    rounding = 1e-12 * np.abs(draws).max()  # sums of the same distances in another order differ by less
     return (1 + (draws >= own - rounding).sum(0)) / (1 + len(draws))
 
 
@@ -259,34 +296,40 @@ def chance_level(
     n_resamples: int = 1000,
     random_state: int | None = 0,
 ) -> xr.Dataset:
-    """Return the interpretability index of random sets of images: what a unit scores that sees nothing in them.
+    """Return the interpretability index of random sets of images: the score of a unit that ignores the images.
 
-    The mean over all sets is that over all pairs, and exact: in closed form where the metric is a squared distance,
-    else from a table of all distances (400 MB for 10,000 images). How single sets scatter about it is sampled.
+    The mean over all sets equals the mean over all pairs of images. It is exact: computed in closed form if the metric
+    is a squared distance, otherwise from the matrix of all distances (400 MB for 10,000 images). The distribution of
+    single sets is sampled.
 
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel)
     metric : ImageMetric or Precomputed
     top : int, optional
-        Images in a set: the number M of top stimuli of the scores that are compared with the floor.
+        Number of images in a set: the number of top stimuli of the scores that are compared with the chance level.
     n_resamples : int, optional
-        Number of sets drawn, each without replacement.
+        Number of random sets, each drawn without replacement, at least 2.
     random_state : int, optional
-        Seed; None draws a new one, which `attrs["seed"]` tells.
+        Seed; None draws a new one, stored in `attrs["seed"]`.
 
     Returns
     -------
     Dataset
-        `interpretability`, the mean over all sets, exact; `interpretability_low` and `interpretability_high`, between
-        which 95 % of the sets drawn are; `sampled_mean` and `sampled_sd` (ddof=1) of the sets drawn. In the unit of the
-        index; `attrs` contain `metric`, `quantity`, `top`, `n_images`, `n_resamples`,
-        `null` and `seed`.
+        In the unit of the index: `interpretability`, the exact mean over all sets; `interpretability_low` and
+        `interpretability_high`, between which are 95 % of the sampled sets; `sampled_mean` and `sampled_sd` (ddof=1) of
+        these sets. attrs: `confidence_level`, `metric`, `quantity`, `top`, `n_images`, `n_resamples`, `null` and
+        `seed`.
 
     Raises
     ------
     ValueError
         `top` below 2 or above the number of images; fewer than 2 sets.
+
+    See Also
+    --------
+    null_test : Test against null models that keep more of the codes.
+    interpretability_index : The index to compare with the chance level.
 
     Examples
     --------
@@ -305,7 +348,7 @@ def chance_level(
     sets = np.stack([rng.choice(n_images, top, replace=False) for _ in range(n_resamples)])
     with open_distances(images, np.arange(n_images), metric) as distances:
         mean = metric.self_similarity - distances.mean_of_all()
-        index = index_of_parts(distances, sets[None, None], metric.self_similarity)[0, 0]
+        index = index_of_sets(distances, sets, metric.self_similarity)
     sampled = xr.DataArray(index, dims="set")
     about = {"metric": metric.name, "quantity": index_label(metric), "top": int(top), "n_images": n_images}
     return xr.Dataset(
@@ -317,12 +360,17 @@ def chance_level(
             "sampled_sd": sampled.std("set", ddof=1),
         },
         attrs=about
-        | {"n_resamples": int(n_resamples), "confidence_level": LEVEL, "null": "random sets of images", "seed": seed},
+        | {
+            "n_resamples": int(n_resamples),
+            "confidence_level": CONFIDENCE_LEVEL,
+            "null": "random sets of images",
+            "seed": seed,
+        },
     )
 
 
 def _seed(random_state: int | None) -> int:
-    """Return the seed, or a new one for None."""
+    """Return the checked seed, or a new one for None."""
     seed = check_seed(random_state)
     return int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
 
@@ -332,28 +380,34 @@ def _as_null(codes: xr.DataArray, values: object, null: str, seed: int) -> xr.Da
 
 
 def _shuffle_rows(values: np.ndarray, seed: int, start: int) -> np.ndarray:
-    """Return rows, of which the first is the `start`-th of the whole, each permuted by keys that are its own."""
+    """Return rows `start`, `start` + 1, … of an array, each permuted independently."""
     if n_missing := int(np.isnan(values).sum()):
-        raise ValueError(f"codes hold {n_missing} NaN values, which would move to other units; drop them with .dropna")
-    keys = np.random.Generator(np.random.PCG64(seed).advance(start * values.shape[1]))  # one step a key
+        raise ValueError(
+            f"codes contain {n_missing} NaN values, which would move to other units; drop them with .dropna"
+        )
+    # The generator takes one step per key, so each row has the same keys whichever block it is in.
+    keys = np.random.Generator(np.random.PCG64(seed).advance(start * values.shape[1]))
     return np.take_along_axis(values, keys.random(values.shape).argsort(axis=1), axis=1)
 
 
 def _shuffle_block(values: np.ndarray, seed: int, block_info: dict | None = None) -> np.ndarray:
-    """Return a block of a dask array, shuffled as it would be in one array."""
-    if not block_info:  # dask asks for the kind of array only
+    """Return a block of a dask array, shuffled as it would be in a single array."""
+    if not block_info:  # dask calls this once without data to infer the dtype
         return values
     return _shuffle_rows(values, seed, block_info[0]["array-location"][0][0])
 
 
 def _random_phases(values: np.ndarray, seed: int) -> np.ndarray:
-    """Return the values of each column in the order that random phases give its normal scores."""
+    """Return the values of each column in the order of its phase-randomised normal scores."""
     n = len(values)
+    # normal scores g = Φ⁻¹((rank − ½)/n), and their Fourier transform
     spectra = np.fft.rfft(special.ndtri((stats.rankdata(values, axis=0) - 0.5) / n), axis=0)
+    # the same phase φ(f) is added to all columns, so that cross-spectra are kept
     phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, len(spectra))
-    phases[0] = 0
+    phases[0] = 0  # the mean is real
     if n % 2 == 0:
-        phases[-1] = 0
+        phases[-1] = 0  # so is the highest frequency of an even number of stimuli
     surrogates = np.fft.irfft(spectra * np.exp(1j * phases)[:, None], n, axis=0)
+    # rank k of the surrogate receives the k-th smallest of the column's own values
     ranks = surrogates.argsort(axis=0).argsort(axis=0)
     return np.take_along_axis(np.sort(values, axis=0), ranks, axis=0)

@@ -1,7 +1,7 @@
-"""How sure is a mean index, and a difference between two: stimuli are a sample, and so are units or directions.
+"""Intervals, tests and power for mean indices, treating both stimuli and items as random samples.
 
-v(n) is the variance of a mean index over stimuli, of which there are n, the items being given. Two random halves,
-without a stimulus in common, tell v(n/2), which is at least v(n); quarters tell v(n/4), and so how fast v falls.
+v(n) variance of a mean index over samples of n stimuli, for given items. Two random halves, with no stimulus in common,
+estimate v(n/2), which is at least v(n); quarters estimate v(n/4), and so how fast v decreases with n.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_label
-from neurosuper.interpretability.random_splits import draw_parts, fewest_in_part, index_of_parts, top_of_parts
+from neurosuper.interpretability.random_splits import draw_splits, index_of_sets, smallest_group, top_in_groups
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.distances import open_distances
 from neurosuper.responses import require_varying
 
-N_DRAWS = 50
-FALL = (0.5, 1.0)  # of v, from n to 2n: that of a mean over stimuli, and none
+N_RESAMPLES = 50  # random splits; were they independent, a variance of halves would have a relative s.e. of √(2/50)
+FALL_LIMITS = (0.5, 1.0)  # of v(2n) / v(n): 1/2 for a mean over stimuli, 1 if v does not depend on n
 
 
 def index_interval(
@@ -35,52 +35,59 @@ def index_interval(
     metric: ImageMetric | Precomputed,
     *,
     top: int = 5,
-    n_resamples: int = N_DRAWS,
+    n_resamples: int = N_RESAMPLES,
     confidence_level: float = 0.95,
     random_state: int | None = 0,
 ) -> xr.Dataset:
-    """Return the mean interpretability index, with an interval for other stimuli and other items of the same kind.
+    """Return the mean interpretability index, with a confidence interval over stimuli and items.
 
-    All items choose from the same images, so an interval over items alone (`bootstrap_interval`) is too narrow for any
-    claim that goes beyond these images.
+    The interval is for other stimuli and other items of the same kind. All items have their top stimuli among the same
+    images, so an interval over items alone (`bootstrap_interval`) is too narrow for any claim beyond these images.
 
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
-        Without NaN, on at least twice as many stimuli as `top`. Stimuli without an image are left out. Directions are
-        taken as given: let them be found on other stimuli.
+        Without NaN, for at least twice as many stimuli as `top`. Stimuli without an image are left out. Directions are
+        taken as given: fit them on other stimuli.
     images : DataArray (stimulus, row, column, channel)
     metric : ImageMetric or Precomputed
     top : int, optional
         Number of top stimuli.
     n_resamples : int, optional
-        How often stimuli are divided at random, at least 10.
+        Number of random splits of the stimuli, at least 10.
     confidence_level : float, optional
         Strictly between 0 and 1.
     random_state : int, optional
+        Seed of the random splits.
 
     Returns
     -------
     Dataset
-        Numbers: `interpretability`, the mean index; its `standard_error`, `interpretability_low` and
-        `interpretability_high`; the variances that this is made of: `var_stimuli`, shared by all items, and, of a
-        single item, `var_interaction` (over stimuli, beyond what items share) and `var_items` (among items, whatever
-        the stimuli); `fall`, the factor by which twice as many stimuli lower the first two (NaN of fewer than four
-        times as many stimuli as `top`). attrs: `n` items, `n_stimuli`, and how it was done.
+        Scalars: `interpretability`, the mean index, with `interpretability_low` and `interpretability_high`, and its
+        `standard_error`; the variance components `var_stimuli` (over stimuli, shared by all items), `var_interaction`
+        (over stimuli, of a single item, beyond the shared part) and `var_items` (over items, of a single item); and
+        `fall`, the factor by which doubling the stimuli lowers the first two components (NaN with fewer than
+        four times as many stimuli as `top`). attrs: `n_items`, `n_stimuli`, `confidence_level`, and the settings.
 
     Raises
     ------
     ValueError
         Too few stimuli; fewer than two items; NaN or constant codes; settings out of range.
 
+    See Also
+    --------
+    index_difference : Interval and test of the difference between two mean indices.
+    neurosuper.inference.bootstrap_interval : Interval over items or groups of items, for given stimuli.
+    neurosuper.interpretability_index : The index of each item.
+
     Notes
     -----
-    The variance over stimuli is that between random halves of them, averaged over draws: of half as many stimuli, so
-    that it is rather too large, though not by the factor of two that a mean over stimuli would give. Few images drive
-    an item, and the more there are, the more extreme are those that do. A bootstrap of stimuli would not do: it draws
-    some twice, and two copies of an image are more alike than any two images. The scatter of items is added as in a
-    crossed design, and the interval is that of the normal distribution. Where few images of extreme contrast drive all
-    items it is too narrow. `make validate` says how often it holds the truth.
+    The variance over stimuli is estimated by the variance between random halves, averaged over splits. A half has half
+    as many stimuli, so the estimate is too large, but by less than the factor of two that it would be for a mean over
+    stimuli: only a few images drive an item, and with more images these are more extreme. A bootstrap of stimuli would
+    be wrong: it draws some of them twice, and two copies of an image are more similar than any two images. The variance
+    over items is added as in a crossed design, and the interval is normal. The interval is too narrow if a few images
+    of extreme contrast drive all items. `make validate` measures its coverage.
 
     References
     ----------
@@ -95,17 +102,18 @@ def index_interval(
     >>> codes = xr.DataArray(rng.normal(size=(80, 20)), dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": [f"u{i}" for i in range(20)]})
     >>> mean = index_interval(codes, images, Color())
-    >>> bool(mean.interpretability_low < mean.interpretability < mean.interpretability_high), mean.n, mean.n_stimuli
-    (True, 20, 80)
+    >>> bool(mean.interpretability_low < mean.interpretability < mean.interpretability_high)
+    True
+    >>> mean.n_items, mean.n_stimuli
+    (20, 80)
     """
     _check_settings(n_resamples, confidence_level)
-    (sample,), about = _sample([codes], images, metric, top, n_resamples, random_state)
-    variances, estimate = variances_of([sample]), float(sample.scores.mean())
-    numbers = {"interpretability": estimate} | _interval(
-        "interpretability", estimate, variances.total([sample.n]), confidence_level
-    )
-    numbers |= variances.told([sample.n])
-    return xr.Dataset(numbers, attrs={"n": sample.n, **about, "confidence_level": confidence_level})
+    (items,), attrs = _score_sets([codes], images, metric, top, n_resamples, random_state)
+    variances, mean = variances_of([items]), float(items.index.mean())
+    numbers = {"interpretability": mean}
+    numbers |= _interval("interpretability", mean, variances.total([items.n]), confidence_level)
+    numbers |= variances.summary([items.n])
+    return xr.Dataset(numbers, attrs={"n_items": items.n, **attrs, "confidence_level": confidence_level})
 
 
 def index_difference(
@@ -115,33 +123,49 @@ def index_difference(
     metric: ImageMetric | Precomputed,
     *,
     top: int = 5,
-    n_resamples: int = N_DRAWS,
+    n_resamples: int = N_RESAMPLES,
     confidence_level: float = 0.95,
     random_state: int | None = 0,
 ) -> xr.Dataset:
-    """Return by how much two mean indices differ, with an interval and a test for other stimuli and other items.
+    """Return the difference between two mean indices, with a confidence interval and a test over stimuli and items.
 
-    For finder against finder and for system against system, on the same stimuli, on others, or on some in common. To
-    `permutation_test` stimuli are no sample, and its p is too small where the same images drive many items of a set.
+    Compare two finders or two systems, on the same stimuli, on different ones, or on partly the same. In contrast,
+    `permutation_test` treats the stimuli as fixed, and its p is too small if the same images drive many items of a set.
 
     Parameters
     ----------
     a, b : DataArray (stimulus, unit) or (stimulus, direction)
         As for `index_interval`, each.
-    images, metric, top, n_resamples, confidence_level, random_state
-        As for `index_interval`.
+    images : DataArray (stimulus, row, column, channel)
+    metric : ImageMetric or Precomputed
+    top : int, optional
+        Number of top stimuli.
+    n_resamples : int, optional
+        Number of random splits of the stimuli, at least 10.
+    confidence_level : float, optional
+        Strictly between 0 and 1.
+    random_state : int, optional
+        Seed of the random splits.
 
     Returns
     -------
     Dataset
-        Numbers: `difference` of means (a − b), `standard_error`, `difference_low`, `difference_high`, and `p_value`,
-        two-sided; `estimate_a`, `estimate_b`, `n_a`, `n_b`; variances as from `index_interval`, of single items with
-        `_a` and `_b`. attrs: `n_stimuli` of both together, and how it was done.
+        Scalars: `difference` of means (a − b), with `difference_low`, `difference_high` and `standard_error`; the
+        two-sided `p_value`; `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items); variance
+        components as from `index_interval`, those of single items with `_a` and `_b`. attrs: `n_stimuli` of both sets
+        together, `confidence_level`, and the settings.
 
     Raises
     ------
     ValueError
-        As `index_interval`.
+        Too few stimuli; fewer than two items; NaN or constant codes; settings out of range.
+
+    See Also
+    --------
+    index_interval : Interval of one mean index; its Notes describe the method.
+    index_power : Power of this test with other numbers of stimuli and items.
+    neurosuper.inference.permutation_test : Test over items alone.
+    neurosuper.inference.test_sentence : The result as a sentence for a paper.
 
     Examples
     --------
@@ -155,8 +179,8 @@ def index_difference(
     (True, True)
     """
     _check_settings(n_resamples, confidence_level)
-    (first, second), about = _sample([a, b], images, metric, top, n_resamples, random_state)
-    return compare_samples(first, second, confidence_level).assign_attrs(about)
+    (first, second), attrs = _score_sets([a, b], images, metric, top, n_resamples, random_state)
+    return compare_mean_index(first, second, confidence_level).assign_attrs(attrs)
 
 
 def index_power(
@@ -167,21 +191,21 @@ def index_power(
     difference: float | None = None,
     alpha: float = 0.05,
 ) -> xr.DataArray:
-    """Return the probability that `index_difference` finds a difference, of so many stimuli and items.
+    """Return the power of `index_difference` with other numbers of stimuli and items.
 
     Parameters
     ----------
     pilot : Dataset
         From `index_difference`.
     n_stimuli : int or sequence of int
-        Stimuli to score on.
+        Numbers of stimuli to score on.
     n_items : int or sequence of int
-        Items of each of the two sets, such as units and as many directions.
+        Numbers of items in each of the two sets, such as units and equally many directions.
     difference : float, optional
-        The true difference of means, in the unit of the index; None: that of the pilot, which flatters where it was
-        chosen for being large.
+        The true difference of means, in the unit of the index. None: that of the pilot, which gives too high a power if
+        the pilot was chosen because its difference is large.
     alpha : float, optional
-        Level of the test.
+        Significance level of the test.
 
     Returns
     -------
@@ -193,12 +217,17 @@ def index_power(
     TypeError
         Not a Dataset from `index_difference`.
     ValueError
-        A pilot of too few stimuli to tell how variances fall; numbers below 2; `alpha` not between 0 and 1.
+        A pilot with too few stimuli to estimate how variances decrease; numbers below 2; `alpha` not between 0 and 1.
+
+    See Also
+    --------
+    index_difference : The test, which also gives the pilot.
+    neurosuper.inference.statistical_power : Power over items alone, for given stimuli.
 
     Notes
     -----
-    The difference is taken to be the same whatever the number of stimuli, and the fall of variances over stimuli to go
-    on as from quarters to halves of the pilot: the farther from its number of stimuli, the more this is a guess.
+    The difference is assumed not to depend on the number of stimuli, and variances over stimuli to decrease at the rate
+    seen from quarters to halves of the pilot. The farther from the pilot's number of stimuli, the less certain this is.
 
     Examples
     --------
@@ -218,164 +247,172 @@ def index_power(
         raise ValueError(f"alpha must be strictly between 0 and 1, got {alpha!r}; 0.05 is usual")
     if np.isnan(pilot.fall):
         raise ValueError(
-            f"the pilot has {pilot.n_stimuli} stimuli, too few to tell how variances fall with their number; lower its "
-            "`top`, or take at least 4 × `top`, shown to both sets"
+            f"the pilot has {pilot.n_stimuli} stimuli, too few to estimate how variances decrease with their number; "
+            "lower its `top`, or use at least 4 × `top` stimuli, shown to both sets"
         )
-    stimuli, items = (_counts(n, name) for n, name in ((n_stimuli, "n_stimuli"), (n_items, "n_items")))
+    stimuli, items = (
+        xr.DataArray(counts, dims=name, coords={name: counts})
+        for name, counts in (
+            ("n_stimuli", check_counts("n_stimuli", n_stimuli)),
+            ("n_items", check_counts("n_items", n_items)),
+        )
+    )
     sums = {name: float(pilot[f"{name}_a"] + pilot[f"{name}_b"]) for name in ("var_interaction", "var_items")}
+    # v(n) = v(n₀) fall^log₂(n/n₀): each doubling of the stimuli multiplies the variance over them by `fall`
     falls = pilot.fall ** np.log2(stimuli / pilot.n_stimuli)
+    # Var(difference) = (S + I/k) v(n)/v(n₀) + J/k, with k items in each set
     error = np.sqrt((pilot.var_stimuli + sums["var_interaction"] / items) * falls + sums["var_items"] / items)
-    sought = abs(float(pilot.difference) if difference is None else difference) / error
+    effect = abs(float(pilot.difference) if difference is None else difference) / error
     critical = stats.norm.isf(alpha / 2)
-    power = xr.apply_ufunc(lambda z: stats.norm.sf(critical - z) + stats.norm.cdf(-critical - z), sought)
+    # power = P(|Z + effect| > critical), Z standard normal
+    power = xr.apply_ufunc(lambda z: stats.norm.sf(critical - z) + stats.norm.cdf(-critical - z), effect)
     return power.transpose("n_stimuli", "n_items").rename("power").assign_attrs(alpha=alpha)
 
 
-def _counts(n: int | Sequence[int], name: str) -> xr.DataArray:
-    counts = check_counts(name, n)
-    return xr.DataArray(counts, dims=name, coords={name: counts})
+class ItemScores(NamedTuple):
+    """The index of each item `(item,)`, and on halves and quarters of the stimuli `(draw, group, item)`."""
 
-
-class Sample(NamedTuple):
-    """The index of each item `(item,)`, and on halves and quarters of the stimuli `(draw, part, item)`."""
-
-    scores: np.ndarray
-    halves: np.ndarray
-    quarters: np.ndarray | None = None  # where there are enough stimuli
+    index: np.ndarray
+    index_of_halves: np.ndarray
+    index_of_quarters: np.ndarray | None = None  # None with too few stimuli
 
     @property
     def n(self) -> int:
         """Number of items."""
-        return len(self.scores)
+        return len(self.index)
 
 
 class Variances(NamedTuple):
-    """Variances of a mean index, or of the difference of two; those of single items for each of the sets of items."""
+    """Variances of a mean index or of a difference of two; `interaction` and `items` of single items, for each set."""
 
-    over_stimuli: float  # the items being given
+    over_stimuli: float  # for given items
     interaction: Sequence[float]
     items: Sequence[float]
     fall: float
 
     def total(self, counts: Sequence[int]) -> float:
-        """Return the variance over stimuli and so many items."""
-        return self.over_stimuli + sum(own / n for own, n in zip(self.items, counts, strict=True))
+        """Return the variance over stimuli and items, for these numbers of items in each set."""
+        return self.over_stimuli + sum(of_item / n for of_item, n in zip(self.items, counts, strict=True))
 
-    def told(self, counts: Sequence[int]) -> dict[str, float]:
-        """Return what a Dataset tells of them."""
+    def summary(self, counts: Sequence[int]) -> dict[str, float]:
+        """Return the variance components as variables of a Dataset."""
         sides = [""] if len(counts) == 1 else ["_a", "_b"]
-        shared = self.over_stimuli - sum(own / n for own, n in zip(self.interaction, counts, strict=True))
-        single = {"var_interaction": self.interaction, "var_items": self.items}
-        of_items = {name + side: own for name, both in single.items() for side, own in zip(sides, both, strict=True)}
+        # over_stimuli = S + Σ I/k over the sets, so S = over_stimuli − Σ I/k
+        shared = self.over_stimuli - sum(of_item / n for of_item, n in zip(self.interaction, counts, strict=True))
+        components = {"var_interaction": self.interaction, "var_items": self.items}
+        of_items = {
+            name + side: of_item
+            for name, of_sets in components.items()
+            for side, of_item in zip(sides, of_sets, strict=True)
+        }
         return {"var_stimuli": max(0.0, shared)} | of_items | {"fall": self.fall}
 
 
-def variances_of(samples: Sequence[Sample]) -> Variances:
+def variances_of(sets: Sequence[ItemScores]) -> Variances:
     """Return the variances of the mean index of one set of items, or of the difference between two."""
-    of_halves = _variance_over_parts(_difference([sample.halves for sample in samples]))
-    interaction, items = zip(*map(_of_single_items, samples), strict=True)
-    return Variances(of_halves, interaction, items, _fall(of_halves, [sample.quarters for sample in samples]))
+    of_halves = _variance_between_groups(_mean_or_difference([items.index_of_halves for items in sets]))
+    interaction, of_items = zip(*map(_components_of_one_item, sets), strict=True)
+    return Variances(of_halves, interaction, of_items, _fall(of_halves, [items.index_of_quarters for items in sets]))
+
+
+def _components_of_one_item(items: ItemScores) -> tuple[float, float]:
+    """Return the variance components I (item × stimuli) and J (items) of a single item.
+
+    S is shared by all items. Over stimuli, one item has the variance S + I and the mean of k items S + I/k; over items,
+    for given stimuli, single items have the variance I + J.
+    """
+    of_mean = _variance_between_groups(items.index_of_halves.mean(-1))  # S + I/k
+    of_one = _variance_between_groups(items.index_of_halves)  # S + I
+    # S = (of_mean − of_one/k) / (1 − 1/k); negative estimates of a variance are set to 0
+    shared = max(0.0, (of_mean - of_one / items.n) / (1 - 1 / items.n))
+    interaction = max(0.0, of_one - shared)
+    return interaction, max(0.0, float(items.index.var(ddof=1)) - interaction)
 
 
 def _fall(of_halves: float, quarters: Sequence[np.ndarray | None]) -> float:
-    known = [own for own in quarters if own is not None]
-    of_quarters = _variance_over_parts(_difference(known)) if len(known) == len(quarters) else 0
-    return float(np.clip(of_halves / of_quarters, *FALL)) if of_quarters else np.nan
+    """Return v(n/2) / v(n/4), within its theoretical limits; NaN if any set has no quarters."""
+    known = [of_set for of_set in quarters if of_set is not None]
+    of_quarters = _variance_between_groups(_mean_or_difference(known)) if len(known) == len(quarters) else 0
+    return float(np.clip(of_halves / of_quarters, *FALL_LIMITS)) if of_quarters else np.nan
 
 
-def _difference(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the mean over items `(draw, part)`, of two sets its difference."""
-    first, *other = (own.mean(-1) for own in parts)
-    return first - sum(other)
+def _mean_or_difference(sets: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean over items `(draw, group)` of one set, or the difference between the means of two."""
+    first, *second = (of_set.mean(-1) for of_set in sets)
+    return first - sum(second)
 
 
-def _of_single_items(sample: Sample) -> tuple[float, float]:
-    """Return the variance of one item over stimuli, beyond what items share, and that among items beside it.
-
-    Items share S; an item varies by S + I over stimuli, the mean of k items by S + I/k, and items among each other, on
-    given stimuli, by I + J.
-    """
-    of_mean, of_one = _variance_over_parts(sample.halves.mean(-1)), _variance_over_parts(sample.halves)
-    shared = max(0.0, (of_mean - of_one / sample.n) / (1 - 1 / sample.n))
-    interaction = max(0.0, of_one - shared)
-    return interaction, max(0.0, float(sample.scores.var(ddof=1)) - interaction)
-
-
-def _variance_over_parts(values: np.ndarray) -> float:
-    """Return the variance of values on parts `(draw, part, …)`, averaged over draws and items."""
+def _variance_between_groups(values: np.ndarray) -> float:
+    """Return the variance between the groups of a split `(draw, group, …)`, averaged over splits and items."""
     return float(values.var(axis=1, ddof=1).mean())
 
 
-def compare_samples(a: Sample, b: Sample, confidence_level: float = 0.95) -> xr.Dataset:
-    """Return the numbers of `index_difference`, from samples on the same parts."""
+def compare_mean_index(a: ItemScores, b: ItemScores, confidence_level: float = 0.95) -> xr.Dataset:
+    """Return the result of `index_difference` for items scored on the same splits."""
     variances, counts = variances_of([a, b]), (a.n, b.n)
-    difference = float(a.scores.mean() - b.scores.mean())
+    difference = float(a.index.mean() - b.index.mean())
     interval = _interval("difference", difference, variances.total(counts), confidence_level)
-    numbers = {"difference": difference} | interval | {"p_value": _two_sided_p(difference, interval["standard_error"])}
-    numbers |= {"estimate_a": a.scores.mean(), "estimate_b": b.scores.mean(), "n_a": a.n, "n_b": b.n}
-    about = {"statistic": "mean", "alternative": "two-sided", "confidence_level": confidence_level}
-    return xr.Dataset(numbers | variances.told(counts), attrs=about)
-
-
-def _two_sided_p(difference: float, error: float) -> float:
-    if error > 0:
-        return float(2 * stats.norm.sf(abs(difference) / error))
-    return 0.0 if difference else 1.0
+    if (error := interval["standard_error"]) > 0:
+        p = float(2 * stats.norm.sf(abs(difference) / error))
+    else:
+        p = 0.0 if difference else 1.0
+    numbers = {"difference": difference} | interval | {"p_value": p}
+    numbers |= {"estimate_a": a.index.mean(), "estimate_b": b.index.mean(), "n_a": a.n, "n_b": b.n}
+    attrs = {"statistic": "mean", "alternative": "two-sided", "confidence_level": confidence_level}
+    return xr.Dataset(numbers | variances.summary(counts), attrs=attrs)
 
 
 def _interval(name: str, center: float, variance: float, confidence_level: float) -> dict[str, float]:
+    """Return center ± z √variance, z the normal quantile."""
     error = float(np.sqrt(variance))
     margin = stats.norm.isf((1 - confidence_level) / 2) * error
     return {"standard_error": error, f"{name}_low": center - margin, f"{name}_high": center + margin}
 
 
-def _sample(
+def _score_sets(
     sets: Sequence[xr.DataArray],
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
     top: int,
     n_resamples: int,
     random_state: int | None,
-) -> tuple[list[Sample], dict]:
-    """Return the index of every set of items, on all stimuli and on the same parts, and what there is to say of it."""
+) -> tuple[list[ItemScores], dict]:
+    """Return the scores of every set of items, on all stimuli and on the same random splits, and the attrs."""
     images = check_images(images)
     sets = [_check_set(codes, images) for codes in sets]
     stimuli = all_stimuli(sets)
     rng, index = np.random.default_rng(random_state), images.get_index("stimulus")
     labels, photographs = stimuli.stimulus.values, photographs_of(stimuli)
-    divided = [draw_parts(labels, n_parts, n_resamples, rng, photographs) for n_parts in (2, 4)]
-    if min(fewest_in_part(codes, divided[1]) for codes in sets) < top:
-        del divided[1]
+    splits = [draw_splits(labels, n_groups, n_resamples, rng, photographs) for n_groups in (2, 4)]
+    if min(smallest_group(codes, splits[1]) for codes in sets) < top:
+        del splits[1]
     tops = [top_stimuli(codes, top=top) for codes in sets]
-    shown = [_shown(codes, chosen, index, divided, top) for codes, chosen in zip(sets, tops, strict=True)]
-    chosen = np.unique(np.concatenate([places.ravel() for own in shown for places in own]))
+    shown = [_images_to_score(codes, best, index, splits, top) for codes, best in zip(sets, tops, strict=True)]
+    chosen = np.unique(np.concatenate([places.ravel() for of_set in shown for places in of_set]))
     with open_distances(images, chosen, metric) as distances:
-        sources = [distances] + [distances.as_matrix()] * len(divided)
+        sources = [distances] + [distances.as_matrix()] * len(splits)
         scored = [
             [
-                index_of_parts(source, np.searchsorted(chosen, places), metric.self_similarity)
-                for source, places in zip(sources, own, strict=True)
+                index_of_sets(source, np.searchsorted(chosen, places), metric.self_similarity)
+                for source, places in zip(sources, of_set, strict=True)
             ]
-            for own in shown
+            for of_set in shown
         ]
-    samples = [Sample(whole[0, 0], *parts) for whole, *parts in scored]
-    about = {"n_stimuli": len(labels), "top": int(top), "metric": metric.name, "quantity": index_label(metric)}
-    for key, told in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
-        if any(counts := [of_set.get(key, 0) for of_set in told]):
-            about[key] = counts if len(counts) > 1 else counts[0]
-    return samples, about | {
-        "n_resamples": int(n_resamples),
-        "random_state": -1 if random_state is None else random_state,
-    }
+    attrs = {"n_stimuli": len(labels), "top": int(top), "metric": metric.name, "quantity": index_label(metric)}
+    for key, of_sets in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
+        if any(counts := [of_set.get(key, 0) for of_set in of_sets]):
+            attrs[key] = counts if len(counts) > 1 else counts[0]
+    attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}
+    return [ItemScores(*of_set) for of_set in scored], attrs
 
 
-def _shown(
-    codes: xr.DataArray, chosen: xr.DataArray, index: pd.Index, divided: Sequence[xr.DataArray], top: int
+def _images_to_score(
+    codes: xr.DataArray, chosen: xr.DataArray, index: pd.Index, splits: Sequence[xr.DataArray], top: int
 ) -> list[np.ndarray]:
-    """Return positions of images `(draw, part, item, rank)`: the top of all stimuli, and of each division of them."""
+    """Return positions of images: `(item, rank)` of all stimuli, and `(draw, group, item, rank)` of each split."""
     places = index.get_indexer(codes.stimulus.values)
-    whole = index.get_indexer(chosen.values.T.ravel()).reshape(1, 1, -1, top)
-    return [whole, *(places[top_of_parts(codes, parts, top)] for parts in divided)]
+    whole = index.get_indexer(chosen.values.T.ravel()).reshape(-1, top)
+    return [whole, *(places[top_in_groups(codes, split, top)] for split in splits)]
 
 
 def _check_set(codes: xr.DataArray, images: xr.DataArray) -> xr.DataArray:
@@ -383,7 +420,7 @@ def _check_set(codes: xr.DataArray, images: xr.DataArray) -> xr.DataArray:
     require_varying(codes)
     if codes.shape[1] < 2:
         raise ValueError(
-            f"how items scatter takes at least 2 to tell, got {codes.shape[1]}; score more units or directions"
+            f"the variance over items needs at least 2 items, got {codes.shape[1]}; score more units or directions"
         )
     return codes
 

@@ -190,11 +190,11 @@ def _table_group(system: str, finders: list[str], summary: pd.DataFrame, digits:
 
 
 def _cell(row: pd.Series, best: float, digits: int) -> str:
-    if not row["n"]:
+    if not row["n_items"]:
         return "<td>– <small>n 0</small></td>"
     median, lower, upper = (_number(row[name], digits) for name in ("median", "lower_quartile", "upper_quartile"))
     median = f"<b>{median}</b>" if row["median"] == best else median
-    return f"<td>{median} <small>{lower} to {upper} · n {int(row['n'])}</small></td>"
+    return f"<td>{median} <small>{lower} to {upper} · n {int(row['n_items'])}</small></td>"
 
 
 def _tests(comparison: xr.Dataset) -> dict[str, tuple[str, str]]:

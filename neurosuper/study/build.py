@@ -12,7 +12,7 @@ import xarray as xr
 
 import neurosuper
 from neurosuper._checks import one_line_with_type
-from neurosuper.comparison.fitting import meet_images
+from neurosuper.comparison.fitting import join_system
 from neurosuper.directions import (
     ICA,
     NMF,
@@ -172,7 +172,7 @@ def load_systems(study: Study, images: xr.DataArray, files: References, cache: P
             options["stimuli"] = images
         responses = average_repetitions(call(getattr(neurosuper, loader), options, f"systems.{name}"))
         for own, part in _by_layer(name, responses, options.get("layers")):
-            yield System(own, meet_images(own, part, images.stimulus), truth, drop)
+            yield System(own, join_system(own, part, images.stimulus), truth, drop)
 
 
 def _by_layer(name: str, responses: xr.DataArray, layers: object) -> Iterator[tuple[str, xr.DataArray]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import xarray as xr
 from sklearn.base import clone
 
-from neurosuper.comparison.fitting import Fit, fit_systems, split_alike
+from neurosuper.comparison.fitting import Fit, fit_systems, split_systems
 from neurosuper.comparison.scoring import score_fits
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
 from neurosuper.interpretability.index import index_label
@@ -153,7 +153,7 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
     """
     responses = {system.name: system.responses for system in systems}
     if study.score_on == "held-out":
-        responses = split_alike(responses, seed)
+        responses = split_systems(responses, seed)
     for system in systems:
         if system.drop_constant_units:
             responses[system.name] = drop_constant_units(responses[system.name])
@@ -164,13 +164,13 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
         if not (again and isinstance(finder, SEEDLESS))
     }
     if seeded:
-        yield from fit_systems(responses, seeded, study.top, study.score_on, seed)
+        yield from fit_systems(responses, seeded, top=study.top, score_on=study.score_on, random_state=seed)
 
 
 def _score(fits: dict[int, list[Fit]], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
     """Score the directions of all seeds at once: each image is embedded once per metric."""
     every = [fit for of_seed in fits.values() for fit in of_seed]
-    seeds = [seed for seed, of_seed in fits.items() for fit in of_seed for _ in range(fit.top.shape[1])]
+    seeds = [seed for seed, of_seed in fits.items() for fit in of_seed for _ in range(fit.top_stimuli.shape[1])]
     return score_fits(every, images, metrics).assign_coords(seed=("item", seeds))
 
 

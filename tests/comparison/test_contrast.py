@@ -9,7 +9,7 @@ from neurosuper.inference import permutation_test
 
 
 def make_comparison(rng, shift, n=40):
-    """Three systems; in the brain, K-means lies higher by `shift` in both metrics."""
+    """Three systems; in the brain, K-means is higher by `shift` in both metrics."""
     names = [(system, finder) for system in ("brain", "net", "noise") for finder in ("Units", "KMeans", "PCA")]
     center = {("brain", "KMeans"): shift}
     values = np.concatenate([rng.normal(center.get(name, 0), 1, (n, 2)) for name in names])
@@ -52,7 +52,7 @@ def add_halves(comparison, rng, shared):
     return comparison.assign(index_of_halves=(("item", "metric", "draw", "half"), halves))
 
 
-def test_where_halves_are_known_stimuli_are_a_sample_too(rng):
+def test_with_an_index_on_halves_stimuli_are_a_sample_too(rng):
     comparison = add_halves(make_comparison(rng, 2.0), rng, 1.0)
     tests = contrast_finders(comparison, n_resamples=200)
     for i in range(tests.sizes["test"]):
@@ -74,6 +74,7 @@ def test_where_halves_are_known_stimuli_are_a_sample_too(rng):
         assert_allclose(test.p_items, permutation_test(*scores, n_resamples=200).p_value)
     claimed = tests.sentence.values[(tests.p_adjusted < 0.05).values]
     assert all("over stimuli and items, adjusted p" in sentence for sentence in claimed)
+    assert tests.confidence_level == 0.95
 
 
 def interaction_of(own):
@@ -84,7 +85,7 @@ def interaction_of(own):
     return one - (together - one / n) / (1 - 1 / n)
 
 
-def test_what_stimuli_do_to_all_items_cancels_between_finders_and_not_between_systems(rng):
+def test_a_shared_effect_of_stimuli_cancels_between_finders_and_not_between_systems(rng):
     comparison = add_halves(make_comparison(rng, 0.0), rng, 0.0)
     shifted = comparison.copy()
     in_net = (comparison.system == "net").values[:, None, None, None]
@@ -118,7 +119,7 @@ def test_planted_difference_between_systems_is_claimed_and_no_other(rng):
         assert f"scored higher in interpretability by {metric} than brain (n = 40, mean" in sentence
 
 
-def test_systems_are_tested_against_the_one_named(rng):
+def test_systems_are_tested_against_the_named_one(rng):
     tests = contrast_systems(make_comparison(rng, 0.0), against="net", n_resamples=200)
     assert list(dict.fromkeys(tests.system.values)) == ["brain", "noise"]
     assert tests.against == "net"
@@ -132,7 +133,7 @@ def test_items_without_an_index_and_other_seeds_than_the_first_are_left_out(rng,
     assert (tests.n_a, tests.n_b) == (20, 19)
 
 
-def test_what_cannot_be_tested_is_told(rng):
+def test_errors_say_what_cannot_be_tested(rng):
     comparison = make_comparison(rng, 0.0)
     with pytest.raises(ValueError, match="no finder 'ICA' in the comparison; it has Units, KMeans, PCA"):
         contrast_finders(comparison, against="ICA")

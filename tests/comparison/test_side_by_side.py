@@ -48,7 +48,7 @@ def test_a_comparison_is_one_table_of_items_and_metrics(systems, images):
     assert table.attrs["shared_stimuli"] == "80 stimuli in common to all systems (of brain 120, network 80)"
 
 
-def test_given_distances_are_compared_as_any_metric(systems, images):
+def test_precomputed_distances_give_the_same_comparison(systems, images):
     metrics = {"color": Color(), "given": Precomputed(pairwise_distances(images, Color()))}
     table = compare(systems, images, [Units()], metrics)
     for name in ("interpretability", "chance_level", "chance_level_low", "chance_level_high"):
@@ -100,13 +100,13 @@ def test_shared_stimuli_fall_on_the_same_side_in_all_systems(systems, images):
     assert len(tops["brain"] | tops["network"]) <= len(everything) / 2
 
 
-def test_a_split_of_ones_own_is_used(responses, images):
+def test_a_split_of_the_user_is_used(responses, images):
     own = responses.assign_coords(split=("stimulus", ["fit"] * 60 + ["score"] * 60))
     table = compare({"brain": own}, images, [Units()], [Color()])
     assert all(label >= "s0060" for labels in table.top_stimuli.values for label in labels.split(" | "))
 
 
-def test_a_split_of_one_system_holds_for_the_others(systems, images):
+def test_a_split_of_one_system_applies_to_the_others(systems, images):
     own = systems["brain"].assign_coords(split=("stimulus", ["fit"] * 60 + ["score"] * 60))
     table = compare({"brain": own, "network": systems["network"]}, images, [Units()], [Color()])
     assert all(label >= "s0060" for labels in table.top_stimuli.values for label in labels.split(" | "))
@@ -143,12 +143,12 @@ def test_finders_and_systems_are_left_untouched(systems, images):
         ({"finders": []}, "no finders to compare"),
         ({"metrics": {}}, "no metrics to compare"),
         ({"finders": [KMeans(2), KMeans(3)]}, r"finders need different names, got \['KMeans', 'KMeans'\]; pass {name"),
-        ({"score_on": "test"}, "score_on must be 'held-out' or 'all', got 'test'"),
+        ({"score_on": "test"}, "score_on must be one of 'held-out', 'all'; got 'test'"),
         ({"top": 61}, "61 top stimuli asked for, but 'brain' has only 60 stimuli to score on"),
         ({"random_state": 0, "top": 1}, "at least 2 top stimuli"),
     ],
 )
-def test_bad_arguments_are_told(change, message, responses, images):
+def test_bad_arguments_are_refused(change, message, responses, images):
     good = {"systems": {"brain": responses}, "images": images, "finders": [Units()], "metrics": [Color()]}
     with pytest.raises(ValueError, match=message):
         compare(**good | change)
@@ -175,7 +175,7 @@ def test_shared_stimuli_are_those_that_have_an_image(responses, images):
     assert table.n_stimuli_left_out == [70, 0]
 
 
-def test_bad_types_and_reserved_names_are_told(responses, images):
+def test_bad_types_and_reserved_names_are_refused(responses, images):
     with pytest.raises(TypeError, match="systems must be a mapping"):
         compare([responses], images, [Units()], [Color()])
     with pytest.raises(TypeError, match="finders must be a list or a mapping .*, got Units"):
@@ -188,7 +188,7 @@ def test_bad_types_and_reserved_names_are_told(responses, images):
         compare({"brain": responses.assign_coords(split=("stimulus", ["fit"] * 120))}, images, [Units()], [Color()])
 
 
-def test_bad_systems_are_told_by_name(responses, images):
+def test_errors_name_the_bad_system(responses, images):
     def attempt(system, **others):
         compare({"brain": responses, "net": system}, images, [Units()], [Color()], **others)
 
@@ -207,11 +207,12 @@ def test_bad_systems_are_told_by_name(responses, images):
 
 
 def test_chance_level_is_the_index_of_random_sets_of_the_scored_stimuli(systems, images):
-    """The mean of 200 sets lies within four standard errors of the mean over all pairs."""
+    """The mean of 200 sets is within four standard errors of the mean over all pairs."""
     table = compare(systems, images, [Units()], [Color()], top=4)
     assert (table.chance_level.sel(item=table.system == "brain").std() == 0).all()
     assert (table.chance_level_low < table.chance_level).all()
     assert (table.chance_level < table.chance_level_high).all()
+    assert table.confidence_level == 0.95
     every = compare(systems, images, [Units()], [Color()], top=4, score_on="all")
     points = Color(device="cpu").embed(images).numpy()
     exact = -pdist(points).mean()
@@ -230,19 +231,40 @@ def test_the_band_of_chance_is_that_of_95_of_100_random_sets(responses, images, 
 
 
 def test_the_chance_level_of_several_fits_is_that_of_the_stimuli_of_the_first(responses, images):
-    """Half of the photographs are one and the same: any set of these scores 0, and no set of the others does."""
-    alike = images.copy(data=np.where(np.arange(120)[:, None, None, None] < 60, images.values[:1], images.values))
+    """Half of the images are copies of one photograph: any set of these scores 0, and no set of the others does."""
+    same = images.copy(data=np.where(np.arange(120)[:, None, None, None] < 60, images.values[:1], images.values))
     marks = (["score", "fit"], ["fit", "score"])
     systems = [{"brain": responses.assign_coords(split=("stimulus", np.repeat(mark, 60)))} for mark in marks]
-    fits = [fit for own in systems for fit in fit_systems(own, [Units()], 5, "held-out", 0)]
-    alone, both = (score_fits(own, alike, [Color()]) for own in (fits[1:], fits))
+    fits = [fit for own in systems for fit in fit_systems(own, [Units()])]
+    alone, both = (score_fits(own, same, [Color()]) for own in (fits[1:], fits))
     assert (alone.chance_level < -0.5).all()
     assert_allclose(both.chance_level, 0, atol=1e-6)
 
 
+def test_a_comparison_is_its_two_halves_one_after_the_other(systems, images):
+    settings = {"top": 4, "score_on": "all", "random_state": 1}
+    fits = list(fit_systems(systems, [Units(), KMeans(4)], **settings))
+    table = compare(systems, images, [Units(), KMeans(4)], [Color()], **settings)
+    halves = score_fits(fits, images, [Color()])
+    xr.testing.assert_identical(halves.assign_attrs(table.attrs), table)
+    assert [(fit.system, fit.finder) for fit in fits[:2]] == [("brain", "Units"), ("brain", "KMeans")]
+
+
+def test_halves_of_a_comparison_refuse_what_they_cannot_use(responses, images):
+    with pytest.raises(TypeError, match="systems must be a mapping .*, got list"):
+        list(fit_systems([responses], [Units()]))
+    with pytest.raises(ValueError, match="'brain': responses must be a DataArray with the dims stimulus and unit, got"):
+        list(fit_systems({"brain": responses.expand_dims(repetition=2)}, [Units()]))
+    with pytest.raises(ValueError, match=r"no fits to score; pass list\(neurosuper.comparison.fit_systems"):
+        score_fits([], images, [Color()])
+    fits = list(fit_systems({"brain": responses}, [Units()], score_on="all"))
+    with pytest.raises(ValueError, match="no image for stimulus 's0060', .*; join each system with neurosuper.align"):
+        score_fits(fits, images[:60], [Color()])
+
+
 @pytest.fixture
 def no_fit(monkeypatch):
-    """Whatever is wrong is told before hours of fits."""
+    """Errors are raised before any fit, which may take hours."""
 
     def fit(*_args):
         raise AssertionError("fitted first")
@@ -252,7 +274,7 @@ def no_fit(monkeypatch):
 
 
 class Half:
-    """Nearly a metric: it embeds, and says nothing else."""
+    """Not quite a metric: it only embeds."""
 
     def embed(self, images):
         raise AssertionError("never called")
@@ -277,14 +299,14 @@ class Half:
         ({"metrics": {("a", "b"): Color()}}, r"names of metrics must be str, got \('a', 'b'\)"),
     ],
 )
-def test_what_is_no_finder_or_metric_is_told_before_any_fit(change, message, responses, images, no_fit):
+def test_what_is_no_finder_or_metric_is_refused_before_any_fit(change, message, responses, images, no_fit):
     good = {"systems": {"brain": responses}, "images": images, "finders": [Units()], "metrics": [Color()]}
     with pytest.raises(TypeError, match=message) as caught:
         compare(**good | change)
     assert "\n" not in str(caught.value)
 
 
-def test_other_functions_refuse_what_is_no_metric_alike(responses, images):
+def test_other_functions_refuse_what_is_no_metric_in_the_same_words(responses, images):
     for metric in ("color", Color, lambda a, b: 0.0):
         with pytest.raises(TypeError, match="a metric must be an object such as"):
             interpretability_index(responses, images, metric)
@@ -293,7 +315,7 @@ def test_other_functions_refuse_what_is_no_metric_alike(responses, images):
 
 
 @pytest.mark.parametrize("name", ["chance_level", "index_of_halves", "draw", "seed", "quantity"])
-def test_unit_coords_of_reserved_names_are_told_before_any_fit(name, responses, images, no_fit):
+def test_unit_coords_of_reserved_names_are_refused_before_any_fit(name, responses, images, no_fit):
     with pytest.raises(ValueError, match=f"'brain' has the unit coord '{name}'"):
         compare({"brain": responses.assign_coords({name: ("unit", range(8))})}, images, [Units()], [Color()])
 
@@ -303,7 +325,7 @@ def test_names_of_systems_are_text(responses, images, no_fit):
         compare({7: responses}, images, [Units()], [Color()])
 
 
-def test_labels_with_the_separator_are_told_before_any_fit(responses, images, no_fit):
+def test_labels_with_the_separator_are_refused_before_any_fit(responses, images, no_fit):
     piped = {"stimulus": [f"{i} | x" for i in range(120)]}
     with pytest.raises(ValueError, match="must not contain ' | '"):
         compare({"net": responses.assign_coords(piped)}, images.assign_coords(piped), [Units()], [Color()])
@@ -311,7 +333,7 @@ def test_labels_with_the_separator_are_told_before_any_fit(responses, images, no
 
 @pytest.mark.parametrize("chunks", [{"stimulus": 50}, {"stimulus": (100, 20), "unit": 3}])
 @pytest.mark.parametrize("score_on", ["held-out", "all"])
-def test_responses_that_are_read_lazily_are_compared_alike(chunks, score_on, responses, images):
+def test_lazy_responses_give_the_same_comparison(chunks, score_on, responses, images):
     """Coords of their own chunks too, as a store of files gives them."""
     category = xr.DataArray(np.arange(120) % 7, dims="stimulus", coords={"stimulus": responses.stimulus})
     finders = [Units(), Random(6), PCA(3)]
@@ -322,7 +344,7 @@ def test_responses_that_are_read_lazily_are_compared_alike(chunks, score_on, res
     assert PCA(3).fit(lazy).transform(lazy).drop_vars("category").chunksizes["stimulus"] == lazy.chunks[0]
 
 
-def test_a_comparison_can_be_written_whatever_the_units_carry(responses, images, tmp_path):
+def test_a_comparison_can_be_written_with_any_unit_coord(responses, images, tmp_path):
     coords = {
         "area": np.array(["V1", None, np.nan, "V4"] * 2, object),
         "session": np.array(["2024-01-05", "NaT"] * 4, "datetime64[ns]"),

@@ -34,7 +34,7 @@ def test_table_of_medians_and_quartiles(comparison):
 
 def test_items_without_a_score_are_not_counted(comparison):
     comparison["interpretability"][0, 0] = np.nan
-    assert summarize(comparison).loc[("brain", "Units", "color"), "n"] == 10
+    assert summarize(comparison).loc[("brain", "Units", "color"), "n_items"] == 10
 
 
 def test_headline_says_who_is_above_whom(comparison):

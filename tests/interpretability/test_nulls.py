@@ -37,7 +37,7 @@ def test_labels_coords_and_kind_stay_and_values_move(null, responses, images):
 
 
 @each_null
-def test_a_seed_gives_the_same_and_none_a_new_one_that_is_told(null, responses):
+def test_a_seed_gives_the_same_and_none_a_new_one_in_attrs(null, responses):
     assert null(responses).identical(null(responses, random_state=0))
     fresh = null(responses, random_state=None)
     assert not (fresh == null(responses)).all()
@@ -45,7 +45,7 @@ def test_a_seed_gives_the_same_and_none_a_new_one_that_is_told(null, responses):
 
 
 @each_null
-def test_codes_of_directions_will_do(null, responses):
+def test_codes_of_directions_are_allowed(null, responses):
     assert null(responses.rename(unit="direction")).dims == ("stimulus", "direction")
 
 
@@ -56,7 +56,7 @@ def test_shuffled_stimuli_are_the_same_responses_in_another_order(responses):
 
 
 def test_shuffled_stimuli_bring_a_selective_unit_down_to_the_chance_level(responses, images):
-    """A unit that sees red alone scores 1 by label; over 40 shuffles it scores what random images do."""
+    """A unit that sees red alone scores 1 by label; over 40 shuffles it scores the same as random images."""
     red = responses.copy(data=responses.values + 1000 * (images.category == "red").values[:, None])
     assert_allclose(interpretability_index(red, images, Label()), 1)
     shuffled = [
@@ -101,7 +101,7 @@ def ar_series(rng, n=4096):
 
 
 def test_surrogates_keep_values_exactly_and_spectra_and_correlations_nearly(rng, make_responses):
-    """Far nearer than another draw of the same process, whose every frequency has a power of its own."""
+    """Far closer than another draw of the same process, which has a different power at every frequency."""
     codes, other = (make_responses(ar_series(rng)) for _ in range(2))
     made = phase_surrogates(codes)
     assert_array_equal(np.sort(made, axis=0), np.sort(codes, axis=0))
@@ -135,8 +135,8 @@ def test_the_order_of_surrogates_depends_on_ranks_alone(rng, make_responses):
     assert_array_equal(*orders)
 
 
-def test_columns_alike_have_surrogates_alike(rng, make_responses):
-    """Phases are the same in all columns: a copy stays a copy, and what is its negative stays that."""
+def test_equal_columns_have_equal_surrogates(rng, make_responses):
+    """Phases are the same in all columns: a copy stays a copy, and a negative stays a negative."""
     column = rng.normal(size=64)
     made = phase_surrogates(make_responses(np.stack([column, column, -column], axis=1))).values
     assert_array_equal(made[:, 0], made[:, 1])
@@ -180,7 +180,7 @@ def test_identical_images_score_what_an_image_scores_with_itself(metric, images)
     assert_allclose(chance.sampled_mean, metric.self_similarity, atol=1e-6)
 
 
-def test_the_chance_level_tells_what_it_is_of(images):
+def test_the_chance_level_has_its_settings_in_attrs(images):
     chance = chance_level(images, Color(), top=3, n_resamples=7, random_state=5)
     score = interpretability_index(images.category.copy(data=np.arange(120.0)).expand_dims(unit=["a"]), images, Color())
     assert chance.attrs == {
@@ -197,7 +197,7 @@ def test_the_chance_level_tells_what_it_is_of(images):
 
 
 @metrics
-def test_lazy_images_have_the_same_floor(metric, images):
+def test_lazy_images_have_the_same_chance_level(metric, images):
     lazy = images.copy(data=da.from_array(images.values, chunks=(7, -1, -1, -1)))
     assert_allclose(
         chance_level(lazy, metric, n_resamples=5).interpretability,
@@ -205,7 +205,7 @@ def test_lazy_images_have_the_same_floor(metric, images):
     )
 
 
-def test_bad_input_is_told_in_one_line(responses, images):
+def test_bad_input_is_refused_with_a_reason(responses, images):
     lazy = responses.copy(data=da.from_array(responses.values, chunks=(40, -1)))
     gappy = responses.where(responses.unit != "u003")
     with pytest.raises(ValueError, match=r"surrogates need all stimuli .*; call codes\.compute\(\) first"):
@@ -214,9 +214,9 @@ def test_bad_input_is_told_in_one_line(responses, images):
         phase_surrogates(responses[:2])
     with pytest.raises(ValueError, match="NaN or infinite values, in unit 'u003'; drop"):
         phase_surrogates(gappy)
-    with pytest.raises(ValueError, match="codes hold 120 NaN values, which would move to other units; drop"):
+    with pytest.raises(ValueError, match="codes contain 120 NaN values, which would move to other units; drop"):
         shuffle_units(gappy)
-    with pytest.raises(ValueError, match="codes hold 40 NaN values, which would move to other units; drop"):
+    with pytest.raises(ValueError, match="codes contain 40 NaN values, which would move to other units; drop"):
         shuffle_units(lazy.where(responses.unit != "u003")).compute()
     assert shuffle_stimuli(gappy).sel(unit="u003").isnull().all(), "whole stimuli may move"
     with pytest.raises(TypeError, match="random_state must be an int or None, got Generator"):
@@ -230,7 +230,7 @@ def test_bad_input_is_told_in_one_line(responses, images):
 
 
 @pytest.mark.slow
-def test_random_sets_of_v4_images_have_the_known_floor_by_lpips(real_data):
+def test_random_sets_of_v4_images_have_the_known_chance_level_by_lpips(real_data):
     """V4 201025, LPIPS-Alex, top 5: about −0.667, below its units at −0.648."""
     from neurosuper import LPIPS, load_images
 
@@ -249,12 +249,15 @@ def random_directions(codes, *, random_state):
 def test_p_counts_the_draws_that_reach_the_index_of_the_codes(null, responses, images):
     test = null_test(responses, images, Color(), null=null, n_resamples=19, random_state=3)
     own = interpretability_index(responses, images, Color())
-    draws = np.stack([interpretability_index(null(responses, random_state=seed), images, Color()) for seed in range(4, 23)])
-    assert_allclose(test.interpretability, own)
+    draws = np.stack(
+        [interpretability_index(null(responses, random_state=seed), images, Color()) for seed in range(4, 23)]
+    )
+    assert_allclose(test.item_interpretability, own)
+    assert_allclose(test.interpretability, own.mean())
     assert_allclose(test.null, draws.mean(1))
     assert_allclose(test.p_value, (1 + (draws.mean(1) >= own.values.mean()).sum()) / 20)
     assert_allclose(test.item_p_value, (1 + (draws >= own.values).sum(0)) / 20)
-    assert (test.n, test.n_resamples, test.n_stimuli) == (8, 19, responses.sizes["stimulus"])
+    assert (test.n_items, test.n_resamples, test.n_stimuli) == (8, 19, responses.sizes["stimulus"])
 
 
 def test_a_null_may_have_items_of_its_own(responses, images):
@@ -290,7 +293,7 @@ def test_units_tuned_to_what_is_seen_are_above_every_null(rng, make_responses):
 def test_a_test_against_a_null_refuses_what_makes_no_sense(responses, images):
     with pytest.raises(ValueError, match="n_resamples must be .* at least 19, which allow p = 0.05, got 5"):
         null_test(responses, images, Color(), n_resamples=5)
-    with pytest.raises(ValueError, match="the null has stimuli that the codes have not"):
+    with pytest.raises(ValueError, match="`null` returns stimuli that are not in the codes"):
         null_test(
             responses,
             images,
@@ -310,7 +313,7 @@ def test_surrogates_keep_what_alternates_from_stimulus_to_stimulus(seed, rng, ma
 
 
 def test_draws_that_equal_the_index_count_against_it(responses, images):
-    """Of images that are all the same, every set scores alike, and nothing is significant."""
+    """If all images are the same, every set has the same score, and nothing is significant."""
     same = images.copy(data=np.broadcast_to(images.values[:1], images.shape).copy())
     test = null_test(responses, same, Pixel(device="cpu"), n_resamples=19)
     assert test.p_value == 1

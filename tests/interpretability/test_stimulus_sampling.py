@@ -6,16 +6,16 @@ from scipy.stats import norm
 
 from neurosuper import Color, Label, Precomputed, interpretability_index, load_images
 from neurosuper.interpretability import index_difference, index_interval, index_power
-from neurosuper.interpretability.random_splits import draw_parts
+from neurosuper.interpretability.random_splits import draw_splits
 from neurosuper.interpretability.stimulus_sampling import _fall
 from neurosuper.metrics import pairwise_distances
 
 
-def simulate(rng, n_stimuli=200, n_items=30, alike=0.0):
-    """Two sets of items tuned in a space of 6 features, those of the second more or less alike; and stimuli there."""
+def simulate(rng, n_stimuli=200, n_items=30, shared=0.0):
+    """Two sets of items tuned in a space of 6 features, those of the second more or less shared; and stimuli there."""
     features = rng.normal(size=(n_stimuli, 6))
     axes = rng.normal(size=(6, 2 * n_items))
-    axes[:, n_items:] = alike * rng.normal(size=(6, 1)) + (1 - alike / 2) * axes[:, n_items:]
+    axes[:, n_items:] = shared * rng.normal(size=(6, 1)) + (1 - shared / 2) * axes[:, n_items:]
     values = features @ (axes / np.linalg.norm(axes, axis=0)) + 0.5 * rng.normal(size=(n_stimuli, 2 * n_items))
     labels = [f"s{i:03d}" for i in range(n_stimuli)]
     squares = ((features[:, None] - features) ** 2).sum(2)
@@ -27,16 +27,16 @@ def simulate(rng, n_stimuli=200, n_items=30, alike=0.0):
     return codes[:, :n_items], codes[:, n_items:], images, metric
 
 
-def mean_on(codes, images, metric, part, labels, top):
-    """Return the mean index on the stimuli of a part."""
-    members = codes.stimulus.isin(labels[part])
+def mean_on(codes, images, metric, group, labels, top):
+    """Return the mean index on one group of the stimuli."""
+    members = codes.stimulus.isin(labels[group])
     return interpretability_index(codes.sel(stimulus=members), images, metric, top=top).values
 
 
 def by_hand(sets, images, metric, top, n_resamples):
-    """Return the variance over stimuli of the difference of means, and of each set that of its items: in loops."""
+    """Return the variance of the difference of means over stimuli and over the items of each set, in loops."""
     labels = np.unique(np.concatenate([codes.stimulus.values for codes in sets]))
-    halves = draw_parts(labels, 2, n_resamples, np.random.default_rng(0)).values
+    halves = draw_splits(labels, 2, n_resamples, np.random.default_rng(0)).values
     scored = [
         np.array([[mean_on(codes, images, metric, draw == half, labels, top) for half in (0, 1)] for draw in halves])
         for codes in sets
@@ -54,7 +54,7 @@ def by_hand(sets, images, metric, top, n_resamples):
 
 
 @pytest.mark.parametrize("which", ["the same stimuli", "other stimuli", "some in common"])
-def test_a_difference_is_as_sure_as_halves_of_the_stimuli_tell(rng, which):
+def test_the_standard_error_of_a_difference_is_computed_from_halves_of_the_stimuli(rng, which):
     a, b, images, metric = simulate(rng, n_stimuli=80, n_items=6)
     if which != "the same stimuli":
         a, b = a[:40], b[40:] if which == "other stimuli" else b[20:]
@@ -69,14 +69,14 @@ def test_a_difference_is_as_sure_as_halves_of_the_stimuli_tell(rng, which):
 
 
 @pytest.mark.parametrize("kind", [Color(device="cpu"), Label(device="cpu")], ids=lambda kind: kind.name)
-def test_looked_up_distances_change_nothing(responses, images, kind):
+def test_precomputed_distances_change_nothing(responses, images, kind):
     table = Precomputed(pairwise_distances(images, kind), name=kind.name)
     own, given = (index_interval(responses, images, metric) for metric in (kind, table))
     assert_allclose(own.standard_error, given.standard_error, rtol=1e-5)
     assert_allclose(own.interpretability, interpretability_index(responses, images, kind).mean())
 
 
-def test_a_mean_is_as_sure_as_what_its_variance_is_made_of(rng):
+def test_the_variance_of_a_mean_is_the_sum_of_its_components(rng):
     a, _, images, metric = simulate(rng)
     mean = index_interval(a, images, metric, confidence_level=0.9)
     margin = norm.isf(0.05) * mean.standard_error.item()
@@ -84,17 +84,17 @@ def test_a_mean_is_as_sure_as_what_its_variance_is_made_of(rng):
         [mean.interpretability_low, mean.interpretability_high],
         [mean.interpretability.item() - margin, mean.interpretability.item() + margin],
     )
-    parts = mean.var_stimuli + (mean.var_interaction + mean.var_items) / mean.n
-    assert_allclose(mean.standard_error**2, parts, rtol=1e-6)
-    assert (mean.n, mean.n_stimuli, mean.attrs["top"], mean.confidence_level) == (30, 200, 5, 0.9)
+    total = mean.var_stimuli + (mean.var_interaction + mean.var_items) / mean.n_items
+    assert_allclose(mean.standard_error**2, total, rtol=1e-6)
+    assert (mean.n_items, mean.n_stimuli, mean.attrs["top"], mean.confidence_level) == (30, 200, 5, 0.9)
 
 
-@pytest.mark.parametrize("alike", [0.0, 1.0], ids=["items of their own", "items alike"])
-def test_without_a_difference_p_is_uniform_and_intervals_hold_the_truth(alike):
+@pytest.mark.parametrize("shared", [0.0, 1.0], ids=["independent items", "correlated items"])
+def test_without_a_difference_p_is_uniform_and_intervals_cover_the_true_value(shared):
     """Of 60 studies 3 are expected at 5 %, and 9 or more, or none missed by 12, would be rare."""
     results, means = [], []
     for study in range(60):
-        a, b, images, metric = simulate(np.random.default_rng(study), 120, 20, alike)
+        a, b, images, metric = simulate(np.random.default_rng(study), 120, 20, shared)
         results.append(index_difference(a, b, images, metric, n_resamples=20).p_value.item())
         means.append(index_interval(b, images, metric, n_resamples=20))
     truth = np.mean([mean.interpretability for mean in means])
@@ -104,8 +104,8 @@ def test_without_a_difference_p_is_uniform_and_intervals_hold_the_truth(alike):
     assert covered > 0.85
 
 
-def test_items_alike_are_less_sure_than_a_test_of_items_takes_them_to_be(rng):
-    _, b, images, metric = simulate(rng, alike=1.5)
+def test_correlated_items_have_a_larger_standard_error_than_independent_ones(rng):
+    _, b, images, metric = simulate(rng, shared=1.5)
     index = interpretability_index(b, images, metric)
     as_if_independent = index.std(ddof=1) / len(index) ** 0.5
     assert index_interval(b, images, metric).standard_error > 2 * as_if_independent
@@ -132,7 +132,7 @@ def test_power_of_a_study_like_the_pilot_follows_from_its_standard_error(rng):
     assert expected.sel(n_items=80) > expected.sel(n_items=20)
 
 
-def test_power_rises_with_stimuli_as_variances_fall(rng):
+def test_power_increases_with_stimuli_as_variances_decrease(rng):
     a, b, images, metric = simulate(rng)
     pilot = index_difference(a, b, images, metric)
     assert 0.5 <= pilot.fall <= 1
@@ -145,13 +145,13 @@ def test_power_rises_with_stimuli_as_variances_fall(rng):
     assert_allclose(index_power(pilot, n_stimuli=200, n_items=30, difference=0.0), 0.05)
 
 
-def test_bad_input_is_told_in_one_line(rng):
+def test_bad_input_is_refused_with_a_reason(rng):
     a, b, images, metric = simulate(rng, n_stimuli=40)
-    with pytest.raises(ValueError, match="stimuli are few: one of 2 random parts holds 20, and an index takes 30"):
+    with pytest.raises(ValueError, match="stimuli are few: one of 2 random groups has 20, and an index needs 30"):
         index_interval(a, images, metric, top=30)
     with pytest.raises(ValueError, match="no code for stimulus 's003'; leave it out"):
         index_interval(a.where(a.stimulus != "s003"), images, metric)
-    with pytest.raises(ValueError, match="how items scatter takes at least 2 to tell, got 1"):
+    with pytest.raises(ValueError, match="the variance over items needs at least 2 items, got 1"):
         index_difference(a, b[:, :1], images, metric)
     with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 10, got 3"):
         index_interval(a, images, metric, n_resamples=3)
@@ -160,7 +160,7 @@ def test_bad_input_is_told_in_one_line(rng):
     with pytest.raises(TypeError, match="pilot must be a Dataset from index_difference, got Dataset"):
         index_power(index_interval(a, images, metric), n_stimuli=40, n_items=30)
     few = index_difference(a, b, images, metric, top=15)
-    with pytest.raises(ValueError, match="the pilot has 40 stimuli, too few to tell how variances fall"):
+    with pytest.raises(ValueError, match="the pilot has 40 stimuli, too few to estimate how variances decrease"):
         index_power(few, n_stimuli=40, n_items=30)
     pilot = index_difference(a, b, images, metric)
     with pytest.raises(ValueError, match=r"n_items must be whole numbers of at least 2, got \[1\]"):
@@ -171,7 +171,7 @@ def test_bad_input_is_told_in_one_line(rng):
 
 @pytest.mark.parametrize(("of_halves", "fall"), [(0.1, 0.5), (0.5, 0.5), (0.7, 0.7), (1.0, 1.0), (3.0, 1.0)])
 def test_the_fall_of_variances_is_that_of_quarters_to_halves_and_bounded_by_theory(of_halves, fall):
-    """A variance over stimuli falls by at most a half where their number doubles, as a mean's does, and never rises."""
-    quarters = np.array([[[0.0], [1.0], [0.0], [1.0]]]) * 3**0.5  # variance 1 over parts
+    """A variance over stimuli at most halves when their number doubles, as for a mean, and never increases."""
+    quarters = np.array([[[0.0], [1.0], [0.0], [1.0]]]) * 3**0.5  # variance 1 between groups
     assert _fall(of_halves, [quarters]) == pytest.approx(fall)
     assert np.isnan(_fall(of_halves, [None]))

@@ -103,8 +103,10 @@ def test_coords_of_objects_are_written_as_text(small, monkeypatch):
     """As a table with a missing area gives them."""
     areas = np.array(["V1", None, np.nan, "V4", "IT"], object)
 
-    def with_areas(systems, *args):
-        return fit_systems({name: own.assign_coords(area=("unit", areas)) for name, own in systems.items()}, *args)
+    def with_areas(systems, *args, **settings):
+        return fit_systems(
+            {name: own.assign_coords(area=("unit", areas)) for name, own in systems.items()}, *args, **settings
+        )
 
     monkeypatch.setattr("neurosuper.study.run.fit_systems", with_areas)
     numbers = run_study(small).encoding["source"]
