@@ -1,4 +1,4 @@
-"""The cross-unit task: are the images that drive one unit told apart from those that drive another."""
+"""The cross-unit task: can an image metric distinguish the images that drive one unit from those of another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from neurosuper.interpretability.ranking import check_codes, copies_among, top_s
 from neurosuper.metrics import ImageMetric, Precomputed, pairwise_distances
 from neurosuper.responses import coords_along, require_varying
 
-BLOCK_ENTRIES = 2**24  # of evidence (unit, trial, unit) held at once
+BLOCK_ENTRIES = 2**24  # of evidence (unit, trial, unit) in memory at once: 128 MiB per array
 
 
 def separability(
@@ -26,38 +26,45 @@ def separability(
     n_trials: int = 20,
     pool: Pool = "mean",
 ) -> xr.Dataset:
-    """Score every pair of units or directions by whether their top images are told apart.
+    """Return how well an image metric distinguishes the top images of every pair of units or directions.
 
-    Half of the reference images are the top stimuli of A, half those of B; one query is of A's next stimuli and one of
-    B's. A trial is right where matching each with its own half is better than the other way round:
-    s(a, A) + s(b, B) > s(a, B) + s(b, A), s the similarity to references, pooled. Trials that would show an image twice
-    are left out.
+    Half of the reference images are the top stimuli of A, half those of B; one query is among the next stimuli of A and
+    one among those of B. A trial is correct if s(a, A) + s(b, B) > s(a, B) + s(b, A), with s the similarity of a query
+    to references, pooled. Trials that would show an image twice are left out.
 
-    The distances between all images that are shown are held at once: images² × 4 bytes.
+    The distances between all images that are shown are in memory at once: images² × 4 bytes.
 
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
         Stimuli without an image are left out.
     images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
     metric : ImageMetric or Precomputed
+        `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
     n_references : int, optional
-        Of each of the two.
+        Number of reference images of each of the two units.
     n_trials : int, optional
-        Queries of each.
+        Number of trials of a pair: each unit's query is the next of its top stimuli.
     pool : {"mean", "max"}, optional
-        Over the references of a half.
+        How similarities to the references of one unit are combined.
 
     Returns
     -------
     Dataset
-        `separability (unit, other)`, the share of right trials, symmetric, NaN on the diagonal and where no trial is
-        left; `n_trials (unit, other)`; `distinctness (unit,)`, the mean over partners.
+        `separability (unit, other)`, the share of correct trials, symmetric, NaN on the diagonal and for pairs without
+        trials; `n_trials (unit, other)`; `distinctness (unit,)`, the mean over the other units. attrs: `n_references`,
+        `n_trials`, `metric`, `pool`.
 
     Raises
     ------
     ValueError
         Fewer than two units, fewer stimuli than references and trials, NaN or constant codes.
+
+    See Also
+    --------
+    psychophysics : The task within one unit, between its top and bottom images.
+    top_stimuli : The images that are shown.
 
     References
     ----------
@@ -88,13 +95,13 @@ def separability(
     at = at.reshape(n_references + n_trials, -1).T
     similarity = -pairwise_distances(images.isel(stimulus=used), metric).values
     right, n_answered = _right_trials(similarity, at[:, :n_references], at[:, n_references:], POOLS[pool])
-    with np.errstate(invalid="ignore"):  # no trial, no share
+    with np.errstate(invalid="ignore"):  # NaN without trials
         share = right / n_answered
     np.fill_diagonal(share, np.nan)
     other = {"other": ("other", codes[item].values)}
     return xr.Dataset(
         {
-            "separability": ((item, "other"), share, {"long_name": "share of trials told apart"}),
+            "separability": ((item, "other"), share, {"long_name": "share of correct trials"}),
             "n_trials": ((item, "other"), n_answered),
             "distinctness": (item, xr.DataArray(share, dims=(item, "other")).mean("other").values),
         },
@@ -108,18 +115,19 @@ def separability(
 def _right_trials(
     similarity: np.ndarray, reference: np.ndarray, query: np.ndarray, pool: Callable[..., np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many trials of each pair are right (half, where it is a tie), and how many there are."""
+    """Return the number of correct trials of each pair (a tie counts as half), and the number of trials."""
     n_items, n_trials = query.shape
-    pooled = np.stack([pool(similarity[:, own], axis=1) for own in reference], axis=1)  # (image, unit)
+    pooled = np.stack([pool(similarity[:, shown], axis=1) for shown in reference], axis=1)  # (image, unit)
     shown = np.zeros(pooled.shape, bool)
     shown[reference, np.arange(n_items)[:, None]] = True
-    own = np.take_along_axis(pooled, query.T, axis=0).T  # (unit, trial)
+    matched = np.take_along_axis(pooled, query.T, axis=0).T  # s(a, A) (unit, trial)
     right, valid = np.zeros((n_items, n_items)), np.zeros((n_items, n_items), int)
     size = max(1, BLOCK_ENTRIES // (n_items * n_trials))
     for start in range(0, n_items, size):
         rows = slice(start, start + size)
-        mine, theirs = pooled[query[rows]], pooled[:, rows][query]  # (A, trial, B) and (B, trial, A)
-        delta = own[rows, :, None] + own.T - mine - theirs.transpose(2, 1, 0)
+        of_a, of_b = pooled[query[rows]], pooled[:, rows][query]  # s(a, B) (A, trial, B) and s(b, A) (B, trial, A)
+        # Δ = s(a, A) + s(b, B) − s(a, B) − s(b, A)
+        delta = matched[rows, :, None] + matched.T - of_a - of_b.transpose(2, 1, 0)
         twice = shown[query[rows]] | shown[:, rows][query].transpose(2, 1, 0) | (query[rows, :, None] == query.T)
         right[rows] = ((np.sign(delta) + 1) / 2 * ~twice).sum(1)
         valid[rows] = (~twice).sum(1)

@@ -1,6 +1,6 @@
-"""The interpretability index that units would have without response noise, from repetitions.
+"""The interpretability index of units without response noise, extrapolated from repetitions.
 
-I_r interpretability index of averages over r of R repetitions, I_r ≈ a + b/r; a is that of infinitely many.
+I_r interpretability index of averages over r of R repetitions, I_r ≈ a + b/r; a is the index of infinitely many.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from tqdm import tqdm
 from neurosuper._checks import check_count
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
-from neurosuper.interpretability.index import ends_of, index_of_top
+from neurosuper.interpretability.index import index_of_top, top_or_bottom
 from neurosuper.interpretability.ranking import copies_among
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.repetitions import rank_labels, require_repetitions
 from neurosuper.responses import average_repetitions, check_responses, require_varying
 
-Ends = Literal["top", "bottom", "both"]
-FEWEST = 3  # repetitions: two would leave nothing of the law to see
+End = Literal["top", "bottom", "both"]
+MIN_REPETITIONS = 3  # two averages always fit a + b/r exactly
 
 
 def extrapolate_index(
@@ -30,63 +30,70 @@ def extrapolate_index(
     metric: ImageMetric | Precomputed,
     *,
     top: int = 5,
-    end: Ends = "top",
+    end: End = "top",
     n_resamples: int = 10,
     random_state: int | None = 0,
 ) -> xr.Dataset:
-    """Score every unit by its top stimuli, as if responses had been averaged over infinitely many repetitions.
+    """Return the interpretability index of every unit, extrapolated to infinitely many repetitions.
 
-    Noise puts wrong images among the top stimuli. So each unit is scored from averages over r = 1, 2, … repetitions,
-    drawn at random without replacement, and the line a + b/r is fitted to its index by least squares, weighted by r.
-    Embeddings are made once for all.
+    Response noise puts wrong images among the top stimuli. To correct for it, each unit is scored from averages over
+    r = 1, 2, … repetitions, drawn at random without replacement, and a + b/r is fitted to its index by least squares,
+    weighted by r. Each image is embedded once.
 
     Parameters
     ----------
     responses : DataArray (stimulus, repetition, unit)
         NaN where a repetition is missing. Stimuli without an image are left out.
     images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
     metric : ImageMetric or Precomputed
+        `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
     top : int, optional
         Number of top stimuli.
     end : {"top", "bottom", "both"}, optional
         As in `interpretability_index`.
     n_resamples : int, optional
-        How many times repetitions are drawn, in random order, of which the first r are averaged. Units that have the
-        same repetitions are drawn alike.
+        Number of random orders of the repetitions, at least 2; in each, the first r are averaged. Units that have the
+        same repetitions share their orders.
     random_state : int, optional
-        The same labels and `random_state` give the same draws.
+        Seed; the same labels and seed give the same orders.
 
     Returns
     -------
     Dataset (unit,)
-        `interpretability`, of averages over all repetitions, as `interpretability_index` gives it; `extrapolated`, a;
-        `standard_error`, that of a (see Notes); `curve` (unit, repetitions), the mean index over draws, up to the
-        fewest repetitions that a stimulus has. In it, ties are broken at random, for averages over few spikes often
-        tie. All in the unit of the index; with both ends there is a dim `end` too.
+        In the unit of the index: `interpretability`, of averages over all repetitions, as from
+        `interpretability_index`; `extrapolated`, a; `standard_error` of a (see Notes); `curve` (unit, repetitions), the
+        mean index over random orders, up to the smallest number of repetitions of any stimulus. For the curve, ties are
+        broken at random, because averages over few spikes often tie. `end="both"` adds a dim `end`.
 
     Raises
     ------
     ValueError
         No dim `repetition`, fewer than three repetitions of a stimulus, responses not in memory, units of zero
-        variance, `n_resamples` below 2; whatever `interpretability_index` refuses.
+        variance, `n_resamples` below 2; also the errors of `interpretability_index`.
+
+    See Also
+    --------
+    interpretability_index : The index without extrapolation.
+    average_repetitions : Averages over all repetitions.
 
     Notes
     -----
-    The law is an approximation. Where noise is independent between repetitions, its variance in an average is
-    proportional to 1/r, and the expected index is a smooth function of that variance, of which a + b/r is the beginning
-    of the Taylor series. So it holds where noise is small beside the differences among responses. Where averages over
-    few repetitions are hardly better than chance, the curve bends, and most of the bias remains. Where noise no longer
-    changes the top stimuli of any average but the smallest, a may be a little too high, even above what an index can
-    be. Weights by r make the fit heed the averages that come nearest to the law.
+    I_r ≈ a + b/r is an approximation. If noise is independent between repetitions, its variance in an average is
+    proportional to 1/r. The expected index is a smooth function of that variance, and a + b/r is the start of its
+    Taylor series, which is accurate if noise is small relative to the differences between responses. If averages over
+    few repetitions are hardly better than chance, the curve bends, and most of the bias remains. If noise changes the
+    top stimuli of the smallest averages only, a may be slightly too high, even above the possible values of an index.
+    Weights of r give most weight to the averages for which the approximation is best.
 
-    What is corrected is the bias, and so the mean over units, and a comparison of populations that are not equally
-    noisy. The index of a single unit remains about as uncertain as it was.
+    The extrapolation corrects the bias, and therefore the mean over units and comparisons of populations with different
+    noise. The index of a single unit remains about as uncertain as before.
 
-    The standard error is √(V_a + V_h h/(R − h)), of variances over draws: V_a of a, and V_h of I_h, h = R/2 rounded
-    down. V_a alone is too small: averages over r and over s of the same R repetitions have, over random orders, the
-    covariance σ² (1/max(r, s) − 1/R), that over new repetitions without − 1/R. The second term, the delete-h jackknife
-    (Shao and Wu 1989), puts back what is missing. In simulations the whole was 0.6 to 0.9 of the true s.d. with 3
-    repetitions, 0.85 to 1.1 with 5, and 1.1 to 1.4 with 10; it leaves out the bias that remains.
+    The standard error is √(V_a + V_h h/(R − h)), with variances over random orders: V_a of a, and V_h of I_h, h = R/2
+    rounded down. V_a alone is too small: over random orders, averages over r and over s of the same R repetitions have
+    the covariance σ² (1/max(r, s) − 1/R); over new repetitions the term − 1/R is absent. The second term, the delete-h
+    jackknife (Shao and Wu 1989), adds the missing part. In simulations the standard error was 0.6 to 0.9 of the true
+    s.d. with 3 repetitions, 0.85 to 1.1 with 5, and 1.1 to 1.4 with 10. It does not include the remaining bias.
 
     References
     ----------
@@ -111,11 +118,11 @@ def extrapolate_index(
     n_resamples = check_count("n_resamples", n_resamples, least=2)
     images = check_images(images)
     responses = join_images(check_responses(responses), images)
-    present = require_repetitions(responses, FEWEST, "extrapolate_index")
+    present = require_repetitions(responses, MIN_REPETITIONS, "extrapolate_index")
     average = average_repetitions(responses)
     require_varying(average)
     most, rng = int(present.sum(axis=1).min()), np.random.default_rng(random_state)
-    chosen = [ends_of(average, top, end)]
+    chosen = [top_or_bottom(average, top, end)]
     for _ in tqdm(range(n_resamples), desc="repetitions", unit="draw", leave=False, delay=2):
         chosen += _draw_tops(responses, present, most, top, end, rng)
     sets = xr.concat(
@@ -133,26 +140,30 @@ def extrapolate_index(
 
 
 def _draw_tops(
-    responses: xr.DataArray, present: np.ndarray, most: int, top: int, end: Ends, rng: np.random.Generator
+    responses: xr.DataArray, present: np.ndarray, most: int, top: int, end: End, rng: np.random.Generator
 ) -> list[xr.DataArray]:
     """Return the top stimuli of averages over the first 1, 2, …, `most` repetitions in random order."""
     rank, labels = rank_labels(responses), responses.stimulus.values
     keys = rng.random(present.shape[:2])[rank, :, None]
     order = np.where(present, keys, np.inf).argsort(axis=1)
-    drawn = rng.permutation(len(labels))[rank]  # sums that tie go in this order
+    # Stimuli are renamed to random numbers: equal sums are ranked by label, and so in random order.
+    drawn = rng.permutation(len(labels))[rank]
     numbered = responses[:, 0].assign_coords(stimulus=np.char.zfill(drawn.astype(str), 12))
     total, tops = np.zeros(numbered.shape), []
     for r in range(most):
+        # The top stimuli of a sum over the first r + 1 repetitions are those of their average.
         total += np.take_along_axis(responses.values, order[:, r : r + 1], axis=1)[:, 0]
-        best = ends_of(numbered.copy(data=total), top, end)
+        best = top_or_bottom(numbered.copy(data=total), top, end)
         tops.append(best.copy(data=labels[drawn.argsort()[best.values.astype(int)]]))
     return tops
 
 
 def _as_dataset(index: xr.DataArray, curves: np.ndarray) -> xr.Dataset:
-    """Return the index, and what `curves (draw, repetitions, …, unit)` tell, of which each is fitted by itself."""
+    """Return the index, and the fits to `curves (draw, repetitions, …, unit)`, each fitted separately."""
     r = np.arange(1, curves.shape[1] + 1)
+    # a of each draw = Σ_r w_r I_r
     fits = np.tensordot(_intercept_weights(r), curves, axes=(0, 1))
+    # V_h h/(R − h): the part of the variance that orders of the same R repetitions do not show
     half = len(r) // 2
     missing = curves[:, half - 1].var(axis=0, ddof=1) * half / (len(r) - half)
     curve = xr.DataArray(curves.mean(axis=0), {"repetitions": r}, dims=("repetitions", *index.dims))
@@ -168,6 +179,7 @@ def _as_dataset(index: xr.DataArray, curves: np.ndarray) -> xr.Dataset:
 
 
 def _intercept_weights(r: np.ndarray) -> np.ndarray:
-    """Return w such that w·y is the a of a + b/r, fitted to y by least squares with weights r."""
+    """Return w for which w·y is the intercept a of a + b/r, fitted to y by least squares with weights r."""
+    # a is the first row of (Xᵀ diag(r) X)⁻¹ Xᵀ diag(r) y = pinv(√r X) √r y, X = [1, 1/r]
     design = np.stack([np.ones(len(r)), 1 / r], axis=1)
     return (np.linalg.pinv(np.sqrt(r)[:, None] * design) * np.sqrt(r))[0]

@@ -1,8 +1,8 @@
-"""Interpretability scores against people: whether they tell in which units people see what drives them.
+"""Validation of interpretability scores against human judgements.
 
-A judgement is one answer of one person to one trial of the two-alternative task of IMI: of two queries, told by nine
-references from either end, which drives the unit more? A unit is known by `model`, `layer` and `channel`, one of its
-trials by `batch`; people answer some trials more than once.
+A judgement is the answer of one person to one trial of the two-alternative task of IMI: given nine references from the
+top and nine from the bottom, which of two queries drives the unit more? A unit is identified by `model`, `layer` and
+`channel`, and each of its trials by `batch`; some trials have several judgements.
 """
 
 from __future__ import annotations
@@ -26,35 +26,42 @@ from neurosuper.responses import check_labels, coords_along, name_some
 
 UNIT = ["model", "layer", "channel"]
 NEEDED = [*UNIT, "batch", "correct", "confidence"]
-ASIDE = ("is_demo", "catch_trial")  # marks of trials that show whether a person paid attention
+LEFT_OUT = ("is_demo", "catch_trial")  # columns that mark demonstrations and checks of attention
 TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-MAX_BYTES = 2**28  # of a table, unpacked; that of IMI has a fifth
+MAX_BYTES = 2**28  # of an unpacked table: five times that of IMI; a larger file is refused before it fills memory
 Measure = Callable[[pd.DataFrame], dict[str, Any]]
 
 
 def read_judgements(path: str | Path) -> pd.DataFrame:
-    r"""Read a table of judgements, one answer a row, as IMI published them (`responses_main.csv` of Zenodo 8131197).
+    r"""Return a table of human judgements, one answer per row, from a file as published by IMI.
+
+    In their archive (Zenodo 8131197) it is `responses_main.csv`.
 
     Parameters
     ----------
     path : str or Path
         A .csv or .csv.gz file with the columns `model`, `layer`, `channel`, `batch`, `correct` (true or false, 1 or 0)
         and `confidence` (1, 2 or 3). `neurosuper.datasets.info("imi-2023")` says where to get that of IMI, and
-        `neurosuper.datasets.fetch("imi-2023")` where it lies.
+        `neurosuper.datasets.fetch("imi-2023")` returns its path.
 
     Returns
     -------
     DataFrame
         Without demonstrations and catch trials, where columns `is_demo` and `catch_trial` mark them. Labels are
-        strings, `correct` is bool, `confidence` int; further columns are left as they are. Choose among conditions
-        yourself: `judgements[judgements["mode"] == "natural"]`.
+        strings, `correct` is bool, `confidence` int; further columns are unchanged. To select a condition, index the
+        table: `judgements[judgements["mode"] == "natural"]`.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     ValueError
-        Another kind of file, columns that lack (they are named), or values that are not allowed.
+        Another kind of file, missing columns, or values that are not allowed.
+
+    See Also
+    --------
+    validate_against_humans : How well scores predict these judgements.
+    agreement_with_humans : How often a machine gives the same answers.
 
     References
     ----------
@@ -84,7 +91,7 @@ def read_judgements(path: str | Path) -> pd.DataFrame:
         table = pd.read_csv(io.BytesIO(content), low_memory=False)
     except (ValueError, EOFError, OSError, zlib.error) as error:
         reason = one_line(error)
-        raise ValueError(f"{path.name} is no readable table ({reason}); fetch it again") from error
+        raise ValueError(f"{path.name} is not a readable table ({reason}); fetch it again") from error
     return _check_judgements(table)
 
 
@@ -96,37 +103,43 @@ def validate_against_humans(
     confidence_level: float = 0.95,
     random_state: int | None = 0,
 ) -> xr.Dataset:
-    """Tell how well scores of units predict where people answer right.
+    """Return how well scores of units predict the accuracy of human judgements.
 
     Parameters
     ----------
     scores : DataArray (unit,)
-        With the unit coords `layer` and `channel`, and `model` where judgements are of several. Higher is more
+        With the unit coords `layer` and `channel`, and also `model` if judgements are of several models. Higher is more
         interpretable.
     judgements : DataFrame
         See `read_judgements`; the dataset `imi-2023` is that of the paper.
     n_resamples : int, optional
-        Of the bootstrap, over units.
+        Number of bootstrap resamples of the units, at least 1.
     confidence_level : float, optional
-        Of the intervals.
+        Confidence level of the intervals, strictly between 0 and 1.
     random_state : int, optional
         Seed of the bootstrap.
 
     Returns
     -------
     Dataset
-        By unit, of those that were scored and judged: `score`, `human_accuracy` and `n_judgements`; coords are carried
-        over. By `group`, which is all trials, those of a layer, or those of a confidence (coords `by` and `value`):
-        `n_units`, `n_trials`, `accuracy` of people; `pearson` and `spearman` correlation of score and human accuracy
-        over units, with percentile intervals `pearson_low` to `pearson_high` and `spearman_low` to `spearman_high`; and
-        `auc`, the chance that the unit of a trial answered right scores higher than that of one answered wrong. NaN
-        where fewer than 3 units, or no variation, leave nothing to tell. `attrs` count what found no partner.
+        Over `unit`, for units with a score and judgements: `score`, `human_accuracy` and `n_judgements`, with the
+        coords of `scores`. Over `group` (all trials, those of each layer, and those of each confidence; coords `by` and
+        `value`): `n_units`, `n_trials`, and the `accuracy` of people; the correlations `pearson` and `spearman` of
+        score and human accuracy over units, with percentile intervals `pearson_low`, `pearson_high`, `spearman_low` and
+        `spearman_high`; and `auc`, the probability that the unit of a correct judgement has a higher score than that of
+        an incorrect one. Correlations are NaN for fewer than 3 units, or without variation. attrs: `n_units_unjudged`,
+        `n_judgements_unscored`, `n_resamples` and `confidence_level`.
 
     Raises
     ------
     ValueError
-        Scores that are not (unit,), lack coords or have NaN; units that are not told apart; no unit in common (three of
-        each side are shown); bad columns of the judgements.
+        Scores that are not (unit,), have NaN, or lack coords; two units with the same coords; no unit in common (three
+        of each side are shown); missing columns or values that are not allowed in the judgements.
+
+    See Also
+    --------
+    read_judgements : Reads the judgements.
+    agreement_with_humans : Agreement on single trials.
 
     References
     ----------
@@ -138,8 +151,8 @@ def validate_against_humans(
     ...     "layer": ("unit", ["layer1"] * 3), "channel": ("unit", [0, 1, 2])})
     >>> judgements = pd.DataFrame({"model": "net", "layer": "layer1", "channel": [0, 0, 1, 1, 2, 2], "batch": 0,
     ...     "correct": [0, 0, 0, 1, 1, 1], "confidence": [1, 2, 1, 2, 3, 3]})
-    >>> told = validate_against_humans(scores, judgements)
-    >>> told.human_accuracy.values.tolist(), round(float(told.spearman.sel(group="all")), 3)
+    >>> result = validate_against_humans(scores, judgements)
+    >>> result.human_accuracy.values.tolist(), round(float(result.spearman.sel(group="all")), 3)
     ([0.0, 0.5, 1.0], 1.0)
     """
     n_resamples = check_count("n_resamples", n_resamples)
@@ -147,7 +160,7 @@ def validate_against_humans(
     judgements, machine = _check_judgements(judgements), _score_table(scores)
     trials = _join(machine, judgements, _key(machine, judgements))
     bootstrap = partial(_interval, n_resamples=n_resamples, level=confidence_level, random_state=random_state)
-    told = _by_group(trials, partial(_validity, bootstrap=bootstrap))
+    result = _by_group(trials, partial(_validity, bootstrap=bootstrap))
     units = trials.groupby("unit")
     judged = scores.sel(unit=scores.indexes["unit"].isin(units.groups.keys()))
     by_unit = {
@@ -155,40 +168,46 @@ def validate_against_humans(
         "human_accuracy": ("unit", units["correct"].mean()[judged.unit.values].to_numpy()),
         "n_judgements": ("unit", units.size()[judged.unit.values].to_numpy()),
     }
-    left_out = {"n_units_unjudged": scores.size - judged.size, "n_judgements_unscored": len(judgements) - len(trials)}
+    unmatched = {"n_units_unjudged": scores.size - judged.size, "n_judgements_unscored": len(judgements) - len(trials)}
     settings = {"n_resamples": int(n_resamples), "confidence_level": confidence_level}
-    return told.assign(by_unit).assign_coords(coords_along(judged, "unit")).assign_attrs(left_out | settings)
+    return result.assign(by_unit).assign_coords(coords_along(judged, "unit")).assign_attrs(unmatched | settings)
 
 
 def agreement_with_humans(
     machine_correct: xr.DataArray | pd.DataFrame, judgements: pd.DataFrame, *, confidence_level: float = 0.95
 ) -> xr.Dataset:
-    """Return the share of judgements in which a machine gives the person's answer: both right, or both wrong.
+    """Return the agreement of a machine with people: the share of judgements that are both correct or both incorrect.
 
     Parameters
     ----------
     machine_correct : DataArray or DataFrame
-        Whether the machine is right in each trial: true or false, 1 or 0, NaN where it has no answer. A DataArray of
-        any dims with the coords `layer`, `channel`, `batch`, and `model` where judgements are of several; or a
+        Whether the machine is correct in each trial: true or false, 1 or 0, NaN without an answer. A DataArray of any
+        dims with the coords `layer`, `channel`, `batch`, and also `model` if judgements are of several models; or a
         DataFrame with such columns and `correct`.
     judgements : DataFrame
         See `read_judgements`.
     confidence_level : float, optional
-        Of the intervals.
+        Confidence level of the interval, strictly between 0 and 1.
 
     Returns
     -------
     Dataset
-        By `group`, which is all trials, those of a layer, or those of a confidence of the person (coords `by` and
-        `value`): `n_units`, `n_trials` (judgements), `agreement`, its exact binomial interval `agreement_low` to
-        `agreement_high` by Clopper and Pearson, which takes judgements as independent, `machine_accuracy` and
-        `human_accuracy`. `attrs` count what found no partner.
+        Over `group` (all trials, those of each layer, and those of each confidence of the person; coords `by` and
+        `value`): `n_units`; `n_trials`, the number of judgements; `agreement`, with its exact binomial interval
+        `agreement_low` and `agreement_high` (Clopper and Pearson 1934, for independent judgements); `machine_accuracy`
+        and `human_accuracy`. attrs: `n_judgements_unanswered` and `confidence_level`.
 
     Raises
     ------
     ValueError
-        Coords or columns that lack, a trial that the machine answers twice, no trial in common (three of each side are
+        Missing coords or columns, a trial that the machine answers twice, no trial in common (three of each side are
         shown), or values that are not allowed.
+
+    See Also
+    --------
+    read_judgements : Reads the judgements.
+    answer_trials : Answers of an image metric to given trials.
+    validate_against_humans : Correlation of scores with the accuracy of people.
 
     Examples
     --------
@@ -202,22 +221,22 @@ def agreement_with_humans(
     check_share("confidence_level", confidence_level, 0.95)
     judgements, machine = _check_judgements(judgements), _answer_table(machine_correct)
     trials = _join(machine, judgements, [*_key(machine, judgements), "batch"])
-    told = _by_group(trials, partial(_agreement, level=confidence_level))
-    left_out = {"n_judgements_unanswered": len(judgements) - len(trials), "confidence_level": confidence_level}
-    return told.assign_attrs(left_out)
+    return _by_group(trials, partial(_agreement, level=confidence_level)).assign_attrs(
+        n_judgements_unanswered=len(judgements) - len(trials), confidence_level=confidence_level
+    )
 
 
 def _check_judgements(judgements: pd.DataFrame) -> pd.DataFrame:
-    """Return judgements with columns of one kind, without demonstrations and catch trials."""
+    """Return judgements with checked and converted columns, without demonstrations and catch trials."""
     if not isinstance(judgements, pd.DataFrame):
         raise TypeError(f"judgements must be a DataFrame, got {type(judgements).__name__}; see read_judgements")
     _require_columns(judgements, NEEDED, "judgements")
-    for mark in ASIDE:
+    for mark in LEFT_OUT:
         if mark in judgements:
             marks = judgements[mark]
             judgements = judgements[~_truth(marks.astype(object).where(marks.notna(), False))]
     if judgements.empty:
-        raise ValueError("judgements have no row but demonstrations and catch trials; check the table")
+        raise ValueError("judgements have only demonstrations and catch trials; check the table")
     confidence = pd.to_numeric(judgements["confidence"], errors="coerce")
     if (wrong := ~confidence.isin([1, 2, 3])).any():
         raise ValueError(f"confidence must be 1, 2 or 3, got {name_some(judgements['confidence'][wrong].unique())}")
@@ -228,11 +247,13 @@ def _check_judgements(judgements: pd.DataFrame) -> pd.DataFrame:
 def _require_columns(table: pd.DataFrame, names: list[str], what: str) -> None:
     if missing := [name for name in names if name not in table]:
         has = name_some(table.columns, 12)
-        raise ValueError(f"{what} lack {name_some(missing, len(NEEDED))}; they have {has}; rename or add columns")
+        raise ValueError(
+            f"no column {name_some(missing, len(NEEDED))} in {what}, which has {has}; rename or add columns"
+        )
 
 
 def _truth(values: pd.Series) -> pd.Series:
-    """Return true or false, however it was written."""
+    """Return values as bool, from any spelling in `TRUTH`."""
     truth = values.astype(str).str.lower().map(TRUTH)
     if (wrong := truth.isna()).any():
         raise ValueError(f"{values.name} must be true or false, or 1 or 0, got {name_some(values[wrong].unique())}")
@@ -240,7 +261,7 @@ def _truth(values: pd.Series) -> pd.Series:
 
 
 def _labels(table: pd.DataFrame, names: list[str]) -> dict[str, pd.Series]:
-    """Return columns of labels as strings; a channel or batch 7 is 7.0 where a table had gaps."""
+    """Return columns of labels as strings; a channel or batch 7 is read as 7.0 if its column had gaps."""
     labels = {name: table[name].astype(str) for name in names}
     for name in names:
         if (missing := table[name].isna()).any():
@@ -251,7 +272,7 @@ def _labels(table: pd.DataFrame, names: list[str]) -> dict[str, pd.Series]:
 
 
 def _score_table(scores: xr.DataArray) -> pd.DataFrame:
-    """Return scores, a unit a row."""
+    """Return scores as a table with one row per unit."""
     if not isinstance(scores, xr.DataArray) or scores.dims != ("unit",):
         got = scores.dims if isinstance(scores, xr.DataArray) else type(scores).__name__
         raise ValueError(f"scores must be a DataArray (unit,), got {got}; select one metric")
@@ -264,10 +285,10 @@ def _score_table(scores: xr.DataArray) -> pd.DataFrame:
 
 
 def _answer_table(machine: xr.DataArray | pd.DataFrame) -> pd.DataFrame:
-    """Return the machine's answers, a trial a row."""
+    """Return the answers of the machine as a table with one row per trial."""
     if isinstance(machine, xr.DataArray):
         if missing := [name for name in ("layer", "channel", "batch") if name not in machine.coords]:
-            raise ValueError(f"machine_correct lacks the coords {name_some(missing)}; add them with .assign_coords")
+            raise ValueError(f"machine_correct has no coords {name_some(missing)}; add them with .assign_coords")
         machine = machine.rename("correct").to_dataframe().reset_index()
     if not isinstance(machine, pd.DataFrame):
         raise TypeError(f"machine_correct must be a DataArray or DataFrame, got {type(machine).__name__}")
@@ -277,31 +298,29 @@ def _answer_table(machine: xr.DataArray | pd.DataFrame) -> pd.DataFrame:
 
 
 def _keyed(table: pd.DataFrame, more: list[str], what: str) -> pd.DataFrame:
-    """Return a table with the columns that name its rows as strings, and no two rows of one name."""
+    """Return a table whose key columns are strings, and identify each row."""
     _require_columns(table, [*UNIT[1:], *more], what)
     key = [name for name in UNIT if name in table] + more
     table = table[[name for name in ("unit", "score", "machine") if name in table and name not in key]].assign(
         **_labels(table, key)
     )
     if (twice := table.duplicated(key)).any():
-        raise ValueError(
-            f"{what} name {name_some(_names(table[twice], key))} twice; add the model, or drop one of them"
-        )
+        raise ValueError(f"{name_some(_names(table[twice], key))} twice in {what}; add the model, or drop one of them")
     return table
 
 
 def _key(machine: pd.DataFrame, judgements: pd.DataFrame) -> list[str]:
-    """Return the columns by which units are joined: the model is left out where there is but one."""
+    """Return the columns to join units by; the model is left out if there is only one."""
     models = judgements["model"].unique()
     if "model" not in machine and len(models) > 1:
         raise ValueError(
-            f"judgements are of the models {name_some(models)}; choose one, or add `model` to what is judged"
+            f"judgements are of the models {name_some(models)}; select one, or add `model` to the scores or answers"
         )
     return UNIT if "model" in machine else UNIT[1:]
 
 
 def _join(machine: pd.DataFrame, judgements: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """Return the judgements that the machine has something to say about."""
+    """Return the judgements of units or trials that the machine scored or answered."""
     trials = judgements[NEEDED].merge(machine, on=key)
     if trials.empty:
         ours, theirs = (name_some(pd.unique(_names(table, key))) for table in (machine, judgements))
@@ -316,7 +335,7 @@ def _names(table: pd.DataFrame, key: list[str]) -> pd.Series:
 
 
 def _by_group(trials: pd.DataFrame, measure: Measure) -> xr.Dataset:
-    """Measure all trials, those of each layer, and those of each confidence."""
+    """Return measures of all trials, of those of each layer, and of those of each confidence."""
     parts = {("all", "all"): trials}
     for by in ("layer", "confidence"):
         parts |= {(by, str(value)): part for value, part in trials.groupby(by)}
@@ -329,35 +348,37 @@ def _by_group(trials: pd.DataFrame, measure: Measure) -> xr.Dataset:
 
 
 def _validity(trials: pd.DataFrame, bootstrap: Callable) -> dict[str, Any]:
-    """Return how scores of units go with what people answered in these trials."""
+    """Return correlations of the scores of units with the accuracy of people in these trials."""
     units = trials.groupby("unit").agg(score=("score", "first"), accuracy=("correct", "mean"))
     a, b = units["score"].to_numpy(float), units["accuracy"].to_numpy(float)
-    told = {"n_units": len(units), "n_trials": len(trials), "accuracy": trials["correct"].mean()}
-    is_told = len(units) >= 3 and bool(np.ptp(a)) and bool(np.ptp(b))
+    measures = {"n_units": len(units), "n_trials": len(trials), "accuracy": trials["correct"].mean()}
+    is_defined = len(units) >= 3 and bool(np.ptp(a)) and bool(np.ptp(b))
     for name, correlate in (("pearson", stats.pearsonr), ("spearman", stats.spearmanr)):
-        told[name] = correlate(a, b).statistic if is_told else np.nan
-        interval = bootstrap(a, b, ranked=name == "spearman") if is_told else (np.nan, np.nan)
-        told[f"{name}_low"], told[f"{name}_high"] = interval
-    told["auc"] = roc_auc_score(trials["correct"], trials["score"]) if trials["correct"].nunique() == 2 else np.nan
-    return told
+        measures[name] = correlate(a, b).statistic if is_defined else np.nan
+        interval = bootstrap(a, b, ranked=name == "spearman") if is_defined else (np.nan, np.nan)
+        measures[f"{name}_low"], measures[f"{name}_high"] = interval
+    measures["auc"] = roc_auc_score(trials["correct"], trials["score"]) if trials["correct"].nunique() == 2 else np.nan
+    return measures
 
 
 def _interval(
     a: np.ndarray, b: np.ndarray, ranked: bool, n_resamples: int, level: float, random_state: int | None
 ) -> np.ndarray:
     """Return the percentile bootstrap interval of a correlation; resamples without variation are left out."""
+    # Pairs (a, b) of units are resampled; Spearman's correlation is Pearson's of the ranks in each resample.
     chosen = np.random.default_rng(random_state).integers(len(a), size=(n_resamples, len(a)))
     x, y = (stats.rankdata(values[chosen], axis=1) if ranked else values[chosen] for values in (a, b))
     varies = (np.ptp(x, axis=1) > 0) & (np.ptp(y, axis=1) > 0)
     if not varies.any():
         return np.full(2, np.nan)
     x, y = (values[varies] - values[varies].mean(axis=1, keepdims=True) for values in (x, y))
+    # r = Σ x y / √(Σ x² Σ y²), of centred x and y
     correlations = (x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1))
     return np.quantile(correlations, [(1 - level) / 2, (1 + level) / 2])
 
 
 def _agreement(trials: pd.DataFrame, level: float) -> dict[str, Any]:
-    """Return how often machine and person agree in these trials."""
+    """Return the share of these judgements in which machine and person agree, with its interval."""
     n_same = int((trials["machine"] == trials["correct"]).sum())
     interval = stats.binomtest(n_same, len(trials)).proportion_ci(level, method="exact")
     return {

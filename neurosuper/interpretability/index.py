@@ -1,4 +1,4 @@
-"""The interpretability index (Klindt et al. 2023): how alike are the images that drive a unit or direction most."""
+"""The interpretability index (Klindt et al. 2023): how similar the images that drive a unit or direction most are."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def interpretability_index(
     weights: Literal["activation"] | None = None,
     spread: bool = False,
 ) -> xr.DataArray:
-    """Score every unit or direction by how alike its top stimuli are.
+    """Return the interpretability index of every unit or direction: how similar its top stimuli are to one another.
 
-    Minus the mean distance over the i < j pairs of the top stimuli (for `Label`: their mean agreement). Higher is
-    more interpretable. Each image is embedded once, in batches; where embeddings are large they wait in a temporary
-    file and are read back in slabs of features, so that memory stays below about 1 GiB beside codes and images,
-    whatever their number.
+    The index is minus the mean distance over the pairs i < j of the top stimuli (for `Label`: their mean agreement).
+    Higher is more interpretable. Each image is embedded once, in batches. Large embeddings are kept in a temporary file
+    and read back in slabs of features, so that memory stays below about 1 GiB in addition to codes and images, for any
+    number of images.
 
     Parameters
     ----------
@@ -44,25 +44,25 @@ def interpretability_index(
         See `load_images`.
     metric : ImageMetric or Precomputed, or sequence of them
         `LPIPS`, `Pixel`, `Color`, `Label`, `Features`, or any object with `embed`. Several, such as single layers of
-        `LPIPS` or `Label` of several coords, need different names; each embeds the images by itself.
+        `LPIPS` or `Label` of several coords, need different names; each embeds the images separately.
     top : int or sequence of int, optional
-        Number M of top stimuli; several are scored in the same pass.
+        Number M of top stimuli, at least 2; several numbers, in increasing order, are scored in the same pass.
     end : {"top", "bottom", "both"}, optional
-        The stimuli with the largest codes, the smallest, or each for itself.
+        Score the stimuli with the largest codes, the smallest, or each of the two separately.
     weights : {"activation"}, optional
-        Count a pair as much as the product of how far its two codes are from the mean code, on their side of it. None
-        counts all pairs alike, as in the paper.
+        Weight a pair by the product of the distances of its two codes from the mean code. None weights all pairs
+        equally, as in the paper.
     spread : bool, optional
-        Tell how much the index depends on single images: the coord `spread`, its standard error by the jackknife over
-        the top stimuli (Efron and Stein 1981). It takes at least three.
+        Add the coord `spread`, which shows how much the index depends on single images: its standard error by the
+        jackknife over the top stimuli (Efron and Stein 1981). Needs `top` of at least 3.
 
     Returns
     -------
     DataArray (unit,) or (direction,)
-        Name `interpretability`; coords are carried over. With several numbers of top stimuli there is a dim `top` too,
-        with both ends a dim `end`, and with a sequence of metrics a last dim `metric`, labelled by their names, with
-        the coord `quantity`. Of a single metric, `attrs` tell name and quantity. Where stimuli were left out because
-        they have no image, `attrs["n_stimuli_left_out"]` counts them, and where an item has two copies of one
+        Name `interpretability`, with the coords of the units or directions. Several numbers of top stimuli add a dim
+        `top`; `end="both"` adds a dim `end`; a sequence of metrics adds a last dim `metric`, labelled by their names,
+        with the coord `quantity`. For a single metric, attrs contain `metric` and `quantity`. If stimuli were left out
+        because they have no image, `attrs["n_stimuli_left_out"]` counts them. If an item has two copies of one
         photograph among its top stimuli, the coord `has_copies` marks it (see `find_copies`).
 
     Raises
@@ -70,6 +70,14 @@ def interpretability_index(
     ValueError
         Codes and images share no stimulus, `top` below 2 or above the number of stimuli, constant codes, or a sequence
         of metrics that is empty or has a name twice.
+
+    See Also
+    --------
+    top_stimuli : The stimuli that are scored.
+    psychophysics : Score by a two-alternative task.
+    neurosuper.interpretability.index_interval : Confidence interval of the mean index.
+    neurosuper.interpretability.chance_level : The index of random images.
+    compare : Scores of several systems, finders and metrics.
 
     References
     ----------
@@ -92,7 +100,7 @@ def interpretability_index(
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
-    chosen = ends_of(codes, most, end)
+    chosen = top_or_bottom(codes, most, end)
     weighted = None if weights is None else _activation(codes, chosen, weights)
     index = index_of_top(chosen, images, metric, top=top, weights=weighted, spread=spread)
     return _flag_copies(index, chosen, top).assign_attrs(left_out(codes))
@@ -107,28 +115,36 @@ def index_of_top(
     weights: xr.DataArray | None = None,
     spread: bool = False,
 ) -> xr.DataArray:
-    """Score units or directions whose top stimuli are already known (see `interpretability_index`).
+    """Return the interpretability index of units or directions with known top stimuli.
 
     Parameters
     ----------
     chosen : DataArray (rank, unit) or (rank, direction)
         Labels of stimuli, from `top_stimuli`.
     images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
     metric : ImageMetric or Precomputed, or sequence of them
+        As for `interpretability_index`.
     top : int or sequence of int, optional
-        How many of them; None: all.
-    weights : DataArray, optional
-        Of each top stimulus, like `chosen`; not negative.
+        Number of top stimuli to score, at least 2; None: all that are given.
+    weights : DataArray (rank, unit) or (rank, direction), optional
+        Weight of each top stimulus, not negative; a pair counts by the product of its two weights.
     spread : bool, optional
+        Add the coord `spread`, the standard error by the jackknife; see `interpretability_index`.
 
     Returns
     -------
     DataArray (unit,) or (direction,)
+        As from `interpretability_index`.
 
     Raises
     ------
     ValueError
-        Fewer than two top stimuli, or one that has no image; no metric, or two of one name.
+        Fewer than two top stimuli, or one without an image; no metric, or two with the same name.
+
+    See Also
+    --------
+    interpretability_index : From codes.
 
     Examples
     --------
@@ -164,8 +180,8 @@ def index_of_top(
     return index.isel(top=0, drop=True) if single else index
 
 
-def ends_of(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"]) -> xr.DataArray:
-    """Return the stimuli `(rank, item)` of one end, or `(rank, end, item)` of both."""
+def top_or_bottom(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"]) -> xr.DataArray:
+    """Return the stimuli `(rank, item)` with the largest or smallest codes, or `(rank, end, item)` of both."""
     if end == "both":
         both = [top_stimuli(codes, top=top, end="top"), top_stimuli(codes, top=top, end="bottom")]
         if any("is_copy" in each.coords for each in both):
@@ -192,29 +208,31 @@ def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[
 
 
 def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str) -> xr.DataArray:
-    """Return how far the codes of top stimuli are from the mean code."""
+    """Return the distance of the codes of top stimuli from the mean code, |z − mean z|."""
     if weights != "activation":
         raise ValueError(f"weights must be 'activation' or None, got {weights!r}")
     far = np.abs(chosen.code - codes.mean("stimulus").compute())
     if ((far > 0).sum("rank") < 2).any():
-        raise ValueError("fewer than two top stimuli of a unit differ from its mean code; raise `top`, or weights=None")
+        raise ValueError(
+            "fewer than two top stimuli of a unit differ from its mean code; raise `top`, or use weights=None"
+        )
     return far
 
 
 def _check_names(metrics: list[str]) -> None:
     if not metrics:
-        raise ValueError("no metric to score by; pass one, or a list of at least one")
+        raise ValueError("no metric to score with; pass one, or a list of at least one")
     if twice := sorted({name for name in metrics if metrics.count(name) > 1}):
-        raise ValueError(f"metrics need different names, got {name_some(twice)} twice; score by one of them at a time")
+        raise ValueError(
+            f"metrics need different names, got {name_some(twice)} twice; score with one of them at a time"
+        )
 
 
 def _join(indices: list[xr.DataArray]) -> xr.DataArray:
-    """Return the indices of several metrics as one, with a last dim `metric`."""
+    """Return the index of several metrics as one array, with a last dim `metric`."""
     names, quantities = ([index.attrs[key] for index in indices] for key in ("metric", "quantity"))
-    varying = [name for name in ("spread",) if name in indices[0].coords]
-    joined = xr.concat(
-        indices, xr.Variable("metric", names), coords=varying or "minimal", compat="override", join="exact"
-    )
+    coords: list[str] | Literal["minimal"] = ["spread"] if "spread" in indices[0].coords else "minimal"
+    joined = xr.concat(indices, xr.Variable("metric", names), coords=coords, compat="override", join="exact")
     joined.attrs = {"top": indices[0].attrs["top"]}
     return joined.assign_coords(quantity=("metric", quantities)).transpose(..., "metric")
 
@@ -223,17 +241,17 @@ def _check_sizes(top: int | Sequence[int], n_ranks: int, spread: bool) -> list[i
     sizes = [top] if isinstance(top, int | np.integer) else list(top)
     least = 3 if spread else 2
     if not sizes or sizes != sorted(set(sizes)):
-        raise ValueError(f"`top` must be a number, or different numbers in rising order, got {top!r}")
+        raise ValueError(f"`top` must be a number, or different numbers in increasing order, got {top!r}")
     if sizes[0] < least:
         why = "the spread" if spread else "the index"
         raise ValueError(f"{why} needs at least {least} top stimuli, got {sizes[0]}; raise `top`")
     if sizes[-1] > n_ranks:
-        raise ValueError(f"{sizes[-1]} top stimuli asked for, but only {n_ranks} are given; lower `top`")
+        raise ValueError(f"{sizes[-1]} top stimuli requested, but only {n_ranks} are given; lower `top`")
     return [int(size) for size in sizes]
 
 
 def _label(columns: dict[str, np.ndarray], chosen: xr.DataArray, sizes: list[int]) -> xr.DataArray:
-    """Return values `(item, top)` as the items of `chosen`, which may have several dims."""
+    """Return values `(item, top)` with the dims and coords of the items of `chosen`."""
     items = chosen.isel(rank=0, drop=True).drop_vars(["code", "is_copy"], errors="ignore")
     arrays = {
         name: xr.DataArray(values.reshape(*items.shape, len(sizes)), dims=(*items.dims, "top"))
@@ -244,11 +262,12 @@ def _label(columns: dict[str, np.ndarray], chosen: xr.DataArray, sizes: list[int
 
 
 def _jackknife(distances: Distances, positions: np.ndarray, weights: np.ndarray, sizes: list[int]) -> np.ndarray:
-    """Return √((M − 1)/M Σ (θᵢ − mean of θ)²), θᵢ the index without the i-th image: `(item, size)`."""
+    """Return the jackknife s.e. `(item, size)`: √((M − 1)/M Σ (θᵢ − mean θ)²), θᵢ the index without image i."""
     pairs = weights[:, :, None] * weights[:, None, :] * ~np.eye(positions.shape[1], dtype=bool)
     weighted = pairs * distances.between(positions, positions)
     spread = []
     for n in sizes:
+        # Sums over the pairs without image i: the total less twice row i, as matrices are symmetric.
         without = [m[:, :n, :n].sum((1, 2))[:, None] - 2 * m[:, :n, :n].sum(2) for m in (weighted, pairs)]
         left_out = without[0] / without[1]
         spread.append(np.sqrt((n - 1) * left_out.var(1)))
@@ -256,5 +275,5 @@ def _jackknife(distances: Distances, positions: np.ndarray, weights: np.ndarray,
 
 
 def index_label(metric: ImageMetric | Precomputed) -> str:
-    """Return what the index under a metric is, for an axis: minus a distance, or an agreement."""
+    """Return the label of an axis of the index under a metric: minus a distance, or an agreement."""
     return metric.quantity if metric.self_similarity else f"−{metric.quantity}"

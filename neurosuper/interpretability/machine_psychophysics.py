@@ -1,7 +1,7 @@
-"""Machine psychophysics: can an image metric tell, from reference images, which of two images drives a unit more.
+"""Machine psychophysics: an image metric answers, from reference images, which of two images drives a unit more.
 
-Δ evidence: s(q⁺, E⁺) − s(q⁻, E⁺) − s(q⁺, E⁻) + s(q⁻, E⁻), of the queries q and the references E of both ends, s being
-the similarity (minus distance) of a query, pooled over references. A trial is answered right where Δ > 0.
+Δ evidence: s(q⁺, E⁺) − s(q⁻, E⁺) − s(q⁺, E⁻) + s(q⁻, E⁻), with queries q and references E from the top (⁺) and the
+bottom (⁻), and s the similarity (minus distance) of a query, pooled over references. A trial is correct if Δ > 0.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from neurosuper.responses import coords_along, name_some
 
 Pool = Literal["mean", "max"]
 POOLS: dict[str, Callable[..., np.ndarray]] = {"mean": np.mean, "max": np.max}
-CONFIDENCE = 0.95
+CONFIDENCE_LEVEL = 0.95  # of the interval of the accuracy
 LONG_NAMES = {
-    "accuracy": "share of trials answered right",
-    "accuracy_low": "lower end of the 95 % interval",
-    "accuracy_high": "upper end of the 95 % interval",
+    "accuracy": "share of correct trials",
+    "accuracy_low": "lower limit of the 95 % interval",
+    "accuracy_high": "upper limit of the 95 % interval",
     "score": "mean σ(α Δ)",
 }
 
@@ -58,41 +58,61 @@ def psychophysics(
     random_state: int | None = 0,
     evidence: bool = False,
 ) -> xr.Dataset:
-    """Score every unit or direction by a two-alternative task that an image metric does in place of a human.
+    """Return the accuracy of an image metric in the two-alternative task of human studies, for each unit or direction.
 
-    Each image is embedded once; all trials of all units are answered together.
+    A trial shows reference images from the top and the bottom of the codes of an item, and asks which of two queries
+    belongs to the top; the image metric takes the place of a person. Each image is embedded once.
 
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
         Responses or codes. Stimuli without an image are left out.
     images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
     metric : ImageMetric or Precomputed
-        The observer: `LPIPS`, `Features`, …
-    design, n_references, n_trials, query, quantiles, random_state
-        Which images a trial shows: see `make_trials`.
+        The observer: `LPIPS`, `Features`, … or `Precomputed` distances.
+    design : {"imi", "scripts", "mis", "paper"}, optional
+        How the images of a trial are chosen; see `make_trials`.
+    n_references : int, optional
+        Number of reference images from the top, and from the bottom.
+    n_trials : int, optional
+        Number of trials of each quantile; fewer if there are too few stimuli.
+    query : {"extreme", "least-extreme"}, optional
+        Whether a query is more extreme than the references of its side, or less. None: as in the design.
+    quantiles : sequence of float, optional
+        Shares of the stimuli, from 0 to below 0.5, to leave out at the top and at the bottom. None: 0 and 0.25 with
+        "scripts", otherwise 0.
     pool : {"mean", "max"}, optional
-        Over the references of an end. None: "max" with design "paper", else "mean".
+        How similarities to the references of one side are combined. None: "max" with design "paper", otherwise "mean".
     zscore : bool, optional
-        Whether the similarities of a trial are brought to mean 0 and variance 1 first. None: with "imi" and "scripts".
+        Whether the similarities of a trial are scaled to mean 0 and variance 1 first. None: with "imi" and "scripts".
     slope : float, optional
-        Steepness of the score, mean σ(α Δ). None: 0.16 with "mis", else 1.
+        Slope α of the score, mean σ(α Δ). None: 0.16 with "mis", otherwise 1.
+    random_state : int, optional
+        Seed of the trials.
     evidence : bool, optional
-        Return Δ of each trial too.
+        Also return `evidence`, Δ of each trial.
 
     Returns
     -------
     Dataset (unit, quantile) or (direction, quantile)
-        `accuracy`, the share of trials answered right (where Δ is 0, half), its exact 95 % interval `accuracy_low` and
-        `accuracy_high` (Clopper and Pearson; trials taken as independent), and `score`; `n_trials (quantile,)`, which
-        is less than asked for where stimuli are few. NaN at quantiles that leave too few for any trial. Where a trial
-        shows copies of one photograph (see `find_copies`), `attrs["n_trials_with_copies"]` says how many do, and a
-        warning.
+        `accuracy`, the share of correct trials (a trial with Δ = 0 counts as half), with its exact interval
+        `accuracy_low` and `accuracy_high` (Clopper and Pearson 1934, for independent trials); `score`; and `n_trials
+        (quantile,)`, less than requested if there are too few stimuli. NaN at quantiles without trials. attrs:
+        `confidence_level`, `design`, `metric`, `pool`, `zscore`, `slope`, and, if trials show copies of one photograph
+        (see `find_copies`), `n_trials_with_copies`, which also gives a warning.
 
     Raises
     ------
     ValueError
         Codes and images share no stimulus, too few for one trial, NaN or constant codes, unknown settings.
+
+    See Also
+    --------
+    neurosuper.interpretability.make_trials : The trials alone.
+    neurosuper.interpretability.answer_trials : Answers to given trials.
+    neurosuper.interpretability.agreement_with_humans : Comparison with the answers of people.
+    neurosuper.plot.plot_difficulty : A figure of the accuracy against the quantiles.
 
     References
     ----------
@@ -132,17 +152,25 @@ def answer_trials(
     slope: float = 1.0,
     evidence: bool = False,
 ) -> xr.Dataset:
-    """Let an image metric answer given trials, such as those that humans answered.
+    """Return the accuracy of an image metric in given trials, such as those of a human study.
 
     Parameters
     ----------
     trials : Dataset
         Labels of stimuli as from `make_trials`: `queries (unit, quantile, trial, end)` and `references (unit, quantile,
-        trial, reference_end, reference)`; an empty label where there is no trial.
+        trial, reference_end, reference)`; empty labels mean that there is no trial.
     images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
     metric : ImageMetric or Precomputed
-    pool, zscore, slope, evidence
-        See `psychophysics`.
+        `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
+    pool : {"mean", "max"}, optional
+        How similarities to the references of one side are combined.
+    zscore : bool, optional
+        Whether the similarities of a trial are scaled to mean 0 and variance 1 first.
+    slope : float, optional
+        Slope α of the score, mean σ(α Δ).
+    evidence : bool, optional
+        Also return `evidence`, Δ of each trial.
 
     Returns
     -------
@@ -153,6 +181,11 @@ def answer_trials(
     ------
     ValueError
         A stimulus without an image, or unknown settings.
+
+    See Also
+    --------
+    psychophysics : Makes trials and answers them.
+    make_trials : Makes trials.
 
     Examples
     --------
@@ -190,22 +223,29 @@ def _answer(
     slope: float,
     evidence: bool,
 ) -> xr.Dataset:
-    """Return accuracy and score `(item, quantile)` of trials, whose positions are those of images."""
+    """Return accuracy and score `(item, quantile)` of trials given as positions of images."""
     if pool not in POOLS:
         raise ValueError(f"pool must be 'mean' or 'max', got {pool!r}")
     delta = np.full(shown.query.shape[:-1], np.nan)
     valid = shown.query[..., 0] != NONE
     delta[valid] = _evidence(shown.query[valid], shown.reference[valid], images, metric, pool, zscore)
     n_trials = valid.sum(-1)
-    with np.errstate(invalid="ignore"):  # no trial, no accuracy
+    with np.errstate(invalid="ignore"):  # NaN without trials
+        # correct = Σ (sign Δ + 1)/2, score = mean σ(α Δ)
         right, total = ((np.sign(delta) + 1) / 2).sum(-1, where=valid), expit(slope * delta).sum(-1, where=valid)
         columns = {"accuracy": right / n_trials, "score": total / n_trials}
     columns |= dict(zip(("accuracy_low", "accuracy_high"), _exact_interval(right, n_trials), strict=True))
     dims = ("item", "quantile")
     result = xr.Dataset(
         {name: (dims, values, {"long_name": LONG_NAMES[name]}) for name, values in columns.items()},
-        coords={"quantile": ("quantile", shown.quantiles, {"long_name": "share left out at each end"})},
-        attrs={"metric": metric.name, "pool": pool, "zscore": int(zscore), "slope": slope},
+        coords={"quantile": ("quantile", shown.quantiles, {"long_name": "share of stimuli left out at each side"})},
+        attrs={
+            "confidence_level": CONFIDENCE_LEVEL,
+            "metric": metric.name,
+            "pool": pool,
+            "zscore": int(zscore),
+            "slope": slope,
+        },
     ).assign(n_trials=("quantile", shown.n_trials))
     return result.assign(evidence=((*dims, "trial"), delta)) if evidence else result
 
@@ -219,26 +259,28 @@ def _evidence(
     zscore: bool,
 ) -> np.ndarray:
     """Return Δ of each trial, from positions `query (trial, end)` and `reference (trial, end, image)`."""
-    together = np.concatenate([query, reference.reshape(len(query), -1)], axis=1)
-    chosen, at = np.unique(together, return_inverse=True)
-    at = at.reshape(together.shape)
+    shown = np.concatenate([query, reference.reshape(len(query), -1)], axis=1)
+    chosen, at = np.unique(shown, return_inverse=True)
+    at = at.reshape(shown.shape)
     with open_distances(images, chosen, metric) as distances:
         similarity = -distances.between(at[:, :2], at[:, 2:])
-    if zscore:
+    if zscore:  # s ← (s − mean)/sd over all queries and references of a trial
         similarity -= similarity.mean((1, 2), keepdims=True)
         spread = similarity.std((1, 2), keepdims=True)
         similarity /= np.where(spread > 0, spread, 1)
     pooled = POOLS[pool](
         similarity.reshape(len(query), 2, *reference.shape[1:]), axis=3
     )  # (trial, query, reference end)
-    to_top, to_bottom = pooled[:, :, 0], pooled[:, :, 1:].sum(2)  # of the latter there may be none
+    to_top, to_bottom = pooled[:, :, 0], pooled[:, :, 1:].sum(2)  # 0 if there are no references from the bottom
+    # Δ = s(q⁺, E⁺) − s(q⁺, E⁻) − [s(q⁻, E⁺) − s(q⁻, E⁻)]
     return (to_top - to_bottom) @ [1, -1]
 
 
 def _exact_interval(right: np.ndarray, n_trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the interval of Clopper and Pearson 1934; NaN where there is no trial."""
-    tail = (1 - CONFIDENCE) / 2
+    """Return the interval of Clopper and Pearson 1934; NaN without trials."""
+    tail = (1 - CONFIDENCE_LEVEL) / 2
     wrong = n_trials - right
+    # low = B(α/2; k, n − k + 1), high = B(1 − α/2; k + 1, n − k), quantiles of beta distributions
     low, high = beta.ppf(tail, right, wrong + 1), beta.ppf(1 - tail, right + 1, wrong)
     some = n_trials > 0
     return np.where(right > 0, low, np.where(some, 0, np.nan)), np.where(wrong > 0, high, np.where(some, 1, np.nan))

@@ -201,7 +201,9 @@ def null_test(
     codes : DataArray (stimulus, unit) or (stimulus, direction)
         Stimuli without an image are left out.
     images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
     metric : ImageMetric or Precomputed
+        `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
     null : callable, optional
         Called as `null(codes, random_state=seed)`: `shuffle_stimuli`, `shuffle_units`, `phase_surrogates`, or any other
         function that returns codes of the same stimuli, such as random directions: `lambda codes, random_state:
@@ -257,19 +259,22 @@ def null_test(
     edges = np.cumsum([0, *(chosen.shape[1] for chosen in tops)])
     every = xr.DataArray(np.concatenate([chosen.values for chosen in tops], axis=1), dims=("rank", "item"))
     scores = index_of_top(every, images, metric)
-    own, *others = (scores.values[start:stop] for start, stop in itertools.pairwise(edges))
-    means = np.array([values.mean() for values in others])
+    observed, *drawn = (scores.values[start:stop] for start, stop in itertools.pairwise(edges))
+    means = np.array([values.mean() for values in drawn])
     result = xr.Dataset(
-        {"interpretability": own.mean(), "null": ("draw", means), "p_value": _p_of_draws(own.mean(), means)},
+        {"interpretability": observed.mean(), "null": ("draw", means), "p_value": _p_of_draws(observed.mean(), means)},
         attrs=scores.attrs
-        | {"n_items": len(own), "n_stimuli": codes.sizes["stimulus"], "n_resamples": n_resamples, "seed": seed}
+        | {"n_items": len(observed), "n_stimuli": codes.sizes["stimulus"], "n_resamples": n_resamples, "seed": seed}
         | left_out(codes)
         | copies_among(tops[0]),
     )
     item = str(codes.dims[1])
     if not all(item in chosen.dims and chosen[item].equals(tops[0][item]) for chosen in tops[1:]):
         return result
-    columns = {"item_interpretability": (item, own), "item_p_value": (item, _p_of_draws(own, np.stack(others)))}
+    columns = {
+        "item_interpretability": (item, observed),
+        "item_p_value": (item, _p_of_draws(observed, np.stack(drawn))),
+    }
     return result.assign(columns).assign_coords(coords_along(codes, item))
 
 
@@ -282,10 +287,10 @@ def _draw(null: Null, codes: xr.DataArray, seed: int) -> xr.DataArray:
     return drawn
 
 
-def _p_of_draws(own: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Return p = (1 + number of draws `(draw, …)` ≥ own) / (1 + number of draws)."""
+def _p_of_draws(observed: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Return p = (1 + number of draws `(draw, …)` ≥ observed) / (1 + number of draws)."""
     rounding = 1e-12 * np.abs(draws).max()  # sums of the same distances in another order differ by less
-    return (1 + (draws >= own - rounding).sum(0)) / (1 + len(draws))
+    return (1 + (draws >= observed - rounding).sum(0)) / (1 + len(draws))
 
 
 def chance_level(
@@ -305,7 +310,9 @@ def chance_level(
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
     metric : ImageMetric or Precomputed
+        `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
     top : int, optional
         Number of images in a set: the number of top stimuli of the scores that are compared with the chance level.
     n_resamples : int, optional

@@ -8,7 +8,7 @@ import xarray as xr
 from neurosuper.metrics.distances import Distances
 from neurosuper.responses import name_some
 
-HEAD_FACTOR = 8  # the 8 × n_groups × top largest codes, of which a group has 8 × top on average, are searched first
+HEAD_FACTOR = 8  # the 8 × n_groups × top largest codes are searched first: on average 8 × top are in a group
 
 
 def draw_splits(

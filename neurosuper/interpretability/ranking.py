@@ -1,4 +1,4 @@
-"""The stimuli that drive a unit or direction most: the paper's MEIs."""
+"""Top stimuli: the stimuli that drive a unit or direction most (most exciting images, MEIs, in the paper)."""
 
 from __future__ import annotations
 
@@ -15,33 +15,40 @@ from neurosuper._content import photographs_of
 from neurosuper.responses import check_labels, coords_along, name_some
 
 End = Literal["top", "bottom"]
-AT_ONCE = 2**20  # codes that are ranked
+MAX_RANKED = 2**20  # codes that are ranked at once: a working copy of 8 MiB in double precision
 
 
 def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top") -> xr.DataArray:
-    """Return the stimuli with the largest code, or the smallest, for every unit or direction.
+    """Return the top stimuli of every unit or direction: those with the largest codes, or the smallest.
 
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
-        Responses or codes. NaN is never chosen; ties go to the label that sorts first. A dask array is read one block
-        of stimuli at a time.
+        Responses or codes. NaN is never chosen; equal codes are ranked by label. A dask array is read one block of
+        stimuli at a time.
     top : int, optional
         Number of top stimuli (M in Klindt et al. 2023).
     end : {"top", "bottom"}, optional
+        "top": the stimuli with the largest codes. "bottom": those with the smallest.
 
     Returns
     -------
     DataArray (rank, unit) or (rank, direction)
-        Labels of stimuli; `rank` 1 has the largest code (at the bottom: the smallest). Coords of units or directions
-        are carried over; the coord `code` holds the codes themselves. Where codes carry the coord `content` and an item
-        has two copies of one photograph among its top stimuli, the coord `is_copy` marks all but the first of them, and
-        `attrs["n_items_with_copies"]` counts such items.
+        Labels of stimuli; `rank` 1 has the largest code (with `end="bottom"`: the smallest). Coords of units or
+        directions are kept; the coord `code` contains the codes of these stimuli. If codes have the coord `content` and
+        an item has two copies of one photograph among its top stimuli, the coord `is_copy` marks all but the first of
+        them, and `attrs["n_items_with_copies"]` counts such items.
 
     Raises
     ------
     ValueError
         `top` below 1, or above the number of stimuli that have a code; another `end`.
+
+    See Also
+    --------
+    interpretability_index : How similar the top stimuli are to one another.
+    neurosuper.interpretability.index_of_top : The index of given top stimuli.
+    neurosuper.plot.plot_top_stimuli : A figure of the top stimuli.
 
     Examples
     --------
@@ -70,7 +77,7 @@ def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top") -> xr.Da
 
 
 def copies_among(chosen: xr.DataArray) -> dict[str, int]:
-    """Return the attr that says how many items have two copies of one photograph among their top stimuli, if any."""
+    """Return the attr with the number of items that have two copies of one photograph among their top stimuli."""
     if "is_copy" not in chosen.coords:
         return {}
     return {
@@ -81,7 +88,7 @@ def copies_among(chosen: xr.DataArray) -> dict[str, int]:
 def warn_of_copies(n_items: int, of: int, top: int) -> None:
     """Warn that the top stimuli of some items show a photograph twice."""
     warnings.warn(
-        f"{n_items} of {of} items have copies of one photograph among their top {top} stimuli, and look more "
+        f"{n_items} of {of} items have copies of one photograph among their top {top} stimuli, and seem more "
         "interpretable than they are; has_copies marks them; average copies with "
         "neurosuper.copies.average_copies(responses, images)",
         stacklevel=4,
@@ -89,9 +96,9 @@ def warn_of_copies(n_items: int, of: int, top: int) -> None:
 
 
 def _find_copies(codes: xr.DataArray, ranks: np.ndarray) -> np.ndarray:
-    """Return which top stimuli (n, item), by the rank of their label, show a photograph that a higher one shows."""
+    """Return which top stimuli (n, item), given by the rank of their label, show the photograph of a higher one."""
     photographs = photographs_of(codes)
-    if photographs[-1] == len(photographs) - 1:  # each its own
+    if photographs[-1] == len(photographs) - 1:  # no copies
         return np.zeros(ranks.shape, bool)
     shown = photographs[np.argsort(codes.stimulus.values.astype(str))][ranks]
     order = np.argsort(shown, axis=0, kind="stable")
@@ -102,7 +109,7 @@ def _find_copies(codes: xr.DataArray, ranks: np.ndarray) -> np.ndarray:
 
 
 def check_codes(codes: xr.DataArray) -> xr.DataArray:
-    """Return responses or codes as (stimulus, item), whatever the items are called.
+    """Return responses or codes as (stimulus, item), for items of any name.
 
     Raises
     ------
@@ -127,7 +134,7 @@ def _blocks(codes: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def _merge_blocks(codes: xr.DataArray, sign: int, label_ranks: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rank of the label, code) of the `n` with the largest sign × code, both (n, item), from each block's."""
+    """Return (rank of the label, code) of the `n` stimuli with the largest sign × code, both (n, item)."""
     tops = []
     for rows, values in _blocks(codes):
         order = np.argsort(label_ranks[rows])
@@ -139,8 +146,8 @@ def _merge_blocks(codes: xr.DataArray, sign: int, label_ranks: np.ndarray, n: in
 
 
 def _smallest_of_columns(values: np.ndarray, sign: int, order: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where in `order` the `n` smallest keys, −sign × value, of each column are, and these, both (n, item)."""
-    width = max(1, AT_ONCE // len(values))
+    """Return positions in `order` of the `n` smallest keys −sign × value of each column, and the keys (n, item)."""
+    width = max(1, MAX_RANKED // len(values))
     places, smallest = [], []
     for start in range(0, values.shape[1], width):
         keys = values[order, start : start + width].T.copy()
@@ -154,7 +161,8 @@ def _smallest_of_columns(values: np.ndarray, sign: int, order: np.ndarray, n: in
 
 
 def _smallest(keys: np.ndarray, n: int) -> np.ndarray:
-    """Return positions (item, n) of the `n` smallest keys of each row; of equals, the first ones."""
+    """Return positions (item, n) of the `n` smallest keys of each row; of equal keys, the first ones."""
+    # topk chooses among equal keys arbitrarily: rows with a tie at the threshold are sorted instead.
     positions = torch.from_numpy(keys).topk(n, dim=1, largest=False, sorted=False).indices.numpy()
     threshold = np.take_along_axis(keys, positions, axis=1).max(axis=1)
     tied = (keys <= threshold[:, None]).sum(axis=1) > n

@@ -50,7 +50,9 @@ def index_interval(
         Without NaN, for at least twice as many stimuli as `top`. Stimuli without an image are left out. Directions are
         taken as given: fit them on other stimuli.
     images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
     metric : ImageMetric or Precomputed
+        `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
     top : int, optional
         Number of top stimuli.
     n_resamples : int, optional
@@ -109,7 +111,7 @@ def index_interval(
     """
     _check_settings(n_resamples, confidence_level)
     (items,), attrs = _score_sets([codes], images, metric, top, n_resamples, random_state)
-    variances, mean = variances_of([items]), float(items.index.mean())
+    variances, mean = variances_of([items]), float(items.scores.mean())
     numbers = {"interpretability": mean}
     numbers |= _interval("interpretability", mean, variances.total([items.n]), confidence_level)
     numbers |= variances.summary([items.n])
@@ -137,7 +139,9 @@ def index_difference(
     a, b : DataArray (stimulus, unit) or (stimulus, direction)
         As for `index_interval`, each.
     images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
     metric : ImageMetric or Precomputed
+        `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
     top : int, optional
         Number of top stimuli.
     n_resamples : int, optional
@@ -272,14 +276,14 @@ def index_power(
 class ItemScores(NamedTuple):
     """The index of each item `(item,)`, and on halves and quarters of the stimuli `(draw, group, item)`."""
 
-    index: np.ndarray
-    index_of_halves: np.ndarray
-    index_of_quarters: np.ndarray | None = None  # None with too few stimuli
+    scores: np.ndarray
+    scores_of_halves: np.ndarray
+    scores_of_quarters: np.ndarray | None = None  # None with too few stimuli
 
     @property
     def n(self) -> int:
         """Number of items."""
-        return len(self.index)
+        return len(self.scores)
 
 
 class Variances(NamedTuple):
@@ -310,9 +314,9 @@ class Variances(NamedTuple):
 
 def variances_of(sets: Sequence[ItemScores]) -> Variances:
     """Return the variances of the mean index of one set of items, or of the difference between two."""
-    of_halves = _variance_between_groups(_mean_or_difference([items.index_of_halves for items in sets]))
+    of_halves = _variance_between_groups(_mean_or_difference([items.scores_of_halves for items in sets]))
     interaction, of_items = zip(*map(_components_of_one_item, sets), strict=True)
-    return Variances(of_halves, interaction, of_items, _fall(of_halves, [items.index_of_quarters for items in sets]))
+    return Variances(of_halves, interaction, of_items, _fall(of_halves, [items.scores_of_quarters for items in sets]))
 
 
 def _components_of_one_item(items: ItemScores) -> tuple[float, float]:
@@ -321,12 +325,12 @@ def _components_of_one_item(items: ItemScores) -> tuple[float, float]:
     S is shared by all items. Over stimuli, one item has the variance S + I and the mean of k items S + I/k; over items,
     for given stimuli, single items have the variance I + J.
     """
-    of_mean = _variance_between_groups(items.index_of_halves.mean(-1))  # S + I/k
-    of_one = _variance_between_groups(items.index_of_halves)  # S + I
+    of_mean = _variance_between_groups(items.scores_of_halves.mean(-1))  # S + I/k
+    of_one = _variance_between_groups(items.scores_of_halves)  # S + I
     # S = (of_mean − of_one/k) / (1 − 1/k); negative estimates of a variance are set to 0
     shared = max(0.0, (of_mean - of_one / items.n) / (1 - 1 / items.n))
     interaction = max(0.0, of_one - shared)
-    return interaction, max(0.0, float(items.index.var(ddof=1)) - interaction)
+    return interaction, max(0.0, float(items.scores.var(ddof=1)) - interaction)
 
 
 def _fall(of_halves: float, quarters: Sequence[np.ndarray | None]) -> float:
@@ -350,14 +354,14 @@ def _variance_between_groups(values: np.ndarray) -> float:
 def compare_mean_index(a: ItemScores, b: ItemScores, confidence_level: float = 0.95) -> xr.Dataset:
     """Return the result of `index_difference` for items scored on the same splits."""
     variances, counts = variances_of([a, b]), (a.n, b.n)
-    difference = float(a.index.mean() - b.index.mean())
+    difference = float(a.scores.mean() - b.scores.mean())
     interval = _interval("difference", difference, variances.total(counts), confidence_level)
     if (error := interval["standard_error"]) > 0:
         p = float(2 * stats.norm.sf(abs(difference) / error))
     else:
         p = 0.0 if difference else 1.0
     numbers = {"difference": difference} | interval | {"p_value": p}
-    numbers |= {"estimate_a": a.index.mean(), "estimate_b": b.index.mean(), "n_a": a.n, "n_b": b.n}
+    numbers |= {"estimate_a": a.scores.mean(), "estimate_b": b.scores.mean(), "n_a": a.n, "n_b": b.n}
     attrs = {"statistic": "mean", "alternative": "two-sided", "confidence_level": confidence_level}
     return xr.Dataset(numbers | variances.summary(counts), attrs=attrs)
 

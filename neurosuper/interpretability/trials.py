@@ -1,7 +1,7 @@
-"""Trials of the two-alternative task: which images are shown, chosen by the codes of a unit or direction.
+"""Trials of the two-alternative task: the images to show, chosen by the codes of a unit or direction.
 
-Stimuli stand in the order of their codes, the largest first; a place is where a stimulus stands. Ranks count from the
-end that they belong to.
+Stimuli are in the order of their codes, the largest first; a place is a position in this order. Ranks count from the
+top for the stimuli of the top, and from the bottom for those of the bottom.
 """
 
 from __future__ import annotations
@@ -34,46 +34,53 @@ def make_trials(
     quantiles: Sequence[float] | None = None,
     random_state: int | None = 0,
 ) -> xr.Dataset:
-    """Choose the images of each trial of the two-alternative task.
+    """Return the images of each trial of the two-alternative task.
 
     A trial shows reference images from the top and from the bottom of the codes of a unit or direction, and one query
-    from each end; the question is which query belongs to the top. In a trial no image is shown twice.
+    from each; the question is which query belongs to the top. A trial shows no image twice.
 
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
-        Stimuli with equal codes are ranked at random, alike for all units.
+        Stimuli with equal codes are ranked at random, in the same order for all units.
     design : {"imi", "scripts", "mis", "paper"}, optional
-        "imi": each end is cut into bins of as many consecutive ranks as there are trials; a trial shows one stimulus of
-        each bin, drawn without replacement; the query is that of the most extreme bin (Zimmermann et al. 2023).
+        "imi": the stimuli of the top, and those of the bottom, are divided into bins of `n_trials` consecutive ranks; a
+        trial shows one stimulus of each bin, drawn without replacement; the query is from the most extreme bin
+        (Zimmermann et al. 2023).
         "scripts": the same, but only queries are drawn; references stay in the order of ranks (code of Klindt et al.
         2023).
-        "mis": each trial draws from all those ranks anew; the query is the least extreme of its draw (Zimmermann et al.
-        2024).
-        "paper": references are the top stimuli alone, the same in all trials; queries are those that follow, and those
-        at the bottom (Klindt et al. 2023, eq. 2–3).
+        "mis": each trial draws again from all these ranks; the query is the least extreme of its draw (Zimmermann et
+        al. 2024).
+        "paper": references are the top stimuli alone, the same in all trials; queries are the stimuli that follow, and
+        those of the bottom (Klindt et al. 2023, eq. 2–3).
     n_references : int, optional
-        Reference images of an end.
+        Number of reference images from the top, and from the bottom.
     n_trials : int, optional
-        Of each quantile; fewer where there are too few stimuli.
+        Number of trials of each quantile; fewer if there are too few stimuli.
     query : {"extreme", "least-extreme"}, optional
-        Whether a query is more extreme than the references of its end, or less. None: as in the design.
+        Whether a query is more extreme than the references of its side, or less. None: as in the design.
     quantiles : sequence of float, optional
-        From 0 to below 0.5. This share of the stimuli is left out at both ends ("paper": as queries), so that the task
-        gets harder. None: 0 and 0.25 with "scripts", else 0.
+        From 0 to below 0.5. This share of the stimuli is left out at the top and at the bottom ("paper": as queries),
+        which makes the task harder. None: 0 and 0.25 with "scripts", otherwise 0.
     random_state : int, optional
+        Seed of the draws.
 
     Returns
     -------
     Dataset
         Labels of stimuli, `queries (unit, quantile, trial, end)` and `references (unit, quantile, trial, reference_end,
-        reference)`, and `n_trials (quantile,)`, after which labels are empty. Where codes carry the coord `content` and
-        a trial shows copies of one photograph, `attrs["n_trials_with_copies"]` says how many do, and a warning.
+        reference)`, and `n_trials (quantile,)`, after which labels are empty. If codes have the coord `content` and
+        trials show copies of one photograph, `attrs["n_trials_with_copies"]` counts them, and a warning is given.
 
     Raises
     ------
     ValueError
         Too few stimuli for a single trial, NaN or constant codes, unknown settings.
+
+    See Also
+    --------
+    answer_trials : Answers of an image metric to these trials.
+    neurosuper.psychophysics : Makes trials and answers them.
 
     References
     ----------
@@ -90,7 +97,7 @@ def make_trials(
     """
     codes = check_codes(codes)
     chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, random_state)
-    labels = np.append(codes.stimulus.values.astype(str), "")  # NONE is the last
+    labels = np.append(codes.stimulus.values.astype(str), "")  # NONE = −1 selects the last, the empty label
     item = codes.dims[1]
     dims, ends = (item, "quantile", "trial"), ENDS[: chosen.reference.shape[3]]
     return xr.Dataset(
@@ -114,23 +121,23 @@ class Trials(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """The size of a task: stimuli, those left out at each end, references, and trials; whether queries are extreme."""
+    """The size of a task: numbers of stimuli, of those left out at each side, of references and of trials."""
 
     n_stimuli: int
     n_left_out: int
     n_references: int
     n_trials: int
-    extreme: bool
+    extreme: bool  # whether queries are more extreme than references
 
 
 class Design(NamedTuple):
-    """A published design: how it fills trials and how many it can, and its defaults."""
+    """A published design: the functions that fill trials and that return their largest number, and its defaults."""
 
     fill: Callable[[_Shape, np.random.Generator], tuple[np.ndarray, np.ndarray]]
     most: Callable[[_Shape], int]
     query: Query
     quantiles: tuple[float, ...]
-    observer: dict[str, Any]  # options of `answer_trials`
+    observer: dict[str, Any]  # settings of `answer_trials`
 
 
 def choose_trials(
@@ -160,9 +167,9 @@ def choose_trials(
 
 
 def warn_of_copies_in_trials(codes: xr.DataArray, trials: Trials) -> dict[str, int]:
-    """Warn where a trial shows a photograph under two labels, and return the attr that says in how many trials."""
+    """Warn if trials show a photograph under two labels, and return the attr with the number of such trials."""
     photographs = photographs_of(codes)
-    if photographs[-1] == len(photographs) - 1:  # each its own
+    if photographs[-1] == len(photographs) - 1:  # no copies
         return {}
     query = trials.query
     positions = np.concatenate([query, trials.reference.reshape(*query.shape[:3], -1)], axis=-1)
@@ -181,7 +188,7 @@ def warn_of_copies_in_trials(codes: xr.DataArray, trials: Trials) -> dict[str, i
 
 
 def _stack(order: np.ndarray, filled: list, part: int, n_trials: int) -> np.ndarray:
-    """Return the positions `(item, quantile, trial, …)` of stimuli at the places that each quantile is filled with."""
+    """Return the positions `(item, quantile, trial, …)` of the stimuli at the places filled for each quantile."""
     some = next(places[part] for places in filled if places is not None)
     positions = np.full((order.shape[1], len(filled), n_trials, *some.shape[1:]), NONE, np.int32)
     for i, places in enumerate(filled):
@@ -191,60 +198,63 @@ def _stack(order: np.ndarray, filled: list, part: int, n_trials: int) -> np.ndar
 
 
 def _order(codes: xr.DataArray, rng: np.random.Generator) -> np.ndarray:
-    """Return the positions `(place, item)` of stimuli, the largest code first; of equals, in random order."""
+    """Return the positions `(place, item)` of stimuli, the largest code first; equal codes are in random order."""
     require_varying(codes)
     values = codes.values
     if np.isnan(values).any():
         missing = codes.stimulus.values[np.isnan(values).any(1)]
-        raise ValueError(f"no code for stimulus {name_some(missing)}; trials rank all stimuli, so drop those")
+        raise ValueError(f"no code for stimulus {name_some(missing)}; trials rank all stimuli, so drop these")
     shuffled = rng.permutation(len(values)).astype(np.int32)
     order = np.empty(values.shape[::-1], np.int32)
-    for own, of_item in zip(order, np.ascontiguousarray(values.T), strict=True):
-        own[:] = shuffled[_falling(of_item[shuffled])]
+    for places, of_item in zip(order, np.ascontiguousarray(values.T), strict=True):
+        places[:] = shuffled[_decreasing_order(of_item[shuffled])]
     return order.T
 
 
-def _falling(values: np.ndarray) -> np.ndarray:
-    """Return the order of values, the largest first; of equals, as they come."""
+def _decreasing_order(values: np.ndarray) -> np.ndarray:
+    """Return the order of values, the largest first; equal values stay in their order."""
     order = values.argsort()[::-1]
     ranked = values[order]
     differ = ranked[1:] != ranked[:-1]
     if differ.all():
         return order
+    # One key per value, (number of larger distinct values) × n + position: sorting the keys sorts ties by position.
     return np.sort(np.cumsum(np.append(0, differ)) * len(values) + order) % len(values)
 
 
-def _both_ends(ranks: np.ndarray, n_stimuli: int) -> np.ndarray:
-    """Return the places of ranks `(end, …)`."""
+def _places_of_ranks(ranks: np.ndarray, n_stimuli: int) -> np.ndarray:
+    """Return the places of ranks `(end, …)`: rank r of the bottom is at place n − 1 − r."""
     return np.stack([ranks[0], n_stimuli - 1 - ranks[1]])
 
 
 def _fill_bins(shape: _Shape, rng: np.random.Generator, shuffle: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return places of queries `(trial, end)` and references `(trial, end, reference)`, of one bin each."""
+    """Return places of queries `(trial, end)` and references `(trial, end, reference)`, one stimulus per bin."""
     n_bins, at = 1 + shape.n_references, 0 if shape.extreme else shape.n_references
     ranks = shape.n_left_out + np.arange(n_bins * shape.n_trials).reshape(n_bins, shape.n_trials)
     bins = np.stack([ranks, ranks])  # (end, bin, trial)
     drawn = rng.permuted(bins, axis=2)
-    places = _both_ends(drawn if shuffle else np.where(np.arange(n_bins)[:, None] == at, drawn, bins), shape.n_stimuli)
+    places = _places_of_ranks(
+        drawn if shuffle else np.where(np.arange(n_bins)[:, None] == at, drawn, bins), shape.n_stimuli
+    )
     return places[:, at].T, np.moveaxis(np.delete(places, at, axis=1), 2, 0)
 
 
 def _fill_draws(shape: _Shape, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return places as `_fill_bins` does, of draws from all ranks that bins would hold."""
+    """Return places as `_fill_bins` does, drawn for each trial from the ranks of all bins."""
     n_drawn, at = 1 + shape.n_references, 0 if shape.extreme else shape.n_references
     n_ranks = min(shape.n_trials * n_drawn, shape.n_stimuli // 2 - shape.n_left_out)
     ranks = np.tile(shape.n_left_out + np.arange(n_ranks), (2, shape.n_trials, 1))
     drawn = np.sort(rng.permuted(ranks, axis=2)[:, :, :n_drawn], axis=2)
-    places = np.moveaxis(_both_ends(drawn, shape.n_stimuli), 0, 1)  # (trial, end, image)
+    places = np.moveaxis(_places_of_ranks(drawn, shape.n_stimuli), 0, 1)  # (trial, end, image)
     return places[:, :, at], np.delete(places, at, axis=2)
 
 
 def _fill_following(shape: _Shape, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return places of queries, and of the references that all trials share: the top."""
+    """Return places of queries, and of the references, which are the top stimuli in all trials."""
     first = np.array([_first_query(shape), shape.n_left_out])
     ranks = rng.permuted(first[:, None] + np.arange(shape.n_trials), axis=1)
     shared = np.broadcast_to(np.arange(shape.n_references), (shape.n_trials, 1, shape.n_references))
-    return _both_ends(ranks, shape.n_stimuli).T, shared
+    return _places_of_ranks(ranks, shape.n_stimuli).T, shared
 
 
 def _first_query(shape: _Shape) -> int:
@@ -295,7 +305,9 @@ def _check_settings(
     if query not in (None, "extreme", "least-extreme"):
         raise ValueError(f"query must be 'extreme', 'least-extreme' or None, got {query!r}")
     if design == "paper" and query == "extreme":
-        raise ValueError("in design 'paper' references are the top stimuli, so queries are less extreme; leave query")
+        raise ValueError(
+            "in design 'paper' references are the top stimuli, so queries are less extreme; leave out query"
+        )
     if quantiles is not None and (not len(quantiles) or not all(0 <= q < 0.5 for q in quantiles)):
         raise ValueError(f"quantiles must be numbers from 0 to below 0.5, at least one, got {quantiles!r}")
 
@@ -303,7 +315,7 @@ def _check_settings(
 def _too_few(name: str, shape: _Shape) -> str:
     needed = 2 + shape.n_references * (1 if name == "paper" else 2)
     return (
-        f"{shape.n_stimuli} stimuli, {shape.n_left_out} of them left out at each end, are too few for one trial of "
-        f"design {name!r} with {shape.n_references} references, which takes {needed} of the rest; lower "
+        f"{shape.n_stimuli} stimuli, {shape.n_left_out} of them left out at each side, are too few for one trial of "
+        f"design {name!r} with {shape.n_references} references, which needs {needed} of the rest; lower "
         "n_references, or quantiles"
     )

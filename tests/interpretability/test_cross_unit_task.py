@@ -47,7 +47,7 @@ def test_is_symmetric_and_distinctness_is_the_mean_over_partners(responses, imag
     assert_allclose(ours.distinctness, np.nanmean(ours.separability, axis=1))
 
 
-def test_planted_colors_are_told_apart_and_twins_are_not(make_responses, images, rng):
+def test_planted_colors_are_distinguished_and_twins_are_not(make_responses, images, rng):
     red, green = ((images.category == color).values + 0.1 * rng.random(120) for color in ("red", "green"))
     twin = (images.category == "red").values + 0.1 * rng.random(120)
     ours = separability(make_responses(np.stack([red, green, twin], axis=1)), images, Color(), **few)
@@ -63,7 +63,7 @@ def test_the_same_top_images_leave_no_trial(make_responses, images, rng):
     assert ours.distinctness.notnull().all()
 
 
-def test_bad_input_is_told_in_one_line(responses, images):
+def test_bad_input_is_refused_with_a_reason(responses, images):
     with pytest.raises(ValueError, match="separability compares units with one another; got 1, pass at least 2"):
         separability(responses[:, :1], images, Color())
     with pytest.raises(ValueError, match="pool must be 'mean' or 'max', got 'min'"):

@@ -66,7 +66,7 @@ def tuned(rng, patches, n_units=80) -> xr.DataArray:
 
 @pytest.mark.parametrize("n_repetitions", [3, 5, 10])
 @pytest.mark.parametrize("noise", ["gauss", "poisson"])
-def test_the_extrapolated_index_comes_nearer_to_that_without_noise(noise, n_repetitions, patches, rng):
+def test_the_extrapolated_index_is_closer_to_that_without_noise(noise, n_repetitions, patches, rng):
     """Of units tuned to colour: their mean, at little cost to single ones, with an honest standard error."""
     signal = tuned(rng, patches)
     shown = np.repeat(signal.values[:, None], n_repetitions, axis=1)
@@ -80,7 +80,7 @@ def test_the_extrapolated_index_comes_nearer_to_that_without_noise(noise, n_repe
     assert 0.6 < spread < 1.7
 
 
-def test_the_index_is_that_of_the_average_and_ends_the_curve(noisy, images):
+def test_the_index_is_that_of_the_average_and_is_the_last_of_the_curve(noisy, images):
     scores = extrapolate_index(noisy, images, Color(), n_resamples=3)
     expected = interpretability_index(average_repetitions(noisy), images, Color())
     assert_allclose(scores["interpretability"], expected)
@@ -96,7 +96,7 @@ def test_curve_fit_and_error_equal_a_loop(noisy, images):
     curves = []
     for _ in range(4):
         order = rng.random((120, 5)).argsort(axis=1)
-        rng.permutation(120)  # for ties, of which there are none
+        rng.permutation(120)  # for ties, which do not occur
         drawn = np.take_along_axis(noisy.values, order[:, :, None], axis=1)
         averages = [noisy[:, 0].copy(data=drawn[:, :n].mean(axis=1)) for n in r]
         curves.append([interpretability_index(average, images, Color()).values for average in averages])
@@ -108,7 +108,7 @@ def test_curve_fit_and_error_equal_a_loop(noisy, images):
     assert_allclose(scores.standard_error, np.sqrt(variance), rtol=1e-5)
 
 
-def test_what_follows_the_law_is_extrapolated_exactly():
+def test_a_curve_of_a_plus_b_over_r_is_extrapolated_exactly():
     r = np.arange(1, 7)
     assert_allclose(_intercept_weights(r) @ (-2 + 0.7 / r), -2)
 
@@ -126,7 +126,7 @@ def test_each_image_is_embedded_once(noisy, images):
     assert 0 < metric.n <= 120
 
 
-def test_silent_presentations_are_no_preference_for_what_sorts_first(rng, images):
+def test_silent_presentations_do_not_favour_labels_that_sort_first(rng, images):
     """Almost all averages tie at zero: labels in the order of categories must not make units look selective."""
     images = images.sortby("category").assign_coords(stimulus=images.stimulus.values)
     counts = rng.poisson(0.02, (120, 4, 60))
@@ -145,7 +145,7 @@ def test_missing_repetitions_and_the_order_of_stimuli_do_not_matter(noisy, image
     xr.testing.assert_allclose(scores, extrapolate_index(padded[::-1], images, Color(), n_resamples=3))
 
 
-def test_labels_are_carried_and_both_ends_are_scored(noisy, images):
+def test_labels_are_kept_and_both_ends_are_scored(noisy, images):
     noisy = noisy.assign_coords(area=("unit", ["V1", "V4"] * 30))
     both = extrapolate_index(noisy, images, Color(), end="both", n_resamples=3)
     bottom = extrapolate_index(noisy, images, Color(), end="bottom", n_resamples=3)
@@ -154,7 +154,7 @@ def test_labels_are_carried_and_both_ends_are_scored(noisy, images):
     assert_allclose(both.extrapolated.sel(end="bottom"), bottom.extrapolated)
 
 
-def test_bad_input_is_told_in_one_line(noisy, images):
+def test_bad_input_is_refused_with_a_reason(noisy, images):
     few = noisy.copy()
     few[4, 2:] = np.nan
     with pytest.raises(ValueError, match="^extrapolate_index needs the dim 'repetition', got .*; use responses before"):

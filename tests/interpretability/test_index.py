@@ -45,7 +45,7 @@ def test_several_numbers_of_top_stimuli_in_one_pass(metric, slab_bytes, response
         assert_allclose(several.sel(top=n), interpretability_index(responses, images, metric, top=n), atol=1e-5)
 
 
-def test_activation_weights_pairs_by_how_far_their_codes_are_from_the_mean(metric, slab_bytes, responses, images):
+def test_activation_weights_pairs_by_the_distance_of_their_codes_from_the_mean(metric, slab_bytes, responses, images):
     ours = interpretability_index(responses, images, metric, top=[3, 6], weights="activation")
     for unit in responses.unit.values:
         codes = responses.sel(unit=unit)
@@ -155,7 +155,7 @@ def test_identical_top_images_score_zero_not_below(responses, images, features):
         assert_allclose(interpretability_index(responses, same, metric), 0, atol=1e-6)
 
 
-def test_metric_whose_embeddings_carry_gradients_is_scored_all_the_same(responses, images):
+def test_metric_whose_embeddings_carry_gradients_is_scored_too(responses, images):
     class Learning(Pixel):
         def embed(self, batch):
             return super().embed(batch).requires_grad_()
@@ -244,7 +244,7 @@ def test_stimuli_without_an_image_are_left_out(responses, images):
     assert "n_stimuli_left_out" not in interpretability_index(responses[::2], images, Color()).attrs
 
 
-def test_bad_input_is_told_in_one_line(responses, images):
+def test_bad_input_is_refused_with_a_reason(responses, images):
     elsewhere = images.assign_coords(stimulus=[f"photo {i}" for i in range(120)])
     with pytest.raises(ValueError, match="no stimulus label in common: 's0000', .* against 'photo 0', "):
         interpretability_index(responses, elsewhere, Color())
@@ -256,7 +256,7 @@ def test_bad_input_is_told_in_one_line(responses, images):
         interpretability_index(responses, images, Color(), top=1)
     with pytest.raises(ValueError, match="the spread needs at least 3 top stimuli, got 2"):
         interpretability_index(responses, images, Color(), top=2, spread=True)
-    with pytest.raises(ValueError, match="different numbers in rising order, got \\[5, 3\\]"):
+    with pytest.raises(ValueError, match="different numbers in increasing order, got \\[5, 3\\]"):
         interpretability_index(responses, images, Color(), top=[5, 3])
     with pytest.raises(ValueError, match="end must be 'top', 'bottom' or 'both', got 'middle'"):
         interpretability_index(responses, images, Color(), end="middle")
@@ -264,9 +264,11 @@ def test_bad_input_is_told_in_one_line(responses, images):
         interpretability_index(responses, images, Color(), weights="rank")
     with pytest.raises(ValueError, match="no image for stimulus"):
         index_of_top(top_stimuli(responses), images[:50], Color())
-    with pytest.raises(ValueError, match="no metric to score by; pass one, or a list of at least one"):
+    with pytest.raises(ValueError, match="no metric to score with; pass one, or a list of at least one"):
         interpretability_index(responses, images, [])
-    with pytest.raises(ValueError, match="metrics need different names, got 'color' twice; score by one of them at a"):
+    with pytest.raises(
+        ValueError, match="metrics need different names, got 'color' twice; score with one of them at a"
+    ):
         interpretability_index(responses, images, [Color(), Pixel(), Color()])
 
 

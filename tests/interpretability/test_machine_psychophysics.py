@@ -13,7 +13,7 @@ few = {"n_references": 3, "n_trials": 6}
 
 
 def similarity_of(metric, images):
-    """Return a function that tells the similarity of two images, by their labels."""
+    """Return a function that returns the similarity of two images, by their labels."""
     embedding = dict(zip(images.stimulus.values, metric.embed(images).double(), strict=True))
 
     def similarity(a, b):
@@ -24,7 +24,7 @@ def similarity_of(metric, images):
 
 
 def scripts_score(trials, images, metric):
-    """Oracle: the published script of the paper, trial by trial, as METHOD tells it."""
+    """Oracle: the published script of the paper, trial by trial, as METHOD describes it."""
     similarity, scores = similarity_of(metric, images), []
     for t in range(trials.sizes["trial"]):
         trial = trials.isel(trial=t)
@@ -99,7 +99,7 @@ def test_scripts_score_is_mis_with_alpha_one_without_zscore(responses, images):
     assert_allclose(one.score, (1 / (1 + np.exp(-one.evidence))).mean("trial"))
 
 
-def test_planted_colors_are_told_apart_and_noise_is_not(make_responses, images, rng):
+def test_planted_colors_are_distinguished_and_noise_is_not(make_responses, images, rng):
     red = (images.category == "red").values + 0.1 * rng.random(120)
     codes = make_responses(np.stack([red, rng.random(120)], axis=1))
     result = psychophysics(codes, images, Color(), n_references=4, n_trials=6)
@@ -151,12 +151,13 @@ def test_slabs_do_not_matter(metric, responses, images, monkeypatch):
     xr.testing.assert_allclose(psychophysics(responses, images, metric, evidence=True, **few), whole, atol=1e-5)
 
 
-def test_directions_and_units_are_the_same_call_and_labels_are_carried(responses, images):
+def test_directions_and_units_are_the_same_call_and_labels_are_kept(responses, images):
     codes = responses.assign_coords(area=("unit", list("aabbccdd"))).rename(unit="direction")
     result = psychophysics(codes, images, Color(), **few)
     assert result.accuracy.dims == ("direction", "quantile")
     assert result.area.values.tolist() == list("aabbccdd")
     assert result.attrs["metric"] == "color"
+    assert result.attrs["confidence_level"] == 0.95
     assert_allclose(result.accuracy, psychophysics(responses, images, Color(), **few).accuracy)
 
 
@@ -173,7 +174,7 @@ def test_result_can_be_written(responses, images, tmp_path):
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "result.nc"), result)
 
 
-def test_bad_input_is_told_in_one_line(responses, images):
+def test_bad_input_is_refused_with_a_reason(responses, images):
     with pytest.raises(ValueError, match="pool must be 'mean' or 'max', got 'median'"):
         psychophysics(responses, images, Color(), pool="median")
     with pytest.raises(ValueError, match="no stimulus label in common"):
@@ -182,7 +183,7 @@ def test_bad_input_is_told_in_one_line(responses, images):
         answer_trials(make_trials(responses, **few), images[:50], Color())
 
 
-def test_the_shipped_trials_of_humans_are_answered_right(real_data):
+def test_the_shipped_trials_of_humans_are_answered_correctly(real_data):
     """Two natural-image trials of IMI, by LPIPS-Alex."""
     from neurosuper import LPIPS
 

@@ -95,7 +95,7 @@ def test_dask_arrays_stay_lazy_and_give_the_same_in_any_chunks(null, chunks, res
 
 
 def ar_series(rng, n=4096):
-    """Three Gaussian series with slow drifts, the second of which follows the first five stimuli later."""
+    """Three Gaussian series with slow drifts; the second follows the first five stimuli later."""
     drift = signal.lfilter([1], [1, -0.9], rng.normal(size=(n, 3)), axis=0)
     return np.column_stack([drift[:, 0], np.roll(drift[:, 0], 5) + 0.5 * drift[:, 1], drift[:, 2]])
 

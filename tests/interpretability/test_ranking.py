@@ -49,7 +49,7 @@ def test_counts_of_any_dtype_rank_by_size(dtype):
 
 
 @pytest.mark.parametrize("end", ["top", "bottom"])
-def test_bottom_has_the_smallest_codes_and_codes_are_told(end, responses):
+def test_bottom_has_the_smallest_codes_and_codes_are_returned(end, responses):
     chosen = top_stimuli(responses, top=4, end=end)
     for unit in responses.unit.values:
         column = responses.sel(unit=unit).sortby(responses.sel(unit=unit), ascending=end == "bottom")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurosuper.interpretability import make_trials
-from neurosuper.interpretability.trials import DESIGNS, _falling
+from neurosuper.interpretability.trials import DESIGNS, _decreasing_order
 
 ENDS = ("top", "bottom")
 designs = pytest.mark.parametrize("design", list(DESIGNS))
@@ -31,7 +31,7 @@ def bins_of(codes, unit, n_trials, references, q=0.0):
     return np.stack([end[:n].reshape(references + 1, n_trials) for end in (kept, kept[::-1])])
 
 
-def test_trials_are_20_of_9_references_an_end_unless_asked_otherwise(codes):
+def test_trials_are_20_of_9_references_per_side_unless_queries_otherwise(codes):
     """As people saw them (Zimmermann et al. 2023)."""
     sizes = make_trials(codes).sizes
     assert (sizes["trial"], sizes["reference"], sizes["quantile"]) == (20, 9, 1)
@@ -44,8 +44,8 @@ def test_imi_trials_take_one_stimulus_of_each_bin(query, codes):
         for q in (0, 0.1):
             trials, bins = made.sel(unit=unit, quantile=q), bins_of(codes, unit, 20, 9, q)
             for end, own in zip(ENDS, bins, strict=True):
-                asked, shown = (own[0], own[1:]) if query == "extreme" else (own[-1], own[:-1])
-                assert set(trials.queries.sel(end=end).values) == set(asked)
+                queries, shown = (own[0], own[1:]) if query == "extreme" else (own[-1], own[:-1])
+                assert set(trials.queries.sel(end=end).values) == set(queries)
                 for k in range(9):
                     drawn = trials.references.sel(reference_end=end).isel(reference=k).values
                     assert set(drawn) == set(shown[k])
@@ -72,11 +72,11 @@ def test_mis_trials_ask_for_the_least_extreme_of_a_draw(codes):
         order = list(ranked(codes, unit))
         for end, among in zip(ENDS, (order, order[::-1]), strict=True):
             rank = np.vectorize(among.index)
-            asked = rank(made.queries.sel(unit=unit, quantile=0, end=end).values)
+            queries = rank(made.queries.sel(unit=unit, quantile=0, end=end).values)
             shown = rank(made.references.sel(unit=unit, quantile=0, reference_end=end).values)
-            assert (asked[:, None] > shown).all()
-            assert asked.max() < 30 * 6
-            assert len(np.unique(asked)) > 10, "each trial draws anew"
+            assert (queries[:, None] > shown).all()
+            assert queries.max() < 30 * 6
+            assert len(np.unique(queries)) > 10, "each trial draws again"
 
 
 def test_paper_trials_share_the_top_and_ask_for_what_follows(codes):
@@ -123,7 +123,7 @@ def test_trials_of_a_unit_do_not_depend_on_the_others(design, codes):
 
 
 def test_equal_codes_are_ranked_at_random_not_by_label(make_responses):
-    """Silent stimuli must not be shown in the order of their names, which tell categories."""
+    """Silent stimuli must not be shown in the order of their names, which begin with categories."""
     silent = np.zeros((400, 1))
     silent[:20] = np.arange(20, 0, -1)[:, None]
     made = make_trials(make_responses(silent), n_references=4, n_trials=10)
@@ -135,15 +135,15 @@ def test_equal_codes_are_ranked_at_random_not_by_label(make_responses):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "uint8"])
 @pytest.mark.parametrize("most", [3, 250])
-def test_the_largest_comes_first_and_equals_stay_as_they_came(most, dtype, rng):
+def test_the_largest_comes_first_and_equals_stay_in_order(most, dtype, rng):
     values = rng.integers(0, most, 500).astype(dtype)
-    assert _falling(values).tolist() == np.argsort(-values.astype(float), kind="stable").tolist()
+    assert _decreasing_order(values).tolist() == np.argsort(-values.astype(float), kind="stable").tolist()
     distinct = rng.permutation(200).astype(dtype)
-    assert _falling(distinct).tolist() == np.argsort(-distinct.astype(float)).tolist()
+    assert _decreasing_order(distinct).tolist() == np.argsort(-distinct.astype(float)).tolist()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"design": "2afc"}, "design must be one of 'imi', 'scripts', 'mis', 'paper', got '2afc'"),
         ({"n_references": 0}, "n_references must be a whole number of at least 1, got 0"),
@@ -154,18 +154,18 @@ def test_the_largest_comes_first_and_equals_stay_as_they_came(most, dtype, rng):
         ({"quantiles": []}, "quantiles must be numbers from 0 to below 0.5, at least one"),
         (
             {"n_references": 249, "quantiles": [0.1]},
-            "500 stimuli, 50 of them left out at each end, are too few for one trial of design 'imi' with 249 "
-            "references, which takes 500 of the rest; lower n_references, or quantiles",
+            "500 stimuli, 50 of them left out at each side, are too few for one trial of design 'imi' with 249 "
+            "references, which needs 500 of the rest; lower n_references, or quantiles",
         ),
     ],
 )
-def test_bad_settings_are_told_in_one_line(options, told, codes):
-    with pytest.raises(ValueError, match=told):
+def test_bad_settings_are_refused_with_a_reason(options, message, codes):
+    with pytest.raises(ValueError, match=message):
         make_trials(codes, **options)
 
 
-def test_missing_and_constant_codes_are_told_by_name(codes):
-    with pytest.raises(ValueError, match="no code for stimulus 's0003'; trials rank all stimuli, so drop those"):
+def test_missing_and_constant_codes_are_refused_by_name(codes):
+    with pytest.raises(ValueError, match="no code for stimulus 's0003'; trials rank all stimuli, so drop these"):
         make_trials(codes.where(codes.stimulus != "s0003"))
     with pytest.raises(ValueError, match="zero variance over stimuli in unit 'u001'"):
         make_trials(codes * (codes.unit != "u001"))
