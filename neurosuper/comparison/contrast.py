@@ -148,7 +148,9 @@ def _contrast(
         raise ValueError(
             f"nothing to test {against!r} against: no {KEPT[varied]} has two items of it and of another {varied}"
         )
-    by_items = compare_means([(a.index, b.index) for a, b in pairs], n_resamples, random_state)
+    by_items = compare_means(
+        [(a.scores, b.scores) for a, b in pairs], n_resamples=n_resamples, random_state=random_state
+    )
     tests = [_test(a, b, of_items) for (a, b), of_items in zip(pairs, by_items, strict=True)]
     return _as_table(keys, tests, varied, against)
 
@@ -175,7 +177,7 @@ def _scores_by_name(comparison: xr.Dataset) -> dict[tuple[str, str, str], ItemSc
 
 def _test(a: ItemScores, b: ItemScores, by_items: xr.Dataset) -> xr.Dataset:
     """Return the test over stimuli and items, or that over items alone without an index on halves."""
-    if np.isnan(a.index_of_halves).any() or np.isnan(b.index_of_halves).any():
+    if np.isnan(a.scores_of_halves).any() or np.isnan(b.scores_of_halves).any():
         return by_items.assign(p_items=by_items.p_value, difference_low=np.nan, difference_high=np.nan)
     sizes = {name: by_items[name] for name in ("cohens_d", "superiority")}
     return compare_mean_index(a, b, CONFIDENCE_LEVEL).assign(sizes | {"p_items": by_items.p_value})

@@ -39,7 +39,7 @@ ScoreOn = Literal["held-out", "all"]
 class Fit(NamedTuple):
     """The directions that one finder found in one system, and the top stimuli of each.
 
-    Attributes
+    Parameters
     ----------
     system, finder : str
         Names, as in `fit_systems`.
@@ -56,6 +56,15 @@ class Fit(NamedTuple):
     --------
     fit_systems : Returns one for each system and finder.
     score_fits : Scores the items of several.
+
+    Examples
+    --------
+    >>> from neurosuper import Units
+    >>> r = xr.DataArray(np.random.default_rng(0).gamma(1, 5, (40, 3)), dims=("stimulus", "unit"),
+    ...                  coords={"stimulus": [f"s{i}" for i in range(40)], "unit": list("abc")})
+    >>> fit = next(fit_systems({"V4": r}, [Units()]))
+    >>> fit.system, fit.finder, fit.fitted.directions_.shape
+    ('V4', 'Units', (3, 3))
     """
 
     system: str
@@ -305,11 +314,11 @@ def _check_systems(systems: Mapping[str, xr.DataArray]) -> None:
             got = responses.dims if isinstance(responses, xr.DataArray) else type(responses).__name__
             raise ValueError(
                 f"system {name!r}: responses must be a DataArray with the dims stimulus and unit, got {got}; call "
-                "neurosuper.average_repetitions(responses) where there are repetitions"
+                "neurosuper.average_repetitions(responses) if there are repetitions"
             )
         if taken := RESERVED & set(coords_along(responses, "unit")):
             raise ValueError(
-                f"{name!r} has the unit coord {sorted(taken)[0]!r}, a name that a comparison needs; rename it"
+                f"{name!r} has the unit coord {sorted(taken)[0]!r}, which is reserved for comparisons; rename it"
             )
         if bad := [label for label in responses.stimulus.values.tolist() if SEPARATOR in label]:
             raise ValueError(

@@ -58,6 +58,7 @@ def headline(comparison: xr.Dataset) -> list[str]:
     Returns
     -------
     list of str
+        Sentences such as "V4: median index by LPIPS, best first: KMeans −0.500, Units −0.650.".
 
     See Also
     --------

@@ -1,4 +1,4 @@
-"""Differences between sets of scores, with intervals and tests: labelled skins over scipy.stats.
+"""Confidence intervals, tests, effect sizes and power for scores of items, computed by scipy.stats.
 
 Items are units or directions, each with a score, such as its interpretability index.
 """

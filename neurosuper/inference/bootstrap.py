@@ -1,7 +1,7 @@
-"""How sure is a mean or a median: bootstrap intervals, over items or over groups of items.
+"""Bootstrap confidence intervals of means and medians, over items or over groups of items.
 
-X (row, item) scores, a row for each combination of labels on the other dims. g (item,) the number of an item's group.
-W (resample, item) how often a resample draws each item. All rows share their resamples.
+X (row, item) scores, one row for each combination of labels on the other dims. g (item,) the number of an item's group.
+W (resample, item) how often a resample draws each item. All rows share the same resamples.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from scipy import stats
 
 from neurosuper._checks import check_one_of, check_share
 from neurosuper.inference.items import (
-    AT_ONCE,
     CENTERS,
+    MAX_RESAMPLED,
     ROUNDING,
     Statistic,
     check_items,
@@ -38,8 +38,8 @@ def bootstrap_interval(
 ) -> xr.Dataset:
     """Return the mean or median over items, with a bootstrap confidence interval.
 
-    Items of one subject are alike: where they are resampled as if each were a subject of its own, the interval is too
-    narrow for any claim about other subjects. With `groups`, whole subjects are resampled, each with all its items.
+    Items of one subject are correlated: if they are resampled as if each were from a different subject, the interval is
+    too narrow for any claim about other subjects. With `groups`, whole subjects are resampled, each with all its items.
 
     Parameters
     ----------
@@ -48,20 +48,22 @@ def bootstrap_interval(
     dim : str
         Dim of the items.
     statistic : {"mean", "median"}, optional
-        Over all items: with `groups`, a group counts by the number of its items.
+        Over all items; with `groups`, each group is weighted by the number of its items.
     groups : str, optional
-        Coord along `dim` that says to which group an item belongs, such as `"subject"`.
+        Coord along `dim` with the group of each item, such as `"subject"`.
     confidence_level : float, optional
         Strictly between 0 and 1.
     n_resamples : int, optional
-        At least 100.
+        Number of bootstrap resamples, at least 100.
     random_state : int, optional
+        Seed of the resamples.
 
     Returns
     -------
     Dataset (…)
-        `estimate`, `estimate_low` and `estimate_high`, over the dims that are left, in the unit of `values`; all three
-        are equal where all items are. attrs: `n` items, `n_groups` where there are groups, and how it was done.
+        `estimate`, `estimate_low` and `estimate_high`, over the other dims, in the unit of `values`; all three are
+        equal if all items are. attrs: `confidence_level`, `n_items`, `n_groups` with groups, `statistic`, `method`,
+        `n_resamples` and `random_state`.
 
     Raises
     ------
@@ -71,18 +73,24 @@ def bootstrap_interval(
         No such dim; fewer than two items, or groups; NaN; no such coord, or an item without a group; another
         `statistic`; `confidence_level` or `n_resamples` out of range.
 
+    See Also
+    --------
+    permutation_test : Test of the difference between two sets of items.
+    neurosuper.interpretability.index_interval : Interval over stimuli and items.
+
     Notes
     -----
-    Without groups, a mean has the BCa interval, and a median the percentile interval (the jackknife, which BCa rests
-    on, fails for medians).
+    Without groups, the interval of a mean is the BCa interval, and that of a median the percentile interval (BCa uses
+    the jackknife, which fails for medians).
 
-    With groups, estimate ± t √(n/(n−1)) s: as many groups are drawn as there are, n, with replacement and with all
-    their items; s is the standard deviation over resamples, and t the quantile of Student's distribution with n − 1
-    degrees of freedom. Percentiles would lie within the range of the groups: of 2 they hold the truth half of the
-    time. In simulated studies of 2 to 20 normal subjects, alike or as different as their items, 95 % intervals of means
-    and medians held the truth in 93 to 96 % (without `groups`, of subjects who differ, in 36 to 60 %). They are too
-    narrow, with 88 to 93 %, where subjects are very skewed, or one has half of all items. Of 2 or 3 subjects the
-    interval is wide because little follows from so few, and it may exceed what scores can be.
+    With groups, it is estimate ± t √(n/(n−1)) s. Each resample draws n of the n groups with replacement, each with all
+    its items; s is the standard deviation over resamples, and t the quantile of Student's distribution with n − 1
+    degrees of freedom. Percentile intervals would not exceed the range of the groups: with 2 groups they cover the true
+    value half of the time. In simulated studies of 2 to 20 normal subjects, with no difference between subjects or as
+    much as between their items, 95 % intervals of means and medians covered the true value in 93 to 96 % (without
+    `groups`, for subjects who differ, in 36 to 60 %). They are too narrow, covering 88 to 93 %, if subjects are very
+    skewed, or if one of them has half of all items. With 2 or 3 subjects the interval is wide, because few subjects
+    contain little information, and may exceed the possible range of scores.
 
     References
     ----------
@@ -95,8 +103,8 @@ def bootstrap_interval(
     --------
     >>> scores = xr.DataArray([1., 2., 3., 6.], dims="unit", coords={"subject": ("unit", list("aabb"))})
     >>> interval = bootstrap_interval(scores, "unit")
-    >>> interval.estimate.item(), (interval.estimate_low < 3).item(), (interval.estimate_high > 3).item(), interval.n
-    (3.0, True, True, 4)
+    >>> interval.estimate.item(), bool(interval.estimate_low < 3 < interval.estimate_high), interval.n_items
+    (3.0, True, 4)
     >>> bootstrap_interval(scores, "unit", groups="subject").n_groups
     2
     """
@@ -116,7 +124,7 @@ def bootstrap_interval(
     like = items.isel({dim: 0}, drop=True)
     labelled = zip(("estimate", "estimate_low", "estimate_high"), (estimate, low, high), strict=True)
     attrs = {"statistic": statistic, "method": _method(statistic, groups), "confidence_level": confidence_level}
-    attrs |= {"n": X.shape[1]} | ({} if g is None else {"n_groups": int(g.max()) + 1})
+    attrs |= {"n_items": X.shape[1]} | ({} if g is None else {"n_groups": int(g.max()) + 1})
     attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}
     return xr.Dataset({name: like.copy(data=values.reshape(like.shape)) for name, values in labelled}, attrs=attrs)
 
@@ -128,7 +136,7 @@ def _method(statistic: Statistic, groups: str | None) -> str:
 
 
 def _number_groups(items: xr.DataArray, dim: str, groups: str) -> np.ndarray:
-    """Return g, from 0 on."""
+    """Return g, with numbers from 0."""
     if groups not in items.coords or items[groups].dims != (dim,):
         raise ValueError(
             f"values have no coord {groups!r} along {dim!r}; they have {name_some(list(items.coords), most=9)}; "
@@ -138,21 +146,21 @@ def _number_groups(items: xr.DataArray, dim: str, groups: str) -> np.ndarray:
     missing = pd.isnull(labels) | (labels == "")
     if missing.any():
         raise ValueError(
-            f"no {groups} for {dim} {name_some(items[dim].values[missing])}; leave out items that belong to none or to "
-            "several, or resample without groups"
+            f"no {groups} for {dim} {name_some(items[dim].values[missing])}; leave out items that belong to no group "
+            "or to several, or resample without groups"
         )
     names, g = np.unique(labels, return_inverse=True)
     if len(names) < 2:
         raise ValueError(
-            f"all items have the {groups} {name_some(names)}, and nothing about others follows from one; record at "
-            f"least 2, or leave out groups={groups!r} and claim nothing beyond this one"
+            f"all items have the {groups} {name_some(names)}, and no interval for others follows from one; record at "
+            f"least 2, or leave out groups={groups!r} and restrict conclusions to this one"
         )
     return g
 
 
 @dataclass
 class _Resampling:
-    """How often to resample, and what to read from the resamples."""
+    """Settings of a bootstrap, and its intervals over items or over groups."""
 
     statistic: Statistic
     confidence_level: float
@@ -170,7 +178,7 @@ class _Resampling:
                 method="BCa" if self.statistic == "mean" else "percentile",
                 confidence_level=self.confidence_level,
                 n_resamples=self.n_resamples,
-                batch=max(1, AT_ONCE // X.size),
+                batch=max(1, MAX_RESAMPLED // X.size),
                 rng=self.rng,
             ).confidence_interval
         )
@@ -178,9 +186,10 @@ class _Resampling:
     def over_groups(self, X: np.ndarray, g: np.ndarray) -> np.ndarray:
         """Return low and high (2, row), by resampling whole groups."""
         center = _weighted_mean if self.statistic == "mean" else _weighted_median
-        batch = max(1, AT_ONCE // X.shape[1])
+        batch = max(1, MAX_RESAMPLED // X.shape[1])
         sizes = [min(batch, self.n_resamples - start) for start in range(0, self.n_resamples, batch)]
         resampled = np.concatenate([center(X, _draw_groups(g, size, self.rng)) for size in sizes], axis=1)
+        # estimate ± t √(n/(n−1)) s, s the s.d. over resamples of n groups, t with n − 1 degrees of freedom
         n = g.max() + 1
         t = stats.t.ppf((1 + self.confidence_level) / 2, n - 1)
         margin = t * np.sqrt(n / (n - 1)) * resampled.std(axis=1)
@@ -189,25 +198,26 @@ class _Resampling:
 
 
 def _draw_groups(g: np.ndarray, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return W (resample, item): as many groups as there are, drawn with all their items."""
+    """Return W (resample, item): n of the n groups drawn with replacement, with all their items."""
     n = g.max() + 1
     return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)[:, g]
 
 
 def _weighted_mean(X: np.ndarray, W: np.ndarray) -> np.ndarray:
-    """Return (row, resample)."""
+    """Return Σ w x / Σ w (row, resample)."""
     return X @ W.T / W.sum(axis=1)
 
 
 def _weighted_median(X: np.ndarray, W: np.ndarray) -> np.ndarray:
-    """Return (row, resample)."""
+    """Return the median (row, resample) of scores repeated W times."""
     return np.stack([_row_median(x, W) for x in X])
 
 
 def _row_median(x: np.ndarray, W: np.ndarray) -> np.ndarray:
-    """Return (resample,): the mean of the two middle scores, which are one where their number is odd."""
+    """Return the median (resample,): the mean of the two middle scores, which are the same for odd numbers."""
     order = x.argsort()
-    up_to = W[:, order].cumsum(axis=1)
+    up_to = W[:, order].cumsum(axis=1)  # number of drawn scores up to each one
     n = up_to[:, -1:]
+    # the k-th drawn score, from 0, is the first with more than k drawn up to it; k = ⌊(n−1)/2⌋ and ⌊n/2⌋
     middle = [(up_to <= before).sum(axis=1) for before in ((n - 1) // 2, n // 2)]
     return x[order][np.stack(middle)].mean(axis=0)

@@ -1,4 +1,4 @@
-"""By how much is one set of scores higher than another, without its unit: effect sizes."""
+"""Effect sizes: differences between two sets of scores, without a unit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from neurosuper.inference.items import ROUNDING, check_two
 
 
 def cohens_d(a: xr.DataArray, b: xr.DataArray, *, paired: bool = False) -> float:
-    """Return the difference between two means in standard deviations.
+    """Return Cohen's d: the difference between two means in standard deviations.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def cohens_d(a: xr.DataArray, b: xr.DataArray, *, paired: bool = False) -> float
     Returns
     -------
     float
-        Positive where `a` is higher; ±inf where there is a difference but no spread, and 0 where there is neither.
+        Positive if `a` is higher; ±inf for a difference without variance, and 0 without either.
 
     Raises
     ------
@@ -33,6 +33,11 @@ def cohens_d(a: xr.DataArray, b: xr.DataArray, *, paired: bool = False) -> float
         Not DataArrays of real numbers.
     ValueError
         More than one dim; fewer than two items; NaN; pairs whose labels differ.
+
+    See Also
+    --------
+    probability_of_superiority : Effect size by rank.
+    permutation_test : Test of the difference, with both effect sizes.
 
     References
     ----------
@@ -56,13 +61,13 @@ def probability_of_superiority(a: xr.DataArray, b: xr.DataArray, *, paired: bool
     a, b : DataArray (item,)
         Scores of two sets of units or directions, without NaN.
     paired : bool, optional
-        The items of `a` and `b` are the same, by label, and each is compared with itself; otherwise each of `a` with
-        each of `b`, which is the Mann–Whitney U / (n_a n_b).
+        The items of `a` and `b` are the same, by label, and each is compared with itself; otherwise each item of `a` is
+        compared with each of `b`, which gives the Mann–Whitney U / (n_a n_b).
 
     Returns
     -------
     float
-        From 0 to 1; 0.5 where neither is higher.
+        From 0 to 1; 0.5 if neither set is higher.
 
     Raises
     ------
@@ -71,9 +76,14 @@ def probability_of_superiority(a: xr.DataArray, b: xr.DataArray, *, paired: bool
     ValueError
         More than one dim; fewer than two items; NaN; pairs whose labels differ.
 
+    See Also
+    --------
+    cohens_d : Effect size in standard deviations.
+    permutation_test : Test of the difference, with both effect sizes.
+
     References
     ----------
-    Vargha & Delaney 2000, J. Educ. Behav. Stat. 25, 101–132: their A.
+    Vargha & Delaney 2000, J. Educ. Behav. Stat. 25, 101–132 (their A).
 
     Examples
     --------
@@ -85,11 +95,12 @@ def probability_of_superiority(a: xr.DataArray, b: xr.DataArray, *, paired: bool
 
 
 def standardized_difference(x: np.ndarray, y: np.ndarray, paired: bool) -> float:
-    """Return Cohen's d (see `cohens_d`) of scores that were checked."""
+    """Return Cohen's d (see `cohens_d`) of checked scores."""
     difference = float(x.mean() - y.mean())
     if paired:
         sd = np.std(x - y, ddof=1)
     else:
+        # pooled: sd² = (Σ (x − mean x)² + Σ (y − mean y)²) / (n_x + n_y − 2)
         squares = np.var(x) * len(x) + np.var(y) * len(y)
         sd = np.sqrt(squares / (len(x) + len(y) - 2))
     rounding = ROUNDING * max(np.abs(x).max(), np.abs(y).max())
@@ -99,8 +110,9 @@ def standardized_difference(x: np.ndarray, y: np.ndarray, paired: bool) -> float
 
 
 def superiority(x: np.ndarray, y: np.ndarray, paired: bool) -> float:
-    """Return the probability of superiority (see `probability_of_superiority`) of scores that were checked."""
+    """Return the probability of superiority (see `probability_of_superiority`) of checked scores."""
     if paired:
         return float(np.mean((x > y) + (x == y) / 2))
+    # U / (n_x n_y) = (mean rank of x among all − (n_x + 1)/2) / n_y
     ranks = stats.rankdata(np.concatenate([x, y]))[: len(x)]
     return float((ranks.mean() - (len(x) + 1) / 2) / len(y))

@@ -1,4 +1,4 @@
-"""Many tests at once: p-values that allow for how many there were."""
+"""Adjustment of p-values for the number of tests."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from neurosuper._checks import check_one_of
 def adjust_p_values(
     p: xr.DataArray, *, method: Literal["benjamini-hochberg", "bonferroni"] = "benjamini-hochberg"
 ) -> xr.DataArray:
-    """Adjust the p-values of many tests, all of which are one family.
+    """Return p-values adjusted for the number of tests, as one family.
 
     Parameters
     ----------
     p : DataArray
-        Of any dims, such as (system, metric); NaN where no test was made, which does not count.
+        Of any dims, such as (system, metric); NaN means that no test was made, and is not counted.
     method : {"benjamini-hochberg", "bonferroni"}, optional
-        "benjamini-hochberg": of the tests whose adjusted p is at most 0.05, 5 % are expected to be false. "bonferroni":
-        the chance that even one of them is false is at most 5 %.
+        "benjamini-hochberg" controls the false discovery rate: at most 5 % of the tests with an adjusted p of at most
+        0.05 are expected to be false positives. "bonferroni" controls the family-wise error rate: the probability of
+        any false positive among them is at most 5 %.
 
     Returns
     -------
     DataArray
-        As `p`, with its NaN; attrs `adjusted` (the method) and `n_tests`.
+        Like `p`, with its NaN; attrs: `adjusted` (the method) and `n_tests`.
 
     Raises
     ------
@@ -35,6 +36,11 @@ def adjust_p_values(
         Not a DataArray of real numbers.
     ValueError
         Another method, or values outside [0, 1].
+
+    See Also
+    --------
+    permutation_test : Returns the p-value of one test.
+    neurosuper.contrast_finders : Tests between finders, with adjusted p-values.
 
     References
     ----------
@@ -52,7 +58,7 @@ def adjust_p_values(
     tested = ~np.isnan(adjusted)
     values = adjusted[tested]
     if (outside := (values < 0) | (values > 1)).any():
-        raise ValueError(f"p-values must lie in [0, 1], got {values[outside][0]:g}; pass p, not its logarithm")
+        raise ValueError(f"p-values must be between 0 and 1, got {values[outside][0]:g}; pass p, not its logarithm")
     if method == "bonferroni":
         adjusted[tested] = np.minimum(values * len(values), 1)
     else:

@@ -1,4 +1,4 @@
-"""Is one set of scores higher than another: permutation tests, and the sentence that a paper says of one."""
+"""Permutation tests of the difference between two sets of scores, and the result in a sentence for a paper."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from scipy import stats
 from neurosuper._checks import check_one_of
 from neurosuper.inference.effect import standardized_difference, superiority
 from neurosuper.inference.items import (
-    AT_ONCE,
     CENTERS,
+    MAX_RESAMPLED,
     ROUNDING,
     Statistic,
     check_resamples,
     check_two,
 )
 
-LEAST_P = 1e-4  # told as a number
-ALPHA = 0.05  # from here on, a sentence claims no difference
+MIN_REPORTED_P = 1e-4  # smaller p are reported as p < 0.0001
+ALPHA = 0.05  # a sentence claims a difference if p is below this
 Alternative = Literal["two-sided", "greater", "less"]
 
 
@@ -36,11 +36,11 @@ def permutation_test(
     n_resamples: int = 9999,
     random_state: int | None = 0,
 ) -> xr.Dataset:
-    """Test whether one set of scores is higher than another.
+    """Return a permutation test of whether one set of scores is higher than another.
 
-    Unpaired, scores are dealt out anew to the two sets; the null hypothesis is that both come from one distribution.
-    Paired, the two scores of an item trade places at random; the null hypothesis is that their differences are
-    symmetric about 0. Either way items are taken to be independent, which those of one subject need not be (see
+    Unpaired, scores are reassigned to the two sets at random; the null hypothesis is that both sets have the same
+    distribution. Paired, the two scores of an item are swapped at random; the null hypothesis is that their differences
+    are symmetric about 0. In both cases items are assumed to be independent, which items of one subject may not be (see
     `bootstrap_interval`).
 
     Parameters
@@ -50,19 +50,21 @@ def permutation_test(
     paired : bool, optional
         The items of `a` and `b` are the same, by label.
     statistic : {"mean", "median"}, optional
-        What is compared; of pairs, the mean or median of the differences.
+        The statistic to compare; for pairs, the mean or median of the differences.
     alternative : {"two-sided", "greater", "less"}, optional
         "greater": `a` is higher. "two-sided": p is twice the smaller of the two one-sided ones.
     n_resamples : int, optional
-        Number of random permutations, at least 100. Where there are no more than that, all are made, and p is exact.
+        Number of random permutations, at least 100. If there are no more than this, all are made, and p is exact.
     random_state : int, optional
+        Seed of the permutations.
 
     Returns
     -------
     Dataset
-        Numbers: `difference` (a − b) and `p_value`; effect sizes `cohens_d` and `superiority` (see `cohens_d`,
-        `probability_of_superiority`); `estimate_a` and `estimate_b`, the means or medians; `n_a` and `n_b`. attrs:
-        `paired` and `exact` (0 or 1), `statistic`, `alternative`, `n_permutations`, `random_state`.
+        Scalars: `difference` (a − b) and `p_value`; the effect sizes `cohens_d` and `superiority` (see `cohens_d`,
+        `probability_of_superiority`); `estimate_a` and `estimate_b`, the means or medians; `n_a` and `n_b`, the numbers
+        of items. attrs: `paired` and `exact` (0 or 1), `statistic`, `alternative`, `n_permutations` made,
+        `random_state`.
 
     Raises
     ------
@@ -72,9 +74,15 @@ def permutation_test(
         More than one dim; fewer than two items; NaN; pairs whose labels differ; another `statistic` or `alternative`;
         too few resamples.
 
+    See Also
+    --------
+    test_sentence : The result as a sentence for a paper.
+    adjust_p_values : Adjusts p-values for the number of tests.
+    neurosuper.interpretability.index_difference : Test over stimuli and items.
+
     Notes
     -----
-    Many permutations have the same median as what was observed, so that p of medians is a little too large.
+    Many permutations have the same median as the observed scores, so that p of medians is slightly too large.
 
     References
     ----------
@@ -142,7 +150,7 @@ def _permute(
     n_resamples: int,
     rng: np.random.Generator,
 ) -> tuple[float, float]:
-    """Return the difference and its p; permuted differences that equal it up to rounding count as equal."""
+    """Return the difference and its p; permuted differences that equal it up to rounding count as equal to it."""
     samples = (x - y,) if paired else (x, y)
     rounding = ROUNDING * max(np.abs(x).max(), np.abs(y).max())
 
@@ -152,17 +160,17 @@ def _permute(
 
     observed = difference(*samples)
 
-    def snapped(*samples: np.ndarray, axis: int) -> np.ndarray:
+    def difference_without_rounding(*samples: np.ndarray, axis: int) -> np.ndarray:
         permuted = difference(*samples, axis=axis)
         return np.where(np.abs(permuted - observed) <= rounding, observed, permuted)
 
     test = stats.permutation_test(
         samples,
-        snapped,
+        difference_without_rounding,
         permutation_type="samples" if paired else "independent",
         vectorized=True,
         n_resamples=n_resamples,
-        batch=max(1, AT_ONCE // (len(x) + len(y))),
+        batch=max(1, MAX_RESAMPLED // (len(x) + len(y))),
         alternative=alternative,
         rng=rng,
     )
@@ -170,9 +178,9 @@ def _permute(
 
 
 def compare_means(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], n_resamples: int, random_state: int | None
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, n_resamples: int = 9999, random_state: int | None = 0
 ) -> list[xr.Dataset]:
-    """Return what `permutation_test` returns for each of many unpaired sets of scores.
+    """Return the `permutation_test` of each of many unpaired pairs of sets of scores.
 
     Pairs of the same sizes share their permutations, so that many tests take little longer than one.
 
@@ -180,8 +188,10 @@ def compare_means(
     ----------
     pairs : sequence of (array (item,), array (item,))
         Finite scores, at least two in each.
-    n_resamples, random_state : int
-        As for `permutation_test`.
+    n_resamples : int, optional
+        Number of random permutations, at least 100.
+    random_state : int, optional
+        Seed of the permutations.
 
     Returns
     -------
@@ -192,9 +202,13 @@ def compare_means(
     ValueError
         Too few resamples.
 
+    See Also
+    --------
+    permutation_test : A single test.
+
     Examples
     --------
-    >>> (test,) = compare_means([(np.arange(4.0, 8), np.arange(4.0))], 9999, 0)
+    >>> (test,) = compare_means([(np.arange(4.0, 8), np.arange(4.0))])
     >>> test.difference.item(), round(test.p_value.item(), 4)
     (4.0, 0.0286)
     """
@@ -204,62 +218,67 @@ def compare_means(
     sizes: dict[tuple[int, int], list[int]] = {}
     for i, (x, y) in enumerate(pairs):
         sizes.setdefault((len(x), len(y)), []).append(i)
-    for (n_x, n_y), own in sizes.items():
+    for (n_x, n_y), tests in sizes.items():
         rng = np.random.default_rng(random_state)
-        if math.comb(n_x + n_y, n_x) <= n_resamples:  # all permutations, which are few
-            p[own] = [_permute(*pairs[i], False, "mean", "two-sided", n_resamples, rng)[1] for i in own]
+        if math.comb(n_x + n_y, n_x) <= n_resamples:  # few enough to make all permutations
+            p[tests] = [_permute(*pairs[i], False, "mean", "two-sided", n_resamples, rng)[1] for i in tests]
         else:
-            p[own] = _p_of_columns(np.stack([np.concatenate(pairs[i]) for i in own], axis=1), n_x, n_resamples, rng)
+            p[tests] = _p_of_columns(np.stack([np.concatenate(pairs[i]) for i in tests], axis=1), n_x, n_resamples, rng)
     return [
-        _result(x, y, float(x.mean() - y.mean()), own, False, "mean", "two-sided", n_resamples, random_state)
-        for (x, y), own in zip(pairs, p.tolist(), strict=True)
+        _result(x, y, float(x.mean() - y.mean()), p_value, False, "mean", "two-sided", n_resamples, random_state)
+        for (x, y), p_value in zip(pairs, p.tolist(), strict=True)
     ]
 
 
 def _p_of_columns(scores: np.ndarray, n_first: int, n_resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Return p of each column of scores (item, test), whose first items are one set and whose others are the other."""
+    """Return p of each column of scores (item, test); the first `n_first` items are one set, the others the other."""
     n, rounding = len(scores), ROUNDING * np.abs(scores).max(axis=0)
     observed = scores[:n_first].mean(axis=0) - scores[n_first:].mean(axis=0)
-    centred = scores - scores.mean(
-        axis=0
-    )  # sums of all are 0: the mean of the other set is − sum of the first / n_other
+    # Centred columns sum to 0. With Σ the sum over the first set, the second mean is −Σ/n_other, and so
+    # difference = Σ (1/n_first + 1/n_other): one matrix product gives Σ for all permutations and tests.
+    centred = scores - scores.mean(axis=0)
     below, above = np.zeros((2, scores.shape[1]))
-    for start in range(0, n_resamples, batch := max(1, AT_ONCE // n)):
+    for start in range(0, n_resamples, batch := max(1, MAX_RESAMPLED // n)):
         size = min(batch, n_resamples - start)
         first = np.stack([rng.permutation(n)[:n_first] for _ in range(size)])  # the permutations of scipy
-        dealt = np.zeros((size, n))
-        np.put_along_axis(dealt, first, 1, axis=1)
-        permuted = dealt @ centred * (1 / n_first + 1 / (n - n_first))
+        in_first = np.zeros((size, n))
+        np.put_along_axis(in_first, first, 1, axis=1)
+        permuted = in_first @ centred * (1 / n_first + 1 / (n - n_first))
         below += (permuted <= observed + rounding).sum(axis=0)
         above += (permuted >= observed - rounding).sum(axis=0)
-    # Phipson & Smyth 2010, eq. 2, for the smaller of both one-sided p
+    # p = 2 (min(below, above) + 1) / (n_resamples + 1), at most 1: Phipson & Smyth 2010, eq. 2, two-sided
     return np.minimum(1, 2 * (np.minimum(below, above) + 1) / (n_resamples + 1))
 
 
 def test_sentence(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
-    """Return what a test says, in one sentence for a paper.
+    """Return the result of a test in one sentence for a paper.
 
-    A direction is claimed where p is below 0.05.
+    The sentence claims which set is higher if p is below 0.05.
 
     Parameters
     ----------
     result : Dataset
         From `permutation_test`, or `index_difference`.
     a, b : str
-        What the two sets of scores are of, such as `"KMeans"` and `"units"`.
+        Names of the two sets of items, such as `"KMeans"` and `"units"`.
     quantity : str
-        What the scores are, such as `"interpretability (−LPIPS)"`.
+        Name of the scores, such as `"interpretability (−LPIPS)"`.
 
     Returns
     -------
     str
-        Means or medians have as many decimals as their difference needs for two digits. Where no random permutation was
-        as extreme as what was observed, p is given as an upper bound. A p from `adjust_p_values` is called adjusted.
+        Means or medians have as many decimals as their difference needs for two digits. If no random permutation was as
+        extreme as the observed difference, p is given as an upper bound. A p from `adjust_p_values` is called adjusted.
 
     Raises
     ------
     TypeError
         Not a Dataset from one of these.
+
+    See Also
+    --------
+    permutation_test, neurosuper.interpretability.index_difference : Return the tests.
+    adjust_p_values : Assign its result to `p_value` for a sentence with an adjusted p.
 
     Examples
     --------
@@ -277,16 +296,16 @@ permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of supe
     decimals = min(max(decimals, 0), 6)
     statistic = result.attrs["statistic"]
     first, second = (
-        f"{name} (n = {result[f'n_{side}'].item():,}, {statistic} {_tell(result[f'estimate_{side}'], decimals)})"
+        f"{name} (n = {result[f'n_{side}'].item():,}, {statistic} {_format(result[f'estimate_{side}'], decimals)})"
         for name, side in ((a, "a"), (b, "b"))
     )
-    how = _tell_how(result, decimals)
-    sought = {"greater": 1, "less": -1}.get(result.attrs["alternative"], np.sign(difference))
-    which = "higher" if sought > 0 else "lower"
-    if result.p_value < ALPHA and difference * sought > 0:
-        by = _tell(abs(difference), decimals)
-        return f"{first} scored {which} in {quantity} than {second}, by {by} ({how})."
-    found = f"(difference {_tell(difference, decimals)}; {how})"
+    description = _describe_test(result, decimals)
+    sign = {"greater": 1, "less": -1}.get(result.attrs["alternative"], np.sign(difference))
+    which = "higher" if sign > 0 else "lower"
+    if result.p_value < ALPHA and difference * sign > 0:
+        by = _format(abs(difference), decimals)
+        return f"{first} scored {which} in {quantity} than {second}, by {by} ({description})."
+    found = f"(difference {_format(difference, decimals)}; {description})"
     if result.attrs["alternative"] == "two-sided":
         return f"{first} and {second} did not differ detectably in {quantity} {found}."
     return f"{first} did not score detectably {which} in {quantity} than {second} {found}."
@@ -295,39 +314,40 @@ permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of supe
 test_sentence.__test__ = False  # type: ignore[attr-defined] # pytest would take it for a test
 
 
-def _tell(number: float | xr.DataArray, decimals: int = 2) -> str:
+def _format(number: float | xr.DataArray, decimals: int = 2) -> str:
     return f"{float(number):,.{decimals}f}".replace("-", "−").replace("inf", "∞")
 
 
-def _tell_how(result: xr.Dataset, decimals: int) -> str:
-    told = _tell_interval(result, decimals) if "standard_error" in result else _tell_permutations(result)
+def _describe_test(result: xr.Dataset, decimals: int) -> str:
+    is_interval = "standard_error" in result
+    description = _describe_interval(result, decimals) if is_interval else _describe_permutations(result)
     if "cohens_d" not in result:
-        return told
-    return f"{told}; d = {_tell(result.cohens_d)}, probability of superiority {_tell(result.superiority)}"
+        return description
+    return f"{description}; d = {_format(result.cohens_d)}, probability of superiority {_format(result.superiority)}"
 
 
-def _tell_interval(result: xr.Dataset, decimals: int) -> str:
-    ends = " to ".join(_tell(result[end], decimals) for end in ("difference_low", "difference_high"))
-    return f"{100 * result.attrs['confidence_level']:g} % interval {ends} over stimuli and items, {_tell_p(result)}"
+def _describe_interval(result: xr.Dataset, decimals: int) -> str:
+    limits = " to ".join(_format(result[limit], decimals) for limit in ("difference_low", "difference_high"))
+    return f"{100 * result.attrs['confidence_level']:g} % interval {limits} over stimuli and items, {_format_p(result)}"
 
 
-def _tell_permutations(result: xr.Dataset) -> str:
+def _describe_permutations(result: xr.Dataset) -> str:
     attrs = result.attrs
     sides = "two-sided" if attrs["alternative"] == "two-sided" else "one-sided"
     design = "paired" if attrs["paired"] else "unpaired"
     what = "" if attrs["statistic"] == "mean" else f" of {'the median difference' if attrs['paired'] else 'medians'}"
     return (
-        f"{sides} {design} permutation test{what}, {_tell_p(result)}, {'all ' * attrs['exact']}"
+        f"{sides} {design} permutation test{what}, {_format_p(result)}, {'all ' * attrs['exact']}"
         f"{attrs['n_permutations']:,} permutations"
     )
 
 
-def _tell_p(result: xr.Dataset) -> str:
-    """Return p, or the bound that it is known to be below."""
+def _format_p(result: xr.Dataset) -> str:
+    """Return p, or an upper bound of it."""
     p, attrs = result.p_value.item(), result.attrs
     name = "adjusted p" if "adjusted" in result.p_value.attrs else "p"
-    if p < LEAST_P:
-        return f"{name} < {LEAST_P:.4f}"
+    if p < MIN_REPORTED_P:
+        return f"{name} < {MIN_REPORTED_P:.4f}"
     random = "n_permutations" in attrs and not attrs["exact"]
     least = (2 if attrs["alternative"] == "two-sided" else 1) / (attrs["n_permutations"] + 1) if random else 0
     return f"{name} {'≤' if p <= least else '='} {p:.3g}"

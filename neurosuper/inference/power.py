@@ -1,7 +1,7 @@
-"""How many items does it take: power of the two-sided t-test, by the noncentral t distribution.
+"""Power of the two-sided t-test, and the number of items needed, by the noncentral t distribution.
 
-With d the difference in standard deviations: of pairs, t has n − 1 degrees of freedom and noncentrality d √n; of two
-sets, n_a + n_b − 2 and d √(n_a n_b / (n_a + n_b)). Permutation tests of means have nearly the same power.
+d is the difference in standard deviations. For n pairs, t has n − 1 degrees of freedom and the noncentrality d √n; for
+two sets, n_a + n_b − 2 and d √(n_a n_b / (n_a + n_b)). Permutation tests of means have nearly the same power.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def statistical_power(
     paired: bool = False,
     n_b: int | None = None,
 ) -> xr.DataArray:
-    """Return the probability that a two-sided t-test finds a difference between two means.
+    """Return the power of a two-sided t-test of the difference between two means.
 
     Parameters
     ----------
@@ -35,12 +35,13 @@ def statistical_power(
     sd : float
         Standard deviation of the items within a set; with `paired`, that of the differences.
     n : int or sequence of int
-        Items per set, or pairs; one power is returned for each.
+        Number of items per set, or of pairs; one power is returned for each number.
     alpha : float, optional
-        Level of the test.
+        Significance level of the test.
     paired : bool, optional
+        Whether the same items are in both sets.
     n_b : int, optional
-        Items of the second set; None: `n`, as of the first.
+        Number of items of the second set; None: `n`, as in the first.
 
     Returns
     -------
@@ -50,7 +51,12 @@ def statistical_power(
     Raises
     ------
     ValueError
-        `sd` not above 0; `n` or `n_b` below 2; `alpha` not between 0 and 1; `n_b` of pairs.
+        `sd` not above 0; `n` or `n_b` below 2; `alpha` not between 0 and 1; `n_b` with `paired`.
+
+    See Also
+    --------
+    items_needed : The number of items for a given power.
+    neurosuper.interpretability.index_power : Power with stimuli and items as samples.
 
     References
     ----------
@@ -63,7 +69,7 @@ def statistical_power(
     """
     _check_effect(difference, sd, alpha)
     if paired and n_b is not None:
-        raise ValueError(f"pairs have as many items on either side, got n_b={n_b}; leave it out")
+        raise ValueError(f"paired sets have equally many items, got n_b={n_b}; leave out n_b")
     n_a = check_counts("n", n)
     n_other = n_a if n_b is None else check_counts("n_b", n_b)
     power = _power(difference / sd, n_a, n_other, alpha, paired)
@@ -73,7 +79,7 @@ def statistical_power(
 
 
 def items_needed(difference: float, *, sd: float, power: float = 0.8, alpha: float = 0.05, paired: bool = False) -> int:
-    """Return the least number of items per set, or of pairs, with which a two-sided t-test has some power.
+    """Return the smallest number of items per set, or of pairs, for a two-sided t-test of a given power.
 
     Parameters
     ----------
@@ -82,20 +88,26 @@ def items_needed(difference: float, *, sd: float, power: float = 0.8, alpha: flo
     sd : float
         Standard deviation of the items within a set; with `paired`, that of the differences.
     power : float, optional
-        The probability of finding the difference.
+        The power to reach, strictly between 0 and 1.
     alpha : float, optional
-        Level of the test.
+        Significance level of the test.
     paired : bool, optional
+        Whether the same items are in both sets.
 
     Returns
     -------
     int
+        At least 2.
 
     Raises
     ------
     ValueError
         `difference` is 0, or so small that no experiment finds it; `sd` not above 0; `power` or `alpha` not between 0
         and 1.
+
+    See Also
+    --------
+    statistical_power : The power with a given number of items.
 
     References
     ----------
@@ -108,7 +120,7 @@ def items_needed(difference: float, *, sd: float, power: float = 0.8, alpha: flo
     """
     _check_effect(difference, sd, alpha)
     check_share("power", power, 0.8)
-    if abs(difference / sd) < 1e-4:
+    if abs(difference / sd) < 1e-4:  # about 10⁹ items
         raise ValueError(
             f"no number of items shows a difference of {difference:g} with an sd of {sd:g}; give a larger one"
         )
@@ -116,6 +128,7 @@ def items_needed(difference: float, *, sd: float, power: float = 0.8, alpha: flo
     def achieved(n: int) -> float:
         return float(_power(difference / sd, np.array([n]), np.array([n]), alpha, paired)[0])
 
+    # Power increases with n: double n until it suffices, then bisect.
     enough = 2
     while achieved(enough) < power:
         enough *= 2
@@ -123,6 +136,7 @@ def items_needed(difference: float, *, sd: float, power: float = 0.8, alpha: flo
 
 
 def _power(d: float, n_a: np.ndarray, n_b: np.ndarray, alpha: float, paired: bool) -> np.ndarray:
+    """Return P(|t| > critical), t with noncentrality |d| √weight."""
     freedom, weight = (n_a - 1, n_a) if paired else (n_a + n_b - 2, n_a / (n_a + n_b) * n_b)
     noncentrality = abs(d) * np.sqrt(weight)
     critical = stats.t.isf(alpha / 2, freedom)
@@ -131,7 +145,7 @@ def _power(d: float, n_a: np.ndarray, n_b: np.ndarray, alpha: float, paired: boo
 
 
 def _cdf(t: np.ndarray, freedom: np.ndarray, noncentrality: np.ndarray) -> np.ndarray:
-    """Return the cdf of noncentral t, which scipy gives as NaN far out in the lower tail (its issue 25106)."""
+    """Return the cdf of noncentral t; scipy returns NaN instead of 0 far out in the lower tail (its issue 25106)."""
     return np.nan_to_num(stats.nct.cdf(t, freedom, noncentrality), nan=0)
 
 

@@ -1,4 +1,4 @@
-"""Intervals are those of scipy and of all draws of groups, and hold the truth as often as they say."""
+"""Intervals equal those of scipy and of all draws of groups, and cover the true value as often as they should."""
 
 from itertools import product
 
@@ -26,16 +26,16 @@ def skewed(rng, make_scores) -> xr.DataArray:
 
 
 def make_studies(make_scores, sizes, spread, n_studies):
-    """Studies of subjects with so many units each; subjects differ by `spread`, units of one by 1; the truth is 0."""
+    """Studies of subjects with these numbers of units; s.d. `spread` between subjects and 1 within; true value 0."""
     rng, subject = np.random.default_rng(0), np.repeat([f"s{i}" for i in range(len(sizes))], sizes)
     between = np.repeat(rng.normal(0, spread, (n_studies, len(sizes))), sizes, axis=1)
     values = between + rng.normal(size=(n_studies, sum(sizes)))
     return make_scores(values, ("study", "unit"), subject=("unit", subject), study=range(n_studies))
 
 
-def covers(interval: xr.Dataset, truth: float) -> float:
-    """Return the share of intervals that hold the truth."""
-    return float(((interval.estimate_low <= truth) & (truth <= interval.estimate_high)).mean())
+def covers(interval: xr.Dataset, true_value: float) -> float:
+    """Return the share of intervals that cover the true value."""
+    return float(((interval.estimate_low <= true_value) & (true_value <= interval.estimate_high)).mean())
 
 
 def width(interval: xr.Dataset) -> xr.DataArray:
@@ -56,7 +56,7 @@ def test_intervals_are_those_of_scipy(skewed, statistic, method):
 
 @pytest.mark.parametrize("statistic", ["mean", "median"])
 def test_grouped_intervals_have_the_spread_of_all_draws_of_groups(skewed, statistic):
-    """Groups of 3, 7, 8 and 12 items; to what 20,000 resamples can tell."""
+    """Groups of 3, 7, 8 and 12 items; to the precision of 20,000 resamples."""
     x, subject = skewed.sel(metric="color"), np.repeat(list("abcd"), [3, 7, 8, 12])
     members, center = [x.values[subject == name] for name in "abcd"], getattr(np, statistic)
     draws = [center(np.concatenate([members[k] for k in drawn])) for drawn in product(range(4), repeat=4)]
@@ -108,7 +108,7 @@ def test_another_unit_of_measurement_gives_the_same_interval(make_scores, factor
         assert_allclose(theirs[name], factor * ours[name] + shift, rtol=1e-9, atol=1e-9)
 
 
-def test_an_interval_holds_a_normal_mean_as_often_as_it_says(rng, make_scores):
+def test_an_interval_covers_a_normal_mean_as_often_as_it_should(rng, make_scores):
     studies = make_scores(rng.normal(2, 1, (2000, 40)), ("study", "unit"))
     interval = bootstrap_interval(studies, "unit", n_resamples=999)
     assert 0.92 <= covers(interval, 2) <= 0.97
@@ -118,22 +118,24 @@ def test_an_interval_holds_a_normal_mean_as_often_as_it_says(rng, make_scores):
 @pytest.mark.parametrize("spread", [1, 0])
 @pytest.mark.parametrize("sizes", [[5] * 2, [5] * 8, [5] * 20, [2, 4, 6, 8, 10, 12, 14, 16]], ids=str)
 @pytest.mark.parametrize(("statistic", "n_studies"), [("mean", 2000), ("median", 500)])
-def test_grouped_intervals_hold_the_truth_as_often_as_they_say(make_scores, sizes, spread, statistic, n_studies):
+def test_grouped_intervals_cover_the_true_value_as_often_as_they_should(
+    make_scores, sizes, spread, statistic, n_studies
+):
     studies = make_studies(make_scores, sizes, spread, n_studies)
     interval = bootstrap_interval(studies, "unit", groups="subject", statistic=statistic, n_resamples=499)
     assert 0.92 <= covers(interval, 0) <= 0.97
 
 
-def test_where_subjects_differ_an_interval_that_knows_none_is_too_narrow(make_scores):
+def test_if_subjects_differ_an_interval_without_groups_is_too_narrow(make_scores):
     studies = make_studies(make_scores, [5] * 8, 1, 500)
     flat, grouped = (bootstrap_interval(studies, "unit", groups=by, n_resamples=999) for by in (None, "subject"))
     assert (width(grouped) > width(flat)).mean() > 0.95
     assert covers(flat, 0) < 0.75
 
 
-def test_where_subjects_are_alike_grouping_changes_little(make_scores):
-    alike = make_studies(make_scores, [5] * 8, 0, 200)
-    flat, grouped = (bootstrap_interval(alike, "unit", groups=by, n_resamples=999) for by in (None, "subject"))
+def test_if_subjects_do_not_differ_grouping_changes_little(make_scores):
+    equal = make_studies(make_scores, [5] * 8, 0, 200)
+    flat, grouped = (bootstrap_interval(equal, "unit", groups=by, n_resamples=999) for by in (None, "subject"))
     assert 1 < (width(grouped) / width(flat)).mean() < 1.3
 
 
@@ -155,14 +157,14 @@ def test_ties_give_no_nan(make_scores, tied, statistic):
     assert interval.estimate_low <= interval.estimate <= interval.estimate_high
 
 
-def test_other_dims_their_coords_and_what_was_done_survive_in_a_file(skewed, tmp_path):
+def test_other_dims_their_coords_and_settings_survive_in_a_file(skewed, tmp_path):
     interval = bootstrap_interval(skewed.assign_coords(system="brain"), "unit", n_resamples=200, random_state=None)
     interval.to_netcdf(tmp_path / "interval.nc")
     reread = xr.load_dataset(tmp_path / "interval.nc")
     xr.testing.assert_identical(reread, interval)
     assert reread.estimate_low.dims == ("metric",)
     assert set(reread.coords) == {"metric", "system"}
-    assert reread.attrs["n"] == 30
+    assert reread.attrs["n_items"] == 30
     assert reread.attrs["method"] == "BCa bootstrap over items"
 
 
@@ -174,15 +176,15 @@ def test_a_seed_gives_the_same_interval_and_leaves_global_state_alone(skewed):
     assert not first.equals(bootstrap_interval(skewed, "unit", n_resamples=200, random_state=1))
 
 
-def test_bad_input_is_told_in_one_line(make_scores, skewed):
+def test_bad_input_is_refused_with_a_reason(make_scores, skewed):
     one = make_scores(np.arange(4.0), subject=("unit", ["a"] * 4))
     with pytest.raises(ValueError, match="all items have the subject 'a', .*; record at least 2, or leave out groups"):
         bootstrap_interval(one, "unit", groups="subject")
     with pytest.raises(ValueError, match="no coord 'animal' along 'unit'; they have 'unit', 'subject'; add it with"):
         bootstrap_interval(one, "unit", groups="animal")
-    with pytest.raises(ValueError, match="no subject for unit 'u002', 'u003'; leave out items that belong to none"):
+    with pytest.raises(ValueError, match="no subject for unit 'u002', 'u003'; leave out items that belong to no group"):
         bootstrap_interval(one.assign_coords(subject=("unit", ["a", "b", "", None])), "unit", groups="subject")
-    with pytest.raises(ValueError, match="values hold NaN or infinite values at unit 'u001'; drop these items with"):
+    with pytest.raises(ValueError, match="values contain NaN or infinite values at unit 'u001'; drop these items with"):
         bootstrap_interval(skewed.where(skewed.unit != "u001"), "unit")
     with pytest.raises(ValueError, match=r"values have no dim 'direction'; their dims are \('metric', 'unit'\)"):
         bootstrap_interval(skewed, "direction")

@@ -66,10 +66,10 @@ def test_differences_that_are_equal_up_to_rounding_have_no_spread(make_scores):
     assert cohens_d(a, make_scores([0.2, 0.3, 0.6]), paired=True) == math.inf
 
 
-def test_bad_input_is_told_in_one_line(make_scores):
+def test_bad_input_is_refused_with_a_reason(make_scores):
     a = make_scores([1.0, 2.0])
     for effect in (cohens_d, probability_of_superiority):
-        with pytest.raises(ValueError, match="a hold NaN or infinite values at unit 'u001'"):
+        with pytest.raises(ValueError, match="a contain NaN or infinite values at unit 'u001'"):
             effect(make_scores([1, np.inf]), a)
         with pytest.raises(ValueError, match="same labels in a and b, but only one has 'u002'"):
             effect(a, make_scores([1.0, 2.0, 3.0]), paired=True)

@@ -122,7 +122,7 @@ def test_a_planted_difference_is_found_and_pairs_show_what_is_hidden_between_ite
     assert unpaired.p_value > 0.1
 
 
-def test_the_numbers_are_those_of_the_functions_beside_it(rng, make_scores):
+def test_effect_sizes_are_those_of_their_own_functions(rng, make_scores):
     a, b = make_scores(rng.normal(size=9)), make_scores(rng.normal(size=9))
     for paired in (False, True):
         test = permutation_test(a, b, paired=paired, statistic="median")
@@ -147,7 +147,7 @@ def test_swapping_the_sets_turns_the_difference_round_and_keeps_p(make_scores, a
     assert one.superiority == pytest.approx(1 - other.superiority.item())
 
 
-def test_pairs_meet_by_label(rng, make_scores):
+def test_pairs_are_joined_by_label(rng, make_scores):
     a, b = make_scores(rng.normal(size=20)), make_scores(rng.normal(size=20))
     shuffled = b[rng.permutation(20)].rename(unit="direction")
     xr.testing.assert_identical(permutation_test(a, shuffled, paired=True), permutation_test(a, b, paired=True))
@@ -174,7 +174,7 @@ def made_up(**changes: object) -> xr.Dataset:
     )
 
 
-def test_a_sentence_says_it_all():
+def test_a_sentence_contains_every_number():
     assert test_sentence(made_up(), "KMeans", "units", "interpretability") == (
         "KMeans (n = 89, mean −0.637) scored higher in interpretability than units (n = 89, mean −0.648), by 0.011 "
         "(two-sided unpaired permutation test, p = 0.0034, 9,999 permutations; d = 0.31, probability of superiority "
@@ -183,12 +183,12 @@ def test_a_sentence_says_it_all():
 
 
 def test_no_direction_is_claimed_where_p_is_not_small():
-    told = test_sentence(made_up(p_value=0.05), "KMeans", "units", "interpretability")
-    assert told.startswith(
+    sentence = test_sentence(made_up(p_value=0.05), "KMeans", "units", "interpretability")
+    assert sentence.startswith(
         "KMeans (n = 89, mean −0.637) and units (n = 89, mean −0.648) did not differ detectably in interpretability "
         "(difference 0.011; two-sided unpaired permutation test, p = 0.05, "
     )
-    assert "higher" not in told
+    assert "higher" not in sentence
     one_sided = test_sentence(made_up(p_value=0.4, alternative="less"), "KMeans", "units", "purity")
     assert "did not score detectably lower in purity than units" in one_sided
     wrong_side = test_sentence(made_up(p_value=0.01, alternative="less"), "KMeans", "units", "purity")
@@ -196,7 +196,7 @@ def test_no_direction_is_claimed_where_p_is_not_small():
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "sentence"),
     [
         ({"p_value": 0.0002}, "p ≤ 0.0002, 9,999 permutations"),
         ({"p_value": 0.0004}, "p = 0.0004"),
@@ -211,19 +211,21 @@ def test_no_direction_is_claimed_where_p_is_not_small():
         ({"statistic": "median"}, "median −0.637) scored higher"),
     ],
 )
-def test_sentences_suit_what_was_done(changes, told):
-    assert told in test_sentence(made_up(**changes), "KMeans", "units", "interpretability")
+def test_sentences_suit_what_was_done(changes, sentence):
+    assert sentence in test_sentence(made_up(**changes), "KMeans", "units", "interpretability")
 
 
-def test_bad_input_is_told_in_one_line(make_scores):
+def test_bad_input_is_refused_with_a_reason(make_scores):
     a, b = make_scores(np.arange(4.0)), make_scores(np.arange(5.0))
-    with pytest.raises(ValueError, match="same labels in a and b, but only one has 'u004'; select those that both"):
+    with pytest.raises(
+        ValueError, match="same labels in a and b, but only one has 'u004'; select the labels that both"
+    ):
         permutation_test(a, b, paired=True)
     with pytest.raises(ValueError, match="paired scores need labels on 'unit'"):
         permutation_test(a.drop_vars("unit"), a, paired=True)
     with pytest.raises(ValueError, match=r"b must have one dim, that of its items, got \('metric', 'unit'\)"):
         permutation_test(a, b.expand_dims("metric"))
-    with pytest.raises(ValueError, match="b hold NaN or infinite values at unit 'u000'; drop these items with"):
+    with pytest.raises(ValueError, match="b contain NaN or infinite values at unit 'u000'; drop these items with"):
         permutation_test(a, b.where(b > 0))
     with pytest.raises(ValueError, match="a need at least 2 items along 'unit', got 1"):
         permutation_test(a[:1], b)
@@ -245,7 +247,7 @@ def test_many_tests_at_once_are_those_of_each_alone():
     sizes = [(30, 20), (30, 20), (20, 30), (3, 4), (40, 2), (30, 20)]
     pairs = [(rng.normal(0.3, 1, n), rng.normal(0, 1, m).round(i % 2)) for i, (n, m) in enumerate(sizes)]
     pairs += [(np.ones(30, np.float32), np.ones(20, np.float32)), (np.arange(30), np.arange(20) % 3)]
-    together = compare_means(pairs, 500, 3)
+    together = compare_means(pairs, n_resamples=500, random_state=3)
     for (x, y), test in zip(pairs, together, strict=True):
         alone = permutation_test(*(xr.DataArray(own, dims="unit") for own in (x, y)), n_resamples=500, random_state=3)
         xr.testing.assert_identical(test, alone)

@@ -51,7 +51,7 @@ def test_without_a_difference_power_is_the_level(paired):
     assert_allclose(statistical_power(0, sd=1, n=[2, 10, 500], alpha=0.03, paired=paired), 0.03, rtol=1e-9)
 
 
-def test_power_grows_to_one_however_large_the_difference():
+def test_power_increases_to_one_with_the_difference():
     """Also far out in the tails, where scipy's noncentral t is NaN."""
     for d in (0.01, 0.3, 3, 50):
         power = statistical_power(d, sd=1, n=[2**k for k in range(1, 24)]).values
@@ -69,7 +69,7 @@ def test_one_item_fewer_is_too_few(d, power, alpha, paired):
     assert achieved[0] < power or n == 2
 
 
-def test_power_is_labelled_with_what_it_is_of():
+def test_power_has_its_settings_in_attrs():
     power = statistical_power(0.5, sd=2, n=[20, 64], n_b=30)
     assert power.dims == ("n",)
     assert power.n.values.tolist() == [20, 64]
@@ -78,7 +78,7 @@ def test_power_is_labelled_with_what_it_is_of():
     assert statistical_power(0.5, sd=2, n=20).sizes == {"n": 1}
 
 
-def test_bad_input_is_told_in_one_line():
+def test_bad_input_is_refused_with_a_reason():
     with pytest.raises(ValueError, match="sd must be above 0, got 0; take it from scores"):
         statistical_power(1, sd=0, n=10)
     with pytest.raises(ValueError, match="n must be whole numbers of at least 2, got 1"):
@@ -87,7 +87,7 @@ def test_bad_input_is_told_in_one_line():
         statistical_power(1, sd=1, n=[10, 2.5])
     with pytest.raises(ValueError, match="n_b must be whole numbers of at least 2, got 0"):
         statistical_power(1, sd=1, n=10, n_b=0)
-    with pytest.raises(ValueError, match="pairs have as many items on either side, got n_b=20; leave it out"):
+    with pytest.raises(ValueError, match="paired sets have equally many items, got n_b=20; leave out n_b"):
         statistical_power(1, sd=1, n=10, n_b=20, paired=True)
     with pytest.raises(ValueError, match="alpha must be strictly between 0 and 1, such as 0.05; got 5"):
         statistical_power(1, sd=1, n=10, alpha=5)
