@@ -1,4 +1,4 @@
-"""Figures, one file each. They are `matplotlib.figure.Figure`s: no pyplot, no global state."""
+"""Figures of results, one per file, as `matplotlib.figure.Figure`, without pyplot and its global state."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""How well items can be told apart as the task gets harder: the difficulty sweep of machine psychophysics."""
+"""Figure of the accuracy of machine psychophysics against the difficulty of the task."""
 
 from __future__ import annotations
 
@@ -13,31 +13,36 @@ from neurosuper.plot.style import MARKERS, OKABE_ITO, Look, NotebookFigure, find
 
 __all__ = ["plot_difficulty"]
 
-CHANCE = 0.5
-NAMELESS = Look(OKABE_ITO[0], MARKERS[0])
+CHANCE = 0.5  # accuracy of guessing between two alternatives
+UNNAMED = Look(OKABE_ITO[0], MARKERS[0])  # of a result without a name
 
 
 def plot_difficulty(result: xr.Dataset | Mapping[str, xr.Dataset]) -> Figure:
-    """Draw accuracy against difficulty: the mean over items, with the band of its 95 % bootstrap interval over items.
+    """Return a figure of accuracy against difficulty: the mean over items, with its 95 % bootstrap interval as a band.
 
     Parameters
     ----------
     result : Dataset (unit, quantile) or (direction, quantile), or mapping of name to Dataset
-        As `neurosuper.psychophysics` returns it, with several `quantiles`. Of a mapping, each entry is a curve, such as
-        that of a finder. Quantiles that leave too few stimuli for any trial are left out.
+        From `neurosuper.psychophysics`, with several `quantiles`. Each entry of a mapping is a curve, such as that of a
+        finder. Quantiles without trials are left out.
 
     Returns
     -------
     Figure
-        The legend tells the number n of items.
+        The legend shows the number n of items.
 
     Raises
     ------
     TypeError
         Neither Datasets nor a mapping of them.
     ValueError
-        No result, or none with accuracy over items and quantiles; fewer than two quantiles with trials, or than two
-        items; an item without an accuracy.
+        No result, or one without accuracy over items and quantiles; fewer than two quantiles with trials, or fewer than
+        two items; an item without an accuracy.
+
+    See Also
+    --------
+    neurosuper.psychophysics : Returns the results.
+    neurosuper.inference.bootstrap_interval : Returns the intervals.
 
     Examples
     --------
@@ -56,13 +61,17 @@ def plot_difficulty(result: xr.Dataset | Mapping[str, xr.Dataset]) -> Figure:
 
 
 def draw_difficulty(axes: Axes, result: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
-    """Draw the curves of `plot_difficulty` on given axes, labelled for a legend.
+    """Draw the curves of `plot_difficulty` on given axes, with labels for a legend.
 
     Parameters
     ----------
     axes : Axes
     result : Dataset or mapping of name to Dataset
         See `plot_difficulty`.
+
+    See Also
+    --------
+    plot_difficulty : A figure with these curves and a legend.
 
     Examples
     --------
@@ -75,9 +84,9 @@ def draw_difficulty(axes: Axes, result: xr.Dataset | Mapping[str, xr.Dataset]) -
     ['n = 2', 'chance']
     """
     results = _check_results(result)
-    looks, shown = finder_looks(results) | {"": NAMELESS}, set()
-    for name, own in results.items():
-        accuracy, item = _check_sweep(name, own)
+    looks, shown = finder_looks(results) | {"": UNNAMED}, set()
+    for name, of_name in results.items():
+        accuracy, item = _check_sweep(name, of_name)
         mean = bootstrap_interval(accuracy, item)
         x, n, (color, marker) = accuracy["quantile"].values, accuracy.sizes[item], looks[name]
         label = f"{name} (n = {n:,})" if name else f"n = {n:,}"
@@ -86,19 +95,19 @@ def draw_difficulty(axes: Axes, result: xr.Dataset | Mapping[str, xr.Dataset]) -
         axes.fill_between(x, mean.estimate_low, mean.estimate_high, color=color, alpha=0.15, linewidth=0)
     axes.axhline(CHANCE, color="0.4", linestyle="--", linewidth=1, zorder=0, label="chance")
     axes.set_xticks(sorted(shown))
-    axes.set_xlabel("share of stimuli left out at each end (harder →)")
-    axes.set_ylabel("share of trials answered right\nmean over items, with its 95 % interval")
+    axes.set_xlabel("share of stimuli left out at each side (harder →)")
+    axes.set_ylabel("share of correct trials\nmean over items, with its 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _check_results(result: xr.Dataset | Mapping[str, xr.Dataset]) -> Mapping[str, xr.Dataset]:
-    """Return results by name; one that has none is named ""."""
+    """Return results by name; a single result has the name ""."""
     results = {"": result} if isinstance(result, xr.Dataset) else result
-    if not isinstance(results, Mapping) or not all(isinstance(own, xr.Dataset) for own in results.values()):
+    if not isinstance(results, Mapping) or not all(isinstance(value, xr.Dataset) for value in results.values()):
         got = type(result).__name__
         raise TypeError(f"result must be a Dataset from neurosuper.psychophysics, or {{name: Dataset, …}}; got {got}")
     if not results:
-        raise ValueError("result holds no sweep; pass {name: neurosuper.psychophysics(…), …}")
+        raise ValueError("result is empty; pass {name: neurosuper.psychophysics(…), …}")
     return results
 
 

@@ -1,4 +1,4 @@
-"""How interpretable the items of every finder are, with all systems side by side."""
+"""Figure of the distributions of the interpretability index, by system and finder."""
 
 from __future__ import annotations
 
@@ -16,36 +16,42 @@ from neurosuper.plot.style import PLAIN, Look, NotebookFigure, finder_looks
 
 __all__ = ["draw_groups", "plot_distributions"]
 
-HALF_WIDTH = 0.4  # of a violin, in columns
+HALF_WIDTH = 0.4  # of a violin, in columns: leaves a fifth of a column between violins
 GAP = 0.8  # between systems, in columns
-CHARACTER = 0.08  # mean width of a character of a system's name, inches
-NARROW = 0.32  # inches per column: less has no room for three digits
+CHARACTER = 0.08  # mean width of a character of a system's name, in inches
+NARROW = 0.32  # inches per column; three digits of a count need this width, and are rotated if there is less
 CHANCE_COLOR = "0.35"
 Column = tuple[str, str]
 ChanceLevel = tuple[float, float, float]
 
 
 def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
-    """Draw the distribution of the interpretability index per system and finder.
+    """Return a figure of the distribution of the interpretability index per system and finder.
 
     Parameters
     ----------
     comparison : Dataset (item, metric)
-        From `neurosuper.compare`. Items whose index is NaN are left out, and not counted.
+        From `neurosuper.compare`. Items whose index is NaN are left out and not counted.
     metric : str
         One of `comparison.metric`; its `quantity` labels the axis.
 
     Returns
     -------
     Figure
-        One column per finder, grouped by system: every item is a point, the violin is their density, the vertical bar
-        spans the quartiles, the horizontal bar is the median; below it the number of items. Where the comparison has a
-        `chance_level`, a dashed line is the mean index of random sets of stimuli, and the band holds 95 % of such sets.
+        One column per finder, grouped by system. Each item is a point, the violin shows their density, the vertical bar
+        the interquartile range, the horizontal bar the median, and the number below counts the items. If the comparison
+        has a `chance_level`, a dashed line shows it (the mean index of random sets of stimuli), in a band that contains
+        95 % of such sets.
 
     Raises
     ------
     ValueError
         The comparison has no such metric.
+
+    See Also
+    --------
+    neurosuper.compare : Returns the comparison.
+    neurosuper.comparison.summarize : The medians and quartiles as a table.
 
     Examples
     --------
@@ -71,7 +77,7 @@ def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
 
 
 def _chance_levels(chosen: xr.Dataset) -> dict[str, ChanceLevel]:
-    """Return what chance gives in each system, by one metric."""
+    """Return the chance level of each system, by one metric."""
     if "chance_level" not in chosen:
         return {}
     columns = (
@@ -85,30 +91,36 @@ def draw_groups(
     values: np.ndarray,
     systems: np.ndarray,
     finders: np.ndarray,
+    *,
     label: str,
     chance_levels: dict[str, ChanceLevel] | None = None,
 ) -> Figure:
-    """Draw values as columns of points, one column per finder, in groups by system.
+    """Return a figure of values as columns of points, one column per finder, grouped by system.
 
     Parameters
     ----------
     values : array (n,)
         NaN is left out.
     systems, finders : array of str (n,)
-        Where each value belongs.
+        System and finder of each value.
     label : str
-        Of the y axis, with units.
+        Label of the y axis, with the unit.
     chance_levels : dict of str to (low, mean, high), optional
-        What chance gives in a system: a band, and a dashed line.
+        Chance level of a system: a dashed line in a band.
 
     Returns
     -------
     Figure
 
+    See Also
+    --------
+    plot_distributions : From a comparison.
+
     Examples
     --------
     >>> import numpy as np
-    >>> figure = draw_groups(np.array([1., 2.]), np.array(["V4", "V4"]), np.array(["Units", "PCA"]), "index (a.u.)")
+    >>> systems, finders = np.array(["V4", "V4"]), np.array(["Units", "PCA"])
+    >>> figure = draw_groups(np.array([1., 2.]), systems, finders, label="index (a.u.)")
     >>> [text.get_text() for text in figure.legends[0].get_texts()]
     ['Units', 'PCA']
     """
@@ -120,7 +132,7 @@ def draw_groups(
     axes.set(xlim=(0.3, last + 0.7))
     axes.set_ylabel(label, wrap=True)
     for system, chance_level in (chance_levels or {}).items():
-        _draw_chance_level(axes, [x for (own, _), x in places.items() if own == system], chance_level)
+        _draw_chance_level(axes, [x for (of_column, _), x in places.items() if of_column == system], chance_level)
     for (system, finder), x in places.items():
         column = values[(systems == system) & (finders == finder) & np.isfinite(values)]
         _draw_column(axes, x, column, looks[finder], rng)
@@ -143,7 +155,7 @@ def _place_columns(systems: np.ndarray, finders: np.ndarray) -> dict[Column, flo
 
 
 def _draw_chance_level(axes: Axes, places: list[float], chance_level: ChanceLevel) -> None:
-    """Draw what chance gives behind the columns of a system, if it has any."""
+    """Draw the chance level behind the columns of a system, if it has any column."""
     if places:
         low, mean, high = chance_level
         reach = min(places) - 0.5, max(places) + 0.5
@@ -168,14 +180,14 @@ def _draw_column(axes: Axes, x: float, values: np.ndarray, look: Look, rng: np.r
 
 
 def _density(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Return the density of values (in any scale); flat where they are too few, or too equal, to have one."""
+    """Return the density of values (in any scale); constant if they are too few, or too equal, to estimate it."""
     if len(values) < 3 or np.ptp(values) <= 1e-9 * np.abs(values).max():
         return np.ones(len(at))
     return gaussian_kde(values)(at)
 
 
 def _label_columns(axes: Axes, places: dict[Column, float], counts: list[int], pitch: float) -> None:
-    """Write counts under the columns, and the systems' names under these; `pitch` is inches per column."""
+    """Write counts under the columns, and the names of systems under the counts; `pitch` is inches per column."""
     narrow = pitch < NARROW
     axes.set_xticks(list(places.values()), [str(count) for count in counts], minor=True)
     axes.tick_params(axis="x", which="minor", length=0, labelsize=8, rotation=90 if narrow else 0)

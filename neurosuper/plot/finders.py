@@ -1,4 +1,4 @@
-"""Finders side by side: one panel a measure, one row a finder, one marker a system."""
+"""Figure that compares finders: one panel per measure, one row per finder, one marker per system."""
 
 from __future__ import annotations
 
@@ -12,22 +12,27 @@ __all__ = ["plot_finders"]
 
 
 def plot_finders(table: xr.Dataset) -> Figure:
-    """Draw how finders compare on several measures, in one system or several.
+    """Return a figure that compares finders on several measures, in one or several systems.
 
     Parameters
     ----------
     table : Dataset (finder,) or (system, finder)
-        One variable a measure, drawn in a panel of its own; `attrs["long_name"]` labels its axis. NaN, a measure that a
-        finder does not have, is left out. Further dims, such as `seed`, are drawn as their mean and range.
+        One variable per measure, each drawn in its own panel; `attrs["long_name"]` labels its axis. NaN (a finder does
+        not have the measure) is left out. Further dims, such as `seed`, are drawn as their mean and range.
 
     Returns
     -------
     Figure
+        With the values of a measure on the x axis of its panel.
 
     Raises
     ------
     ValueError
         No measure, or no dim `finder`.
+
+    See Also
+    --------
+    plot_distributions : The interpretability index of every item, by finder.
 
     Examples
     --------

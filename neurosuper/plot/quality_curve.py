@@ -1,4 +1,4 @@
-"""What a sweep over numbers of directions found."""
+"""Figure of the measures of a sweep over numbers of directions."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ __all__ = ["plot_sweep"]
 
 
 def plot_sweep(table: xr.Dataset) -> Figure:
-    """Draw each measure of a sweep against the number of directions: the mean over seeds, and every seed.
+    """Return a figure of each measure of a sweep against the number of directions: the mean over seeds, and every seed.
 
     Parameters
     ----------
     table : Dataset (n_directions, seed)
-        As `neurosuper.sweep` returns it.
+        From `neurosuper.sweep`.
 
     Returns
     -------
     Figure
+        One panel per measure that has values.
 
     Raises
     ------
     ValueError
         Other dims.
+
+    See Also
+    --------
+    neurosuper.sweep : Returns the table.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How well finders recover directions that are known."""
+"""Figure of how well finders recover planted directions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["plot_recovery"]
 
 
 def plot_recovery(recovery: xr.DataArray) -> Figure:
-    """Draw how near the found directions come to each planted one.
+    """Return a figure of the recovery of each planted direction, by system and finder.
 
     Parameters
     ----------
@@ -23,7 +23,12 @@ def plot_recovery(recovery: xr.DataArray) -> Figure:
     Returns
     -------
     Figure
-        As `plot_distributions`, with one point per planted direction (and fit).
+        Like that of `plot_distributions`, with one point per planted direction and fit.
+
+    See Also
+    --------
+    neurosuper.directions.recovery : Returns the recovery of one fit.
+    plot_distributions : The interpretability index in the same form.
 
     Examples
     --------

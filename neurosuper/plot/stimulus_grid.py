@@ -1,4 +1,4 @@
-"""What drives each unit or direction: its top stimuli, in a row."""
+"""Figure of the top stimuli of each unit or direction, in rows."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from neurosuper.responses import name_some
 
 __all__ = ["plot_top_stimuli"]
 
-SIDE = 0.9  # of a thumbnail, inches
+SIDE = 0.9  # of a thumbnail, in inches
 
 
 def plot_top_stimuli(top: xr.DataArray, images: xr.DataArray, *, titles: Sequence[str] | None = None) -> Figure:
-    """Draw the top stimuli of every item as a row of images, the strongest first.
+    """Return a figure with the top stimuli of every item as a row of images, the strongest first.
 
     Parameters
     ----------
     top : DataArray (rank, unit) or (rank, direction)
-        Stimulus labels, as `neurosuper.top_stimuli` returns them; an empty label leaves a gap.
+        Stimulus labels, from `neurosuper.top_stimuli`; an empty label leaves a gap.
     images : DataArray (stimulus, row, column, channel)
-        Only those that are drawn are read.
+        Only images that are drawn are read.
     titles : sequence of str, optional
-        One per item; their labels by default.
+        One per item; by default the labels of the items.
 
     Returns
     -------
@@ -38,7 +38,11 @@ def plot_top_stimuli(top: xr.DataArray, images: xr.DataArray, *, titles: Sequenc
     Raises
     ------
     ValueError
-        `top` has other dims, a label has no image, or there are not as many titles as items.
+        `top` has other dims, a label has no image, or the numbers of titles and items differ.
+
+    See Also
+    --------
+    neurosuper.top_stimuli : Returns the labels.
 
     Examples
     --------
@@ -58,7 +62,7 @@ def plot_top_stimuli(top: xr.DataArray, images: xr.DataArray, *, titles: Sequenc
         raise ValueError(f"got {len(titles)} titles for {len(top)} items; pass one per item")
     labels = np.unique(top.values[top.values != ""])
     if len(missing := np.setdiff1d(labels, images.stimulus.values)):
-        raise ValueError(f"no image of stimulus {name_some(missing)}; load the images that these labels name")
+        raise ValueError(f"no image for stimulus {name_some(missing)}; load the images of these labels too")
     return _draw_grid(top.values, dict(zip(labels, images.sel(stimulus=labels).values, strict=True)), titles)
 
 

@@ -1,4 +1,4 @@
-"""One look for every figure: a finder keeps its colour and its marker, in a palette safe for colour-blind readers."""
+"""Colours and markers of figures: the same for a finder in all of them, in a palette for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PLAIN: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False}  # a "$
 
 OKABE_ITO = ("#000000", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
-FIRST = ("Units", "Random", "PCA", "KMeans")  # these look alike in every figure, whatever else is drawn
+FIRST = ("Units", "Random", "PCA", "KMeans")  # these have the same look in every figure, with any other finders
 
 
 class NotebookFigure(Figure):
-    """A figure that notebooks show when it is a cell's value, without pyplot and its global state."""
+    """A figure that notebooks show as the value of a cell, without pyplot and its global state."""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
@@ -25,21 +25,21 @@ class NotebookFigure(Figure):
 
 
 class Look(NamedTuple):
-    """How a finder is drawn."""
+    """Colour and marker of a finder."""
 
     color: str
     marker: str
 
 
 def finder_looks(finders: Iterable[str]) -> dict[str, Look]:
-    """Return the look of each finder; it depends on their names, not on their order.
+    """Return the colour and marker of each finder, which depend on their names, not on their order.
 
     Examples
     --------
     >>> finder_looks(["KMeans", "NMF"])["KMeans"]
     Look(color='#009E73', marker='D')
     """
-    asked = set(finders)
-    names = [*FIRST, *sorted(asked - set(FIRST))]
+    drawn = set(finders)
+    names = [*FIRST, *sorted(drawn - set(FIRST))]
     looks = {name: Look(OKABE_ITO[i % len(OKABE_ITO)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
-    return {name: look for name, look in looks.items() if name in asked}
+    return {name: look for name, look in looks.items() if name in drawn}

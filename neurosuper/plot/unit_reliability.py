@@ -1,4 +1,4 @@
-"""How reliable the units of a recording are, by area."""
+"""Figure of the reliability of the units of a recording, by area."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ __all__ = ["plot_reliability"]
 
 
 def plot_reliability(reliability: xr.DataArray, *, threshold: float | None = None) -> Figure:
-    """Draw how many units of every area are how reliable.
+    """Return a histogram of the reliability of units, stacked by area.
 
     Parameters
     ----------
     reliability : DataArray (unit)
-        From `split_half_reliability`, or any other measure per unit; `attrs["rule"]` labels the axis. Units are
-        stacked by their coord `area`, where they have one. NaN is left out, and counted.
+        From `split_half_reliability`, or any other measure per unit; `attrs["rule"]` labels the axis. Units with the
+        coord `area` are stacked by area. NaN is left out, and counted in the label of the axis.
     threshold : float, optional
-        Drawn as a line; the legend says how many units reach it.
+        Drawn as a line; the legend shows how many units reach it.
 
     Returns
     -------
     Figure
+        The legend shows the number of units of each area.
 
     Raises
     ------
     ValueError
         Other dims than `unit`, or no unit with a value.
+
+    See Also
+    --------
+    neurosuper.reliability.split_half_reliability : Returns the reliability.
+    neurosuper.select_units : Selects reliable units.
 
     Examples
     --------

@@ -10,7 +10,7 @@ FINDERS = ("Units", "PCA", "KMeans")
 
 @pytest.fixture
 def comparison(rng) -> xr.Dataset:
-    """Two systems × three finders × 30 items, of which one has no index."""
+    """Two systems × three finders × 30 items; one item has no index."""
     system, finder = (np.repeat(names, 30) for names in zip(*[(s, f) for s in SYSTEMS for f in FINDERS], strict=True))
     index = rng.normal(-0.6, 0.05, (len(system), 1))
     index[0] = np.nan

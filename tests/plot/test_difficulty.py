@@ -47,8 +47,8 @@ def test_each_curve_is_the_mean_over_items_with_the_band_of_its_interval(sweeps)
 
 def test_axes_say_what_they_show_and_where_chance_is(sweeps):
     axes = plot_difficulty(sweeps).axes[0]
-    assert axes.get_xlabel() == "share of stimuli left out at each end (harder →)"
-    assert axes.get_ylabel() == "share of trials answered right\nmean over items, with its 95 % interval"
+    assert axes.get_xlabel() == "share of stimuli left out at each side (harder →)"
+    assert axes.get_ylabel() == "share of correct trials\nmean over items, with its 95 % interval"
     assert_allclose(axes.get_xticks(), QUANTILES)
     assert_allclose(axes.lines[-1].get_ydata(), 0.5)
     assert axes.get_ylim()[0] < 0.5 < axes.get_ylim()[1]
@@ -64,13 +64,13 @@ def test_quantiles_without_a_trial_are_left_out(sweeps):
     assert [len(line.get_xdata()) for line in lines[:2]] == [2, 3]
 
 
-def test_items_that_all_answer_right_have_a_band_without_width(sweeps):
+def test_items_with_full_accuracy_have_a_band_without_width(sweeps):
     sweeps["Units"]["accuracy"][:] = 1
     axes = plot_difficulty(sweeps["Units"]).axes[0]
     assert_allclose(axes.collections[0].get_paths()[0].vertices[:, 1], 1)
 
 
-def test_what_is_no_sweep_is_told_in_one_line(sweeps):
+def test_what_is_not_a_sweep_is_refused_with_a_reason(sweeps):
     units = sweeps["Units"]
     with pytest.raises(TypeError, match="must be a Dataset from neurosuper.psychophysics, .*; got DataArray"):
         plot_difficulty(units.accuracy)
@@ -80,5 +80,5 @@ def test_what_is_no_sweep_is_told_in_one_line(sweeps):
         plot_difficulty({"Units": units.isel(quantile=0)})
     with pytest.raises(ValueError, match="a sweep needs at least 2 quantiles that leave stimuli .*, got 1; call"):
         plot_difficulty(units.isel(quantile=[0]))
-    with pytest.raises(ValueError, match="result holds no sweep; pass"):
+    with pytest.raises(ValueError, match="result is empty; pass"):
         plot_difficulty({})

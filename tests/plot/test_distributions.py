@@ -36,7 +36,7 @@ def test_every_item_is_a_point_at_its_index(comparison):
     assert_allclose(drawn, comparison.interpretability.values[1:, 0])
 
 
-def test_bars_stand_at_the_medians(comparison):
+def test_bars_are_at_the_medians(comparison):
     heights = [bar[0, 1] for bar in median_bars(plot_distributions(comparison, "LPIPS-alex"))]
     frame = comparison.to_dataframe().groupby(["system", "finder"], sort=False).interpretability.median()
     assert_allclose(heights, frame.values)
@@ -48,7 +48,7 @@ def test_a_finder_has_one_colour_in_all_systems(comparison):
     assert len(set(colors)) == 3
 
 
-def test_systems_stand_apart(comparison):
+def test_there_is_a_gap_between_systems(comparison):
     x = [bar[:, 0].mean() for bar in median_bars(plot_distributions(comparison, "LPIPS-alex"))]
     steps = np.diff(x)
     assert steps[2] > 1.5 * max(steps[[0, 1, 3, 4]])
@@ -56,14 +56,14 @@ def test_systems_stand_apart(comparison):
 
 def test_long_names_of_systems_are_wrapped():
     systems = np.repeat(["a system with a name as long as this one", "B"], 2)
-    figure = draw_groups(np.arange(4.0), systems, np.array(["Units", "PCA"] * 2), "index (a.u.)")
+    figure = draw_groups(np.arange(4.0), systems, np.array(["Units", "PCA"] * 2), label="index (a.u.)")
     assert "\n" in tick_labels(figure, minor=False)[0]
 
 
 @pytest.mark.parametrize("values", [[0.5] * 5, [0.5], [np.nan] * 5], ids=["constant", "single", "all NaN"])
 def test_columns_without_a_density_are_drawn(values):
     names = np.full(len(values), "Units")
-    figure = draw_groups(np.array(values), np.full(len(values), "V4"), names, "label agreement")
+    figure = draw_groups(np.array(values), np.full(len(values), "V4"), names, label="label agreement")
     figure.draw_without_rendering()
     assert tick_labels(figure, minor=True) == [str(int(np.isfinite(values).sum()))]
 
@@ -81,7 +81,7 @@ def test_unknown_metric_is_named(comparison):
         plot_distributions(comparison, "color")
 
 
-def test_random_sets_are_drawn_behind_the_columns_where_they_are_known(comparison):
+def test_a_chance_level_is_drawn_behind_the_columns(comparison):
     chance = comparison.interpretability * 0 - xr.where(comparison.system == "V4", 0.7, 0.6)
     known = comparison.assign(chance_level=chance, chance_level_low=chance - 0.1, chance_level_high=chance + 0.1)
     figure = plot_distributions(known.isel(item=slice(1, None)), "LPIPS-alex")

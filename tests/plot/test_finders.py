@@ -31,7 +31,7 @@ def test_seeds_are_drawn_as_their_mean_and_range(table):
     assert_allclose([segment[:, 0] for segment in axes.collections[1].get_segments()], [[6, 7], [8, 9], [10, 11]])
 
 
-def test_what_a_finder_lacks_is_left_out(table):
+def test_a_missing_measure_is_left_out(table):
     assert np.isnan(plot_finders(table).axes[1].lines[0].get_xdata()[2])
 
 

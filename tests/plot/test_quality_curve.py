@@ -20,12 +20,12 @@ def test_the_line_is_the_mean_over_seeds_and_each_seed_is_a_dot(table):
     assert axes.get_xlabel() == "number of directions"
 
 
-def test_what_is_not_known_has_no_panel(responses):
+def test_a_measure_without_values_has_no_panel(responses):
     table = sweep(KMeans(), responses, n_directions=[2], seeds=[0])
     assert np.isnan(table.stability).all()
     assert "stability over seeds" not in [axes.get_ylabel() for axes in plot_sweep(table).axes]
 
 
-def test_what_is_no_sweep_is_refused(table):
+def test_what_is_not_a_sweep_is_refused(table):
     with pytest.raises(ValueError, match="dims n_directions and seed, got \\('n_directions',\\); see neurosuper.sweep"):
         plot_sweep(table.isel(seed=0))

@@ -22,7 +22,7 @@ def test_every_planted_direction_is_a_point_under_its_finder(recovery):
     assert_allclose(kmeans, recovery.values[1:].ravel())
 
 
-def test_the_axis_spans_what_a_cosine_can_be(recovery):
+def test_the_axis_spans_the_range_of_a_cosine(recovery):
     axes = plot_recovery(recovery).axes[0]
     assert axes.get_ylabel() == "max |cosine| with a planted direction"
     lower, upper = axes.get_ylim()

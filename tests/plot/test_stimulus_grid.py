@@ -44,7 +44,7 @@ def test_only_the_images_drawn_are_read(top, images):
 
 
 def test_bad_input_is_named(top, images):
-    with pytest.raises(ValueError, match="no image of stimulus 's0007'"):
+    with pytest.raises(ValueError, match="no image for stimulus 's0007'"):
         plot_top_stimuli(top, images.drop_sel(stimulus="s0007"))
     with pytest.raises(ValueError, match="got 1 titles for 2 items"):
         plot_top_stimuli(top, images, titles=["one"])

@@ -4,7 +4,7 @@ import sys
 from neurosuper.plot.style import OKABE_ITO, finder_looks
 
 
-def test_the_usual_finders_look_alike_in_every_figure():
+def test_the_usual_finders_look_the_same_in_every_figure():
     alone = finder_looks(["KMeans"])["KMeans"]
     assert finder_looks(["SAE", "KMeans", "ICA", "Units"])["KMeans"] == alone
 
