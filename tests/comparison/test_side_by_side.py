@@ -182,7 +182,7 @@ def test_bad_types_and_reserved_names_are_refused(responses, images):
         compare({"brain": responses}, images, Units(), [Color()])
     with pytest.raises(ValueError, match="system 'brain': responses must have the dims .*average_rep"):
         compare({"brain": responses.expand_dims(repetition=2)}, images, [Units()], [Color()])
-    with pytest.raises(ValueError, match="unit coord 'metric', a name that a comparison needs"):
+    with pytest.raises(ValueError, match="unit coord 'metric', which is reserved for comparisons"):
         compare({"brain": responses.assign_coords(metric=("unit", range(8)))}, images, [Units()], [Color()])
     with pytest.raises(ValueError, match="'brain' has 0 stimuli whose split is 'score'"):
         compare({"brain": responses.assign_coords(split=("stimulus", ["fit"] * 120))}, images, [Units()], [Color()])
