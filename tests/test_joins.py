@@ -83,7 +83,7 @@ def test_equal_sides_are_neither_copied_nor_told(photographs):
 @pytest.mark.filterwarnings("ignore:.*no partner")
 @pytest.mark.parametrize("score", [interpretability_index, null_test, psychophysics])
 def test_scores_say_how_many_stimuli_have_no_image(score, responses, images):
-    options = {"references": 2, "trials": 2} if score is psychophysics else {"top": 3}
+    options = {"n_references": 2, "n_trials": 2} if score is psychophysics else {"top": 3}
     options |= {"n_resamples": 19} if score is null_test else {}
     assert score(responses, images[:90], Color(device="cpu"), **options).attrs["n_stimuli_left_out"] == 30
 

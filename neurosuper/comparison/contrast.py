@@ -11,7 +11,8 @@ import xarray as xr
 
 from neurosuper.inference import adjust_p_values, test_sentence
 from neurosuper.inference.permutation import compare_means
-from neurosuper.interpretability.stimulus_sampling import ItemScores, compare_mean_index
+from neurosuper.interpretability.stimulus_sampling import compare_mean_index
+from neurosuper.interpretability.variance_components import ItemScores
 
 Varied = Literal["finder", "system"]
 KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}  # the coord that is the same in both sets

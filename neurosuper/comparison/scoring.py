@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -164,13 +163,11 @@ def _unit_coords(fitted: DirectionFinder) -> dict[str, np.ndarray]:
     coords = {name: coord.values for name, coord in fitted.mean_.coords.items() if name != "unit"}
     if isinstance(fitted, Units):
         return coords
-    n = fitted.directions_.sizes["direction"]
-    return {name: np.repeat(_shared_value(values), n) for name, values in coords.items()}
-
-
-def _shared_value(values: np.ndarray) -> Any:
-    empty = np.nan if values.dtype.kind in "iufb" else ""
-    return values[0] if (values == values[0]).all() else empty
+    n, shared = fitted.directions_.sizes["direction"], {}
+    for name, values in coords.items():
+        empty = np.nan if values.dtype.kind in "iufb" else ""
+        shared[name] = np.repeat(values[0] if (values == values[0]).all() else empty, n)
+    return shared
 
 
 def _concatenate(frames: Sequence[Mapping], name: str) -> np.ndarray:

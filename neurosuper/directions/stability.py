@@ -89,6 +89,7 @@ def direction_stability(
     alike = np.stack([matched_cosines(directions.values, next(refits)) for _ in bar])
     low, high = (("direction", bound) for bound in np.quantile(alike, INTERVAL, axis=0))
     attrs = {
+        "confidence_level": 0.95,
         "comment": f"mean |cosine| with the matched direction of {n_resamples} refits, to {ORIGIN[over]}",
         "over": over,
         "n_resamples": int(n_resamples),

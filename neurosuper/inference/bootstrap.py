@@ -123,16 +123,12 @@ def bootstrap_interval(
         low[varying], high[varying] = find(X[varying])
     like = items.isel({dim: 0}, drop=True)
     labelled = zip(("estimate", "estimate_low", "estimate_high"), (estimate, low, high), strict=True)
-    attrs = {"statistic": statistic, "method": _method(statistic, groups), "confidence_level": confidence_level}
+    over_items = f"{'BCa' if statistic == 'mean' else 'percentile'} bootstrap over items"
+    method = over_items if groups is None else f"t interval with bootstrap standard error over {groups}"
+    attrs = {"statistic": statistic, "method": method, "confidence_level": confidence_level}
     attrs |= {"n_items": X.shape[1]} | ({} if g is None else {"n_groups": int(g.max()) + 1})
     attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}
     return xr.Dataset({name: like.copy(data=values.reshape(like.shape)) for name, values in labelled}, attrs=attrs)
-
-
-def _method(statistic: Statistic, groups: str | None) -> str:
-    if groups is not None:
-        return f"t interval with bootstrap standard error over {groups}"
-    return f"{'BCa' if statistic == 'mean' else 'percentile'} bootstrap over items"
 
 
 def _number_groups(items: xr.DataArray, dim: str, groups: str) -> np.ndarray:

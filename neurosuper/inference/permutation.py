@@ -115,7 +115,8 @@ def _result(
     n_resamples: int,
     random_state: int | None,
 ) -> xr.Dataset:
-    center, possible = CENTERS[statistic], _count_permutations(x, y, paired)
+    center = CENTERS[statistic]
+    possible = 2 ** len(x) if paired else math.comb(len(x) + len(y), len(x))
     numbers = {
         "difference": difference,
         "p_value": p,
@@ -135,10 +136,6 @@ def _result(
         "random_state": -1 if random_state is None else random_state,
     }
     return xr.Dataset(numbers, attrs=attrs)
-
-
-def _count_permutations(x: np.ndarray, y: np.ndarray, paired: bool) -> int:
-    return 2 ** len(x) if paired else math.comb(len(x) + len(y), len(x))
 
 
 def _permute(

@@ -7,11 +7,11 @@ from .index import index_of_top as index_of_top
 from .index import interpretability_index as interpretability_index
 from .machine_psychophysics import answer_trials as answer_trials
 from .machine_psychophysics import psychophysics as psychophysics
-from .nulls import chance_level as chance_level
 from .nulls import null_test as null_test
 from .nulls import phase_surrogates as phase_surrogates
 from .nulls import shuffle_stimuli as shuffle_stimuli
 from .nulls import shuffle_units as shuffle_units
+from .random_sets import chance_level as chance_level
 from .ranking import top_stimuli as top_stimuli
 from .stimulus_sampling import index_difference as index_difference
 from .stimulus_sampling import index_interval as index_interval

@@ -1,4 +1,4 @@
-"""Null models for interpretability scores: responses without one property, and random sets of images.
+"""Null models for interpretability scores: codes without one property, and a test against them.
 
 Each null model destroys one property of the codes and keeps as much else as it can. A score that the null model reaches
 as well does not depend on that property.
@@ -19,15 +19,10 @@ from tqdm import tqdm
 from neurosuper._checks import check_count, check_seed
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
-from neurosuper.interpretability.index import index_label, index_of_top
-from neurosuper.interpretability.random_splits import index_of_sets
+from neurosuper.interpretability.index import index_of_top
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.metrics.distances import open_distances
 from neurosuper.responses import coords_along, name_some, require_varying
-
-CONFIDENCE_LEVEL = 0.95  # share of random sets between `interpretability_low` and `interpretability_high`
-LOW, HIGH = (1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2
 
 
 class Null(Protocol):
@@ -73,7 +68,7 @@ def shuffle_stimuli(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.
     >>> null.stimulus.values.tolist(), null.sel(unit="a").values.tolist()
     (['x', 'y', 'z'], [3, 1, 2])
     """
-    codes, seed = check_codes(codes), _seed(random_state)
+    codes, seed = check_codes(codes), seed_or_new(random_state)
     order = np.random.default_rng(seed).permutation(codes.sizes["stimulus"])
     return _as_null(codes, codes.data[order], "stimuli shuffled", seed)
 
@@ -113,7 +108,7 @@ def shuffle_units(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.Da
     >>> sorted(shuffle_units(codes).sel(stimulus="y").values.tolist())
     [10, 20, 30]
     """
-    codes, seed = check_codes(codes), _seed(random_state)
+    codes, seed = check_codes(codes), seed_or_new(random_state)
     if codes.chunks is None:
         shuffled = _shuffle_rows(codes.values, seed, 0)
     else:
@@ -166,7 +161,7 @@ def phase_surrogates(codes: xr.DataArray, *, random_state: int | None = 0) -> xr
     >>> sorted(phase_surrogates(codes).values.ravel().tolist())
     [1.0, 2.0, 5.0, 9.0]
     """
-    codes, seed = check_codes(codes), _seed(random_state)
+    codes, seed = check_codes(codes), seed_or_new(random_state)
     if codes.chunks is not None:
         raise ValueError("surrogates need all stimuli of a unit at once, got a dask array; call codes.compute() first")
     if codes.sizes["stimulus"] < 3:
@@ -250,7 +245,7 @@ def null_test(
     >>> float(test.p_value), test.item_p_value.values.tolist()
     (0.01, [0.01])
     """
-    images, seed = check_images(images), _seed(random_state)
+    images, seed = check_images(images), seed_or_new(random_state)
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
     n_resamples = check_count("n_resamples", n_resamples, least=19, why=", which allow p = 0.05")
@@ -293,90 +288,7 @@ def _p_of_draws(observed: np.ndarray, draws: np.ndarray) -> np.ndarray:
     return (1 + (draws >= observed - rounding).sum(0)) / (1 + len(draws))
 
 
-def chance_level(
-    images: xr.DataArray,
-    metric: ImageMetric | Precomputed,
-    *,
-    top: int = 5,
-    n_resamples: int = 1000,
-    random_state: int | None = 0,
-) -> xr.Dataset:
-    """Return the interpretability index of random sets of images: the score of a unit that ignores the images.
-
-    The mean over all sets equals the mean over all pairs of images. It is exact: computed in closed form if the metric
-    is a squared distance, otherwise from the matrix of all distances (400 MB for 10,000 images). The distribution of
-    single sets is sampled.
-
-    Parameters
-    ----------
-    images : DataArray (stimulus, row, column, channel)
-        See `load_images`.
-    metric : ImageMetric or Precomputed
-        `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
-    top : int, optional
-        Number of images in a set: the number of top stimuli of the scores that are compared with the chance level.
-    n_resamples : int, optional
-        Number of random sets, each drawn without replacement, at least 2.
-    random_state : int, optional
-        Seed; None draws a new one, stored in `attrs["seed"]`.
-
-    Returns
-    -------
-    Dataset
-        In the unit of the index: `interpretability`, the exact mean over all sets; `interpretability_low` and
-        `interpretability_high`, between which are 95 % of the sampled sets; `sampled_mean` and `sampled_sd` (ddof=1) of
-        these sets. attrs: `confidence_level`, `metric`, `quantity`, `top`, `n_images`, `n_resamples`, `null` and
-        `seed`.
-
-    Raises
-    ------
-    ValueError
-        `top` below 2 or above the number of images; fewer than 2 sets.
-
-    See Also
-    --------
-    null_test : Test against null models that keep more of the codes.
-    interpretability_index : The index to compare with the chance level.
-
-    Examples
-    --------
-    >>> from neurosuper import Color, load_images
-    >>> grey = np.array([0, 0, 255, 255], np.uint8)[:, None, None, None]
-    >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))
-    >>> chance = chance_level(images, Color(device="cpu"), top=2)
-    >>> round(float(chance.interpretability), 4)  # −√3 in 4 of 6 pairs
-    -1.1547
-    """
-    images, seed = check_images(images), _seed(random_state)
-    n_images = images.sizes["stimulus"]
-    top = check_count("top", top, least=2, most=n_images, why=", the number of images")
-    n_resamples = check_count("n_resamples", n_resamples, least=2)
-    rng = np.random.default_rng(seed)
-    sets = np.stack([rng.choice(n_images, top, replace=False) for _ in range(n_resamples)])
-    with open_distances(images, np.arange(n_images), metric) as distances:
-        mean = metric.self_similarity - distances.mean_of_all()
-        index = index_of_sets(distances, sets, metric.self_similarity)
-    sampled = xr.DataArray(index, dims="set")
-    about = {"metric": metric.name, "quantity": index_label(metric), "top": int(top), "n_images": n_images}
-    return xr.Dataset(
-        {
-            "interpretability": mean,
-            "interpretability_low": sampled.quantile(LOW, "set", keep_attrs=False).drop_vars("quantile"),
-            "interpretability_high": sampled.quantile(HIGH, "set", keep_attrs=False).drop_vars("quantile"),
-            "sampled_mean": sampled.mean("set"),
-            "sampled_sd": sampled.std("set", ddof=1),
-        },
-        attrs=about
-        | {
-            "n_resamples": int(n_resamples),
-            "confidence_level": CONFIDENCE_LEVEL,
-            "null": "random sets of images",
-            "seed": seed,
-        },
-    )
-
-
-def _seed(random_state: int | None) -> int:
+def seed_or_new(random_state: int | None) -> int:
     """Return the checked seed, or a new one for None."""
     seed = check_seed(random_state)
     return int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed

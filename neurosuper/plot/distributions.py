@@ -138,7 +138,9 @@ def draw_groups(
         _draw_column(axes, x, column, looks[finder], rng)
         counts.append(len(column))
     _label_columns(axes, places, counts, pitch=(width - 1) / (last + 0.4))
-    _clear_frame(axes)
+    axes.yaxis.grid(True, color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
     handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)]
     if chance_levels:
         handles.append(Line2D([], [], color=CHANCE_COLOR, linestyle="--", linewidth=1, label="random sets"))
@@ -200,12 +202,6 @@ def _label_columns(axes: Axes, places: dict[Column, float], counts: list[int], p
     axes.tick_params(axis="x", which="major", length=0, pad=26 if narrow else 18)
     axes.xaxis.remove_overlapping_locs = False
     axes.annotate("n", (0, 0), (-4, -4), "axes fraction", textcoords="offset points", ha="right", va="top", fontsize=8)
-
-
-def _clear_frame(axes: Axes) -> None:
-    axes.yaxis.grid(True, color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _handle(look: Look, name: str) -> Line2D:

@@ -18,12 +18,12 @@ __all__ = ["plot_top_stimuli"]
 SIDE = 0.9  # of a thumbnail, in inches
 
 
-def plot_top_stimuli(top: xr.DataArray, images: xr.DataArray, *, titles: Sequence[str] | None = None) -> Figure:
+def plot_top_stimuli(chosen: xr.DataArray, images: xr.DataArray, *, titles: Sequence[str] | None = None) -> Figure:
     """Return a figure with the top stimuli of every item as a row of images, the strongest first.
 
     Parameters
     ----------
-    top : DataArray (rank, unit) or (rank, direction)
+    chosen : DataArray (rank, unit) or (rank, direction)
         Stimulus labels, from `neurosuper.top_stimuli`; an empty label leaves a gap.
     images : DataArray (stimulus, row, column, channel)
         Only images that are drawn are read.
@@ -38,7 +38,7 @@ def plot_top_stimuli(top: xr.DataArray, images: xr.DataArray, *, titles: Sequenc
     Raises
     ------
     ValueError
-        `top` has other dims, a label has no image, or the numbers of titles and items differ.
+        `chosen` has other dims, a label has no image, or the numbers of titles and items differ.
 
     See Also
     --------
@@ -54,24 +54,24 @@ def plot_top_stimuli(top: xr.DataArray, images: xr.DataArray, *, titles: Sequenc
     ['2', '1', '0', '2']
     """
     images = check_images(images)
-    if top.ndim != 2 or "rank" not in top.dims:
-        raise ValueError(f"top must have the dims rank and unit (or direction), got {top.dims}; see top_stimuli")
-    top = top.transpose(..., "rank")
-    titles = [str(label) for label in top[top.dims[0]].values] if titles is None else list(titles)
-    if len(titles) != len(top):
-        raise ValueError(f"got {len(titles)} titles for {len(top)} items; pass one per item")
-    labels = np.unique(top.values[top.values != ""])
+    if chosen.ndim != 2 or "rank" not in chosen.dims:
+        raise ValueError(f"chosen must have the dims rank and unit (or direction), got {chosen.dims}; see top_stimuli")
+    chosen = chosen.transpose(..., "rank")
+    titles = [str(label) for label in chosen[chosen.dims[0]].values] if titles is None else list(titles)
+    if len(titles) != len(chosen):
+        raise ValueError(f"got {len(titles)} titles for {len(chosen)} items; pass one per item")
+    labels = np.unique(chosen.values[chosen.values != ""])
     if len(missing := np.setdiff1d(labels, images.stimulus.values)):
         raise ValueError(f"no image for stimulus {name_some(missing)}; load the images of these labels too")
-    return _draw_grid(top.values, dict(zip(labels, images.sel(stimulus=labels).values, strict=True)), titles)
+    return _draw_grid(chosen.values, dict(zip(labels, images.sel(stimulus=labels).values, strict=True)), titles)
 
 
-def _draw_grid(top: np.ndarray, images: dict[str, np.ndarray], titles: list[str]) -> Figure:
-    figure = NotebookFigure(figsize=(1.5 + SIDE * top.shape[1], 1.25 * SIDE * len(top)), layout="constrained")
-    grid = figure.subplots(*top.shape, squeeze=False)
-    for row, labels, title in zip(grid, top, titles, strict=True):
+def _draw_grid(labels: np.ndarray, images: dict[str, np.ndarray], titles: list[str]) -> Figure:
+    figure = NotebookFigure(figsize=(1.5 + SIDE * labels.shape[1], 1.25 * SIDE * len(labels)), layout="constrained")
+    grid = figure.subplots(*labels.shape, squeeze=False)
+    for row, of_item, title in zip(grid, labels, titles, strict=True):
         row[0].set_ylabel(title, rotation=0, ha="right", va="center")
-        for axes, label in zip(row, labels, strict=True):
+        for axes, label in zip(row, of_item, strict=True):
             _draw_image(axes, images.get(label), label)
     return figure
 

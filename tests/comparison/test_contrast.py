@@ -45,7 +45,7 @@ def test_each_pair_is_tested_as_it_would_be_alone(rng, contrast, varied, against
 
 
 def add_halves(comparison, rng, shared):
-    """Give each item an index on halves that scatters by itself, and by as much as all items do together."""
+    """Give each item an index on halves, with a term of its own and a term shared by all items."""
     shape = (*comparison.interpretability.shape, 50, 2)
     halves = comparison.interpretability.values[:, :, None, None] + rng.normal(0, 0.5, shape)
     halves += rng.normal(0, shared, shape[1:])
@@ -78,7 +78,7 @@ def test_with_an_index_on_halves_stimuli_are_a_sample_too(rng):
 
 
 def interaction_of(own):
-    """Return the variance of one item over stimuli, less what all items share."""
+    """Return the variance of one item over stimuli, less the variance shared by all items."""
     one = own.index_of_halves.var("half", ddof=1).mean().item()
     together = own.index_of_halves.mean("item").var("half", ddof=1).mean().item()
     n = own.sizes["item"]

@@ -334,7 +334,7 @@ def test_labels_with_the_separator_are_refused_before_any_fit(responses, images,
 @pytest.mark.parametrize("chunks", [{"stimulus": 50}, {"stimulus": (100, 20), "unit": 3}])
 @pytest.mark.parametrize("score_on", ["held-out", "all"])
 def test_lazy_responses_give_the_same_comparison(chunks, score_on, responses, images):
-    """Coords of their own chunks too, as a store of files gives them."""
+    """Coords have other chunks, as in a store of files."""
     category = xr.DataArray(np.arange(120) % 7, dims="stimulus", coords={"stimulus": responses.stimulus})
     finders = [Units(), Random(6), PCA(3)]
     expected = compare({"V4": responses}, images, finders, [Color()], score_on=score_on)

@@ -85,6 +85,7 @@ def test_labels_are_those_of_the_directions_and_attrs_say_how(graded):
     assert stability.name == "stability"
     assert_allclose(stability, 1)
     assert stability.attrs == {
+        "confidence_level": 0.95,
         "comment": "mean |cosine| with the matched direction of 2 refits, to bootstrap samples of stimuli",
         "over": "stimuli",
         "n_resamples": 2,

@@ -1,4 +1,4 @@
-"""Effect sizes are those of scipy's statistics and of naive loops, and come back when planted."""
+"""Effect sizes equal those of scipy's statistics and of loops, and planted effects are recovered."""
 
 import itertools
 import math

@@ -29,7 +29,7 @@ def test_the_published_example():
 @settings(deadline=None)
 @given(arrays(float, st.integers(1, 12), elements=st.floats(0, 1)))
 def test_definitions(p):
-    """Of rank r among m, the least m p / r of this rank or higher; and m p."""
+    """Benjamini-Hochberg: the smallest m p / r over ranks r or higher, of m. Bonferroni: m p."""
     m, sorted_p = len(p), np.sort(p)
     naive = [
         min(1, *(m * sorted_p[r] / (r + 1) for r in range(m) if sorted_p[r] >= x), m * sorted_p[-1] / m) for x in p

@@ -76,7 +76,7 @@ def test_exact_p_of_unequal_sets(rng, make_scores, n_a, n_b):
 
 
 def test_differences_equal_up_to_rounding_count_as_equal(make_scores):
-    """Three times tenths far from 0: scipy alone, without the snap, misses permutations as extreme as the observed."""
+    """Three times tenths far from 0: scipy alone misses permutations as extreme as the observed."""
     a, b = make_scores(1000 + np.array([0.1, 0.2, 0.6])), make_scores(1000 + np.array([0.3, 0.4, 0.2, 0.1]))
     tenths = [Fraction(k, 10) for k in (1, 2, 6, 3, 4, 2, 1)]
     by_hand = count_unpaired(tenths[:3], tenths[3:], "mean", "greater")
@@ -102,7 +102,7 @@ def test_random_p_is_near_the_exact_one(rng, make_scores, paired, statistic):
 
 @pytest.mark.parametrize("paired", [False, True])
 def test_under_the_null_p_is_uniform(rng, make_scores, paired):
-    """200 studies of 12 skewed scores a side; pairs share what their item adds."""
+    """200 studies of 12 skewed scores per set; the scores of a pair share a random term."""
     p = []
     for _ in range(200):
         item = paired * rng.normal(size=12)
@@ -242,7 +242,7 @@ def test_bad_input_is_refused_with_a_reason(make_scores):
 
 
 def test_many_tests_at_once_are_those_of_each_alone():
-    """Of equal sizes, of others, of so few scores that all permutations are made, with ties and without spread."""
+    """Equal and unequal sizes, few enough scores for all permutations, ties, and scores without variance."""
     rng = np.random.default_rng(4)
     sizes = [(30, 20), (30, 20), (20, 30), (3, 4), (40, 2), (30, 20)]
     pairs = [(rng.normal(0.3, 1, n), rng.normal(0, 1, m).round(i % 2)) for i, (n, m) in enumerate(sizes)]

@@ -10,7 +10,7 @@ few = {"n_references": 4, "n_trials": 5}
 
 
 def one_pair(codes, images, metric, a, b, pool):
-    """Oracle: the trials of one pair of units, one by one; return right ones and their number."""
+    """Oracle: the trials of one pair of units, one by one; return the numbers of correct trials and of trials."""
     top = top_stimuli(codes, top=9)
     reference = {unit: top.sel(unit=unit).values[:4] for unit in (a, b)}
     query = {unit: top.sel(unit=unit).values[4:] for unit in (a, b)}

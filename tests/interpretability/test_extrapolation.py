@@ -1,4 +1,4 @@
-"""Noise lowers the index of selective units; extrapolation to infinitely many repetitions brings it back."""
+"""Noise lowers the index of selective units; extrapolation to infinitely many repetitions restores it."""
 
 import dask.array as da
 import numpy as np
@@ -56,7 +56,7 @@ def patches(rng) -> xr.DataArray:
 
 
 def tuned(rng, patches, n_units=80) -> xr.DataArray:
-    """Noise-free responses (stimulus, unit) to colour: nothing up to the mean, then ever more along an axis."""
+    """Noise-free responses (stimulus, unit) to colour: zero up to the mean, then increasing along an axis."""
     colour = patches.values[:, 0, 0].astype(float)
     axes = rng.normal(size=(3, n_units))
     along = (colour - colour.mean(0)) / colour.std(0) @ (axes / np.linalg.norm(axes, axis=0))
@@ -67,7 +67,7 @@ def tuned(rng, patches, n_units=80) -> xr.DataArray:
 @pytest.mark.parametrize("n_repetitions", [3, 5, 10])
 @pytest.mark.parametrize("noise", ["gauss", "poisson"])
 def test_the_extrapolated_index_is_closer_to_that_without_noise(noise, n_repetitions, patches, rng):
-    """Of units tuned to colour: their mean, at little cost to single ones, with an honest standard error."""
+    """The mean over units tuned to colour is corrected; single units lose little, and the standard error is correct."""
     signal = tuned(rng, patches)
     shown = np.repeat(signal.values[:, None], n_repetitions, axis=1)
     values = shown + rng.normal(size=shown.shape) if noise == "gauss" else rng.poisson(2 * shown)
@@ -91,7 +91,7 @@ def test_the_index_is_that_of_the_average_and_is_the_last_of_the_curve(noisy, im
 
 
 def test_curve_fit_and_error_equal_a_loop(noisy, images):
-    """Oracle: repetitions drawn as the docstring says, one score after the other, numpy's polyfit over 1/r."""
+    """Oracle: repetitions in the same orders, scores one after another, and numpy's polyfit over 1/r."""
     rng, r = np.random.default_rng(7), np.arange(1, 6)
     curves = []
     for _ in range(4):

@@ -7,7 +7,6 @@ from scipy.stats import norm
 from neurosuper import Color, Label, Precomputed, interpretability_index, load_images
 from neurosuper.interpretability import index_difference, index_interval, index_power
 from neurosuper.interpretability.random_splits import draw_splits
-from neurosuper.interpretability.stimulus_sampling import _fall
 from neurosuper.metrics import pairwise_distances
 
 
@@ -167,11 +166,3 @@ def test_bad_input_is_refused_with_a_reason(rng):
         index_power(pilot, n_stimuli=40, n_items=[1])
     with pytest.raises(ValueError, match="alpha must be strictly between 0 and 1, got 5"):
         index_power(pilot, n_stimuli=40, n_items=30, alpha=5)
-
-
-@pytest.mark.parametrize(("of_halves", "fall"), [(0.1, 0.5), (0.5, 0.5), (0.7, 0.7), (1.0, 1.0), (3.0, 1.0)])
-def test_the_fall_of_variances_is_that_of_quarters_to_halves_and_bounded_by_theory(of_halves, fall):
-    """A variance over stimuli at most halves when their number doubles, as for a mean, and never increases."""
-    quarters = np.array([[[0.0], [1.0], [0.0], [1.0]]]) * 3**0.5  # variance 1 between groups
-    assert _fall(of_halves, [quarters]) == pytest.approx(fall)
-    assert np.isnan(_fall(of_halves, [None]))

@@ -22,7 +22,7 @@ def ranked(codes, unit):
 
 
 def bins_of(codes, unit, n_trials, references, q=0.0):
-    """Oracle for IMI: both ends in bins of `n_trials` consecutive ranks, `(end, bin, trial)`, most extreme first."""
+    """Oracle for IMI: top and bottom in bins of `n_trials` ranks, (end, bin, trial), the most extreme first."""
     x = codes.sel(unit=unit)
     kept = ranked(codes, unit)
     inside = (x >= np.quantile(x, q)) & (x <= np.quantile(x, 1 - q))

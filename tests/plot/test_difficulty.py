@@ -12,7 +12,7 @@ QUANTILES = [0, 0.1, 0.3]
 
 @pytest.fixture
 def sweeps(rng):
-    """What psychophysics says of two sets: 12 units that prefer bright images, and 8 directions of noise."""
+    """Results of psychophysics for two sets: 12 units that prefer bright images, and 8 directions of noise."""
     grey = np.arange(0, 240, 2, dtype=np.uint8)[:, None, None, None]
     images = load_images(grey * np.ones((1, 2, 2, 3), np.uint8))
 

@@ -48,5 +48,5 @@ def test_bad_input_is_named(top, images):
         plot_top_stimuli(top, images.drop_sel(stimulus="s0007"))
     with pytest.raises(ValueError, match="got 1 titles for 2 items"):
         plot_top_stimuli(top, images, titles=["one"])
-    with pytest.raises(ValueError, match="top must have the dims rank and unit"):
+    with pytest.raises(ValueError, match="chosen must have the dims rank and unit"):
         plot_top_stimuli(top.rename(rank="order"), images)

@@ -1,0 +1,100 @@
+"""The chance level of the interpretability index: random sets of images."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from neurosuper._checks import check_count
+from neurosuper.images import check_images
+from neurosuper.interpretability.index import index_label
+from neurosuper.interpretability.nulls import seed_or_new
+from neurosuper.interpretability.random_splits import index_of_sets
+from neurosuper.metrics import ImageMetric, Precomputed
+from neurosuper.metrics.distances import open_distances
+
+CONFIDENCE_LEVEL = 0.95  # share of random sets between `interpretability_low` and `interpretability_high`
+LOW, HIGH = (1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2
+
+
+def chance_level(
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    *,
+    top: int = 5,
+    n_resamples: int = 1000,
+    random_state: int | None = 0,
+) -> xr.Dataset:
+    """Return the interpretability index of random sets of images: the score of a unit that ignores the images.
+
+    The mean over all sets equals the mean over all pairs of images. It is exact: computed in closed form if the metric
+    is a squared distance, otherwise from the matrix of all distances (400 MB for 10,000 images). The distribution of
+    single sets is sampled.
+
+    Parameters
+    ----------
+    images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
+    metric : ImageMetric or Precomputed
+        `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
+    top : int, optional
+        Number of images in a set: the number of top stimuli of the scores that are compared with the chance level.
+    n_resamples : int, optional
+        Number of random sets, each drawn without replacement, at least 2.
+    random_state : int, optional
+        Seed; None draws a new one, stored in `attrs["seed"]`.
+
+    Returns
+    -------
+    Dataset
+        In the unit of the index: `interpretability`, the exact mean over all sets; `interpretability_low` and
+        `interpretability_high`, between which are 95 % of the sampled sets; `sampled_mean` and `sampled_sd` (ddof=1) of
+        these sets. attrs: `confidence_level`, `metric`, `quantity`, `top`, `n_images`, `n_resamples`, `null` and
+        `seed`.
+
+    Raises
+    ------
+    ValueError
+        `top` below 2 or above the number of images; fewer than 2 sets.
+
+    See Also
+    --------
+    null_test : Test against null models that keep more of the codes.
+    interpretability_index : The index to compare with the chance level.
+
+    Examples
+    --------
+    >>> from neurosuper import Color, load_images
+    >>> grey = np.array([0, 0, 255, 255], np.uint8)[:, None, None, None]
+    >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))
+    >>> chance = chance_level(images, Color(device="cpu"), top=2)
+    >>> round(float(chance.interpretability), 4)  # −√3 in 4 of 6 pairs
+    -1.1547
+    """
+    images, seed = check_images(images), seed_or_new(random_state)
+    n_images = images.sizes["stimulus"]
+    top = check_count("top", top, least=2, most=n_images, why=", the number of images")
+    n_resamples = check_count("n_resamples", n_resamples, least=2)
+    rng = np.random.default_rng(seed)
+    sets = np.stack([rng.choice(n_images, top, replace=False) for _ in range(n_resamples)])
+    with open_distances(images, np.arange(n_images), metric) as distances:
+        mean = metric.self_similarity - distances.mean_of_all()
+        index = index_of_sets(distances, sets, metric.self_similarity)
+    sampled = xr.DataArray(index, dims="set")
+    about = {"metric": metric.name, "quantity": index_label(metric), "top": int(top), "n_images": n_images}
+    return xr.Dataset(
+        {
+            "interpretability": mean,
+            "interpretability_low": sampled.quantile(LOW, "set", keep_attrs=False).drop_vars("quantile"),
+            "interpretability_high": sampled.quantile(HIGH, "set", keep_attrs=False).drop_vars("quantile"),
+            "sampled_mean": sampled.mean("set"),
+            "sampled_sd": sampled.std("set", ddof=1),
+        },
+        attrs=about
+        | {
+            "n_resamples": int(n_resamples),
+            "confidence_level": CONFIDENCE_LEVEL,
+            "null": "random sets of images",
+            "seed": seed,
+        },
+    )
