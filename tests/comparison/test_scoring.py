@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.spatial.distance import pdist
+
+from neurosuper import (
+    PCA,
+    Color,
+    Precomputed,
+    Units,
+    compare,
+)
+from neurosuper.comparison import fit_systems, score_fits, scoring
+from neurosuper.metrics import pairwise_distances
+
+
+def test_precomputed_distances_give_the_same_comparison(systems, images):
+    metrics = {"color": Color(), "given": Precomputed(pairwise_distances(images, Color()))}
+    table = compare(systems, images, [Units()], metrics)
+    for name in ("interpretability", "chance_level", "chance_level_low", "chance_level_high"):
+        assert_allclose(table[name].sel(metric="given"), table[name].sel(metric="color"), rtol=1e-5)
+
+
+def test_unit_coords_are_carried_by_units_and_by_directions_that_share_them(systems, images):
+    table = compare(systems, images, [Units(), PCA(2)], [Color()])
+    brain_units = table.isel(item=slice(0, 8))
+    assert brain_units.area.values.tolist() == ["V1", "V4"] * 4
+    directions = table.isel(item=slice(8, 10))
+    assert directions.subject.values.tolist() == ["F", "F"]
+    assert directions.area.values.tolist() == ["", ""]
+    assert np.isnan(directions.channel).all()
+    assert table.channel.values[10:15].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_missing_values_of_text_coords_are_empty(responses, images):
+    areas = np.array(["V1", None, np.nan, "V4"] * 2, dtype=object)
+    table = compare({"brain": responses.assign_coords(area=("unit", areas))}, images, [Units()], [Color()])
+    assert table.area.values.tolist() == ["V1", "", "", "V4"] * 2
+
+
+def test_chance_level_is_the_index_of_random_sets_of_the_scored_stimuli(systems, images):
+    """The mean of 200 sets is within four standard errors of the mean over all pairs."""
+    table = compare(systems, images, [Units()], [Color()], top=4)
+    assert (table.chance_level.sel(item=table.system == "brain").std() == 0).all()
+    assert (table.chance_level_low < table.chance_level).all()
+    assert (table.chance_level < table.chance_level_high).all()
+    assert table.confidence_level == 0.95
+    every = compare(systems, images, [Units()], [Color()], top=4, score_on="all")
+    points = Color(device="cpu").embed(images).numpy()
+    exact = -pdist(points).mean()
+    brain = every.isel(item=0, metric=0)
+    assert_allclose(brain.chance_level, exact, atol=float(brain.chance_level_high - brain.chance_level_low) / 200**0.5)
+
+
+def test_the_band_of_chance_is_that_of_95_of_100_random_sets(responses, images, rng, monkeypatch):
+    """Of 4,000 sets, the standard error of the share outside is 0.3 %."""
+    monkeypatch.setattr(scoring, "N_SETS", 4000)
+    table = compare({"brain": responses}, images, [Units()], [Color()], score_on="all").isel(item=0, metric=0)
+    points = Color(device="cpu").embed(images).numpy()
+    index = np.array([-pdist(points[rng.choice(120, 5, replace=False)]).mean() for _ in range(4000)])
+    assert abs(np.mean(index < float(table.chance_level_low)) - 0.025) < 0.008
+    assert abs(np.mean(index > float(table.chance_level_high)) - 0.025) < 0.008
+
+
+def test_the_chance_level_of_several_fits_is_that_of_the_stimuli_of_the_first(responses, images):
+    """Half of the images are copies of one photograph: any set of these scores 0, and no set of the others does."""
+    same = images.copy(data=np.where(np.arange(120)[:, None, None, None] < 60, images.values[:1], images.values))
+    marks = (["score", "fit"], ["fit", "score"])
+    systems = [{"brain": responses.assign_coords(split=("stimulus", np.repeat(mark, 60)))} for mark in marks]
+    fits = [fit for own in systems for fit in fit_systems(own, [Units()])]
+    alone, both = (score_fits(own, same, [Color()]) for own in (fits[1:], fits))
+    assert (alone.chance_level < -0.5).all()
+    assert_allclose(both.chance_level, 0, atol=1e-6)
+
+
+def test_halves_of_a_comparison_refuse_what_they_cannot_use(responses, images):
+    with pytest.raises(TypeError, match="systems must be a mapping .*, got list"):
+        list(fit_systems([responses], [Units()]))
+    with pytest.raises(ValueError, match="'brain': responses must be a DataArray with the dims stimulus and unit, got"):
+        list(fit_systems({"brain": responses.expand_dims(repetition=2)}, [Units()]))
+    with pytest.raises(ValueError, match=r"no fits to score; pass list\(neurosuper.comparison.fit_systems"):
+        score_fits([], images, [Color()])
+    fits = list(fit_systems({"brain": responses}, [Units()], score_on="all"))
+    with pytest.raises(ValueError, match="no image for stimulus 's0060', .*; join each system with neurosuper.align"):
+        score_fits(fits, images[:60], [Color()])
