@@ -1,7 +1,7 @@
 """Validate the docstring of every public name with numpydoc: all sections must be there, and agree with the signature.
 
-`numpydoc lint` (see `[tool.numpydoc_validation]` in pyproject.toml) checks the form of all docstrings from the source alone. It does
-not see the parameters of a dataclass, and cannot ask more of public names than of private ones. So this asks for the rest.
+`numpydoc lint` (see `[tool.numpydoc_validation]` in pyproject.toml) checks the form of all docstrings from the source
+alone. It does not see the parameters of a dataclass, and cannot require more of public names than of private ones.
 """
 
 import importlib
@@ -29,7 +29,7 @@ EXCEPTIONS = {  # (name, check): reason
 
 
 def public_names() -> dict[str, str]:
-    """Return {name of an object: a public address of it} for the functions and classes that the stubs of the package list."""
+    """Return {full name: public name} of the functions and classes that the package's stubs list."""
     names: dict[str, str] = {}
     for stub in sorted(ROOT.rglob("__init__.pyi")):
         module = ".".join(("neurosuper", *stub.parent.relative_to(ROOT).parts))

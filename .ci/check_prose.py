@@ -1,7 +1,7 @@
 """Report retired words and names in code and documents, as listed in `retired_words.txt` next to this file.
 
-Run as `python .ci/check_prose.py [--count] [PATH …]`; without paths, over all folders that `FOLDERS` names. A line that needs a
-listed word carries the mark "prose: ok" in a comment. Exits with status 1 if anything is found.
+Run as `python .ci/check_prose.py [--count] [PATH …]`; without paths, it reads everything in `CHECKED`. Where a listed
+word is right, write "prose: ok" in a comment on that line. The exit status is 1 if anything is found.
 """
 
 import argparse
@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ["neurosuper", "tutorials", "docs", "changes", "benchmarks", ".ci", ".github", "README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md", "CITATION.cff", "Makefile", "pyproject.toml", "setup.cfg"]
+CHECKED = """
+neurosuper tutorials docs changes benchmarks .ci .github
+README.md CONTRIBUTING.md SECURITY.md CODE_OF_CONDUCT.md RELEASING.md CHANGELOG.md
+CITATION.cff Makefile pyproject.toml setup.cfg setup.py
+""".split()
 SUFFIXES = {"", ".cff", ".cfg", ".css", ".html", ".js", ".md", ".py", ".pyi", ".toml", ".yaml", ".yml"}
 ALLOWED = "prose: ok"
-GAP = r"(?:\s|#|\*(?=\s))+"  # a space of a pattern also matches a line break, with the "#" of a comment on the next line
+GAP = (
+    r"(?:\s|#|\*(?=\s))+"  # a space of a pattern also matches a line break, with the "#" of a comment on the next line
+)
 
 
 class Entry(NamedTuple):
@@ -52,7 +58,9 @@ def find(text: str, entries: list[Entry]) -> list[tuple[int, str, str]]:
 def files_of(paths: list[Path]) -> list[Path]:
     """Return the text files among paths and below folders, sorted; notebooks are copies of scripts and left out."""
     inside = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-    return sorted({file for file in inside if file.is_file() and file.suffix in SUFFIXES and "__pycache__" not in file.parts})
+    return sorted(
+        {file for file in inside if file.is_file() and file.suffix in SUFFIXES and "__pycache__" not in file.parts}
+    )
 
 
 def main() -> int:
@@ -62,7 +70,7 @@ def main() -> int:
     parser.add_argument("--count", action="store_true", help="print one count per folder, not every place")
     options = parser.parse_args()
     entries = read_list(Path(__file__).with_name("retired_words.txt"))
-    paths = options.paths or [ROOT / name for name in FOLDERS if (ROOT / name).exists()]
+    paths = options.paths or [ROOT / name for name in CHECKED if (ROOT / name).exists()]
     counts: Counter[str] = Counter()
     for file in files_of(paths):
         name = file.resolve()
