@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-CHECKED = """
-neurosuper tutorials docs changes benchmarks .ci .github
-README.md CONTRIBUTING.md SECURITY.md CODE_OF_CONDUCT.md RELEASING.md CHANGELOG.md
-CITATION.cff Makefile pyproject.toml setup.cfg setup.py
-""".split()
+CHECKED = [
+    *("neurosuper", "tutorials", "docs", "changes", "benchmarks", ".ci", ".github", "README.md", "CONTRIBUTING.md"),
+    *("SECURITY.md", "CODE_OF_CONDUCT.md", "RELEASING.md", "CHANGELOG.md", "CITATION.cff", "Makefile"),
+    *("pyproject.toml", "setup.cfg", "setup.py"),
+]
 SUFFIXES = {"", ".cff", ".cfg", ".css", ".html", ".js", ".md", ".py", ".pyi", ".toml", ".yaml", ".yml"}
 ALLOWED = "prose: ok"
-GAP = (
-    r"(?:\s|#|\*(?=\s))+"  # a space of a pattern also matches a line break, with the "#" of a comment on the next line
-)
+GAP = r"[\s#]+"  # what a space in a pattern matches: also a line break, and the "#" of a comment on the next line
 
 
 class Entry(NamedTuple):

@@ -1,4 +1,4 @@
-"""A built wheel contains everything that the package needs; dependencies are safe, complete and tested at their oldest."""
+"""A built wheel contains everything that the package needs; dependencies are complete and safe."""
 
 import ast
 import shutil

@@ -16,8 +16,9 @@
 # %% [markdown]
 # # From an NWB file to reliable units
 #
-# A recording on DANDI is one NWB file per session, which contains spikes and a table that lists which image was shown when.
-# Here we go from such a file to responses `stimulus × repetition × unit`, check them, and keep the reliable units.
+# A recording on DANDI is one NWB file per session, which contains spikes and a table that lists which image was shown
+# when. Here we go from such a file to responses `stimulus × repetition × unit`, check them, and keep the reliable
+# units.
 #
 # The file is a small one with the layout of the sessions of DANDI 000021 (Allen Institute, Visual Coding, Neuropixels:
 # natural scenes; Siegle et al. 2021). Its responses are simulated: 16 units respond to hue and orientation of colored

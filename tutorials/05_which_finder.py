@@ -143,7 +143,8 @@ assert np.allclose(mean.stability.sel(finder="PCA"), 1, atol=1e-3)
 # ## How many directions?
 #
 # The number of directions is a choice. More K-means centres always explain more. To judge whether their stability
-# across seeds is meaningful, compare it with the stability on `ns.interpretability.shuffle_units(v4)`, or use `KMeans(center=True)`.
+# across seeds is meaningful, compare it with the stability on `ns.interpretability.shuffle_units(v4)`, or use
+# `KMeans(center=True)`.
 
 # %%
 sweep = ns.sweep(ns.KMeans(), v4, n_directions=[11, 22, 44, 89], seeds=SEEDS)
