@@ -63,6 +63,8 @@ TESTS = {
         "tests/loaders/nwb/test_quirks.py",
     ],
     "inference/items": ["tests/inference"],
+    "comparison/fitting": ["tests/comparison"],
+    "comparison/scoring": ["tests/comparison"],
     "metrics/distances": ["tests/metrics/test_distances.py", "tests/interpretability/test_index.py"],
 }
 # kinds of changes that do not concern numerics: of decorators and of `X | None` in types

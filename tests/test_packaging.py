@@ -45,7 +45,7 @@ def test_a_wheel_contains_every_package_and_the_manifests(tmp_path):
     } <= inside
 
 
-SAFE = {  # the first version without a known hole that a file or a server could use
+SAFE = {  # the first version without a known vulnerability that a file or a server could exploit
     "filelock": "3.20.3",  # CVE-2025-68146, CVE-2026-22701
     "h5py": "3.14",  # HDF5 1.14.6: CVE-2026-26200 and those of 2024
     "numcodecs": "0.16.6",  # GHSA-jqc8-qjfv-5m6r
@@ -57,7 +57,7 @@ SAFE = {  # the first version without a known hole that a file or a server could
 }
 
 
-def test_floors_exclude_versions_with_known_holes():
+def test_lower_bounds_exclude_versions_with_known_vulnerabilities():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = {each.name: each.specifier for each in map(Requirement, [*project["dependencies"], *extras["zarr"]])}
@@ -66,7 +66,7 @@ def test_floors_exclude_versions_with_known_holes():
         assert floor >= Version(safe), name
 
 
-def test_what_is_imported_is_asked_for():
+def test_every_imported_package_is_a_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [each for extra in ("zarr", "fmri", "distributed") for each in project["optional-dependencies"][extra]]
     asked = {Requirement(each).name.lower() for each in [*project["dependencies"], *extras]}
