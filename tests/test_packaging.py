@@ -57,7 +57,7 @@ SAFE = {  # the first version without a known vulnerability that a file or a ser
 }
 
 
-def test_lower_bounds_exclude_versions_with_known_vulnerabilities():
+def test_floors_exclude_versions_with_known_holes():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = {each.name: each.specifier for each in map(Requirement, [*project["dependencies"], *extras["zarr"]])}
