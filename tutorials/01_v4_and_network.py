@@ -148,6 +148,7 @@ by_lpips = median.xs("LPIPS", level="metric").unstack("finder", sort=False)
 gain = by_lpips["KMeans"] - by_lpips["Units"]
 squeezenet = gain[["SqueezeNet fire4", "SqueezeNet fire8", "SqueezeNet conv_final"]]
 assert 0 < squeezenet.mean() < squeezenet.max() < gain["V4"]
+assert gain[["ResNet-20 layer2", "ResNet-20 layer3"]].abs().max() < gain["V4"]
 gain.round(3)
 
 # %% [markdown]
