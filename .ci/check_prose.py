@@ -13,8 +13,16 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKED = [
-    *("neurosuper", "tutorials", "docs", "changes", "benchmarks", ".ci", ".github", "README.md", "CONTRIBUTING.md"),
-    *("SECURITY.md", "CODE_OF_CONDUCT.md", "RELEASING.md", "CHANGELOG.md", "CITATION.cff", "Makefile"),
+    *("neurosuper", "data_manifests", "tutorials", "docs", "changes", "benchmarks", ".ci", ".github", "README.md"),
+    *(
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CODE_OF_CONDUCT.md",
+        "RELEASING.md",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "Makefile",
+    ),
     *("pyproject.toml", "setup.cfg", "setup.py"),
 ]
 SUFFIXES = {"", ".cff", ".cfg", ".css", ".html", ".js", ".md", ".py", ".pyi", ".toml", ".yaml", ".yml"}
