@@ -1,50 +1,56 @@
-# Everything runs in .venv, into which is installed anew whenever pyproject.toml changes.
+# Everything runs in .venv; whenever pyproject.toml changes, neurosuper is installed there again.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# where this file is there, the demo adds LPIPS
+# The demo adds LPIPS if this file exists.
 TRUNK := $(NEUROSUPER_TEST_DATA)/nets/alexnet_features_fp16.npz
+
+PROSE := neurosuper data_manifests tutorials docs changes benchmarks .ci .github *.md *.toml *.cfg *.cff Makefile
 
 .PHONY: help demo test lint schema bench validate fuzz mutate clean
 
 help:
-	@echo "make demo   install into .venv and run the main job offline: a report in demo_output/"
-	@echo "make test   install into .venv and run the whole test-suite"
-	@echo "make lint   style, types, import contracts"
-	@echo "make schema JSON schema of manifests, for editors"
-	@echo "make bench  ours against the peers, ratios measured in one run"
-	@echo "make validate   simulated studies: error rates of tests, coverage of intervals (minutes)"
-	@echo "make fuzz       damaged files, kills and full disks, five times as many as in make test (an hour)"
-	@echo "make mutate     small changes of the code, one at a time: how many do the tests notice? (hours)"
-	@echo "make clean  remove .venv and what was generated"
+	@echo "make demo      install into .venv and run a complete analysis offline; the report is in demo_output/"
+	@echo "make test      install into .venv and run all tests, in parallel on all cores"
+	@echo "make lint      check style, types, imports between modules, docstrings, spelling and retired words"
+	@echo "make schema    write the JSON schema of dataset manifests, which editors use"
+	@echo "make bench     time neurosuper against other packages, side by side"
+	@echo "make validate  measure error rates of tests and coverage of intervals in simulated studies (minutes)"
+	@echo "make fuzz      damaged files, killed processes and full disks, five times as many as in make test (an hour)"
+	@echo "make mutate    change the code in one place at a time and count the changes that the tests notice (hours)"
+	@echo "make clean     remove .venv and generated files"
 
 $(READY): pyproject.toml
-	@echo "-- installing neurosuper and its tests into .venv (a few minutes, once)"
+	@echo "-- installing neurosuper and what its tests need into .venv (a few minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "neurosuper needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
 demo: $(READY)
-	@echo "-- running the main job offline (under a minute)"
+	@echo "-- running a complete analysis offline (under a minute)"
 	@$(BIN)/neurosuper demo demo_output $(if $(wildcard $(TRUNK)),--lpips-weights $(TRUNK))
 
 test: $(READY)
-	@echo "-- running the test-suite"
+	@echo "-- running all tests"
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)
-	@echo "-- style, types, import contracts"
+	@echo "-- style, types, imports between modules, docstrings, spelling, retired words"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/codespell $(PROSE)
+	@$(BIN)/python .ci/check_prose.py
+	@$(BIN)/numpydoc lint --config . $$(find neurosuper -name '*.py')
+	@$(BIN)/python .ci/check_docstrings.py
 
 schema: $(READY)
 	@$(BIN)/python -c 'import json; from neurosuper.datasets.manifest import Manifest; print(json.dumps(Manifest.model_json_schema(), indent=1))' > data_manifests/schema.json
 
 bench: $(READY)
-	@echo "-- ours against the peers"
+	@echo "-- neurosuper against other packages"
 	@$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
 	@$(BIN)/python benchmarks/finders.py
 	@$(BIN)/python benchmarks/streaming.py
@@ -54,12 +60,12 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/nsd_memory.py
 
 mutate: $(READY)
-	@echo "-- small changes of the code that the tests should notice (hours)"
+	@echo "-- small changes of the code, which the tests should notice (hours)"
 	@$(BIN)/python -m pip install --quiet 'cosmic-ray>=8.7'
 	@$(BIN)/python benchmarks/mutate.py
 
 fuzz: $(READY)
-	@echo "-- some 3,000 damaged files, 60 kills, full disks (an hour)"
+	@echo "-- about 3,000 damaged files, 60 killed processes, full disks (an hour)"
 	@NEUROSUPER_FUZZ=5 $(BIN)/python -m pytest tests/fuzz
 
 validate: $(READY)

@@ -1,10 +1,10 @@
-"""Finders of directions against their peers: seconds, and the objective beside them.
+"""Compare finders of directions with their peers: time and objective.
 
     python benchmarks/finders.py [routine ...] [--repeats 3] [--small]
 
-One row a pair, in Markdown. Both sides have the same threads and take turns in one process; the ratio is the median
-over turns, with the least and the largest. The objective is that of one function in float64 for both sides. A pair is
-met if the median ratio reaches its target and the objective is as good as the peer's, up to a slack.
+Prints one row per pair, in Markdown. Both have the same number of threads and alternate in one process; the ratio is
+the median over turns, with the smallest and the largest. The objective of both is computed by one function in float64.
+A pair is met if the median ratio reaches its target and the objective is as good as the peer's, up to a slack.
 """
 
 import argparse
@@ -34,7 +34,7 @@ import neurosuper as ns
 
 WARM_ROWS = 4096
 N_PASSES = 2  # of dictionary learning, as many as spams makes
-EQUAL = 1e-6  # relative: what rounding leaves of "no worse"
+EQUAL = 1e-6  # relative; tolerance of "no worse" for rounding
 HEADER = (
     "| routine | workload | peer | ours, s | peer, s | ratio (min–max) | objective | ours | peer's | target | met |",
     "|---|---|---|---|---|---|---|---|---|---|---|",
@@ -74,10 +74,11 @@ def read_reconstruction(fitted: Any, R: xr.DataArray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Match:
-    """Ours, its peers with the ratio that is asked for, and the objective that both are held to.
+    """Our finder, its peers with the target ratios, and the objective by which both are judged.
 
-    `slack` is how much worse ours may be, relative to the peer's; one that is `within` a bound is good whatever the
-    peer's. The objective is that of the last `n_held_out` stimuli, which take no part in the fit, or of all.
+    `slack` is how much worse our objective may be, relative to the peer's; one that is `within` a bound is accepted for
+    any value of the peer's. The objective is computed on the last `n_held_out` stimuli, which are not used in the fit,
+    or on all.
     """
 
     n_directions: int
@@ -121,7 +122,7 @@ def pca(R: xr.DataArray, n: int, device: str, target: float | None = None) -> Ma
 
 
 def ica(R: xr.DataArray, n: int, device: str, target: float | None = 5) -> Match:
-    """Local optima differ between seeds by 0.1 %, on either side."""
+    """Local optima differ between seeds by 0.1 %, for both."""
     rivals = [(peers.sklearn_ica(n, tol=1e-4), target), (peers.picard_ica(n), None)]
     mine = ours("ICA", n, device, read_codes, contrast="logcosh", tol=1e-4)
     return Match(n, mine, rivals, "log likelihood", peers.contrast, larger_is_better=True, slack=1e-3)
@@ -164,7 +165,7 @@ def codes(R: xr.DataArray, n: int, device: str, targets: tuple[float | None, ...
 def autoencoder(
     R: xr.DataArray, n: int, device: str, target: float | None = None, batch_size: int | None = None
 ) -> Match:
-    """By default both take batches of 256."""
+    """Both use batches of 256 by default."""
     n_active = min(32, R.sizes["unit"] // 4)
     options = {"kind": "topk", "n_active": n_active, "max_iter": 1, "batch_size": batch_size}
     mine = ours("SparseAutoencoder", n, device, read_reconstruction, **options)
@@ -180,7 +181,7 @@ def pick_alpha(R: xr.DataArray) -> float:
 
 @dataclass(frozen=True)
 class Entry:
-    """A routine on a workload, for so many directions; `options` are targets, or settings of ours."""
+    """A routine on a workload, with a number of directions; `options` are targets, or settings of our finder."""
 
     routine: str
     match: Callable[..., Match]
@@ -287,7 +288,7 @@ def rows_of(entry: Entry, match: Match, R: xr.DataArray, repeats: int) -> Iterat
             peer.name + (f" ({peer.share:.0%} of rows, scaled)" if peer.share < 1 else ""),
             timing.seconds(laps["ours"]),
             timing.seconds(laps[peer.name]),
-            timing.tell(ratio),
+            timing.summarize(ratio),
             match.measure,
             f"{mine:.6g}",
             f"{theirs:.6g}",
@@ -298,7 +299,7 @@ def rows_of(entry: Entry, match: Match, R: xr.DataArray, repeats: int) -> Iterat
 
 
 def matches(options: argparse.Namespace, device: str) -> Iterator[tuple[Entry, Match, xr.DataArray]]:
-    """Yield what is asked for, as far as there are data for it."""
+    """Yield the requested workloads for which there are data."""
     for entry in ENTRIES:
         if options.routines and entry.match.__name__ not in options.routines:
             continue
@@ -308,7 +309,7 @@ def matches(options: argparse.Namespace, device: str) -> Iterator[tuple[Entry, M
 
 
 def describe_machine() -> str:
-    """Return what the figures depend on, in a line."""
+    """Return one line about the machine and the libraries."""
     info = threadpoolctl.threadpool_info()
     kernels = sorted({library["architecture"] for library in info if "architecture" in library})
     return (
@@ -318,7 +319,7 @@ def describe_machine() -> str:
 
 
 def processor() -> str:
-    """Return the name of the processor, where Linux tells."""
+    """Return the name of the processor, as far as the system reports it."""
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
@@ -340,7 +341,7 @@ def read_options(description: str) -> argparse.Namespace:
 
 def main() -> None:
     options = read_options(__doc__)
-    warnings.simplefilter("ignore")  # of convergence: the objective tells
+    warnings.simplefilter("ignore")  # about convergence: the objective is compared instead
     print(f"finders: {describe_machine()}; † all laps disturbed by others\n", *HEADER, sep="\n", flush=True)
     for entry, match, R in matches(options, "cpu"):
         for row in rows_of(entry, match, R, options.repeats):

@@ -1,12 +1,12 @@
-"""The pairs of `finders.py` with ours on a CUDA device, and the share of the device's peak that each routine reaches.
+"""Run the pairs of `finders.py` on a CUDA device; report the fraction of the device's peak that each routine reaches.
 
     python benchmarks/gpu.py [routine ...] [--repeats 3] [--small]
 
-Peers run on the processor. The peak is that of one large `torch.matmul` in float32 in the same run, with TF32 off as
-everywhere; a routine's work is that of its matrix products, as torch counts them while it runs once, and its time holds
-the copy of the responses to the device. A last line sets a sweep of K-means over 8 seeds, which measures each fit
-besides, beside 8 fits one after another. Without a CUDA device one line says so. No figure of this benchmark has been
-taken yet: it was written without a GPU at hand, and its arithmetic was only tried on a processor.
+Peers run on the CPU. The peak is measured with large `torch.matmul` products in float32 in the same run, with TF32 off
+as in all of neurosuper. The work of a routine is the work of its matrix products, as counted by torch in one run; its
+time includes the copy of the responses to the device. The last line compares a sweep of K-means over 8 seeds, which
+also evaluates each fit, with 8 separate fits. Without a CUDA device it prints one line. No figure of this benchmark has
+been recorded yet: it was written without a GPU, and its arithmetic was only tested on a CPU.
 """
 
 import os
@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import neurosuper as ns
 
-SIDE, PRODUCTS = 8192, 10  # of the matrices whose product shows the peak, and how many products
+SIDE, PRODUCTS = 8192, 10  # side of the matrices whose product measures the peak, and the number of products
 SEEDS = range(8)  # of a sweep
 
 
@@ -56,7 +56,7 @@ def share_of_peak(match: finders.Match, R: xr.DataArray, peak: float) -> float:
 
 
 def time_sweep(R: xr.DataArray, n: int, device: str, repeats: int) -> str:
-    """Return how long one sweep over seeds takes, and as many fits, in turns."""
+    """Return a sentence that compares the time of one sweep over seeds with that of separate fits."""
     finder = ns.KMeans(n, device=device)
     contenders = {
         "sweep": lambda _: ns.sweep(finder, R, n_directions=[n], seeds=SEEDS),
@@ -66,7 +66,7 @@ def time_sweep(R: xr.DataArray, n: int, device: str, repeats: int) -> str:
         run(0)
     laps = timing.take_turns(contenders, dict.fromkeys(contenders, repeats), lambda name, result: None)
     sweep, fits = map(timing.seconds, laps.values())
-    ratio = timing.tell(timing.ratios(*laps.values()))
+    ratio = timing.summarize(timing.ratios(*laps.values()))
     return f"KMeans, {len(R):,} × {R.sizes['unit']:,}, {n}, {len(SEEDS)} seeds: sweep {sweep} s, fits {fits} s, {ratio}"
 
 
@@ -75,7 +75,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("gpu: no CUDA device here; nothing was timed")
         return
-    warnings.simplefilter("ignore")  # of convergence: the objective tells
+    warnings.simplefilter("ignore")  # about convergence: the objective is compared instead
     peak = peak_rate("cuda")
     print(f"gpu: {torch.cuda.get_device_name()}, {peak / 1e12:.1f} TFLOP/s in float32; peers: ", end="")
     print(f"{finders.describe_machine()}\n")

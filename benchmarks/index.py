@@ -163,7 +163,7 @@ def run(workload: Workload, peer: lpips.LPIPS, metric: LPIPS) -> None:
         f"({verdict(batched / ours, least_batched)}; {N_BATCHED} pairs in batches of {BATCH}, scaled)"
     )
     print(
-        f"  peak memory       {memory:9.2f} GiB, {before:.2f} before (of which codes and images "
+        f"  peak memory       {memory:9.2f} GiB, {before:.2f} before (including codes and images "
         f"{(codes.nbytes + images.nbytes) / 2**30:.2f}); {verdict(memory, workload.most_memory, at_most=True)}"
     )
     print(f"  largest difference of the index {np.abs(index.sel(top=most)[:5] - theirs).max():.1e}\n", flush=True)

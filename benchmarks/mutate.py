@@ -28,23 +28,24 @@ from cosmic_ray.work_db import WorkDB
 from cosmic_ray.work_item import WorkItem
 
 ROOT = Path(__file__).resolve().parent.parent
-# numerics, inference and loaders; the tests of `a/b.py` are `tests/a/test_b.py`, but for those named in TESTS
+# numerics, inference and loaders; the tests of `a/b.py` are `tests/a/test_b.py`, except for those named in TESTS
 MODULES = (
     *("reliability", "repetitions", "responses", "copies"),
     *("_joins", "_content", "_labels", "_layouts", "_fingerprint"),
     *(f"inference/{name}" for name in ("bootstrap", "effect", "items", "multiplicity", "permutation", "power")),
-    *(f"interpretability/{name}" for name in ("cross_unit", "embedded", "extrapolation", "humans", "index", "nulls")),
-    *(f"interpretability/{name}" for name in ("parts", "psychophysics", "sampling", "top_stimuli", "trials")),
-    *(f"metrics/{name}" for name in ("base", "color", "features", "label", "lpips", "pairwise", "pixel", "slabs")),
-    *(f"compare/{name}" for name in ("contrast", "matching", "side_by_side", "table")),
-    *(f"directions/{name}" for name in ("hals", "ica", "ica_nonlinearities", "moments", "n_directions", "nmf", "pca")),
-    *(f"directions/{name}" for name in ("kmeans", "kmeans_nearest", "kmeans_search", "random", "sparse_coding")),
-    *(
-        f"load/{name}"
-        for name in ("answers", "array", "cadena", "cowley", "files", "neuroid", "nsd", "stringer", "tvsd")
-    ),
-    *(f"load/nwb/{name}" for name in ("presentations", "recording", "responses", "series")),
-    *(f"load/nwb/{name}" for name in ("spikes", "units", "validate")),
+    *(f"interpretability/{name}" for name in ("cross_unit_task", "extrapolation", "human_judgements", "index")),
+    *(f"interpretability/{name}" for name in ("machine_psychophysics", "nulls", "random_splits", "ranking")),
+    *(f"interpretability/{name}" for name in ("stimulus_sampling", "trials")),
+    *(f"metrics/{name}" for name in ("base", "color", "distances", "features", "label", "lpips", "pixel", "slabs")),
+    *(f"comparison/{name}" for name in ("contrast", "fitting", "scoring", "side_by_side", "table")),
+    *(f"directions/{name}" for name in ("ica", "kmeans", "nmf", "pca", "planted", "random", "settings")),
+    *(f"directions/_rows/{name}" for name in ("moments",)),
+    *(f"directions/_solvers/{name}" for name in ("center_search", "hals", "ica_contrasts", "nearest_centers")),
+    *(f"directions/_solvers/{name}" for name in ("sparse_coding",)),
+    *(f"datasets/{name}" for name in ("answers",)),
+    *(f"loaders/{name}" for name in ("array", "cadena", "cowley", "file_checks", "neuroid", "nsd", "stringer", "tvsd")),
+    *(f"loaders/nwb/{name}" for name in ("frames", "loading", "presentations", "recording", "spikes", "units")),
+    *(f"loaders/nwb/{name}" for name in ("validate",)),
 )
 TESTS = {
     **{
@@ -54,7 +55,7 @@ TESTS = {
     "_content": ["tests/test_content.py", "tests/test_copies.py"],
     "directions/_solvers/nearest_centers": ["tests/directions/test_kmeans.py"],
     "directions/_solvers/center_search": ["tests/directions/test_kmeans.py"],
-    "metrics/slabs": ["tests/metrics/test_pairwise.py", "tests/interpretability/test_index.py"],
+    "metrics/slabs": ["tests/metrics/test_pairwise_distances.py", "tests/interpretability/test_index.py"],
     "loaders/nwb/loading": ["tests/loaders/nwb/test_loading.py", "tests/loaders/nwb/test_quirks.py"],
     "loaders/nwb/units": [
         "tests/loaders/nwb/test_recording.py",
@@ -62,21 +63,23 @@ TESTS = {
         "tests/loaders/nwb/test_quirks.py",
     ],
     "inference/items": ["tests/inference"],
+    "comparison/fitting": ["tests/comparison"],
+    "comparison/scoring": ["tests/comparison"],
     "metrics/distances": ["tests/metrics/test_distances.py", "tests/interpretability/test_index.py"],
 }
-# changes of decorators and of `X | None` in types are none of the numerics; the rest of the kinds stay
+# kinds of changes that do not concern numerics: of decorators and of `X | None` in types
 LEFT_OUT = ("core/RemoveDecorator", "core/ReplaceBinaryOperator_*_Bit*", "core/ReplaceBinaryOperator_Bit*", "*Shift*")
 HEAVY = ("dask.array", "h5py", "numba", "scipy.stats", "sklearn.decomposition", "torch", "xarray")
-LONGEST = 600  # seconds that the tests of a module may take
-PATIENCE = 5  # a change is noticed, too, where the tests take so many times as long, as where a loop no longer ends
+LONGEST = 600  # seconds; upper bound for the tests of a module
+PATIENCE = 5  # a change is also noticed if the tests take this many times as long, for instance in a loop without end
 
 
 def main() -> None:
-    """Change every module in some places, and print which changes survive, and the score."""
+    """Change every module in a few places, and print the changes that survive, and the score."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("modules", nargs="*", default=list(MODULES), help="such as inference/effect")
-    options.add_argument("--each", type=int, default=10, help="changes of a module, drawn at random")
-    options.add_argument("--seconds", type=float, default=3600, help="of a module: none is begun after that")
+    options.add_argument("--each", type=int, default=10, help="number of random changes per module")
+    options.add_argument("--seconds", type=float, default=3600, help="per module; no change is started later")
     options.add_argument("--seed", type=int, default=0)
     asked = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -97,19 +100,19 @@ def main() -> None:
 
 
 def _try(module: str, each: int, seconds: float, seed: int, folder: Path) -> tuple[int, list[str]]:
-    """Return how many changes of a module its tests notice, and those that they do not; unchanged, they must pass."""
+    """Return the number of changes of a module that its tests notice, and the changes that they do not notice."""
     room, _, name = module.rpartition("/")
     tests = TESTS.get(module, [str(Path("tests", room, f"test_{name.lstrip('_')}.py"))])
     killed, survivors, path = 0, [], Path("neurosuper", f"{module}.py")
     sys.dont_write_bytecode = False
     start = time.monotonic()
     if not _pass(tests, _Quickest(folder / "seconds.json", measure=True), LONGEST):
-        raise RuntimeError(f"{' '.join(tests)} fail before anything is changed")
+        raise RuntimeError(f"{' '.join(tests)} fail before any change")
     sys.dont_write_bytecode = True  # a change of the same length within a second would go unnoticed
     limit = 10 + PATIENCE * (time.monotonic() - start)
     start = time.monotonic()
     for item in _draw(path, each, seed, folder):
-        if "njit" in path.read_text():  # the cache of a kernel does not notice that one that it calls has changed
+        if "njit" in path.read_text():  # numba's cache of a kernel is not updated when a kernel that it calls changes
             shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
         mutation = item.mutations[0]
         operator = get_operator(mutation.operator_name)(**mutation.operator_args)
@@ -124,7 +127,7 @@ def _try(module: str, each: int, seconds: float, seed: int, folder: Path) -> tup
 
 
 def _draw(path: Path, each: int, seed: int, folder: Path) -> list[WorkItem]:
-    """Return so many changes of a file."""
+    """Return `each` random changes of a file."""
     kinds = [name for name in operator_names() if not any(fnmatch.fnmatch(name, pattern) for pattern in LEFT_OUT)]
     session = WorkDB(folder / "session.sqlite", WorkDB.Mode.create)
     init([path], session, {})
@@ -135,7 +138,7 @@ def _draw(path: Path, each: int, seed: int, folder: Path) -> list[WorkItem]:
 
 
 class _Quickest:
-    """Runs the quickest tests first, by what they took before; a change is mostly noticed by one of them."""
+    """Run the tests in order of their earlier duration; a change is usually noticed by a quick one."""
 
     def __init__(self, file: Path, measure: bool = False) -> None:
         self.file, self.measure = file, measure
@@ -153,7 +156,7 @@ class _Quickest:
 
 
 def _pass(tests: list[str], order: _Quickest, limit: float) -> bool:
-    """Run tests in a fork of this process, which has imported what is slow to import and none of the package."""
+    """Run tests in a fork of this process, which has imported the slow dependencies but not neurosuper."""
     child = os.fork()
     if child == 0:
         code = 1

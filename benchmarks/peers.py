@@ -1,4 +1,4 @@
-"""The peers of our finders, each at its best, and the objectives, in float64, that both sides are held to.
+"""The peers of our finders with their best settings, and the objectives in float64 by which both are judged.
 
 X (stimulus, unit) responses, D (direction, unit) directions, Z (stimulus, direction) codes.
 
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def pick_kernels() -> None:
-    """Ask OpenBLAS for kernels of the widest vectors that this processor has, where Linux tells."""
+    """Select OpenBLAS kernels for the widest vectors of this processor, on Linux."""
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text() if cpuinfo.exists() else ""
     kernels = "SkylakeX" if "avx512f" in flags else "Haswell" if "avx2" in flags else None
@@ -31,16 +31,16 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from sklearn import cluster, decomposition  # noqa: E402
 
-ROWS = 4096  # stimuli in float64 at once
+TILE_ROWS = 4096  # stimuli converted to float64 at once
 GAUSSIAN = 0.374567207491438  # mean of log cosh of a standard normal
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to do a job.
+    """A function to be timed, and how its result is read.
 
-    `run(responses, seed)` is timed; `read(result, responses)` gets from its result what the objective takes, off the
-    clock. One that is slow takes few `laps`, or is timed on a `share` of the stimuli, and its time scaled up.
+    `run(responses, seed)` is timed; `read(result, responses)` extracts the arguments of the objective from its result
+    and is not timed. A slow contender has few `laps`, or is timed on a `share` of the stimuli, and its time is scaled.
     """
 
     name: str
@@ -57,8 +57,8 @@ def inertia(X: np.ndarray, C: np.ndarray) -> float:
     """Return the sum of squared distances to the means of the clusters that these centres make."""
     C = C.astype(np.float64)
     sums, counts, total = np.zeros_like(C), np.zeros(len(C)), 0.0
-    for start in range(0, len(X), ROWS):
-        rows = X[start : start + ROWS].astype(np.float64)
+    for start in range(0, len(X), TILE_ROWS):
+        rows = X[start : start + TILE_ROWS].astype(np.float64)
         nearest = (rows @ C.T - (C**2).sum(1) / 2).argmax(1)
         np.add.at(sums, nearest, rows)
         counts += np.bincount(nearest, minlength=len(C))
@@ -75,8 +75,8 @@ def explained_variance(X: np.ndarray, D: np.ndarray) -> float:
     """Return the share of the variance in the space that directions span."""
     mean, basis = X.mean(0, dtype=np.float64), np.linalg.qr(D.astype(np.float64).T)[0]
     explained = total = 0.0
-    for start in range(0, len(X), ROWS):
-        rows = X[start : start + ROWS] - mean
+    for start in range(0, len(X), TILE_ROWS):
+        rows = X[start : start + TILE_ROWS] - mean
         explained += ((rows @ basis) ** 2).sum()
         total += (rows**2).sum()
     return explained / total
@@ -129,7 +129,7 @@ def unit_rows(X: np.ndarray) -> np.ndarray:
 
 
 def _slices(n: int) -> list[slice]:
-    return [slice(start, start + ROWS) for start in range(0, n, ROWS)]
+    return [slice(start, start + TILE_ROWS) for start in range(0, n, TILE_ROWS)]
 
 
 def solve_codes(X: np.ndarray, D: np.ndarray, alpha: float, positive: bool = False) -> np.ndarray:

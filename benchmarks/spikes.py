@@ -1,10 +1,10 @@
 """Counting and reading spikes: 100 million of 1,000 units, against pynapple, numpy.searchsorted and a raw h5py read.
 
-Counting: 50,000 windows that do not overlap (pynapple would join them), spikes in memory. pynapple is timed at its
-best, all units at once into an IntervalSet, its objects built before; the loop searches both edges of all windows, unit
-by unit. Peak memory is that of a fresh process. Reading: a file written by pynwb, whose pages the system holds in
-memory, 200 presentations; the raw read takes the two flat arrays and nothing else. Each pair is timed side by side, one
-after the other, so that a drift of the machine shows.
+Counting: 50,000 windows that do not overlap (pynapple would join them), spikes in memory. pynapple is timed with its
+best settings, all units at once into an IntervalSet, with objects built before; the loop searches both edges of all
+windows, unit by unit. Peak memory is that of a fresh process. Reading: a file written by pynwb, which the system keeps
+in memory, 200 presentations; the raw read reads only the two flat arrays. The two of each pair are timed one after the
+other, so that a drift of the machine is visible.
 """
 
 import datetime
@@ -26,7 +26,7 @@ PAIRS = 5
 
 
 def make_spikes() -> tuple[np.ndarray, np.ndarray]:
-    """Return the times (s) of all units, and where each unit's stop; rates drift, so that no two units are alike."""
+    """Return the times (s) of all units, and where each unit's stop; rates drift, so that units differ."""
     rng = np.random.default_rng(0)
     times = np.empty((N_UNITS, N_SPIKES))
     for row in times:
@@ -44,7 +44,7 @@ def make_windows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def timed(work: Callable[[], np.ndarray]) -> float:
-    """Return how long some work takes, in seconds; its result is not kept, so that memory is used again."""
+    """Return the duration of some work in seconds; its result is discarded, so that its memory is reused."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -72,9 +72,9 @@ def compare(name: str, ours: Callable[[], np.ndarray], theirs: Callable[[], np.n
     """Print the times of pairs, their ratios, and whether the counts are equal."""
     n_unlike = int((ours() != theirs()).sum())
     pairs = [(timed(ours), timed(theirs)) for _ in range(PAIRS)]
-    told = ", ".join(f"{b / a:.1f} ({b:.2f} s / {a:.3f} s)" for a, b in pairs)
+    turns = ", ".join(f"{b / a:.1f} ({b:.2f} s / {a:.3f} s)" for a, b in pairs)
     median = float(np.median([b / a for a, b in pairs]))
-    print(f"{name:22} {median:5.1f} times as fast   pairs: {told}   counts that differ: {n_unlike}")
+    print(f"{name:22} {median:5.1f} times as fast   pairs: {turns}   counts that differ: {n_unlike}")
 
 
 def compare_counting(*arguments: np.ndarray) -> None:
@@ -120,7 +120,7 @@ def read_raw(path: Path) -> np.ndarray:
 
 
 def read_only(path: Path) -> np.ndarray:
-    """Do what load_nwb does with the spikes: read them, and count them into few windows."""
+    """Read spikes and count them in few windows, as load_nwb does."""
     onsets = 40.0 * np.arange(200)
     with h5py.File(path) as file:
         stops = file["units/spike_times_index"][:]
@@ -137,8 +137,8 @@ def compare_reading(path: Path) -> None:
     for name, ours in ways.items():
         ours(), read_raw(path)
         pairs = [(timed(ours), timed(lambda: read_raw(path))) for _ in range(PAIRS)]
-        told = ", ".join(f"{a / b:.2f} ({a:.3f} s / {b:.3f} s)" for a, b in pairs)
-        print(f"{name:22} {np.median([a / b for a, b in pairs]):5.2f} of a raw read   pairs: {told}")
+        turns = ", ".join(f"{a / b:.2f} ({a:.3f} s / {b:.3f} s)" for a, b in pairs)
+        print(f"{name:22} {np.median([a / b for a, b in pairs]):5.2f} of a raw read   pairs: {turns}")
 
 
 def main() -> None:

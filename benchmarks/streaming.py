@@ -39,13 +39,12 @@ from finders import describe_machine
 import neurosuper as ns
 
 SIZES, N_UNITS = (100_000, 200_000, 400_000, 800_000), 1024
-CHUNK = (
-    4096  # rows, 16 MiB; of 32 MiB and more the allocator asks the system anew each time, whose page faults dominate
-)
+# Rows of a chunk: 16 MiB. From 32 MiB the allocator returns memory to the system, and page faults dominate.
+CHUNK = 4096
 N_PCA, N_KMEANS = 100, 512
-PASSES = 4  # between the short and the long fit whose difference times a pass
+PASSES = 4  # difference between the short and the long fit; their times differ by these passes
 MIB = 2**20
-MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**30, "MALLOC_MMAP_THRESHOLD_": 2**25}  # of workers, as blocks.py advises
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**30, "MALLOC_MMAP_THRESHOLD_": 2**25}  # for workers: see directions/_rows/rows.py
 OTHERS: dict[str, Callable[[], Any]] = {
     "NMF, 2 passes": partial(ns.NMF, 32, max_iter=2, tol=None, device="cpu"),
     "DictionaryLearning, 1 pass": partial(ns.DictionaryLearning, 64, max_iter=1, device="cpu"),
@@ -65,7 +64,7 @@ def write(path: Path, n_stimuli: int, n_units: int) -> None:
 
 
 def open_responses(path: Path, n_stimuli: int) -> xr.DataArray:
-    """Return the first so many stimuli, not yet read."""
+    """Return the first `n_stimuli` stimuli, not yet read."""
     rows = da.from_zarr(str(path))[:n_stimuli]
     labels = np.char.add("s", np.arange(n_stimuli).astype("U6"))
     units = np.char.add("u", np.arange(rows.shape[1]).astype("U6"))
@@ -81,7 +80,7 @@ def fit_pca(R: xr.DataArray, seed: int = 0) -> Any:
 
 
 def fit_kmeans(R: xr.DataArray, seed: int = 0, *, centers: np.ndarray, passes: int = 1) -> Any:
-    """Run so many Lloyd passes from given centres."""
+    """Run `passes` Lloyd passes from given centres."""
     finder = ns.KMeans(
         len(centers), normalize=False, init=centers, max_iter=passes, tol=None, random_state=seed, device="cpu"
     )
@@ -93,7 +92,7 @@ def first_centers(path: Path) -> np.ndarray:
 
 
 def stream_peers(centers: np.ndarray) -> dict[str, list[tuple[peers.Contender, float | None]]]:
-    """Return the peers of each routine, with the ratio that is asked for."""
+    """Return the peers of each routine, with the target ratio."""
     return {
         "PCA": [
             (peers.dask_gram(N_PCA), 1.4),
@@ -133,7 +132,7 @@ def race(path: Path, sizes: tuple[int, ...], repeats: int) -> tuple[dict[str, li
 
 
 def print_growth(path: Path, sizes: tuple[int, ...], repeats: int) -> None:
-    """Print how much longer the other finders take for twice as many stimuli."""
+    """Print the ratio of the other finders' times for twice as many stimuli."""
     runs = {f"{name} {n}": partial(fit_other, name, open_responses(path, n)) for name in OTHERS for n in sizes[:2]}
     for name in OTHERS:
         fit_other(name, open_responses(path, CHUNK))
@@ -142,13 +141,13 @@ def print_growth(path: Path, sizes: tuple[int, ...], repeats: int) -> None:
     print("|---|---|---|---|---|")
     for name in OTHERS:
         once, twice = (laps[f"{name} {n}"] for n in sizes[:2])
-        ratio = timing.tell(timing.ratios(once, twice))
+        ratio = timing.summarize(timing.ratios(once, twice))
         print(f"| {name} | {timing.seconds(once)} | {timing.seconds(twice)} | {ratio} | 2.3 |")
     print(flush=True)
 
 
 def per_pass(laps: dict[str, list[timing.Lap]], n: int) -> dict[str, list[timing.Lap]]:
-    """Return the laps of each routine of ours on so many stimuli; a pass is what a long fit takes more than a short."""
+    """Return the laps of our routines on `n` stimuli; a pass is timed as a long fit minus a short one."""
     pairs = zip(laps[f"long {n}"], laps[f"short {n}"], strict=True)
     passes = [
         timing.Lap((a.seconds - b.seconds) / PASSES, max(a.foreign, b.foreign), a.quiet and b.quiet) for a, b in pairs
@@ -164,7 +163,7 @@ def print_sizes(laps: dict[str, list[timing.Lap]], sizes: tuple[int, ...]) -> No
         took = {n: np.array([lap.seconds for lap in timing.undisturbed(of) or of]) for n, of in each_size.items()}
         per_row = [float(np.median(took[n])) / n * 1e6 for n in sizes]
         for n, each in zip(sizes, per_row, strict=True):
-            print(f"| {name} | {n:,} | {timing.tell(took[n])} | {each:.2f} |")
+            print(f"| {name} | {n:,} | {timing.summarize(took[n])} | {each:.2f} |")
         growth.append(f"{name} {max(per_row) / min(per_row) - 1:.0%}")
     print(f"\ntime per row varies by: {', '.join(growth)} (asked for: at most 15%)\n")
 
@@ -181,14 +180,14 @@ def print_peers(laps: dict[str, list[timing.Lap]], results: dict[str, Any], path
         for peer, target in rivals:
             theirs = objectives[routine](X, peer.read(results[peer.name], X))
             times = timing.seconds(ours[routine]), timing.seconds(laps[peer.name])
-            ratio = timing.tell(timing.ratios(ours[routine], laps[peer.name]))
+            ratio = timing.summarize(timing.ratios(ours[routine], laps[peer.name]))
             asked = target or "—"
             print(f"| {routine} | {peer.name} | {' | '.join(times)} | {ratio} | {mine:.6g} | {theirs:.6g} | {asked} |")
     print()
 
 
 def peak() -> float:
-    """Return the process's largest resident memory so far, MiB; on Linux without its parent's, which rusage keeps."""
+    """Return the largest resident memory so far, MiB; on Linux without the parent's, which rusage includes."""
     status = Path("/proc/self/status")
     if status.exists():
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) / 1024
@@ -196,7 +195,7 @@ def peak() -> float:
 
 
 def measure(path: Path, n: int, name: str) -> None:
-    """Print what a streamed fit needs on top of the imports and labels, in this process."""
+    """Print the memory of a streamed fit in this process, in addition to imports and labels."""
     make = MEASURED[name]
     R = open_responses(path, n)
     make().fit(open_responses(path, CHUNK))
@@ -211,7 +210,7 @@ def measure(path: Path, n: int, name: str) -> None:
 
 
 def compare_processes(path: Path, n: int, repeats: int) -> None:
-    """Print what two worker processes of one thread cost beside one process of two."""
+    """Print the time of two worker processes with one thread relative to one process with two threads."""
     from distributed import Client
 
     R, centers = open_responses(path, n), first_centers(path)
@@ -237,7 +236,7 @@ def compare_processes(path: Path, n: int, repeats: int) -> None:
             laps = timing.take_turns(runs, dict.fromkeys(runs, repeats), results.__setitem__)
             ratio = timing.ratios(laps["alone"], laps["workers"])
             D, other = (results[side].directions_.values for side in ("alone", "workers"))
-            print(f"two workers, {name}, {n:,} stimuli: {timing.tell(ratio)} of the time of one process ", end="")
+            print(f"two workers, {name}, {n:,} stimuli: {timing.summarize(ratio)} of the time of one process ", end="")
             print(f"(at most 1.3), directions differ by {np.abs(D - other).max():.1e} (at most 1e-5)", flush=True)
 
 

@@ -1,7 +1,7 @@
-"""Timing of ours beside its peers: interleaved, in one process, without the laps that something else disturbed.
+"""Time neurosuper and its peers: alternating, in one process, without laps that were disturbed by other processes.
 
-A machine drifts, and one competing process slows runs of two threads tenfold. So contenders take turns, a ratio is that
-of laps side by side, and a lap in which other processes, or the hypervisor, took the processors is run again.
+The speed of a machine drifts, and one competing process slows runs of two threads tenfold. So contenders alternate, a
+ratio compares adjacent laps, and a lap in which other processes or the hypervisor used the processors is repeated.
 """
 
 import gc
@@ -15,33 +15,33 @@ from typing import Any
 import numpy as np
 import psutil
 
-SHORTEST = 0.5  # seconds of a measurement
-FOREIGN_SHARE, FOREIGN_SECONDS = 0.05, 0.03  # of a processor, per second of a lap, and what the clock's ticks add up to
-REST = 0.1  # seconds, until the threads of what ran before wait no longer busily
-RETRIES, PATIENCE = 3, 60.0  # laps, and seconds of laps, until one that was disturbed is taken all the same
+SHORTEST = 0.5  # seconds; lower bound for a measurement
+FOREIGN_SHARE, FOREIGN_SECONDS = 0.05, 0.03  # of one processor per second of a lap, and the error of the clock's ticks
+PAUSE = 0.1  # seconds until threads of the previous contender no longer spin
+RETRIES, PATIENCE = 3, 60.0  # laps, and seconds of laps, before a disturbed lap is accepted
 
 
 @dataclass(frozen=True)
 class Lap:
-    """How long a run took (s), how long others kept a processor busy meanwhile (s), and whether that is negligible."""
+    """Duration of a run (s), processor time of other processes meanwhile (s), and whether that is negligible."""
 
     seconds: float
     foreign: float
     quiet: bool
 
     def scaled(self, factor: float) -> "Lap":
-        """Return the lap of so many times as much work."""
+        """Return the lap for `factor` times as much work."""
         return Lap(self.seconds * factor, self.foreign * factor, self.quiet)
 
 
 def busy_seconds() -> float:
-    """Return how long the processors have been busy for anyone, or taken by the hypervisor, where the system tells."""
+    """Return the seconds that the processors were busy, or used by the hypervisor where the system reports this."""
     times = psutil.cpu_times()
     return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
 
 
 def own_seconds() -> float:
-    """Return how long this process and its children have computed."""
+    """Return the processor seconds of this process and its children."""
     spent = sum(os.times()[:4])
     for child in psutil.Process().children(recursive=True):
         try:
@@ -52,9 +52,9 @@ def own_seconds() -> float:
 
 
 def measure(work: Callable[[], Any]) -> tuple[Any, Lap]:
-    """Return what some work gives, and its lap; short work is done over and over, so that the clock's ticks suffice."""
+    """Return the result of some work and its lap; short work is repeated to exceed the resolution of the clock."""
     gc.collect()
-    time.sleep(REST)
+    time.sleep(PAUSE)
     busy, own, start = busy_seconds(), own_seconds(), time.perf_counter()
     n, elapsed = 0, 0.0
     while elapsed < SHORTEST:
@@ -65,7 +65,7 @@ def measure(work: Callable[[], Any]) -> tuple[Any, Lap]:
 
 
 def measure_quietly(work: Callable[[], Any]) -> tuple[Any, Lap]:
-    """Do some work until nobody disturbs it, within reason; return what it gave when it was disturbed least."""
+    """Repeat some work until it is undisturbed, within limits; return the result and lap that were disturbed least."""
     best, spent = measure(work), 0.0
     for _ in range(RETRIES):
         spent += best[1].seconds
@@ -78,9 +78,9 @@ def measure_quietly(work: Callable[[], Any]) -> tuple[Any, Lap]:
 def take_turns(
     contenders: Mapping[str, Callable[[int], Any]], laps: Mapping[str, int], look: Callable[[str, Any], None]
 ) -> dict[str, list[Lap]]:
-    """Let contenders run one after another, over and over; `look` sees each result, off the clock.
+    """Run contenders in turn, several times; `look` receives each result and is not timed.
 
-    Each is called with the number of its lap, which serves as seed, and runs at most `laps[name]` times.
+    Each is called with the number of its lap, used as the seed, and runs at most `laps[name]` times.
     """
     taken: dict[str, list[Lap]] = {name: [] for name in contenders}
     for i in range(max(laps.values())):
@@ -93,9 +93,9 @@ def take_turns(
 
 
 def ratios(ours: Sequence[Lap], theirs: Sequence[Lap]) -> np.ndarray:
-    """Return how many times as long they took, turn by turn; of turns that nobody disturbed, if there are any.
+    """Return the ratio of their time to ours for each turn; only undisturbed turns, if there are any.
 
-    Where they took fewer turns, their last stands beside the rest of ours.
+    If they took fewer turns, their last is compared with the rest of ours.
     """
     pairs = [(mine, theirs[min(i, len(theirs) - 1)]) for i, mine in enumerate(ours)]
     quiet = [pair for pair in pairs if all(lap.quiet for lap in pair)]
@@ -103,16 +103,16 @@ def ratios(ours: Sequence[Lap], theirs: Sequence[Lap]) -> np.ndarray:
 
 
 def undisturbed(laps: Sequence[Lap]) -> list[Lap]:
-    """Return the laps that nobody disturbed."""
+    """Return the undisturbed laps."""
     return [lap for lap in laps if lap.quiet]
 
 
-def tell(values: np.ndarray, spec: str = ".2f") -> str:
-    """Return a median with the least and the largest value."""
+def summarize(values: np.ndarray, spec: str = ".2f") -> str:
+    """Return a median with the smallest and the largest value."""
     return f"{np.median(values):{spec}} ({values.min():{spec}}–{values.max():{spec}})"
 
 
 def seconds(laps: Sequence[Lap]) -> str:
-    """Return the median time of the laps that nobody disturbed; of all, and with a mark, where there are none."""
+    """Return the median time of the undisturbed laps; if there are none, of all, with a mark."""
     quiet = undisturbed(laps)
     return f"{np.median([lap.seconds for lap in quiet or laps]):.3g}" + ("" if quiet else " †")

@@ -2,8 +2,8 @@
 
     python benchmarks/train_demo_network.py --data FOLDER
 
-FOLDER holds images/cifar10_train_50000_jpg.zip and images/cifar10_test_5000_jpg.zip.
-The test images are looked at once, after training.
+FOLDER contains images/cifar10_train_50000_jpg.zip and images/cifar10_test_5000_jpg.zip.
+The test images are used once, after training.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     start = time.perf_counter()
     train(model, images, labels, args.epochs, torch.Generator().manual_seed(args.seed))
     print(f"trained for {args.epochs} epochs in {time.perf_counter() - start:.0f} s")
-    model.half().float()  # what is shipped is what is tested
+    model.half().float()  # the shipped float16 weights are tested
     test = load_images(args.data / "images/cifar10_test_5000_jpg.zip", category_from="folder")
     reached = accuracy(model, *as_tensors(test))
     save(model, reached, args.out)

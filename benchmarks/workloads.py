@@ -48,7 +48,7 @@ def channel_blocks(n_stimuli: int, n_units: int, seed: int = 0, block: int = BLO
 
 
 def channels(n_stimuli: int, n_units: int, seed: int = 0) -> xr.DataArray:
-    """Return what looks like a layer of a network after its ReLU.
+    """Return simulated activations of a network's layer after its ReLU.
 
     Twice as many sparse features as units, rare ones rarer, each in a tenth of the units; a state of 64 dimensions that
     differs between 200 classes of stimuli; noise; all rectified.
@@ -60,7 +60,7 @@ def channels(n_stimuli: int, n_units: int, seed: int = 0) -> xr.DataArray:
 
 
 def voxels(n_stimuli: int, n_units: int, seed: int = 0) -> xr.DataArray:
-    """Return what looks like voxels: 400 heavy-tailed components whose amplitudes fall as a power, and noise."""
+    """Return simulated voxels: 400 heavy-tailed components whose amplitudes follow a power law, and noise."""
     rng = np.random.default_rng(seed)
     amplitudes = np.arange(1, 401, dtype=np.float32) ** -0.6
     components = amplitudes[:, None] * rng.standard_normal((400, n_units), np.float32)
@@ -73,7 +73,7 @@ def voxels(n_stimuli: int, n_units: int, seed: int = 0) -> xr.DataArray:
 
 
 def counts(n_stimuli: int, n_units: int, seed: int = 0) -> xr.DataArray:
-    """Return what looks like spike counts: Poisson, of rates, 1 to 10 or so, that are exponentials of 20 features."""
+    """Return simulated spike counts: Poisson, with rates of about 1 to 10 that are exponentials of 20 features."""
     rng = np.random.default_rng(seed)
     tuning = rng.standard_normal((20, n_units), np.float32) * np.float32(0.2)
     rates = np.exp(rng.standard_normal((n_stimuli, 20), np.float32) @ tuning + rng.uniform(0, 2, n_units))
@@ -81,15 +81,15 @@ def counts(n_stimuli: int, n_units: int, seed: int = 0) -> xr.DataArray:
 
 
 def resnet(n_stimuli: int) -> xr.DataArray | None:
-    """Return what the blocks of ResNet-20 answer at their centre pixel to images of CIFAR-10, or None without the data.
+    """Return activations of ResNet-20's blocks at their centre pixel for images of CIFAR-10, or None without the data.
 
-    The folder `NEUROSUPER_TEST_DATA` holds images/cifar10_train_50000_jpg.zip and nets/resnet20-12fca82f.th. Channels
-    that never vary are left out.
+    The folder `NEUROSUPER_TEST_DATA` contains images/cifar10_train_50000_jpg.zip and nets/resnet20-12fca82f.th.
+    Constant channels are left out.
     """
     folder = Path(os.environ.get("NEUROSUPER_TEST_DATA", "missing"))
     archive, weights = folder / "images" / "cifar10_train_50000_jpg.zip", folder / "nets" / "resnet20-12fca82f.th"
     if not (archive.is_file() and weights.is_file()):
-        print("ResNet-20 on CIFAR-10: skipped, NEUROSUPER_TEST_DATA names no folder that holds them", flush=True)
+        print("ResNet-20 on CIFAR-10: skipped, NEUROSUPER_TEST_DATA names no folder with these files", flush=True)
         return None
     spec = importlib.util.spec_from_file_location("networks", NETWORKS)
     networks = importlib.util.module_from_spec(spec)

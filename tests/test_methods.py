@@ -1,4 +1,4 @@
-"""The pages on methods: every finder has one, with the same parts, and what they show runs."""
+"""Pages on methods: every finder has one with the same parts, and their code runs."""
 
 import re
 import warnings
@@ -19,7 +19,7 @@ FINDERS = [
 
 
 @pages
-def test_what_a_page_shows_runs(path, responses):
+def test_the_code_of_a_page_runs(path, responses):
     blocks = re.findall(r"```python\n(.*?)```", path.read_text(), re.S)
     assert blocks
     with warnings.catch_warnings():
@@ -29,14 +29,14 @@ def test_what_a_page_shows_runs(path, responses):
 
 
 @pages
-def test_links_lead_somewhere(path):
+def test_links_lead_to_files(path):
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("finder", FINDERS)
 def test_every_finder_has_a_page_that_says_what_it_assumes_costs_and_when_it_fails(finder):
-    told = [path.read_text() for path in PAGES if path.stem != "README" and f"ns.{finder}(" in path.read_text()]
-    assert told, f"write tutorials/methods/{finder.lower()}.md"
-    assert any(all(part in page for part in ("assume", "**Cost", "fail")) for page in told)
+    found = [path.read_text() for path in PAGES if path.stem != "README" and f"ns.{finder}(" in path.read_text()]
+    assert found, f"write tutorials/methods/{finder.lower()}.md"
+    assert any(all(part in page for part in ("assume", "**Cost", "fail")) for page in found)
     assert f"`{finder}`" in (PAGES[0].parent / "README.md").read_text()

@@ -1,37 +1,59 @@
-"""What is built must hold all that the package needs."""
+"""A built wheel contains everything that the package needs; dependencies are complete and safe."""
 
 import ast
+import importlib
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 from setuptools import find_packages
 
+import neurosuper
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_every_package_is_named():
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert named == sorted([*find_packages(ROOT, include=["neurosuper*"]), "neurosuper.data_manifests"])
+def modules_in(folder: Path) -> set[str]:
+    """Return the names of the modules and packages of a folder."""
+    packages = {path.parent.name for path in folder.glob("*/__init__.py")}
+    return packages | {path.stem for path in folder.glob("*.py")} - {"__init__"}
+
+
+ROOMS = sorted(path.parent for path in (ROOT / "neurosuper").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_no_file_bears_the_name_of_a_public_function_or_of_a_sibling_room(room):
+    """Importing such a file would replace the function or the room that an attribute of the same name stands for."""
+    package = importlib.import_module(".".join(room.relative_to(ROOT).parts))
+    faces = {name: face for face in (neurosuper, package) for name in getattr(face, "__all__", [])}
+    functions = {name for name, face in faces.items() if not isinstance(getattr(face, name), ModuleType)}
+    siblings = modules_in(room.parent) if package is not neurosuper else set()
+    assert modules_in(room) & (functions | siblings) == set()
 
 
 @pytest.mark.slow
-def test_a_wheel_holds_the_manifests(tmp_path):
+def test_a_wheel_contains_every_package_and_the_manifests(tmp_path):
     source = tmp_path / "source"
     for folder in ("neurosuper", "data_manifests"):
         shutil.copytree(ROOT / folder, source / folder)
-    for file in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "setup.cfg", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
     subprocess.run([*build, tmp_path, source], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
+    packages = find_packages(ROOT, include=["neurosuper*"])
+    assert "neurosuper.directions._solvers" in packages
+    modules = {file for package in packages for file in (ROOT / package.replace(".", "/")).glob("*.py*")}
+    assert {file.relative_to(ROOT).as_posix() for file in modules} <= inside
     wanted = {
         f"neurosuper/data_manifests/{path.name}" for path in (ROOT / "data_manifests").iterdir() if path.is_file()
     }
@@ -46,7 +68,7 @@ def test_a_wheel_holds_the_manifests(tmp_path):
     } <= inside
 
 
-SAFE = {  # the first version without a known hole that a file or a server could use
+SAFE = {  # the first version without a known vulnerability that a file or a server could exploit
     "filelock": "3.20.3",  # CVE-2025-68146, CVE-2026-22701
     "h5py": "3.14",  # HDF5 1.14.6: CVE-2026-26200 and those of 2024
     "numcodecs": "0.16.6",  # GHSA-jqc8-qjfv-5m6r
@@ -67,7 +89,7 @@ def test_floors_exclude_versions_with_known_holes():
         assert floor >= Version(safe), name
 
 
-def test_what_is_imported_is_asked_for():
+def test_every_imported_package_is_a_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = [each for extra in ("zarr", "fmri", "distributed") for each in project["optional-dependencies"][extra]]
     asked = {Requirement(each).name.lower() for each in [*project["dependencies"], *extras]}

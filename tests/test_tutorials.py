@@ -1,4 +1,4 @@
-"""Tutorials: each is a notebook paired with a script, without outputs, and runs from top to bottom."""
+"""Tutorials: each is a notebook without outputs, paired with a script, and runs from top to bottom."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ def test_there_are_tutorials():
 
 
 @tutorials
-def test_notebook_and_script_say_the_same(path):
+def test_notebook_and_script_have_the_same_cells(path):
     notebook, script = (jupytext.read(file) for file in (path, path.with_suffix(".py")))
     cells = [[(cell.cell_type, cell.source) for cell in pair.cells] for pair in (notebook, script)]
     assert cells[0] == cells[1], f"run: jupytext --sync {path.name}"
@@ -27,7 +27,7 @@ def test_notebook_and_script_say_the_same(path):
 @pytest.mark.slow
 @tutorials
 def test_tutorial_runs(path, real_data, tmp_path, monkeypatch):
-    """Its claims are assertions: it fails where one is no longer true. It runs in a copy, without earlier results."""
+    """Its claims are assertions: it fails if one is no longer true. It runs in a copy, without earlier results."""
     folder = shutil.copytree(path.parent, tmp_path / "tutorials", ignore=shutil.ignore_patterns("*_output"))
     monkeypatch.setenv("NEUROSUPER_TEST_DATA", str(real_data))
     notebook = nbformat.read(path, as_version=4)

@@ -16,12 +16,13 @@
 # %% [markdown]
 # # From an NWB file to reliable units
 #
-# A recording on DANDI is one NWB file a session: spikes, and a table that says which image was shown when. Here we go
-# from such a file to responses `stimulus × repetition × unit` that can be trusted, and keep the reliable units.
+# A recording on DANDI is one NWB file per session, which contains spikes and a table that lists which image was shown
+# when. Here we go from such a file to responses `stimulus × repetition × unit`, check them, and keep the reliable
+# units.
 #
-# The file is a small one, laid out as the sessions of DANDI 000021 (Allen Institute, Visual Coding, Neuropixels:
-# natural scenes; Siegle et al. 2021). Its responses are planted: 16 units respond to hue and orientation of colored
-# gratings, 8 to nothing. So we know what must come out.
+# The file is a small one with the layout of the sessions of DANDI 000021 (Allen Institute, Visual Coding, Neuropixels:
+# natural scenes; Siegle et al. 2021). Its responses are simulated: 16 units respond to hue and orientation of colored
+# gratings, 8 to nothing. So we know what the result should be.
 
 # %%
 import tempfile
@@ -37,10 +38,10 @@ DATASET = "allen-neuropixels-natural-scenes"
 folder = write_brains(tempfile.mkdtemp())[DATASET]
 
 # %% [markdown]
-# ## What is known of the dataset
+# ## What is known about the dataset
 #
-# A manifest says where the files lie, which column names the image, what a blank is, the window, the filters on units,
-# and how to cite. `neurosuper info allen-neuropixels-natural-scenes` prints the same.
+# A manifest contains the address of the files, the column that names the image, the value that marks a blank, the time
+# window, filters on units, and the citation. `neurosuper info allen-neuropixels-natural-scenes` prints the same.
 
 # %%
 print(ns.datasets.info(DATASET))
@@ -51,7 +52,8 @@ ns.list_datasets()[["title", "species", "modality", "source"]]
 # %% [markdown]
 # ## What was shown
 #
-# 118 scenes, 20 times each, and 50 blanks (−1). `load_presentations` reads no spike.
+# 118 scenes were shown 20 times each, and 50 blanks (−1). `load_presentations` lists the presentations without reading
+# spikes.
 
 # %%
 (session,) = folder.glob("sub-*/*.nwb")
@@ -67,11 +69,12 @@ assert shown.attrs["n_blanks"] == 50
 # %% [markdown]
 # ## Responses
 #
-# One call reads the session by its manifest. On the real data it is the same call without `path`: `ns.load(DATASET)`
-# fetches 2.9 GB, once, and verifies them; `ns.load(DATASET, stream=True)` reads only the spikes that are needed.
+# One call reads the session as its manifest describes. For the real data it is the same call without `path`:
+# `ns.load(DATASET)` downloads 2.9 GB once and verifies them; `ns.load(DATASET, stream=True)` reads only the spikes that
+# are needed.
 
 # %%
-responses = ns.load(DATASET, path=folder)  # the real ones: ns.load(DATASET, stream=True)
+responses = ns.load(DATASET, path=folder)  # real data: ns.load(DATASET, stream=True)
 responses
 
 # %%
@@ -80,24 +83,26 @@ assert dict(responses.sizes) == {"stimulus": 118, "repetition": 20, "unit": 24}
 assert set(responses.area.values) == {"V1", "LM", "RL", "AL"}
 
 # %% [markdown]
-# `attrs` say how the numbers came about, so that they can be checked and cited: who read the file, how many
-# presentations were used, how many were blank, or fell where nothing was recorded (those are NaN).
+# `attrs` record how the numbers were obtained, so that they can be checked and cited: the library that read the file,
+# the number of presentations used, the number of blanks, and the number of presentations during which nothing was
+# recorded (their responses are NaN).
 
 # %%
 {name: responses.attrs[name] for name in ("reader", "window", "n_presentations", "n_blanks", "n_invalid", "licence")}
 
 # %% [markdown]
-# ## Which units can be trusted
+# ## Which units are reliable?
 #
-# A unit is reliable if it answers the same image alike every time: we correlate the means over random halves of the
-# repetitions, and correct for the length of the halves (Spearman–Brown). The measure is a coord of the units.
+# A unit is reliable if it responds consistently to repeats of the same image. We correlate the means over random halves
+# of the repetitions, and correct for the number of repetitions in a half (Spearman–Brown). We store the result as a
+# coord of the units.
 
 # %%
 responses = responses.assign_coords(reliability=ns.reliability.split_half_reliability(responses))
 plot_reliability(responses.reliability, threshold=0.3)
 
 # %% [markdown]
-# Other measures agree on the order, and each says in its attrs by which rule it was computed:
+# Other measures order the units in nearly the same way; the formula of each is recorded in `.attrs["rule"]`:
 
 # %%
 from scipy.stats import spearmanr
@@ -111,7 +116,8 @@ for measure in (oracle, explainable, ceiling):
     assert order > 0.9
 
 # %% [markdown]
-# Units are chosen by reliability before any score is computed, never after. The planted ones are found, and no other:
+# Units are selected by reliability before any score is computed, never after. Exactly the simulated units that respond
+# to images are selected:
 
 # %%
 reliable = ns.select_units(responses, reliability=0.3)
@@ -120,9 +126,10 @@ planted = responses.unit.values[:16]
 assert reliable.unit.values.tolist() == planted.tolist()
 
 # %% [markdown]
-# ## What drives them
+# ## Which images drive them?
 #
-# Means over repetitions are the responses that directions are found in. The five scenes that drive three units most:
+# Directions are found in responses averaged over repetitions. The five scenes that drive each of three units most
+# strongly:
 
 # %%
 mean = ns.average_repetitions(reliable)
@@ -132,21 +139,22 @@ plot_top_stimuli(ns.top_stimuli(mean, top=5).isel(unit=[0, 1, 2]), images)
 # %% [markdown]
 # ## A check that can fail
 #
-# If stimuli and responses were off by one, nothing would look wrong: same shapes, same numbers. So we test it. Two
-# images of nearly the same color evoke responses that are alike; against images that are shifted, that is gone.
+# If stimuli and responses were misaligned by one, nothing would look wrong: the shapes and the numbers would be the
+# same. So we test the alignment. Two images of nearly the same color evoke correlated responses; if the images are
+# shifted against the responses, the correlation disappears.
 
 # %%
 from scipy.spatial.distance import cdist
 
 mean, images = ns.align(mean, images)
 colors = images.mean(["row", "column"]).values
-likeness = np.corrcoef(mean.values)
+correlation = np.corrcoef(mean.values)
 
 
 def relation(colors):
     """Return the mean correlation of the responses to each image and to the one nearest to it in color."""
     nearest = (cdist(colors, colors) + 1e9 * np.eye(len(colors))).argmin(axis=1)
-    return likeness[np.arange(len(colors)), nearest].mean()
+    return correlation[np.arange(len(colors)), nearest].mean()
 
 
 shifted = [relation(np.roll(colors, shift, axis=0)) for shift in range(1, 118)]
@@ -154,9 +162,9 @@ print(f"right: {relation(colors):.2f}   shifted by one: {shifted[0]:.2f}   by an
 assert relation(colors) > 2 * max(np.abs(shifted))
 
 # %% [markdown]
-# ## Keep it
+# ## Save the responses
 #
-# Labels, coords and attrs survive a netCDF file.
+# Labels, coords and attrs are preserved in a netCDF file.
 
 # %%
 file = Path(tempfile.mkdtemp(), "responses.nc")

@@ -14,14 +14,14 @@
 # ---
 
 # %% [markdown]
-# # The same question, asked of three brains
+# # The same question in three brains
 #
 # Are the directions of a population more interpretable than its single units, in human fMRI, in macaque arrays and in
-# mouse probes? The three laboratories write entirely different files: HDF5 volumes and NIfTI masks (NSD), MATLAB 7.3
-# (TVSD), NWB (Allen Institute). Here each becomes the same labelled array, and the question is the same call.
+# mouse probes? The three laboratories publish entirely different files: HDF5 volumes and NIfTI masks (NSD), MATLAB 7.3
+# (TVSD), NWB (Allen Institute). Here each becomes a labelled array of the same form, and the same call analyses each.
 #
-# The files are small ones, laid out exactly as published, in which responses are planted (see the end). With the real
-# files only the lines marked "the real one" change.
+# We use small files with exactly the published layout and simulated responses (see the end). For the real files, only
+# the lines with the comment "real data" change.
 
 # %%
 import tempfile
@@ -41,39 +41,39 @@ gratings = ns.load_images(folders["nsd"].parent / "gratings")
 # %% [markdown]
 # ## Human: 7T fMRI (Natural Scenes Dataset, Allen et al. 2022)
 #
-# Voxels of early visual areas, two sessions, images that were shown three times.
+# Voxels of early visual areas in two sessions; each image was shown three times.
 
 # %%
 human = ns.load("nsd", path=folders["nsd"], subset={"session": [1, 2]})
-# the real one: ns.load("nsd", subset={"subject": "subj01", "session": range(1, 41)}, roi=["V1", "V2", "V3", "hV4"])
+# real data: ns.load("nsd", subset={"subject": "subj01", "session": range(1, 41)}, roi=["V1", "V2", "V3", "hV4"])
 human_images = ns.load_stimuli("nsd", path=folders["nsd"], stimuli=human)
-# the real one: ns.load_stimuli("nsd", stimuli=human, size=64)
+# real data: ns.load_stimuli("nsd", stimuli=human, size=64)
 human.coords
 
 # %% [markdown]
 # ## Macaque: Utah arrays in V1, V4 and IT (TVSD, Papale et al. 2025)
 #
-# Training images were shown once, test images thirty times: the test images say which channels are reliable, the
-# training images are what directions are found in.
+# Training images were shown once, test images thirty times. Reliability is measured on the test images; directions are
+# found in the responses to the training images.
 
 # %%
-test = ns.load("tvsd", path=folders["tvsd"])  # the real one: ns.load("tvsd")
-macaque = ns.load("tvsd", path=folders["tvsd"], part="train")  # the real one: ns.load("tvsd", part="train")
+test = ns.load("tvsd", path=folders["tvsd"])  # real data: ns.load("tvsd")
+macaque = ns.load("tvsd", path=folders["tvsd"], part="train")  # real data: ns.load("tvsd", part="train")
 macaque = macaque.assign_coords(reliability=ns.reliability.split_half_reliability(test))
-macaque_images = gratings  # the real ones: ns.load_images(the folder of THINGS images, size=64)
+macaque_images = gratings  # real data: ns.load_images(the folder of THINGS images, size=64)
 
 # %% [markdown]
 # ## Mouse: Neuropixels in six visual areas (Allen Institute, Siegle et al. 2021)
 
 # %%
 MOUSE = "allen-neuropixels-natural-scenes"
-mouse = ns.load(MOUSE, path=folders[MOUSE])  # the real one: ns.load(MOUSE, stream=True)
+mouse = ns.load(MOUSE, path=folders[MOUSE])  # real data: ns.load(MOUSE, stream=True)
 mouse_images = ns.load_images(folders[MOUSE] / "scenes")
 
 # %% [markdown]
 # ## Reliable units
 #
-# By one rule for all three: a split-half reliability, of the mean over repetitions, of at least 0.3.
+# We apply one rule to all three: a split-half reliability of the mean over repetitions of at least 0.3.
 
 # %%
 for recording in (human, test, mouse):
@@ -87,8 +87,8 @@ plot_reliability(macaque.reliability, threshold=0.3)
 plot_reliability(ns.reliability.split_half_reliability(mouse), threshold=0.3)
 
 # %% [markdown]
-# In the macaque files 1,008 channels are pure noise: with a hundred stimuli some of these reach 0.3 by chance, so that
-# the threshold is higher there.
+# In the macaque files 1,008 channels are pure noise. With a hundred stimuli some of these reach 0.3 by chance, so we
+# use a higher threshold there.
 
 # %%
 brains = {
@@ -99,13 +99,14 @@ brains = {
 for name, responses in brains.items():
     n_stimuli, n_units = responses.shape
     print(f"{name:<15} {n_stimuli:4} stimuli × {n_units} units, {responses.attrs['units']}")
-    assert n_units == 16, "the planted units, and no other"
+    assert n_units == 16, "the simulated units that respond to images, and no others"
 
 # %% [markdown]
 # ## The same call for each
 #
-# Directions are found on one half of the stimuli and scored on the other: by the mean color of the images that drive
-# them, and by the energy of local orientation. The three saw different images; labels keep them apart.
+# Directions are found on one half of the stimuli and scored on the other, by the mean color of the images that drive
+# them and by the energy of local orientation. The three populations were shown different images, which are
+# distinguished by their labels.
 
 # %%
 images = xr.concat([human_images, macaque_images, mouse_images], dim="stimulus")
@@ -122,9 +123,9 @@ median = summarize(comparison)["median"].unstack("finder", sort=False)
 median.round(3)
 
 # %% [markdown]
-# ## What drives a unit, and what a direction
+# ## Images that drive a unit, and images that drive a direction
 #
-# Of each brain, the unit and the K-means direction whose index by color is the median one:
+# For each brain, we show the unit and the K-means direction with the median index by color:
 
 
 # %%
@@ -142,10 +143,11 @@ top = xr.DataArray(list(rows.values()), {"unit": list(rows)}, ("unit", "rank"))
 plot_top_stimuli(top, images)
 
 # %% [markdown]
-# ## What was planted, and what this shows
+# ## How the responses were simulated, and what this shows
 #
-# Every population holds the same 24 features, each a hue and an orientation, in 16 units, in superposition. So
-# directions should be more interpretable than units, and K-means should find such directions, in all three:
+# Every population represents the same 24 features in superposition in 16 units. Each feature is a hue and an
+# orientation. So directions should be more interpretable than units, and K-means should find such directions, in all
+# three:
 
 # %%
 gain = median["KMeans"] - median["Units"]
@@ -153,5 +155,5 @@ assert (gain > 0).all()
 gain.unstack("metric").round(3)
 
 # %% [markdown]
-# It shows that the files are read right and that the steps join. It shows nothing about brains: for that, change the
-# marked lines, and read tutorial 01 on what one session can and cannot tell.
+# This shows that the files are read correctly and that the steps work together. It shows nothing about brains: for
+# that, change the marked lines. Tutorial 01 discusses what one session can and cannot show.

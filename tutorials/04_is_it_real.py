@@ -15,12 +15,12 @@
 # # Is it real?
 #
 # Tutorial 01 ends with a difference: in macaque V4, K-means directions have a higher interpretability index than single
-# units. Would a reviewer believe it? Here we ask what a reviewer asks: above what floor, by how much, how surely,
-# by another measure too, by which other cause, and again in another recording?
+# units. Would a reviewer believe it? Here we ask what a reviewer would ask: above what chance level, by how much, with
+# what uncertainty, also by another measure, for what other reason, and again in another recording?
 #
 # Recordings: Cowley et al. 2023, sessions 201025 (89 units, 1,200 photographs) and 210325 (50 units, 640 photographs,
-# each shown 6 to 10 times). Method: Klindt et al. 2023 (arXiv 2310.11431). The folder with them is named by the
-# environment variable `NEUROSUPER_TEST_DATA`.
+# each shown 6 to 10 times). Method: Klindt et al. 2023 (arXiv 2310.11431). The environment variable
+# `NEUROSUPER_TEST_DATA` contains the path of the folder with the recordings.
 
 # %%
 import os
@@ -41,11 +41,11 @@ from neurosuper.plot.style import finder_looks
 data = Path(os.environ["NEUROSUPER_TEST_DATA"])
 
 # %% [markdown]
-# ## Decide first
+# ## Fix the analysis first
 #
-# Whoever chooses after looking finds something. So this is written down before any score is computed: the main
-# comparison is K-means against units, by the mean over items (units or directions), with 5 top photographs, two-sided,
-# at 5 %. The other finders are company. Ten splits of the photographs, not the best of ten.
+# Fix the analysis before looking at scores. The main comparison is K-means against units, by the mean over items (units
+# or directions), with 5 top photographs, two-sided, at 5 %. The other finders are shown for context only. We use ten
+# splits of the photographs, and report all of them, not the best.
 
 # %%
 TOP = 5
@@ -60,17 +60,17 @@ MAIN = ["Units", "Random", "KMeans"]
 LOOKS = finder_looks(FINDERS)
 
 # %% [markdown]
-# ## Look at each pair of photographs once
+# ## Compute all distances once
 #
-# Everything below rests on distances between photographs. There are few enough to keep all of them (LPIPS, AlexNet); a
-# matrix of distances serves as a metric.
+# Everything below depends on distances between photographs. There are few enough photographs to store all distances
+# (LPIPS, AlexNet); a matrix of distances can be used as a metric.
 
 # %%
 lpips = ns.LPIPS("alex", weights=data / "nets" / "alexnet_features_fp16.npz")
 
 
 def load(session, file, dims):
-    """Return responses, photographs, and all distances between these."""
+    """Return responses, photographs, and all distances between the photographs."""
     images = ns.load_images(data / "v4" / f"images_{session}.zip")
     responses = ns.load_array(data / "v4" / file, dims=dims, stimuli=images, units="spike count")
     return responses, images, ns.Precomputed(ns.metrics.pairwise_distances(images, lpips))
@@ -82,13 +82,13 @@ assert v4.shape == (1200, 89)
 # %% [markdown]
 # ## Find on one half, score on the other
 #
-# A direction found and scored on the same photographs may flatter itself. Units are scored on the same half, so that
-# all are compared on the same photographs.
+# A direction that is found and scored on the same photographs is scored optimistically. Units are scored on the same
+# half as directions, so that all are compared on the same photographs.
 
 
 # %%
 def held_out_codes(responses, seed, finders=FINDERS):
-    """Return the codes of every finder on the half of the stimuli that it has not seen."""
+    """Return the codes of every finder on the half of the stimuli that it was not fitted on."""
     marked = ns.split_stimuli(responses, random_state=seed)
     fit, score = (marked.sel(stimulus=(marked.split == part).values) for part in ("fit", "score"))
     return {name: clone(f).set_params(random_state=seed).fit(fit).transform(score) for name, f in finders.items()}
@@ -100,7 +100,8 @@ pd.DataFrame({name: dict(z.sizes) for name, z in codes.items()})
 # %% [markdown]
 # ## The index, at several numbers of top photographs
 #
-# One call scores them all. `spread` adds how much an item's index depends on single photographs.
+# One call computes the index for each number. `spread=True` adds a standard error (jackknife): how much an item's index
+# depends on single photographs.
 
 # %%
 SIZES = [3, 5, 10, 20]
@@ -118,14 +119,14 @@ figure.legend(loc="outside right upper", frameon=False)
 plt.show()
 
 # %% [markdown]
-# The order of K-means and units does not hang on the number that we chose:
+# The order of K-means and units does not depend on the number that we chose:
 
 # %%
 assert (by_size["KMeans"].mean("direction") > by_size["Units"].mean("direction")).all()
 
 # %% [markdown]
-# But the index of *one* unit hangs on five photographs. Its standard error is not much smaller than the units differ
-# from each other: do not name single units, compare sets of them.
+# But the index of *one* unit depends on only five photographs, and its standard error is almost as large as the spread
+# between units: do not interpret single units, compare sets of them.
 
 # %%
 unit_index = by_size["Units"].sel(top=TOP)
@@ -134,11 +135,11 @@ print(f"standard error of one unit {standard_error:.3f}; units differ by (s.d.) 
 assert standard_error > scatter / 2
 
 # %% [markdown]
-# ## The floor
+# ## Chance level
 #
-# What does a unit score that sees nothing? Three answers. `chance_level` takes random sets of photographs.
-# `shuffle_stimuli` keeps the population as it is and deals the photographs out anew. `Random` keeps both, and looks
-# along directions that nobody chose. (In the figure bars are medians.)
+# What is the score of a unit that ignores the images? There are three answers. `chance_level` takes random sets of
+# photographs. `shuffle_stimuli` keeps the population and reassigns photographs at random. `Random` keeps responses and
+# photographs and uses random directions. (Bars in the figure are medians.)
 
 # %%
 scored = images.sel(stimulus=codes["Units"].stimulus.values)
@@ -158,8 +159,8 @@ figure.axes[0].set_title("grey: 95 % of random sets of photographs; dashed: thei
 figure
 
 # %% [markdown]
-# Most units lie within the band: taken one by one, few could be told from random sets. As a set, units are above their
-# floor, and K-means directions farther.
+# Most units are within the band: one by one, few can be distinguished from random sets. As a set, units are above
+# chance level, and K-means directions are further above it.
 
 # %%
 within = {name: float(((values > low) & (values < high)).mean()) for name, values in index.items()}
@@ -168,17 +169,18 @@ assert within["Units"] > 0.5
 assert chance.interpretability < index["Units"].mean() < index["KMeans"].mean()
 
 # %% [markdown]
-# ## Another measure: can the photographs be told apart?
+# ## Another measure: can the photographs be discriminated?
 #
-# Machine psychophysics. The observer (LPIPS, in place of a person) sees photographs that drive an item strongly, and
-# says which of two others drives it more; chance is ½. Leaving out the extremes makes it harder.
+# This is machine psychophysics. The observer (LPIPS, in place of a person) is shown photographs that drive an item
+# strongly, and chooses which of two others drives it more; chance level is ½. Leaving out the extremes makes the task
+# harder. We use three designs:
 #
 # - "paper": the references are the top photographs alone, the same in all trials.
-# - "mis": references from both ends, drawn anew each time; the query is the *least* extreme of its draw.
-# - "mis" with the *most* extreme as the query, to see which of the two makes the difference.
+# - "mis": references from the top and the bottom, redrawn in each trial; the query is the *least* extreme of its draw.
+# - "mis" with the *most* extreme as the query, to see which of the two differences matters.
 #
-# How many trials do 600 photographs allow? "mis" makes as many as are asked for. But only as many as "imi" allows, in
-# which no two trials share a photograph, are nearly independent:
+# How many trials do 600 photographs allow? "mis" makes any number of trials. But trials are nearly independent only if
+# no two share a photograph, which is what design "imi" guarantees:
 
 # %%
 QUANTILES = [0, 0.1, 0.2, 0.3, 0.4]
@@ -188,11 +190,11 @@ allowed = {
     design: ns.interpretability.make_trials(one, design=design, quantiles=QUANTILES, n_trials=1000).n_trials.values
     for design in ("imi", "paper")
 }
-pd.DataFrame(allowed, index=pd.Index(QUANTILES, name="share left out at each end"))
+pd.DataFrame(allowed, index=pd.Index(QUANTILES, name="share left out at top and bottom"))
 
 # %% [markdown]
-# So we ask for 20. A single item then has a wide interval (exact, Clopper and Pearson). Here is the item of median
-# accuracy of each kind, in design "paper":
+# So we use 20. The interval of a single item is then wide (exact, Clopper and Pearson). Here is the item with the
+# median accuracy of each finder, in design "paper":
 
 # %%
 DESIGNS = {
@@ -214,26 +216,26 @@ for axes, name in zip(panels, MAIN, strict=True):
     bars = [median.accuracy - median.accuracy_low, median.accuracy_high - median.accuracy]
     axes.errorbar(QUANTILES, median.accuracy, bars, marker=LOOKS[name].marker, color=LOOKS[name].color, capsize=3)
     axes.axhline(0.5, color="0.6", linestyle=":")
-    axes.set(title=f"{name}: the median item", xlabel="share left out at each end", ylim=(0, 1.02))
-panels[0].set_ylabel("share of 20 trials answered right\nwith exact 95 % interval")
+    axes.set(title=f"{name}: the median item", xlabel="share left out at top and bottom", ylim=(0, 1.02))
+panels[0].set_ylabel("share of 20 trials answered correctly\nwith exact 95 % interval")
 plt.show()
 
 # %% [markdown]
-# The mean over items is better known. (For one design, `plot_difficulty` makes the figure in one call.)
+# The mean over items is estimated more precisely. (For one design, `plot_difficulty` makes the figure in one call.)
 
 # %%
 figure, panels = plt.subplots(1, 3, figsize=(9.5, 3.6), sharey=True, layout="constrained")
 for axes, design in zip(panels, DESIGNS, strict=True):
     draw_difficulty(axes, {name: answers[design, name] for name in MAIN})
-    axes.set(title=design, xlabel="share left out at each end")
+    axes.set(title=design, xlabel="share left out at top and bottom")
     axes.label_outer()
 figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
 plt.show()
 
 # %% [markdown]
-# K-means directions are easier than units, wherever queries are extreme. "mis" as published hardly tells any two apart:
-# with 20 trials it draws from the top and bottom 200 of 600 photographs, and the least extreme of ten of these is not
-# far from the middle. It was made for many more photographs.
+# K-means directions are easier than units in both designs with extreme queries. "mis" as published hardly distinguishes
+# any two sets: with 20 trials it draws from the top and bottom 200 of 600 photographs, and the least extreme of ten of
+# these is not far from the middle. It was designed for many more photographs.
 
 # %%
 easy = {pair: float(answers[pair].accuracy.sel(quantile=0).mean()) for pair in answers}
@@ -242,9 +244,9 @@ print({design: round(value, 3) for design, value in gain.items()})
 assert min(gain["paper"], gain["mis, extreme query"]) > 1.5 * gain["mis"]
 
 # %% [markdown]
-# ## How sure? The sentence for the paper
+# ## How certain? The sentence for the paper
 #
-# Deal the scores out anew to the two sets, often: how often do they differ by as much?
+# Permutation test: reassign the scores to the two sets at random. How often is the difference at least as large?
 
 # %%
 test = ns.inference.permutation_test(index["KMeans"], index["Units"])
@@ -253,16 +255,17 @@ print(ns.inference.test_sentence(test, "K-means directions", "units", "the index
 # %% [markdown]
 # ### Items are not independent
 #
-# That test takes them to be. But they choose from the same 600 photographs, and many K-means directions are alike:
+# The test assumes that they are. But all have the same 600 photographs to choose from, and many K-means directions have
+# correlated codes:
 
 # %%
-alike = {name: np.abs(np.corrcoef(codes[name].values.T))[np.triu_indices(89, 1)].mean() for name in MAIN}
-print("mean |correlation| between the codes of two items:", {name: f"{r:.2f}" for name, r in alike.items()})
-assert alike["KMeans"] > 2 * alike["Units"]
+correlation = {name: np.abs(np.corrcoef(codes[name].values.T))[np.triu_indices(89, 1)].mean() for name in MAIN}
+print("mean |correlation| between the codes of two items:", {name: f"{r:.2f}" for name, r in correlation.items()})
+assert correlation["KMeans"] > 2 * correlation["Units"]
 
 # %% [markdown]
-# `index_difference` takes photographs as a sample too: how far apart would the two sets be on other photographs? Random
-# halves of these tell, which share none.
+# `index_difference` treats photographs, too, as a random sample: how large would the difference be on other
+# photographs? This is estimated from random halves of the photographs, which share none.
 
 # %%
 apart = ns.interpretability.index_difference(codes["KMeans"], codes["Units"], images, distance, top=TOP)
@@ -270,27 +273,27 @@ print(ns.inference.test_sentence(apart, "K-means directions", "units", "the inde
 
 as_if_independent = np.sqrt(index["KMeans"].var(ddof=1) / 89 + index["Units"].var(ddof=1) / 89).item()
 error = apart.standard_error.item()
-print(f"standard error of the difference: {as_if_independent:.4f} as if independent, {error:.4f} as it is")
+print(f"standard error: {as_if_independent:.4f} as if independent, {error:.4f} with photographs as a sample, too")
 assert error > 1.3 * as_if_independent
 assert apart.difference_low > 0
 
 # %% [markdown]
-# The difference stands, but the first sentence was too sure of itself. Are units above their floor at all? A test that
-# keeps how units go together: shuffle the photographs, for all of them at once.
+# The difference remains, but the permutation test understated the uncertainty. Are units above chance level at all? To
+# preserve the correlations between units, we shuffle the photographs for all units at once:
 
 # %%
-floor_test = ns.interpretability.null_test(
+chance_test = ns.interpretability.null_test(
     codes["Units"], images, distance, null=ns.interpretability.shuffle_stimuli, top=TOP, n_resamples=299
 )
-shuffled_mean, p_floor = floor_test.null.mean().item(), floor_test.p_value.item()
-print(f"units {floor_test.interpretability:.3f}, shuffled {shuffled_mean:.3f}, p = {p_floor:.3f} (one-sided)")
-assert p_floor < 0.05
+shuffled_mean, p_chance = chance_test.null.mean().item(), chance_test.p_value.item()
+print(f"units {chance_test.interpretability:.3f}, shuffled {shuffled_mean:.3f}, p = {p_chance:.3f} (one-sided)")
+assert p_chance < 0.05
 
 # %% [markdown]
 # ### Several splits, several finders
 #
-# Ten splits are not ten experiments: they share units and photographs. Twice the median of their p-values is a valid p
-# (Meinshausen, Meier and Bühlmann 2009), if each of them is; over finders it is adjusted for their number.
+# Ten splits are not ten experiments: they share units and photographs. If each of their p-values is valid, so is twice
+# their median (Meinshausen, Meier and Bühlmann 2009). It is then adjusted for the number of finders.
 
 
 # %%
@@ -299,7 +302,7 @@ def index_of(codes, images, distance):
 
 
 def against_units(score, codes, images, distance):
-    """Test the items of every finder against units: Dataset (finder,). Of the index, photographs are a sample too."""
+    """Return tests of every finder against units: Dataset (finder,). For the index, photographs are a sample, too."""
     scores = score(codes, images, distance)
     others, tests = [name for name in scores if name != "Units"], []
     for name in others:
@@ -345,13 +348,13 @@ def draw_splits(axes, tests, title=""):
 
 
 figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-draw_splits(axes, tests, "a point is a split, with its 95 % interval;\na line their mean")
-axes.set_ylabel("mean index above that of units (LPIPS)")
+draw_splits(axes, tests, "each point is a split, with its 95 % interval;\nthe line is their mean")
+axes.set_ylabel("difference of the mean index from units (LPIPS)")
 plt.show()
 
 # %% [markdown]
 # K-means directions are above units in all ten splits, by nearly one standard deviation of the items (`cohens_d`).
-# Nothing else is; random and PCA directions are, if anything, below.
+# No other finder is; random and PCA directions are, if anything, below units.
 
 # %%
 assert (tests.difference.sel(finder="KMeans") > 0).all()
@@ -360,19 +363,19 @@ assert table.cohens_d["KMeans"] > 0.5
 assert (table.difference.drop("KMeans") < 0.01).all()
 
 # %% [markdown]
-# ## Another cause? Plain photographs
+# ## Another reason? Plain photographs
 #
-# Some photographs, such as open skies, are near to *everything*. An item that likes these scores high, though they need
-# have nothing else in common. Let h be the mean distance of a photograph to all others, and m the mean over all pairs.
-# Two photographs that have nothing to do with each other are at a distance of about h(a) + h(b) − m: the floor for
-# *these* photographs.
+# Some plain photographs, such as open skies, are close to *every* other photograph. An item that they drive has a high
+# index even if they have nothing else in common. Let h be the mean distance of a photograph to all others, and m the
+# mean over all pairs. Two unrelated photographs are at a distance of about h(a) + h(b) − m. This gives a chance level
+# for *these* photographs.
 #
-# This check was thought of after the scores had been seen. It can cast doubt; it cannot prove.
+# We had the idea for this check after we had seen the scores. It can raise doubts, but it cannot prove anything.
 
 
 # %%
-def above_own_floor(codes, images, distance):
-    """Return the index above what photographs as plain as an item's own would score, had they nothing in common."""
+def above_own_chance_level(codes, images, distance):
+    """Return the index minus the index of unrelated photographs that are as plain as the item's own."""
     shown = codes["Units"].stimulus.values
     h = distance.matrix.sel(stimulus=shown, other=shown).sum("other") / (len(shown) - 1)
     own = {}
@@ -383,36 +386,36 @@ def above_own_floor(codes, images, distance):
     return own
 
 
-own = over_splits(split_codes, above_own_floor, images, distance)
+own = over_splits(split_codes, above_own_chance_level, images, distance)
 own_table = summarize(own)
 own_table.round(3)
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, layout="constrained")
 draw_splits(panels[0], tests, "index")
-draw_splits(panels[1], own, "index above the floor of its own photographs")
-panels[0].set_ylabel("mean above that of units (LPIPS)")
+draw_splits(panels[1], own, "index above chance level of its own photographs")
+panels[0].set_ylabel("difference from units (LPIPS)")
 plt.show()
 
 # %% [markdown]
-# More than half of what K-means had gained goes away, and random directions, whose photographs are unusual ones, are
-# now as good. That K-means directions are above *random* ones rests on plainness.
+# More than half of the gain of K-means disappears, and random directions, whose photographs are unusual ones, are now
+# as good. That K-means directions are above *random* directions depends on plainness.
 
 # %%
-left = own_table.difference["KMeans"] / table.difference["KMeans"]
-print(f"of the difference between K-means and units, {left:.0%} is left")
-assert 0 < left < 0.5
+remaining = own_table.difference["KMeans"] / table.difference["KMeans"]
+print(f"{remaining:.0%} of the difference between K-means and units remains")
+assert 0 < remaining < 0.5
 assert abs(own_table.difference["KMeans"] - own_table.difference["Random"]) < 0.015
 
 # %% [markdown]
-# The task with both ends is not open to this doubt. In its evidence,
-# s(q⁺, E⁺) − s(q⁺, E⁻) − s(q⁻, E⁺) + s(q⁻, E⁻), every h cancels. There K-means directions are ahead of units, and
-# random ones are not. (p counts items as independent here too.)
+# The task with references from top and bottom is not affected by plainness. In its evidence,
+# s(q⁺, E⁺) − s(q⁺, E⁻) − s(q⁻, E⁺) + s(q⁻, E⁻), every h cancels. In this task K-means directions are above units, and
+# random directions are not. (Here, too, p treats items as independent.)
 
 
 # %%
 def task(codes, images, distance):
-    options = DESIGNS["mis, extreme query"] | {"quantiles": [0], "trials": TRIALS}
+    options = DESIGNS["mis, extreme query"] | {"quantiles": [0], "n_trials": TRIALS}
     return {name: ns.psychophysics(codes[name], images, distance, **options).accuracy.isel(quantile=0) for name in MAIN}
 
 
@@ -425,8 +428,8 @@ task_table.round(3)
 # %% [markdown]
 # ## How many units, and how many photographs, would it take?
 #
-# For the difference found, for its half (a first study overstates what it finds), and for what is left beyond
-# plainness: how many items a set, for a power of 80 %, if photographs were no sample?
+# How many items per set are needed for a power of 80 % if photographs are fixed? We ask this for the difference found,
+# for half of it (first studies tend to overestimate), and for the difference that remains beyond plainness.
 
 
 # %%
@@ -455,8 +458,9 @@ axes.legend(title="difference (LPIPS): items needed", frameon=False, loc="lower 
 plt.show()
 
 # %% [markdown]
-# 89 units are enough for what was found. But that counts items as independent. `index_power` knows how much of the
-# scatter is of photographs, and how it falls with their number. Here is the power to find half the difference:
+# 89 units are enough for the difference found. But this calculation treats items as independent. `index_power` takes
+# into account how much of the variance is due to photographs, and how it decreases with their number. Here is the power
+# to detect half the difference:
 
 # %%
 power = ns.interpretability.index_power(
@@ -474,19 +478,20 @@ axes.legend(title="photographs", frameon=False, loc="upper left")
 plt.show()
 
 # %% [markdown]
-# More photographs help, though less than one may think: only the top ones count. And no number of units or photographs
-# says anything about another animal: then animals are what is counted (`bootstrap_interval(…, groups="subject")`).
+# More photographs help, though less than one might expect, since only the top ones count. And no number of units or
+# photographs supports a conclusion about other animals: for that, animals are the sample
+# (`bootstrap_interval(…, groups="subject")`).
 
 # %%
 assert needed["found"] < 89 / 2
 assert power.sel(n_stimuli=600).sel(n_items=89, method="nearest") < 0.8 < power.sel(n_stimuli=4800).max()
 
 # %% [markdown]
-# ## Again: another recording, and reliable units
+# ## Replication: another recording, and reliable units
 #
-# A noisy unit has noisy top photographs, and a direction averages noise away. Is that all? Session 210325 has repeats,
-# which say who is reliable. Units are selected before any score, by their repeats alone. The 0.3 of other
-# tutorials would keep all; 0.7 keeps the better two thirds.
+# A noisy unit has noisy top photographs, and a direction averages out noise. Is this the whole explanation? Session
+# 210325 has repeats, which show how reliable each unit is. Units are selected before any score is computed, by their
+# repeats alone. The threshold of 0.3 in other tutorials would keep all units; 0.7 keeps the better two thirds.
 
 # %%
 raw, images_2, distance_2 = load("210325", "responses_raw_210325.npy", ("unit", "stimulus", "repetition"))
@@ -499,8 +504,8 @@ print(reliable.attrs["selected_units"])
 assert raw.reliability.min() > 0.3
 
 # %% [markdown]
-# Fewer units are also fewer directions. So there is a third set: as many units, drawn at random. All are scored in the
-# same three ways.
+# Fewer units also mean fewer directions. So there is a third set: the same number of units, drawn at random. All three
+# are scored in the same three ways.
 
 # %%
 drawn = np.random.default_rng(0).choice(raw.unit.values, reliable.sizes["unit"], replace=False)
@@ -509,7 +514,7 @@ populations = {
     f"the {reliable.sizes['unit']} reliable": reliable,
     f"any {len(drawn)}": raw.sel(unit=drawn),
 }
-scores = {"index": index_of, "index above own floor": above_own_floor, "task, both ends": task}
+scores = {"index": index_of, "index above own chance level": above_own_chance_level, "task": task}
 few = {name: FINDERS[name] for name in MAIN}
 again = {}
 for population, responses in populations.items():
@@ -526,36 +531,36 @@ for row, (what, score) in zip(panels, scores.items(), strict=True):
     for axes, population in zip(row, populations, strict=True):
         draw_splits(axes, again[what, population], population if what == "index" else "")
     row[0].set_ylim((-0.08, 0.1) if score is task else (-0.02, 0.06))
-    row[0].set_ylabel(f"{what},\nabove units ({'share right' if score is task else 'LPIPS'})")
+    row[0].set_ylabel(f"{what},\nabove units ({'share correct' if score is task else 'LPIPS'})")
 plt.show()
 
 # %% [markdown]
-# The index of K-means directions is above that of units here too, and with reliable units as well: noise alone does not
-# explain it. Beyond plainness nothing is left that ten splits could show. In the task K-means directions are
-# ahead by half as much as before, which is not more than chance allows. Nor are units above random directions here, in
-# any score.
+# The index of K-means directions is above that of units here, too, and also with reliable units: noise alone does not
+# explain it. Beyond plainness, no difference is detectable with ten splits. In the task K-means directions are above
+# units by half as much as before, which is compatible with chance. Units are not above random directions here in any
+# score.
 
 # %%
 everyone = "all 50 units"
 for population in populations:
     assert (again["index", population].difference.sel(finder="KMeans") > 0).all()
 assert second.adjusted_p["index", everyone, "KMeans"] < 0.05
-assert second.adjusted_p["index above own floor", everyone, "KMeans"] > 0.05
-assert second.adjusted_p["task, both ends", everyone, "KMeans"] > 0.05
+assert second.adjusted_p["index above own chance level", everyone, "KMeans"] > 0.05
+assert second.adjusted_p["task", everyone, "KMeans"] > 0.05
 assert (second.xs("Random", level="finder").adjusted_p > 0.05).all()
 
 # %% [markdown]
 # ## What can be claimed
 #
-# A sentence that the cells above back:
+# A sentence that the cells above support:
 
 # %%
 rows = table.loc["KMeans"], second.loc["index", everyone, "KMeans"]
 by = " and ".join(f"{row.difference:.3f} (d = {row.cohens_d:.2f}, adjusted p = {row.adjusted_p:.2g})" for row in rows)
-own_second = second.loc["index above own floor", everyone, "KMeans"]
+own_second = second.loc["index above own chance level", everyone, "KMeans"]
 print(
     f"In two sessions of macaque V4, K-means directions had a higher index (−LPIPS, held-out photographs, ten splits) "
-    f"than single units, by {by}. Relative to photographs as plain as their own they were above by "
+    f"than single units, by {by}. Compared with unrelated photographs as plain as their own, the difference was "
     f"{own_table.difference['KMeans']:.3f} in the first session, and not detectably in the second "
     f"({own_second.difference:.3f}, adjusted p = {own_second.adjusted_p:.2g})."
 )
@@ -563,20 +568,20 @@ print(
 # %% [markdown]
 # Supported, in these two sessions:
 #
-# - The index of K-means directions is above that of units: on photographs that had no part in finding them, in every
-#   split, and with reliable units too. It would be above on other photographs of the kind, and for other units.
-# - Units of the first session, as a set, are above their floor.
+# - The index of K-means directions is above that of units on photographs that were not used to find them, in every
+#   split, and also with reliable units. This generalises to other photographs of the same kind and to other units.
+# - Units of the first session, as a set, are above chance level.
 #
 # Not supported:
 #
-# - *That K-means directions are easier to interpret.* More than half of their gain in the first session, and all that
-#   we can see of it in the second, is that they choose plain photographs. The task with both ends speaks for them in
-#   the first session; in the second it does not decide. No person has looked.
-# - *That K-means finds what random directions lack.* Beyond plainness random directions did as well in the first
-#   session; by the task they did not.
+# - *That K-means directions are easier to interpret.* More than half of their gain in the first session, and all of the
+#   detectable gain in the second, arises because they select plain photographs. The task with references from top and
+#   bottom favours them in the first session and is inconclusive in the second. No person has judged the photographs.
+# - *That K-means directions are better than random ones.* Beyond plainness, random directions did as well in the first
+#   session; in the task they did not.
 # - *That units are more interpretable than random directions.* It depends on session and score.
-# - *That one unit is interpretable.* Nearly all units lie within what random sets of photographs give.
-# - *Anything about V4 of other animals.* These are two sessions of one laboratory.
+# - *That any single unit is interpretable.* Nearly all units are within the range of random sets of photographs.
+# - *Anything about V4 of other animals.* These are two sessions from one laboratory.
 #
-# The check for plainness and the third design came after the scores had been seen. An honest next step writes all of
-# this down first, and then opens a recording that nobody has looked at.
+# The check for plainness and the third design were added after the scores had been seen. The next step should be to
+# preregister the whole analysis and apply it to a recording that no one has analysed yet.

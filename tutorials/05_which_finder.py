@@ -14,13 +14,14 @@
 # %% [markdown]
 # # Which finder?
 #
-# Nine ways to find directions, on macaque V4 (Cowley et al. 2023, session 201025: 89 units, 1,200 photographs) and on
-# the last stage of ResNet-20 (64 channels at the centre pixel, 1,667 photographs of CIFAR-10). For each: how much of
-# the responses its directions explain, how sparse its codes are, how much depends on the seed, and how interpretable
-# its directions are. What each method assumes, costs, and when it fails is told in [methods](methods/README.md).
+# We compare nine ways to find directions, on macaque V4 (Cowley et al. 2023, session 201025: 89 units, 1,200
+# photographs) and on the last stage of ResNet-20 (64 channels at the centre pixel, 1,667 photographs of CIFAR-10). For
+# each we measure how much variance of the responses its directions explain, how sparse its codes are, how much the
+# directions depend on the seed, and how interpretable they are. [methods](methods/README.md) describes what each method
+# assumes, what it costs, and when it fails.
 #
-# The folder with the recordings and the network's weights is named by the environment variable
-# `NEUROSUPER_TEST_DATA`.
+# The environment variable `NEUROSUPER_TEST_DATA` contains the path of the folder with the recordings and the network's
+# weights.
 
 # %%
 import os
@@ -60,9 +61,9 @@ systems = {"V4": v4, "ResNet-20": ns.responses.drop_constant_units(resnet)}
 # %% [markdown]
 # ## Nine finders
 #
-# Each finds as many directions as there are units, except PCA, ICA, NMF and Archetypal, which are asked for a third: of
-# 89 units or 64 channels there are not as many sources, parts or corners as units. K-means sees response vectors of
-# unit length, as in the paper.
+# Each finds as many directions as there are units, except PCA, ICA, NMF and Archetypal, which find a third as many: 89
+# units or 64 channels do not have as many sources, non-negative directions or archetypes as units. K-means uses
+# response vectors of unit length, as in the paper.
 
 # %%
 finders = {
@@ -79,7 +80,7 @@ finders = {
 SEEDS = [0, 1, 2]
 
 # %% [markdown]
-# `sweep` fits a finder with several seeds and measures every fit.
+# `sweep` fits a finder with several seeds and evaluates every fit.
 
 
 # %%
@@ -97,7 +98,7 @@ table = table.sel(system=list(systems), finder=list(finders))
 
 # %% [markdown]
 # The index of a direction is minus the mean LPIPS distance between the five photographs that drive it most. The codes
-# of all finders and seeds stand side by side, so that each photograph is looked at once.
+# of all finders and seeds are concatenated, so that each photograph is embedded only once.
 
 # %%
 lpips = ns.LPIPS("alex", weights=data / "nets" / "alexnet_features_fp16.npz")
@@ -120,16 +121,16 @@ table["index"] = ("system", "finder", "seed"), median, {"long_name": "median ind
 table.mean("seed").to_dataframe().unstack("system").loc[list(finders)].round(3)
 
 # %% [markdown]
-# Photographs of 112 pixels differ more than those of 32, so that the two systems are compared by how far each finder's
-# index lies above that of their units.
+# Photographs of 112 pixels differ more from one another than those of 32 pixels. So we compare the two systems by how
+# far the index of each finder is above that of the system's units.
 
 # %%
 above = (table["index"] - table["index"].sel(finder="Units")).assign_attrs(long_name="index above units (LPIPS)")
 plot_finders(table.assign(index=above))
 
 # %% [markdown]
-# Some of this is arithmetic, and must be so. Units explain everything, being all there is. Nothing linear with as few
-# directions explains more than PCA, which does not depend on the seed.
+# Some of this follows from mathematics. Units explain all variance. No linear method with the same number of directions
+# explains more than PCA, which does not depend on the seed.
 
 # %%
 mean = table.mean("seed")
@@ -141,8 +142,9 @@ assert np.allclose(mean.stability.sel(finder="PCA"), 1, atol=1e-3)
 # %% [markdown]
 # ## How many directions?
 #
-# The number of directions is a choice. More K-means centres always explain more; from where on they depend on the seed
-# is seen in the stability.
+# The number of directions is a choice. More K-means centres always explain more. To judge whether their stability
+# across seeds is meaningful, compare it with the stability on `ns.interpretability.shuffle_units(v4)`, or use
+# `KMeans(center=True)`.
 
 # %%
 sweep = ns.sweep(ns.KMeans(), v4, n_directions=[11, 22, 44, 89], seeds=SEEDS)
@@ -152,5 +154,5 @@ plot_sweep(sweep)
 # %% [markdown]
 # ## What this does not show
 #
-# Medians of one session and one network layer, directions found and scored on the same photographs, nothing tested
-# against chance. It shows how the methods differ in what they promise, not which of them is right.
+# These are medians of one session and one network layer; directions were found and scored on the same photographs, and
+# nothing was tested against chance. The comparison shows how the methods differ, not which of them is right.

@@ -16,14 +16,14 @@ IMAGENET_SPREADS = (0.229, 0.224, 0.225)
 
 
 class ConvReLU(nn.Conv2d):
-    """A convolution whose output is rectified, so that a tapped layer shows what the next one sees."""
+    """A convolution with rectified output, so that a recorded layer contains the input of the next one."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         return super().forward(maps).relu()
 
 
 class Fire(nn.Module):
-    """Squeeze to few channels, then expand by 1×1 and 3×3 convolutions side by side."""
+    """Squeeze to few channels, then expand by parallel 1×1 and 3×3 convolutions."""
 
     def __init__(self, n_in: int, n_squeezed: int, n_expanded: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def squeezenet_preprocess(images: torch.Tensor) -> torch.Tensor:
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions beside a shortcut without weights (option A: every other pixel, zeros for new channels)."""
+    """Two 3×3 convolutions and a shortcut without weights (option A: every other pixel, zeros for new channels)."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
