@@ -22,9 +22,10 @@ Images = xr.DataArray | torch.Tensor | np.ndarray
 
 @runtime_checkable
 class ImageMetric(Protocol):
-    """Distance between images = (squared) Euclidean distance between their embeddings.
+    """Members of an image metric: the distance between images is the (squared) distance between their embeddings.
 
-    Any object with these members is a metric; nothing need be inherited or registered.
+    Any object with these members is a metric; nothing needs to be inherited or registered. A class that inherits from
+    `ImageMetric` lets type checkers see a list of different metrics as a list of metrics.
 
     Examples
     --------

@@ -89,7 +89,7 @@ def cached(metric: ImageMetric, folder: str | Path, *, dtype: Stored = "float16"
     return Cached(metric, folder, dtype=dtype)
 
 
-class Cached:
+class Cached(ImageMetric):
     """A metric whose embeddings are kept in a folder; `cached` makes it and describes it.
 
     Parameters

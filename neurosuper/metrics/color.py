@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from neurosuper.metrics.base import Images, pixels
+from neurosuper.metrics.base import ImageMetric, Images, pixels
 
 __all__ = ["Color"]
 
 
 @dataclass(eq=False, kw_only=True)
-class Color:
+class Color(ImageMetric):
     """Euclidean distance between the mean RGB, in [0, 1], of two images (Klindt et al. 2023).
 
     Parameters

@@ -19,12 +19,12 @@ from neurosuper._torch import (
     run_layers,
     tap_layers,
 )
-from neurosuper.metrics.base import Images, pixels
+from neurosuper.metrics.base import ImageMetric, Images, pixels
 
 __all__ = ["Features"]
 
 
-class Features:
+class Features(ImageMetric):
     """Cosine distance, 1 − cosine, between the features of two images in one layer of any network.
 
     Parameters
@@ -57,6 +57,8 @@ class Features:
     1.0
     """
 
+    name = "features"
+    quantity = "cosine distance"
     squared = True
     self_similarity = 0.0
     batch_size = 32

@@ -10,14 +10,14 @@ import xarray as xr
 
 from neurosuper._torch import pick_device
 from neurosuper.images import check_images
-from neurosuper.metrics.base import Images
+from neurosuper.metrics.base import ImageMetric, Images
 from neurosuper.responses import name_some
 
 __all__ = ["Label"]
 
 
 @dataclass(eq=False)
-class Label:
+class Label(ImageMetric):
     """1 where two images have the same label and 0 where not (Klindt et al. 2023); no pixel is read.
 
     Parameters

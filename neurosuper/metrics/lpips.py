@@ -22,7 +22,7 @@ from torchvision import models
 
 from neurosuper._fingerprint import fingerprint
 from neurosuper._torch import pick_device, tap_layers
-from neurosuper.metrics.base import Images, pixels
+from neurosuper.metrics.base import ImageMetric, Images, pixels
 from neurosuper.responses import name_some
 
 __all__ = ["LPIPS", "hub_file"]
@@ -48,7 +48,7 @@ TRUNKS = {
 
 
 @dataclass(eq=False)
-class LPIPS:
+class LPIPS(ImageMetric):
     """Learned perceptual image patch similarity (Zhang et al. 2018), version 0.1: a distance, 0 for equal images.
 
     Values are those of `lpips.LPIPS(net=net, version="0.1")`, whose channel weights are used.

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from neurosuper.metrics.base import Images, pixels
+from neurosuper.metrics.base import ImageMetric, Images, pixels
 
 __all__ = ["Pixel"]
 
 
 @dataclass(eq=False, kw_only=True)
-class Pixel:
+class Pixel(ImageMetric):
     """Euclidean (L2) distance between all RGB values, in [0, 1], of two images (Klindt et al. 2023).
 
     Parameters

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from neurosuper.metrics.base import Images
+from neurosuper.metrics.base import ImageMetric, Images
 from neurosuper.responses import check_labels, name_some
 
 __all__ = ["Precomputed"]
@@ -19,7 +19,7 @@ TOLERANCE = 1e-5  # of asymmetry and of the diagonal, as a share of the largest 
 OF_SIMILARITY = "from similarities s, pass s.max() - s"
 
 
-class Precomputed:
+class Precomputed(ImageMetric):
     """A metric given as the matrix of all distances: what people judged, or what was computed elsewhere.
 
     It knows distances between stimuli, by their labels, and no images; so it gives `distances_between`, not embeddings.
@@ -52,6 +52,8 @@ class Precomputed:
     [[0.0, 3.0, 0.0], [3.0, 0.0, 3.0], [0.0, 3.0, 0.0]]
     """
 
+    name = "precomputed"
+    quantity = "precomputed distance"
     squared = False
     self_similarity = 0.0
     batch_size = None
