@@ -66,7 +66,7 @@ def test_copies_are_found_in_files_of_any_lossless_format_and_in_lazy_stacks(tmp
 @pytest.mark.parametrize(
     ("given_", "error", "message"),
     [
-        (lambda: labelled(np.eye(3)), ValueError, "do not say which photographs they are to; pass the images"),
+        (lambda: labelled(np.eye(3)), ValueError, "do not say which photographs were shown; pass the images"),
         (lambda: np.zeros((2, 4, 4, 3), np.uint8), TypeError, "images must be an xarray.DataArray, got ndarray"),
     ],
 )

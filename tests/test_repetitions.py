@@ -18,7 +18,7 @@ def label(values: np.ndarray) -> xr.DataArray:
 
 @pytest.fixture
 def patchy(rng) -> xr.DataArray:
-    """30 stimuli × 7 repetitions × 4 units, of which each lacks others, but has at least two."""
+    """30 stimuli × 7 repetitions × 4 units; each lacks other repetitions, but has at least two."""
     values = rng.normal(size=(30, 7, 4))
     values[:, 2:][rng.random((30, 5, 4)) < 0.4] = np.nan
     return label(values)

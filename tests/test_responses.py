@@ -142,9 +142,9 @@ REFUSED = {
     "NaN": (
         lambda r: replace(r, (0, 3, NAN), (5, 3, NAN), (5, 6, INF)),
         ValueError,
-        r"hold 3 NaN or infinite values, in unit 'u003', 'u006'; drop those units, or .*\.dropna\('stimulus'\)",
+        r"contain 3 NaN or infinite values, in unit 'u003', 'u006'; drop those units, or .*\.dropna\('stimulus'\)",
     ),
-    "infinite": (lambda r: replace(r, (0, 7, -INF)), ValueError, "hold 1 NaN or infinite values, in unit 'u007'"),
+    "infinite": (lambda r: replace(r, (0, 7, -INF)), ValueError, "contain 1 NaN or infinite values, in unit 'u007'"),
 }
 
 
@@ -155,9 +155,9 @@ def test_what_breaks_the_contract_is_refused_in_one_line(responses, change, erro
 
 def test_the_cure_named_for_bad_values_works(responses):
     bad = replace(responses, (0, 3, INF))
-    with pytest.raises(ValueError, match="clear the values with") as caught:
+    with pytest.raises(ValueError, match="remove the values with") as caught:
         check_responses(bad)
-    cure = str(caught.value).rpartition("clear the values with ")[2]
+    cure = str(caught.value).rpartition("remove the values with ")[2]
     cured = check_responses(eval(cure, {"np": np, "responses": bad}))
     assert cured.sizes["stimulus"] == 119
 

@@ -1,4 +1,4 @@
-"""Color distance: how far the mean colors of two images are apart."""
+"""Color distance: the distance between the mean colors of two images."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ class Color(ImageMetric):
     ----------
     device : str or torch.device, optional
         None is the GPU if there is one.
+
+    See Also
+    --------
+    Pixel : the distance between all pixels.
+    LPIPS : perceptual distance.
 
     Examples
     --------
@@ -57,10 +62,11 @@ class Color(ImageMetric):
         return pixels(images, self.device).mean((2, 3))
 
     def fingerprint(self) -> str:
-        """Return what tells these embeddings from others (see `cached`): always the same.
+        """Return the identity of these embeddings for `cached`: the same for all images and devices.
 
         Returns
         -------
         str
+            Changes whenever the embeddings would.
         """
         return "color"

@@ -1,4 +1,4 @@
-"""Pixel distance: how far two images are apart as they stand."""
+"""Pixel distance: the Euclidean distance between the pixels of two images."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ class Pixel(ImageMetric):
     ----------
     device : str or torch.device, optional
         None is the GPU if there is one.
+
+    See Also
+    --------
+    Color : the distance between mean colors.
+    LPIPS : perceptual distance.
 
     Examples
     --------
@@ -57,10 +62,11 @@ class Pixel(ImageMetric):
         return pixels(images, self.device).flatten(1)
 
     def fingerprint(self) -> str:
-        """Return what tells these embeddings from others (see `cached`): always the same.
+        """Return the identity of these embeddings for `cached`: the same for all images and devices.
 
         Returns
         -------
         str
+            Changes whenever the embeddings would.
         """
         return "pixel"

@@ -1,4 +1,4 @@
-"""What holds for every metric: the contract, pixels, and the laws of a distance."""
+"""Every metric has the members of the protocol, takes pixels, and is a distance."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Distances given as a matrix: found by label, whatever the order; a wrong matrix is refused with the pair named."""
+"""Distances given as a matrix: looked up by label, in any order; a wrong matrix is an error that names the pair."""
 
 import numpy as np
 import pytest
