@@ -58,8 +58,8 @@ def load_images(
     Returns
     -------
     DataArray (stimulus, row, column, channel)
-        uint8 RGB, rotated as the EXIF orientation says. In memory up to 1 GiB; a larger stack is a dask array, read at
-        most 64 images at a time. Images in memory have the stimulus coord `content`, a digest of their pixels before
+        RGB in uint8, rotated as the EXIF orientation says. In memory up to 1 GiB; a larger stack is a dask array, read
+        at most 64 images at a time. Images in memory have the stimulus coord `content`, a digest of their pixels before
         resizing (empty for a lazy stack). It identifies copies of one photograph (`find_copies`) and one label for two
         photographs (`align`). It is not updated if you replace the pixels, as in `images.copy(data=…)`: remove it then
         with `.drop_vars("content")`.
@@ -150,7 +150,7 @@ def check_images(images: xr.DataArray) -> xr.DataArray:
     Parameters
     ----------
     images : DataArray with dims stimulus, row, column, channel
-        uint8 RGB, labelled on `stimulus`.
+        RGB in uint8, with labels on `stimulus`.
 
     Returns
     -------

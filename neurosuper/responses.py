@@ -230,7 +230,7 @@ def normalize(responses: xr.DataArray, how: Literal["zscore", "unit_norm"]) -> x
     Returns
     -------
     DataArray (stimulus, unit)
-        float32 for float32 input, else float64; `attrs["units"]` becomes "s.d." or "1".
+        In float32 for float32 input, else float64; `attrs["units"]` becomes "s.d." or "1".
 
     Raises
     ------

@@ -146,7 +146,7 @@ def test_random_parts_of_stimuli_keep_copies_together(rng):
     xr.testing.assert_identical(*alone)
 
 
-def test_systems_are_split_alike_by_photograph_even_where_labels_differ(rng):
+def test_systems_are_split_in_the_same_way_by_photograph_even_where_labels_differ(rng):
     images = images_of(SHOWN * 2)
     known = align(labelled(rng.normal(size=(20, 2))), images)[0]
     a, b = split_alike({"a": known[:10], "b": known[10:]}, 0).values()
@@ -158,7 +158,7 @@ def test_systems_are_split_alike_by_photograph_even_where_labels_differ(rng):
     assert_array_equal(follows.split, own.split)
 
 
-def test_marks_that_separate_copies_are_told(rng):
+def test_marks_that_separate_copies_give_a_warning(rng):
     known = align(labelled(rng.normal(size=(10, 2))), images_of(SHOWN))[0]
     apart = known.assign_coords(split=("stimulus", ["fit", "score"] * 5))  # copies are s0 s3 s7, and s1 s6
     with pytest.warns(UserWarning, match="2 photographs are on both sides of the split"):
@@ -243,7 +243,7 @@ def test_held_out_halves_of_a_comparison_share_no_photograph(rng):
     assert {numbers[label] for label in tops} <= sides[1]
 
 
-def test_a_split_of_few_photographs_is_refused_whatever_the_number_of_stimuli():
+def test_a_split_of_few_photographs_is_refused_for_any_number_of_stimuli():
     with pytest.raises(ValueError, match=r"10 stimuli \(3 photographs\) must leave at least 2 stimuli on each side"):
         split_stimuli(images_of([0, 1, 2, 0, 1, 2, 0, 1, 2, 0]))
 

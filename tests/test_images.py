@@ -253,7 +253,7 @@ def test_equal_base_names_are_refused_by_name(tmp_path, pixels):
             assert_refused(ValueError, message, lambda read=read, source=source: read(source))
 
 
-def test_folders_are_categories_and_tell_equal_base_names_apart(tmp_path, pixels):
+def test_folders_are_categories_and_distinguish_equal_base_names(tmp_path, pixels):
     files = {f"{name}.png": encode(image) for name, image in zip(["b/2", "a/1", "a/2", "b/1"], pixels, strict=True)}
     images = load_images(write_zip(tmp_path / "images.zip", files), category_from="folder")
     assert images.stimulus.values.tolist() == ["a/1", "a/2", "b/1", "b/2"]
@@ -388,7 +388,7 @@ def test_what_no_decoder_takes_is_named_in_one_line(one, content, reason):
 
 
 @pytest.mark.parametrize(("failure", "reason"), [(RuntimeError("two\n  lines"), "two lines"), (EOFError(), "EOFError")])
-def test_whatever_a_decoder_says_is_told_in_one_line(one, monkeypatch, failure, reason):
+def test_any_error_of_a_decoder_is_reported_in_one_line(one, monkeypatch, failure, reason):
     def fail(_stream: io.BytesIO, formats: object) -> None:
         raise failure
 

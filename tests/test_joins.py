@@ -62,7 +62,7 @@ def test_left_out_stimuli_are_added_up_over_joins():
     assert a.n_stimuli_left_out == 2
 
 
-def test_images_that_nobody_was_shown_go_without_a_warning_but_are_counted(photographs):
+def test_images_that_no_one_was_shown_go_without_a_warning_but_are_counted(photographs):
     some = responses_to(photographs)[3:9]
     for pair in ((some, photographs), (photographs, some)):
         joined = {len(each.dims): each for each in align(*pair)}
@@ -142,7 +142,7 @@ def test_join_by_content_reads_images_too_many_for_memory(photographs):
     assert_array_equal(align(responses_to(photographs), lazy, by="content")[1], photographs)
 
 
-def test_copies_have_no_single_partner_by_content_unless_nobody_asks_for_them(photographs):
+def test_copies_have_no_single_partner_by_content_unless_no_one_asks_for_them(photographs):
     brain = responses_to(photographs)
     doubled = photographs.isel(stimulus=[*range(12), 3]).assign_coords(stimulus=[f"f{i:02d}" for i in range(13)])
     with pytest.raises(ValueError, match=r"the second shows a photograph under several labels, such as 'f12'.*average"):

@@ -25,7 +25,7 @@ def test_clean_text_is_in_form_nfc_and_stays_as_it_is(text, padding):
 
 
 @pytest.mark.parametrize("padded", [TYPED, f" {COMPOSED}", f"{COMPOSED}   ", f"{TYPED}\t"])
-def test_labels_that_read_alike_are_one_stimulus(padded, make_responses):
+def test_labels_that_look_the_same_are_one_stimulus(padded, make_responses):
     brain = make_responses(np.eye(3), stimulus=["owl", padded, "cat"])
     net = make_responses(np.eye(3), stimulus=["cat", COMPOSED, "owl"])
     ours, theirs = align(brain, net)

@@ -77,7 +77,7 @@ def test_stimuli_with_too_few_repetitions_are_named_and_the_remedy_works(patchy)
     split_repetitions(repeated)
 
 
-def test_bad_input_is_told_in_one_line(responses, patchy):
+def test_bad_input_is_an_error_of_one_line(responses, patchy):
     with pytest.raises(
         ValueError, match=r"^split_repetitions needs the dim 'repetition', got .*; use responses before"
     ):

@@ -65,12 +65,12 @@ class ImageMetric(Protocol):
         Parameters
         ----------
         images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
-            uint8 where labelled (see `load_images`), else floating point in [0, 1].
+            Labelled images are uint8 (see `load_images`), others floating point in [0, 1].
 
         Returns
         -------
         Tensor (image, feature)
-            float32, on the metric's device.
+            In float32, on the metric's device.
         """
 
 
@@ -106,14 +106,14 @@ def pixels(images: Images, device: str | torch.device | None = None) -> torch.Te
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
-        uint8 where labelled (see `load_images`), else floating point in [0, 1].
+        Labelled images are uint8 (see `load_images`), others floating point in [0, 1].
     device : str or torch.device, optional
         None is the GPU if there is one.
 
     Returns
     -------
     Tensor (image, 3, row, column)
-        float32 in [0, 1], on the device.
+        In float32 and [0, 1], on the device.
 
     Raises
     ------

@@ -71,7 +71,7 @@ class Label(ImageMetric):
         Returns
         -------
         Tensor (stimulus, label)
-            float32; labels in sorted order.
+            In float32; labels in sorted order.
 
         Raises
         ------

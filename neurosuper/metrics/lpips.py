@@ -134,13 +134,13 @@ class LPIPS(ImageMetric):
         Parameters
         ----------
         images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
-            uint8 where labelled (see `load_images`), else floating point in [0, 1]; they are scaled as LPIPS needs
-            them.
+            Labelled images are uint8 (see `load_images`), others floating point in [0, 1]. They are scaled as LPIPS
+            needs them.
 
         Returns
         -------
         Tensor (image, feature)
-            float32. About 110,000 features for AlexNet and images of 112 × 112 pixels, in proportion to the area.
+            In float32. About 110,000 features for AlexNet and images of 112 × 112 pixels, in proportion to the area.
 
         Raises
         ------

@@ -101,7 +101,7 @@ def test_only_new_images_are_embedded_and_copies_once(images, tmp_path):
     assert_array_equal(ours[2], ours[4])
 
 
-def test_whatever_makes_other_embeddings_has_a_store_of_its_own(some, tmp_path):
+def test_anything_that_changes_embeddings_has_a_store_of_its_own(some, tmp_path):
     embed(tmp_path, some)
     renamed = Counting()
     renamed.name = "other"
@@ -208,12 +208,12 @@ def test_an_array_that_is_not_the_one_of_the_index_is_made_anew(some, tmp_path, 
     assert_array_equal(ours, expected)
 
 
-def test_a_fingerprint_that_does_not_change_with_the_embeddings_is_told(some, tmp_path):
+def test_a_fingerprint_that_does_not_change_with_the_embeddings_is_an_error(some, tmp_path):
     embed(tmp_path, some[:10])
     wider = Counting()
     wider.embed = lambda images: pixels(images, "cpu").flatten(1).repeat(1, 2)
     with pytest.raises(
-        ValueError, match=r"1536 features, but those in .* have 768; .* change the metric's fingerprint\(\) too"
+        ValueError, match=r"1536 features, but those in .* have 768; .* change the metric's fingerprint\(\)"
     ):
         cached(wider, tmp_path).embed(some)
     assert embed(tmp_path, some[:10])[1] == 0
@@ -264,7 +264,7 @@ def test_a_folder_that_cannot_be_written_is_read_with_one_warning(some, tmp_path
     assert_allclose(ours, Counting().embed(some), rtol=2**-11)
 
 
-def test_a_metric_that_cannot_be_told_from_others_is_not_cached(some, tmp_path):
+def test_a_metric_that_cannot_be_identified_is_not_cached(some, tmp_path):
     rng = np.random.default_rng(0)
     net = torch.nn.Sequential(torch.nn.AvgPool2d(4))
     metric = Features(net, "0", preprocess=lambda x: x + 0 * rng.random(), device="cpu")

@@ -179,7 +179,7 @@ def offline(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("offline")
-def test_without_weights_and_network_the_error_tells_where_they_are():
+def test_without_weights_and_network_the_error_says_where_they_are():
     with pytest.raises(FileNotFoundError) as caught:
         LPIPS("alex", device="cpu").embed(random_images((32, 32)))
     for part in (hub_file("alex").name, "https://download.pytorch.org/models/alexnet", "weights=path", "offline"):
