@@ -124,6 +124,7 @@ def average_copies(responses: xr.DataArray, images: xr.DataArray | None = None) 
     photographs = pd.factorize(find_copies(responses).values)[0]
     first = np.flatnonzero(without_later(photographs))
     weight = responses.n_repetitions.values if "n_repetitions" in responses.coords else np.ones(len(photographs))
+    # for each photograph, the weighted mean Σ w r / Σ w over its copies
     total = np.zeros((len(first), responses.sizes["unit"]))
     np.add.at(total, photographs, responses.values * weight[:, None])
     weights = np.bincount(photographs, weight)

@@ -90,8 +90,10 @@ def rank_labels(responses: xr.DataArray) -> np.ndarray:
 
 def first_half(valid: np.ndarray, position: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return which repetitions are in the first half: every other one that a unit has, in random order."""
+    # draw by sorted label, so that the order of the stimuli does not matter
     order = rng.random(valid.shape[:2])[position].argsort(axis=1)[..., None]
     coin = rng.random(len(valid))[position, None, None] < 0.5
+    # in random order, every other valid repetition; the coin gives the odd one to either half
     every_other = np.logical_xor.accumulate(np.take_along_axis(valid, order, axis=1), axis=1) ^ coin
     return np.take_along_axis(every_other, order.argsort(axis=1), axis=1) & valid
 

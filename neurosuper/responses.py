@@ -155,18 +155,14 @@ def drop_constant_units(responses: xr.DataArray) -> xr.DataArray:
     ['a']
     """
     responses = check_averaged(responses)
-    dropped = np.unique(np.concatenate([constant_items(part) for part in split_parts(responses)]))
+    parts = [responses]
+    if "split" in responses.coords:
+        parts = [part_of(responses, split) for split in np.unique(responses.split.values)]
+    dropped = np.unique(np.concatenate([constant_items(part) for part in parts]))
     kept = responses.sel(unit=~responses.indexes["unit"].isin(dropped))
     if not kept.sizes["unit"]:
         raise ValueError(f"all {len(dropped)} units are constant over the stimuli; check the window and the loader")
     return kept.assign_attrs(dropped_units=dropped.tolist())
-
-
-def split_parts(responses: xr.DataArray) -> list[xr.DataArray]:
-    """Return one array of responses for each value of the coord `split`, or all responses if there is no such coord."""
-    if "split" not in responses.coords:
-        return [responses]
-    return [part_of(responses, split) for split in np.unique(responses.split.values)]
 
 
 def part_of(responses: xr.DataArray, split: str) -> xr.DataArray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -182,7 +182,9 @@ class Cached(ImageMetric):
         store = self._store(tuple(values.shape[2:]))
         rows = {} if store is None else store.read(keys)
         missing = {key: place for place, key in enumerate(keys) if key not in rows}
-        for batch in _batches_of(list(missing), self.batch_size):
+        new, step = list(missing), self.batch_size or max(1, len(missing))
+        for start in range(0, len(new), step):
+            batch = new[start : start + step]
             embedded = self._round(self.metric.embed(images[[missing[key] for key in batch]]))
             self._write(store, batch, embedded)
             rows |= zip(batch, embedded, strict=True)
@@ -241,11 +243,6 @@ def _check_metric(metric: ImageMetric) -> _Fingerprinted:
             "fingerprint() that returns a str which changes whenever its embeddings would"
         )
     return metric
-
-
-def _batches_of(keys: Sequence[bytes], size: int | None) -> Iterator[Sequence[bytes]]:
-    step = size or max(1, len(keys))
-    return (keys[start : start + step] for start in range(0, len(keys), step))
 
 
 def _warn(message: str) -> None:
