@@ -146,7 +146,7 @@ def test_random_parts_of_stimuli_keep_copies_together(rng):
     xr.testing.assert_identical(*alone)
 
 
-def test_systems_are_split_in_the_same_way_by_photograph_even_where_labels_differ(rng):
+def test_systems_are_split_alike_by_photograph_even_where_labels_differ(rng):
     images = images_of(SHOWN * 2)
     known = align(labelled(rng.normal(size=(20, 2))), images)[0]
     a, b = split_alike({"a": known[:10], "b": known[10:]}, 0).values()
@@ -158,7 +158,7 @@ def test_systems_are_split_in_the_same_way_by_photograph_even_where_labels_diffe
     assert_array_equal(follows.split, own.split)
 
 
-def test_marks_that_separate_copies_give_a_warning(rng):
+def test_marks_that_separate_copies_are_told(rng):
     known = align(labelled(rng.normal(size=(10, 2))), images_of(SHOWN))[0]
     apart = known.assign_coords(split=("stimulus", ["fit", "score"] * 5))  # copies are s0 s3 s7, and s1 s6
     with pytest.warns(UserWarning, match="2 photographs are on both sides of the split"):
