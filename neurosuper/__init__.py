@@ -1,7 +1,7 @@
 """Ask whether the directions of a neural population are more interpretable than its single units.
 
-Responses are `stimulus × unit` and codes `stimulus × direction`: every measure of interpretability takes either,
-so units against directions, or brain against network, is the same call made twice.
+Responses are `stimulus × unit` and codes are `stimulus × direction`. Every measure of interpretability takes either, so
+units are compared with directions, or brain with network, by the same call made twice.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Checks of settings, and errors of other libraries in one line."""
+"""Check settings that users pass, and put errors of other libraries in one line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_count(name: str, value: object, least: int = 1, most: int | None = Non
 
 
 def is_count(value: object, least: int = 1) -> bool:
-    """Return whether a value is a whole number of at least `least`; True and False are none."""
+    """Return whether a value is a whole number of at least `least`; True and False are not."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
@@ -61,13 +61,13 @@ def check_counts(name: str, values: int | Sequence[int], least: int = 2) -> np.n
 
 
 def check_one_of(name: str, value: str, allowed: Iterable[str]) -> None:
-    """Refuse a word that is not among those allowed."""
+    """Raise an error if a word is not one of those allowed."""
     if value not in (allowed := tuple(allowed)):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
 def check_share(name: str, value: float, such_as: float) -> None:
-    """Refuse a number that is not strictly between 0 and 1."""
+    """Raise an error if a number is not strictly between 0 and 1."""
     if not isinstance(value, Real) or not 0 < value < 1:
         raise ValueError(f"{name} must be strictly between 0 and 1, such as {such_as}; got {value!r}")
 
@@ -86,11 +86,11 @@ def check_seed(random_state: object) -> int | None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an exception in one line; its type where there is no message."""
+    """Return the message of an exception in one line, or its type if there is no message."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def one_line_with_type(error: BaseException) -> str:
-    """Return the message of an exception in one line, after its type where the message alone may not be clear."""
+    """Return the message of an exception in one line, after its type if the message alone may not be clear."""
     text, kind = " ".join(str(error).split()), type(error).__name__
     return f"{kind}: {text}".rstrip(": ") if type(error) not in (RuntimeError, ValueError) or not text else text

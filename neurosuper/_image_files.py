@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
-__all__ = ["check_archive", "open_image", "read_file", "read_member"]
+from neurosuper._checks import one_line
+
+__all__ = ["check_archive", "naming_image", "open_image", "orientation_of", "read_file", "read_member"]
 
 # Whatever a file is called. Other decoders of Pillow start other programs (EPS: Ghostscript).
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -98,3 +102,20 @@ def open_image(content: bytes) -> ImageFile.ImageFile:
         if n_rows < declared:
             raise ValueError(f"it declares {declared} rows of pixels, but contains {n_rows}")
     return image
+
+
+@contextmanager
+def naming_image(name: str) -> Iterator[None]:
+    """Name the image in the error if a decoder fails; on damaged bytes, decoders raise exceptions of any type."""
+    try:
+        yield
+    except UnidentifiedImageError as error:
+        raise ValueError(f"cannot read image {name}: unknown format; replace or remove it") from error
+    except Exception as error:
+        raise ValueError(f"cannot read image {name}: {one_line(error)}; replace or remove it") from error
+
+
+def orientation_of(image: Image.Image, name: str) -> object:
+    """Return the EXIF orientation; 1 (upright) for TIFF, which Pillow rotates itself."""
+    with naming_image(name):
+        return image.getexif().get(ExifTags.Base.Orientation, 1) if "exif" in image.info else 1

@@ -1,4 +1,4 @@
-"""Joins: the one way in which two sides meet on their stimuli, which says what it leaves out."""
+"""Join two arrays on their shared stimuli, by label or content, and warn of the stimuli that are left out."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def join(
     names: tuple[str, str] = ("the first", "the second"),
     images: Literal["a", "b", None] = None,
 ) -> tuple[Labelled, Other]:
-    """Return both sides on the stimuli that they share, in the order of the first (see `align`).
+    """Return both sides restricted to their shared stimuli, in the order of the first (see `align`).
 
-    `images` says which side are images: there may be more of them than of responses, which goes without a warning.
+    `images` names the side that contains images, if any: images without responses alone give no warning.
     """
     a, b = check_labels(a, "stimulus", "both sides"), check_labels(b, "stimulus", "both sides")
     if by not in ("label", "content"):
@@ -41,22 +41,22 @@ def join(
 
 
 def join_images(responses: xr.DataArray, images: xr.DataArray, name: str = "the responses") -> xr.DataArray:
-    """Return the responses or codes to the images that there are, which pass their content on to them."""
+    """Return the responses or codes restricted to stimuli with an image, with the content of these images."""
     return join(responses, images.stimulus, names=(name, "the images"), images="b")[0]
 
 
 def left_out(joined: xr.DataArray) -> dict[str, int]:
-    """Return the attr that says how many stimuli a join left out, if any."""
+    """Return the attr that counts the stimuli left out by joins, or an empty dict."""
     return {LEFT_OUT: joined.attrs[LEFT_OUT]} if LEFT_OUT in joined.attrs else {}
 
 
 def is_images(side: xr.DataArray | xr.Dataset) -> bool:
-    """Return whether a side is a stack of images."""
+    """Return whether an array is a stack of images."""
     return isinstance(side, xr.DataArray) and set(side.dims) >= IMAGE
 
 
 def _partners_by_label(a: Labelled, b: Other) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of either side that have the same label, refusing one label for two photographs."""
+    """Return the rows of each side with the same labels; raise an error if a label names two photographs."""
     partners = b.indexes["stimulus"].get_indexer(a.indexes["stimulus"])
     rows = np.flatnonzero(partners >= 0)
     if not len(rows):
@@ -74,20 +74,20 @@ def _partners_by_label(a: Labelled, b: Other) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _partners_by_content(a: Labelled, b: Other) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of either side that show the same photograph, refusing copies of one, which have two partners."""
+    """Return the rows of each side with the same photographs; raise an error for copies, which have two partners."""
     ours, theirs = (_require_content(side, which) for side, which in ((a, "first"), (b, "second")))
     shared = np.intersect1d(ours, theirs)
     if not len(shared):
         raise ValueError(
-            f"no photograph in common to the {len(ours)} stimuli of the first and the {len(theirs)} of the second; "
-            "pixels are compared as they are in the files, so use the same files on both sides"
+            f"no photograph in common between {len(ours)} stimuli of the first and {len(theirs)} of the second; "
+            "pixels are compared as stored in the files, so use the same files on both sides"
         )
     for side, content, which in ((a, ours, "first"), (b, theirs, "second")):
         twice = np.isin(content, shared) & ~without_later(content)
         if twice.any():
             raise ValueError(
                 f"the {which} shows a photograph under several labels, such as {name_some(side.stimulus.values[twice])}"
-                ", so that it has no single partner; average copies with neurosuper.copies.average_copies, or drop "
+                ", so it has no unique partner; average copies with neurosuper.copies.average_copies, or drop "
                 "them (see neurosuper.copies.find_copies)"
             )
     rows = np.flatnonzero(np.isin(ours, shared))
@@ -102,13 +102,13 @@ def _require_content(side: xr.DataArray | xr.Dataset, which: str) -> np.ndarray:
     if content is None or (content == "").any():
         raise ValueError(
             f"the {which} does not know the pixels of its stimuli, so it cannot be joined by='content'; load_images "
-            "gives the coord 'content', and load_array(stimuli=images), activations and align pass it on"
+            "adds the coord 'content', and load_array(stimuli=images), activations and align pass it on"
         )
     return content
 
 
 def _take(side: Labelled, rows: np.ndarray) -> Labelled:
-    """Return these stimuli, and count the others; what has these in this order already is not copied."""
+    """Return these stimuli, with a count of the others in attrs; no copy is made if they are all, in this order."""
     n_lost = side.sizes["stimulus"] - len(rows)
     if not n_lost and (rows == np.arange(len(rows))).all():
         return side
@@ -117,7 +117,7 @@ def _take(side: Labelled, rows: np.ndarray) -> Labelled:
 
 
 def _share_content(a: Labelled, b: Other) -> tuple[Labelled, Other]:
-    """Return both sides with the content of the other where they lack it."""
+    """Return both sides, where a side without content has that of the other."""
     ours, theirs = content_of(a), content_of(b)
     if ours is None and theirs is not None and _lacks_content(a):
         a = a.assign_coords({CONTENT: ("stimulus", theirs)})
@@ -127,7 +127,7 @@ def _share_content(a: Labelled, b: Other) -> tuple[Labelled, Other]:
 
 
 def _lacks_content(side: xr.DataArray | xr.Dataset) -> bool:
-    """Return whether a side has no coord of this name, or one that is empty, as a lazy stack of images has."""
+    """Return whether the coord `content` is missing, or empty as for a lazy stack of images."""
     return CONTENT not in side.coords or bool((side[CONTENT] == "").all())
 
 
@@ -137,15 +137,15 @@ def _warn_of_lost(
     names: tuple[str, str],
     images: Literal["a", "b", None],
 ) -> None:
-    """Say how many stimuli of either side have no partner, unless it is only images that nobody was shown."""
+    """Warn of the stimuli of each side without a partner, unless they are only images without responses."""
     lost = [np.delete(side.stimulus.values, rows) for side, rows in zip(sides, kept, strict=True)]
     if any(len(labels) for labels, side in zip(lost, "ab", strict=True) if side != images):
-        said = [
+        counts = [
             f"{len(labels)} of {side.sizes['stimulus']} of {name}" + (f" ({name_some(labels)})" if len(labels) else "")
             for labels, side, name in zip(lost, sides, names, strict=True)
         ]
         warnings.warn(
-            f"{len(kept[0])} stimuli are joined, and left out are {' and '.join(said)}, which have no partner; if "
+            f"{len(kept[0])} stimuli are joined; left out are {' and '.join(counts)}, which have no partner; if "
             "they should have one, give both sides the same labels",
-            stacklevel=4,
+            stacklevel=4,  # the caller of align; through other functions, the line of the package that joins
         )

@@ -1,4 +1,4 @@
-"""Labels: text in one form, so that what reads alike is alike, and each names one thing."""
+"""Labels: check and clean them, so that equal text is equal as a string and each label is unique."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import xarray as xr
 from pandas.api.types import infer_dtype
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
-PADDING = string.whitespace + "\0\u00a0\u3000\ufeff"  # what fills text of fixed width, or starts a file
+PADDING = string.whitespace + "\0\u00a0\u3000\ufeff"  # pads text of fixed width, or starts a file
 UNCLEAN = re.compile(f"[{re.escape(PADDING)}]")
 
 
@@ -25,20 +25,20 @@ def name_some(labels: object, most: int = 3) -> str:
 
 
 def clean_label(label: str) -> str:
-    """Return text in Unicode form NFC, without padding at its ends."""
+    """Return a label in Unicode form NFC, without padding at its ends."""
     return (label if label.isascii() else unicodedata.normalize("NFC", label)).strip(PADDING)
 
 
 def clean_labels(labels: Sequence[str]) -> list[str]:
-    """Return labels in one form (see `clean_label`)."""
+    """Return labels in Unicode form NFC, without padding at their ends (see `clean_label`)."""
     text = "".join(labels)
     if text.isascii() and not UNCLEAN.search(text):
-        return list(labels)  # looked at all at once: a score checks the labels of every batch of images
+        return list(labels)  # one test for all labels: scores check the labels of every batch of images
     return [clean_label(label) for label in labels]
 
 
 def check_labels(array: Labelled, dim: str, what: str) -> Labelled:
-    """Return the same with the labels of a dim in one form; refuse those that are missing, repeated, or not strings."""
+    """Return an array with clean labels on a dim; raise an error if they are missing, repeated, or not strings."""
     if dim not in array.dims:
         raise ValueError(f"{what} need a dim {dim!r}, got dims {tuple(array.dims)}; rename them")
     if dim not in array.indexes:
@@ -61,7 +61,7 @@ def check_labels(array: Labelled, dim: str, what: str) -> Labelled:
 
 
 def _in_one_form(array: Labelled, dim: str, what: str) -> Labelled:
-    """Return the same with labels cleaned, as numpy's plain text; refuse two labels that differ in form alone."""
+    """Return an array with clean labels as numpy strings; raise an error if two differ in padding or form only."""
     labels, dtype = array.indexes[dim].tolist(), array[dim].dtype
     clean = clean_labels(labels)
     if clean == labels and isinstance(dtype, np.dtype) and dtype.kind in "UO":
@@ -70,7 +70,7 @@ def _in_one_form(array: Labelled, dim: str, what: str) -> Labelled:
         first = dict(zip(reversed(clean), reversed(labels), strict=True))
         a, b = next((first[text], label) for text, label in zip(clean, labels, strict=True) if first[text] != label)
         raise ValueError(
-            f"{what} have the {dim} labels {a!a} and {b!a}, which are one text but for padding or Unicode "
-            "form; relabel one of them"
+            f"{what} have the {dim} labels {a!a} and {b!a}, which differ only in padding or Unicode form; relabel "
+            "one of them"
         )
     return array.assign_coords({dim: (dim, np.array(clean), array[dim].attrs)})

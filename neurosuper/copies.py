@@ -1,4 +1,4 @@
-"""Copies: stimuli of several labels that show one photograph."""
+"""Copies: stimuli with different labels that show the same photograph."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ __all__ = ["average_copies", "find_copies"]
 
 
 def find_copies(images: xr.DataArray) -> xr.DataArray:
-    """Find the stimuli that show the same photograph as another, pixel by pixel.
+    """Return, for each stimulus, the label of the first stimulus that shows the same photograph.
 
-    Two copies among the top stimuli of an item make it look more interpretable than it is, and a copy on either side
-    of a split lets directions be scored on what they were fitted on.
+    Photographs are the same if all their pixels are equal. Two copies among the top stimuli of an item make it look
+    more interpretable than it is, and copies on both sides of a split mean that directions are scored on photographs
+    that they were fitted on.
 
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel)
-        From `load_images`; or responses that carry its coord `content`, as `align` and `load_array(stimuli=images)`
-        leave it. Images without it are read, block by block.
+        From `load_images`; or responses with its coord `content`, which `align` and `load_array(stimuli=images)` pass
+        on. Images without `content` are read block by block. Where there is a `content`, pixels are not read again: if
+        you have replaced the pixels, as in `images.copy(data=…)`, first remove it with `.drop_vars("content")`.
 
     Returns
     -------
     DataArray (stimulus,)
-        Name `copy_of`: the label of the first stimulus that shows the photograph, which is its own label where it is
-        the first or only one. Coord `content`, which `images.assign_coords(content=…)` takes. attrs: `n_copies`
-        (stimuli that are not the first to show their photograph) and `n_photographs`.
+        Name `copy_of`: the label of the first stimulus that shows the photograph; a stimulus that is the first or only
+        one has its own label. Coord `content`, for `images.assign_coords(content=…)`. attrs: `n_copies` (number of
+        stimuli that are not the first to show their photograph) and `n_photographs`.
 
     Raises
     ------
@@ -41,7 +43,8 @@ def find_copies(images: xr.DataArray) -> xr.DataArray:
 
     See Also
     --------
-    average_copies : one response to each photograph.
+    average_copies : average the responses to all copies of a photograph.
+    neurosuper.align : join responses and images, by label or content.
 
     Examples
     --------
@@ -57,10 +60,10 @@ def find_copies(images: xr.DataArray) -> xr.DataArray:
     images = check_images(images) if is_images(images) else check_labels(images, "stimulus", "responses")
     content = content_of(images)
     if content is not None and (content == "").any() and is_images(images):
-        content = None  # some are known, but copies would be missed among the others
+        content = None  # some are known, but copies among the others would be missed
     if content is None and not is_images(images):
         raise ValueError(
-            "responses without the coord 'content' do not say which photographs they are to; pass the images, or the "
+            "responses without the coord 'content' do not say which photographs were shown; pass the images, or the "
             "responses that neurosuper.align(responses, images) returns"
         )
     labels = images.stimulus.values
@@ -77,21 +80,21 @@ def find_copies(images: xr.DataArray) -> xr.DataArray:
 
 
 def average_copies(responses: xr.DataArray, images: xr.DataArray | None = None) -> xr.DataArray:
-    """Average the responses to all copies of a photograph, so that each photograph is one stimulus.
+    """Return responses averaged over all copies of a photograph: one stimulus per photograph.
 
     Parameters
     ----------
     responses : DataArray (stimulus, unit)
-        Where they carry `n_repetitions` (see `average_repetitions`), a copy counts as much as it has repetitions.
+        If they have the coord `n_repetitions` (see `average_repetitions`), copies are weighted by it.
     images : DataArray (stimulus, row, column, channel), optional
-        What was shown; None: the responses' own coord `content` says it. Responses without an image are left out, with
-        a warning.
+        What was shown; None uses the responses' own coord `content`. Responses without an image are left out, with a
+        warning.
 
     Returns
     -------
     DataArray (stimulus, unit)
-        Of each photograph, under the label and with the coords of the first stimulus that shows it; `n_repetitions` are
-        added up. `attrs["n_copies_averaged"]` counts the stimuli that went into others.
+        One row per photograph, with the label and coords of the first stimulus that shows it; `n_repetitions` are
+        summed. `attrs["n_copies_averaged"]` counts the stimuli that were merged into others.
 
     Raises
     ------
@@ -100,7 +103,8 @@ def average_copies(responses: xr.DataArray, images: xr.DataArray | None = None) 
 
     See Also
     --------
-    find_copies : which stimuli these are.
+    find_copies : find these stimuli.
+    neurosuper.average_repetitions : average over repetitions of the same stimulus.
 
     Examples
     --------
@@ -113,13 +117,14 @@ def average_copies(responses: xr.DataArray, images: xr.DataArray | None = None) 
     """
     responses = check_averaged(responses)
     if responses.chunks is not None:
-        raise ValueError("average_copies does not stream; bring the responses into memory with responses.compute()")
+        raise ValueError("average_copies does not stream; load the responses into memory with responses.compute()")
     if images is not None:
         copies = find_copies(images)
         responses = join_images(responses.drop_vars(CONTENT, errors="ignore"), copies)
     photographs = pd.factorize(find_copies(responses).values)[0]
     first = np.flatnonzero(without_later(photographs))
     weight = responses.n_repetitions.values if "n_repetitions" in responses.coords else np.ones(len(photographs))
+    # for each photograph, the weighted mean Σ w r / Σ w over its copies
     total = np.zeros((len(first), responses.sizes["unit"]))
     np.add.at(total, photographs, responses.values * weight[:, None])
     weights = np.bincount(photographs, weight)

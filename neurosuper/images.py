@@ -1,14 +1,13 @@
 """Images: one labelled stack, `(stimulus, row, column, channel)`, uint8 RGB, lazy where large.
 
-Labels are base names of files without extension: what joins images to responses. Folders and zip files are in sorted
-order of label, a list of files keeps its own.
+Labels are base names of files without extension; they join images to responses. Images of a folder or zip file are
+sorted by label; a list of files keeps its order.
 """
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -16,22 +15,22 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import xarray as xr
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 from tqdm import tqdm
 
-from neurosuper._checks import one_line
 from neurosuper._content import CONTENT, digest_of, digests_of
-from neurosuper._image_files import check_archive, open_image, read_file, read_member
+from neurosuper._image_files import check_archive, naming_image, open_image, orientation_of, read_file, read_member
 from neurosuper._labels import check_labels, clean_label, clean_labels, name_some
 
 __all__ = ["check_images", "image_labels", "load_images"]
 
+DIMS = ("stimulus", "row", "column", "channel")
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-LAZY_BYTES = 2**30  # a stack larger than this is read block by block
-CHUNK = 64  # images a block
-BLOCK_BYTES = 2**28  # of a block; where images are large, it has fewer
-ON_ITS_SIDE = (5, 6, 7, 8)  # orientations of EXIF that exchange rows and columns
-MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # of Pillow, with a meaning as 8-bit RGB
+LAZY_BYTES = 2**30  # bytes; a larger stack is a dask array, so that it need not fit in memory
+CHUNK = 64  # images per chunk of a lazy stack, at most: what metrics embed at once
+BLOCK_BYTES = 2**28  # bytes per chunk, at most; chunks of large images have fewer
+ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
+MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # Pillow modes that convert to 8-bit RGB in one way only
 Source = str | Path | Sequence[str | Path] | np.ndarray | xr.DataArray
 Opener = Callable[[], bytes]
 
@@ -42,38 +41,46 @@ def load_images(
     size: int | tuple[int, int] | None = None,
     category_from: Literal["folder"] | Mapping[str, str] | None = None,
 ) -> xr.DataArray:
-    """Load images as one labelled stack.
+    """Return images from files or an array as one labelled stack.
 
     Parameters
     ----------
     source : folder, zip file, list of image files, or array
-        Folders and zip files are searched through and through, hidden names (`.x`) left out, and sorted by label, as
-        text. A list keeps its order. An array is `(stimulus, row, column, channel)`, uint8; its stimuli are named by
-        their position, unless it is a DataArray with labels.
+        Folders and zip files are searched with all their subfolders, except for hidden names (`.x`), and sorted by
+        label, as text. A list keeps its order. An array is `(stimulus, row, column, channel)`, uint8; its stimuli are
+        named by their position, unless it is a DataArray with labels.
     size : int or (rows, columns), optional
-        Resize (never crop) every image to this size in pixels, bicubic with anti-aliasing. Needed where sizes differ.
+        Resize (never crop) every image to this size in pixels, bicubic with anti-aliasing. Needed if sizes differ.
     category_from : "folder" or mapping, optional
-        Adds the stimulus coord `category`: the name of the folder an image lies in, or the mapping's value for its
-        label. With "folder", files of equal base names in different folders are labelled `folder/name`.
+        Adds the stimulus coord `category`: the name of the image's folder, or the mapping's value for its label. With
+        "folder", files with the same base name in different folders are labelled `folder/name`.
 
     Returns
     -------
     DataArray (stimulus, row, column, channel)
-        uint8 RGB, turned as the EXIF orientation says. In memory up to 1 GiB; a larger stack is a dask array, read at
-        most 64 images at a time. Images in memory carry the stimulus coord `content`, a digest of their pixels before
-        resizing (empty for a lazy stack), which tells copies of one photograph (`find_copies`) and one label for two
-        photographs (`align`).
+        RGB in uint8, rotated as the EXIF orientation says. In memory up to 1 GiB; a larger stack is a dask array, read
+        at most 64 images at a time. Images in memory have the stimulus coord `content`, a digest of their pixels before
+        resizing (empty for a lazy stack). It identifies copies of one photograph (`find_copies`) and one label for two
+        photographs (`align`). It is not updated if you replace the pixels, as in `images.copy(data=…)`: remove it then
+        with `.drop_vars("content")`.
 
     Raises
     ------
     FileNotFoundError
-        Nothing there, or no image in it.
+        No such file or folder, or no image in it.
     TypeError
-        Anything but files and arrays, or files without an order.
+        Neither files nor an array, or files without an order.
     ValueError
-        Two files of one base name, sizes that differ without `size`, an unreadable file, one of more than 8192 × 8192
-        pixels, or pixels that have no single meaning as 8-bit RGB (CMYK, transparency, 16 bit): each named. Grey and
-        palette images become RGB.
+        Two files with the same base name, sizes that differ without `size`, an unreadable file, one of more than
+        8192 × 8192 pixels, or pixels that have no single meaning as 8-bit RGB (CMYK, transparency, 16 bit): each is
+        named. Grey and palette images become RGB.
+
+    See Also
+    --------
+    neurosuper.load_stimuli : the images of a published dataset.
+    image_labels : the labels alone, without reading pixels.
+    neurosuper.align : join images and responses by label or content.
+    neurosuper.copies.find_copies : find the copies of a photograph.
 
     Examples
     --------
@@ -83,29 +90,31 @@ def load_images(
     """
     if isinstance(source, xr.DataArray) or (isinstance(source, np.ndarray) and source.dtype.kind not in "UO"):
         images = _from_array(source, size)
-        return _with_category(images, _from_mapping(images.stimulus.values, category_from))
+        category = _from_mapping(images.stimulus.values, category_from)
+        return images if category is None else images.assign_coords(category=("stimulus", category))
     labels, names, openers = _list_files(source, category_from == "folder")
     shape = _common_size(names, openers, size)
     stack, digests = _read_stack(names, openers, shape)
     images = xr.DataArray(
         stack,
-        dims=("stimulus", "row", "column", "channel"),
+        dims=DIMS,
         coords={"stimulus": labels, "channel": ["red", "green", "blue"]}
         | {CONTENT: ("stimulus", [""] * len(labels) if digests is None else digests)},
         name="image",
         attrs={"source": str(source) if isinstance(source, str | Path) else f"{len(names)} files"},
     )
-    if category_from == "folder":
-        return _with_category(images, [PurePosixPath(name).parent.name for name in names])
-    return _with_category(images, _from_mapping(labels, category_from))
+    folders = [PurePosixPath(name).parent.name for name in names]
+    category = folders if category_from == "folder" else _from_mapping(labels, category_from)
+    return images if category is None else images.assign_coords(category=("stimulus", category))
 
 
 def image_labels(source: str | Path | Sequence[str | Path]) -> list[str]:
-    """Return the labels that `load_images` gives to image files, without reading a pixel.
+    """Return the labels that `load_images` gives to image files, without reading pixels.
 
     Parameters
     ----------
     source : folder, zip file, or list of image files
+        As for `load_images`.
 
     Returns
     -------
@@ -115,9 +124,13 @@ def image_labels(source: str | Path | Sequence[str | Path]) -> list[str]:
     Raises
     ------
     FileNotFoundError
-        Nothing there, or no image in it.
+        No such file or folder, or no image in it.
     ValueError
-        Two files of one base name, or neither a folder nor a zip file.
+        Two files with the same base name, or neither a folder nor a zip file.
+
+    See Also
+    --------
+    load_images : load the images themselves.
 
     Examples
     --------
@@ -132,11 +145,12 @@ def image_labels(source: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def check_images(images: xr.DataArray) -> xr.DataArray:
-    """Return images in the order of the contract, or say what is wrong with them.
+    """Return images with their dims in standard order, or raise an error that says what is wrong with them.
 
     Parameters
     ----------
     images : DataArray with dims stimulus, row, column, channel
+        RGB in uint8, with labels on `stimulus`.
 
     Returns
     -------
@@ -150,6 +164,11 @@ def check_images(images: xr.DataArray) -> xr.DataArray:
     ValueError
         Other dims, labels missing or repeated, or not three channels.
 
+    See Also
+    --------
+    load_images : load images in this layout.
+    neurosuper.responses.check_responses : the same for responses.
+
     Examples
     --------
     >>> import numpy as np
@@ -158,15 +177,14 @@ def check_images(images: xr.DataArray) -> xr.DataArray:
     """
     if not isinstance(images, xr.DataArray):
         raise TypeError(f"images must be an xarray.DataArray, got {type(images).__name__}; see load_images")
-    dims = ("stimulus", "row", "column", "channel")
-    if set(images.dims) != set(dims):
-        raise ValueError(f"images need the dims {dims}, got {images.dims}; see load_images")
+    if set(images.dims) != set(DIMS):
+        raise ValueError(f"images need the dims {DIMS}, got {images.dims}; see load_images")
     images = check_labels(images, "stimulus", "images")
     if images.dtype != np.uint8:
         raise TypeError(f"images must be uint8 (0 to 255), got {images.dtype}; multiply [0, 1] by 255 and round")
     if images.sizes["channel"] != 3:
         raise ValueError(f"images need 3 channels (RGB), got {images.sizes['channel']}; see load_images")
-    return images.transpose(*dims)
+    return images.transpose(*DIMS)
 
 
 def _from_array(source: np.ndarray | xr.DataArray, size: int | tuple[int, int] | None) -> xr.DataArray:
@@ -177,12 +195,10 @@ def _from_array(source: np.ndarray | xr.DataArray, size: int | tuple[int, int] |
                 "repeat grey images along a last axis of 3"
             )
         labels = [str(i).zfill(len(str(len(source) - 1))) for i in range(len(source))]
-        source = xr.DataArray(
-            source, dims=("stimulus", "row", "column", "channel"), coords={"stimulus": labels}, name="image"
-        )
+        source = xr.DataArray(source, dims=DIMS, coords={"stimulus": labels}, name="image")
     images = check_images(source)
     if CONTENT not in images.coords:
-        unknown = [""] * images.sizes["stimulus"]  # reading a whole lazy stack for it would take long
+        unknown = [""] * images.sizes["stimulus"]  # digests need all pixels, and reading a lazy stack takes long
         images = images.assign_coords({CONTENT: ("stimulus", unknown if images.chunks else digests_of(images))})
     return images if size is None else _resize_stack(images, _as_shape(size))
 
@@ -205,7 +221,7 @@ def _resize_stack(images: xr.DataArray, shape: tuple[int, int]) -> xr.DataArray:
 
 
 def _list_files(source: Source, by_folder: bool) -> tuple[list[str], list[str], list[Opener]]:
-    """Return label, name and opener of every image file: in the order given, or sorted by label where there is none."""
+    """Return label, name and opener of every image file: in the order of a list, else sorted by label."""
     files = _find_files(source)
     labels = _label_files(files, by_folder)
     order = list(range(len(files)))
@@ -215,7 +231,7 @@ def _list_files(source: Source, by_folder: bool) -> tuple[list[str], list[str], 
 
 
 def _find_files(source: Source) -> list[tuple[str, Opener]]:
-    """Return (name, function that reads the bytes) of every image file."""
+    """Return (name, function that reads the bytes) for every image file."""
     if isinstance(source, str | Path):
         path = Path(source)
         if not path.exists():
@@ -235,10 +251,10 @@ def _find_files(source: Source) -> list[tuple[str, Opener]]:
 
 
 def _as_paths(source: object) -> list[Path]:
-    """Return a list of paths, or say what images may be given as."""
+    """Return a list of paths, or raise an error that says what images may be loaded from."""
     allowed = "give a folder, a zip file, a list of image files, or an array (stimulus, row, column, channel) of uint8"
     if not isinstance(source, Sequence | np.ndarray | pd.Series | pd.Index) or isinstance(source, bytes):
-        unordered = " (of files without an order, pass sorted(files))" if isinstance(source, Set | Iterator) else ""
+        unordered = " (its files have no order: pass sorted(files))" if isinstance(source, Set | Iterator) else ""
         raise TypeError(f"images cannot be loaded from {type(source).__name__}; {allowed}{unordered}")
     items = list(source)
     if wrong := [item for item in items if not isinstance(item, str | Path)]:
@@ -259,7 +275,7 @@ def _zip_files(path: Path) -> list[tuple[str, Opener]]:
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not a readable zip file; it may be cut short, fetch it again") from error
     check_archive(archive, path)
-    names = [(name, name.replace("\\", "/")) for name in archive.namelist()]  # Windows has backslashes between folders
+    names = [(name, name.replace("\\", "/")) for name in archive.namelist()]  # Windows separates folders by backslashes
     images = [(name, shown) for name, shown in names if _is_image(PurePosixPath(shown))]
     return [(f"{path.name}/{shown}", partial(read_member, archive, name)) for name, shown in images]
 
@@ -278,7 +294,7 @@ def _label_files(files: list[tuple[str, Opener]], by_folder: bool) -> list[str]:
     for label, path in zip(labels, paths, strict=True):
         if label in first:
             remedy = "" if by_folder else ", or, where folders are categories, use load_images(category_from='folder')"
-            raise ValueError(f"two images are called {label!r}: {first[label]} and {path}; rename one{remedy}")
+            raise ValueError(f"two images have the label {label!r}: {first[label]} and {path}; rename one{remedy}")
         first[label] = path
     return labels
 
@@ -292,23 +308,23 @@ def _as_shape(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _common_size(names: list[str], openers: list[Opener], size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Return (rows, columns) of the stack: as asked for, else what all files share."""
+    """Return (rows, columns) of the stack: `size` if given, else the size that all files share."""
     if size is not None:
         return _as_shape(size)
     sizes: dict[tuple[int, int], str] = {}
     for name, read in zip(names, openers, strict=True):
         image = _open(name, read)
         width, height = image.size
-        sizes.setdefault((width, height) if _orientation(image, name) in ON_ITS_SIDE else (height, width), name)
+        sizes.setdefault((width, height) if orientation_of(image, name) in ON_ITS_SIDE else (height, width), name)
     if len(sizes) > 1:
-        told = ", ".join(f"{rows}×{columns} ({name})" for (rows, columns), name in list(sizes.items())[:3])
-        raise ValueError(f"images differ in size: {told}; pass size=(rows, columns) to resize them")
+        examples = ", ".join(f"{rows}×{columns} ({name})" for (rows, columns), name in list(sizes.items())[:3])
+        raise ValueError(f"images differ in size: {examples}; pass size=(rows, columns) to resize them")
     return next(iter(sizes))
 
 
 def _open(name: str, read: Opener) -> ImageFile.ImageFile:
-    """Return an image whose header was read but not its pixels, refusing what is not 8-bit RGB, grey or palette."""
-    with _naming(name):
+    """Return an image after reading its header only; raise an error if it is not 8-bit RGB, grey or palette."""
+    with naming_image(name):
         image = open_image(read())
     depth = " of 16 bit" if any(";16" in str(tile) for tile in image.tile) else ""
     if depth or image.mode not in MODES:
@@ -318,29 +334,11 @@ def _open(name: str, read: Opener) -> ImageFile.ImageFile:
     return image
 
 
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Name the image that a decoder fails on, with whatever exception: they raise anything on broken bytes."""
-    try:
-        yield
-    except UnidentifiedImageError as error:
-        raise ValueError(f"cannot read image {name}: of no known format; replace or remove it") from error
-    except Exception as error:
-        reason = one_line(error)
-        raise ValueError(f"cannot read image {name}: {reason}; replace or remove it") from error
-
-
-def _orientation(image: Image.Image, name: str) -> object:
-    """Return the orientation by EXIF; 1, upright, for TIFF, which Pillow turns itself."""
-    with _naming(name):
-        return image.getexif().get(ExifTags.Base.Orientation, 1) if "exif" in image.info else 1
-
-
 def _read(name: str, read: Opener, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
     """Return one image as (row, column, channel) uint8 RGB, and the digest of its pixels before resizing."""
     image = _open(name, read)
-    orientation = _orientation(image, name)
-    with _naming(name):
+    orientation = orientation_of(image, name)
+    with naming_image(name):
         image.load()
         upright = image if orientation == 1 else ImageOps.exif_transpose(image)
     upright = _to_rgb(upright, name)
@@ -352,18 +350,17 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         image = image.convert("RGBA")
         if np.asarray(image)[..., 3].min() < 255:
             raise ValueError(
-                f"image {name} is partly transparent; put it on the background that was shown, save it as RGB"
+                f"image {name} is partly transparent; draw it on the background that was shown and save it as RGB"
             )
     return image.convert("RGB")
 
 
 def _resize(image: Image.Image, shape: tuple[int, int]) -> Image.Image:
-    width_height = shape[::-1]
-    return image if image.size == width_height else image.resize(width_height, Image.Resampling.BICUBIC)
+    return image if image.size == shape[::-1] else image.resize(shape[::-1], Image.Resampling.BICUBIC)
 
 
 def _read_stack(names: list[str], openers: list[Opener], shape: tuple[int, int]) -> tuple[Any, list[str] | None]:
-    """Return (stimulus, row, column, channel) and digests: in memory; as a dask array without where it is large."""
+    """Return (stimulus, row, column, channel) and digests; a large stack is a dask array without digests."""
     files = list(zip(names, openers, strict=True))
 
     def block(start: int, stop: int) -> np.ndarray:
@@ -377,12 +374,11 @@ def _read_stack(names: list[str], openers: list[Opener], shape: tuple[int, int])
             digests.append(digest)
         return stack, digests
     chunk = int(np.clip(BLOCK_BYTES // bytes_each, 1, CHUNK))
-    starts = range(0, len(files), chunk)
     import dask
     import dask.array as da
 
     blocks = []
-    for start in starts:
+    for start in range(0, len(files), chunk):
         stop = min(start + chunk, len(files))
         blocks.append(da.from_delayed(dask.delayed(block)(start, stop), (stop - start, *shape, 3), np.uint8))
     return da.concatenate(blocks), None
@@ -398,7 +394,3 @@ def _from_mapping(labels: Iterable[str], mapping: object) -> list[str] | None:
     if missing := [label for label in labels if label not in mapping]:
         raise ValueError(f"category_from has no category for stimulus {name_some(missing)}; add it")
     return [str(mapping[label]) for label in labels]
-
-
-def _with_category(images: xr.DataArray, category: list[str] | None) -> xr.DataArray:
-    return images if category is None else images.assign_coords(category=("stimulus", category))

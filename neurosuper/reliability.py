@@ -1,23 +1,23 @@
 """Reliability: how much of a unit's response is due to the stimulus, from stimuli that were shown more than once.
 
-For one unit: x_sk response to repetition k of stimulus s, n_s number of its repetitions, m_s mean over them,
-W_s = Σ_k (x_sk − m_s)². Repetitions may be missing (NaN), and for some units only; a stimulus that a unit has fewer
-than two of is left out. Every measure is one number per unit, without unit of measurement, and so a coord of the
-responses: `responses.assign_coords(reliability=split_half_reliability(responses))`. It is NaN for a unit that gives
-every stimulus the same response, or has fewer than three stimuli with two repetitions. Its attrs are the `rule` and, of
-the unit that has most, `n_stimuli` and `n_stimuli_left_out`. Computing it takes about three times the memory of float32
-responses.
+Notation, for one unit: x_sk is the response to repetition k of stimulus s, n_s the number of its repetitions, m_s the
+mean over them, and W_s = Σ_k (x_sk − m_s)². Repetitions may be missing (NaN), also for some units only; a stimulus with
+fewer than two repetitions in a unit is left out for that unit. Each measure is one dimensionless number per unit, which
+can be stored as a coord of the responses: `responses.assign_coords(reliability=split_half_reliability(responses))`. It
+is NaN for a unit that gives every stimulus the same response, or has fewer than three stimuli with two repetitions. Its
+attrs are the `rule` and, for the unit with most stimuli, `n_stimuli` and `n_stimuli_left_out`. Computing it takes about
+three times the memory of float32 responses.
 """
 
-from numbers import Integral, Real
-from typing import Literal, NamedTuple
+from numbers import Real
+from typing import Literal
 
 import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
 from neurosuper._checks import check_count
-from neurosuper.repetitions import first_half, present_repetitions, rank_labels
+from neurosuper.repetitions import Repeats, find_repeats, first_half, mean_inverse, rank_labels
 from neurosuper.responses import check_responses, coords_along, name_some
 
 __all__ = [
@@ -29,37 +29,45 @@ __all__ = [
     "split_half_reliability",
 ]
 
-FEWEST = 3  # repeated stimuli: over two, every correlation is 1 or −1
+RESIDUE = 1e-24  # variance / mean square of a half, at most, that rounding in float64 may leave of a constant unit
 
 
 def split_half_reliability(
     responses: xr.DataArray, *, n_resamples: int = 100, spearman_brown: bool = True, random_state: int | None = 0
 ) -> xr.DataArray:
-    """Correlate, over stimuli, the means of two random halves of every stimulus' repetitions.
+    """Return the split-half reliability of each unit: the correlation between means over two halves of the repetitions.
 
-    Of an odd number of repetitions, the one left over joins either half at random. Units that have the same repetitions
-    are split alike. A half that gives every stimulus the same response correlates at 0.
+    The correlation is over stimuli, and halves are drawn at random for each stimulus. If the number of repetitions is
+    odd, the remaining one is added to either half at random. Units with the same repetitions are split in the same way.
+    If a half gives every stimulus the same response, its correlation is 0.
 
     Parameters
     ----------
     responses : DataArray (stimulus, repetition, unit)
+        NaN where a repetition is missing.
     n_resamples : int, optional
-        How many random splits the correlation is averaged over.
+        Number of random splits over which the correlation is averaged.
     spearman_brown : bool, optional
         Return 2r / (1 + r), the reliability of the mean over all repetitions (Spearman 1910, Brown 1910), where r is
         the mean over splits; otherwise r.
     random_state : int, optional
-        The same labels and `random_state` give the same splits, whatever the order of the stimuli.
+        The same labels and `random_state` give the same splits, in any order of the stimuli.
 
     Returns
     -------
     DataArray (unit)
-        At most 1; NaN, attrs and memory as at the top of this module.
+        At most 1. NaN, attrs and memory: see the top of this module.
 
     Raises
     ------
     ValueError
-        No unit has two repetitions of three stimuli; responses not in memory; `n_resamples` below 1.
+        No unit has two repetitions of three stimuli; responses that are not in memory; `n_resamples` below 1.
+
+    See Also
+    --------
+    oracle_correlation : correlation of each response with the mean of the others.
+    neurosuper.select_units : keep the units that reach a threshold.
+    neurosuper.split_repetitions : the averages over one random split.
 
     Examples
     --------
@@ -70,7 +78,7 @@ def split_half_reliability(
     [1.0]
     """
     n_resamples = check_count("n_resamples", n_resamples)
-    repeats = _find_repeats(responses, "split_half_reliability")
+    repeats = find_repeats(responses, "split_half_reliability")
     position = rank_labels(responses)
     rng = np.random.default_rng(random_state)
     bar = tqdm(range(n_resamples), desc="split-half", unit="split", delay=2)
@@ -85,26 +93,34 @@ def split_half_reliability(
 def oracle_correlation(
     responses: xr.DataArray, *, method: Literal["jackknife", "conservative"] = "jackknife"
 ) -> xr.DataArray:
-    """Correlate each response with the mean of the other responses to the same stimulus.
+    """Return the oracle correlation: of each response with the mean of the other responses to the same stimulus.
 
-    As `oracle_corr_jackknife` (but for its eps of 1e-8) and `oracle_corr_conservative` of neuralpredictors 0.3.
+    The values are those of `oracle_corr_jackknife` (without its eps of 1e-8) and `oracle_corr_conservative` in
+    neuralpredictors 0.3.
 
     Parameters
     ----------
     responses : DataArray (stimulus, repetition, unit)
+        NaN where a repetition is missing.
     method : {"jackknife", "conservative"}, optional
-        "jackknife": over presentations, x_sk with (n_s m_s − x_sk) / (n_s − 1), which is noisy, so that it is too low.
-        "conservative": √(V / (V + mean_s W_s / n_s)), where V, the variance of m_s over stimuli, is too high.
+        "jackknife": x_sk is correlated with (n_s m_s − x_sk) / (n_s − 1) over presentations; as this mean is noisy, the
+        result is biased downwards. "conservative": √(V / (V + mean_s W_s / n_s)), where V is the variance of m_s over
+        stimuli, which is biased upwards.
 
     Returns
     -------
     DataArray (unit)
-        At most 1; NaN, attrs and memory as at the top of this module.
+        At most 1. NaN, attrs and memory: see the top of this module.
 
     Raises
     ------
     ValueError
-        Another `method`; no unit has two repetitions of three stimuli; responses not in memory.
+        Another `method`; no unit has two repetitions of three stimuli; responses that are not in memory.
+
+    See Also
+    --------
+    split_half_reliability : correlation between two halves of the repetitions.
+    explainable_variance : the share of variance that is not noise.
 
     Examples
     --------
@@ -116,11 +132,12 @@ def oracle_correlation(
     """
     if method not in ("jackknife", "conservative"):
         raise ValueError(f"method must be 'jackknife' or 'conservative', got {method!r}")
-    repeats = _find_repeats(responses, "oracle_correlation")
+    repeats = find_repeats(responses, "oracle_correlation")
     n, between, within = _squares(repeats.values, repeats.valid, weighted=method == "jackknife")
     signal, others = between.sum(axis=0), np.maximum(n - 1, 1)
     with np.errstate(invalid="ignore"):
-        if method == "jackknife":  # the mean of the others is m − (x − m) / (n − 1)
+        if method == "jackknife":
+            # the mean of the others is m − (x − m) / (n − 1), so all sums follow from n (m − x̄)² and W
             lengths = (signal + within.sum(axis=0)) * (signal + (within / others**2).sum(axis=0))
             r = (signal - (within / others).sum(axis=0)) / np.sqrt(lengths)
         else:
@@ -131,23 +148,30 @@ def oracle_correlation(
 def explainable_variance(responses: xr.DataArray) -> xr.DataArray:
     """Return the share of a unit's variance over presentations that is not noise.
 
-    (T − N) / T, where T = Σ_sk (x_sk − x̄)² / (Σ_s n_s − 1) is the variance over presentations, and the variance of the
-    noise, N = mean_s W_s / (n_s − 1), is averaged over stimuli, each of which counts once. From Cadena et al. 2019
-    (PLoS Comput. Biol. 15, e1006897); as `explainable_var` (but for its eps of 1e-9) and `fev` of neuralpredictors 0.3.
+    The share is (T − N) / T. T = Σ_sk (x_sk − x̄)² / (Σ_s n_s − 1) is the variance over presentations. The variance of
+    the noise, N = mean_s W_s / (n_s − 1), is an average in which each stimulus counts once. From Cadena et al. 2019
+    (PLoS Comput. Biol. 15, e1006897); the values are those of `explainable_var` (without its eps of 1e-9) and `fev` in
+    neuralpredictors 0.3.
 
     Parameters
     ----------
     responses : DataArray (stimulus, repetition, unit)
+        NaN where a repetition is missing.
 
     Returns
     -------
     DataArray (unit)
-        At most 1, below 0 where N > T; of single presentations. NaN, attrs and memory as at the top of this module.
+        At most 1, and below 0 if N > T; of single presentations. NaN, attrs and memory: see the top of this module.
 
     Raises
     ------
     ValueError
-        No unit has two repetitions of three stimuli; responses not in memory.
+        No unit has two repetitions of three stimuli; responses that are not in memory.
+
+    See Also
+    --------
+    ncsnr : signal-to-noise ratio of the same variances.
+    split_half_reliability : correlation between two halves of the repetitions.
 
     Examples
     --------
@@ -157,7 +181,7 @@ def explainable_variance(responses: xr.DataArray) -> xr.DataArray:
     >>> explainable_variance(r).values.tolist()
     [1.0]
     """
-    repeats = _find_repeats(responses, "explainable_variance")
+    repeats = find_repeats(responses, "explainable_variance")
     total, noise = _variances(*_squares(repeats.values, repeats.valid))
     with np.errstate(divide="ignore", invalid="ignore"):
         share = 1 - noise / total
@@ -167,25 +191,30 @@ def explainable_variance(responses: xr.DataArray) -> xr.DataArray:
 def ncsnr(responses: xr.DataArray) -> xr.DataArray:
     """Return the noise-ceiling signal-to-noise ratio of the Natural Scenes Dataset (NSD): signal s.d. / noise s.d.
 
-    √(max(T − N, 0) / N), with N as in `explainable_variance`, and T too, but over all presentations: those of stimuli
-    shown once count as well. From Allen et al. 2022 (Nat. Neurosci. 25, 116–126), Methods, and their
-    export_noiseceiling.m, which takes N from the images shown three times and no others.
+    The ratio is √(max(T − N, 0) / N), with T and N as in `explainable_variance`, except that T is over all
+    presentations, including those of stimuli shown once. From Allen et al. 2022 (Nat. Neurosci. 25, 116–126), Methods,
+    and their export_noiseceiling.m, which takes N only from the images shown three times.
 
     Parameters
     ----------
     responses : DataArray (stimulus, repetition, unit)
-        Drift from one session to the next counts as noise: z-score single presentations within their session first, as
+        Drift from one session to the next counts as noise: first z-score single presentations within their session, as
         NSD's authors do, so that T is 1.
 
     Returns
     -------
     DataArray (unit)
-        0 where N > T, inf where there is no noise; NaN, attrs and memory as at the top of this module.
+        0 if N > T, inf if there is no noise. NaN, attrs and memory: see the top of this module.
 
     Raises
     ------
     ValueError
-        No unit has two repetitions of three stimuli; responses not in memory.
+        No unit has two repetitions of three stimuli; responses that are not in memory.
+
+    See Also
+    --------
+    noise_ceiling : the share of variance that a perfect model would explain.
+    explainable_variance : the share of variance that is not noise.
 
     Examples
     --------
@@ -195,7 +224,7 @@ def ncsnr(responses: xr.DataArray) -> xr.DataArray:
     >>> ncsnr(r).round(3).values.tolist()
     [2.191]
     """
-    repeats = _find_repeats(responses, "ncsnr")
+    repeats = find_repeats(responses, "ncsnr")
     total, noise = _variances(*_squares(repeats.values, repeats.present))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.sqrt(np.maximum(total - noise, 0) / noise)
@@ -205,27 +234,32 @@ def ncsnr(responses: xr.DataArray) -> xr.DataArray:
 def noise_ceiling(ncsnr: xr.DataArray, repetitions: int | xr.DataArray) -> xr.DataArray:
     """Return the share of variance over stimuli that a perfect model of a unit would explain.
 
-    ncsnr² / (ncsnr² + mean_s 1/n_s), of the mean over n_s repetitions, after Allen et al. 2022 (Nat. Neurosci. 25,
-    116–126) and NSD's manual: where A, B and C images were shown 3, 2 and 1 times, mean_s 1/n_s is
+    For means over n_s repetitions it is ncsnr² / (ncsnr² + mean_s 1/n_s), after Allen et al. 2022 (Nat. Neurosci. 25,
+    116–126) and NSD's manual: if A, B and C images were shown 3, 2 and 1 times, mean_s 1/n_s is
     (A/3 + B/2 + C) / (A + B + C).
 
     Parameters
     ----------
     ncsnr : DataArray (unit)
-        As `ncsnr` returns it, or as the authors of a dataset give it.
+        As `ncsnr` returns it, or as published with a dataset.
     repetitions : int or DataArray
-        How many are averaged; or the responses, with the dim `repetition` or, averaged, the coord `n_repetitions` (of
-        the unit that has most). Stimuli without any do not count.
+        Number of repetitions that are averaged; or the responses, with the dim `repetition` or, if averaged, the coord
+        `n_repetitions` (of the unit with most). Stimuli without repetitions are left out.
 
     Returns
     -------
     DataArray (unit)
-        From 0 to 1 (NSD prints percent); NaN where `ncsnr` is. `attrs["rule"]`.
+        From 0 to 1 (NSD gives percent); NaN where `ncsnr` is NaN. `attrs["rule"]` is the formula.
 
     Raises
     ------
     ValueError
-        `ncsnr` not one number from 0 per unit; `repetitions` below 1, or without one of the units, or not in memory.
+        `ncsnr` is not one number of at least 0 per unit; `repetitions` is below 1, lacks a unit, or is not in memory.
+
+    See Also
+    --------
+    ncsnr : the noise-ceiling signal-to-noise ratio of responses.
+    neurosuper.select_units : keep the units that reach a threshold.
 
     Examples
     --------
@@ -236,7 +270,7 @@ def noise_ceiling(ncsnr: xr.DataArray, repetitions: int | xr.DataArray) -> xr.Da
     if not isinstance(ncsnr, xr.DataArray) or ncsnr.dims != ("unit",) or (ncsnr < 0).any():
         raise ValueError(f"ncsnr must be a DataArray over unit, not below 0, as ncsnr() gives; got {name_some(ncsnr)}")
     with np.errstate(divide="ignore"):
-        share = 1 / (1 + _mean_inverse(repetitions, ncsnr.unit.values.tolist()) / ncsnr.values.astype(float) ** 2)
+        share = 1 / (1 + mean_inverse(repetitions, ncsnr.unit.values.tolist()) / ncsnr.values.astype(float) ** 2)
     n = "of each stimulus" if isinstance(repetitions, xr.DataArray) else f"= {repetitions}"
     rule = f"ncsnr² / (ncsnr² + 1/n), n {n}; {ncsnr.attrs.get('rule', 'ncsnr as given')}"
     ncsnr = ncsnr.drop_vars("noise_ceiling", errors="ignore")
@@ -244,26 +278,32 @@ def noise_ceiling(ncsnr: xr.DataArray, repetitions: int | xr.DataArray) -> xr.Da
 
 
 def select_units(responses: xr.DataArray, **at_least: float) -> xr.DataArray:
-    """Keep the units whose coords reach a threshold.
+    """Return the responses of the units whose coords reach a threshold.
 
     Parameters
     ----------
     responses : DataArray (stimulus, unit) or (stimulus, repetition, unit)
+        With coords over `unit`, or with repetitions.
     **at_least : float
-        The least value of a coord over `unit`, by its name: `reliability=0.3, noise_ceiling=0.2`; NaN fails. Where
-        `reliability` is missing it is computed, as `split_half_reliability(responses)`, and attached.
+        Smallest value of each coord over `unit`, by its name: `reliability=0.3, noise_ceiling=0.2`; NaN fails. If there
+        is no coord `reliability`, it is computed as `split_half_reliability(responses)` and added.
 
     Returns
     -------
     DataArray
-        Those units; `attrs["selected_units"]` says how many of how many, by which thresholds and rules.
+        Those units; `attrs["selected_units"]` records how many were kept of how many, by which thresholds and rules.
 
     Raises
     ------
     TypeError
         A threshold, or a coord, that is not a number.
     ValueError
-        No threshold; no such coord; no unit left (the best is named); no `reliability` and no repetitions.
+        No threshold; no such coord; no unit left (the largest value is shown); no `reliability` and no repetitions.
+
+    See Also
+    --------
+    neurosuper.reliability.split_half_reliability : the reliability that is computed if the coord is missing.
+    neurosuper.responses.drop_constant_units : remove units that give every stimulus the same response.
 
     Examples
     --------
@@ -289,44 +329,16 @@ def select_units(responses: xr.DataArray, **at_least: float) -> xr.DataArray:
     return responses.isel(unit=passing).assign_attrs(selected_units=note)
 
 
-class _Repeats(NamedTuple):
-    like: xr.DataArray  # what bears the labels
-    values: np.ndarray  # (stimulus, repetition, unit)
-    present: np.ndarray  # the same, of one unit where all have the same repetitions
-    valid: np.ndarray  # present, of a stimulus with at least two repetitions
-    sound: np.ndarray  # (unit,) with enough repeated stimuli, and not the same response to all
-
-
-def _find_repeats(responses: xr.DataArray, measure: str) -> _Repeats:
-    """Return what there is of repetitions, or say why there is no reliability."""
-    responses = check_responses(responses)
-    if "repetition" not in responses.dims:
-        responses = responses.expand_dims("repetition", axis=1)
-    present = present_repetitions(responses, measure)
-    n = present.sum(axis=1, dtype=np.int32)
-    enough = (n >= 2).sum(axis=0)
-    if enough.max() < FEWEST:
-        raise ValueError(
-            f"{measure} needs at least 2 repetitions of at least {FEWEST} stimuli; {enough.max()} of {len(n)} have "
-            f"that many (most: {n.max()}); use responses from before average_repetitions, or a dataset with repetitions"
-        )
-    values = responses.values if responses.dtype.kind == "f" else responses.values.astype(float)
-    valid = present & (n >= 2)[:, None]
-    highest = np.max(values, axis=(0, 1), where=valid, initial=-np.inf)
-    sound = (values < highest).any(axis=(0, 1), where=valid) & (enough >= FEWEST)
-    return _Repeats(responses, values, present, valid, sound)
-
-
-def _measure(values: np.ndarray, repeats: _Repeats, name: str, **attrs: object) -> xr.DataArray:
-    """Label a measure, NaN where a unit has too little, and say what it rests on."""
+def _measure(values: np.ndarray, repeats: Repeats, name: str, **attrs: object) -> xr.DataArray:
+    """Return a measure with labels, NaN for units with too few data, and with the number of stimuli it is based on."""
     used = int(repeats.valid.any(axis=1).sum(axis=0).max())
     attrs |= {"n_stimuli": used, "n_stimuli_left_out": len(repeats.values) - used}
     coords = {key: coord for key, coord in coords_along(repeats.like, "unit").items() if key != name}
     return xr.DataArray(np.where(repeats.sound, values, np.nan), coords, dims="unit", name=name, attrs=attrs)
 
 
-def _correlate_halves(repeats: _Repeats, first: np.ndarray) -> np.ndarray:
-    """Return (unit,): the correlation over stimuli between the means of two halves, 0 where one does not vary."""
+def _correlate_halves(repeats: Repeats, first: np.ndarray) -> np.ndarray:
+    """Return (unit,): the correlation over stimuli between the means of two halves, 0 if one is constant."""
     a, b = (_standard_means(repeats.values, half) for half in (first, repeats.valid & ~first))
     return np.einsum("su,su->u", a, b)
 
@@ -336,22 +348,27 @@ def _standard_means(values: np.ndarray, half: np.ndarray) -> np.ndarray:
     n = half.sum(axis=1, dtype=np.int32)
     means = values.sum(axis=1, where=half, dtype=np.float64)
     means /= np.maximum(n, 1)
-    rounding = 1e-24 * np.einsum("su,su->u", means, means)
+    rounding = RESIDUE * np.einsum("su,su->u", means, means)
+    # centre over the stimuli that have repetitions; the others stay 0 and do not count
     means -= means.sum(axis=0) / np.maximum((n > 0).sum(axis=0), 1)
     means *= n > 0
+    # divide by the length over stimuli: the product of two such columns is their correlation
     square = np.einsum("su,su->u", means, means)
     return np.divide(means, np.sqrt(np.where(square > rounding, square, np.inf)), out=means)
 
 
 def _squares(values: np.ndarray, mask: np.ndarray, weighted: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (stimulus, unit): n_s, n_s (m_s − x̄)² and W_s; or (m_s − mean_s m_s)² unless weighted by n_s."""
+    # m_s
     n = mask.sum(axis=1, dtype=np.int32)
     mean = values.sum(axis=1, where=mask, dtype=np.float64)
     mean /= np.maximum(n, 1)
+    # W_s = Σ_k (x_sk − m_s)², one repetition at a time to save memory
     within, deviation = np.zeros_like(mean), np.empty_like(mean)
     for k in range(values.shape[1]):
         np.subtract(values[:, k], mean, out=deviation)
         np.add(within, np.square(deviation, out=deviation), out=within, where=mask[:, k])
+    # n_s (m_s − x̄)², where x̄ is the mean over presentations; or with weights of 1, and the mean over stimuli
     weight = n if weighted else n > 0
     mean -= np.einsum("su,su->u", weight, mean) / np.maximum(weight.sum(axis=0), 1)
     return n, np.multiply(weight, np.square(mean, out=mean), out=mean), within
@@ -359,26 +376,11 @@ def _squares(values: np.ndarray, mask: np.ndarray, weighted: bool = True) -> tup
 
 def _variances(n: np.ndarray, between: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (unit,): T and N of `explainable_variance`."""
+    # T = Σ_s (n_s (m_s − x̄)² + W_s) / (Σ_s n_s − 1)
     total = (between.sum(axis=0) + within.sum(axis=0)) / np.maximum(n.sum(axis=0) - 1, 1)
+    # N = mean_s W_s / (n_s − 1), over stimuli with at least two repetitions
     within /= np.maximum(n - 1, 1)
     return total, within.sum(axis=0) / np.maximum((n >= 2).sum(axis=0), 1)
-
-
-def _mean_inverse(repetitions: int | xr.DataArray, units: list[str]) -> np.ndarray:
-    """Return the mean of 1/n over stimuli, of every unit or of all alike."""
-    if isinstance(repetitions, Integral) and repetitions > 0:
-        return np.array([1 / repetitions])
-    if not isinstance(repetitions, xr.DataArray):
-        raise ValueError(f"repetitions must be a whole number of at least 1, or responses, got {repetitions!r}")
-    if missing := sorted(set(units) - set(check_responses(repetitions).unit.values.tolist())):
-        raise ValueError(f"the responses lack unit {name_some(missing)} of ncsnr; take both from the same dataset")
-    if "repetition" in repetitions.dims:
-        n = present_repetitions(check_responses(repetitions).sel(unit=units), "noise_ceiling").sum(axis=1)
-    elif "n_repetitions" in repetitions.coords:
-        n = repetitions.n_repetitions.values[:, None]
-    else:
-        raise ValueError("responses need the dim repetition or the coord n_repetitions; or give a whole number instead")
-    return np.divide(1, n, out=np.zeros(n.shape), where=n > 0).sum(axis=0) / np.maximum((n > 0).sum(axis=0), 1)
 
 
 def _number_coord(responses: xr.DataArray, name: str, threshold: float) -> xr.DataArray:

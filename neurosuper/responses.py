@@ -1,8 +1,8 @@
-"""Responses: the contract, and what is done to responses before directions are sought.
+"""Responses: their layout, and the steps that prepare them for finding directions.
 
-Responses are a plain `xarray.DataArray` with dims `("stimulus", "unit")`, or `("stimulus", "repetition", "unit")`
-with NaN where a repetition is missing. `stimulus` and `unit` carry unique strings, compared in Unicode form NFC and
-without padding.
+Responses are an ordinary `xarray.DataArray` with dims `("stimulus", "unit")`, or `("stimulus", "repetition", "unit")`
+with NaN where a repetition is missing. The labels of `stimulus` and `unit` are unique strings, compared in Unicode form
+NFC and without padding.
 """
 
 from typing import Literal, TypeVar
@@ -22,26 +22,32 @@ Other = TypeVar("Other", xr.DataArray, xr.Dataset)
 
 
 def check_responses(responses: xr.DataArray) -> xr.DataArray:
-    """Return responses in the order of the contract, or say what is wrong with them.
+    """Return responses with their dims in standard order, or raise an error that says what is wrong with them.
 
     Parameters
     ----------
     responses : DataArray
-        Dims `stimulus` and `unit`, and `repetition` where stimuli were repeated, in any order.
+        Dims `stimulus` and `unit`, and `repetition` if stimuli were repeated, in any order.
 
     Returns
     -------
     DataArray (stimulus, unit) or (stimulus, repetition, unit)
         The same data, transposed; name `response`. Labels are in Unicode form NFC, without padding. Dask-backed
-        responses stay lazy, and are not searched for NaN.
+        responses stay lazy and are not checked for NaN.
 
     Raises
     ------
     TypeError
         Not a DataArray, not numbers, or labels that are not strings.
     ValueError
-        Missing dims or labels, duplicate labels, fewer than two stimuli, no unit, infinite values, or NaN (but for
+        Missing dims or labels, duplicate labels, fewer than two stimuli, no unit, infinite values, or NaN (except for
         missing repetitions).
+
+    See Also
+    --------
+    neurosuper.images.check_images : the same for images.
+    neurosuper.load_array : load labelled responses from a file.
+    drop_constant_units : remove units that give every stimulus the same response.
 
     Examples
     --------
@@ -73,10 +79,10 @@ def _check_responses(responses: xr.DataArray, least_stimuli: int) -> xr.DataArra
 
 
 def _check_values(responses: xr.DataArray, allow_nan: bool) -> None:
-    """Refuse infinite values, and NaN unless allowed, naming the units that hold them."""
+    """Raise an error that names the units with infinite values, or with NaN unless it is allowed."""
     values = responses.values
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(values.sum()):  # which one value that is not would spoil
+        if np.isfinite(values.sum()):  # the sum is finite only if every value is
             return
     bad = np.isinf(values) if allow_nan else ~np.isfinite(values)
     if bad.any():
@@ -84,13 +90,13 @@ def _check_values(responses: xr.DataArray, allow_nan: bool) -> None:
         kind = "infinite" if allow_nan else "NaN or infinite"
         cure = "responses.where(np.isfinite(responses))" + ("" if allow_nan else ".dropna('stimulus')")
         raise ValueError(
-            f"responses hold {int(bad.sum())} {kind} values, in unit {name_some(units)}; drop those units, or clear "
-            f"the values with {cure}"
+            f"responses hold {int(bad.sum())} {kind} values, in unit {name_some(units)}; drop those units, or "
+            f"remove the values with {cure}"
         )
 
 
 def check_averaged(responses: xr.DataArray, least_stimuli: int = 2) -> xr.DataArray:
-    """Return responses in the order of the contract, refusing repetitions that were not averaged."""
+    """Return responses (stimulus, unit) in standard order; raise an error if repetitions were not averaged."""
     responses = _check_responses(responses, least_stimuli)
     if "repetition" in responses.dims:
         raise ValueError(
@@ -110,30 +116,35 @@ def constant_items(codes: xr.DataArray) -> np.ndarray:
 
 
 def require_varying(codes: xr.DataArray, where: str = "", remedy: str = DROP_THEM) -> None:
-    """Refuse units or directions of zero variance (stimulus, item): they have no top stimuli and no direction."""
+    """Raise an error for units or directions of zero variance (stimulus, item), which have no top stimuli."""
     constant = constant_items(codes)
     if len(constant):
         raise ValueError(f"zero variance over stimuli{where} in {codes.dims[1]} {name_some(constant)}; {remedy}")
 
 
 def drop_constant_units(responses: xr.DataArray) -> xr.DataArray:
-    """Drop the units that give every stimulus the same response.
+    """Return responses without the units that give every stimulus the same response.
 
-    Where stimuli carry a `split` (see `split_stimuli`), a unit must vary within each part of it.
+    If stimuli have the coord `split` (see `split_stimuli`), a unit must vary within each of its parts.
 
     Parameters
     ----------
     responses : DataArray (stimulus, unit)
+        Averaged over repetitions.
 
     Returns
     -------
     DataArray (stimulus, unit)
-        `attrs["dropped_units"]` lists the labels of those dropped.
+        `attrs["dropped_units"]` lists the labels of the units that were dropped.
 
     Raises
     ------
     ValueError
         No unit is left; repetitions that were not averaged.
+
+    See Also
+    --------
+    neurosuper.select_units : keep the units that reach a threshold, such as of reliability.
 
     Examples
     --------
@@ -144,43 +155,44 @@ def drop_constant_units(responses: xr.DataArray) -> xr.DataArray:
     ['a']
     """
     responses = check_averaged(responses)
-    dropped = np.unique(np.concatenate([constant_items(part) for part in split_parts(responses)]))
+    parts = [responses]
+    if "split" in responses.coords:
+        parts = [part_of(responses, split) for split in np.unique(responses.split.values)]
+    dropped = np.unique(np.concatenate([constant_items(part) for part in parts]))
     kept = responses.sel(unit=~responses.indexes["unit"].isin(dropped))
     if not kept.sizes["unit"]:
         raise ValueError(f"all {len(dropped)} units are constant over the stimuli; check the window and the loader")
     return kept.assign_attrs(dropped_units=dropped.tolist())
 
 
-def split_parts(responses: xr.DataArray) -> list[xr.DataArray]:
-    """Return the parts of responses named by the coord `split`, or the whole where there is none."""
-    if "split" not in responses.coords:
-        return [responses]
-    return [part_of(responses, split) for split in np.unique(responses.split.values)]
-
-
 def part_of(responses: xr.DataArray, split: str) -> xr.DataArray:
-    """Return the stimuli whose `split` is this."""
+    """Return the responses to the stimuli whose coord `split` has this value."""
     return responses.sel(stimulus=(responses.split == split).values)
 
 
 def coords_along(array: xr.DataArray, dim: str) -> dict[str, xr.DataArray]:
-    """Return the coords that lie along one dim and no other."""
+    """Return the coords that have this dim and no other."""
     return {str(name): coord for name, coord in array.coords.items() if coord.dims == (dim,)}
 
 
 def average_repetitions(responses: xr.DataArray) -> xr.DataArray:
-    """Average over repetitions, leaving out the missing ones.
+    """Return responses averaged over repetitions, ignoring the missing ones.
 
     Parameters
     ----------
     responses : DataArray (stimulus, repetition, unit)
-        NaN where a repetition is missing; stimuli may have been repeated unequally often.
+        NaN where a repetition is missing; the number of repetitions may differ between stimuli.
 
     Returns
     -------
     DataArray (stimulus, unit)
-        With the stimulus coord `n_repetitions` (the most that any unit has); coords and attrs are kept. Where a unit
-        has no repetition of a stimulus, NaN remains. Responses without `repetition` are returned unchanged.
+        With the stimulus coord `n_repetitions` (the largest number over units); coords and attrs are kept. NaN where a
+        unit has no repetition of a stimulus. Responses without the dim `repetition` are returned unchanged.
+
+    See Also
+    --------
+    neurosuper.split_repetitions : averages over two random halves of the repetitions.
+    neurosuper.copies.average_copies : average over stimuli that show the same photograph.
 
     Examples
     --------
@@ -201,24 +213,29 @@ def average_repetitions(responses: xr.DataArray) -> xr.DataArray:
 
 
 def normalize(responses: xr.DataArray, how: Literal["zscore", "unit_norm"]) -> xr.DataArray:
-    """Normalise units to mean 0 and variance 1, or stimuli to response vectors of unit length.
+    """Return z-scored units, or response vectors of unit length for each stimulus.
 
     Parameters
     ----------
     responses : DataArray (stimulus, unit)
+        Averaged over repetitions.
     how : {"zscore", "unit_norm"}
-        "zscore": every unit over stimuli, with the population's standard deviation (ddof=0).
-        "unit_norm": every stimulus over units (Klindt et al. 2023); a stimulus without any response stays zero.
+        "zscore": each unit has mean 0 and standard deviation 1 over stimuli (ddof=0). "unit_norm": the response vector
+        of each stimulus over units has length 1 (Klindt et al. 2023); a vector of zeros stays zero.
 
     Returns
     -------
     DataArray (stimulus, unit)
-        float32 for float32 input, else float64; `attrs["units"]` becomes "s.d." or "1".
+        In float32 for float32 input, else float64; `attrs["units"]` becomes "s.d." or "1".
 
     Raises
     ------
     ValueError
         Another `how`; "zscore" with units of zero variance; repetitions that were not averaged.
+
+    See Also
+    --------
+    average_repetitions : what to call first, if stimuli were repeated.
 
     Examples
     --------
@@ -243,26 +260,34 @@ def normalize(responses: xr.DataArray, how: Literal["zscore", "unit_norm"]) -> x
 
 
 def split_stimuli(responses: Labelled, *, fit: float = 0.5, random_state: int | None = 0) -> Labelled:
-    """Mark each stimulus for fitting directions or for scoring them.
+    """Return responses whose stimuli are marked at random for fitting directions or for scoring them.
 
-    The same labels and `random_state` always give the same split, whatever the order of the stimuli. Copies of one
-    photograph, which the coord `content` tells (see `find_copies`), fall on the same side.
+    The same labels and `random_state` always give the same split, in any order of the stimuli. Copies of one
+    photograph, which the coord `content` identifies (see `find_copies`), are in the same part.
 
     Parameters
     ----------
     responses : DataArray or Dataset with dim `stimulus`
+        Responses, images, or anything else with stimulus labels.
     fit : float, optional
         Share of stimuli to fit on, strictly between 0 and 1.
     random_state : int, optional
+        Seed of the split; None draws another split each time.
 
     Returns
     -------
-    The same, with the stimulus coord `split`: "fit" or "score".
+    DataArray or Dataset
+        The same data, with the stimulus coord `split`: "fit" or "score".
 
     Raises
     ------
     ValueError
         `fit` outside (0, 1), or so extreme that a part would have fewer than two photographs.
+
+    See Also
+    --------
+    neurosuper.split_repetitions : halves that share all stimuli, but not the noise.
+    neurosuper.copies.find_copies : find the copies of a photograph.
 
     Examples
     --------
@@ -279,7 +304,7 @@ def split_stimuli(responses: Labelled, *, fit: float = 0.5, random_state: int | 
     photographs = pd.factorize(photographs_of(responses)[order])[0]  # numbered in order of label
     sizes = np.bincount(photographs)
     drawn = np.random.default_rng(random_state).permutation(len(sizes))
-    # whole photographs, as long as all their copies still fit in
+    # photographs are taken whole, with all their copies, until the next one would exceed n_fit
     n_chosen = int(np.searchsorted(sizes[drawn].cumsum(), n_fit, side="right"))
     if min(n_fit, n_stimuli - n_fit) < 2 or min(n_chosen, len(sizes) - n_chosen) < 2:
         what = f"{n_stimuli} stimuli" if len(sizes) == n_stimuli else f"{n_stimuli} stimuli ({len(sizes)} photographs)"
@@ -290,29 +315,34 @@ def split_stimuli(responses: Labelled, *, fit: float = 0.5, random_state: int | 
 
 
 def align(a: Labelled, b: Other, *, by: By = "label") -> tuple[Labelled, Other]:
-    """Keep the stimuli that two systems (or responses and images) share, in the order of the first.
+    """Return two systems, or responses and images, restricted to their shared stimuli in the order of the first.
 
-    A warning says how many stimuli of either side are left out, unless it is only images to which there are no
-    responses.
+    A warning reports how many stimuli of each side are left out. Images without responses alone give no warning.
 
     Parameters
     ----------
     a, b : DataArray or Dataset with dim `stimulus`
+        The two sides: responses, codes or images.
     by : {"label", "content"}, optional
-        "label": stimuli of the same label are the same. "content": stimuli of the same pixels are, whatever their
-        labels; both sides carry them as the coord `content`, a digest that `load_images` computes, or are images.
+        "label": stimuli with the same label are the same. "content": stimuli with the same pixels are the same, even if
+        their labels differ; each side must be images or have the coord `content`, a digest that `load_images` computes.
 
     Returns
     -------
     tuple
-        `a` and `b`, on the same stimuli in the same order, by the labels of `a`. `attrs["n_stimuli_left_out"]` of
-        each counts its stimuli that joins have left out, if any. A side without `content` gets that of the other.
+        `a` and `b` on the same stimuli in the same order, with the labels of `a`. `attrs["n_stimuli_left_out"]` of each
+        counts the stimuli that joins have left out, if any. A side without `content` gets that of the other.
 
     Raises
     ------
     ValueError
-        They share no stimulus (three labels of each side are shown); a label is one photograph here and another there;
-        by "content", a side without it, or with copies of one photograph (see `average_copies`).
+        They share no stimulus (three labels of each side are shown); a label names different photographs on the two
+        sides; by "content", a side has no content, or has copies of one photograph (see `average_copies`).
+
+    See Also
+    --------
+    neurosuper.copies.average_copies : average over copies before joining by content.
+    neurosuper.load_images : load images with their labels and content.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A stimulus knows its photograph by a digest of its pixels, in whatever order and pieces these are read."""
+"""A stimulus knows its photograph by a digest of its pixels, in any order and pieces in which these are read."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_the_stimuli_of_all_sides_know_what_any_of_them_knows():
 def test_one_label_for_two_photographs_is_refused_wherever_it_comes():
     sides = [side({"a": ONE, "b": ""}), side({"b": TWO}), side({"b": THREE, "a": ONE})]
     for order in (sides, sides[::-1]):
-        with pytest.raises(ValueError, match="^stimulus 'b' is one photograph here and another there"):
+        with pytest.raises(ValueError, match="^stimulus 'b' names different photographs in the two arrays"):
             all_stimuli(order)
 
 

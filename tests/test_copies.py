@@ -66,7 +66,7 @@ def test_copies_are_found_in_files_of_any_lossless_format_and_in_lazy_stacks(tmp
 @pytest.mark.parametrize(
     ("given_", "error", "message"),
     [
-        (lambda: labelled(np.eye(3)), ValueError, "do not say which photographs they are to; pass the images"),
+        (lambda: labelled(np.eye(3)), ValueError, "do not say which photographs were shown; pass the images"),
         (lambda: np.zeros((2, 4, 4, 3), np.uint8), TypeError, "images must be an xarray.DataArray, got ndarray"),
     ],
 )
@@ -243,7 +243,7 @@ def test_held_out_halves_of_a_comparison_share_no_photograph(rng):
     assert {numbers[label] for label in tops} <= sides[1]
 
 
-def test_a_split_of_few_photographs_is_refused_whatever_the_number_of_stimuli():
+def test_a_split_of_few_photographs_is_refused_for_any_number_of_stimuli():
     with pytest.raises(ValueError, match=r"10 stimuli \(3 photographs\) must leave at least 2 stimuli on each side"):
         split_stimuli(images_of([0, 1, 2, 0, 1, 2, 0, 1, 2, 0]))
 

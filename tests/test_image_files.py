@@ -107,7 +107,7 @@ def test_a_file_is_read_by_no_other_decoder_whatever_it_is_called(form, tmp_path
         content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) run\n"
     else:
         content = encoded(Image.new("RGB", (64, 64)), form)
-    refused(tmp_path, content, "of no known format")
+    refused(tmp_path, content, "unknown format")
 
 
 def test_files_of_endless_length_are_not_read(tmp_path):

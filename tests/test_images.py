@@ -78,7 +78,7 @@ def one(tmp_path) -> Callable[..., xr.DataArray]:
 
 @pytest.fixture(params=["folder", "folder as str", "zip", "ZIP", "list of files"])
 def source(request, tmp_path, files) -> object:
-    """The files in every container; the folder lies in a hidden one."""
+    """The files in every container; the folder is in a hidden one."""
     if request.param.lower() == "zip":
         return write_zip(tmp_path / f"images.{request.param}", {f"set/{name}": file for name, file in files.items()})
     folder = write_folder(tmp_path / ".cache" / "images", files)
@@ -116,7 +116,7 @@ def test_names_of_files_are_labels_in_one_unicode_form(tmp_path, pixels):
         assert images.stimulus.values.tolist() == image_labels(source) == ["owl", composed]
         assert images.category.values.tolist() == ["bird", "text"]
     twice = write_folder(tmp_path / "twice", files | {f"{composed}.png": encode(pixels[2])})
-    assert_refused(ValueError, f"two images are called '{composed}'", lambda: load_images(twice))
+    assert_refused(ValueError, f"two images have the label '{composed}'", lambda: load_images(twice))
 
 
 def test_zip_files_made_on_windows_have_folders_too(tmp_path, pixels):
@@ -138,7 +138,7 @@ def test_two_members_of_one_name_in_a_zip_are_refused(tmp_path, pixels):
         archive.writestr("owl.png", encode(pixels[0]))
         with pytest.warns(UserWarning, match="Duplicate name"):
             archive.writestr("owl.png", encode(pixels[1]))
-    assert_refused(ValueError, "two images are called 'owl'", lambda: load_images(source))
+    assert_refused(ValueError, "two images have the label 'owl'", lambda: load_images(source))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
@@ -173,7 +173,7 @@ WRONG_OBJECTS = {
     "tensors": (lambda: [torch.zeros(3, 8, 8)], "from a list of Tensor; give"),
     "a data set": (lambda: torch.utils.data.TensorDataset(torch.zeros(2, 3)), "from TensorDataset; give"),
     "pairs": (lambda: [("owl.png", 0)], "from a list of tuple; give"),
-    "a set": (lambda: {"owl.png", "cat.png"}, r"from set; .*\(of files without an order, pass sorted\(files\)\)"),
+    "a set": (lambda: {"owl.png", "cat.png"}, r"from set; .*\(its files have no order: pass sorted\(files\)\)"),
     "a glob": (lambda: Path().glob("*.png"), r"from generator; .*pass sorted\(files\)"),
     "a number": (lambda: 3, "from int; give"),
     "nothing": (lambda: None, "from NoneType; give"),
@@ -247,13 +247,13 @@ def test_mixed_sizes_are_refused_by_name_and_resized_when_asked(tmp_path, files,
 def test_equal_base_names_are_refused_by_name(tmp_path, pixels):
     files = {"left/owl.png": encode(pixels[0]), "right/owl.bmp": encode(pixels[1], ".bmp")}
     sources = [write_folder(tmp_path / "images", files), write_zip(tmp_path / "images.zip", files)]
-    message = r"two images are called 'owl': .*owl\.... and .*owl\....; rename one, or, .*category_from='folder'"
+    message = r"two images have the label 'owl': .*owl\.... and .*owl\....; rename one, or, .*category_from='folder'"
     for read in (load_images, image_labels):
         for source in sources:
             assert_refused(ValueError, message, lambda read=read, source=source: read(source))
 
 
-def test_folders_are_categories_and_tell_equal_base_names_apart(tmp_path, pixels):
+def test_folders_are_categories_and_distinguish_equal_base_names(tmp_path, pixels):
     files = {f"{name}.png": encode(image) for name, image in zip(["b/2", "a/1", "a/2", "b/1"], pixels, strict=True)}
     images = load_images(write_zip(tmp_path / "images.zip", files), category_from="folder")
     assert images.stimulus.values.tolist() == ["a/1", "a/2", "b/1", "b/2"]
@@ -272,7 +272,7 @@ def test_equal_names_in_folders_of_equal_name_are_refused(tmp_path, pixels):
     files = {"left/owl/1.png": encode(pixels[0]), "right/owl/1.png": encode(pixels[1])}
     source = write_zip(tmp_path / "images.zip", files)
     message = (
-        r"two images are called 'owl/1': images\.zip/left/owl/1\.png and images\.zip/right/owl/1\.png; rename one$"
+        r"two images have the label 'owl/1': images\.zip/left/owl/1\.png and images\.zip/right/owl/1\.png; rename one$"
     )
     assert_refused(ValueError, message, lambda: load_images(source, category_from="folder"))
 
@@ -338,7 +338,7 @@ def test_opaque_images_of_8_bits_become_rgb(one, content, expected):
 AMBIGUOUS = {
     "RGBA": (
         encode(np.dstack([GREY] * 3 + [0 * GREY + 254])),
-        r"image .*owl\.png is partly transparent; put it on the background",
+        r"image .*owl\.png is partly transparent; draw it on the background",
     ),
     "grey and alpha": (encode(np.dstack([GREY] * 2)), "partly transparent"),
     "transparent palette": (palette_image(transparency=1), "partly transparent"),
@@ -376,8 +376,8 @@ def test_a_truncated_file_in_a_folder_is_named(one, pixels, name):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "of no known format"),
-        (b"not an image", "of no known format"),
+        (b"", "unknown format"),
+        (b"not an image", "unknown format"),
         (b"P6 9999999 9999999 255 ", "exceeds limit"),
         (b"P6 2 zwei 255 ", "invalid literal"),
     ],
@@ -388,7 +388,7 @@ def test_what_no_decoder_takes_is_named_in_one_line(one, content, reason):
 
 
 @pytest.mark.parametrize(("failure", "reason"), [(RuntimeError("two\n  lines"), "two lines"), (EOFError(), "EOFError")])
-def test_whatever_a_decoder_says_is_told_in_one_line(one, monkeypatch, failure, reason):
+def test_any_error_of_a_decoder_is_reported_in_one_line(one, monkeypatch, failure, reason):
     def fail(_stream: io.BytesIO, formats: object) -> None:
         raise failure
 

@@ -48,6 +48,32 @@ def test_only_pretrained_trunks_need_torchvision(name):
     assert not modules_after(f"from neurosuper import {name}") & {"torchvision", "torch._dynamo", "matplotlib"}
 
 
+COMPARE = """
+import sys
+import numpy as np
+import xarray as xr
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torchvision", "lpips"):
+            raise ImportError(f"{name} is not installed")
+
+sys.meta_path.insert(0, Refuse())
+import neurosuper as ns
+
+rng = np.random.default_rng(0)
+images = ns.load_images(rng.integers(0, 255, (20, 8, 8, 3), dtype=np.uint8))
+labels = {"stimulus": images.stimulus.values, "unit": list("abcd")}
+responses = xr.DataArray(rng.gamma(1, 5, (20, 4)), labels, ("stimulus", "unit"))
+table = ns.compare({"V4": responses}, images, [ns.Units(), ns.PCA(2)], [ns.Color()])
+assert table.sizes["item"] == 6 and table.interpretability.notnull().all()
+"""
+
+
+def test_compare_works_where_torchvision_and_lpips_are_not_installed():
+    subprocess.run([sys.executable, "-c", COMPARE], check=True)
+
+
 @pytest.mark.parametrize("name", sorted(set(neurosuper.__all__) - set(ROOMS)))
 def test_every_public_name_resolves(name):
     assert callable(getattr(neurosuper, name))

@@ -22,7 +22,7 @@ def photographs(rng) -> xr.DataArray:
 
 
 def responses_to(images: xr.DataArray, n_units: int = 3) -> xr.DataArray:
-    """Responses that follow the pixels, so that each tells its photograph; they know its content."""
+    """Responses that follow the pixels, so that each identifies its photograph; they have its content."""
     values = images.values.reshape(len(images), -1)[:, :n_units].astype(float)
     coords = {"stimulus": images.stimulus.values, "unit": [f"u{i}" for i in range(n_units)], "content": images.content}
     return xr.DataArray(values, dims=("stimulus", "unit"), coords=coords, name="response")
@@ -46,12 +46,10 @@ def test_align_shares_the_same_labels_from_either_side_and_counts_the_others(a, 
         assert joined.values.tolist() == [whole.index(label) for label in joined.stimulus.values]
 
 
-def test_labels_that_agree_in_part_are_told_with_both_counts_and_some_names():
+def test_labels_that_agree_in_part_are_reported_with_both_counts_and_some_names():
     unpadded, padded = side([str(i) for i in range(1, 21)]), side([f"{i:02d}" for i in range(1, 21)])
-    told = (
-        r"11 stimuli are joined, and left out are 9 of 20 of the first \('1', .*\) and 9 of 20 of the second \('01', "
-    )
-    with pytest.warns(UserWarning, match=told):
+    message = r"11 stimuli are joined; left out are 9 of 20 of the first \('1', .*\) and 9 of 20 of the second \('01', "
+    with pytest.warns(UserWarning, match=message):
         ours, theirs = align(unpadded, padded)
     assert ours.n_stimuli_left_out == theirs.n_stimuli_left_out == 9
 
@@ -64,7 +62,7 @@ def test_left_out_stimuli_are_added_up_over_joins():
     assert a.n_stimuli_left_out == 2
 
 
-def test_images_that_nobody_was_shown_go_without_a_warning_but_are_counted(photographs):
+def test_images_that_no_one_was_shown_go_without_a_warning_but_are_counted(photographs):
     some = responses_to(photographs)[3:9]
     for pair in ((some, photographs), (photographs, some)):
         joined = {len(each.dims): each for each in align(*pair)}
@@ -72,7 +70,7 @@ def test_images_that_nobody_was_shown_go_without_a_warning_but_are_counted(photo
         assert "n_stimuli_left_out" not in joined[2].attrs
 
 
-def test_equal_sides_are_neither_copied_nor_told(photographs):
+def test_equal_sides_are_neither_copied_nor_warned_of(photographs):
     brain = responses_to(photographs)
     ours, theirs = align(brain, photographs)
     assert np.shares_memory(ours.values, brain.values)
@@ -91,12 +89,14 @@ def test_scores_say_how_many_stimuli_have_no_image(score, responses, images):
 def test_one_label_for_two_photographs_is_refused_by_name(photographs, rng):
     other = load_images(rng.integers(0, 255, (12, 6, 6, 3), np.uint8)).assign_coords(stimulus=LABELS)
     mixed = xr.concat([photographs[:10], other[10:]], "stimulus")
-    told = r"stimulus 'photo10', 'photo11' is one photograph here and another there, by the pixels .* by='content'"
+    message = (
+        r"stimulus 'photo10', 'photo11' names different photographs in the two arrays, by the pixels .* by='content'"
+    )
     for a, b in ((responses_to(photographs), responses_to(mixed)), (mixed, photographs)):
-        with pytest.raises(ValueError, match=told) as caught:
+        with pytest.raises(ValueError, match=message) as caught:
             align(a, b)
         assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         interpretability_index(responses_to(photographs), mixed, Color(device="cpu"), top=2)
     with pytest.raises(ValueError, match="system 'V4': stimulus 'photo10'"):
         compare({"V4": responses_to(photographs)}, mixed, [Units()], [Color(device="cpu")], top=2)
@@ -142,7 +142,7 @@ def test_join_by_content_reads_images_too_many_for_memory(photographs):
     assert_array_equal(align(responses_to(photographs), lazy, by="content")[1], photographs)
 
 
-def test_copies_have_no_single_partner_by_content_unless_nobody_asks_for_them(photographs):
+def test_copies_have_no_single_partner_by_content_unless_no_one_asks_for_them(photographs):
     brain = responses_to(photographs)
     doubled = photographs.isel(stimulus=[*range(12), 3]).assign_coords(stimulus=[f"f{i:02d}" for i in range(13)])
     with pytest.raises(ValueError, match=r"the second shows a photograph under several labels, such as 'f12'.*average"):
@@ -163,12 +163,12 @@ def test_copies_have_no_single_partner_by_content_unless_nobody_asks_for_them(ph
         (
             lambda r: r.assign_coords(content=("stimulus", ["0" * 32] * 12)),
             "content",
-            "no photograph in common to the 12",
+            "no photograph in common between 12",
         ),
         (lambda r: r, "name", "by must be 'label' or 'content', got 'name'"),
     ],
 )
-def test_what_cannot_be_joined_is_told_in_one_line(change, by, message, photographs):
+def test_what_cannot_be_joined_is_an_error_of_one_line(change, by, message, photographs):
     brain = responses_to(photographs)
     with pytest.raises(ValueError, match=message) as caught:
         align(brain, change(brain), by=by)

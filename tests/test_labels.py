@@ -25,7 +25,7 @@ def test_clean_text_is_in_form_nfc_and_stays_as_it_is(text, padding):
 
 
 @pytest.mark.parametrize("padded", [TYPED, f" {COMPOSED}", f"{COMPOSED}   ", f"{TYPED}\t"])
-def test_labels_that_read_alike_are_one_stimulus(padded, make_responses):
+def test_labels_that_look_the_same_are_one_stimulus(padded, make_responses):
     brain = make_responses(np.eye(3), stimulus=["owl", padded, "cat"])
     net = make_responses(np.eye(3), stimulus=["cat", COMPOSED, "owl"])
     ours, theirs = align(brain, net)
@@ -43,7 +43,7 @@ def test_attrs_and_other_coords_survive_cleaning(make_responses):
 
 def test_two_labels_that_are_one_text_are_refused_in_one_line(make_responses):
     for pair in ([TYPED, COMPOSED], ["owl", "owl "]):
-        with pytest.raises(ValueError, match=r"stimulus labels '.*' and '.*', which are one text but for") as caught:
+        with pytest.raises(ValueError, match=r"stimulus labels '.*' and '.*', which differ only in padding") as caught:
             check_responses(make_responses(np.eye(2), stimulus=pair))
         assert "\n" not in str(caught.value)
 

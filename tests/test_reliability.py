@@ -177,7 +177,7 @@ def test_repetitions_that_are_shifted_by_a_stimulus_are_unreliable(rng):
 
 @st.composite
 def small_responses(draw):
-    """Whole numbers, 5 stimuli × 4 repetitions × 3 units, of which any may be missing."""
+    """Whole numbers, 5 stimuli × 4 repetitions × 3 units; any of them may be missing."""
     values = draw(arrays(float, (5, 4, 3), elements=st.integers(-3, 3), fill=st.nothing()))
     values[draw(arrays(bool, (5, 4, 3), fill=st.nothing()))] = np.nan
     assume(((~np.isnan(values)).sum(axis=1) >= 2).sum(axis=0).max() >= 3)
@@ -414,7 +414,7 @@ def test_v4_gives_its_published_figures(real_data):
     np.testing.assert_array_equal(averaged, np.load(real_data / "v4" / "responses_avg_210325.npy"))
 
     assert_allclose(noise_ceiling(ncsnr(v4), v4), reliability, atol=0.01)
-    assert split_half_reliability(shift(v4)).mean() < 0.2  # neighbours are somewhat alike: 0.12
+    assert split_half_reliability(shift(v4)).mean() < 0.2  # neighbours are somewhat similar: 0.12
 
 
 def test_spearman_brown_of_a_negative_correlation_is_its_formula(rng):

@@ -18,7 +18,7 @@ def label(values: np.ndarray) -> xr.DataArray:
 
 @pytest.fixture
 def patchy(rng) -> xr.DataArray:
-    """30 stimuli × 7 repetitions × 4 units, of which each lacks others, but has at least two."""
+    """30 stimuli × 7 repetitions × 4 units; each lacks other repetitions, but has at least two."""
     values = rng.normal(size=(30, 7, 4))
     values[:, 2:][rng.random((30, 5, 4)) < 0.4] = np.nan
     return label(values)
@@ -77,7 +77,7 @@ def test_stimuli_with_too_few_repetitions_are_named_and_the_remedy_works(patchy)
     split_repetitions(repeated)
 
 
-def test_bad_input_is_told_in_one_line(responses, patchy):
+def test_bad_input_is_an_error_of_one_line(responses, patchy):
     with pytest.raises(
         ValueError, match=r"^split_repetitions needs the dim 'repetition', got .*; use responses before"
     ):

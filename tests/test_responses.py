@@ -155,9 +155,9 @@ def test_what_breaks_the_contract_is_refused_in_one_line(responses, change, erro
 
 def test_the_cure_named_for_bad_values_works(responses):
     bad = replace(responses, (0, 3, INF))
-    with pytest.raises(ValueError, match="clear the values with") as caught:
+    with pytest.raises(ValueError, match="remove the values with") as caught:
         check_responses(bad)
-    cure = str(caught.value).rpartition("clear the values with ")[2]
+    cure = str(caught.value).rpartition("remove the values with ")[2]
     cured = check_responses(eval(cure, {"np": np, "responses": bad}))
     assert cured.sizes["stimulus"] == 119
 

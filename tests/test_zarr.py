@@ -160,6 +160,6 @@ def test_a_cache_of_embeddings_that_was_poisoned_is_made_again(tmp_path):
     for chunk in (folder / "c").rglob("*"):
         if chunk.is_file():
             chunk.write_bytes(pickle.dumps(Marks(tmp_path / "ran")))
-    with pytest.warns(UserWarning, match=r"not readable \(ValueError\); its rows are made again"):
+    with pytest.warns(UserWarning, match=r"not readable \(ValueError\); its rows are computed again"):
         assert RowStore(folder, "float32", {}).read([digest(b"a")]) == {}
     assert not (tmp_path / "ran").exists()

@@ -1,4 +1,4 @@
-"""Brain and network side by side, units against directions."""
+"""Compare brain and network, and units and directions, by the interpretability of each item."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Published datasets by id: fetched, verified, cached, and read by the loader that their manifest names."""
+"""Published datasets by id: downloaded, verified, cached, and read by the loader that their manifest names."""
 
 import lazy_loader
 

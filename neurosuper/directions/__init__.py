@@ -1,4 +1,4 @@
-"""Finders of directions of a population: each has `fit`, `transform` and `inverse_transform`.
+"""Find directions of a population: each finder has `fit`, `transform` and `inverse_transform`.
 
 R (stimulus, unit) responses, D (direction, unit) directions, Z (stimulus, direction) codes, R ≈ Z D + mean.
 """

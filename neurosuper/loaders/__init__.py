@@ -1,4 +1,4 @@
-"""A path to labelled responses: one module per file format."""
+"""Load labelled responses from a path: one module per file format."""
 
 import lazy_loader
 

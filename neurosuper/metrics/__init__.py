@@ -1,4 +1,4 @@
-"""Image metrics: each embeds images so that the (squared) distance between embeddings is the metric."""
+"""Image metrics: each embeds images, and the (squared) distance between embeddings is the distance of the images."""
 
 import lazy_loader
 

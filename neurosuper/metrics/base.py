@@ -1,7 +1,7 @@
-"""What an image metric is, and how images become pixels.
+"""The protocol of an image metric, and the conversion of images to pixel tensors.
 
-The distance between two images is the Euclidean distance between their embeddings, squared where the metric says so.
-So each image is embedded once, and no pair is ever scored twice.
+The distance between two images is the Euclidean distance between their embeddings, or its square if the metric is
+`squared`. So each image is embedded only once, and no pair of images is computed twice.
 """
 
 from __future__ import annotations
@@ -22,9 +22,15 @@ Images = xr.DataArray | torch.Tensor | np.ndarray
 
 @runtime_checkable
 class ImageMetric(Protocol):
-    """Distance between images = (squared) Euclidean distance between their embeddings.
+    """Members of an image metric: the distance between images is the (squared) distance between their embeddings.
 
-    Any object with these members is a metric; nothing need be inherited or registered.
+    Any object with these members is a metric; nothing needs to be inherited or registered. A class that inherits from
+    `ImageMetric` lets type checkers see a list of different metrics as a list of metrics.
+
+    See Also
+    --------
+    LPIPS, Features, Color, Pixel, Label, Precomputed : the metrics of this package.
+    neurosuper.metrics.cached : keep the embeddings of any metric on disk.
 
     Examples
     --------
@@ -35,15 +41,15 @@ class ImageMetric(Protocol):
 
     @property
     def name(self) -> str:
-        """Short name, as in tables: `"LPIPS-alex"`."""
+        """Short name, for tables: `"LPIPS-alex"`."""
 
     @property
     def quantity(self) -> str:
-        """What is measured, in the words of an axis label."""
+        """The measured quantity, as text for an axis label."""
 
     @property
     def squared(self) -> bool:
-        """Whether the distance is the squared Euclidean distance between embeddings, or that distance itself."""
+        """Whether the distance is the squared Euclidean distance between embeddings, not the distance itself."""
 
     @property
     def self_similarity(self) -> float:
@@ -51,30 +57,34 @@ class ImageMetric(Protocol):
 
     @property
     def batch_size(self) -> int | None:
-        """How many images are best embedded at a time; None: all at once."""
+        """Number of images to embed at a time; None: all at once."""
 
     def embed(self, images: Images) -> torch.Tensor:
-        """Embed images, each on its own.
+        """Return the embedding of each image, which depends on no other image.
 
         Parameters
         ----------
         images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
-            uint8 where labelled (see `load_images`), else floating point in [0, 1].
+            Labelled images are uint8 (see `load_images`), others floating point in [0, 1].
 
         Returns
         -------
         Tensor (image, feature)
-            float32, on the metric's device.
+            In float32, on the metric's device.
         """
 
 
 def check_metric(metric: object) -> ImageMetric:
-    """Return an image metric, or say that an object is none.
+    """Return an image metric, or raise an error if the object is not one.
 
     Raises
     ------
     TypeError
         A name, a class that was not called, a function, or any other object without the members of `ImageMetric`.
+
+    See Also
+    --------
+    ImageMetric : the members of a metric.
 
     Examples
     --------
@@ -96,22 +106,26 @@ def pixels(images: Images, device: str | torch.device | None = None) -> torch.Te
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
-        uint8 where labelled (see `load_images`), else floating point in [0, 1].
+        Labelled images are uint8 (see `load_images`), others floating point in [0, 1].
     device : str or torch.device, optional
         None is the GPU if there is one.
 
     Returns
     -------
     Tensor (image, 3, row, column)
-        float32 in [0, 1], on the device.
+        In float32 and [0, 1], on the device.
 
     Raises
     ------
     TypeError
         Neither DataArray, tensor nor ndarray; integers that are not a labelled stack.
     ValueError
-        No image, another shape, or values outside [0, 1]: images in [−1, 1] or normalised by mean and standard
-        deviation are refused rather than scored wrongly.
+        No image, another shape, or values outside [0, 1]: images in [−1, 1], or normalised by mean and standard
+        deviation, would give wrong scores.
+
+    See Also
+    --------
+    neurosuper.load_images : load images as a labelled stack.
 
     Examples
     --------
@@ -149,7 +163,7 @@ def _check_range(images: torch.Tensor) -> torch.Tensor:
     low, high = (value.item() for value in images.aminmax())
     if not (low >= 0 and high <= 1):
         raise ValueError(
-            f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]; undo their scaling: x / 255 for 0–255, "
+            f"images must be in [0, 1], got [{low:.3g}, {high:.3g}]; undo their scaling: x / 255 for 0–255, "
             "(x + 1) / 2 for −1–1, x * std + mean where mean and std were normalised"
         )
     return images

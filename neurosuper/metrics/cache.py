@@ -1,10 +1,10 @@
-"""A cache of embeddings: each image is embedded once ever."""
+"""A cache of embeddings on disk: each image is embedded only once."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol, get_args, runtime_checkable
 
@@ -23,58 +23,64 @@ from neurosuper.metrics.store import RowStore, digest
 
 __all__ = ["Cached", "cached"]
 
-FORMAT = "2"  # of a cache; another one wherever embeddings of the same metric change
+FORMAT = "2"  # version of the cache; to be raised when the embeddings of a metric change
 Stored = Literal["float16", "float32"]
 
 
 @runtime_checkable
 class _Fingerprinted(ImageMetric, Protocol):
-    """A metric that says what tells its embeddings from others."""
+    """A metric that can identify its embeddings."""
 
     def fingerprint(self) -> str: ...
 
 
 def cached(metric: ImageMetric, folder: str | Path, *, dtype: Stored = "float16") -> Cached:
-    """Return the same metric, which keeps the embedding of every image in a folder and embeds none twice.
+    """Return the metric with a cache: it stores the embedding of every image in a folder and embeds no image twice.
 
-    Embeddings are found by what the metric is (its name, fingerprint and weights) and by the pixels of an image, not by
-    its label: subsets, other orders and other stacks reuse them, in this process or a later one. Every batch is kept as
-    soon as it is embedded, so an interrupted run goes on where it stopped. What is damaged on disk is told in a warning
-    and embedded again. A folder that cannot be written to is read from, with a warning, and so is one that is full. A
-    metric that cannot be told from others (its fingerprint raises `ValueError`) is not cached, with a warning.
+    Embeddings are looked up by the identity of the metric (its name, fingerprint and weights) and by the pixels of an
+    image, not by its label: subsets, other orders and other stacks reuse them, in this process or a later one. Each
+    batch is stored as soon as it is embedded, so an interrupted run continues where it stopped. Damaged embeddings are
+    computed again, with a warning. A folder that is full or cannot be written to is only read, with a warning. A metric
+    that cannot be identified (its fingerprint raises `ValueError`) is not cached, with a warning.
 
     Parameters
     ----------
     metric : ImageMetric
         `LPIPS`, `Features`, `Pixel`, `Color`, or any object with `embed` and a method `fingerprint() -> str` that
-        changes whenever embeddings would. Its embedding of an image must depend on the pixels alone. It is
-        fingerprinted at the first `embed`: a network that learns on afterwards needs a new `cached`.
+        changes whenever embeddings would. Its embedding of an image must depend on the pixels only. The fingerprint is
+        taken at the first `embed`: a network that is trained further afterwards needs a new `cached`.
     folder : str or Path
-        Holds one zarr array for each metric and image size, `<name>-<key>`. May be shared by several metrics and by
-        several processes: they write in turns, and images that both lack are embedded by both.
+        Contains one zarr array per metric and image size, `<name>-<key>`. Several metrics and several processes may
+        share it: processes write in turn, and an image that is missing in two of them is embedded by both.
     dtype : {"float16", "float32"}, optional
-        What is kept: for LPIPS (AlexNet) of 112 × 112 pixels, 220 or 440 KB an image before compression. What `embed`
-        returns is rounded alike whether it was kept or just made.
+        Type of the stored numbers: for LPIPS (AlexNet) of 112 × 112 pixels, 220 or 440 KB per image before compression.
+        `embed` returns the same rounded values for stored and for new embeddings.
 
     Returns
     -------
     Cached
-        A metric with the name, quantity and batch size of the one given.
+        A metric with the name, quantity and batch size of the given one.
 
     Raises
     ------
     TypeError
-        A metric without fingerprint, or one that has nothing to keep (`Label`, `Precomputed`).
+        A metric without fingerprint, or one without embeddings worth storing (`Label`, `Precomputed`).
     ValueError
         Another dtype, or a folder that is a file; when embedding, values too large for float16.
     ImportError
         zarr is not installed.
 
+    See Also
+    --------
+    LPIPS, Features : metrics whose embeddings are worth storing.
+    neurosuper.run_study : `cache_embeddings` does this for a study.
+
     Notes
     -----
-    float16 rounds each feature to 1 part in 2,000. Measured on ImageNet photographs of 64 to 224 pixels a side, this
-    changes LPIPS (AlexNet) by at most 1 part in 10,000, single layers of it by 1.5; between near-copies (noise of ±2 of
-    255) by 3 parts in 1,000, single layers by 5. Rows made on a GPU are given to a CPU too, and the other way round.
+    float16 rounds each feature to 1 part in 2,000. Measured on ImageNet photographs of 64 to 224 pixels per side, this
+    changes LPIPS (AlexNet) by at most 1 part in 10,000, and its single layers by 1.5; between near-copies (noise of ±2
+    of 255) by 3 parts in 1,000, and single layers by 5. Embeddings computed on a GPU are also used on a CPU, and
+    conversely.
 
     Examples
     --------
@@ -89,14 +95,21 @@ def cached(metric: ImageMetric, folder: str | Path, *, dtype: Stored = "float16"
     return Cached(metric, folder, dtype=dtype)
 
 
-class Cached:
-    """A metric whose embeddings are kept in a folder; `cached` makes it and describes it.
+class Cached(ImageMetric):
+    """Metric whose embeddings are stored in a folder; `cached` returns it and describes it.
 
     Parameters
     ----------
     metric : ImageMetric
+        As for `cached`.
     folder : str or Path
+        As for `cached`.
     dtype : {"float16", "float32"}, optional
+        Type of the stored numbers.
+
+    See Also
+    --------
+    cached : returns this metric after checking that zarr is installed.
 
     Examples
     --------
@@ -121,46 +134,46 @@ class Cached:
 
     @property
     def name(self) -> str:
-        """That of the metric."""
+        """The same as of the metric."""
         return self.metric.name
 
     @property
     def quantity(self) -> str:
-        """That of the metric."""
+        """The same as of the metric."""
         return self.metric.quantity
 
     @property
     def squared(self) -> bool:
-        """That of the metric."""
+        """The same as of the metric."""
         return self.metric.squared
 
     @property
     def self_similarity(self) -> float:
-        """That of the metric."""
+        """The same as of the metric."""
         return self.metric.self_similarity
 
     @property
     def batch_size(self) -> int | None:
-        """That of the metric."""
+        """The same as of the metric."""
         return self.metric.batch_size
 
     def embed(self, images: Images) -> torch.Tensor:
-        """Return the embedding of each image, from the folder where it is there.
+        """Return the embedding of each image, read from the folder if it is stored there.
 
         Parameters
         ----------
         images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
-            uint8 where labelled (see `load_images`), else floating point in [0, 1].
+            Labelled images are uint8 (see `load_images`), others floating point in [0, 1].
 
         Returns
         -------
         Tensor (image, feature)
-            float32, rounded to the dtype that is kept.
+            In float32, rounded to the stored dtype.
 
         Raises
         ------
         TypeError, ValueError
-            Images of another kind, shape or range; whatever the metric refuses; values too large for float16.
+            Images of another kind, shape or range; errors of the metric itself; values too large for float16.
         """
         if isinstance(images, xr.DataArray):
             images = check_images(images).compute()
@@ -169,7 +182,9 @@ class Cached:
         store = self._store(tuple(values.shape[2:]))
         rows = {} if store is None else store.read(keys)
         missing = {key: place for place, key in enumerate(keys) if key not in rows}
-        for batch in _batches_of(list(missing), self.batch_size):
+        new, step = list(missing), self.batch_size or max(1, len(missing))
+        for start in range(0, len(new), step):
+            batch = new[start : start + step]
             embedded = self._round(self.metric.embed(images[[missing[key] for key in batch]]))
             self._write(store, batch, embedded)
             rows |= zip(batch, embedded, strict=True)
@@ -177,7 +192,7 @@ class Cached:
         return embedding.to(pick_device(getattr(self.metric, "device", None))).float()
 
     def _write(self, store: RowStore | None, keys: Sequence[bytes], rows: np.ndarray) -> None:
-        """Keep rows; where that fails for the first time, say so, and keep no more."""
+        """Store rows; when this fails for the first time, warn and store no more."""
         if store is None or not self._writable:
             return
         try:
@@ -185,8 +200,8 @@ class Cached:
         except OSError as error:
             self._writable = False
             _warn(
-                f"embeddings of {self.name} are not kept: cannot write to {self.folder} ({error.strerror or error}); "
-                "what is there is used, the rest is embedded again by the next run"
+                f"embeddings of {self.name} are not stored: cannot write to {self.folder} ({error.strerror or error}); "
+                "stored ones are used, the others are embedded again by the next run"
             )
 
     def _round(self, embedding: torch.Tensor) -> np.ndarray:
@@ -199,7 +214,7 @@ class Cached:
         return kept.cpu().numpy()
 
     def _store(self, size: tuple[int, ...]) -> RowStore | None:
-        """Return the store of images of this size (rows, columns); None where the metric is not cached."""
+        """Return the store for images of this size (rows, columns); None if the metric is not cached."""
         if self._fingerprint is None and self._kept:
             kind = f"{type(self.metric).__module__}.{type(self.metric).__qualname__}"
             parts = {"format": FORMAT, "kind": kind, "name": self.name, "dtype": self.dtype}
@@ -219,20 +234,15 @@ class Cached:
 
 
 def _check_metric(metric: ImageMetric) -> _Fingerprinted:
-    """Return the metric, or say why its embeddings cannot be kept."""
+    """Return the metric, or raise an error that says why its embeddings cannot be stored."""
     if isinstance(metric, Label | Precomputed | Cached):
-        raise TypeError(f"{metric!r} has nothing to keep in a cache; use it as it is")
+        raise TypeError(f"{metric!r} has no embeddings to store in a cache; use it without one")
     if not isinstance(metric, _Fingerprinted):
         raise TypeError(
-            f"{type(metric).__name__} has no fingerprint, by which a cache tells its embeddings from others; give it a "
-            "method fingerprint() that returns a str which changes whenever its embeddings would"
+            f"{type(metric).__name__} has no fingerprint, by which a cache identifies its embeddings; give it a method "
+            "fingerprint() that returns a str which changes whenever its embeddings would"
         )
     return metric
-
-
-def _batches_of(keys: Sequence[bytes], size: int | None) -> Iterator[Sequence[bytes]]:
-    step = size or max(1, len(keys))
-    return (keys[start : start + step] for start in range(0, len(keys), step))
 
 
 def _warn(message: str) -> None:

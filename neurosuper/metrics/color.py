@@ -1,4 +1,4 @@
-"""Color distance: how far the mean colors of two images are apart."""
+"""Color distance: the distance between the mean colors of two images."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from dataclasses import dataclass
 
 import torch
 
-from neurosuper.metrics.base import Images, pixels
+from neurosuper.metrics.base import ImageMetric, Images, pixels
 
 __all__ = ["Color"]
 
 
 @dataclass(eq=False, kw_only=True)
-class Color:
+class Color(ImageMetric):
     """Euclidean distance between the mean RGB, in [0, 1], of two images (Klindt et al. 2023).
 
     Parameters
     ----------
     device : str or torch.device, optional
         None is the GPU if there is one.
+
+    See Also
+    --------
+    Pixel : the distance between all pixels.
+    LPIPS : perceptual distance.
 
     Examples
     --------
@@ -42,12 +47,12 @@ class Color:
         Parameters
         ----------
         images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
-            uint8 where labelled (see `load_images`), else floating point in [0, 1].
+            Labelled images are uint8 (see `load_images`), others floating point in [0, 1].
 
         Returns
         -------
         Tensor (image, 3)
-            float32, in [0, 1]: red, green, blue.
+            In float32 and [0, 1]: red, green, blue.
 
         Raises
         ------
@@ -57,10 +62,11 @@ class Color:
         return pixels(images, self.device).mean((2, 3))
 
     def fingerprint(self) -> str:
-        """Return what tells these embeddings from others (see `cached`): always the same.
+        """Return the identity of these embeddings for `cached`: the same for all images and devices.
 
         Returns
         -------
         str
+            Changes whenever the embeddings would.
         """
         return "color"

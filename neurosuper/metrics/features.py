@@ -1,4 +1,4 @@
-"""Feature distance: how far two images are apart to a network."""
+"""Feature distance: the cosine distance between two images in the features of a network."""
 
 from __future__ import annotations
 
@@ -19,33 +19,38 @@ from neurosuper._torch import (
     run_layers,
     tap_layers,
 )
-from neurosuper.metrics.base import Images, pixels
+from neurosuper.metrics.base import ImageMetric, Images, pixels
 
 __all__ = ["Features"]
 
 
-class Features:
+class Features(ImageMetric):
     """Cosine distance, 1 − cosine, between the features of two images in one layer of any network.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Run in eval mode and moved to the device.
+        Moved to the device and run in eval mode.
     layer : str
         Name of a submodule, as in `model.named_modules()`; its whole output is the feature vector.
     preprocess : callable, optional
-        From images (image, 3, row, column) in [0, 1] to what the model takes; None: as they are.
+        Converts images (image, 3, row, column) in [0, 1] to the input of the model; None: no conversion.
     name : str, optional
-        None is `"features:<layer>"`; give another where two networks share a layer name.
+        None is `"features:<layer>"`; give another if two networks share a layer name.
     device : str or torch.device, optional
         None is the GPU if there is one.
     layout : str, optional
-        The axes of the layer's output in their order, where images are not the first: such as "token image channel"
-        (see `activations`). Which axis counts images is tried when images are first embedded.
+        The axes of the layer's output in their order, if images are not the first: such as "token image channel"
+        (see `activations`). It is checked when images are first embedded.
+
+    See Also
+    --------
+    neurosuper.activations : the responses of a network's layers to images.
+    LPIPS : perceptual distance with learned weights.
 
     Notes
     -----
-    Embeddings have length 1/√2, so that their squared distance is 1 − cosine.
+    Embeddings have length 1/√2, so their squared distance is 1 − cosine.
 
     Examples
     --------
@@ -57,6 +62,8 @@ class Features:
     1.0
     """
 
+    name = "features"
+    quantity = "cosine distance"
     squared = True
     self_similarity = 0.0
     batch_size = 32
@@ -90,18 +97,18 @@ class Features:
         Parameters
         ----------
         images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
-            uint8 where labelled (see `load_images`), else floating point in [0, 1].
+            Labelled images are uint8 (see `load_images`), others floating point in [0, 1].
 
         Returns
         -------
         Tensor (image, feature)
-            float32.
+            In float32.
 
         Raises
         ------
         TypeError, ValueError
-            Images of another kind, shape or range; no such layer, or one that does not give one tensor per image;
-            features that are all zero or not finite, whose cosine is undefined.
+            Images of another kind, shape or range; no such layer, or one that does not return one tensor per image;
+            features that are all zero or not finite, so that the cosine is undefined.
         """
         features = self._run(pixels(images, "cpu")).flatten(1).float()
         length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
@@ -114,29 +121,30 @@ class Features:
                 f"{self.layer!r}, whose cosine is undefined, such as image {first}; choose another layer or check "
                 "preprocess"
             )
-        return features / (length * 2**0.5)
+        return features / (length * 2**0.5)  # ‖a − b‖² = ½ + ½ − 2 · ½ cosine = 1 − cosine
 
     def fingerprint(self) -> str:
-        """Return what tells these embeddings from others (see `cached`).
+        """Return the identity of these embeddings for `cached`.
 
-        Covered are the model and `preprocess` (weights, code, attributes and hooks of every part; closures, defaults
-        and the globals that functions use; versions of packages), then layer, layout and name.
+        It covers the model and `preprocess` (weights, code, attributes and hooks of every part; closures, defaults and
+        the globals that functions use; versions of packages), then layer, layout and name.
 
         Returns
         -------
         str
+            Changes whenever the embeddings would.
 
         Raises
         ------
         ValueError
-            The model or `preprocess` holds what cannot be told from another one, such as a random generator.
+            The model or `preprocess` contains an object without a unique description, such as a random generator.
         """
         parts = {"layer": self.layer, "layout": self.layout, "name": self.name, "model": self.model}
         with evaluating(self.model):
             return fingerprint({"metric": "Features"} | parts | {"preprocess": self.preprocess})
 
     def _run(self, x: torch.Tensor) -> torch.Tensor:
-        """Return what the layer gives for each image."""
+        """Return the output of the layer for each image."""
         check_network(self.model, [self.layer])
         place = pick_device(self.device)
         model = self.model.to(place)
@@ -150,7 +158,7 @@ class Features:
         output = images_first(self.layer, found[self.layer], self._axes.get(self.layer))
         if output.ndim < 2 or len(output) != len(x):
             raise ValueError(
-                f"layer {self.layer!r} gave an output of shape {tuple(output.shape)}, not (image, …) for {len(x)} "
+                f"layer {self.layer!r} returned an output of shape {tuple(output.shape)}, not (image, …) for {len(x)} "
                 "images; choose a layer that keeps images first, or pass layout="
             )
         return output

@@ -1,4 +1,4 @@
-"""Label agreement: whether two images carry the same label."""
+"""Label agreement: whether two images have the same label."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ import xarray as xr
 
 from neurosuper._torch import pick_device
 from neurosuper.images import check_images
-from neurosuper.metrics.base import Images
+from neurosuper.metrics.base import ImageMetric, Images
 from neurosuper.responses import name_some
 
 __all__ = ["Label"]
 
 
 @dataclass(eq=False)
-class Label:
-    """1 where two images have the same label and 0 where not (Klindt et al. 2023); no pixel is read.
+class Label(ImageMetric):
+    """Label agreement: 1 if two images have the same label, else 0 (Klindt et al. 2023); pixels are not read.
 
     Parameters
     ----------
     coord : str, optional
-        The stimulus coord of the images that holds the labels.
+        The stimulus coord of the images with the labels.
     device : str or torch.device, optional
         None is the GPU if there is one.
+
+    See Also
+    --------
+    neurosuper.load_images : `category_from` adds the labels.
+    Precomputed : distances from a matrix.
 
     Notes
     -----
     The embedding is one-hot over the labels present, divided by √2, so that the squared distance is 0 or 1 and
-    1 − distance is agreement. All stimuli must therefore be embedded in one call.
+    1 − distance is the agreement. All stimuli must therefore be embedded in one call.
 
     Examples
     --------
@@ -52,7 +57,7 @@ class Label:
 
     @property
     def name(self) -> str:
-        """`"label"`, with the coord where it is not the usual one."""
+        """`"label"`, followed by the coord if it is not `"category"`."""
         return "label" if self.coord == "category" else f"label:{self.coord}"
 
     def embed(self, images: Images) -> torch.Tensor:
@@ -66,14 +71,14 @@ class Label:
         Returns
         -------
         Tensor (stimulus, label)
-            float32; labels in sorted order.
+            In float32; labels in sorted order.
 
         Raises
         ------
         TypeError
             Images without labels (a tensor or ndarray).
         ValueError
-            No such stimulus coord, or stimuli without a label: they are named.
+            No such stimulus coord, or stimuli without a label, which are named.
         """
         labels, codes = np.unique(self._read(images), return_inverse=True)
         one_hot = torch.eye(len(labels), device=pick_device(self.device)) / 2**0.5

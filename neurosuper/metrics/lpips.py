@@ -1,7 +1,8 @@
 """LPIPS as a squared Euclidean distance between embeddings of single images.
 
-LPIPS(a, b) = Σ_layers ‖√(w/HW)·f̂(a) − √(w/HW)·f̂(b)‖², where f̂ are a trunk's features, of unit length over channels,
-H × W the positions of a layer and w ≥ 0 its learned channel weights (Zhang et al. 2018, eq. 1; version 0.1).
+LPIPS(a, b) = Σ_layers ‖√(w/HW)·f̂(a) − √(w/HW)·f̂(b)‖². Here f̂ are the features of a trunk, scaled to unit length over
+channels at each position, H × W is the number of positions of a layer, and w ≥ 0 are its learned channel weights (Zhang
+et al. 2018, eq. 1; version 0.1).
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from torchvision import models
 
 from neurosuper._fingerprint import fingerprint
 from neurosuper._torch import pick_device, tap_layers
-from neurosuper.metrics.base import Images, pixels
+from neurosuper.metrics.base import ImageMetric, Images, pixels
 from neurosuper.responses import name_some
 
 __all__ = ["LPIPS", "hub_file"]
 
 Net = Literal["alex", "vgg", "squeeze"]
-SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of RGB in [−1, 1]
-EPS = 1e-10  # added to the length of feature vectors
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # mean and s.d. of RGB in [−1, 1], as in lpips 0.1
+EPS = 1e-10  # added to the length of feature vectors, as in lpips 0.1, so that silent positions are not divided by 0
 UNREADABLE = (OSError, ValueError, LookupError, EOFError, RuntimeError, AttributeError, BadZipFile, UnpicklingError)
 
 
 class _Trunk(NamedTuple):
     title: str
     architecture: str  # in torchvision.models
-    layers: tuple[str, ...]  # ReLUs (or the Fire modules that end in one), the last of which ends the trunk
-    smallest: int  # pixels a side
+    layers: tuple[str, ...]  # ReLUs (or the Fire modules that end in one); the last one ends the trunk
+    smallest: int  # pixels per side
 
 
 TRUNKS = {
@@ -48,7 +49,7 @@ TRUNKS = {
 
 
 @dataclass(eq=False)
-class LPIPS:
+class LPIPS(ImageMetric):
     """Learned perceptual image patch similarity (Zhang et al. 2018), version 0.1: a distance, 0 for equal images.
 
     Values are those of `lpips.LPIPS(net=net, version="0.1")`, whose channel weights are used.
@@ -58,12 +59,12 @@ class LPIPS:
     net : {"alex", "vgg", "squeeze"}, optional
         The trunk: AlexNet, VGG-16 or SqueezeNet 1.1.
     weights : str or Path, optional
-        The trunk's weights: a torchvision state dict (.pth), or an .npz file of `conv{i}.weight` and `conv{i}.bias`,
-        the i-th convolution from the input on. None: those of torchvision (ImageNet), from torch's hub folder, to which
-        they are downloaded once.
+        The trunk's weights: a torchvision state dict (.pth), or an .npz file of `conv{i}.weight` and `conv{i}.bias` for
+        the i-th convolution, counted from the input. None: torchvision's weights (ImageNet) in torch's hub folder,
+        where they are downloaded once.
     layer : int, optional
-        One layer by itself, from 1 at the input to 5 (7 for SqueezeNet); the trunk is run and read no further. None:
-        the sum over all layers.
+        A single layer, from 1 at the input to 5 (7 for SqueezeNet); later layers are neither read nor run. None: the
+        sum over all layers.
     device : str or torch.device, optional
         None is the GPU if there is one.
 
@@ -72,10 +73,16 @@ class LPIPS:
     ValueError
         Another `net`, or a layer that it does not have.
 
+    See Also
+    --------
+    Features : cosine distance in a layer of any network.
+    Pixel : the distance between pixels.
+    neurosuper.metrics.cached : keep embeddings on disk.
+
     Notes
     -----
     The network is read when images are first embedded. On a GPU, convolutions follow
-    `torch.backends.cudnn.allow_tf32`, which torch sets to True; set it to False for values as exact as the CPU's.
+    `torch.backends.cudnn.allow_tf32`, which is True by default in torch; set it to False for the precision of the CPU.
 
     References
     ----------
@@ -112,34 +119,35 @@ class LPIPS:
 
     @property
     def name(self) -> str:
-        """`"LPIPS-<net>"`, with the layer where it is one by itself."""
+        """`"LPIPS-<net>"`, followed by the layer if it is a single one."""
         return f"LPIPS-{self.net}" + ("" if self.layer is None else f" layer {self.layer}")
 
     @property
     def quantity(self) -> str:
-        """What is measured, in the words of an axis label."""
+        """The measured quantity, as text for an axis label."""
         layer = "" if self.layer is None else f", layer {self.layer}"
         return f"LPIPS distance ({_trunk_of(self.net).title}{layer})"
 
     def embed(self, images: Images) -> torch.Tensor:
-        """Return the weighted features of each image, in all layers or in the one.
+        """Return the weighted features of each image, in all layers or in the single one.
 
         Parameters
         ----------
         images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
-            uint8 where labelled (see `load_images`), else floating point in [0, 1]; LPIPS does its own scaling.
+            Labelled images are uint8 (see `load_images`), others floating point in [0, 1]. They are scaled as LPIPS
+            needs them.
 
         Returns
         -------
         Tensor (image, feature)
-            float32. About 110,000 features for AlexNet and images of 112 × 112; they grow with the image's area.
+            In float32. About 110,000 features for AlexNet and images of 112 × 112 pixels, in proportion to the area.
 
         Raises
         ------
         TypeError, ValueError
             Images of another kind, shape or range, or too small for the whole trunk; weights that do not fit it.
         FileNotFoundError
-            No weights at `weights`, or none in the hub folder and none to be downloaded.
+            No file at `weights`, or no weights in the hub folder and the download failed.
         """
         x = pixels(images, self.device)
         smallest = _trunk_of(self.net).smallest
@@ -149,72 +157,81 @@ class LPIPS:
                 "load the images larger with load_images(…, size=…)"
             )
         shift, scale = (x.new_tensor(values)[:, None, None] for values in (SHIFT, SCALE))
-        x = (2 * x - 1 - shift) / scale
+        x = (2 * x - 1 - shift) / scale  # from [0, 1] to [−1, 1], then standardised
         with tap_layers(self._network, self._layers) as features:
             self._network(x.to_mkldnn() if next(self._network.parameters()).is_mkldnn else x)
         return _weigh([features[layer].to_dense() for layer in self._layers], self._channel_weights)
 
     def fingerprint(self) -> str:
-        """Return what tells these embeddings from others (see `cached`): net, layer, and all weights, which are read.
+        """Return the identity of these embeddings for `cached`: net, layer, and all weights, which are read.
 
         Returns
         -------
         str
+            Changes whenever the embeddings would.
         """
         weights = [*(w.to_dense() for w in self._network.state_dict().values()), *self._channel_weights]
         return fingerprint({"metric": "LPIPS", "net": self.net, "layer": self.layer, "weights": weights})
 
     @property
     def _numbers(self) -> range:
-        """The layers taken, counted from 0."""
+        """The layers used, counted from 0."""
         return range(len(_trunk_of(self.net).layers)) if self.layer is None else range(self.layer - 1, self.layer)
 
     @property
     def _layers(self) -> list[str]:
-        """The layers taken, by their names in the trunk."""
+        """The layers used, by their names in the trunk."""
         return [_trunk_of(self.net).layers[i] for i in self._numbers]
 
     @cached_property
     def _network(self) -> nn.Sequential:
-        """The trunk with its weights, as far as the last layer taken, on the device; on a CPU laid out for oneDNN."""
+        """The trunk with its weights, up to the last layer used, on the device; on a CPU in the layout of oneDNN."""
         trunk = _trunk_of(self.net)
-        with torch.device("meta"):  # draws no random weights
+        with torch.device("meta"):  # allocates and draws no random weights
             model = models.get_model(trunk.architecture, weights=None)
         network = cast(nn.Sequential, model.features)[: int(self._layers[-1]) + 1]
         path = _fetch(self.net) if self.weights is None else Path(self.weights)
         state, device = _read_trunk(path, network, trunk.architecture), pick_device(self.device)
-        blocked = device.type == "cpu" and torch.backends.mkldnn.is_available() and _is_plain(network)
+        # oneDNN's layout spares reordering between layers, if each layer of the trunk takes it
+        takes_blocked = all(isinstance(layer, nn.Conv2d | nn.ReLU | nn.MaxPool2d) for layer in network)
+        blocked = device.type == "cpu" and torch.backends.mkldnn.is_available() and takes_blocked
         state = {name: w.to_mkldnn() if blocked else w.to(device) for name, w in state.items()}
         network.load_state_dict(state, assign=True)
         return network.requires_grad_(False)
 
     @cached_property
     def _channel_weights(self) -> list[torch.Tensor]:
-        """The learned weight of each channel, for each layer taken."""
+        """The learned weight of each channel, for each layer used."""
         file = resources.files("lpips") / "weights" / "v0.1" / f"{self.net}.pth"
         with file.open("rb") as stream:
             stored = torch.load(stream, map_location=pick_device(self.device), weights_only=True)
         weights = [stored[f"lin{i}.model.1.weight"] for i in self._numbers]
         if any((w < 0).any() for w in weights):
-            raise ValueError(f"{file} holds negative weights, so LPIPS is no distance; reinstall lpips 0.1.4")
+            raise ValueError(f"{file} contains negative weights, so LPIPS is not a distance; reinstall lpips 0.1.4")
         return weights
 
 
 def hub_file(net: Net) -> Path:
-    """Return where torch's hub keeps a trunk's pretrained weights, whether or not they are there.
+    """Return the path of a trunk's pretrained weights in torch's hub folder, even if the file does not exist.
 
     Parameters
     ----------
     net : {"alex", "vgg", "squeeze"}
+        The trunk: AlexNet, VGG-16 or SqueezeNet 1.1.
 
     Returns
     -------
     Path
+        In the folder `checkpoints` of `torch.hub.get_dir()`.
 
     Raises
     ------
     ValueError
         Another `net`.
+
+    See Also
+    --------
+    LPIPS : the metric that reads these weights.
 
     Examples
     --------
@@ -230,18 +247,15 @@ def _trunk_of(net: str) -> _Trunk:
     return TRUNKS[net]
 
 
-def _is_plain(network: nn.Sequential) -> bool:
-    """Whether every layer takes tensors in the layout of oneDNN, which spares it reordering them between layers."""
-    return all(isinstance(layer, nn.Conv2d | nn.ReLU | nn.MaxPool2d) for layer in network)
-
-
 def _weigh(features: list[torch.Tensor], weights: list[torch.Tensor]) -> torch.Tensor:
-    """Return √(w/HW)·f̂ of all layers as (image, feature), for weights (1, channel, 1, 1)."""
+    """Return √(w/HW)·f̂ of all layers as (image, feature), for weights (1, channel, 1, 1); see the module."""
     sizes = [layer[0].numel() for layer in features]
     weighted = features[0].new_empty(len(features[0]), sum(sizes))
     for layer, w, part in zip(features, weights, weighted.split(sizes, dim=1), strict=True):
         out = part.unflatten(1, layer.shape[1:])
+        # ‖f‖ over channels, with `out` as workspace
         length = torch.mul(layer, layer, out=out).sum(1, keepdim=True).sqrt()
+        # √(w/HW) f / ‖f‖
         torch.mul(layer, (w / layer[0, 0].numel()).sqrt(), out=out).div_(length + EPS)
     return weighted
 
@@ -251,7 +265,7 @@ def _url(net: str) -> str:
 
 
 def _fetch(net: Net) -> Path:
-    """Return the file of a trunk's pretrained weights, downloaded and verified if it is not in the hub folder."""
+    """Return the path of a trunk's pretrained weights, after downloading and verifying them if necessary."""
     path, url = hub_file(net), _url(net)
     if path.is_file():
         return path

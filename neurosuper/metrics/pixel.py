@@ -1,4 +1,4 @@
-"""Pixel distance: how far two images are apart as they stand."""
+"""Pixel distance: the Euclidean distance between the pixels of two images."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ from dataclasses import dataclass
 
 import torch
 
-from neurosuper.metrics.base import Images, pixels
+from neurosuper.metrics.base import ImageMetric, Images, pixels
 
 __all__ = ["Pixel"]
 
 
 @dataclass(eq=False, kw_only=True)
-class Pixel:
+class Pixel(ImageMetric):
     """Euclidean (L2) distance between all RGB values, in [0, 1], of two images (Klindt et al. 2023).
 
     Parameters
     ----------
     device : str or torch.device, optional
         None is the GPU if there is one.
+
+    See Also
+    --------
+    Color : the distance between mean colors.
+    LPIPS : perceptual distance.
 
     Examples
     --------
@@ -42,12 +47,12 @@ class Pixel:
         Parameters
         ----------
         images : DataArray (stimulus, row, column, channel), or tensor or ndarray (image, 3, row, column)
-            uint8 where labelled (see `load_images`), else floating point in [0, 1].
+            Labelled images are uint8 (see `load_images`), others floating point in [0, 1].
 
         Returns
         -------
         Tensor (image, feature)
-            float32, in [0, 1].
+            In float32 and [0, 1].
 
         Raises
         ------
@@ -57,10 +62,11 @@ class Pixel:
         return pixels(images, self.device).flatten(1)
 
     def fingerprint(self) -> str:
-        """Return what tells these embeddings from others (see `cached`): always the same.
+        """Return the identity of these embeddings for `cached`: the same for all images and devices.
 
         Returns
         -------
         str
+            Changes whenever the embeddings would.
         """
         return "pixel"

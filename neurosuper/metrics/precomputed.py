@@ -1,4 +1,4 @@
-"""Distances that are known already, such as human judgements of similarity."""
+"""Image metric from a given matrix of distances, such as human judgements of similarity."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from neurosuper.metrics.base import Images
+from neurosuper.metrics.base import ImageMetric, Images
 from neurosuper.responses import check_labels, name_some
 
 __all__ = ["Precomputed"]
 
-TOLERANCE = 1e-5  # of asymmetry and of the diagonal, as a share of the largest distance
+TOLERANCE = 1e-5  # share of the largest distance that asymmetry and diagonal may have: rounding of float32 tables
 OF_SIMILARITY = "from similarities s, pass s.max() - s"
 
 
-class Precomputed:
-    """A metric given as the matrix of all distances: what people judged, or what was computed elsewhere.
+class Precomputed(ImageMetric):
+    """Metric given as a matrix of distances between stimuli, such as human judgements or results of another program.
 
-    It knows distances between stimuli, by their labels, and no images; so it gives `distances_between`, not embeddings.
+    Distances are looked up by label, without images; so it has `distances_between` in place of embeddings.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Precomputed:
     name : str, optional
         None is the matrix's attr `metric`, or `"precomputed"`.
     quantity : str, optional
-        What is measured, in the words of an axis label; None is the matrix's attr `quantity`, or
+        The measured quantity, as text for an axis label; None is the matrix's attr `quantity`, or
         `"precomputed distance"`.
 
     Raises
@@ -39,9 +39,14 @@ class Precomputed:
     TypeError
         Not a DataArray, or not real numbers.
     ValueError
-        Not square, or a distance that is not finite, is negative, differs the other way round, or is not 0 between a
-        stimulus and itself: the pair is named. The last two are tolerated up to 10⁻⁵ of the largest distance, and
-        evened out.
+        Not square, or a distance that is not finite, is negative, differs between (a, b) and (b, a), or is not 0
+        between a stimulus and itself: the pair is named. The last two are accepted up to 10⁻⁵ of the largest distance,
+        and then averaged or set to 0.
+
+    See Also
+    --------
+    neurosuper.metrics.pairwise_distances : compute such a matrix with another metric.
+    Label : agreement of labels.
 
     Examples
     --------
@@ -52,6 +57,8 @@ class Precomputed:
     [[0.0, 3.0, 0.0], [3.0, 0.0, 3.0], [0.0, 3.0, 0.0]]
     """
 
+    name = "precomputed"
+    quantity = "precomputed distance"
     squared = False
     self_similarity = 0.0
     batch_size = None
@@ -66,7 +73,7 @@ class Precomputed:
         return f"Precomputed({len(self._labels)} stimuli, name={self.name!r}, quantity={self.quantity!r})"
 
     def distances_between(self, labels: Sequence[str] | np.ndarray | xr.DataArray) -> torch.Tensor:
-        """Return the distances between all pairs of some stimuli.
+        """Return the distances between all pairs of the given stimuli.
 
         Parameters
         ----------
@@ -81,7 +88,7 @@ class Precomputed:
         Raises
         ------
         ValueError
-            Stimuli that the matrix does not have: they are named.
+            Stimuli that are not in the matrix, which are named.
         """
         asked = np.atleast_1d(np.asarray(labels))
         places = self._labels.get_indexer(asked)
@@ -93,7 +100,7 @@ class Precomputed:
         return torch.from_numpy(self._distances[np.ix_(places, places)])
 
     def embed(self, images: Images) -> NoReturn:
-        """Refuse: distances that were given have no embeddings.
+        """Raise an error: given distances have no embeddings.
 
         Raises
         ------
@@ -104,7 +111,7 @@ class Precomputed:
 
 
 def _check_matrix(matrix: xr.DataArray) -> tuple[pd.Index, np.ndarray]:
-    """Return labels and distances, rows and columns in the same order, or say what is wrong with them."""
+    """Return labels, and distances with rows and columns in the same order; raise an error if they are wrong."""
     if not isinstance(matrix, xr.DataArray):
         got = type(matrix).__name__
         raise TypeError(f"distances must be an xarray.DataArray with both dims labelled by stimulus, got {got}")
@@ -128,14 +135,14 @@ def _check_matrix(matrix: xr.DataArray) -> tuple[pd.Index, np.ndarray]:
 
 
 def _check_distances(labels: pd.Index, given: np.ndarray, kind: type) -> np.ndarray:
-    """Return distances, exactly symmetric and with a zero diagonal, or name the first pair that is wrong."""
+    """Return exactly symmetric distances with a zero diagonal; raise an error that names the first wrong pair."""
     values: np.ndarray = given.astype(kind)
 
     def refuse(wrong: np.ndarray, rule: str) -> None:
         if wrong.any():
             i, j = np.unravel_index(wrong.argmax(), wrong.shape)
-            told = rule.format(back=values[j, i])
-            raise ValueError(f"the distance of {labels[i]!r} and {labels[j]!r} is {values[i, j]:.6g}, {told}")
+            reason = rule.format(back=values[j, i])
+            raise ValueError(f"the distance of {labels[i]!r} and {labels[j]!r} is {values[i, j]:.6g}, {reason}")
 
     refuse(~np.isfinite(values), "not finite; leave out stimuli whose distances are unknown")
     refuse(values < 0, f"but distances are at least 0; {OF_SIMILARITY}")

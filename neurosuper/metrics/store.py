@@ -1,10 +1,10 @@
-"""Rows of numbers on disk, found by key, none of which is trusted unless its checksum is right.
+"""A keyed store of rows of numbers on disk; each row is verified by its checksum when it is read.
 
-`<folder>` is a zarr array (row, feature). Every write begins a chunk and fills its last one up with blank rows, so that
-no chunk is ever read in order to be written. `<folder>/index` holds its own checksum, the shape of a chunk, then the
-key and checksum of each row, in order, zeros for blank ones; where a key is there twice, the later row counts. It is
-written after the rows, in one step, so that it names finished rows only. One process writes at a time
-(`<folder>.lock`); any number read.
+`<folder>` is a zarr array (row, feature). Every write starts a new chunk and fills its last chunk with blank rows, so
+no chunk is ever read in order to be written. `<folder>/index` contains its own checksum, the shape of a chunk, then the
+key and checksum of each row in order, or zeros for blank rows; if a key occurs twice, the later row is used. The index
+is written after the rows, in one step, so it names only finished rows. One process writes at a time (`<folder>.lock`);
+any number of processes read.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["KEY_BYTES", "RowStore", "digest"]
 KEY_BYTES = 16
 RECORD = 2 * KEY_BYTES  # bytes: key, checksum
 SHAPE = np.dtype([("rows", "<i8"), ("features", "<i8")])  # of a chunk
-BLANK = bytes(RECORD)
-CHUNK_BYTES, CHUNK_ROWS = 2**21, 64  # at most; a row that is larger has a chunk of its own
-UNREADABLE = Exception  # a damaged file may make zarr and its codecs raise anything
+BLANK = bytes(RECORD)  # of a row that only fills a chunk
+CHUNK_BYTES, CHUNK_ROWS = 2**21, 64  # per chunk, at most; a larger row has a chunk of its own
+UNREADABLE = Exception  # on a damaged file, zarr and its codecs may raise any exception
 
 
 def digest(content: bytes | bytearray | memoryview) -> bytes:
@@ -40,11 +40,12 @@ def digest(content: bytes | bytearray | memoryview) -> bytes:
     Parameters
     ----------
     content : bytes, bytearray or memoryview
+        The bytes.
 
     Returns
     -------
     bytes
-        `KEY_BYTES` of them.
+        A checksum of `KEY_BYTES` bytes.
 
     Examples
     --------
@@ -55,16 +56,16 @@ def digest(content: bytes | bytearray | memoryview) -> bytes:
 
 
 class RowStore:
-    """Rows under keys of `KEY_BYTES` bytes.
+    """Store of rows of numbers, each with a key of `KEY_BYTES` bytes.
 
     Parameters
     ----------
     folder : Path
-        Made at the first write.
+        Created at the first write.
     dtype : str
-        Of the rows.
+        Type of the numbers.
     attrs : dict of str
-        Written into the array's own attributes, for whoever looks into it.
+        Written to the attributes of the zarr array, for people who open it.
 
     Examples
     --------
@@ -79,20 +80,21 @@ class RowStore:
         self.folder, self.dtype, self.attrs = folder, np.dtype(dtype), attrs
         self._version: tuple[int, ...] | None = None  # of the index file, as last read or written
         self._swept = False
-        self._array: Any = None  # None: to be made anew
+        self._array: Any = None  # None: to be created again
         self._forget()
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, np.ndarray]:
-        """Return the rows under these keys, but for those that are missing.
+        """Return the rows of these keys, without those that are missing.
 
         Parameters
         ----------
         keys : sequence of bytes
+            In any order.
 
         Returns
         -------
         dict
-            (feature,) arrays. What is damaged is missing, with a warning.
+            (feature,) arrays by key. Damaged rows are missing, with a warning.
         """
         self._sweep()
         self._refresh()
@@ -104,23 +106,25 @@ class RowStore:
             if place in rows and digest(rows[place].data) == checksum
         }
         if damaged := known.keys() - intact.keys():
-            _warn(f"{len(damaged)} of {len(known)} rows read from {self.folder} are damaged; they are made again")
+            _warn(f"{len(damaged)} of {len(known)} rows read from {self.folder} are damaged; they are computed again")
             for key in damaged:
                 del self._index[key]
         return intact
 
     def write(self, keys: Sequence[bytes], rows: np.ndarray) -> None:
-        """Add rows under these keys.
+        """Add rows with these keys.
 
         Parameters
         ----------
         keys : sequence of bytes
+            One key per row.
         rows : ndarray (row, feature)
+            As many features as the stored rows.
 
         Raises
         ------
         ValueError
-            Rows that are shorter or longer than those that are there.
+            Rows that are shorter or longer than the stored ones.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.folder}.lock"):
@@ -129,8 +133,8 @@ class RowStore:
                 self._make(rows.shape[1])
             if self._array.shape[1] != rows.shape[1]:
                 raise ValueError(
-                    f"embeddings have {rows.shape[1]} features, but {self.folder} keeps {self._array.shape[1]}; what "
-                    "changes embeddings must change the metric's fingerprint() too"
+                    f"embeddings have {rows.shape[1]} features, but those in {self.folder} have {self._array.shape[1]}"
+                    "; anything that changes embeddings must also change the metric's fingerprint()"
                 )
             start, n_blank = len(self._records) // RECORD, -len(rows) % self._array.chunks[0]
             stop = start + len(rows) + n_blank
@@ -142,30 +146,30 @@ class RowStore:
             self._write_index()
 
     def _sweep(self) -> None:
-        """Remove what killed writers left, unless somebody writes now; once."""
+        """Remove the temporary files of killed writers, once, unless another process is writing."""
         if self._swept:
             return
         self._swept = True
-        left = [path for pattern in ("*.part", "*.partial") for path in self.folder.glob(pattern)]
+        abandoned = [path for pattern in ("*.part", "*.partial") for path in self.folder.glob(pattern)]
         with suppress(OSError, Timeout):
-            if left:
+            if abandoned:
                 with FileLock(f"{self.folder}.lock", timeout=0):
-                    for path in left:
+                    for path in abandoned:
                         path.unlink(missing_ok=True)
 
     def _refresh(self) -> None:
-        """Read the index where it has changed since it was last read; nothing of a damaged one is kept."""
+        """Read the index if it has changed since it was last read; a damaged index counts as empty."""
         version = _version(self.folder / "index")
         if version == self._version:
             return
         self._version, self._array = version, None
         self._forget()
         try:
-            chunks, records = _unseal((self.folder / "index").read_bytes())
+            chunks, records = _parse_index((self.folder / "index").read_bytes())
             self._array = self._open(chunks, len(records) // RECORD)
             self._remember(records)
         except UNREADABLE as error:
-            _warn(f"{self.folder} is not readable ({type(error).__name__}); its rows are made again")
+            _warn(f"{self.folder} is not readable ({type(error).__name__}); its rows are computed again")
 
     def _open(self, chunks: tuple[int, int], n_rows: int) -> Any:
         check_codecs(self.folder)  # a cache may have been copied from elsewhere
@@ -176,11 +180,11 @@ class RowStore:
             or array.shape[0] < n_rows
             or array.shape[1] != chunks[1]
         ):
-            raise ValueError("the array is not the one that the index speaks of")
+            raise ValueError("the array does not match its index")
         return array
 
     def _make(self, width: int) -> None:
-        """Start an empty array in the place of what is there."""
+        """Replace the folder by an empty array."""
         self._forget()
         if self.folder.exists():
             shutil.rmtree(self.folder)
@@ -195,7 +199,7 @@ class RowStore:
         )
 
     def _load(self, places: list[int]) -> dict[int, np.ndarray]:
-        """Return rows by their places, but for those that cannot be read; neighbouring chunks are read together."""
+        """Return rows by position, without those that cannot be read; neighbouring chunks are read together."""
         if not places:
             return {}
         n_rows, found = self._array.chunks[0], {}
@@ -232,11 +236,11 @@ class RowStore:
         self._version = _version(final)
 
 
-def _unseal(content: bytes) -> tuple[tuple[int, int], bytes]:
-    """Return the shape of a chunk and the records from an index file, or refuse one that is cut short or changed."""
-    seal, content = content[:KEY_BYTES], content[KEY_BYTES:]
-    if seal != digest(content):
-        raise ValueError("the index does not bear its own checksum")
+def _parse_index(content: bytes) -> tuple[tuple[int, int], bytes]:
+    """Return the shape of a chunk and the records from an index file; raise an error if its checksum is wrong."""
+    checksum, content = content[:KEY_BYTES], content[KEY_BYTES:]
+    if checksum != digest(content):
+        raise ValueError("the index has a wrong checksum")
     (chunk,) = np.frombuffer(content, SHAPE, 1).tolist()
     return chunk, content[SHAPE.itemsize :]
 

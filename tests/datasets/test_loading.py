@@ -128,7 +128,7 @@ def test_recordings_that_call_different_photographs_alike_are_refused(manifest, 
         .assign_attrs(recording=str(day))
         for day, stack in enumerate(stacks)
     ]
-    message = "stimulus '0', '1', '2' is one photograph here and another there"
+    message = "stimulus '0', '1', '2' names different photographs in the two arrays"
     with pytest.raises(ValueError, match=message):
         dataset_module._side_by_side(days)
     with pytest.raises(ValueError, match=message):

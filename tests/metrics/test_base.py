@@ -1,4 +1,4 @@
-"""What holds for every metric: the contract, pixels, and the laws of a distance."""
+"""Every metric has the members of the protocol, takes pixels, and is a distance."""
 
 import copy
 
@@ -75,7 +75,7 @@ def test_an_image_agrees_with_itself_or_is_at_no_distance(metric, rng):
     assert metric.self_similarity - same == pytest.approx(1 if metric.name == "label" else 0, abs=1e-6)
 
 
-def test_metrics_of_one_kind_are_told_apart(metric):
+def test_metrics_of_one_kind_are_distinguished(metric):
     """They may be keys, as every object may, and are equal to themselves alone."""
     assert len({metric, copy.copy(metric)}) == 2
 

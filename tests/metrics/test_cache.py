@@ -101,7 +101,7 @@ def test_only_new_images_are_embedded_and_copies_once(images, tmp_path):
     assert_array_equal(ours[2], ours[4])
 
 
-def test_whatever_makes_other_embeddings_has_a_store_of_its_own(some, tmp_path):
+def test_anything_that_changes_embeddings_has_a_store_of_its_own(some, tmp_path):
     embed(tmp_path, some)
     renamed = Counting()
     renamed.name = "other"
@@ -170,7 +170,9 @@ def test_damaged_rows_are_embedded_again(some, tmp_path, damage):
         shutil.copy(only_store(tmp_path) / "c.4.0", chunk)
     else:
         DAMAGE[damage](chunk)
-    with pytest.warns(UserWarning, match="[1-4] of 20 rows read from .* are damaged; they are made again") as warned:
+    with pytest.warns(
+        UserWarning, match="[1-4] of 20 rows read from .* are damaged; they are computed again"
+    ) as warned:
         ours, n_embedded = embed(tmp_path, some)
     assert "\n" not in str(warned[0].message)
     assert n_embedded in ((1, 2, 3, 4) if damage == "changed" else (4,))
@@ -188,7 +190,7 @@ def test_a_store_that_is_not_readable_is_made_anew(some, tmp_path, file, damage)
     if (file, damage) == ("index", "gone"):  # as where a run was interrupted before there was one
         ours, n_embedded = embed(tmp_path, some)
     else:
-        with pytest.warns(UserWarning, match="is not readable .*; its rows are made again"):
+        with pytest.warns(UserWarning, match="is not readable .*; its rows are computed again"):
             ours, n_embedded = embed(tmp_path, some)
     assert n_embedded == 20
     assert_array_equal(ours, expected)
@@ -200,18 +202,18 @@ def test_an_array_that_is_not_the_one_of_the_index_is_made_anew(some, tmp_path, 
     expected, _ = embed(tmp_path, some)
     path = only_store(tmp_path) / "zarr.json"
     path.write_text(path.read_text().replace(kept, changed))
-    with pytest.warns(UserWarning, match=r"is not readable \(ValueError\); its rows are made again"):
+    with pytest.warns(UserWarning, match=r"is not readable \(ValueError\); its rows are computed again"):
         ours, n_embedded = embed(tmp_path, some)
     assert n_embedded == 20
     assert_array_equal(ours, expected)
 
 
-def test_a_fingerprint_that_does_not_change_with_the_embeddings_is_told(some, tmp_path):
+def test_a_fingerprint_that_does_not_change_with_the_embeddings_is_an_error(some, tmp_path):
     embed(tmp_path, some[:10])
     wider = Counting()
     wider.embed = lambda images: pixels(images, "cpu").flatten(1).repeat(1, 2)
     with pytest.raises(
-        ValueError, match=r"1536 features, but .* keeps 768; .* change the metric's fingerprint\(\) too"
+        ValueError, match=r"1536 features, but those in .* have 768; .* change the metric's fingerprint\(\)"
     ):
         cached(wider, tmp_path).embed(some)
     assert embed(tmp_path, some[:10])[1] == 0
@@ -254,7 +256,7 @@ def test_a_folder_that_cannot_be_written_is_read_with_one_warning(some, tmp_path
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(store.RowStore, "_write_index", fail)
-    with pytest.warns(UserWarning, match=f"embeddings of Toy: 1 are not kept: .*{os.strerror(number)}") as warned:
+    with pytest.warns(UserWarning, match=f"embeddings of Toy: 1 are not stored: .*{os.strerror(number)}") as warned:
         ours, n_embedded = embed(tmp_path, some)
     assert len(warned) == 1
     assert n_embedded == 12
@@ -262,7 +264,7 @@ def test_a_folder_that_cannot_be_written_is_read_with_one_warning(some, tmp_path
     assert_allclose(ours, Counting().embed(some), rtol=2**-11)
 
 
-def test_a_metric_that_cannot_be_told_from_others_is_not_cached(some, tmp_path):
+def test_a_metric_that_cannot_be_identified_is_not_cached(some, tmp_path):
     rng = np.random.default_rng(0)
     net = torch.nn.Sequential(torch.nn.AvgPool2d(4))
     metric = Features(net, "0", preprocess=lambda x: x + 0 * rng.random(), device="cpu")
@@ -341,7 +343,7 @@ def test_values_beyond_float16_are_refused(some, tmp_path):
 
 
 def test_images_are_checked_as_ever(tmp_path):
-    with pytest.raises(ValueError, match=r"images must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"images must be in \[0, 1\]"):
         cached(Color(device="cpu"), tmp_path).embed(torch.full((1, 3, 4, 4), 2.0))
 
 
@@ -352,7 +354,7 @@ def test_metrics_that_cannot_be_cached_are_refused(some, tmp_path):
     nothing_to_keep = [Label(), Precomputed(pairwise_distances(some, Color(device="cpu"))), cached(Color(), tmp_path)]
     for metric in nothing_to_keep:
         with pytest.raises(
-            TypeError, match=f"^{type(metric).__name__}.* has nothing to keep in a cache; use it as it is"
+            TypeError, match=f"^{type(metric).__name__}.* has no embeddings to store in a cache; use it without one"
         ):
             cached(metric, tmp_path)
     with pytest.raises(TypeError, match=r"Plain has no fingerprint, .*; give it a method fingerprint\(\) that returns"):

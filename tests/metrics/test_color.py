@@ -13,6 +13,6 @@ def test_distance_is_that_between_mean_colors(images):
     np.testing.assert_allclose(torch.cdist(embedding, embedding), cdist(colors, colors), rtol=1e-5, atol=1e-6)
 
 
-def test_where_the_color_lies_does_not_matter(images):
+def test_where_the_color_is_does_not_matter(images):
     moved = images[:6].roll(row=5, column=3)
     torch.testing.assert_close(Color(device="cpu").embed(moved), Color(device="cpu").embed(images[:6]))

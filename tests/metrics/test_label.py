@@ -34,7 +34,7 @@ def test_pixels_are_never_read(images):
     assert Label(device="cpu").embed(lazy).shape == (120, 4)
 
 
-def test_name_tells_the_coord():
+def test_name_contains_the_coord():
     assert (Label().name, Label("animacy").name) == ("label", "label:animacy")
 
 

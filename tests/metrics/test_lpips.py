@@ -1,4 +1,4 @@
-"""LPIPS against the lpips package, with the same weights; then what is said when weights are missing or wrong."""
+"""LPIPS against the lpips package, with the same weights; then the errors when weights are missing or wrong."""
 
 from pathlib import Path
 from urllib.error import URLError
@@ -26,7 +26,7 @@ def make_oracle(net: str) -> lpips.LPIPS:
     for parameter in oracle.net.parameters():
         fan_in = parameter[0].numel() if parameter.ndim > 1 else 100
         values = torch.randn(parameter.shape, generator=generator) * (2 / fan_in) ** 0.5
-        parameter.data = values.half().float()  # exact in float16, as .npz files hold them
+        parameter.data = values.half().float()  # exact in float16, as .npz files store them
     return oracle
 
 
@@ -72,7 +72,7 @@ def oracle_pairs(oracle: lpips.LPIPS, images: torch.Tensor) -> np.ndarray:
 
 
 def random_images(shape: tuple[int, int], n: int = 3) -> torch.Tensor:
-    """Random images, of which the second is a fainter version of the first."""
+    """Random images; the second is a fainter version of the first."""
     images = torch.rand(n, 3, *shape, generator=torch.Generator().manual_seed(1))
     images[1] = 0.5 + 0.3 * (images[0] - 0.5)
     return images
@@ -179,11 +179,11 @@ def offline(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("offline")
-def test_without_weights_and_network_the_error_tells_where_they_are():
+def test_without_weights_and_network_the_error_says_where_they_are():
     with pytest.raises(FileNotFoundError) as caught:
         LPIPS("alex", device="cpu").embed(random_images((32, 32)))
-    for told in (hub_file("alex").name, "https://download.pytorch.org/models/alexnet", "weights=path", "offline"):
-        assert told in str(caught.value)
+    for part in (hub_file("alex").name, "https://download.pytorch.org/models/alexnet", "weights=path", "offline"):
+        assert part in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -238,7 +238,7 @@ def test_a_missing_file_and_an_unknown_net_are_refused(tmp_path):
 
 @pytest.mark.parametrize("size", [1e-10, 1e-9, 1.0])
 def test_features_near_zero_are_normalised_as_the_lpips_package_does(size):
-    """Where a layer is almost silent, 1e-10 beside the length of its features is what keeps noise from counting."""
+    """Where a layer is almost silent, adding 1e-10 to the length of its features keeps noise from counting."""
     generator = torch.Generator().manual_seed(0)
     feature, w = size * torch.rand(2, 4, 3, 3, generator=generator), torch.rand(1, 4, 1, 1, generator=generator)
     expected = lpips.normalize_tensor(feature) * (w / 9).sqrt()

@@ -1,4 +1,4 @@
-"""Distances given as a matrix: found by label, whatever the order; a wrong matrix is refused with the pair named."""
+"""Distances given as a matrix: looked up by label, in any order; a wrong matrix is an error that names the pair."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_distances_are_found_by_label(rows, columns, turned, asked):
     np.testing.assert_array_equal(metric.distances_between(asked), distances.values[np.ix_(where, where)])
 
 
-def test_it_sits_beside_other_metrics(distances):
+def test_it_works_together_with_other_metrics(distances):
     metric = Precomputed(distances, name="human", quantity="judged distance (1–7)")
     assert isinstance(metric, ImageMetric)
     assert (metric.name, metric.quantity) == ("human", "judged distance (1–7)")

@@ -1,0 +1,76 @@
+"""The README's notebook example runs as it is written, on a real recording and a real network."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from neurosuper.metrics.lpips import hub_file
+
+ROOT = Path(__file__).parents[1]
+CONVOLUTIONS = (0, 3, 6, 8, 10)  # of AlexNet's trunk
+
+
+def code_of(heading: str) -> str:
+    """Return the Python code of a section of the README."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return "\n".join(re.findall(r"^```python\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL))
+
+
+def save_trunk(path: Path) -> None:
+    """Save AlexNet's real trunk where the example looks for its weights."""
+    with np.load(path) as trunk:
+        state = {
+            f"features.{layer}.{kind}": torch.from_numpy(trunk[f"conv{i}.{kind}"]).float()
+            for i, layer in enumerate(CONVOLUTIONS)
+            for kind in ("weight", "bias")
+        }
+    hub_file("alex").parent.mkdir(parents=True)
+    torch.save(state, hub_file("alex"))
+
+
+@pytest.fixture
+def session(real_data, tmp_path, monkeypatch) -> Path:
+    """A folder with a V4 session under the names in the example, which takes ResNet-20 for ResNet-18."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    save_trunk(real_data / "nets/alexnet_features_fp16.npz")
+    (tmp_path / "photographs.zip").symlink_to(real_data / "v4/images_210325.zip")
+    (tmp_path / "responses.npy").symlink_to(real_data / "v4/responses_raw_210325.npy")
+    spec = importlib.util.spec_from_file_location("networks", ROOT / "tutorials/networks.py")
+    networks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(networks)
+    model = networks.resnet20(real_data / "nets/resnet20-12fca82f.th")
+    weights = SimpleNamespace(DEFAULT=SimpleNamespace(transforms=lambda: networks.resnet20_preprocess))
+    monkeypatch.setattr(torchvision.models, "resnet18", lambda weights: model)
+    monkeypatch.setattr(torchvision.models, "ResNet18_Weights", weights)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_notebook_example_runs_on_a_real_session(session, capsys):
+    names: dict = {}
+    exec(compile(code_of("In a notebook"), "README.md", "exec"), names)
+    table = names["table"]
+    systems = {"V4": names["responses"], "layer3": names["layer3"]}
+    assert names["images"].dims == ("stimulus", "row", "column", "channel")
+    assert systems["V4"].reliability.min() >= 0.3
+    assert table.interpretability.dims == ("item", "metric")
+    assert table.metric.values.tolist() == ["LPIPS-alex", "color", "pixel"]
+    assert table.interpretability.notnull().all()
+    n_items = table.groupby(["system", "finder"]).count().interpretability.isel(metric=0)
+    for name, responses in systems.items():
+        assert responses.dims == ("stimulus", "unit")
+        counts = n_items.sel(system=name).to_series().to_dict()
+        n_units = responses.sizes["unit"]
+        assert counts == {"Units": n_units, "Random": 2 * n_units, "PCA": n_units, "KMeans": 2 * n_units}
+    medians = names["ns"].comparison.summarize(table)["median"]
+    assert medians["V4", "KMeans", "LPIPS-alex"] > medians["V4", "Units", "LPIPS-alex"]
+    sentences = capsys.readouterr().out.splitlines()
+    assert sum("KMeans" in sentence for sentence in sentences) >= 6  # of two systems under three metrics
+    assert (session / "comparison.nc").is_file()
