@@ -44,16 +44,9 @@ DESCRIPTORS = (
 PICKLING = {"__reduce__", "__reduce_ex__", "__getstate__"}
 # Members of a class that differ between processes, or that do not affect what it computes.
 IGNORED_IN_CLASSES = {
-    *(
-        "__dict__",
-        "__weakref__",
-        "__doc__",
-        "__annotations__",
-        "__annotate_func__",
-        "__annotations_cache__",
-        "_abc_impl",
-    ),
+    *("__dict__", "__weakref__", "__doc__", "__annotations__", "__annotate_func__", "__annotations_cache__"),
     *("__dataclass_fields__", "__dataclass_params__", "__firstlineno__", "__static_attributes__", "__orig_bases__"),
+    "_abc_impl",
 }
 # Hooks are described in their order, because their keys are counters of the process; the other attributes are not used
 # in a forward pass.

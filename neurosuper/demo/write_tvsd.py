@@ -52,7 +52,7 @@ def save_array(file: h5py.File, name: str, values: np.ndarray) -> None:
 
 
 def save_struct(file: h5py.File, name: str, fields: dict[str, Sequence[str]]) -> None:
-    """Save a 1 × n struct of texts: each field holds references to UTF-16."""
+    """Save a 1 × n struct of texts: each field contains references to UTF-16."""
     group, refs = file.create_group(name), file.require_group("#refs#")
     group.attrs["MATLAB_class"] = np.bytes_("struct")
     for field, texts in fields.items():

@@ -201,15 +201,11 @@ def _describe_channels(file: h5py.File, channels: np.ndarray) -> dict[str, tuple
     for coord, (name, about) in ABOUT_CHANNELS.items():
         if name in file:
             stored = np.atleast_2d(file[name][()])
-            by_channel = stored.T if stored.shape[-1] == 1 else stored
-            found[coord] = ("unit", _mean(by_channel[:, channels]), about)
+            values = (stored.T if stored.shape[-1] == 1 else stored)[:, channels]
+            with np.errstate(invalid="ignore"):  # a channel without any value is NaN; nanmean would warn
+                mean = (np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0)).astype(np.float32)
+            found[coord] = ("unit", mean, about)
     return found
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean over the first axis without NaN; NaN if all values are NaN."""
-    with np.errstate(invalid="ignore"):
-        return (np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0)).astype(np.float32)
 
 
 def _with_data(responses: xr.DataArray) -> xr.DataArray:

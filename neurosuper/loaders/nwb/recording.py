@@ -114,7 +114,12 @@ class Recording:
             )
         if last > SAMPLES * abs(self._shown[1]) and self._are_whole():
             found.append(f"spike times are whole numbers, like sample numbers: {spans}; write spike_times in seconds")
-        elif self._are_slow(last - first, self._shown[1] - self._shown[0]):
+        elif (
+            # Spikes extend far beyond the presentations, at rates too low for any population.
+            last - first > FAR * (self._shown[1] - self._shown[0])
+            and len(self._missed) >= ENOUGH
+            and self.n_spikes.max() < SLOW * (last - first)
+        ):
             found.append(f"spike times look like milliseconds or samples: {spans}; write spike_times in seconds")
         enough = min(len(self._missed), self.n_spikes.sum()) >= ENOUGH
         if last - first < self._gap and enough and not self._missed.any():
@@ -128,10 +133,6 @@ class Recording:
         if step > RESOLUTION and (dtype.kind == "f" or not found):
             found.append(f"spike times are {dtype}, which near {last:g} s rounds to {step:g} s; write them as float64")
         return found
-
-    def _are_slow(self, span: float, shown: float) -> bool:
-        """Return whether spikes extend far beyond the presentations, at rates too low for any population."""
-        return span > FAR * shown and len(self._missed) >= ENOUGH and self.n_spikes.max() < SLOW * span
 
     def _are_whole(self) -> bool:
         first = np.asarray(self._times[:1000], float)

@@ -63,15 +63,13 @@ class Population:
     def areas(self, name: str, area_map: Mapping[str, str]) -> np.ndarray:
         """Return the area of each unit."""
         if name not in self.table.columns and not self._has_elsewhere(name):
+            table = "Units table" if self.table.name == "units" else f"table {self.table.name!r}"
             raise ValueError(
-                f"no area_column {name!r}: the {self._called()} has {listed(self.table.columns)}, and "
+                f"no area_column {name!r}: the {table} has {listed(self.table.columns)}, and "
                 f"{self._describe_electrodes()}"
             )
         areas = [as_label(area) for area in self.values(name)]
         return np.array([area_map.get(area, area) for area in areas], dtype=str)
-
-    def _called(self) -> str:
-        return "Units table" if self.table.name == "units" else f"table {self.table.name!r}"
 
     def _linked(self) -> Table | None:
         """Return the electrodes that the units refer to, by region or by the id of the peak channel."""
