@@ -50,15 +50,29 @@ def arrange(values: np.ndarray, labels: np.ndarray, order: np.ndarray | None = N
     by_number = _number_order(distinct)
     stimuli = distinct[by_number]
     which = np.argsort(by_number)[merged[which]]
-    # Sort presentations by stimulus, then by time: the repetition is the distance from the first one of its stimulus.
-    repeats = np.bincount(which)
-    by_time = np.lexsort((np.arange(n) if order is None else order, which))
-    repetition = np.empty(n, int)
-    repetition[by_time] = np.arange(n) - np.repeat(np.cumsum(repeats) - repeats, repeats)
-    arranged = np.full((len(stimuli), repeats.max(), n_units), np.nan, np.float32)
+    repetition = number_repetitions(which, order)
+    arranged = np.full((len(stimuli), repetition.max() + 1, n_units), np.nan, np.float32)
     for block in (slice(i, i + BLOCK) for i in range(0, n, BLOCK)):
         arranged[which[block], repetition[block]] = values[block]
     return stimuli.tolist(), arranged
+
+
+def number_repetitions(which: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
+    """Return the number of earlier presentations of the same stimulus, for every presentation.
+
+    Parameters
+    ----------
+    which : array of int (presentation,)
+        Position of the stimulus of each presentation among all stimuli.
+    order : array (presentation,), optional
+        Times of the presentations; by default they are in order of time.
+    """
+    # Sort presentations by stimulus, then by time: the repetition is the distance from the first one of its stimulus.
+    n, repeats = len(which), np.bincount(which)
+    by_time = np.lexsort((np.arange(n) if order is None else order, which))
+    repetition = np.empty(n, int)
+    repetition[by_time] = np.arange(n) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    return repetition
 
 
 def _number_order(labels: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from neurosuper._checks import one_line
 from neurosuper._optional import require
+from neurosuper.loaders.arrange import number_repetitions
 from neurosuper.loaders.file_checks import check_file, open_hdf5, read_mat
 from neurosuper.responses import check_responses, name_some
 
@@ -186,10 +187,8 @@ def load_nsd(
 
 def place_trials(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return sorted images, and for every trial the row of its image and the number of earlier trials of that image."""
-    ids, row, shown = np.unique(images, return_inverse=True, return_counts=True)
-    repetition = np.empty(len(row), int)
-    repetition[np.argsort(row, kind="stable")] = np.arange(len(row)) - np.repeat(np.cumsum(shown) - shown, shown)
-    return ids, row, repetition
+    ids, row = np.unique(images, return_inverse=True)
+    return ids, row, number_repetitions(row)
 
 
 def as_labels(ids: np.ndarray) -> list[str]:
