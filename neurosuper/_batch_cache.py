@@ -1,4 +1,4 @@
-"""A folder of finished batches of activations, none of which is trusted unless its checksums are right."""
+"""A folder of finished batches of activations; each file is verified by checksum when it is read."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 import torch
 
 from neurosuper._files import remove_unfinished, whole_file
-from neurosuper._fingerprint import content_of
+from neurosuper._fingerprint import tensor_bytes
 
 
 class BatchCache:
-    """Activations of batches in `<key>.npz`, by what a network is and the content of a batch.
+    """Activations of batches in files `<key>.npz`; the key is a hash of the network and of the content of the batch.
 
-    A file is an archive of arrays with their checksums (CRC-32), and its key once more. One that is damaged or bears
-    another one's name is computed again. A folder that cannot be written to, or is full, is read from; the first
-    failure is a warning, and no further batch is written.
+    A file is an archive of arrays with their checksums (CRC-32), followed by its key. A file that is damaged, or that
+    was renamed, is computed again. A folder that is full or cannot be written to is still read; the first failure
+    gives a warning, and no further batch is written.
 
     Parameters
     ----------
     folder : Path
-        Made if need be. What killed runs left there is removed.
+        Created if it does not exist. Unfinished files of killed runs are removed.
     network : str
-        Fingerprint of all that the activations depend on, but for the batch.
+        Fingerprint of everything that the activations depend on, except the batch.
 
     Raises
     ------
@@ -46,9 +46,9 @@ class BatchCache:
         remove_unfinished(folder)
 
     def recall(self, batch: torch.Tensor, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
-        """Return the arrays of a batch that are kept; where there are none, run the network and keep them."""
-        about = f"{self.network} {tuple(batch.shape)} {batch.dtype} ".encode()
-        path = self.folder / f"{hashlib.sha256(about + content_of(batch).data).hexdigest()}.npz"
+        """Return the stored arrays of a batch; if there are none, run the network and store its arrays."""
+        header = f"{self.network} {tuple(batch.shape)} {batch.dtype} ".encode()
+        path = self.folder / f"{hashlib.sha256(header + tensor_bytes(batch).data).hexdigest()}.npz"
         arrays = _read(path)
         if arrays is None:
             arrays = run()
@@ -63,22 +63,22 @@ class BatchCache:
         try:
             with whole_file(path) as partial, partial.open("wb") as file:
                 file.write(archive.getbuffer())
-                file.write(path.stem.encode())
+                file.write(path.stem.encode())  # zip readers accept trailing bytes
         except OSError as error:
             self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
         self.writable = False
         warnings.warn(
-            f"activations are not kept: cannot write to {self.folder} ({error.strerror or error}); what is there is "
-            "used, the rest is computed again by the next run",
+            f"activations are not stored: cannot write to {self.folder} ({error.strerror or error}); batches that are "
+            "already there are used, and the next run computes the others again",
             UserWarning,
             stacklevel=4,
         )
 
 
 def _read(path: Path) -> list[np.ndarray] | None:
-    """Return the arrays of a file; None where there is none, or a damaged one, or that of another batch."""
+    """Return the arrays of a file; None if it is missing, damaged, or belongs to another batch."""
     try:
         content = path.read_bytes()
         if not content.endswith(path.stem.encode()):

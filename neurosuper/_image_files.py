@@ -1,4 +1,4 @@
-"""Image files: read and opened within bounds on bytes and pixels, of which a few bytes may declare any number."""
+"""Read and open image files within limits on bytes and pixels, because a few bytes can declare any number of pixels."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from neurosuper._checks import one_line
 
 __all__ = ["check_archive", "naming_image", "open_image", "orientation_of", "read_file", "read_member"]
 
-# Whatever a file is called. Other decoders of Pillow start other programs (EPS: Ghostscript).
+# Formats that are decoded, for any file name. Other decoders of Pillow start other programs (EPS: Ghostscript).
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-MAX_PIXELS = 2**26  # of one image, 8192 × 8192; a photograph of a stimulus set has 20 times fewer
-MAX_BYTES = 4 * MAX_PIXELS  # of one file: as many pixels, uncompressed
-# Deflate makes at most 1032 bytes of one: a zip file that says more has members that overlap, or no pictures.
+MAX_PIXELS = 2**26  # per image, 8192 × 8192; photographs of stimulus sets have about 20 times fewer
+MAX_BYTES = 4 * MAX_PIXELS  # per file: that number of pixels, uncompressed, 4 bytes each
+# Deflate expands one byte to at most 1032 bytes. A zip file that declares more has overlapping members or no pictures.
 DEFLATE_RATIO, MAX_RATIO = 1032, 2000
-PNG_BITS = {"LA": 16, "RGB": 24, "RGBA": 32}  # of a pixel; others may have one
-IMAGE_LENGTH = 257  # tag of TIFF
-FREE_BYTES = 2**30  # of all members together; up to here any ratio is harmless
+PNG_BITS = {"LA": 16, "RGB": 24, "RGBA": 32}  # per pixel; other modes may have one bit
+IMAGE_LENGTH = 257  # TIFF tag: number of rows
+FREE_BYTES = 2**30  # of all members together; below this any ratio is harmless
 
 
 def read_file(path: Path) -> bytes:
@@ -43,7 +43,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     Raises
     ------
     ValueError
-        More than `MAX_BYTES`, which is known before anything is unpacked.
+        More than `MAX_BYTES`, checked before anything is unpacked.
     """
     _check_bytes(archive.getinfo(name).file_size)
     return archive.read(name)
@@ -60,25 +60,25 @@ def check_archive(archive: zipfile.ZipFile, path: Path) -> None:
     Raises
     ------
     ValueError
-        More than `FREE_BYTES` together, and more than `MAX_RATIO` for each byte of the zip file.
+        More than `FREE_BYTES` together, and more than `MAX_RATIO` bytes per byte of the zip file.
     """
     unpacked, packed = sum(member.file_size for member in archive.infolist()), path.stat().st_size
     if unpacked > max(FREE_BYTES, MAX_RATIO * packed):
         raise ValueError(
             f"{path} would unpack to {unpacked / 1e9:,.1f} GB, though it has {packed / 1e6:,.3f} MB; it is damaged or "
-            "no data, fetch it again"
+            "contains no images; fetch it again"
         )
 
 
 def open_image(content: bytes) -> ImageFile.ImageFile:
-    """Return an image whose header was read but not its pixels.
+    """Return an opened image: its header is read, its pixels are not.
 
     Raises
     ------
     ValueError
-        More than `MAX_PIXELS`, or rows that the file declares and lacks.
+        More than `MAX_PIXELS`, or fewer rows than the file declares.
     Exception
-        Whatever Pillow raises on broken bytes.
+        Any exception that Pillow raises on broken bytes.
 
     Examples
     --------
@@ -91,13 +91,13 @@ def open_image(content: bytes) -> ImageFile.ImageFile:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ValueError(f"it declares {width} × {height} pixels, but an image may have {MAX_PIXELS:,}")
-    # Of a PNG that lacks rows, or of a TIFF that does, Pillow makes up the rest in black.
+    # If rows are missing in a PNG or a TIFF file, Pillow fills them with black.
     n_bytes = height * (1 + width * PNG_BITS.get(image.mode, 1) // 8)
     if image.format == "PNG" and n_bytes > DEFLATE_RATIO * len(content):
         raise ValueError(f"it declares {width} × {height} pixels, but has only {len(content)} bytes")
     extents = [tile[1] for tile in image.tile]
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        declared = image.tag_v2.get(IMAGE_LENGTH, height)  # as stored: Pillow says the size of the image turned upright
+        declared = image.tag_v2.get(IMAGE_LENGTH, height)  # as stored; `image.size` is the size after rotation
         n_rows = max((extent[3] for extent in extents if extent), default=declared)
         if n_rows < declared:
             raise ValueError(f"it declares {declared} rows of pixels, but contains {n_rows}")

@@ -1,11 +1,11 @@
-"""Import an optional dependency, or name the pip extra that brings it."""
+"""Import an optional dependency; if it is missing, name the pip extra that installs it."""
 
 import importlib
 from types import ModuleType
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Return the imported `module`, or say which pip extra installs it.
+    """Return the imported `module`; if it is missing, the error names the pip extra that installs it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where code comes from, an installed package or the user's own files, and which globals it uses."""
+"""Find where code comes from (an installed package or the user's own files) and which globals it uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 PYTHON = tuple({sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib")})
 SITES = ("site-packages", "dist-packages")
 
-# The file of a module as it was when first seen: an edit after the import does not change what was imported.
+# The source of each module when it was first read: an edit after the import does not change the imported code.
 _SEEN: WeakKeyDictionary[types.ModuleType, bytes] = WeakKeyDictionary()
 
 
@@ -28,14 +28,17 @@ def package_of(name: object) -> str | None:
     """Return package, version and file of a module of Python or of an installed package; None for the user's own code.
 
     An installed package is described by its version, the list of its files with their checksums, and the checksum of
-    the module's file, because packages of one's own are often edited without a new version.
+    the module's file, because people often edit their own packages without a new version.
     """
     if not isinstance(name, str):
         return None
     top = name.partition(".")[0]
     file = _file_of(name) or _file_of(top)
     if file is None:
-        return f"Python {platform.python_version()}" if _is_built_in(top) else None
+        built_in = top in sys.builtin_module_names
+        # `__main__` and `this` are listed as standard library, but a user's script may be called so.
+        standard = top in sys.stdlib_module_names and top not in ("__main__", "this")
+        return f"Python {platform.python_version()}" if built_in or standard else None
     in_site = any(f"/{site}/" in file.replace("\\", "/") for site in SITES)
     if file.startswith(PYTHON) and not in_site:
         return f"Python {platform.python_version()}"
@@ -45,9 +48,9 @@ def package_of(name: object) -> str | None:
 
 
 def sources_of(module: types.ModuleType) -> list[tuple[str, str]]:
-    """Return names and SHA-256 of a module's file and of the user's own files that it imports, directly or not.
+    """Return names and SHA-256 of a module's file and of the user's own files that it imports, directly or indirectly.
 
-    A file that was edited after Python imported it is described as it was imported, with a warning.
+    If a file was edited after Python imported it, the imported version is described, with a warning.
     """
     found: dict[str, tuple[str, str]] = {}
     waiting = [(module.__name__, module)]
@@ -63,7 +66,7 @@ def sources_of(module: types.ModuleType) -> list[tuple[str, str]]:
 
 
 def find_object(module: object, name: str) -> object:
-    """Return what a loaded module calls by this name."""
+    """Return the object of a loaded module that has this (dotted) name; None if there is none."""
     found = sys.modules.get(str(module))
     for part in name.split("."):
         found = getattr(found, part, None)
@@ -71,13 +74,14 @@ def find_object(module: object, name: str) -> object:
 
 
 def used_globals(code: types.CodeType, known: Mapping[str, object]) -> dict[str, object]:
-    """Return the globals that a function reads, by their names; of a module, those of its attributes that it reads."""
+    """Return the globals that a function reads, by their names; for a module, only the attributes that it reads."""
     used: dict[str, object] = {}
     steps = list(dis.get_instructions(code))
     for number, step in enumerate(steps):
         name = step.argval
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and name in known:
             value = known[name]
+            # `np.linalg.norm` is a global followed by attribute look-ups: follow them as far as they lead in modules.
             for later in steps[number + 1 :]:
                 if not isinstance(value, types.ModuleType) or later.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
                     break
@@ -88,7 +92,7 @@ def used_globals(code: types.CodeType, known: Mapping[str, object]) -> dict[str,
         elif step.opname == "IMPORT_NAME" and name in sys.modules:
             used[f"import {name}"] = sys.modules[name]
     for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
+        if isinstance(constant, types.CodeType):  # a nested function or comprehension
             used |= used_globals(constant, known)
     return used
 
@@ -99,17 +103,13 @@ def _file_of(name: str) -> str | None:
     return path if isinstance(path, str) else None
 
 
-def _is_built_in(top: str) -> bool:
-    return top in sys.builtin_module_names or (top in sys.stdlib_module_names and top not in ("__main__", "this"))
-
-
 @cache
 def _release(top: str) -> str:
     """Return the version of a package and the checksum of the list of its files."""
     try:
         package = metadata.distribution(top)
         return f"{package.version} {hashlib.sha256((package.read_text('RECORD') or '').encode()).hexdigest()}"
-    except metadata.PackageNotFoundError:  # named otherwise than its module, such as PIL
+    except metadata.PackageNotFoundError:  # the package has another name than its module, such as pillow (PIL)
         return str(getattr(sys.modules.get(top), "__version__", "unknown"))
 
 

@@ -1,4 +1,4 @@
-"""Torch without assumptions: which device to use, and how to run a network and read its layers."""
+"""Pick a torch device; run a network and record the outputs of its layers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Preprocess = Callable[[torch.Tensor], torch.Tensor]
 
 
 class LayerOutputError(TypeError):
-    """A layer gives something other than one real tensor."""
+    """The output of a layer is not one real tensor."""
 
 
 def pick_device(device: str | torch.device | None) -> torch.device:
-    """Return the device asked for; for None a GPU if there is one, else the CPU.
+    """Return the requested device; for None, a GPU if there is one, else the CPU.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def pick_device(device: str | torch.device | None) -> torch.device:
     if chosen.type not in ("cpu", "cuda"):
         raise wrong
     if chosen.type == "cuda" and (chosen.index or 0) >= (n := torch.cuda.device_count()):
-        raise ValueError(f"device {device!r} was asked for, but torch sees {n} CUDA devices; use device='cpu' or None")
+        raise ValueError(f"device {device!r} was requested, but torch sees {n} CUDA devices; use device='cpu' or None")
     return chosen
 
 
@@ -48,18 +48,18 @@ def named_tensors(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def check_network(model: object, layers: Sequence[str]) -> None:
-    """Refuse what is no network, has no weights yet, or has layers that cannot be read.
+    """Refuse an object that is not a network, has no weights yet, or has layers that cannot be read.
 
     Raises
     ------
     TypeError
         Not a torch module.
     ValueError
-        No layer of that name, weights that are not loaded, or a network of TorchScript.
+        No layer of that name, weights that are not loaded, or a network in TorchScript.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    kind, python = type(model).__name__, "whose layers cannot be read; pass the Python module that it was made of"
+    kind, python = type(model).__name__, "whose layers cannot be read; pass the Python module that it was made from"
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError(f"{kind} is TorchScript (scripted or traced), {python}")
     for name, tensor in named_tensors(model):
@@ -73,7 +73,7 @@ def check_network(model: object, layers: Sequence[str]) -> None:
 
 
 def find_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
-    """Return the submodules of those names, or say which names are near.
+    """Return the submodules with the given names; an error lists similar names.
 
     Raises
     ------
@@ -81,18 +81,19 @@ def find_layers(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]
         No layer of that name.
     """
     modules = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
-    modules |= {name.replace("_orig_mod.", ""): module for name, module in modules.items()}  # of torch.compile
+    # torch.compile wraps a network as `_orig_mod`; its layers can be named with or without that prefix.
+    modules |= {name.replace("_orig_mod.", ""): module for name, module in modules.items()}
     modules.pop("_orig_mod", None)
     for layer in layers:
         if layer not in modules:
             near = difflib.get_close_matches(layer, modules, n=5, cutoff=0.4) or list(modules)[:5]
-            raise ValueError(f"no layer {layer!r} in {type(model).__name__}; near names: {', '.join(near)}")
+            raise ValueError(f"no layer {layer!r} in {type(model).__name__}; similar names: {', '.join(near)}")
     return {layer: modules[layer] for layer in layers}
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Keep a network in eval mode for a while, then give every module its own mode back.
+    """Put a network into eval mode, and restore the mode of every module on leaving.
 
     Raises
     ------
@@ -105,8 +106,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     except NotImplementedError as error:
         raise ValueError(
-            f"{type(model).__name__} has no eval mode, as networks from torch.export have none; pass the Python module "
-            "that was exported"
+            f"{type(model).__name__} has no eval mode, as is the case for networks from torch.export; pass the Python "
+            "module that was exported"
         ) from error
     finally:
         for module, mode in training.items():
@@ -117,9 +118,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def tap_layers(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
     """Collect the outputs of layers at each forward pass, in eval mode and without gradients.
 
-    Outputs are copies, which a later in-place layer cannot change; of a layer that runs several times, the last one.
-    Compiled networks run as they were before, because compiled code calls no hooks. Hooks are removed and every
-    module's training mode is restored on leaving, whatever happens inside.
+    Outputs are copies, which a later in-place layer cannot change. For a layer that runs several times, the last
+    output is kept. Compiled networks run uncompiled, because compiled code does not call hooks. Hooks are removed and
+    every module's training mode is restored on leaving, also after an error.
 
     Raises
     ------
@@ -161,7 +162,7 @@ def run_layers(
     Raises
     ------
     ValueError
-        The network fails on the batch, or a layer takes no part in its forward pass.
+        The network fails on the batch, or a layer is not used in its forward pass.
     LayerOutputError
         A layer whose output is not one real tensor.
     """
@@ -179,26 +180,26 @@ def run_layers(
             + ("use a smaller batch_size" if full else "check preprocess (size, channels, dtype)")
         ) from error
     if unused := [layer for layer in layers if layer not in outputs]:
-        raise ValueError(f"layer {unused[0]!r} takes no part in the forward pass of {kind}")
+        raise ValueError(f"layer {unused[0]!r} is not used in the forward pass of {kind}; choose another layer")
     found = dict(outputs)
-    outputs.clear()  # so that no batch is kept while the next one runs
+    outputs.clear()  # frees these outputs before the next batch runs
     return found
 
 
 def preprocess_images(images: torch.Tensor, preprocess: Preprocess | None) -> torch.Tensor:
-    """Return images (n, 3, row, column) in [0, 1] as what a network takes.
+    """Return preprocessed images for a network, from images (n, 3, row, column) in [0, 1].
 
     Raises
     ------
     ValueError
-        `preprocess` fails, or does not return one tensor of as many images.
+        `preprocess` fails, or does not return one tensor with the same number of images.
     """
     takes = f"preprocess takes a tensor {tuple(images.shape)} of float32 in [0, 1]"
     try:
         batch = images if preprocess is None else preprocess(images)
     except Exception as error:  # the user's own code may fail in any way
         raise ValueError(
-            f"{takes}, and fails on it: {one_line_with_type(error)}; leave out what takes one "
+            f"{takes}, and fails on it: {one_line_with_type(error)}; leave out transforms that take one "
             "image or a PIL image, such as ToTensor and convert"
         ) from error
     if not isinstance(batch, torch.Tensor) or batch.shape[:1] != images.shape[:1]:

@@ -1,8 +1,8 @@
-"""Zarr stores: refuse those whose codecs could run code, and those that declare far more than they store.
+"""Check zarr stores: refuse codecs that could run code, and stores that declare far more than they contain.
 
-A store names the codecs by which its chunks are decoded. Some of them unpickle, that is run whatever the chunk says,
-and which of them a version of zarr or numcodecs refuses by itself differs. So the names are looked at first, in the
-files, and what is not known to yield numbers or text alone is refused.
+A store names the codecs that decode its chunks. Some codecs unpickle, and a pickle can run any code; versions of zarr
+and numcodecs differ in which of these they refuse. Therefore the names are read first, from the metadata files, and
+every codec is refused that is not known to yield only numbers or text.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ CODECS = frozenset(
 )
 DOCUMENTS = ("zarr.json", ".zarray", ".zmetadata")
 MAX_DOCUMENT = 2**26  # bytes of one document of metadata; consolidated ones have a few hundred per array
-MAX_CHUNKS = 2**20  # each of which is a file, and a task of dask
-MAX_RATIO, FREE_BYTES = 2000, 2**30  # as for HDF5: bytes declared for each byte stored, and what is harmless anyway
+MAX_CHUNKS = 2**20  # per array; each chunk is a file and a dask task
+# Bytes declared per byte stored, as for HDF5 (file_checks.MAX_RATIO), and the declared bytes below which any ratio is
+# harmless.
+MAX_RATIO, FREE_BYTES = 2000, 2**30
 
 
 def check_codecs(folder: str | Path) -> None:
     """Refuse a zarr store, of version 2 or 3, that names a codec which is not known to be safe.
 
-    Only documents of metadata are read, and no chunk.
+    Only metadata files are read, no chunks.
 
     Parameters
     ----------
     folder : path
-        Of an array or a group, with all groups and arrays in it.
+        Folder of an array or a group, with all groups and arrays in it.
 
     Raises
     ------
     ValueError
-        A codec that is not among `CODECS`, by its name; or metadata that cannot be read.
+        A codec that is not among `CODECS`; metadata that cannot be read.
 
     Examples
     --------
@@ -65,24 +67,25 @@ def check_codecs(folder: str | Path) -> None:
 
 
 def refuse_sparse(folder: Path, declared: int, n_chunks: int) -> None:
-    """Refuse a zarr store that declares far more than it stores.
+    """Refuse a zarr store that declares far more than it contains.
 
     Parameters
     ----------
     folder : Path
+        Folder of the store.
     declared : int
-        Bytes.
+        Bytes of the array according to its metadata.
     n_chunks : int
-        Stored or not.
+        Chunks of the array, stored or not.
 
     Raises
     ------
     ValueError
-        More than `MAX_CHUNKS`; or more than `FREE_BYTES`, and more than `MAX_RATIO` bytes for each byte stored.
+        More than `MAX_CHUNKS`; or more than `FREE_BYTES`, and more than `MAX_RATIO` bytes per byte stored.
     """
     if n_chunks > MAX_CHUNKS:
         raise ValueError(
-            f"{folder} declares {n_chunks:,} chunks, but {MAX_CHUNKS:,} can be read; save it in larger ones"
+            f"{folder} declares {n_chunks:,} chunks, but {MAX_CHUNKS:,} can be read; save it in larger chunks"
         )
     if declared <= FREE_BYTES:
         return
@@ -99,7 +102,7 @@ def refuse_sparse(folder: Path, declared: int, n_chunks: int) -> None:
 
 
 def _documents(folder: Path) -> Iterator[Path]:
-    """Yield the documents of metadata of a store; the folders of chunks, which may be millions, are left out."""
+    """Yield the metadata files of a store, without walking through folders of chunks, which may contain millions."""
     folders, seen = [folder], set[Path]()
     while folders:
         here = folders.pop()
@@ -122,33 +125,35 @@ def _is_only_array(folder: Path, documents: list[Path]) -> bool:
 def _parsed(document: Path) -> dict[str, Any]:
     try:
         if not document.is_file() or document.stat().st_size > MAX_DOCUMENT:
-            raise ValueError(f"it is no file of at most {MAX_DOCUMENT} bytes")
+            raise ValueError(f"it is not a file of at most {MAX_DOCUMENT} bytes")
         content = json.loads(document.read_bytes())
         if not isinstance(content, dict):
-            raise ValueError("it is no object of JSON")
+            raise ValueError("it is not a JSON object")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{document} is not readable metadata of zarr: {error}") from error
     return content
 
 
 def _arrays(name: str, content: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what a document says of every array, also where it consolidates others."""
+    """Yield the metadata of every array in a document, including consolidated metadata."""
+    # Zarr 2 consolidates in a file of its own, .zmetadata; zarr 3 inside the zarr.json of the group.
     if name == ".zmetadata":
-        each = _object(content.get("metadata"))
-        members = {key: part for key, part in each.items() if not key.endswith(".zattrs")}
+        entries = _object(content.get("metadata"))
+        members = {key: entry for key, entry in entries.items() if not key.endswith(".zattrs")}
     else:
         yield content
         members = _object(_object(content.get("consolidated_metadata")).get("metadata"))
-    for part in members.values():
-        yield from _arrays("zarr.json", _object(part))
+    for member in members.values():
+        yield from _arrays("zarr.json", _object(member))
 
 
-def _object(part: Any) -> dict[str, Any]:
-    return part if isinstance(part, dict) else {}
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _codecs(array: dict[str, Any]) -> Iterator[Any]:
-    """Yield the name of every codec of an array, also of those within other codecs."""
+    """Yield the name of every codec of an array, including codecs inside other codecs."""
+    # "compressor" and "filters" are keys of zarr 2, "codecs" of zarr 3, "index_codecs" of its sharding codec.
     for key in ("compressor", "filters", "codecs", "index_codecs"):
         several = array.get(key)
         for codec in several if isinstance(several, list) else [several]:

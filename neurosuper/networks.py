@@ -1,8 +1,7 @@
-"""Activations: what a network's layers answer to images, as responses `(stimulus, unit)`."""
+"""Activations of network layers as responses `(stimulus, unit)`."""
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from neurosuper._batch_cache import BatchCache
 from neurosuper._checks import check_count
-from neurosuper._fingerprint import IndescribableError, content_of, fingerprint
+from neurosuper._fingerprint import IndescribableError, fingerprint, weights_sha256
 from neurosuper._layouts import Layout, check_axes, images_first, read_layouts
 from neurosuper._torch import (
     Preprocess,
@@ -36,7 +35,7 @@ from neurosuper.responses import coords_along
 __all__ = ["activations"]
 
 Position = Literal["center", "mean", "all"]
-FORMAT = 2  # of what is kept; another one wherever the same network would give other activations
+FORMAT = 2  # of stored batches; increase it when the same network would give other activations
 
 
 def activations(
@@ -51,48 +50,45 @@ def activations(
     device: str | torch.device | None = None,
     cache: str | Path | None = None,
 ) -> xr.DataArray:
-    """Show images to a network and return the activations of its layers as responses.
+    """Return the activations of network layers for images, as responses.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Takes `(n, 3, row, column)`, float32. It runs in eval mode and without gradients, and is left as it was.
+        Takes `(n, 3, row, column)`, float32. It runs in eval mode and without gradients; its mode and device are
+        restored afterwards.
     images : DataArray (stimulus, row, column, channel)
-        uint8 RGB, in memory or dask, of which one batch is read at a time; see `load_images`.
+        RGB images of type uint8, in memory or dask, read one batch at a time; see `load_images`.
     layers : str or list of str
         Names as in `model.named_modules()`. A layer that runs several times in a pass gives its last output.
     position : {"center", "mean", "all"}, optional
-        What of a map `(n, channel, row, column)` is a unit: the pixel `[row // 2, column // 2]` of each channel, the
-        mean over the map, or every pixel. Of tokens `(n, token, channel)`: their mean, or each one (`row` is the token,
-        `column` 0). A vector `(n, channel)` is a map of one pixel: one unit a channel, whatever the position.
+        Which values of a map `(n, channel, row, column)` become units: for each channel the pixel
+        `[row // 2, column // 2]`, the mean over the map, or every pixel. For tokens `(n, token, channel)`: their mean,
+        or each token (`row` is the token, `column` is 0). A vector `(n, channel)` gives one unit per channel for each
+        of these settings.
     layout : str or dict of str, optional
         The axes of a layer's output, in their order: the words of "image channel row column", "image token channel" or
-        "image channel", such as "image row column channel" or "token image channel". A text is for all layers, a dict
-        for those that it names. None: as quoted here, by the number of axes.
+        "image channel", such as "image row column channel" or "token image channel". A text applies to all layers, a
+        dict to the layers that it names. None: in the order quoted first, by the number of axes.
     preprocess : callable, optional
-        From a batch `(n, 3, row, column)` in [0, 1] to what the network takes; runs on the CPU. None: as it is.
+        From a batch `(n, 3, row, column)` in [0, 1] to the input of the network; runs on the CPU. None: no change.
     batch_size : int, optional
-        Images a forward pass.
+        Images per forward pass.
     device : "cpu", "cuda" or None, optional
-        None is a GPU if there is one. The model is moved there, and back.
+        None is a GPU if there is one. The model is moved there, and back afterwards.
     cache : folder, optional
-        Keeps every finished batch, so that a rerun after an interruption goes on where it stopped. A batch is found
-        again by the preprocessed images and by all that the network is: weights, code, attributes and hooks of every
-        part, layers, settings, device and versions of packages. A network that holds what cannot be told apart (a
-        random generator, an open file) is not cached, and a warning says so.
+        Stores every finished batch, so that a rerun after an interruption continues where it stopped. A batch is
+        identified by the preprocessed images and by everything that defines the network: weights, code, attributes and
+        hooks of every module, layers, settings, device and versions of packages. A network that contains an object
+        without identifiable content (a random generator, an open file) is not cached, and a warning says so.
 
     Returns
     -------
     DataArray (stimulus, unit)
-        float32, in the network's own units ("a.u."). Units are called `layer/channel` (`layer/channel/row/column` for
-        "all") and carry `layer` and `channel` (and `row`, `column`); stimuli keep the coords of the images. `attrs`
-        name model, layers, position, layout (where given), device and the SHA-256 of the weights.
-
-    Warns
-    -----
-    UserWarning
-        An output that looks as if channels were on another axis; a layer that mixes the images of a batch; a cache that
-        cannot be used or written.
+        Activations as float32, in the network's own units ("a.u."). Units are named `layer/channel`
+        (`layer/channel/row/column` for "all") and have the coords `layer` and `channel` (and `row`, `column`); stimuli
+        keep the coords of the images. `attrs` name model, layers, position, layout (if given), device and the SHA-256
+        of the weights.
 
     Raises
     ------
@@ -101,18 +97,29 @@ def activations(
     ValueError
         Unknown layer or setting; weights that are not loaded; a scripted or exported network; an error of the network
         or of `preprocess`; an output whose images are on another axis, or that has no such position; NaN or infinite
-        activations, whose stimulus is named.
+        activations (the message names the stimulus).
+
+    Warns
+    -----
+    UserWarning
+        An output that looks as if channels were on another axis; a layer that mixes the images of a batch; a cache that
+        cannot be used or written.
+
+    See Also
+    --------
+    load_images : Load the images to show to the network.
+    compare : Compare the activations with recorded responses.
 
     Notes
     -----
-    Which axis counts images is tried by showing two of the first images once more. Compiled networks
-    (`torch.compile`) run uncompiled. Of changes inside installed packages, the cache sees the version and the files
-    that define the parts of the network; it does not see functions replaced inside a package, such as
+    The axis of images is checked by running two of the first images again. Compiled networks (`torch.compile`) run
+    uncompiled. For changes inside installed packages, the cache checks the version and the files that define the
+    modules of the network; it does not detect functions replaced inside a package, such as
     `torch.nn.functional.relu`, that other code of the package calls.
 
     References
     ----------
-    The centre pixel is the choice of Klindt et al. 2023 (arXiv 2310.11431), in the code of the paper.
+    Klindt et al. 2023 (arXiv 2310.11431) use the centre pixel of each channel, in the code of the paper.
 
     Examples
     --------
@@ -126,28 +133,28 @@ def activations(
     images, layers = check_images(images), [layers] if isinstance(layers, str) else list(layers)
     _check_settings(images, layers, position, batch_size)
     check_network(model, layers)
-    axes, place, weights = read_layouts(layout, layers), pick_device(device), _hash_weights(model)
-    about = {"model": type(model).__name__, "layers": ", ".join(layers), "position": position, "device": str(place)}
+    axes, target, weights = read_layouts(layout, layers), pick_device(device), weights_sha256(named_tensors(model))
+    about = {"model": type(model).__name__, "layers": ", ".join(layers), "position": position, "device": str(target)}
     if axes:
         about["layout"] = "; ".join(f"{layer}: {' '.join(names)}" for layer, names in axes.items())
-    kept = None if cache is None else _open_cache(Path(cache), model, about, weights)
+    stored = None if cache is None else _open_cache(Path(cache), model, about, weights)
     stimuli, n_stimuli, result = images.stimulus.values, images.sizes["stimulus"], None
     with (
-        _moved(model, place),
+        _moved(model, target),
         tap_layers(model, layers) as outputs,
         tqdm(total=n_stimuli, desc="activations", unit="image") as bar,
     ):
-        reader = _Reader(partial(run_layers, model, layers, outputs), position, axes, place)
+        reader = _Reader(partial(run_layers, model, layers, outputs), position, axes, target)
         for start in range(0, n_stimuli, batch_size):
-            some = slice(start, start + batch_size)
-            batch = preprocess_images(_to_tensor(images[some].values), preprocess)
-            run = partial(reader.units_of, batch, stimuli[some])
-            parts = run() if kept is None else kept.recall(batch, run)
-            if result is None:
-                shapes = [part.shape[1:] for part in parts]
+            rows = slice(start, start + batch_size)
+            batch = preprocess_images(_to_tensor(images[rows].values), preprocess)
+            run = partial(reader.units_of, batch, stimuli[rows])
+            units = run() if stored is None else stored.recall(batch, run)
+            if result is None:  # the first batch shows how many units each layer has
+                shapes = [layer_units.shape[1:] for layer_units in units]
                 result = np.empty((n_stimuli, sum(map(_size, shapes))), np.float32)
-            _fill(result[some], parts, shapes, layers)
-            del parts
+            _fill(result[rows], units, shapes, layers)
+            del units  # before the next batch runs, so that only one batch is in memory
             bar.update(len(batch))
     return xr.DataArray(
         result,
@@ -160,7 +167,7 @@ def activations(
 
 def _check_settings(images: xr.DataArray, layers: list[str], position: object, batch_size: object) -> None:
     if not images.sizes["stimulus"]:
-        raise ValueError("images hold no stimulus; nothing to show to the network")
+        raise ValueError("images contain no stimulus; pass at least one image")
     if not layers or len(set(layers)) < len(layers):
         raise ValueError(f"layers must be one or more names, each once, got {layers}")
     if position not in get_args(Position):
@@ -169,7 +176,7 @@ def _check_settings(images: xr.DataArray, layers: list[str], position: object, b
 
 
 def _open_cache(folder: Path, model: nn.Module, about: dict[str, str], weights: str) -> BatchCache | None:
-    """Return the cache of this network, layers and settings; None, with a warning, where it cannot be told apart."""
+    """Return the cache of this network, layers and settings; warn and return None if it has no fingerprint."""
     parts = {"format": FORMAT, "settings": about, "weights": weights, "model": model}
     try:
         with evaluating(model):
@@ -180,17 +187,17 @@ def _open_cache(folder: Path, model: nn.Module, about: dict[str, str], weights: 
 
 
 @contextmanager
-def _moved(model: nn.Module, place: torch.device) -> Iterator[None]:
-    """Keep the model on a device for a while, then move it back to where it was."""
-    homes = {tensor.device for _, tensor in named_tensors(model)}
-    if len(homes) > 1:
-        raise ValueError(f"the model lies on several devices ({', '.join(sorted(map(str, homes)))}); move it to one")
+def _moved(model: nn.Module, target: torch.device) -> Iterator[None]:
+    """Move the model to a device, and back to its own device on leaving."""
+    devices = {tensor.device for _, tensor in named_tensors(model)}
+    if len(devices) > 1:
+        raise ValueError(f"the model is on several devices ({', '.join(sorted(map(str, devices)))}); move it to one")
     try:
-        model.to(place)
+        model.to(target)
         yield
     finally:
-        for home in homes:
-            model.to(home)
+        for device in devices:
+            model.to(device)
 
 
 def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
@@ -199,27 +206,27 @@ def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
 
 
 class _Reader:
-    """Runs batches through a network and returns the units of its layers; the first batch tells which axis is which."""
+    """Runs batches through a network and returns the units of its layers; checks the axes with the first batch."""
 
     def __init__(
         self,
         run: Callable[[torch.Tensor], dict[str, torch.Tensor]],
         position: Position,
         axes: dict[str, list[str]],
-        place: torch.device,
+        target: torch.device,
     ) -> None:
-        self.run, self.position, self.axes, self.place = run, position, axes, place
+        self.run, self.position, self.axes, self.target = run, position, axes, target
         self.checked = False
 
     def units_of(self, batch: torch.Tensor, stimuli: np.ndarray) -> list[np.ndarray]:
         """Return the units of each layer, (n, channel) or (n, channel, row, column)."""
-        batch = batch.to(self.place)
+        batch = batch.to(self.target)
         outputs = self.run(batch)
         if not self.checked:
             check_axes(self.run, batch, outputs, self.axes)
             self.checked = True
-        first = {layer: images_first(layer, output, self.axes.get(layer)) for layer, output in outputs.items()}
-        return [_pick_units(layer, output, self.position, stimuli) for layer, output in first.items()]
+        ordered = {layer: images_first(layer, output, self.axes.get(layer)) for layer, output in outputs.items()}
+        return [_pick_units(layer, output, self.position, stimuli) for layer, output in ordered.items()]
 
 
 def _pick_units(layer: str, output: torch.Tensor, position: Position, stimuli: np.ndarray) -> np.ndarray:
@@ -233,7 +240,8 @@ def _pick_units(layer: str, output: torch.Tensor, position: Position, stimuli: n
     units = _as_maps(output)
     if position == "center":
         units = units[:, :, units.shape[2] // 2, units.shape[3] // 2]
-    units = units.float().mean(dim=(2, 3)) if position == "mean" else units.float().contiguous()  # lets the map go
+    # `contiguous` copies the chosen pixels, so that the map itself can be freed.
+    units = units.float().mean(dim=(2, 3)) if position == "mean" else units.float().contiguous()
     if not units.isfinite().all():
         finite = units.isfinite().flatten(1).all(dim=1).cpu().numpy()
         raise ValueError(
@@ -254,37 +262,27 @@ def _size(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape))
 
 
-def _fill(rows: np.ndarray, parts: list[np.ndarray], shapes: list[tuple[int, ...]], layers: list[str]) -> None:
+def _fill(rows: np.ndarray, units: list[np.ndarray], shapes: list[tuple[int, ...]], layers: list[str]) -> None:
     """Write the units of all layers side by side into rows (n, unit)."""
     stop = 0
-    for layer, part, shape in zip(layers, parts, shapes, strict=True):
-        if part.shape[1:] != shape:
+    for layer, values, shape in zip(layers, units, shapes, strict=True):
+        if values.shape[1:] != shape:
             raise ValueError(
-                f"layer {layer!r} gives units of shape {part.shape[1:]} for one batch and {shape} for the first; "
+                f"layer {layer!r} gives units of shape {values.shape[1:]} for one batch and {shape} for the first; "
                 "preprocess must give every image the same size"
             )
         start, stop = stop, stop + _size(shape)
-        rows[:, start:stop] = part.reshape(len(part), -1)
+        rows[:, start:stop] = values.reshape(len(values), -1)
 
 
 def _unit_coords(layers: list[str], shapes: list[tuple[int, ...]]) -> dict[str, object]:
-    """Label the units of each layer, of shape (channel,) or (channel, row, column)."""
-    where = [np.indices(shape).reshape(len(shape), -1) for shape in shapes]
-    names = [layer for layer, index in zip(layers, where, strict=True) for _ in index.T]
-    index = np.concatenate(where, axis=1)
+    """Return labels and coords of the units of each layer, of shape (channel,) or (channel, row, column)."""
+    indices = [np.indices(shape).reshape(len(shape), -1) for shape in shapes]
+    names = [layer for layer, index in zip(layers, indices, strict=True) for _ in index.T]
+    index = np.concatenate(indices, axis=1)
     labels = [
         "/".join([layer, f"{channel:04d}", *map(str, pixel)])
         for layer, (channel, *pixel) in zip(names, index.T.tolist(), strict=True)
     ]
     numbers = zip(("channel", "row", "column"), index, strict=False)
     return {"unit": labels, "layer": ("unit", names), **{name: ("unit", values) for name, values in numbers}}
-
-
-def _hash_weights(model: nn.Module) -> str:
-    """Return the SHA-256 of the names, shapes, dtypes and values of all weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in named_tensors(model):
-        for text in (name, f"{tuple(tensor.shape)} {tensor.dtype}"):
-            digest.update(f"{len(text)}:{text}".encode())
-        digest.update(content_of(tensor).data)
-    return digest.hexdigest()

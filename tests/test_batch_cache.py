@@ -73,11 +73,11 @@ def test_a_folder_that_cannot_be_written_costs_one_warning_and_no_result(tmp_pat
 
     monkeypatch.setattr(_files.os, "replace", fail)
     cache = BatchCache(tmp_path, "net")
-    with pytest.warns(UserWarning, match="activations are not kept: cannot write to") as told:
+    with pytest.warns(UserWarning, match="activations are not stored: cannot write to") as caught:
         found = [cache.recall(batch(seed), lambda seed=seed: units(seed))[0] for seed in (1, 2, 0)]
     np.testing.assert_array_equal(found, [units(seed)[0] for seed in (1, 2, 0)])
-    assert len(told) == 1
-    assert os.strerror(number) in str(told[0].message)
+    assert len(caught) == 1
+    assert os.strerror(number) in str(caught[0].message)
     assert [path.suffix for path in tmp_path.iterdir()] == [".npz"], "nothing half-written is left"
     assert not recall(tmp_path, 0)
 

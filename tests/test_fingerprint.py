@@ -1,4 +1,4 @@
-"""Fingerprints: equal for objects made alike, in every process; another one for whatever may act otherwise."""
+"""Fingerprints: equal for objects of equal content, in every process; different if behaviour may differ."""
 
 import collections
 import dataclasses
@@ -157,14 +157,14 @@ MADE = {
 
 
 @pytest.mark.parametrize("make", MADE.values(), ids=MADE)
-def test_content_tells_objects_apart_and_nothing_else_does(make):
+def test_only_content_distinguishes_objects(make):
     one, same, two, three = (fingerprint({"x": make(n)}) for n in (1, 1, 2, 3))
     assert one == same
     assert len({one, two, three}) == 3
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner)))
-def test_texts_that_nest_otherwise_are_told_apart(value):
+def test_values_that_are_nested_differently_differ(value):
     assert fingerprint({"x": value}) != fingerprint({"x": [value]})
     assert fingerprint({"x": [value, value]}) != fingerprint({"x": [[value], value]})
 
@@ -297,22 +297,22 @@ net[0].name, net[0].flags = "four", frozenset("abcdef")
 for _ in range(n_hooks):
     net[1].register_forward_hook(print).remove()
 net[1].register_forward_hook(lambda *_: None)
-told = fingerprint({"x": net})
+found = fingerprint({"x": net})
 """
 
 
 def test_another_process_agrees():
-    """Its texts hash otherwise, so its sets have another order, and its hooks have other numbers."""
+    """There texts have other hashes, so sets have another order, and hooks have other numbers."""
     ours = {"__name__": "__main__", "n_hooks": 3}
     exec(SCRIPT, ours)
-    command = [sys.executable, "-c", f"n_hooks = 0\n{SCRIPT}\nprint(told)"]
+    command = [sys.executable, "-c", f"n_hooks = 0\n{SCRIPT}\nprint(found)"]
     environment = os.environ | {"PYTHONHASHSEED": "1"}
     theirs = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert theirs.split() == [ours["told"]]
+    assert theirs.split() == [ours["found"]]
 
 
 class Scaled(nn.Module):
-    """A network whose part bears the name that the compiler gives to the network that it wraps."""
+    """A network with a submodule called `_orig_mod`, the name that the compiler gives to the network that it wraps."""
 
     def __init__(self, network, factor):
         super().__init__()
@@ -322,7 +322,7 @@ class Scaled(nn.Module):
         return self.factor * self._orig_mod(x)
 
 
-def test_only_of_compiled_networks_the_part_of_that_name_says_all():
+def test_a_submodule_named_like_a_compiled_network_is_not_taken_for_the_whole_network():
     network = nn.Linear(3, 2)
     two, three = (fingerprint({"network": Scaled(network, factor)}) for factor in (2, 3))
     assert two != three

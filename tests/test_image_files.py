@@ -1,4 +1,4 @@
-"""Files of a few bytes that declare or unpack to very many are refused before they take memory or time."""
+"""Small files that declare, or unpack to, very many bytes are refused before they take memory or time."""
 
 import io
 import os
@@ -71,19 +71,19 @@ def test_more_pixels_than_an_image_may_have(content, tmp_path):
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("height", [12_000_000, 4_000_000_000])
-def test_what_pillow_itself_warns_of_is_an_error(height, tmp_path):
+def test_images_about_which_pillow_itself_warns_are_refused(height, tmp_path):
     refused(tmp_path, tiff_that_declares(8, height), "cannot read image .*(pixels|cut short|cannot|Invalid)")
 
 
 @pytest.mark.parametrize(("width", "height"), [(8, 2**22), (2**22, 8), (8000, 8000)])
-def test_a_png_of_more_pixels_than_its_bytes_can_say(width, height, tmp_path):
+def test_a_png_of_more_pixels_than_its_bytes_can_contain(width, height, tmp_path):
     content = png_that_declares(width, height) if width < height else png_that_declares(1, 1)
     content = content.replace(content[8:33], png_that_declares(width, height)[8:33])
     refused(tmp_path, content, f"it declares {width} × {height} pixels, but has only {len(content)} bytes")
 
 
 @pytest.mark.parametrize("height", [9, 100, 60_000])
-def test_rows_that_a_tiff_declares_and_lacks_are_not_made_up(height, tmp_path):
+def test_missing_rows_of_a_tiff_are_not_filled_in(height, tmp_path):
     refused(tmp_path, tiff_that_declares(8, height), f"it declares {height} rows of pixels, but contains 8")
 
 
@@ -102,7 +102,7 @@ def test_the_largest_image_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["EPS", "PDF", "ICNS", "TGA"])
-def test_a_file_is_read_by_no_other_decoder_whatever_it_is_called(form, tmp_path):
+def test_a_file_is_read_by_no_other_decoder_for_any_name(form, tmp_path):
     if form == "EPS":
         content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(x) run\n"
     else:
@@ -110,9 +110,9 @@ def test_a_file_is_read_by_no_other_decoder_whatever_it_is_called(form, tmp_path
     refused(tmp_path, content, "unknown format")
 
 
-def test_files_of_endless_length_are_not_read(tmp_path):
+def test_files_that_are_too_long_are_not_read(tmp_path):
     with (tmp_path / "a.png").open("wb") as file:
-        file.truncate(MAX_BYTES + 1)  # takes no place on the disk
+        file.truncate(MAX_BYTES + 1)  # a sparse file, which takes no space on disk
     with pytest.raises(ValueError, match=r"it has 268 MB, but an image file may have 268 MB"):
         load_images([tmp_path / "a.png"])
 

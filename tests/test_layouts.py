@@ -1,4 +1,4 @@
-"""The axis of images is tried, not believed; where channels seem to be on another axis, a warning names `layout=`."""
+"""The axis of images is checked with a second batch; a warning names `layout=` if channels seem to be elsewhere."""
 
 import pytest
 import torch
@@ -9,9 +9,11 @@ SQUARE, WIDE = torch.arange(6.0)[:, None, None, None] + torch.zeros(6, 3, 16, 16
 
 
 def check(shape, batch=SQUARE, layout=None, run=None):
-    """Check a layer of this shape, in which "n" is the number of images, whose values are those of the images."""
+    """Check a layer of this shape, in which "n" is the number of images; return the sizes of the batches that ran."""
+    n_images = []
 
     def give(x):
+        n_images.append(len(x))
         axis = shape.index("n")
         sizes = [len(x) if size == "n" else size for size in shape]
         column = x.flatten(1)[:, 0].reshape([-1 if place == axis else 1 for place in range(len(shape))])
@@ -19,13 +21,14 @@ def check(shape, batch=SQUARE, layout=None, run=None):
 
     run = run or give
     check_axes(run, batch, run(batch), read_layouts(layout, ["layer"]))
+    return n_images
 
 
 @pytest.mark.parametrize(
     "shape", [("n", 8), ("n", 6), ("n", 6, 8), ("n", 6, 6, 6), ("n", 64, 8, 8), ("n", 1, 1, 1), ("n", 5, 4, 3)]
 )
-def test_images_on_the_first_axis_are_taken(shape):
-    check(shape)
+def test_images_on_the_first_axis_are_accepted_after_a_second_batch(shape):
+    assert check(shape) == [6, 2]
 
 
 @pytest.mark.parametrize(
@@ -59,18 +62,18 @@ def test_a_layer_without_an_axis_of_images_is_refused():
         check((), run=lambda x: {"layer": torch.zeros(6, 4)})
 
 
-def test_a_layer_that_mixes_images_is_told():
-    with pytest.warns(UserWarning, match="'layer' answers otherwise to the same image in a batch of 2"):
+def test_a_layer_that_mixes_images_is_reported():
+    with pytest.warns(UserWarning, match="'layer' gives other activations for the same image in a batch of 2"):
         check((), run=lambda x: {"layer": (x - x.mean(0)).flatten(1)})
 
 
-def test_a_network_of_one_batch_size_is_told_unless_layout_is_given():
+def test_a_network_of_one_batch_size_is_reported_unless_layout_is_given():
     def run(x):
         if len(x) != 6:
             raise ValueError("only six")
         return {"layer": torch.zeros(6, 4)}
 
-    with pytest.warns(UserWarning, match=r"does not run on 2 images \(only six\); layout= says"):
+    with pytest.warns(UserWarning, match=r"does not run on 2 images \(only six\); name the axes with layout="):
         check((), run=run)
     check((), run=run, layout="image channel")
 

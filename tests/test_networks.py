@@ -1,4 +1,4 @@
-"""Activations against direct calls of the network, and a cache that never answers for another network or image."""
+"""Activations agree with direct calls of the network, and a cache is never used for another network or image."""
 
 import dask.array as da
 import numpy as np
@@ -47,7 +47,7 @@ def model():
 
 @pytest.fixture
 def passes(monkeypatch):
-    """The size of each batch that a network has seen, in order, but for those that try which axis is which."""
+    """The size of each batch that a network has seen, in order, except batches that check the axes."""
     seen = []
 
     def note(model, layers, outputs, batch):
@@ -64,7 +64,7 @@ def to_tensor(images):
 
 
 def direct(model, images):
-    """What `first`, `act` and `head` give, written out, in eval mode."""
+    """The outputs of `first`, `act` and `head`, computed step by step, in eval mode."""
     norm, x = model.norm, to_tensor(images)
     with torch.no_grad():
         first = nn.functional.conv2d(x, model.first.weight, model.first.bias)
@@ -88,7 +88,7 @@ def test_mean_is_over_the_map(model, images):
     np.testing.assert_allclose(found.values, np.concatenate([act.mean((2, 3)), head], 1), rtol=1e-4, atol=1e-5)
 
 
-def test_all_makes_every_pixel_a_unit_and_says_where_it_lies(model, images):
+def test_all_makes_every_pixel_a_unit_with_its_row_and_column(model, images):
     _, act, head = direct(model, images)
     found = activations(model, images, ["act", "head"], position="all", device="cpu")
     unit = found.sel(unit="act/0002/3/11")
@@ -178,7 +178,7 @@ def test_hooks_and_training_mode_come_back_after_an_error(model, images):
     assert model.training
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(model, images, passes, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_where_it_stopped(model, images, passes, tmp_path, monkeypatch):
     expected = activations(model, images, ["act", "head"], batch_size=25, device="cpu")
     passes.clear()
     with monkeypatch.context() as power_cut:
@@ -277,7 +277,7 @@ class Settings(nn.Module):
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.filterwarnings("ignore:layer 'act' gives shape")
-def test_the_cache_answers_only_for_what_it_has_seen(change, model, images, passes, tmp_path):
+def test_the_cache_is_used_only_for_the_same_network_and_images(change, model, images, passes, tmp_path):
     model = Settings(model)
     call = {"images": images, "layers": ["act"], "batch_size": 120, "device": "cpu"}
     former = activations(model, **call, cache=tmp_path)
@@ -326,10 +326,10 @@ class Complex(nn.Module):
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"layers": "frist"}, ValueError, r"no layer 'frist' in Net; near names: first"),
+        ({"layers": "frist"}, ValueError, r"no layer 'frist' in Net; similar names: first"),
         ({"layers": []}, ValueError, r"layers must be one or more names, each once, got \[\]"),
         ({"layers": ["act", "act"]}, ValueError, r"each once, got \['act', 'act'\]"),
-        ({"layers": "unused"}, ValueError, r"layer 'unused' takes no part in the forward pass of Net"),
+        ({"layers": "unused"}, ValueError, r"layer 'unused' is not used in the forward pass of Net"),
         ({"layers": "pair"}, TypeError, r"layer 'pair' gives tuple, not one real tensor"),
         ({"position": "centre"}, ValueError, r"position must be one of 'center', 'mean', 'all', got 'centre'"),
         ({"batch_size": 0}, ValueError, r"batch_size must be a whole number of at least 1, got 0"),
@@ -379,12 +379,12 @@ def test_any_error_of_a_network_is_one_line_that_names_the_batch(error, message,
     assert "\n" not in str(caught.value)
 
 
-def test_an_interrupt_inside_a_network_is_one(images):
+def test_an_interrupt_inside_a_network_remains_an_interrupt(images):
     with pytest.raises(KeyboardInterrupt):
         activations(Fails(KeyboardInterrupt()), images, "same", device="cpu")
 
 
-def test_a_preprocess_of_single_photographs_is_told_what_it_takes(images):
+def test_the_error_of_a_preprocess_of_single_photographs_describes_its_input(images):
     from torchvision import transforms
 
     for preprocess in (transforms.ToTensor(), lambda image: image.convert("RGB")):
@@ -404,7 +404,7 @@ def test_the_stimulus_whose_activations_are_not_finite_is_named(images):
         activations(nn.Sequential(Scale()), black, "0", device="cpu")
 
 
-def test_maps_of_another_layout_are_read_as_they_are_said_to_be(model, images):
+def test_maps_of_another_layout_are_read_as_layout_says(model, images):
     maps = activations(model, images, "act", position="all", device="cpu")
     for layout in ("image row column channel", "row image channel column"):
         order = [AXES[4].split().index(axis) for axis in layout.split()]
@@ -427,7 +427,7 @@ class Permute(nn.Module):
         return x.permute(self.order)
 
 
-def test_tokens_that_are_as_many_as_the_images_are_not_taken_for_them(images):
+def test_tokens_of_the_same_number_as_images_are_not_taken_for_images(images):
     patches = nn.Sequential(nn.Conv2d(3, 5, 8, stride=8), nn.Flatten(2), Permute([2, 0, 1]))  # (4 tokens, image, 5)
     four = images[:4]
     with pytest.raises(ValueError, match="pass layout='token image channel', if that is"):
@@ -437,18 +437,18 @@ def test_tokens_that_are_as_many_as_the_images_are_not_taken_for_them(images):
     np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_network_that_holds_what_cannot_be_told_apart_is_not_cached(model, images, tmp_path):
+def test_a_network_with_an_object_that_has_no_fingerprint_is_not_cached(model, images, tmp_path):
     model.noise = np.random.default_rng(0)
     with pytest.warns(
         UserWarning, match=r"activations are not cached: model\.noise is a Generator, which changes"
-    ) as told:
+    ) as caught:
         found = activations(model, images, "act", device="cpu", cache=tmp_path)
-    assert len(told) == 1
+    assert len(caught) == 1
     assert not list(tmp_path.iterdir())
     xr.testing.assert_identical(found, activations(model, images, "act", device="cpu"))
 
 
-def test_weights_that_are_not_loaded_are_said_to_be_missing(images):
+def test_weights_that_are_not_loaded_are_reported_as_missing(images):
     with torch.device("meta"):
         empty = nn.Sequential(nn.Conv2d(3, 4, 3))
     with pytest.raises(ValueError, match=r"'0\.weight' of Sequential has no weights yet"):
@@ -467,7 +467,7 @@ def test_networks_of_torchscript_are_refused(images):
 
 
 def test_the_result_is_in_memory_once(images, monkeypatch):
-    """Units of all batches are written into one array, whose rows are those of the images."""
+    """Units of all batches are written into one array with one row per image."""
     made, empty = [], np.empty
     monkeypatch.setattr(np, "empty", lambda shape, *rest: made.append(shape) or empty(shape, *rest))
     monkeypatch.setattr(np, "concatenate", lambda *_, **__: _stop())
@@ -488,7 +488,7 @@ def test_images_that_preprocess_makes_of_several_sizes_are_refused(images):
 
 
 def test_no_images_and_a_cache_that_is_a_file_are_refused(model, images, tmp_path):
-    with pytest.raises(ValueError, match="images hold no stimulus"):
+    with pytest.raises(ValueError, match="images contain no stimulus"):
         activations(model, images[:0], "act")
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(ValueError, match=r"cache must be a folder, got the file .*notes\.txt; give another path"):

@@ -62,7 +62,7 @@ def test_other_devices_are_refused(device):
 @pytest.mark.parametrize(("device", "n_devices"), [("cuda", 0), ("cuda:0", 0), ("cuda:2", 2)])
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch, device, n_devices):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: n_devices)
-    message = f"device '{device}' was asked for, but torch sees {n_devices} CUDA devices; use device='cpu' or None"
+    message = f"device '{device}' was requested, but torch sees {n_devices} CUDA devices; use device='cpu' or None"
     assert_refused(ValueError, message, lambda: pick_device(device))
 
 
@@ -88,7 +88,7 @@ def test_a_shared_module_is_found_under_each_of_its_names():
     [("2.nm", r"2\.norm"), ("2.norm.weight", r"2\.norm"), ("fire8", r"0, 1, 2, 2\.norm, 2\.drop"), ("", "0, 1, 2")],
 )
 def test_an_unknown_layer_shows_the_names_that_are_near(model, layer, near):
-    message = rf"no layer '{layer}' in Sequential; near names: {near}"
+    message = rf"no layer '{layer}' in Sequential; similar names: {near}"
     assert_refused(ValueError, message, lambda: find_layers(model, ["0", layer]))
 
 

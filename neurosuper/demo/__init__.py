@@ -1,4 +1,4 @@
-"""The main job, offline: a simulated recording and a small network, from files to a report."""
+"""A complete analysis offline: a simulated recording and a small network, from files to a report."""
 
 from __future__ import annotations
 
@@ -16,22 +16,33 @@ __all__ = ["run_demo"]
 
 
 def run_demo(output: str | Path, lpips_weights: str | Path | None = None) -> xr.Dataset:
-    """Make the inputs of the demo, and run its study.
+    """Return the results of the demo study, after writing its inputs and running it.
 
     Writes into `output`: photographs (`images/`), the simulated recording (`population.nwb`), its planted directions
-    (`planted.nc`), and the study (`study.toml`), which is then run as any other: `study.nc` and `report.html`.
+    (`planted.nc`), and the study (`study.toml`), which then runs like any other study and gives `study.nc` and
+    `report.html`.
 
     Parameters
     ----------
-    output : folder
+    output : path
+        Folder for all files; it is created if it does not exist.
     lpips_weights : path, optional
-        Weights of LPIPS's AlexNet trunk (.pth or .npz). None takes those in torch's cache; where there are none, LPIPS
-        is left out, and the report says so.
+        Weights of LPIPS's AlexNet trunk (.pth or .npz). By default the weights in torch's cache; if there are none,
+        LPIPS is left out, and the report says so.
 
     Returns
     -------
     Dataset (item, metric)
         See `run_study`.
+
+    See Also
+    --------
+    run_study : Run a study file of your own.
+    neurosuper.demo.brains.write_brains : Write small datasets in the layout of published ones.
+
+    Examples
+    --------
+    >>> results = run_demo("demo")  # doctest: +SKIP
     """
     folder = Path(output).resolve()
     save_photographs(folder / "images")
@@ -44,7 +55,7 @@ def run_demo(output: str | Path, lpips_weights: str | Path | None = None) -> xr.
 
 
 def _study_text(lpips_weights: str | Path | None) -> str:
-    """Return the study file, with LPIPS where its weights are on disk."""
+    """Return the text of the study file, with LPIPS if its weights are on disk."""
     text = resources.files("neurosuper.demo").joinpath("demo.toml").read_text(encoding="utf-8")
     weights = Path(lpips_weights) if lpips_weights is not None else hub_file("alex")
     if lpips_weights is None and not weights.is_file():

@@ -1,6 +1,7 @@
-"""Three small datasets in the layout of published ones, with planted responses: to try before a download.
+"""Three small datasets in the layout of published ones, with planted responses, to try before a download.
 
-Each holds the same sparse features of the same images in superposition: more features than units. Only files differ.
+Each encodes the same sparse features of the same images in superposition: more features than units. Only the file
+formats differ.
 """
 
 from __future__ import annotations
@@ -21,31 +22,38 @@ __all__ = ["write_brains"]
 
 N_IMAGES = 520
 SIDE = 32  # pixels
-HUES, ANGLES = 8, 3  # one feature for each pair
-N_NOISY = 8  # units that respond to nothing, beside 16 that respond to features
+HUES, ANGLES = 8, 3  # one feature per pair
+N_NOISY = 8  # units that respond to nothing, in addition to 16 that respond to features
 REPETITIONS = 3
-N_SCENES = 118
+N_SCENES = 118  # natural scenes in the Allen recordings
 MOUSE_AREAS = ("VISp", "VISl", "VISrl", "VISal")
 
 
 def write_brains(folder: str | Path) -> dict[str, Path]:
-    """Write a small human, macaque and mouse dataset, for `neurosuper.load(id, path=…)`.
+    """Return the folders of a small human, macaque and mouse dataset, after writing them.
+
+    They are read with `neurosuper.load(id, path=…)`, like the datasets whose layout they copy.
 
     Parameters
     ----------
     folder : path
-        Made if need be. The images, colored gratings, lie in its folder `gratings`.
+        Created if it does not exist. The images, colored gratings, are in its folder `gratings`.
 
     Returns
     -------
     dict of str to Path
-        By id of the dataset, the folder that holds it: "nsd" (fMRI, 2 sessions), "tvsd" (arrays in monkey F), and
-        "allen-neuropixels-natural-scenes" (probes, one session, 118 scenes, whose images lie in its folder `scenes`).
+        The folder of each dataset by its id: "nsd" (fMRI, 2 sessions), "tvsd" (arrays in monkey F), and
+        "allen-neuropixels-natural-scenes" (probes, one session, 118 scenes, with images in its folder `scenes`).
+
+    See Also
+    --------
+    load : Load the responses of a dataset.
+    load_stimuli : Load its images.
 
     Notes
     -----
-    Each of 24 features (hue and orientation of the grating) drives several of 16 units; 8 more respond to nothing.
-    All is simulated; nothing is a recording.
+    Each of 24 features (hue and orientation of the grating) drives several of 16 units; 8 more units respond to
+    nothing. All data are simulated.
 
     Examples
     --------
@@ -61,14 +69,14 @@ def write_brains(folder: str | Path) -> dict[str, Path]:
         Image.fromarray(image.values).save(folder / "gratings" / f"{image.stimulus.item()}.png")
     writers = {"nsd": _write_human, "tvsd": _write_macaque, "allen-neuropixels-natural-scenes": _write_mouse}
     for seed, (name, write) in enumerate(writers.items()):
-        write(folder / name, images, _drives(features, seed), seed)
+        write(folder / name, images, planted_drives(features, seed), seed)
     return {name: folder / name for name in writers}
 
 
 def draw_gratings(random_state: int = 0) -> tuple[xr.DataArray, xr.DataArray]:
-    """Draw colored gratings (stimulus, row, column, channel), and return their features (stimulus, feature) too.
+    """Return colored gratings (stimulus, row, column, channel) and their features (stimulus, feature).
 
-    The feature of a grating, its hue and orientation, is as strong as its contrast; all others are 0.
+    Each grating has one feature, its hue and orientation, with its contrast as strength; all others are 0.
     """
     rng = np.random.default_rng(random_state)
     feature = rng.permutation(np.arange(N_IMAGES) % (HUES * ANGLES))
@@ -90,14 +98,14 @@ def draw_gratings(random_state: int = 0) -> tuple[xr.DataArray, xr.DataArray]:
     return images, xr.DataArray(strengths, {"stimulus": stimuli, "feature": names}, ("stimulus", "feature"))
 
 
-def _drives(features: xr.DataArray, seed: int) -> np.ndarray:
-    """Return what drives each unit (stimulus, unit), from 0 to about 1; the last units by nothing."""
+def planted_drives(features: xr.DataArray, seed: int) -> np.ndarray:
+    """Return the noiseless response of each unit (stimulus, unit), from 0 to 1; 0 for the last `N_NOISY` units."""
     driven = features.values @ plant_directions(features, seed).values
     return np.hstack([driven / driven.max(), np.zeros((len(driven), N_NOISY))])
 
 
 def _write_human(folder: Path, images: xr.DataArray, drives: np.ndarray, seed: int) -> None:
-    """Plant units as voxels of seven areas; 500 gratings, each three times in two sessions."""
+    """Write units as voxels of seven areas; 500 gratings, three times each, in two sessions."""
     rng = np.random.default_rng(seed)
     design, shown = make_design(seed), np.repeat(np.arange(500), REPETITIONS)
     design["masterordering"][0, : len(shown)] = 1 + rng.permutation(shown)
@@ -114,20 +122,20 @@ def _write_human(folder: Path, images: xr.DataArray, drives: np.ndarray, seed: i
 
 
 def _write_macaque(folder: Path, images: xr.DataArray, drives: np.ndarray, seed: int) -> None:
-    """Plant units as channels, the rest of which are noise; 420 gratings once to train, 100 thirty times to test."""
+    """Write units as channels among channels of noise; 420 gratings once for training, 100 thirty times for test."""
     rng = np.random.default_rng(seed)
     channels = rng.permutation(N_CHANNELS)[: drives.shape[1]]
     responses = np.zeros((len(drives), N_CHANNELS))
     responses[:, channels] = 10 * drives
     noisy = responses + rng.normal(size=responses.shape)
     paths = [f"grating\\{label}.png" for label in images.stimulus.values]
-    test = rng.permutation(len(drives)) < 100
+    is_test = rng.permutation(len(drives)) < 100
     write_tvsd(
         folder,
-        train=noisy[~test],
-        test=responses[test],
-        train_paths=[path for path, held in zip(paths, test, strict=True) if not held],
-        test_paths=[path for path, held in zip(paths, test, strict=True) if held],
+        train=noisy[~is_test],
+        test=responses[is_test],
+        train_paths=[path for path, test in zip(paths, is_test, strict=True) if not test],
+        test_paths=[path for path, test in zip(paths, is_test, strict=True) if test],
         n_repetitions=30,
         noise=1.0,
         seed=seed,
@@ -135,7 +143,7 @@ def _write_macaque(folder: Path, images: xr.DataArray, drives: np.ndarray, seed:
 
 
 def _write_mouse(folder: Path, images: xr.DataArray, drives: np.ndarray, seed: int) -> None:
-    """Plant units as spike trains; 118 gratings, as many as there are natural scenes, 20 times each."""
+    """Write units as spike trains; 118 gratings in place of the 118 natural scenes, 20 times each."""
     rng = np.random.default_rng(seed)
     scenes = rng.permutation(len(drives))[:N_SCENES]
     frames = rng.permutation(np.append(np.repeat(np.arange(N_SCENES), 20), np.full(50, -1)))

@@ -1,4 +1,4 @@
-"""A fixed bank of Gabor energy filters: a judge of images in which nothing was learned."""
+"""A fixed bank of Gabor energy filters, as an image metric without learned weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class GaborEnergy(nn.Module):
-    """Energy of local orientation at a few spatial frequencies, on luminance (Adelson and Bergen 1985).
+    """Energy of local orientation at a few spatial frequencies, on luminance.
 
     Parameters
     ----------
@@ -19,6 +19,14 @@ class GaborEnergy(nn.Module):
         Evenly spaced over 180°.
     grid : int, optional
         The layer `energy` averages each map over a grid × grid array of patches.
+
+    See Also
+    --------
+    neurosuper.Features : Image metric from a layer of a network.
+
+    References
+    ----------
+    Adelson and Bergen 1985, doi 10.1364/JOSAA.2.000284.
 
     Examples
     --------
@@ -41,6 +49,7 @@ class GaborEnergy(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return energies (image, filter, row, column) of images (image, 3, row, column) in [0, 1]."""
         luminance = nn.functional.pad(images.mean(1, keepdim=True), [self.even.shape[-1] // 2] * 4, mode="reflect")
+        # Energy = √(even² + odd²) of a quadrature pair: independent of the phase of a grating.
         even, odd = (nn.functional.conv2d(luminance, bank) for bank in (self.even, self.odd))
         return self.energy((even**2 + odd**2).sqrt())
 
@@ -51,5 +60,6 @@ def _quadrature_pair(wavelength: float, angle: float, size: int = 15) -> tuple[t
     phase = 2 * math.pi / wavelength * (x * math.cos(angle) + y * math.sin(angle))
     envelope = torch.exp(-(x**2 + y**2) / (2 * (wavelength / 2) ** 2))
     even, odd = torch.cos(phase) * envelope, torch.sin(phase) * envelope
+    # The cosine has a mean; without it, both filters give 0 for uniform luminance.
     even = even - envelope * even.sum() / envelope.sum()
     return even / even.norm(), odd / odd.norm()

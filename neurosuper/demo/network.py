@@ -1,4 +1,4 @@
-"""The demo's network: a small CNN that this project trained on CIFAR-10 (benchmarks/train_demo_network.py)."""
+"""The network of the demo: a small CNN, trained on CIFAR-10 by benchmarks/train_demo_network.py."""
 
 from importlib import resources
 
@@ -10,7 +10,7 @@ __all__ = ["SmallCNN", "small_cnn"]
 
 
 class SmallCNN(nn.Module):
-    """Four blocks of 3×3 convolution, max-pool (but for the last), batch norm and ReLU; then a linear read-out.
+    """Four blocks of 3×3 convolution, max-pooling (except the last), batch norm and ReLU, with a linear read-out.
 
     `layer1` to `layer4` name the blocks. Input is RGB in [0, 1], `(n, 3, row, column)`, made for 32×32 pixels; the
     network does its own scaling. Output is `(n, category)`, unnormalised log-probabilities.
@@ -18,6 +18,11 @@ class SmallCNN(nn.Module):
     Parameters
     ----------
     n_categories : int, optional
+        Number of outputs.
+
+    See Also
+    --------
+    small_cnn : The trained network of the demo.
 
     Examples
     --------
@@ -51,7 +56,11 @@ def small_cnn() -> SmallCNN:
     Returns
     -------
     SmallCNN
-        Its weights ship with the package (float16 on disk, float32 here), trained on CIFAR-10.
+        Its weights come with the package (float16 on disk, float32 here), trained on CIFAR-10.
+
+    See Also
+    --------
+    activations : Activations of its layers as responses.
 
     Examples
     --------

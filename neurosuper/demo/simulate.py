@@ -1,4 +1,4 @@
-"""A simulated recording whose directions are known: sparse image features in superposition, written as NWB."""
+"""A simulated recording with known directions: sparse image features in superposition, written as NWB."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ N_HUES = 6
 N_UNITS = 16
 REPETITIONS = 4
 WINDOW = (0.05, 0.25)  # s after onset in which units respond
-PEAK_RATE = 60.0  # spikes/s that a feature of strength 1 adds, shared out over the units
+PEAK_RATE = 60.0  # spikes/s that a feature of strength 1 adds, distributed over the units
 BASE_RATE = 1.0  # spikes/s
 
 
 def save_photographs(folder: Path) -> None:
-    """Cut the two photographs that scikit-learn ships into 520 patches of 32 × 32 pixels, without overlap."""
+    """Save the two photographs of scikit-learn as 520 patches of 32 × 32 pixels, without overlap."""
     folder.mkdir(parents=True, exist_ok=True)
     samples = load_sample_images()
     for file, photograph in zip(samples.filenames, samples.images, strict=True):
@@ -38,20 +38,23 @@ def save_photographs(folder: Path) -> None:
 def image_features(images: xr.DataArray, active: int = 2) -> xr.DataArray:
     """Return sparse features of images: local orientation at two scales, and hue.
 
-    Every image has its `active` strongest features, as they stand out among all images (z-scores); the rest are zero.
+    Every image keeps its `active` strongest features, as z-scores over images; the others are zero.
 
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel)
+        RGB images.
     active : int, optional
+        Number of features per image.
 
     Returns
     -------
     DataArray (stimulus, feature)
-        22 non-negative features, named by what they are; 1 is the strongest that occurs.
+        22 non-negative features with descriptive names, scaled to a maximum of 1.
     """
     rgb = pixels(images, torch.device("cpu"))
     energy = GaborEnergy()(rgb).mean((2, 3)).numpy()
+    # Divide the energies by their mean over filters, so that contrast does not dominate orientation.
     drive = np.concatenate([energy / (energy.mean(1, keepdims=True) + energy.mean()), _hue_drive(rgb.numpy())], axis=1)
     drive = (drive - drive.mean(0)) / drive.std(0)
     weakest_active = np.sort(drive, axis=1)[:, [-active]]
@@ -63,7 +66,7 @@ def image_features(images: xr.DataArray, active: int = 2) -> xr.DataArray:
 
 
 def _hue_drive(rgb: np.ndarray) -> np.ndarray:
-    """Return how strongly the mean color of each image (n, 3, row, column) leans to each of the hues."""
+    """Return the projection of the mean color of each image (n, 3, row, column) on each hue."""
     mean = rgb.mean((2, 3))
     opponent = mean - mean.mean(1, keepdims=True)
     hues = np.array([colorsys.hsv_to_rgb(i / N_HUES, 1, 1) for i in range(N_HUES)])
@@ -71,7 +74,7 @@ def _hue_drive(rgb: np.ndarray) -> np.ndarray:
 
 
 def plant_directions(features: xr.DataArray, random_state: int = 0) -> xr.DataArray:
-    """Return random non-negative directions (direction, unit) of unit length, one per feature: more than units."""
+    """Return random non-negative directions (direction, unit) of unit norm, one per feature: more than units."""
     rng = np.random.default_rng(random_state)
     shape = (features.sizes["feature"], N_UNITS)
     mixing = rng.exponential(size=shape) * (rng.random(shape) < 0.7) + 0.02
@@ -84,7 +87,7 @@ def plant_directions(features: xr.DataArray, random_state: int = 0) -> xr.DataAr
 
 
 def record(features: xr.DataArray, planted: xr.DataArray, path: Path, random_state: int = 0) -> None:
-    """Simulate Poisson spikes of a population that holds the features in superposition, and write them as NWB."""
+    """Simulate Poisson spikes of a population that encodes the features in superposition, and write them as NWB."""
     rng = np.random.default_rng(random_state)
     rates = BASE_RATE + PEAK_RATE * features.values @ planted.values
     shown = np.concatenate([rng.permutation(len(rates)) for _ in range(REPETITIONS)])
@@ -94,7 +97,7 @@ def record(features: xr.DataArray, planted: xr.DataArray, path: Path, random_sta
 
 
 def _spike_times(rates: np.ndarray, onsets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return sorted spike times of one unit, in seconds: within the window after each onset."""
+    """Return sorted spike times (s) of one unit, all within the window after each onset."""
     start, stop = WINDOW
     counts = rng.poisson(rates * (stop - start))
     times = np.repeat(onsets, counts) + rng.uniform(start, stop, counts.sum())

@@ -1,4 +1,4 @@
-"""Natural scenes as the Allen Institute published them: DANDI 000021 (Neuropixels) and 000728 (two-photon)."""
+"""Write natural scenes in the layout of the Allen Institute: DANDI 000021 (Neuropixels) and 000728 (two-photon)."""
 
 import datetime
 import json
@@ -17,7 +17,7 @@ from pynwb.misc import Units
 from pynwb.ophys import DfOverF, Fluorescence, ImageSegmentation, OpticalChannel, PlaneSegmentation, RoiResponseSeries
 
 SCENES = "natural_scenes_presentations"
-SECONDS = 0.2502  # one scene follows the other without a pause
+SECONDS = 0.2502  # per scene; scenes follow each other without a pause
 EXTENSION = {
     "groups": [
         {
@@ -46,12 +46,12 @@ NAMESPACE = {
 
 
 def scene_onsets(n: int, first: float = 5.0, block: int = 40) -> np.ndarray:
-    """Return onsets (s) of n scenes, in blocks that follow each other after a minute."""
+    """Return onsets (s) of n scenes, in blocks separated by a minute."""
     return first + SECONDS * np.arange(n) + 60.0 * (np.arange(n) // block)
 
 
 def trains(counts: np.ndarray, onsets: np.ndarray, window: tuple[float, float]) -> list[np.ndarray]:
-    """Return spike times of units: so many (presentation, unit) in the window after each onset, and one just after."""
+    """Return spike times of units: `counts` (presentation, unit) in the window after each onset, and one just after."""
     start, stop = window
 
     def train(unit: np.ndarray) -> np.ndarray:
@@ -73,9 +73,9 @@ def write_allen_ecephys(
     observed: Sequence[tuple[float, float]] | None = None,
     cache_extension: bool = True,
 ) -> Path:
-    """Write a session of DANDI 000021: `frame` is a float, -1 a blank; units know their electrode by its id only.
+    """Write a session of DANDI 000021: `frame` is a float, -1 a blank; units refer to their electrode only by its id.
 
-    `invalid` becomes the table `invalid_times`; `observed`, where given, every unit's `obs_intervals`.
+    `invalid` becomes the table `invalid_times`; `observed`, if given, the `obs_intervals` of every unit.
     """
     nwb = _new("715093703", "Data and metadata for an Ecephys session")
     module = nwb.create_processing_module("stimulus", "Stimulus Times processing")
@@ -108,10 +108,10 @@ def write_allen_ophys(
     rate: float = 30.0,
     blanks_clipped: bool = True,
 ) -> Path:
-    """Write a session of DANDI 000728: dF/F holds responses (presentation, ROI) within the window of each onset.
+    """Write a session of DANDI 000728: dF/F is `responses` (presentation, ROI) within the window of each onset.
 
-    `scenes` says which of the images (image, row, column) was shown, -1 for a blank, which the converter cast to an
-    unsigned number: h5py then writes 0 (`blanks_clipped`).
+    `scenes` are the numbers of the images (image, row, column) that were shown, -1 for a blank. The authors' converter
+    cast them to unsigned numbers, and h5py then writes a blank as 0 (`blanks_clipped`).
     """
     nwb = _new("496908818", "Data from a two-photon session")
     template = Images(
@@ -166,7 +166,7 @@ def _add_intervals(
 
 
 def _add_electrodes(nwb: NWBFile, areas: Sequence[str]) -> list[int]:
-    """Add the channels of two probes, of which only some are a unit's peak; return the ids of those."""
+    """Add the channels of two probes; return the ids of the channels that are the peak of a unit."""
     probes = {}
     for name in ("probeA", "probeB"):
         device = nwb.create_device(name=name, description="Neuropixels 1.0 Probe")
@@ -217,7 +217,7 @@ def _units(
 
 
 def _add_waveforms(file: h5py.File, channels: int = 6) -> None:
-    """Add the ragged column `waveform_mean`, several channels a unit, which pynwb would not write."""
+    """Add the ragged column `waveform_mean`, several channels per unit, which pynwb would not write."""
     units, n = file["units"], len(file["units/id"])
     waveforms = units.create_dataset("waveform_mean", data=np.zeros((channels * n, 82)), compression="gzip")
     index = units.create_dataset("waveform_mean_index", data=channels * np.arange(1, n + 1))
@@ -229,7 +229,7 @@ def _add_waveforms(file: h5py.File, channels: int = 6) -> None:
 
 
 def _as_extension(file: h5py.File, cache: bool) -> None:
-    """Make the probes what they are in the published files: devices of the Institute's own extension."""
+    """Change the probes to devices of the Institute's own extension, as in the published files."""
     for name, device in file["general/devices"].items():
         device.attrs["namespace"], device.attrs["neurodata_type"] = "ndx-aibs-ecephys", "EcephysProbe"
         device.attrs["probe_id"], device.attrs["sampling_rate"] = f"8107557{name}", 29999.97
@@ -240,7 +240,7 @@ def _as_extension(file: h5py.File, cache: bool) -> None:
 
 
 def _add_ophys(nwb: NWBFile, traces: np.ndarray, times: np.ndarray) -> None:
-    """Add the traces as dF/F; as many times as large as events; and upside down as fluorescence."""
+    """Add the traces as dF/F, three times as large as events, and inverted as fluorescence."""
     plane = nwb.create_imaging_plane(
         name="ImagingPlane",
         optical_channel=OpticalChannel(name="channel", description="channel", emission_lambda=520.0),
@@ -267,10 +267,10 @@ def _add_ophys(nwb: NWBFile, traces: np.ndarray, times: np.ndarray) -> None:
     neuropil = series("Neuropil", np.zeros_like(traces), corrected, "n.a.")
     dff = series("DfOverF", traces, corrected, "a.u.")
     events = series("DfOverFEvents", 3 * traces, corrected, "a.u.")
-    for container, held in (
+    for container, members in (
         (Fluorescence(name="Fluorescence"), [neuropil, corrected]),
         (DfOverF(name="DfOverF"), [dff, events]),
     ):
         module.add(container)
-        for each in held:
-            container.add_roi_response_series(each)
+        for member in members:
+            container.add_roi_response_series(member)

@@ -1,4 +1,4 @@
-"""A small Natural Scenes Dataset in exactly the published layout, with planted responses."""
+"""Write a small Natural Scenes Dataset in exactly the published layout, with planted responses."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,13 +9,14 @@ import nibabel
 import numpy as np
 import scipy.io
 
+# Trials per session, trials and images of one subject, images of all subjects.
 TRIALS, N_TRIALS, N_IMAGES, N_ALL = 750, 30_000, 10_000, 73_000
 SPACE, PREPARATION = "func1pt8mm", "betas_fithrf_GLMdenoise_RR"
 Respond = Callable[[np.ndarray], np.ndarray]
 
 
 class Nsd(NamedTuple):
-    """What was planted."""
+    """The planted data."""
 
     order: np.ndarray  # (trial,) nsdId from 0, all sessions
     shared: np.ndarray  # (1000,) nsdIds from 0
@@ -32,7 +33,7 @@ def waves(shape: tuple[int, int, int], seed: int = 0) -> Respond:
 
 
 def make_atlas(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
-    """Return seven areas and cortex without area, in a shell of voxels outside the cortex."""
+    """Return an atlas of seven areas and cortex without area, surrounded by voxels outside the cortex."""
     atlas = np.full(shape, -1, np.int16)
     inside = tuple(slice(1, side - 1) for side in shape)
     n_inside = int(np.prod([side - 2 for side in shape]))
@@ -41,7 +42,7 @@ def make_atlas(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
 
 
 def make_design(seed: int = 0) -> dict[str, np.ndarray]:
-    """Return what nsd_expdesign.mat holds, counted from 1: every image three times, often within a session."""
+    """Return the content of nsd_expdesign.mat, counted from 1: every image three times, often within a session."""
     rng = np.random.default_rng(seed)
     when = np.repeat(rng.permutation(N_IMAGES) * 3.0, 3) + rng.uniform(0, 1200, N_TRIALS)
     others = rng.permutation(N_ALL) + 1
@@ -65,7 +66,7 @@ def save_volume(path: Path, volume: np.ndarray) -> None:
 
 
 def save_betas(path: Path, percent: np.ndarray) -> None:
-    """Write (trial, x, y, z) as MATLAB does: axes reversed, int16, 300 for 1 %, one chunk a voxel."""
+    """Write (trial, x, y, z) as MATLAB does: axes reversed, int16, 300 for 1 %, one chunk per voxel."""
     path.parent.mkdir(parents=True, exist_ok=True)
     betas = np.round(percent * 300).astype(np.int16).transpose(0, 3, 2, 1)
     with h5py.File(path, "w") as file:
@@ -84,7 +85,7 @@ def write_nsd(
     design: dict[str, np.ndarray] | None = None,
     atlas: np.ndarray | None = None,
 ) -> Nsd:
-    """Write design, atlas, ncsnr and betas of one subject below `folder`, laid out like the bucket."""
+    """Write design, atlas, ncsnr and betas of one subject into `folder`, laid out like the bucket."""
     rng = np.random.default_rng(seed + 1)
     respond, design = respond or waves(shape, seed), make_design(seed) if design is None else design
     atlas = make_atlas(shape, seed) if atlas is None else atlas

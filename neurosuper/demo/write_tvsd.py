@@ -1,4 +1,4 @@
-"""A small TVSD in exactly the published layout (MATLAB 7.3), with planted responses."""
+"""Write a small TVSD in exactly the published layout (MATLAB 7.3), with planted responses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ N_CHANNELS = 1024
 
 
 class Tvsd(NamedTuple):
-    """What was planted; stimuli are called as the image files, without extension."""
+    """The planted data; stimuli are named by the image files, without extension."""
 
     train_images: list[str]
     test_images: list[str]
@@ -52,7 +52,7 @@ def save_array(file: h5py.File, name: str, values: np.ndarray) -> None:
 
 
 def save_struct(file: h5py.File, name: str, fields: dict[str, Sequence[str]]) -> None:
-    """Save a 1 × n struct of texts: each field holds references to UTF-16."""
+    """Save a 1 × n struct of texts: each field contains references to UTF-16."""
     group, refs = file.create_group(name), file.require_group("#refs#")
     group.attrs["MATLAB_class"] = np.bytes_("struct")
     for field, texts in fields.items():
@@ -66,7 +66,7 @@ def save_struct(file: h5py.File, name: str, fields: dict[str, Sequence[str]]) ->
 
 
 def save_images(folder: Path, train_paths: Sequence[str], test_paths: Sequence[str]) -> None:
-    """Write which image each column is."""
+    """Write the names and concepts of the images, one per column."""
     with open_mat(folder / "_logs" / "things_imgs.mat") as file:
         for name, paths in {"train_imgs": train_paths, "test_imgs": test_paths}.items():
             concepts = [path.split("\\")[0] for path in paths]
@@ -86,7 +86,7 @@ def write_tvsd(
     noise: float = 0.0,
     seed: int = 0,
 ) -> Tvsd:
-    """Write one monkey's files below `folder`; `train` and `test` are (image, channel), of 1,024 channels."""
+    """Write the files of one monkey into `folder`; `train` and `test` are (image, channel), with 1,024 channels."""
     rng = np.random.default_rng(seed)
     train = waves(len(train_paths or range(9)), seed + 1) if train is None else train
     test = waves(len(test_paths or range(6)), seed + 2) if test is None else test

@@ -1,4 +1,4 @@
-"""Macaque V1 and V4 of Cadena et al.: sessions of 2024 as folders with a table, and V1 of 2019 as one pickle."""
+"""Macaque V1 and V4 of Cadena et al.: sessions of 2024 in folders with a table, and V1 of 2019 in one pickle."""
 
 from __future__ import annotations
 
@@ -33,33 +33,39 @@ def load_cadena(
     first_bin: float = 0.04,
     bin_width: float = 0.01,
 ) -> xr.DataArray:
-    r"""Load the spike counts of one session of Cadena et al. 2024.
+    r"""Return the spike counts of one session of Cadena et al. 2024.
 
     Parameters
     ----------
     path : path
         Folder of the session, with `meta_data.json` and `responses.csv`.
     window : (start, stop) in s after onset, or mapping of area to it
-        The bins in it are summed; start and stop must be edges of bins. The authors take 0.04 to 0.16 for V1 and 0.07
+        The bins in it are summed; start and stop must be edges of bins. The authors use 0.04 to 0.16 for V1 and 0.07
         to 0.16 for V4.
     area : str, optional
-        Area of all units, which the files do not say; becomes a coord, and chooses the window from a mapping.
-    n_bins, first_bin, bin_width : int, float, float, optional
-        How many bins a trial has, the start of the first and the length of each in s.
+        Area of all units, which the files do not state; becomes a coord, and selects the window from a mapping.
+    n_bins : int, optional
+        Number of bins per trial.
+    first_bin, bin_width : float, optional
+        Start of the first bin and length of each bin, in s.
 
     Returns
     -------
     DataArray (stimulus, repetition, unit)
-        Spike count, float32; repetitions in order of `trial_id` where the table has it, else as they come; NaN where an
-        image was shown less often. Stimuli are called as the image files, "000123"; units by their position. Unit
-        coords `subject` and, where given, `area`.
+        Spike counts as float32; repetitions in the order of `trial_id` if the table has it, else of the table; NaN if
+        an image was shown less often. Stimuli are named like the image files, "000123"; units by their position. Unit
+        coords are `subject` and, if given, `area`.
 
     Raises
     ------
     FileNotFoundError
         A file is missing.
     ValueError
-        A window that does not fall on edges of bins, trials of another shape, an unreadable file.
+        A window that does not start and stop at edges of bins, trials of another shape, an unreadable file.
+
+    See Also
+    --------
+    load_cadena2019 : Load the V1 recordings of 2019.
 
     References
     ----------
@@ -99,31 +105,35 @@ def load_cadena(
 
 
 def load_cadena2019(path: str | Path, *, sha256: str) -> xr.DataArray:
-    """Load the spike counts of V1 neurons of Cadena et al. 2019.
+    """Return the spike counts of V1 neurons of Cadena et al. 2019.
 
-    The file is a pickle, and a pickle may run any code. So it is read only where its sha256 is the one that you pinned,
-    and even then nothing but numpy arrays and plain containers is made from it.
+    The file is a pickle, and a pickle may run any code. Therefore it is read only if its SHA-256 is the one that you
+    pass, and even then only numpy arrays and plain containers are created from it.
 
     Parameters
     ----------
     path : path
         `cadena_ploscb_data.pkl`.
     sha256 : str
-        What the sha256 of the file must be.
+        Expected SHA-256 of the file.
 
     Returns
     -------
     DataArray (stimulus, repetition, unit)
-        Spike count, float32; NaN where a neuron was not recorded. Stimuli are called "image_type", such as "12_conv1",
-        with the coords `image_id` and `image_type` (original, conv1 to conv4: textures with the statistics of the image
-        up to that layer). Unit coords `area` ("V1") and, where the file has it, `subject`.
+        Spike counts as float32; NaN if a neuron was not recorded. Stimuli are named by image and type, such as
+        "12_conv1", with the coords `image_id` and `image_type` (original, conv1 to conv4: textures with the statistics
+        of the image up to that layer). Unit coords are `area` ("V1") and, if the file has it, `subject`.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     ValueError
-        Another sha256, a pickle that holds anything else, arrays that do not fit each other.
+        Another SHA-256, a pickle with other objects, arrays whose shapes do not fit each other.
+
+    See Also
+    --------
+    load_cadena : Load the sessions of 2024.
 
     References
     ----------
@@ -133,24 +143,24 @@ def load_cadena2019(path: str | Path, *, sha256: str) -> xr.DataArray:
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "data.pkl")
-    >>> held = {"responses": np.ones((4, 2, 3)), "image_ids": np.array([7, 7]), "image_types": ["original", "conv1"]}
-    >>> content = pickle.dumps(held, protocol=4)
+    >>> data = {"responses": np.ones((4, 2, 3)), "image_ids": np.array([7, 7]), "image_types": ["original", "conv1"]}
+    >>> content = pickle.dumps(data, protocol=4)
     >>> _ = path.write_bytes(content)
     >>> load_cadena2019(path, sha256=hashlib.sha256(content).hexdigest()).stimulus.values.tolist()
     ['7_original', '7_conv1']
     """
-    held = _read_pickle(Path(path), sha256)
+    data = _read_pickle(Path(path), sha256)
     needed = ("responses", "image_ids", "image_types")
-    if not isinstance(held, dict) or (missing := [name for name in needed if name not in held]):
-        lacks = f"a {type(held).__name__}" if not isinstance(held, dict) else f"no {missing[0]!r}"
-        raise ValueError(f"{path} holds {lacks}; it must be a dict of {', '.join(needed)}: check the path")
-    values, ids, types = np.asarray(held["responses"]), _texts(held["image_ids"]), _texts(held["image_types"])
+    if not isinstance(data, dict) or (missing := [name for name in needed if name not in data]):
+        got = f"a {type(data).__name__}" if not isinstance(data, dict) else f"no {missing[0]!r}"
+        raise ValueError(f"{path} contains {got}; it must be a dict of {', '.join(needed)}: check the path")
+    values, ids, types = np.asarray(data["responses"]), _texts(data["image_ids"]), _texts(data["image_types"])
     if values.dtype.kind not in "iuf" or values.ndim != 3 or {len(ids), len(types)} != {values.shape[1]}:
         raise ValueError(
-            f"{path} holds responses of shape {values.shape} and dtype {values.dtype} with {len(ids)} image_ids and "
+            f"{path} contains responses of shape {values.shape} and dtype {values.dtype} with {len(ids)} image_ids and "
             f"{len(types)} image_types; responses must be numbers (repetition, image, neuron)"
         )
-    n_units, subjects = values.shape[2], _texts(held.get("subject_id", ()))
+    n_units, subjects = values.shape[2], _texts(data.get("subject_id", ()))
     coords: dict[str, Any] = {
         "stimulus": [f"{image}_{kind}" for image, kind in zip(ids, types, strict=True)],
         "image_id": ("stimulus", ids),
@@ -177,7 +187,7 @@ def _positions(n_units: int) -> list[str]:
 def _choose_window(window: Window | Mapping[str, Window], area: str | None) -> tuple[float, float]:
     if isinstance(window, Mapping):
         if area is None or area not in window:
-            raise ValueError(f"window differs between {', '.join(window)}; say which area this is, got area={area!r}")
+            raise ValueError(f"window differs between {', '.join(window)}; pass one as area, got area={area!r}")
         window = window[area]
     edges = np.asarray(window)
     if edges.shape != (2,) or edges.dtype.kind not in "iuf":
@@ -186,7 +196,7 @@ def _choose_window(window: Window | Mapping[str, Window], area: str | None) -> t
 
 
 def _bins_in(start: float, stop: float, n_bins: int, first_bin: float, bin_width: float) -> slice:
-    """Return which bins lie in a window."""
+    """Return the bins in a window."""
     edges = (np.array([start, stop]) - first_bin) / bin_width
     first, last = np.rint(edges)
     if not np.allclose(edges, [first, last], atol=1e-6) or not 0 <= first < last <= n_bins:
@@ -201,7 +211,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
     meta = json.loads(check_file(path, "JSON").read_bytes())
     has = list(meta) if isinstance(meta, dict) else []
     if missing := [name for name in ("subject_id", "session_id") if name not in has]:
-        raise ValueError(f"{path} does not say {missing[0]!r}, it has {name_some(has)}; check the path")
+        raise ValueError(f"{path} has no {missing[0]!r}, it has {name_some(has)}; check the path")
     return meta
 
 
@@ -209,6 +219,7 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     """Return the responses of every trial as text, the label of its image, and the order of trials if it is known."""
     import pandas as pd
 
+    # pandas reads a table that ends within a line without an error, and would lose digits of its last number.
     with check_file(path, "CSV").open("rb") as file:
         file.seek(-1, os.SEEK_END)
         if file.read() != b"\n":
@@ -217,8 +228,9 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     try:
         table = pd.read_csv(path, usecols=lambda name: name in columns, dtype={"responses": str})
     except ValueError as error:
-        told = one_line(error)
-        raise ValueError(f"{path} cannot be read as a table: {told}; it may be cut short, fetch it again") from error
+        raise ValueError(
+            f"{path} cannot be read as a table: {one_line(error)}; it may be cut short, fetch it again"
+        ) from error
     if missing := [name for name in columns[:2] if name not in table]:
         raise ValueError(f"{path} has no column {missing[0]!r}; it must be a responses.csv of Cadena et al. 2024")
     numbers = {name: table[name].to_numpy() for name in columns[1:] if name in table}
@@ -231,10 +243,10 @@ def _read_table(path: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
 
 
 def _sum_bins(texts: list[str], bins: slice, n_bins: int, path: Path) -> np.ndarray:
-    """Return the counts (trial, unit) in some bins, from nested lists unit × bin as text."""
+    """Return the counts (trial, unit) summed over some bins, from texts of nested lists unit × bin."""
     counts: list[np.ndarray] = []
     for trial, text in enumerate(texts):
-        where = f"{path} has, as responses of trial {trial},"
+        where = f"{path} has, for responses of trial {trial},"
         try:
             by_bin = np.asarray(json.loads(text), dtype=np.float64)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
@@ -250,17 +262,18 @@ def _sum_bins(texts: list[str], bins: slice, n_bins: int, path: Path) -> np.ndar
 
 
 def _texts(values: Any) -> list[str]:
-    """Return one text for each value, of which each may lie in an array of its own."""
+    """Return one text per value; a value may be stored in an array of its own."""
     return [as_label(np.ravel(value)[0]) for value in np.ravel(np.asarray(values, dtype=object))]
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """Return the bytes that an old pickle keeps as text."""
+    """Return the bytes that a pickle of protocol 2 stores as text."""
     if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
     return text.encode("latin-1")
 
 
+# Pickles name the module of the numpy that wrote them: `numpy.core` until 1.26, `numpy._core` from 2.0 on.
 ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
@@ -272,7 +285,7 @@ for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Makes numpy arrays and plain containers, and refuses to look up anything else."""
+    """Unpickles numpy arrays and plain containers, and refuses to look up any other object."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ADMITTED:
@@ -294,5 +307,6 @@ def _read_pickle(path: Path, sha256: str) -> Any:
         try:
             return _ArraysOnly(file).load()
         except Exception as error:  # a pickle may fail in any way
-            told = one_line(error)
-            raise ValueError(f"{path} is no pickle of arrays alone: {told}; it is not read") from error
+            raise ValueError(
+                f"{path} is not a pickle that contains only arrays: {one_line(error)}; it is not read"
+            ) from error

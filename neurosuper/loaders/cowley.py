@@ -1,4 +1,4 @@
-"""Cowley et al. 2023: spike counts of macaque V4 in response to natural images, one folder for all sessions.
+"""Spike counts of macaque V4 to natural images (Cowley et al. 2023), in one folder for all sessions.
 
 The layout is that of the authors' repository, cowleygroup/V4_compact_models, or the same files in one flat folder.
 """
@@ -32,32 +32,40 @@ def load_cowley(
     part: Literal["raw", "averaged"] = "raw",
     subjects: Mapping[str, str] | None = None,
 ) -> xr.DataArray:
-    """Load one session.
+    """Return the spike counts of one session of Cowley et al. 2023.
 
     Parameters
     ----------
-    path : path of the folder
-        `data_V4_responses` of the authors' repository, or a flat folder of `responses_raw_SESSION.npy`,
+    path : path
+        Folder `data_V4_responses` of the authors' repository, or a flat folder of `responses_raw_SESSION.npy`,
         `responses_avg_SESSION.npy` and `images_SESSION.zip`.
     session : str or int
-        Such as 210325.
+        Session, such as 210325.
     part : {"raw", "averaged"}, optional
-        Every repeat, or the mean over repeats (for sessions without the raw file).
+        All repeats, or the mean over repeats (for sessions without the raw file).
     subjects : mapping of session to animal, optional
-        Gives the unit coord `subject`.
+        Animal of each session, for the unit coord `subject`.
 
     Returns
     -------
     DataArray (stimulus, repetition, unit) or (stimulus, unit)
-        float64 spike counts in bins of 100 ms; NaN where an image was repeated less often. Stimuli are called by the
+        Spike counts in bins of 100 ms, as float64; NaN if an image was repeated less often. Stimuli are named by the
         base names of the images in the zip file.
 
     Raises
     ------
     FileNotFoundError
-        A file of this session is missing; those looked for are named.
+        A file of this session is missing; the message names the paths.
     ValueError
         Another part, a session that `subjects` lacks, or files that do not fit together.
+
+    See Also
+    --------
+    load_array : Load any matrix of responses.
+
+    References
+    ----------
+    Cowley et al. 2023, doi 10.1101/2023.11.22.568315 (preprint).
 
     Examples
     --------
@@ -72,7 +80,7 @@ def load_cowley(
     if part not in RESPONSES:
         raise ValueError(f"part must be 'raw' or 'averaged', got {part!r}")
     if subjects is not None and str(session) not in subjects:
-        raise ValueError(f"no subject is told for session {session}; subjects tells {name_some(list(subjects))}")
+        raise ValueError(f"subjects has no session {session}, it has {name_some(list(subjects))}; add it")
     file = _find(Path(path), RESPONSES[part], session)
     counts = load_array(file, DIMS[part], stimuli=_find(Path(path), IMAGES, session), units="spike count")
     about = {"area": "V4"} | ({} if subjects is None else {"subject": subjects[str(session)]})
@@ -85,7 +93,7 @@ def _find(folder: Path, names: Sequence[str], session: str | int) -> Path:
     for path in paths:
         if path.is_file():
             return path
-    looked = " or ".join(path.relative_to(folder).as_posix() for path in paths)
+    wanted = " or ".join(path.relative_to(folder).as_posix() for path in paths)
     raise FileNotFoundError(
-        f"no {looked} in {folder}; check path and session (where only averages are, part='averaged')"
+        f"no {wanted} in {folder}; check path and session (if there are only averages, pass part='averaged')"
     )

@@ -1,4 +1,4 @@
-"""Files: say in one line why a file cannot be read, and arrange what was read by stimulus and repetition."""
+"""Verify a file before it is read; every error is one line that names the file and what to do."""
 
 from __future__ import annotations
 
@@ -26,33 +26,36 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 PAGE_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<error")
 H5_ERROR = re.compile(r"Can't|[Uu]nable to|[Nn]o appropriate function")
 LOCKED = re.compile(r"unable to lock file|already open for write|file consistency flags")
-URL = re.compile(r"(https?|ftp|file|s3|gs|az|dandi):/", re.IGNORECASE)  # Path makes one slash of two
+URL = re.compile(r"(https?|ftp|file|s3|gs|az|dandi):/", re.IGNORECASE)  # Path changes two slashes to one
 ZARR_PARTS = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")
-MAX_JSON = 2**28  # bytes
-MAX_VARIABLES = 2**16  # of a MATLAB file
-# A volume of voxels: 400³ as complex numbers of 16 bytes; the largest atlas of a human brain at 0.5 mm has a fifth.
-MAX_VOLUME = 2**30  # bytes
-MAX_EXTENSIONS = 2**26  # bytes between the header of NIfTI and its voxels
-MAX_TAIL = 2**20  # bytes behind them that are still unpacked, to reach the checksum of a file that is as it should be
+MAX_JSON = 2**28  # bytes; metadata of a session have a few KB
+MAX_VARIABLES = 2**16  # of a MATLAB file, whose headers are read one by one
+# Bytes of a volume of voxels: 400³ complex numbers of 16 bytes. The largest atlases of a human brain, at 0.5 mm, have
+# a fifth of it.
+MAX_VOLUME = 2**30
+MAX_EXTENSIONS = 2**26  # bytes between the header of a NIfTI file and its voxels, for extensions of the header
+MAX_TAIL = 2**20  # bytes after the voxels that are still unpacked, to reach the checksum of an intact file
 
 
 def check_file(path: str | PathLike, kind: Kind) -> Path:
-    """Return the path of a file, or say in one line why it cannot be of a kind.
+    """Return the path of a file of the expected kind; else an error says in one line what it is.
 
     Parameters
     ----------
     path : path
+        The file.
     kind : {"HDF5", "NWB", "netCDF", "MATLAB", "NIfTI", "CSV", "JSON"}
-        "NWB" is any HDF5; "netCDF" 3 or 4; "MATLAB" 5 to 7.3; "NIfTI" 1 or 2, also gzipped.
+        "NWB" accepts any HDF5; "netCDF" 3 or 4; "MATLAB" 5 to 7.3; "NIfTI" 1 or 2, also gzipped.
 
     Returns
     -------
     Path
+        The path, with the home folder of the user in place of "~".
 
     Raises
     ------
     FileNotFoundError
-        No file there.
+        No file at that path.
     ValueError
         A URL, a Zarr folder, an empty file, a pointer of git-lfs or git-annex, references to data elsewhere, a web
         page, a file of another kind, or one that is cut short.
@@ -67,17 +70,15 @@ def check_file(path: str | PathLike, kind: Kind) -> Path:
     """
     if URL.match(str(path)):
         raise ValueError(
-            f"{path} is a URL, and {kind} is read from a file: download it, or where a stream is allowed pass that "
+            f"{path} is a URL, and {kind} is read from a file: download it, or pass a stream if the loader accepts one "
             "(such as remfile.File(url))"
         )
     path = Path(path).expanduser()
     if not path.is_file():
         if any((path / name).exists() for name in ZARR_PARTS):
-            raise ValueError(
-                f"{path} is a folder of Zarr, not a file of {kind}; export it to {kind} (for NWB: hdmf_zarr)"
-            )
-        which = ", which is a folder" if path.is_dir() else ""
-        raise FileNotFoundError(f"no {kind} file at {path}{which}; check the path")
+            raise ValueError(f"{path} is a Zarr folder, not a {kind} file; export it to {kind} (for NWB: hdmf_zarr)")
+        suffix = ", which is a folder" if path.is_dir() else ""
+        raise FileNotFoundError(f"no {kind} file at {path}{suffix}; check the path")
     with path.open("rb") as file:
         head = file.read(1024)
         file.seek(0)
@@ -88,7 +89,7 @@ def check_file(path: str | PathLike, kind: Kind) -> Path:
 
 
 def _detect_placeholder(head: bytes, kind: Kind) -> str:
-    """Return what stands in place of the data, if anything, and what to do."""
+    """Return what a file contains in place of data (a pointer, a web page), and what to do; empty if neither."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "it is empty; fetch it again"
@@ -97,14 +98,14 @@ def _detect_placeholder(head: bytes, kind: Kind) -> str:
     if b"/annex/objects/" in head and len(head) < 1024:
         return "it looks like a git-annex pointer; fetch it again with `git annex get`"
     if kind != "JSON" and text.startswith(b"{") and (b'"refs"' in text or b'"generationmetadata"' in text):
-        return "it is a JSON of references (lindi or kerchunk) to data elsewhere; open the file that it refers to"
+        return "it is a JSON file of references (lindi or kerchunk) to data elsewhere; open the file that it refers to"
     if text.startswith(PAGE_STARTS):
         return "it looks like a web page, such as an error or login page; fetch it again from the archive"
     return ""
 
 
-def _other(kind: str) -> str:
-    return f"it does not start as a {kind} file does; check the path, or fetch it again"
+def _wrong_kind(kind: str) -> str:
+    return f"it does not start like a {kind} file; check the path, or fetch it again"
 
 
 def _truncation_error(has: int, needs: int) -> str:
@@ -121,24 +122,27 @@ def _check_hdf5(file: BinaryIO, head: bytes, size: int) -> str:
     try:
         h5py.File(file, "r").close()
     except (OSError, RuntimeError, KeyError) as error:
-        told = one_line(error)
-        if "signature not found" in told:
-            return _other("HDF5")
-        return f"it is cut short or damaged ({told}); fetch it again"
+        reason = one_line(error)
+        if "signature not found" in reason:
+            return _wrong_kind("HDF5")
+        return f"it is cut short or damaged ({reason}); fetch it again"
     return ""
 
 
 def _check_netcdf(file: BinaryIO, head: bytes, size: int) -> str:
+    # netCDF 3 starts with "CDF" and its version (classic, 64-bit offsets, 64-bit data); netCDF 4 is HDF5.
     if head[:3] == b"CDF" and head[3:4] in (b"\1", b"\2", b"\5"):
         return ""
-    return _check_hdf5(file, head, size) if head.startswith(HDF5_MAGIC) else _other("netCDF")
+    return _check_hdf5(file, head, size) if head.startswith(HDF5_MAGIC) else _wrong_kind("netCDF")
 
 
 def _check_matlab(file: BinaryIO, head: bytes, size: int) -> str:
     if head.startswith((b"MATLAB 7.3", HDF5_MAGIC)):
         return _check_hdf5(file, head, size)
     if len(head) < 128 or head[126:128] not in (b"IM", b"MI"):
-        return _other("MATLAB")
+        return _wrong_kind("MATLAB")
+    # MATLAB 5 to 7.2: a header of 128 bytes that ends with the byte order, then variables, each with its type and its
+    # number of bytes (4 + 4). The file is complete if the last variable ends where the file ends.
     end, order = 128, "<" if head[126:128] == b"IM" else ">"
     for _ in range(MAX_VARIABLES):
         if end >= size:
@@ -155,9 +159,9 @@ def _check_nifti(file: BinaryIO, head: bytes, size: int) -> str:
         with gzip.GzipFile(fileobj=file) as stream:
             head = stream.read(1024)
             end, size = _volume_end(head), len(head)
-            # Unpacked no further than the volume goes, whatever is packed behind it.
-            while size <= end + MAX_TAIL and (part := stream.read(1 << 20)):
-                size += len(part)
+            # Unpack no further than the end of the volume: a file may have any number of packed bytes after it.
+            while size <= end + MAX_TAIL and (block := stream.read(1 << 20)):
+                size += len(block)
     except (EOFError, OSError, zlib.error) as error:
         return f"it is cut short or damaged ({error}); fetch it again"
     except ValueError as error:
@@ -166,16 +170,18 @@ def _check_nifti(file: BinaryIO, head: bytes, size: int) -> str:
 
 
 def _volume_end(head: bytes) -> int:
-    """Return how many bytes the header of a NIfTI file says that there are, or raise what is wrong with it."""
+    """Return the number of bytes of a NIfTI file according to its header; a ValueError describes a wrong header."""
     for order in "<>" if len(head) >= 348 else "":
         length = struct.unpack_from(order + "i", head)[0]
+        # NIfTI-1: a header of 348 bytes, dim at 40 (int16), bitpix at 72, vox_offset at 108 (float32).
         if length == 348 and head[344:348] == b"n+1\0":
             dims, bits = struct.unpack_from(order + "8h", head, 40), struct.unpack_from(order + "h", head, 72)[0]
             return _end_of(struct.unpack_from(order + "f", head, 108)[0], dims, bits)
+        # NIfTI-2: a header of 540 bytes, bitpix at 14, dim at 16 (int64), vox_offset at 168 (int64).
         if length == 540 and head[4:8] == b"n+2\0":
             dims, bits = struct.unpack_from(order + "8q", head, 16), struct.unpack_from(order + "h", head, 14)[0]
             return _end_of(struct.unpack_from(order + "q", head, 168)[0], dims, bits)
-    raise ValueError(_other("NIfTI"))
+    raise ValueError(_wrong_kind("NIfTI"))
 
 
 def _end_of(offset: float, dims: tuple[int, ...], bits: int) -> int:
@@ -197,13 +203,13 @@ def _check_text(file: BinaryIO, head: bytes, size: int) -> str:
     try:
         text = head.decode("utf-8") if size <= len(head) else head[: head.rfind(b"\n") + 1].decode("utf-8")
     except UnicodeDecodeError:
-        return _other("CSV")
-    return _other("CSV") if "\0" in text else ""
+        return _wrong_kind("CSV")
+    return _wrong_kind("CSV") if "\0" in text else ""
 
 
 def _check_json(file: BinaryIO, head: bytes, size: int) -> str:
     if size > MAX_JSON:
-        return f"it has {size / 1e6:.0f} MB, but JSON may have {MAX_JSON / 1e6:.0f} MB; check the path"
+        return f"it has {size / 1e6:.0f} MB, but a JSON file may have {MAX_JSON / 1e6:.0f} MB; check the path"
     try:
         json.load(file)
     except (ValueError, RecursionError) as error:
@@ -229,27 +235,29 @@ def open_hdf5(
     *,
     allow_external: bool = False,
 ) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading; whatever goes wrong in it meanwhile is said in one line that names the file.
+    """Open an HDF5 file for reading; errors of HDF5 within the block are one line that names the file.
 
-    Every reader of HDF5 comes by here, so that what `check_contents` refuses is refused for all of them.
+    Every reader of HDF5 files uses this function, so that `check_contents` is applied to all of them.
 
     Parameters
     ----------
     source : path, or binary file object that can seek
+        The file.
     kind : {"HDF5", "NWB", "netCDF"}, optional
-        What to call it.
+        Name of the format in errors.
     allow_external : bool, optional
-        Let the file take data from other files.
+        Allow data from other files.
 
     Yields
     ------
     h5py.File
+        The opened file.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As `check_file` does; data taken from other files, or declared and never stored (see `check_contents`); and a
-        dataset that is missing, cannot be read, or does not fit into memory.
+        As in `check_file`; data in other files, or declared and never stored (see `check_contents`); and a dataset
+        that is missing, cannot be read, or does not fit into memory.
     OSError
         A file that is locked.
 
@@ -275,21 +283,21 @@ def open_hdf5(
     except MemoryError as error:
         raise ValueError(f"{name_of(source)} declares more data than fit into memory; fetch it again") from error
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        told = " ".join(str(error).strip("'\"").split())
-        if LOCKED.search(told):
+        reason = one_line(error).strip("'\"")  # the text of a KeyError is quoted
+        if LOCKED.search(reason):
             raise OSError(
                 f"{name_of(source)} is locked: another program has it open for writing, or its file system cannot lock "
                 "files; close it there, or set HDF5_USE_FILE_LOCKING=FALSE in the environment"
             ) from error
-        if not H5_ERROR.search(told):
+        if not H5_ERROR.search(reason):  # an error of the reader, not of HDF5
             raise
         raise ValueError(
-            f"{name_of(source)} cannot be read as {kind}: {told}; it is damaged or of another layout, fetch it again"
+            f"{name_of(source)} cannot be read as {kind}: {reason}; it is damaged or of another layout, fetch it again"
         ) from error
 
 
 def name_of(source: str | PathLike | BinaryIO) -> str:
-    """Return the file name of a path, or of an opened file or stream as far as it has one.
+    """Return the file name of a path, an opened file or a stream; "the stream" if it has no name.
 
     Examples
     --------
@@ -303,12 +311,12 @@ def name_of(source: str | PathLike | BinaryIO) -> str:
 
 
 def read_mat(path: str | Path, names: Sequence[str]) -> dict[str, Any]:
-    """Return some variables of a MATLAB file (5 to 7.2); those that it lacks are left out.
+    """Return the named variables of a MATLAB file (5 to 7.2); missing variables are left out.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As `check_file` does; and a file that is damaged, or of MATLAB 7.3.
+        As in `check_file`; and a file that is damaged, or of MATLAB 7.3.
 
     Examples
     --------

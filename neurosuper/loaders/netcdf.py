@@ -1,4 +1,4 @@
-"""netCDF files, opened after what `open_hdf5` refuses is refused: the netCDF library itself would read it."""
+"""Open netCDF files after the checks of `open_hdf5`, which the netCDF library does not make."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["check_netcdf", "open_netcdf"]
 
 
 def check_netcdf(path: str | Path, *, allow_external: bool = False) -> Path:
-    """Return the path of a netCDF file, after what `open_hdf5` refuses is refused: netCDF4 itself would read it.
+    """Return the path of a netCDF file after the checks of `open_hdf5`.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As `check_file` and `open_hdf5` do.
+        As in `check_file` and `open_hdf5`.
     """
     path = check_file(path, "netCDF")
     with path.open("rb") as file:
@@ -34,24 +34,26 @@ def check_netcdf(path: str | Path, *, allow_external: bool = False) -> Path:
 
 @contextmanager
 def open_netcdf(path: str | Path, *, allow_external: bool = False, **options: Any) -> Iterator[xr.Dataset]:
-    """Open a netCDF file (3 or 4) for reading; nothing of it is in memory yet.
+    """Open a netCDF file (3 or 4) for reading, without loading its data.
 
     Parameters
     ----------
     path : path
+        The file.
     allow_external : bool, optional
-        Let a netCDF-4 file, which is HDF5, take data from other files.
+        Allow a netCDF-4 file, which is HDF5, to take data from other files.
     **options
         Passed to `xarray.open_dataset`.
 
     Yields
     ------
     Dataset
+        The opened file.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As `open_hdf5` does; and a file that xarray cannot read.
+        As in `open_hdf5`; and a file that xarray cannot read.
 
     Examples
     --------

@@ -1,7 +1,8 @@
-"""Brain-Score assemblies: netCDF files of presentation × neuroid × time bin, as brainio writes them (MajajHong2015, …).
+"""Brain-Score assemblies: netCDF files of presentation × neuroid × time bin, as written by brainio (MajajHong2015, …).
 
-brainio stores no MultiIndex: what is known of presentations, neuroids and time bins are plain variables along them, and
-the dims themselves bear no labels. Source: the BrainIO format specification and `write_netcdf`, brain-score/brainio.
+brainio stores no MultiIndex: properties of presentations, neuroids and time bins are plain variables along these dims,
+and the dims themselves have no labels. Source: the BrainIO format specification and `write_netcdf`,
+brain-score/brainio.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ __all__ = ["load_neuroid"]
 
 STIMULUS_IDS = ("stimulus_id", "image_id")
 STIMULUS_FILES = ("filename", "image_file_name")
-ABOUT_STIMULI = {"category_name": "category", "object_name": "object_name"}
-BLOCK_BYTES = 2**26
+ABOUT_STIMULI = {"category_name": "category", "object_name": "object_name"}  # variable in the file: coord
+BLOCK_BYTES = 2**26  # read at once, before averaging over time bins
 
 
 def load_neuroid(
@@ -39,25 +40,26 @@ def load_neuroid(
     units: str | None = None,
     allow_external: bool = False,
 ) -> xr.DataArray:
-    """Load a Brain-Score NeuroidAssembly from its netCDF file.
+    """Return the responses of a Brain-Score NeuroidAssembly from its netCDF file.
 
     Parameters
     ----------
     path : path of a .nc file
-        One variable of any name and any order of dims: presentation, neuroid and, unless it was dropped, time_bin.
+        Contains one variable, of any name, along presentation, neuroid and, unless it was dropped, time_bin, in any
+        order.
     companion : path of a .csv file, optional
-        The stimulus set: stimuli are then called by the base name of their `filename` (or `image_file_name`), as
-        `load_images` calls them, and get the categories that it tells. By default they are called by their id.
+        The stimulus set: stimuli are then named by the base name of their `filename` (or `image_file_name`), as in
+        `load_images`, and get the categories in it. By default they are named by their id.
     window : (start, stop), optional
-        Seconds after onset; the time bins that lie within are averaged. By default all of them.
+        Seconds after onset; the time bins within it are averaged. By default all of them.
     area_column : str, optional
-        Variable along neuroid that names the area; None where there is none.
+        Variable along neuroid that names the area; None if there is none.
     regions : str or collection of str, optional
-        Keep the units of these areas only; no others are held in memory.
+        Keep only the units of these areas; no others are loaded into memory.
     stimulus_coord : str, optional
         Variable along presentation that names the stimulus; by default `stimulus_id`, else `image_id`.
     units : str, optional
-        Unit of measurement; by default what the file says, else "a.u.".
+        Unit of measurement; by default the one in the file, else "a.u.".
     allow_external : bool, optional
         Read a file that takes data from other files of this machine (external storage, external links, virtual
         datasets). By default it is refused.
@@ -65,18 +67,24 @@ def load_neuroid(
     Returns
     -------
     DataArray (stimulus, repetition, unit)
-        float32. Repetitions in order of the variable `repetition`, else as they come; NaN where a stimulus has fewer,
-        or a presentation lacks a time bin. Units are called by `neuroid_id`, with `area`, `subject` and whatever else
-        the file tells of each; stimuli may have `category` and `object_name`. `attrs["window"]` is that of the time
-        bins used, in s. While reading, about twice the result is in memory.
+        Responses as float32. Repetitions are in the order of the variable `repetition`, else of the file; NaN if a
+        stimulus has fewer repetitions, or a presentation lacks a time bin. Units are named by `neuroid_id`, with
+        `area`, `subject` and all other variables along neuroid as coords; stimuli may have `category` and
+        `object_name`. `attrs["window"]` is the window of the time bins used, in s. While reading, about twice the
+        result is in memory.
 
     Raises
     ------
     FileNotFoundError
-        No file there.
+        No file at that path.
     ValueError
         A file that is not such an assembly, no such variable, region or time bin, a category that differs between
         presentations of a stimulus, or a stimulus set that lacks a stimulus.
+
+    See Also
+    --------
+    load_array : Load any matrix of responses.
+    load_images : Load the images.
 
     Examples
     --------
@@ -89,7 +97,7 @@ def load_neuroid(
     [4.0, 6.0]
     """
     with open_netcdf(path, allow_external=allow_external, decode_times=False) as data:
-        recorded = _recorded(data, path)
+        recorded = _find_responses(data, path)
         coords = _unit_coords(data, path, area_column)
         kept = _in_regions(coords, regions, path)
         bins, span = _bins(data, recorded, window, path)
@@ -99,10 +107,10 @@ def load_neuroid(
         values = _read(recorded, kept, bins)
         attrs = data.attrs | recorded.attrs
     stimuli, arranged = arrange(values, labels, order)
-    stimulus_coords = {name: _one_each(stimuli, labels, _texts(told), name) for name, told in about.items()}
+    stimulus_coords = {name: _one_each(stimuli, labels, _texts(values), name) for name, values in about.items()}
     if companion is not None:
-        stimuli, told = _read_stimulus_set(companion, stimuli)
-        stimulus_coords |= told
+        stimuli, from_set = _read_stimulus_set(companion, stimuli)
+        stimulus_coords |= from_set
     responses = xr.DataArray(
         arranged,
         dims=("stimulus", "repetition", "unit"),
@@ -116,14 +124,14 @@ def load_neuroid(
     return check_responses(responses)
 
 
-def _recorded(data: xr.Dataset, path: str | Path) -> xr.Variable:
-    """Return the one variable that holds responses, not read yet."""
+def _find_responses(data: xr.Dataset, path: str | Path) -> xr.Variable:
+    """Return the one variable with responses, without reading it."""
     found = {str(name): v for name, v in data.variables.items() if {"presentation", "neuroid"} <= set(v.dims)}
     if len(found) != 1:
-        told = f"it has {name_some(list(found))}" if found else f"its variables lie along {name_some(list(data.sizes))}"
+        got = f"there are {name_some(list(found))}" if found else f"its dims are {name_some(list(data.sizes))}"
         raise ValueError(
-            f"{path} is no NeuroidAssembly: exactly one variable must lie along presentation and neuroid, but {told}; "
-            "check the file, or use load_array"
+            f"{path} is not a NeuroidAssembly: exactly one variable must have the dims presentation and neuroid, but "
+            f"{got}; check the file, or use load_array"
         )
     variable = next(iter(found.values()))
     if extra := set(variable.dims) - {"presentation", "neuroid", "time_bin"}:
@@ -132,7 +140,7 @@ def _recorded(data: xr.Dataset, path: str | Path) -> xr.Variable:
 
 
 def _along(data: xr.Dataset, dim: str, names: str | Sequence[str], path: str | Path) -> np.ndarray:
-    """Return the first of some variables that lies along a dim."""
+    """Return the values of the first of some variables that is stored along a dim."""
     wanted = [names] if isinstance(names, str) else list(names)
     known = [str(name) for name, variable in data.variables.items() if variable.dims == (dim,)]
     for name in wanted:
@@ -146,7 +154,7 @@ def _texts(values: np.ndarray) -> np.ndarray:
 
 
 def _unit_coords(data: xr.Dataset, path: str | Path, area_column: str | None) -> dict[str, np.ndarray]:
-    """Return what the file tells of every neuroid, by the names that coords of units have."""
+    """Return all variables along neuroid, under the names of unit coords."""
     for needed in ("neuroid_id", area_column):
         if needed is not None:
             _along(data, "neuroid", needed, path)
@@ -180,24 +188,24 @@ def _bins(
     edges = [np.atleast_1d(data[name].values) for name in ("time_bin_start", "time_bin_end") if name in data.variables]
     if len(edges) < 2:
         if window is not None:
-            raise ValueError(f"{path} does not tell the times of its bins, so no window can be chosen; leave it out")
+            raise ValueError(f"{path} has no times of its bins, so no window can be chosen; leave window out")
         return np.arange(recorded.sizes.get("time_bin", 1)), None
     starts, ends = edges
     chosen = np.ones(len(starts), bool)
     if window is not None:
         if np.shape(window) != (2,) or not window[0] < window[1]:
             raise ValueError(f"window must be (start, stop) in seconds, with start before stop, got {window!r}")
-        chosen = (starts >= 1000 * window[0] - 1e-6) & (ends <= 1000 * window[1] + 1e-6)
+        chosen = (starts >= 1000 * window[0] - 1e-6) & (ends <= 1000 * window[1] + 1e-6)  # brainio stores ms
     if not chosen.any():
         raise ValueError(
-            f"no time bin of {path} lies within {tuple(window or ())} s; its {len(starts)} bins go from "
+            f"no time bin of {path} is within {tuple(window or ())} s; its {len(starts)} bins go from "
             f"{starts.min() / 1000:g} to {ends.max() / 1000:g} s, the first until {ends[0] / 1000:g} s"
         )
     return np.flatnonzero(chosen), [float(starts[chosen].min()) / 1000, float(ends[chosen].max()) / 1000]
 
 
 def _read(recorded: xr.Variable, kept: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """Return responses (presentation, unit) averaged over time bins, read chunk by chunk of the file."""
+    """Return responses (presentation, unit) averaged over time bins, reading the file chunk by chunk."""
     import dask.array as da
     from dask.array.core import normalize_chunks
 
@@ -217,18 +225,18 @@ def _read(recorded: xr.Variable, kept: np.ndarray, bins: np.ndarray) -> np.ndarr
     return values
 
 
-def _one_each(stimuli: list[str], labels: np.ndarray, told: np.ndarray, name: str) -> list[str]:
-    """Return what is told of each stimulus, and refuse what differs between its presentations."""
+def _one_each(stimuli: list[str], labels: np.ndarray, values: np.ndarray, name: str) -> list[str]:
+    """Return one value per stimulus from one per presentation; refuse values that differ between presentations."""
     found, first, which = np.unique(labels, return_index=True, return_inverse=True)
-    differs = found[np.unique(which[told != told[first][which]])]
+    differs = found[np.unique(which[values != values[first][which]])]
     if len(differs):
         raise ValueError(f"{name} differs between presentations of stimulus {name_some(differs)}; correct the file")
-    value_of = dict(zip(found.tolist(), told[first].tolist(), strict=True))
+    value_of = dict(zip(found.tolist(), values[first].tolist(), strict=True))
     return [value_of[stimulus] for stimulus in stimuli]
 
 
 def _read_stimulus_set(path: str | Path, stimuli: list[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the base names of the stimuli's files, and what else their table tells."""
+    """Return the base names of the image files of stimuli, and their other coords, from a table."""
     table = pd.read_csv(check_file(path, "CSV"), dtype=str)
     names = [name for name in STIMULUS_IDS if name in table]
     files = [name for name in STIMULUS_FILES if name in table]
@@ -238,7 +246,7 @@ def _read_stimulus_set(path: str | Path, stimuli: list[str]) -> tuple[list[str],
     rows = table.drop_duplicates(names[0]).set_index(names[0]).reindex(stimuli)
     if (missing := rows[files[0]].isna()).any():
         raise ValueError(
-            f"{path} lacks stimulus {name_some(rows.index[missing])}; give the stimulus set of this assembly"
+            f"{path} lacks stimulus {name_some(rows.index[missing])}; pass the stimulus set of this assembly"
         )
-    told = {new: rows[old].astype(str).tolist() for old, new in ABOUT_STIMULI.items() if old in rows}
-    return [PurePosixPath(name).stem for name in rows[files[0]]], told
+    coords = {new: rows[old].astype(str).tolist() for old, new in ABOUT_STIMULI.items() if old in rows}
+    return [PurePosixPath(name).stem for name in rows[files[0]]], coords

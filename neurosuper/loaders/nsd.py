@@ -1,7 +1,7 @@
-"""NSD: betas of the Natural Scenes Dataset (human 7T fMRI), images by voxels.
+"""Betas of the Natural Scenes Dataset (NSD, human 7T fMRI) as responses (image, voxel).
 
-Files lie as in the bucket `natural-scenes-dataset`. h5py shows the arrays of MATLAB with their axes reversed: betas are
-(trial, z, y, x), whereas a NIfTI volume is (x, y, z).
+Files are laid out as in the bucket `natural-scenes-dataset`. h5py reads the arrays of MATLAB with reversed axes: betas
+are (trial, z, y, x), whereas a NIfTI volume is (x, y, z).
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from tqdm import tqdm
 
 from neurosuper._checks import one_line
 from neurosuper._optional import require
+from neurosuper.loaders.arrange import number_repetitions
 from neurosuper.loaders.file_checks import check_file, open_hdf5, read_mat
 from neurosuper.responses import check_responses, name_some
 
 __all__ = ["load_nsd"]
 
 SPACE = "func1pt8mm"
-TRIALS = 750  # a session
-SESSIONS = 40
+TRIALS = 750  # per session
+SESSIONS = 40  # of the longest-recorded subjects
 SCALE = np.float32(300)  # betas are stored as int16, 300 for 1 % signal change
 DESIGN = Path("nsddata", "experiments", "nsd", "nsd_expdesign.mat")
-ATLASES = {  # the names in the .ctab files of nsddata/freesurfer/subjXX/label, from number 1 on
+ATLASES = {  # names in the .ctab files of nsddata/freesurfer/subjXX/label, from number 1 on
     "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
     "nsdgeneral": ("nsdgeneral",),
     "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
@@ -42,7 +43,7 @@ ATLASES = {  # the names in the .ctab files of nsddata/freesurfer/subjXX/label, 
 
 @dataclass(frozen=True)
 class Voxels:
-    """Where voxels lie, counted from 0, in the order of the betas: x fastest, z slowest."""
+    """Positions and areas of voxels, counted from 0, in the order of the betas: x fastest, z slowest."""
 
     shape: tuple[int, ...]  # of the NIfTI volume: x, y, z
     x: np.ndarray
@@ -52,8 +53,9 @@ class Voxels:
 
     def runs(self) -> Iterator[tuple[int, int, slice, slice]]:
         """Yield z, y, the slice of x and the slice of voxels, for each run of neighbours along x."""
-        apart = (np.diff(self.x) != 1) | (np.diff(self.y) != 0) | (np.diff(self.z) != 0)
-        starts = np.flatnonzero(np.append(True, apart))
+        # h5py reads a slice much faster than a list of indices, so each run is one read.
+        breaks = (np.diff(self.x) != 1) | (np.diff(self.y) != 0) | (np.diff(self.z) != 0)
+        starts = np.flatnonzero(np.append(True, breaks))
         for start, stop in zip(starts, np.append(starts[1:], len(self.x)), strict=True):
             xs = slice(int(self.x[start]), int(self.x[stop - 1]) + 1)
             yield int(self.z[start]), int(self.y[start]), xs, slice(int(start), int(stop))
@@ -71,19 +73,19 @@ def load_nsd(
     zscore: bool = False,
     allow_external: bool = False,
 ) -> xr.DataArray:
-    """Load the responses of one subject's voxels to the images of some sessions.
+    """Return the responses of one subject's voxels to the images of some sessions.
 
-    Only the voxels asked for are read. The result is allocated once and filled session by session, so that no more than
-    it and one session of these voxels are in memory.
+    Only the requested voxels are read. The result is allocated once and filled session by session, so that only it and
+    one session of these voxels are in memory.
 
     Parameters
     ----------
     path : path
         Folder laid out like the bucket: `nsddata`, `nsddata_betas`.
     subject : str
-        "subj01" to "subj08".
+        Subject, "subj01" to "subj08".
     session : int or sequence of int, optional
-        From 1 on. An image is shown up to three times, often in different sessions.
+        Sessions, counted from 1. An image is shown up to three times, often in different sessions.
     roi : str or sequence of str, optional
         Areas of the atlas; by default all. "V1" means V1v and V1d.
     atlas : str, optional
@@ -91,10 +93,10 @@ def load_nsd(
     preparation : str, optional
         Folder of the betas, in the space func1pt8mm.
     area_map : mapping of number to name, optional
-        What the numbers of the atlas mean; by default known for prf-visualrois, nsdgeneral, floc-* and streams.
+        Names of the numbers in the atlas; built in for prf-visualrois, nsdgeneral, floc-* and streams.
     zscore : bool, optional
-        Z-score every voxel within every session, as the authors do before they compare repetitions: what drifts from
-        one session to the next would count as noise (see `ncsnr`).
+        Z-score every voxel within every session, as the authors do before they compare repetitions: drifts between
+        sessions would count as noise (see `ncsnr`).
     allow_external : bool, optional
         Read a file that takes data from other files of this machine (external storage, external links, virtual
         datasets). By default it is refused.
@@ -102,18 +104,18 @@ def load_nsd(
     Returns
     -------
     DataArray (stimulus, repetition, unit)
-        % signal change (or s.d.), float32; repetitions in order of time, NaN where an image was shown less often.
-        Stimuli are nsdIds, counted from 0, in five digits; units are voxels, "x-y-z" counted from 0. Stimulus coord
-        `shared1000` (shown to all subjects); unit coords `subject`, `area`, `x`, `y`, `z` and, where the archive's
-        ncsnr.nii.gz is there, `ncsnr` and `noise_ceiling` (0 to 1, a share of the variance of the average over these
-        repetitions).
+        Responses in % signal change (or s.d.), as float32; repetitions in order of time, NaN if an image was shown less
+        often. Stimuli are nsdIds, counted from 0, in five digits; units are voxels, "x-y-z" counted from 0. The
+        stimulus coord is `shared1000` (shown to all subjects); unit coords are `subject`, `area`, `x`, `y`, `z` and, if
+        the archive's ncsnr.nii.gz is present, `ncsnr` and `noise_ceiling` (0 to 1, share of the variance of the average
+        over these repetitions).
         Voxels outside the brain (0 in every trial), or constant in any of the sessions, are left out:
         `attrs["n_voxels_outside"]` and `attrs["n_voxels_constant"]` count them.
 
     Raises
     ------
     FileNotFoundError
-        A file is missing; its place is named.
+        A file is missing; the message names its path.
     ValueError
         Unknown subject, session, area or atlas; betas and atlas of different volumes; an unreadable file.
     ImportError
@@ -122,11 +124,12 @@ def load_nsd(
     Warns
     -----
     UserWarning
-        More than half of the voxels have no data: the atlas hardly fits the betas.
+        More than half of the voxels have no data: the atlas probably belongs to another subject or space.
 
     See Also
     --------
-    load_nsd_images : the images.
+    load_nsd_images : Load the images.
+    load : Load a published dataset by its id.
 
     References
     ----------
@@ -183,15 +186,13 @@ def load_nsd(
 
 
 def place_trials(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the images in order, and for every trial the place of its image and how often that was shown before."""
-    ids, row, shown = np.unique(images, return_inverse=True, return_counts=True)
-    repetition = np.empty(len(row), int)
-    repetition[np.argsort(row, kind="stable")] = np.arange(len(row)) - np.repeat(np.cumsum(shown) - shown, shown)
-    return ids, row, repetition
+    """Return sorted images, and for every trial the row of its image and the number of earlier trials of that image."""
+    ids, row = np.unique(images, return_inverse=True)
+    return ids, row, number_repetitions(row)
 
 
 def as_labels(ids: np.ndarray) -> list[str]:
-    """Return nsdIds as text."""
+    """Return nsdIds as text of five digits."""
     return [f"{i:05d}" for i in ids]
 
 
@@ -206,12 +207,12 @@ def _check_request(subject: str, session: int | Sequence[int]) -> list[int]:
 
 
 def _warn_about_voxels(kept: np.ndarray, n_outside: int) -> None:
-    told = (
+    summary = (
         f"of {len(kept)} voxels, {n_outside} are 0 in every trial and {(~kept).sum() - n_outside} constant in a session"
     )
     if not kept.any():
-        raise ValueError(f"{told}: none is left; atlas and betas do not fit, fetch both again for this subject")
-    warnings.warn(f"{told}; check that atlas and betas are of one subject and space", stacklevel=3)
+        raise ValueError(f"{summary}: none is left; atlas and betas do not fit, fetch both again for this subject")
+    warnings.warn(f"{summary}; check that atlas and betas are of one subject and space", stacklevel=3)
 
 
 def _find_voxels(
@@ -222,8 +223,8 @@ def _find_voxels(
     volume = _read_volume(folder / "nsddata" / "ppdata" / subject / SPACE / "roi" / f"{atlas}.nii.gz")
     z, y, x = np.nonzero(np.isin(volume.T, numbers))
     if not len(x):
-        asked = name_some(list(names.values()) if roi is None else roi)
-        raise ValueError(f"{atlas} of {subject} has no voxel of {asked}; choose another roi")
+        requested = name_some(list(names.values()) if roi is None else roi)
+        raise ValueError(f"{atlas} of {subject} has no voxel of {requested}; choose another roi")
     return Voxels(volume.shape, x, y, z, np.array([names[int(number)] for number in volume[x, y, z]]))
 
 
@@ -234,7 +235,7 @@ def _area_names(atlas: str, area_map: Mapping[Any, str] | None) -> dict[int, str
         return {int(number): name for number, name in area_map.items()}
     if atlas not in ATLASES:
         raise ValueError(
-            f"the numbers of atlas {atlas!r} have no known names; pass area_map={{1: 'name', …}}, or use one of "
+            f"the numbers of atlas {atlas!r} have no built-in names; pass area_map={{1: 'name', …}}, or use one of "
             f"{', '.join(ATLASES)}"
         )
     return dict(enumerate(ATLASES[atlas], start=1))
@@ -262,7 +263,7 @@ def _read_volume(path: Path) -> np.ndarray:
 
 
 def _read_design(path: Path, subject: str, sessions: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nsdId of every trial in order of time, and those of the shared images, counted from 0."""
+    """Return the nsdIds of all trials in order of time, and of the shared images, counted from 0."""
     names = ("masterordering", "subjectim", "sharedix")
     design = read_mat(path, names)
     if missing := [name for name in names if name not in design]:
@@ -274,6 +275,8 @@ def _read_design(path: Path, subject: str, sessions: list[int]) -> tuple[np.ndar
             f"{path} has masterordering of {order.size} trials, {order.min()} to {order.max()}, and subjectim of shape "
             f"{images.shape}; it must count the images of 8 subjects from 1, in sessions of {TRIALS} trials"
         )
+    # nsd_expdesign.mat counts from 1: masterordering gives the image of each trial among the 10,000 of a subject, and
+    # subjectim (subject, image) the number of that image among all 73,000.
     return images[int(subject[-1]) - 1, order.ravel()[trials] - 1] - 1, shared.ravel() - 1
 
 
@@ -286,7 +289,7 @@ def _read_sessions(
     zscore: bool,
     allow_external: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return responses (image, repetition, voxel), and the voxels always 0, and those constant in any session."""
+    """Return responses (image, repetition, voxel), masks of voxels that are always 0, and constant in any session."""
     n_voxels = len(voxels.x)
     values = np.full((row.max() + 1, repetition.max() + 1, n_voxels), np.nan, np.float32)
     outside, constant = np.ones(n_voxels, bool), np.zeros(n_voxels, bool)
@@ -301,7 +304,7 @@ def _read_sessions(
 
 
 def _zscore(betas: np.ndarray) -> np.ndarray:
-    """Return betas (trial, voxel) of mean 0 and standard deviation 1; those of constant voxels are left at 0."""
+    """Return betas (trial, voxel) with mean 0 and standard deviation 1; constant voxels are 0."""
     deviation = betas.std(axis=0, dtype=np.float64)
     scaled = betas - betas.mean(axis=0, dtype=np.float64).astype(np.float32)
     scaled /= np.where(deviation > 0, deviation, 1).astype(np.float32)
@@ -315,17 +318,18 @@ def _read_betas(path: Path, voxels: Voxels, allow_external: bool) -> np.ndarray:
         shape, dtype = getattr(stored, "shape", None), getattr(stored, "dtype", None)
         if shape != expected or dtype != np.int16:
             raise ValueError(
-                f"{path} holds betas of shape {shape} and dtype {dtype}, but the atlas, of shape {voxels.shape}, needs "
-                f"{expected} (trial, z, y, x) and int16; their axes are in another order, or subject or space differ"
+                f"{path} contains betas of shape {shape} and dtype {dtype}, but the atlas, of shape {voxels.shape}, "
+                f"needs {expected} (trial, z, y, x) and int16; their axes are in another order, or subject or space "
+                "differ"
             )
         betas = np.empty((TRIALS, len(voxels.x)), np.int16)
-        for z, y, xs, some in voxels.runs():
-            betas[:, some] = stored[:, z, y, xs]
+        for z, y, xs, run in voxels.runs():
+            betas[:, run] = stored[:, z, y, xs]
     return betas
 
 
 def _keep(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Return only some of the last axis, moved forward in the same memory: a copy would need as much again."""
+    """Return the kept positions of the last axis, moved forward in place: a copy would need the same memory again."""
     if kept.all():
         return values
     flat, rows, n = values.reshape(-1), values.reshape(-1, len(kept)), kept.sum()
@@ -336,21 +340,22 @@ def _keep(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 def _voxel_coords(subject: str, voxels: Voxels) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
     """Return values and attrs of the coords of voxels."""
-    places = {"x": voxels.x, "y": voxels.y, "z": voxels.z}
-    labels = [f"{x:03d}-{y:03d}-{z:03d}" for x, y, z in zip(*places.values(), strict=True)]
-    coords = {"unit": np.array(labels), "subject": np.full(len(labels), subject), "area": voxels.area} | places
-    counted = {"long_name": f"index in the volume {SPACE}, from 0"}
-    return {name: (values, counted if name in places else {}) for name, values in coords.items()}
+    indices = {"x": voxels.x, "y": voxels.y, "z": voxels.z}
+    labels = [f"{x:03d}-{y:03d}-{z:03d}" for x, y, z in zip(*indices.values(), strict=True)]
+    coords = {"unit": np.array(labels), "subject": np.full(len(labels), subject), "area": voxels.area} | indices
+    attrs = {"long_name": f"index in the volume {SPACE}, from 0"}
+    return {name: (values, attrs if name in indices else {}) for name, values in coords.items()}
 
 
 def _read_ceilings(path: Path, voxels: Voxels, shown: np.ndarray) -> dict[str, tuple[np.ndarray, dict[str, str]]]:
-    """Return values and attrs of `ncsnr` and `noise_ceiling`; nothing where the archive's file is not there."""
+    """Return values and attrs of `ncsnr` and `noise_ceiling`; an empty dict if the file of the archive is missing."""
     if not path.exists():
         return {}
     volume = _read_volume(path)
     if volume.shape != voxels.shape:
         raise ValueError(f"{path} has shape {volume.shape}, but the atlas has {voxels.shape}; fetch both again")
     ncsnr = volume[voxels.x, voxels.y, voxels.z].astype(np.float32)
+    # Noise ceiling = ncsnr² / (ncsnr² + mean over images of 1 / n), with n repetitions (NSD Data Manual).
     ceiling = ncsnr**2 / (ncsnr**2 + np.float32((1 / shown).mean()))
     rule = "ncsnr² / (ncsnr² + mean over images of 1 / repetitions): share of the variance of averages over repetitions"
     return {

@@ -1,4 +1,4 @@
-"""Images of the Natural Scenes Dataset, labelled as its responses are."""
+"""Images of the Natural Scenes Dataset, with the same labels as its responses."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def load_nsd_images(
     size: int | tuple[int, int] | None = None,
     allow_external: bool = False,
 ) -> xr.DataArray:
-    """Load images of NSD, labelled as `load_nsd` labels stimuli.
+    """Return images of NSD, with the same labels as in `load_nsd`.
 
     Parameters
     ----------
     path : path
-        nsd_stimuli.hdf5, or the folder laid out like the bucket that holds it in `nsddata_stimuli/stimuli/nsd`.
+        File nsd_stimuli.hdf5, or a folder laid out like the bucket, with the file in `nsddata_stimuli/stimuli/nsd`.
     stimuli : sequence of str or labelled array, optional
-        nsdIds such as "00042", or responses whose images are meant. By default all 73,000.
+        Labels (nsdIds) such as "00042", or responses to the images. By default all 73,000.
     size : int or (rows, columns), optional
         Resize every image to this size in pixels; see `load_images`.
     allow_external : bool, optional
@@ -48,14 +48,18 @@ def load_nsd_images(
     Returns
     -------
     DataArray (stimulus, row, column, channel)
-        uint8 RGB, a dask array over the file, read 64 images at a time.
+        RGB images of type uint8, as a dask array over the file, read 64 images at a time.
 
     Raises
     ------
     FileNotFoundError
         No such file.
     ValueError
-        An unreadable file, or labels that are no nsdIds.
+        An unreadable file, or labels that are not nsdIds.
+
+    See Also
+    --------
+    load_nsd : Load the responses.
 
     Examples
     --------
@@ -75,9 +79,9 @@ def load_nsd_images(
     labels = as_labels(np.arange(n)) if stimuli is None else _labels_of(stimuli)
     positions = _positions(labels, n)
 
-    def read(some: list[int]) -> np.ndarray:
+    def read(rows: list[int]) -> np.ndarray:
         with open_hdf5(path, allow_external=allow_external) as file:
-            return np.stack([_image_brick(file)[i] for i in some])
+            return np.stack([_image_brick(file)[i] for i in rows])
 
     blocks = [positions[i : i + CHUNK] for i in range(0, len(positions), CHUNK)]
     stack = da.concatenate(
@@ -98,7 +102,7 @@ def _image_brick(file: h5py.File) -> h5py.Dataset:
     shape, dtype = getattr(brick, "shape", ()), getattr(brick, "dtype", None)
     if len(shape) != 4 or shape[-1:] != (3,) or dtype != np.uint8:
         raise ValueError(
-            f"{file.filename} holds imgBrick of shape {shape} and dtype {dtype}, but images are uint8 (image, row, "
+            f"{file.filename} contains imgBrick of shape {shape} and dtype {dtype}, but images are uint8 (image, row, "
             "column, channel); fetch it again"
         )
     return brick

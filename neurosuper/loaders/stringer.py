@@ -1,4 +1,4 @@
-"""Stringer et al. 2019: ten thousand neurons of mouse visual cortex, 2,800 natural images, each shown twice.
+"""Responses of ten thousand neurons of mouse visual cortex to 2,800 natural images, each shown twice (Stringer 2019).
 
 The layout is that of the authors' repository, MouseLand/stringer-pachitariu-et-al-2018b.
 """
@@ -22,15 +22,16 @@ __all__ = ["load_mat_images", "load_stringer"]
 def load_stringer(
     path: str | Path, *, blanks: Collection[int] | int | None = None, normalize_by_spont: bool = False
 ) -> xr.DataArray:
-    """Load one recording, such as natimg2800_M170714_MP032_2017-09-14.mat.
+    """Return the responses of one recording of Stringer et al. 2019.
 
     Parameters
     ----------
     path : path of a .mat file
-        `stim.resp` (presentation × neuron), `stim.istim` (which image, counted from 1), `stim.spont` (time × neuron),
-        and of the neurons `med` and, in some recordings, `stat.redcell`.
+        Such as natimg2800_M170714_MP032_2017-09-14.mat, with `stim.resp` (presentation × neuron), `stim.istim` (image,
+        counted from 1), `stim.spont` (time × neuron), and for the neurons `med` and, in some recordings,
+        `stat.redcell`.
     blanks : int or collection of int, optional
-        Numbers in `istim` that are no images; by default the largest, which is the grey screen (2801).
+        Numbers in `istim` that are not images; by default the largest, which is the grey screen (2801).
     normalize_by_spont : bool, optional
         Subtract each neuron's mean spontaneous activity and divide by its standard deviation (plus 1e-6), as the
         authors do.
@@ -38,16 +39,24 @@ def load_stringer(
     Returns
     -------
     DataArray (stimulus, repetition, unit)
-        float32, in a.u., or s.d. of the spontaneous activity. Stimuli are called by their number in `istim`, as
-        `load_mat_images` calls them; repetitions in order of time, NaN where an image was shown less often. Units have
-        coords `x`, `y`, `z` (position in the tissue) and, where known, `red_cell` (an interneuron, GAD+).
+        Responses as float32, in a.u., or s.d. of the spontaneous activity. Stimuli are named by their number in
+        `istim`, as in `load_mat_images`; repetitions in order of time, NaN if an image was shown less often. Units have
+        the coords `x`, `y`, `z` (position in the tissue) and, if known, `red_cell` (an interneuron, GAD+).
 
     Raises
     ------
     FileNotFoundError
-        No file there.
+        No file at that path.
     ValueError
-        A file that is not MATLAB or of another layout, or no spontaneous activity to normalise by.
+        A file that is not MATLAB or of another layout, or without spontaneous activity for the normalisation.
+
+    See Also
+    --------
+    load_mat_images : Load the images.
+
+    References
+    ----------
+    Stringer, Pachitariu, Steinmetz, Carandini and Harris 2019, doi 10.1038/s41586-019-1346-5.
 
     Examples
     --------
@@ -94,28 +103,34 @@ def load_stringer(
 def load_mat_images(
     path: str | Path, *, variable: str = "imgs", size: int | tuple[int, int] | None = None
 ) -> xr.DataArray:
-    """Load a stack of grey images from a MATLAB file, such as images_natimg2800_all.mat.
+    """Return a stack of grey images from a MATLAB file.
 
     Parameters
     ----------
     path : path of a .mat file
+        Such as images_natimg2800_all.mat.
     variable : str, optional
-        Which array: row × column × image, grey from 0 to 255.
+        Name of the array: row × column × image, grey from 0 to 255.
     size : int or (rows, columns), optional
         As in `load_images`.
 
     Returns
     -------
     DataArray (stimulus, row, column, channel)
-        uint8 RGB, stimuli called by their position counted from 1. uint8 is taken as it is; other numbers are rounded,
-        never stretched, so they must lie between 0 and 255.
+        RGB images of type uint8, named by their position counted from 1. Values of type uint8 are not changed; other
+        numbers are rounded, never rescaled, so they must be between 0 and 255.
 
     Raises
     ------
     FileNotFoundError
-        No file there.
+        No file at that path.
     ValueError
         A file that is not MATLAB, no such variable, not three axes, or values on another scale.
+
+    See Also
+    --------
+    load_stringer : Load the responses.
+    load_images : Load images from a folder, a zip file or an array.
 
     Examples
     --------
@@ -128,8 +143,8 @@ def load_mat_images(
     """
     stack = read_mat(path, (variable,)).get(variable)
     if stack is None or stack.ndim != 3:
-        told = "is not there" if stack is None else f"has shape {stack.shape}"
-        raise ValueError(f"{path} needs {variable!r}, row × column × image, but it {told}; pass variable=")
+        problem = "is missing" if stack is None else f"has shape {stack.shape}"
+        raise ValueError(f"{path} needs {variable!r}, row × column × image, but it {problem}; pass variable=")
     grey = _as_uint8(stack, f"{variable!r} of {path}")
     images = xr.DataArray(
         np.repeat(np.moveaxis(grey, -1, 0)[..., np.newaxis], 3, axis=-1),
@@ -153,12 +168,12 @@ def _as_uint8(stack: np.ndarray, what: str) -> np.ndarray:
 
 
 def _fields(read: dict[str, np.ndarray], name: str, wanted: tuple[str, ...], path: str | Path) -> dict[str, np.ndarray]:
-    """Return the fields of a struct, of which there is one."""
+    """Return the fields of a struct array with one element."""
     struct = read.get(name)
     has = () if struct is None else struct.dtype.names or ()
     if missing := [field for field in wanted if field not in has]:
-        told = f"it has {name_some(has)}" if has else f"there is no struct {name!r}"
-        raise ValueError(f"{path} has no {name}.{missing[0]}, {told}; it must be a natimg2800 recording")
+        got = f"it has {name_some(has)}" if has else f"there is no struct {name!r}"
+        raise ValueError(f"{path} has no {name}.{missing[0]}, {got}; it must be a natimg2800 recording")
     return {field: struct[field].flat[0] for field in wanted}  # type: ignore[index]
 
 
@@ -179,7 +194,7 @@ def _spontaneous(spont: np.ndarray, path: str | Path) -> tuple[np.ndarray, np.nd
 
 
 def _unit_coords(read: dict[str, np.ndarray], n_units: int, path: str | Path) -> dict[str, object]:
-    """Return labels, positions and kinds of the neurons."""
+    """Return labels, positions and cell types of the neurons."""
     centres, stat = read.get("med", np.empty(0)), read.get("stat", np.empty(0))
     if centres.shape != (n_units, 3):
         raise ValueError(
@@ -189,7 +204,7 @@ def _unit_coords(read: dict[str, np.ndarray], n_units: int, path: str | Path) ->
     if "redcell" in (stat.dtype.names or ()):
         if stat.size != n_units:
             raise ValueError(
-                f"stat of {path} tells of {stat.size} neurons, but stim.resp has {n_units}; fetch it again"
+                f"stat of {path} describes {stat.size} neurons, but stim.resp has {n_units}; fetch it again"
             )
         coords["red_cell"] = ("unit", [bool(np.any(red)) for red in stat["redcell"].ravel()])
     return coords | {"unit": [f"{i:0{len(str(n_units - 1))}d}" for i in range(n_units)]}

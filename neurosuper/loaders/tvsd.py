@@ -1,6 +1,6 @@
-"""TVSD: the THINGS ventral stream spiking dataset, multi-unit activity in V1, V4 and IT of two macaques.
+"""Multi-unit activity in V1, V4 and IT of two macaques: the THINGS ventral stream spiking dataset (TVSD).
 
-Files are MATLAB 7.3, that is HDF5; h5py shows their axes reversed: (image, channel) and (repetition, image, channel).
+Files are MATLAB 7.3, which is HDF5; h5py reads their axes reversed: (image, channel) and (repetition, image, channel).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHANNELS: dict[str, Ranges] = {  # first channel, and the one after the last
     "N": {"V1": (0, 512), "V4": (512, 768), "IT": (768, 1024)},
 }
 WINDOWS = {"V1": (0.025, 0.125), "V4": (0.05, 0.15), "IT": (0.075, 0.175)}  # s, norm_MUA.m of the authors
-ABOUT_CHANNELS = {  # coord: dataset, what it is; several values a channel are averaged
+ABOUT_CHANNELS = {  # coord: dataset, attrs; if a channel has several values, they are averaged
     "snr_max": ("SNR_max", {"rule": "highest signal-to-noise ratio, provided by the file"}),
     "reliability": ("reliab", {"rule": "correlation over test images of two repetitions, mean over all pairs"}),
     "noise_ceiling": (
@@ -46,17 +46,18 @@ def load_tvsd(
     area_map: Ranges | None = None,
     allow_external: bool = False,
 ) -> xr.DataArray:
-    r"""Load the normalised multi-unit activity of one monkey.
+    r"""Return the normalised multi-unit activity of one monkey of TVSD.
 
     Parameters
     ----------
     path : path
-        Folder that holds `monkeyF` or `monkeyN`, each with `THINGS_normMUA.mat` and `_logs/things_imgs.mat`.
+        Folder that contains `monkeyF` or `monkeyN`, each with `THINGS_normMUA.mat` and `_logs/things_imgs.mat`.
     monkey : {"F", "N"}
+        Which monkey.
     part : {"test", "train"}, optional
-        100 images that were shown 30 times, or 22,248 images that were shown once.
+        The 100 images that were shown 30 times, or the 22,248 images that were shown once.
     areas : str or sequence of str, optional
-        "V1", "V4", "IT"; by default all. Only their channels are read.
+        Some of "V1", "V4", "IT"; by default all. Only their channels are read.
     area_map : mapping of str to (first, stop), optional
         Channels of each area, counted from 0, `stop` excluded. By default those of the monkey (in F, IT is before V4).
     allow_external : bool, optional
@@ -66,19 +67,23 @@ def load_tvsd(
     Returns
     -------
     DataArray (stimulus, repetition, unit) for "test", (stimulus, unit) for "train"
-        float32, in standard deviations of the channel in the test trials of the day; NaN where an image was shown less
-        often. Stimuli are called by the file of the THINGS image without extension, with the coord `category` (its
-        concept). Units are channels, with the coords `subject`, `area`, `channel` (from 0), `window_start` and
-        `window_stop` (s; the average of that time is the response) and, where the file has them, `snr_max`,
-        `reliability`, `noise_ceiling` (a correlation) and `latency`; their attrs say the rule.
+        Responses as float32, in standard deviations of the channel in the test trials of the day; NaN if an image was
+        shown less often. Stimuli are named by the file of the THINGS image without extension, with the coord `category`
+        (its concept). Units are channels, with the coords `subject`, `area`, `channel` (from 0), `window_start` and
+        `window_stop` (s; the response is the average in this window) and, if the file has them, `snr_max`,
+        `reliability`, `noise_ceiling` (a correlation) and `latency`; the attr `rule` of each states its formula.
         Channels without any response to some image are left out; `attrs["n_channels_without_data"]` counts them.
 
     Raises
     ------
     FileNotFoundError
-        A file is missing; its place is named.
+        A file is missing; the message names its path.
     ValueError
         Unknown monkey, part or area; arrays whose axes do not fit images and channels; an unreadable file.
+
+    See Also
+    --------
+    load : Load a published dataset by its id.
 
     References
     ----------
@@ -125,31 +130,27 @@ def load_tvsd(
         values,
         dims=("stimulus", "repetition", "unit"),
         coords=coords | about,
-        attrs={"units": "s.d.", "modality": "multi-unit activity", "part": part} | _common_window(windows),
+        attrs={"units": "s.d.", "modality": "multi-unit activity", "part": part},
     )
+    if np.isfinite(windows).all() and (windows == windows[0]).all():
+        responses.attrs["window"] = windows[0].tolist()
     return check_responses(_with_data(responses if part == "test" else responses.isel(repetition=0)))
 
 
-def _common_window(windows: np.ndarray) -> dict[str, list[float]]:
-    """Return the window as an attr, where all channels have the same."""
-    same = np.isfinite(windows).all() and (windows == windows[0]).all()
-    return {"window": windows[0].tolist()} if same else {}
-
-
 def _choose_areas(areas: str | Sequence[str] | None, known: Ranges) -> dict[str, tuple[int, int]]:
-    """Return the range of channels of each area asked for, in order of channels."""
-    asked = list(known) if areas is None else [areas] if isinstance(areas, str) else list(areas)
-    if unknown := [area for area in asked if area not in known]:
+    """Return the range of channels of each requested area, in order of channels."""
+    requested = list(known) if areas is None else [areas] if isinstance(areas, str) else list(areas)
+    if unknown := [area for area in requested if area not in known]:
         raise ValueError(f"no area {unknown[0]!r}; there are {', '.join(known)}")
     if wrong := [area for area in known if len(known[area]) != 2 or not 0 <= known[area][0] < known[area][1]]:
-        raise ValueError(f"area_map must say (first, stop) of the channels of {wrong[0]}, got {known[wrong[0]]!r}")
-    if not asked:
+        raise ValueError(f"area_map must give (first, stop) of the channels of {wrong[0]}, got {known[wrong[0]]!r}")
+    if not requested:
         raise ValueError(f"areas is empty; name at least one of {', '.join(known)}")
-    return {area: (known[area][0], known[area][1]) for area in sorted(set(asked), key=lambda area: known[area][0])}
+    return {area: (known[area][0], known[area][1]) for area in sorted(set(requested), key=lambda area: known[area][0])}
 
 
 def _read_images(path: Path, part: str, allow_external: bool) -> tuple[list[str], list[str]]:
-    """Return base names without extension, and concepts, of the images in the order of the responses."""
+    """Return base names (without extension) and concepts of the images, in the order of the responses."""
     with open_hdf5(path, allow_external=allow_external) as file:
         images = file[f"{part}_imgs"]
         paths, concepts = (_read_texts(images[name], allow_external) for name in ("things_path", "class"))
@@ -157,17 +158,17 @@ def _read_images(path: Path, part: str, allow_external: bool) -> tuple[list[str]
 
 
 def _read_texts(references: h5py.Dataset, allow_external: bool) -> list[str]:
-    """Return the texts that MATLAB keeps as references to UTF-16."""
+    """Return texts, which MATLAB 7.3 stores as references to arrays of UTF-16."""
     import h5py
 
-    from neurosuper.loaders.external import sources_of
+    from neurosuper.loaders.external import external_sources
 
     file = references.file
     if h5py.check_ref_dtype(getattr(references, "dtype", np.dtype(float))) is None:
-        raise ValueError(f"{file.filename} holds {references.name} that is no list of texts; fetch it again")
+        raise ValueError(f"{references.name} of {file.filename} is not a list of texts; fetch it again")
     texts = [file[reference] for reference in references[()].ravel()]
-    # A dataset that no link leads to was not seen when the file was opened.
-    if not allow_external and any(sources_of(text.id) for text in texts):
+    # `open_hdf5` does not find a dataset to which only references lead, so it is checked here.
+    if not allow_external and any(external_sources(text.id) for text in texts):
         raise ValueError(f"{file.filename} takes texts of {references.name} from another file; fetch it again")
     return [text[()].astype("<u2").tobytes().decode("utf-16-le") for text in texts]
 
@@ -179,36 +180,32 @@ def _read_channels(file: h5py.File, part: str, n_images: int, ranges: dict[str, 
     shape: tuple[int, ...] = getattr(stored, "shape", ())
     if len(shape) != (2 if part == "train" else 3) or shape[-2:-1] != (n_images,) or max(shape[-1:]) < n_channels:
         raise ValueError(
-            f"{file.filename} holds {name} of shape {shape}, but its last axes must be {n_images} images and at least "
-            f"{n_channels} channels; they are in another order, or things_imgs.mat is of another recording"
+            f"{file.filename} contains {name} of shape {shape}, but its last axes must be {n_images} images and at "
+            f"least {n_channels} channels; they are in another order, or things_imgs.mat is of another recording"
         )
     n_repetitions = 1 if part == "train" else shape[0]
     values = np.empty((n_images, n_repetitions, sum(stop - start for start, stop in ranges.values())), np.float32)
     at = 0
     for start, stop in ranges.values():
-        some = stored[..., start:stop].reshape(n_repetitions, n_images, stop - start)
-        values[..., at : at + stop - start] = some.swapaxes(0, 1)
+        area = stored[..., start:stop].reshape(n_repetitions, n_images, stop - start)
+        values[..., at : at + stop - start] = area.swapaxes(0, 1)
         at += stop - start
     if part == "test":
-        values[~values.any(axis=-1)] = np.nan  # MATLAB fills what an array lacks with 0
+        values[~values.any(axis=-1)] = np.nan  # MATLAB fills missing repetitions of an array with 0
     return values
 
 
 def _describe_channels(file: h5py.File, channels: np.ndarray) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
-    """Return what the file says of each channel, as unit coords."""
+    """Return the properties of each channel in the file, as unit coords."""
     found = {}
     for coord, (name, about) in ABOUT_CHANNELS.items():
         if name in file:
             stored = np.atleast_2d(file[name][()])
-            by_channel = stored.T if stored.shape[-1] == 1 else stored
-            found[coord] = ("unit", _mean(by_channel[:, channels]), about)
+            values = (stored.T if stored.shape[-1] == 1 else stored)[:, channels]
+            with np.errstate(invalid="ignore"):  # a channel without any value is NaN; nanmean would warn
+                mean = (np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0)).astype(np.float32)
+            found[coord] = ("unit", mean, about)
     return found
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean over the first axis, leaving out NaN; NaN where there is nothing else."""
-    with np.errstate(invalid="ignore"):
-        return (np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0)).astype(np.float32)
 
 
 def _with_data(responses: xr.DataArray) -> xr.DataArray:

@@ -1,10 +1,10 @@
-"""The three small datasets are read by the manifests of the real ones, and hold what was planted."""
+"""The three small datasets are read through the manifests of the real ones, and contain the planted responses."""
 
 import numpy as np
 import pytest
 
 import neurosuper as ns
-from neurosuper.demo.brains import _drives, draw_gratings, write_brains
+from neurosuper.demo.brains import draw_gratings, planted_drives, write_brains
 
 MOUSE = "allen-neuropixels-natural-scenes"
 
@@ -15,9 +15,9 @@ def brains(tmp_path_factory):
 
 
 def match(responses, images, seed):
-    """Return the correlation over stimuli of every unit with what drives it, NaN where nothing does."""
+    """Return the correlation over stimuli of every unit with its planted drive, NaN if it has none."""
     gratings, features = draw_gratings()
-    drives = _drives(features, seed)
+    drives = planted_drives(features, seed)
     known = {image.tobytes(): row for image, row in zip(gratings.values, drives, strict=True)}
     mean, images = ns.align(ns.average_repetitions(responses), images)
     planted = np.array([known[image.tobytes()] for image in images.compute().values])
@@ -44,7 +44,7 @@ def test_macaque_channels(brains):
     assert int(reliable.sum()) == 16
     chosen = train.sel(unit=reliable.values)
     _, features = draw_gratings()
-    drives = _drives(features, 1)[:, :16]
+    drives = planted_drives(features, 1)[:, :16]
     rows = [int(label.removeprefix("grating_")) for label in chosen.stimulus.values]
     best = np.corrcoef(chosen.values.T, drives[rows].T)[:16, 16:].max(axis=1)
     assert best.min() > 0.6, "single presentations are noisy"

@@ -55,7 +55,7 @@ def test_gabor_energy_prefers_its_own_orientation_and_ignores_uniform_light():
 
 
 @pytest.mark.slow
-def test_demo_tells_how_well_planted_directions_are_recovered(tmp_path, monkeypatch):
+def test_demo_shows_how_well_planted_directions_are_recovered(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no weights here"))
     comparison = run_demo(tmp_path / "demo")
     recovery = {str(fit.fit_finder.item()): float(fit.median()) for fit in comparison.recovery}

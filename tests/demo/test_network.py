@@ -1,4 +1,4 @@
-"""The demo's network: small on disk, and as accurate as its file says."""
+"""The network of the demo is small on disk, and as accurate as its file states."""
 
 from importlib import resources
 
@@ -30,7 +30,7 @@ def test_layers_are_halved_maps_after_relu():
     assert all(maps.min() == 0 < maps.max() for maps in outputs.values())
 
 
-def test_accuracy_is_what_the_file_says(real_data):
+def test_the_accuracy_in_the_file_is_right(real_data):
     images = load_images(real_data / "images/cifar10_test_5000_jpg.zip", category_from="folder")[::5]
     truth = np.unique(images.category, return_inverse=True)[1]
     with torch.inference_mode():

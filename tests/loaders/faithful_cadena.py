@@ -35,12 +35,12 @@ def write_cadena(
 def write_cadena2019(path: Path, responses: np.ndarray, image_ids: np.ndarray, image_types: Sequence[str]) -> str:
     """Write counts (repetition, image, neuron); return the sha256 of the pickle.
 
-    Texts lie each in an array of its own, as scipy reads MATLAB's cells.
+    Each text is in an array of its own, as scipy reads cells of MATLAB.
     """
     types = np.empty((len(image_types), 1), dtype=object)
     for i, kind in enumerate(image_types):
         types[i, 0] = np.array([kind])
-    held = {
+    data = {
         "images": np.zeros((len(image_ids), 14, 14)),
         "responses": responses,
         "repetitions": np.where(np.isnan(responses[2:]).all(axis=(0, 1)), 2, 4),
@@ -49,6 +49,6 @@ def write_cadena2019(path: Path, responses: np.ndarray, image_ids: np.ndarray, i
         "image_numbers": np.unique(image_ids, return_inverse=True)[1][:, None] + 1,
         "image_types": types,
     }
-    content = pickle.dumps(held, protocol=3)
+    content = pickle.dumps(data, protocol=3)
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()

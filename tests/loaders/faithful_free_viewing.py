@@ -1,4 +1,4 @@
-"""Macaque free viewing as DANDI 000628 has it: presentations in one file, rasters of spikes in another."""
+"""Macaque free viewing in the layout of DANDI 000628: presentations in one file, rasters of spikes in another."""
 
 import datetime
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ START = datetime.datetime(2021, 1, 20, 16, 34, 51, tzinfo=datetime.timezone(date
 
 
 def rasters_of(counts: np.ndarray, onsets: np.ndarray, window: tuple[float, float], n_bins: int) -> np.ndarray:
-    """Return spikes (time, unit) in bins of 1 ms: so many (presentation, unit) in the window of each onset."""
+    """Return spikes (time, unit) in bins of 1 ms, with `counts` (presentation, unit) in the window of each onset."""
     rasters = np.zeros((n_bins, counts.shape[1]), np.uint8)
     start, stop = (round(BINS_A_SECOND * edge) for edge in window)
     for onset, row in zip(onsets, counts, strict=True):

@@ -1,4 +1,4 @@
-"""Assemblies as brainio's `write_netcdf` leaves them: MultiIndexes reset, one variable "data", all compressed."""
+"""Assemblies as written by brainio's `write_netcdf`: MultiIndexes reset, one variable "data", all compressed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ DIMS = ("neuroid", "presentation", "time_bin")
 
 
 def neuroids(n_v4: int, n_it: int) -> dict[str, list]:
-    """What MajajHong2015 tells of each neuroid, IT first."""
+    """Return the properties of each neuroid in MajajHong2015, IT first."""
     return {
         "neuroid_id": [f"Chabo_L_M_5_{i}" for i in range(n_it)] + [f"Tito_L_P_8_{i}" for i in range(n_v4)],
         "arr": ["M"] * n_it + ["P"] * n_v4,
@@ -35,16 +35,16 @@ def write_assembly(
     squeeze: bool = False,
     attrs: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write values (neuroid, presentation, time bin) and what is told of each, bins in ms."""
-    told = {"neuroid": neuroid, "presentation": presentation}
-    told["time_bin"] = {"time_bin_start": [start for start, _ in bins], "time_bin_end": [end for _, end in bins]}
+    """Write values (neuroid, presentation, time bin) and the properties of each, bins in ms."""
+    properties = {"neuroid": neuroid, "presentation": presentation}
+    properties["time_bin"] = {"time_bin_start": [start for start, _ in bins], "time_bin_end": [end for _, end in bins]}
     assembly = xr.DataArray(
         values,
         dims=DIMS,
-        coords={name: (dim, list(column)) for dim, columns in told.items() for name, column in columns.items()},
+        coords={name: (dim, list(column)) for dim, columns in properties.items() for name, column in columns.items()},
         attrs=attrs or {"stimulus_set_identifier": "dicarlo.hvm-public", "identifier": "dicarlo.MajajHong2015.public"},
     )
-    assembly = assembly.set_index({dim: list(columns) for dim, columns in told.items() if len(columns) > 1})
+    assembly = assembly.set_index({dim: list(columns) for dim, columns in properties.items() if len(columns) > 1})
     assembly = assembly.reset_index([dim for dim in DIMS if dim in assembly.indexes]).transpose(*dims)
     data = (assembly.squeeze("time_bin") if squeeze else assembly).to_dataset(name=name)
     data.to_netcdf(path, encoding={key: {"zlib": True, "complevel": 1} for key in data.variables})
@@ -52,7 +52,7 @@ def write_assembly(
 
 
 def write_stimulus_set(path: Path, stimuli: Sequence[str], categories: Sequence[str]) -> Path:
-    """Write the table of stimuli that goes with an assembly: ids are hashes, files are called by what they show."""
+    """Write the table of stimuli of an assembly: ids are hashes, files are named by their content."""
     table = {
         "id": range(1, len(stimuli) + 1),
         "stimulus_id": stimuli,

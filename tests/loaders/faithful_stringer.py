@@ -7,7 +7,7 @@ from scipy.io import savemat
 
 
 def present(n_images: int, n_blanks: int, rng: np.random.Generator, missing: tuple[int, ...] = ()) -> np.ndarray:
-    """Return the numbers of what is shown: every image twice but for some, counted from 1, and the grey screen last."""
+    """Return the numbers of the images shown, from 1: each twice, except `missing`, and the grey screen last."""
     once = [i + 1 for i in range(n_images) if i not in missing]
     return rng.permutation([*range(1, n_images + 1), *once, *[n_images + 1] * n_blanks])
 
@@ -15,7 +15,7 @@ def present(n_images: int, n_blanks: int, rng: np.random.Generator, missing: tup
 def write_recording(
     path: Path, responses: np.ndarray, istim: np.ndarray, spont: np.ndarray, red: np.ndarray | None = None
 ) -> Path:
-    """Write responses (presentation, neuron), what was shown, spontaneous activity (time, neuron), and red neurons."""
+    """Write responses (presentation, neuron), image numbers, spontaneous activity (time, neuron), and red neurons."""
     n = responses.shape[1]
     stat = np.zeros(
         (1, n), dtype=[("npix", object), ("redcell", object), ("redprob", object)][: 1 if red is None else 3]

@@ -1,4 +1,4 @@
-"""The natural scenes of the Allen Institute, laid out as on DANDI, through the manifests that are shipped."""
+"""Natural scenes of the Allen Institute, in the layout of DANDI, are read through the manifests of the package."""
 
 import h5py
 import numpy as np
@@ -26,7 +26,7 @@ def correlation(responses, planted, labels=SCENES):
 
 
 def ecephys(folder, frames=FRAMES, shown=SHOWN, **options):
-    """Write a session where the manifest looks for it."""
+    """Write a session at the path that the manifest names."""
     (folder / "sub-699733573").mkdir()
     path = folder / "sub-699733573" / "sub-699733573_ses-715093703.nwb"
     spikes = trains(shown, ONSETS, (0.0, 0.25))
@@ -91,7 +91,7 @@ IMAGES = RNG.integers(0, 256, (N_SCENES, 9, 12), dtype=np.uint8)
 
 
 def ophys(folder, scenes=FRAMES, evoked=EVOKED, **options):
-    """Write a session where the manifest looks for it."""
+    """Write a session at the path that the manifest names."""
     (folder / "sub-491604967").mkdir()
     path = folder / "sub-491604967" / "sub-491604967_ses-496908818-StimB_behavior+image+ophys.nwb"
     return write_allen_ophys(path, evoked, scenes, ONSETS, images=IMAGES, **options)
@@ -102,7 +102,7 @@ def two_photon(folder, **options):
 
 
 @pytest.mark.parametrize("clipped", [True, False], ids=["clipped", "wrapped"])
-def test_planted_events_come_back_whatever_became_of_the_blanks(tmp_path, clipped):
+def test_planted_events_come_back_for_both_encodings_of_blanks(tmp_path, clipped):
     ophys(tmp_path, blanks_clipped=clipped)
     responses = two_photon(tmp_path)
     assert sorted(responses.stimulus.values) == sorted(NAMES[1:])
@@ -115,7 +115,7 @@ def test_planted_events_come_back_whatever_became_of_the_blanks(tmp_path, clippe
 
 
 def test_blanks_that_became_0_spoil_scene_0(tmp_path):
-    """Why the manifest leaves scene 0 out."""
+    """Therefore the manifest leaves scene 0 out."""
     ophys(tmp_path)
     responses = two_photon(tmp_path, blanks=[]).sel(stimulus=NAMES)
     present = responses.notnull().all("unit").sum("repetition").values
@@ -129,7 +129,7 @@ def test_h5py_clips_minus_one_as_the_converter_did(tmp_path):
         assert np.array(file["frame"], dtype="uint32").tolist() == [0, 0, 117]
 
 
-def test_images_bear_the_names_of_the_responses(tmp_path):
+def test_images_have_the_names_of_the_responses(tmp_path):
     ophys(tmp_path)
     images = ns.load_stimuli("allen-2p-natural-scenes", path=tmp_path)
     np.testing.assert_array_equal(images.sel(stimulus=NAMES)[..., 0], IMAGES)

@@ -158,8 +158,10 @@ def test_one_of_several_arrays_is_chosen_by_name(tmp_path):
     np.savez(tmp_path / "r.npz", rates=MATRIX, other=np.zeros(3))
     responses = load_array(tmp_path / "r.npz", ("unit", "stimulus"), stimuli=STIMULI, variable="rates")
     np.testing.assert_array_equal(responses, MATRIX.T)
-    for variable, told in ((None, "no variable was named"), ("rate", "there is no 'rate'")):
-        with pytest.raises(ValueError, match=f"r.npz holds the arrays 'rates', 'other' and {told}; pass variable="):
+    for variable, problem in ((None, "no variable was named"), ("rate", "there is no 'rate'")):
+        with pytest.raises(
+            ValueError, match=f"r.npz contains the arrays 'rates', 'other' and {problem}; pass variable="
+        ):
             load_array(tmp_path / "r.npz", ("unit", "stimulus"), stimuli=STIMULI, variable=variable)
 
 
@@ -167,16 +169,16 @@ def test_one_of_several_arrays_is_chosen_by_name(tmp_path):
     ("wrong", "message"),
     [
         ({"stimuli": None}, "r.npy has no stimulus labels; pass stimuli= "),
-        ({"stimuli": ["cat", "dog"]}, r"has 3 along 'stimulus', but values of shape \(2,\) were given"),
+        ({"stimuli": ["cat", "dog"]}, r"has length 3 along 'stimulus', but values of shape \(2,\) were given"),
         ({"stimuli": ["cat", "cat", "owl"]}, "duplicate stimulus labels 'cat'"),
         ({"stimuli": xr.DataArray([0, 1, 2], dims="stimulus")}, "stimuli need labels on 'stimulus'"),
-        ({"unit_coords": {"area": ["V1"]}}, r"has 2 along 'unit', but values of shape \(1,\) were given"),
+        ({"unit_coords": {"area": ["V1"]}}, r"has length 2 along 'unit', but values of shape \(1,\) were given"),
         ({"dims": None}, r"has shape \(2, 3\); dims must name each axis .* got \('dim_0', 'dim_1'\)"),
         ({"dims": ("unit", "image")}, r"dims must name each axis .* got \('unit', 'image'\)"),
         ({"dims": ("unit",)}, r"dims must name each axis .* got \('unit',\)"),
         ({"dims": ("unit", "stimulus", "stimulus")}, "dims must name each axis"),
         ({"dims": ("unit", "repetition", "stimulus")}, "dims must name each axis"),
-        ({"variable": "rates"}, "r.npy holds the arrays 'r' and there is no 'rates'"),
+        ({"variable": "rates"}, "r.npy contains the arrays 'r' and there is no 'rates'"),
     ],
 )
 def test_wrong_requests_are_refused_in_one_line(wrong, message, tmp_path):
@@ -204,8 +206,8 @@ def test_missing_file_and_other_formats(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n"])
 def test_broken_files_are_refused_in_one_line(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
-    told = f"{name} cannot be read as netCDF: " if name == "r.nc" else f"cannot read .*{name}: "
-    with pytest.raises(ValueError, match=f"{told}.*fetch it again") as raised:
+    message = f"{name} cannot be read as netCDF: " if name == "r.nc" else f"cannot read .*{name}: "
+    with pytest.raises(ValueError, match=f"{message}.*fetch it again") as raised:
         load_array(tmp_path / name, ("unit", "stimulus"), stimuli=STIMULI)
     assert "\n" not in str(raised.value)
 
@@ -289,21 +291,21 @@ def test_dates_of_units_survive(tmp_path, responses):
     np.testing.assert_array_equal(load_array(tmp_path / "r.nc").day.values, days)
 
 
-def test_images_numbered_without_padding_are_told(tmp_path, rng):
+def test_images_numbered_without_padding_give_a_warning(tmp_path, rng):
     (tmp_path / "images").mkdir()
     for i in range(1, 12):
         Image.fromarray(rng.integers(0, 255, (4, 4, 3), np.uint8)).save(tmp_path / "images" / f"{i}.png")
     np.save(tmp_path / "r.npy", rng.random((11, 2)))
-    told = r"sorted as text: 1, 10, 11, …; if responses are in order of number \(1, 2, 3, …\), pass stimuli= a list"
+    message = r"sorted as text: 1, 10, 11, …; if responses are in order of number \(1, 2, 3, …\), pass stimuli= a list"
     for stimuli in (tmp_path / "images", load_images(tmp_path / "images")):
-        with pytest.warns(UserWarning, match=told):
+        with pytest.warns(UserWarning, match=message):
             load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=stimuli)
 
 
 @pytest.mark.parametrize(
     "labels",
     [
-        ["img_2", "img_10", "img_1"],  # an order that somebody chose
+        ["img_2", "img_10", "img_1"],  # a chosen order
         ["img_01", "img_02", "img_10"],
         ["cat_1", "dog_10", "owl_2"],
         ["a1f0", "b2", "c10e3"],
@@ -317,7 +319,7 @@ def test_labels_whose_order_is_clear_raise_no_warning(labels, tmp_path):
 
 
 @pytest.mark.parametrize("labels", [["img1", "img10", "img2"], ["cat_1", "dog_10_a", "dog_9_a"], ["10", "9"]])
-def test_labels_that_text_and_number_sort_differently_are_told(labels, tmp_path):
+def test_labels_that_text_and_number_sort_differently_give_a_warning(labels, tmp_path):
     np.save(tmp_path / "r.npy", np.arange(2.0 * len(labels)).reshape(-1, 2))
     stimuli = xr.DataArray(np.zeros(len(labels)), dims="stimulus", coords={"stimulus": labels})
     with pytest.warns(UserWarning, match="sorted as text"):
@@ -351,13 +353,13 @@ def test_a_pipe_is_no_array(name, tmp_path):
         load_array(tmp_path / name, ("unit", "stimulus"), stimuli=STIMULI)
 
 
-def test_an_array_of_nothing_is_refused_whatever_it_declares(tmp_path):
+def test_an_empty_array_is_refused_for_every_declared_shape(tmp_path):
     np.save(tmp_path / "r.npy", np.empty((0, 10**12), np.uint8))
-    with pytest.raises(ValueError, match="holds an empty array"):
+    with pytest.raises(ValueError, match="contains an empty array"):
         load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=[])
 
 
-def test_an_array_that_does_not_fit_into_memory_is_said_in_one_line(tmp_path, monkeypatch):
+def test_an_array_that_does_not_fit_into_memory_is_refused_in_one_line(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise MemoryError("Unable to allocate 1 TiB")
 

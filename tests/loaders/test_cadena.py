@@ -1,4 +1,4 @@
-"""Counts written as Cadena et al. publish them must come back, and a pickle must never run code."""
+"""Counts in the published layout of Cadena et al. are recovered, and a pickle never runs code."""
 
 import csv
 import hashlib
@@ -101,7 +101,7 @@ def test_the_area_chooses_the_window(session):
     windows = {"V1": V1, "V4": V4}
     chosen = load_cadena(session, window=windows, area="V4")
     xr.testing.assert_identical(chosen, load_cadena(session, window=V4, area="V4"))
-    with pytest.raises(ValueError, match="window differs between V1, V4; say which area this is, got area=None"):
+    with pytest.raises(ValueError, match="window differs between V1, V4; pass one as area, got area=None"):
         load_cadena(session, window=windows)
 
 
@@ -222,7 +222,7 @@ def test_a_table_without_a_trial(session):
 @pytest.mark.parametrize("content", ["{}", "[1]", '{"subject_id": 1}'])
 def test_meta_data_without_the_session(session, content):
     (session / "meta_data.json").write_text(content)
-    with pytest.raises(ValueError, match=r"meta_data\.json does not say '(subject|session)_id'"):
+    with pytest.raises(ValueError, match=r"meta_data\.json has no '(subject|session)_id'"):
         load_cadena(session, window=V1)
 
 
@@ -259,13 +259,13 @@ def test_pickle_of_2019_comes_back(tmp_path, planted):
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
 def test_old_protocols_are_read(tmp_path, protocol):
-    held = {
+    data = {
         "responses": np.arange(8.0).reshape(2, 2, 2),
         "image_ids": [np.int64(4), np.float64(5)],
         "image_types": np.array(["original", "conv1"]),
     }
     path = tmp_path / "data.pkl"
-    path.write_bytes(pickle.dumps(held, protocol=protocol))
+    path.write_bytes(pickle.dumps(data, protocol=protocol))
     found = load_cadena2019(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     assert found.stimulus.values.tolist() == ["4_original", "5_conv1"]
     assert found[1, 0].values.tolist() == [2, 3]
@@ -300,10 +300,12 @@ def test_a_malicious_pickle_never_runs(tmp_path, call, protocol, capsys):
     bomb = Malicious(call, argument)
     array = np.empty(2, dtype=object)
     array[:] = [bomb, 1]
-    for held in (bomb, {"responses": bomb}, [bomb], {"image_types": array}):
+    for content in (bomb, {"responses": bomb}, [bomb], {"image_types": array}):
         path = tmp_path / "data.pkl"
-        path.write_bytes(pickle.dumps(held, protocol=protocol))
-        with pytest.raises(ValueError, match=r"data\.pkl is no pickle of arrays alone: .*; it is not read") as raised:
+        path.write_bytes(pickle.dumps(content, protocol=protocol))
+        with pytest.raises(
+            ValueError, match=r"data\.pkl is not a pickle that contains only arrays: .*; it is not read"
+        ) as raised:
             load_cadena2019(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
         assert "\n" not in str(raised.value)
     assert not trap.exists()
@@ -314,15 +316,15 @@ def test_dotted_names_and_other_encodings_are_refused(tmp_path):
     for content in (b"\x80\x04\x8c\x05numpy\x8c\x11ndarray.__class__\x93.", b"c_codecs\nencode\n(Vx\nVzip\ntR."):
         path = tmp_path / "data.pkl"
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="is no pickle of arrays alone: it asks for"):
+        with pytest.raises(ValueError, match="is not a pickle that contains only arrays: it asks for"):
             load_cadena2019(path, sha256=hashlib.sha256(content).hexdigest())
 
 
 @pytest.mark.parametrize(
-    ("held", "message"),
+    ("content", "message"),
     [
-        ([1, 2], "holds a list; it must be a dict of responses, image_ids, image_types"),
-        ({"responses": np.ones((1, 2, 3))}, "holds no 'image_ids'"),
+        ([1, 2], "contains a list; it must be a dict of responses, image_ids, image_types"),
+        ({"responses": np.ones((1, 2, 3))}, "contains no 'image_ids'"),
         (
             {"responses": np.ones((2, 3, 4)), "image_ids": np.arange(2), "image_types": ["a", "b"]},
             r"shape \(2, 3, 4\) and dtype float64 with 2 image_ids and 2 image_types",
@@ -341,9 +343,9 @@ def test_dotted_names_and_other_encodings_are_refused(tmp_path):
         ),
     ],
 )
-def test_pickles_of_other_content_are_refused(tmp_path, held, message):
+def test_pickles_of_other_content_are_refused(tmp_path, content, message):
     path = tmp_path / "data.pkl"
-    path.write_bytes(pickle.dumps(held, protocol=4))
+    path.write_bytes(pickle.dumps(content, protocol=4))
     with pytest.raises(ValueError, match=message) as raised:
         load_cadena2019(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
     assert "\n" not in str(raised.value)
@@ -353,7 +355,7 @@ def test_pickles_of_other_content_are_refused(tmp_path, held, message):
 def test_pinned_content_that_is_no_pickle(tmp_path, content):
     path = tmp_path / "data.pkl"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is no pickle of arrays alone"):
+    with pytest.raises(ValueError, match="is not a pickle that contains only arrays"):
         load_cadena2019(path, sha256=hashlib.sha256(content).hexdigest())
 
 

@@ -57,7 +57,7 @@ def test_both_layouts_give_the_planted_responses(tmp_path, layout):
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_what_is_shifted_does_not_come_back(tmp_path, axis):
+def test_shifted_files_do_not_give_the_planted_responses(tmp_path, axis):
     folder = write_folder(tmp_path, "flat", np.roll(PLANTED, 1, axis=axis))
     found = average_repetitions(load_cowley(folder, session="190923")).values
     assert abs(np.corrcoef(found.ravel(), PLANTED.T.ravel())[0, 1]) < 0.5
@@ -66,7 +66,7 @@ def test_what_is_shifted_does_not_come_back(tmp_path, axis):
 def test_a_transposed_file_is_refused(tmp_path):
     folder = write_folder(tmp_path, "flat")
     np.save(folder / "responses_avg_190923.npy", PLANTED.T)
-    with pytest.raises(ValueError, match=r"has 5 along 'stimulus', but values of shape \(12,\) were given"):
+    with pytest.raises(ValueError, match=r"has length 5 along 'stimulus', but values of shape \(12,\) were given"):
         load_cowley(folder, session="190923", part="averaged")
 
 
@@ -79,7 +79,7 @@ def test_a_transposed_file_is_refused(tmp_path):
             "no responses_raw/responses_190924.npy or responses_raw_190924.npy in",
         ),
         ({"part": "mean"}, ValueError, "part must be 'raw' or 'averaged', got 'mean'"),
-        ({"subjects": {"210325": "PE"}}, ValueError, "no subject is told for session 190923; subjects tells '210325'"),
+        ({"subjects": {"210325": "PE"}}, ValueError, "subjects has no session 190923, it has '210325'; add it"),
     ],
 )
 def test_wrong_requests_are_refused_in_one_line(tmp_path, wrong, error, message):
@@ -109,7 +109,7 @@ def test_real_repeats_average_to_the_published_averages(real_data):
 
 
 def pooled_edges(images: xr.DataArray) -> np.ndarray:
-    """Return mean color, and contrast in four orientations at three scales, in each of 4 × 4 parts of the images."""
+    """Return mean color, and contrast in four orientations at three scales, in each of 4 × 4 patches of the images."""
     color = images.values.astype(np.float32) / 255
     grey = color.mean(axis=-1)
     maps = [*np.moveaxis(color, -1, 0)]

@@ -1,6 +1,6 @@
-"""A file takes no data from other files, and declares no more than it stores, unless the caller allows it.
+"""Files that take data from other files, declare more than they contain, or were never written are refused.
 
-The secret is a file of 64 bytes beside the data; no reader may return a byte of it.
+The secret is a file of 64 bytes next to the data; no reader may return a byte of it.
 """
 
 import io
@@ -22,13 +22,13 @@ from neurosuper.loaders import (
     load_presentations,
     load_tvsd,
 )
-from neurosuper.loaders.external import FREE_BYTES, heap_fault
+from neurosuper.loaders.external import FREE_BYTES, MAX_STREAM_CHUNKS, check_written, heap_fault
 from neurosuper.loaders.file_checks import check_file, open_hdf5
 from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.study.build import read_distances
 from tests.loaders.faithful_neuroid import neuroids, write_assembly
 
-SECRET = b"the sixty-four bytes of a file that belongs to nobody but you..."
+SECRET = b"the sixty-four bytes of a file that belongs to no one but you..."
 REFUSED = r"takes data from another file: '.*' from '.*secret.*'; if you trust it, pass allow_external=True$"
 
 
@@ -49,7 +49,7 @@ def hidden(tmp_path) -> Path:
 
 
 def store_outside(group: h5py.Group, name: str, secret: Path, like: h5py.Dataset | None = None) -> None:
-    """Put a dataset of the secret's bytes in the place of another, of its shape, type and attributes."""
+    """Replace a dataset by one with the secret's bytes, with the same shape, type and attributes."""
     old = group[name] if like is None else like
     shape, dtype, attrs = old.shape, old.dtype, dict(old.attrs)
     scales = [[scale.name for scale in dim.values()] for dim in old.dims]
@@ -110,7 +110,7 @@ def test_nothing_hides_behind_links_groups_and_cycles(way, tmp_path, secret, hid
         pass
 
 
-def test_a_file_that_keeps_to_itself_is_read(tmp_path):
+def test_a_file_that_takes_no_data_from_others_is_read(tmp_path):
     path = tmp_path / "data.h5"
     with h5py.File(path, "w") as file:
         file["x/y"] = np.arange(6)
@@ -125,7 +125,7 @@ def test_a_file_that_keeps_to_itself_is_read(tmp_path):
         assert file["first"][:].tolist() == [0, 1, 2]
 
 
-def test_a_damaged_dataset_elsewhere_does_not_keep_a_file_from_being_read(tmp_path):
+def test_a_damaged_dataset_does_not_prevent_reading_the_others(tmp_path):
     path = tmp_path / "data.h5"
     with h5py.File(path, "w") as file:
         file["good"], file["bad"] = [1, 2], [3, 4]
@@ -137,7 +137,7 @@ def test_a_damaged_dataset_elsewhere_does_not_keep_a_file_from_being_read(tmp_pa
         assert file["good"][:].tolist() == [1, 2]
 
 
-def test_what_was_never_stored_is_not_read(tmp_path):
+def test_large_data_that_were_never_stored_are_refused(tmp_path):
     path = tmp_path / "data.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("x", (4 * FREE_BYTES,), "u1", chunks=(2**20,))
@@ -168,7 +168,7 @@ def check_loader(call: Callable[..., object], returned: Callable[[object], bytes
         assert SECRET[:16] in returned(call(allow_external=True))
 
 
-def test_no_reader_of_nwb_returns_them(mouse, write_nwb, tmp_path, secret):
+def test_no_reader_of_nwb_returns_data_of_another_file(mouse, write_nwb, tmp_path, secret):
     def pixels_of_secret(file):
         del file["stimulus/templates/scenes/order_of_images"]
         store_outside(file["stimulus/templates/scenes"], "scene0", secret)
@@ -189,7 +189,7 @@ def test_no_reader_of_nwb_returns_them(mouse, write_nwb, tmp_path, secret):
     check_loader(lambda **more: load_nwb(whole, **options, companion=path, **more))
 
 
-def test_no_reader_of_netcdf_returns_them(tmp_path, secret):
+def test_no_reader_of_netcdf_returns_data_of_another_file(tmp_path, secret):
     path = tmp_path / "rates.nc"
     values = np.zeros((2, 4), "i8")
     array = xr.DataArray(values, dims=("stimulus", "unit"), coords={"stimulus": ["a", "b"], "unit": list("wxyz")})
@@ -207,7 +207,7 @@ def test_no_reader_of_netcdf_returns_them(tmp_path, secret):
         read_distances(path)
 
 
-def test_no_reader_of_assemblies_returns_them(tmp_path, secret):
+def test_no_reader_of_assemblies_returns_data_of_another_file(tmp_path, secret):
     presentation = {"stimulus_id": ["a", "b"], "repetition": [0, 0], "category_name": ["c", "c"]}
     presentation |= {"object_name": ["o", "o"]}
     path = write_assembly(tmp_path / "a.nc", np.zeros((2, 2, 1), np.float32), presentation, neuroids(1, 1))
@@ -217,14 +217,14 @@ def test_no_reader_of_assemblies_returns_them(tmp_path, secret):
     check_loader(lambda **more: load_neuroid(path, **more))
 
 
-def test_no_reader_of_images_returns_them(tmp_path, secret):
+def test_no_reader_of_images_returns_data_of_another_file(tmp_path, secret):
     path = tmp_path / "nsd_stimuli.hdf5"
     with h5py.File(path, "w") as file:
         file.create_dataset("imgBrick", (2, 2, 4, 3), "u1", external=[(str(secret), 0, 48)])
     check_loader(lambda **more: load_nsd_images(path, **more), lambda images: images.values.tobytes())
 
 
-def test_no_reader_of_matlab_returns_them(tmp_path, secret, hidden):
+def test_no_reader_of_matlab_returns_data_of_another_file(tmp_path, secret, hidden):
     folder = tmp_path / "monkeyN"
     (folder / "_logs").mkdir(parents=True)
     with h5py.File(folder / "_logs" / "things_imgs.mat", "w") as file:
@@ -232,8 +232,29 @@ def test_no_reader_of_matlab_returns_them(tmp_path, secret, hidden):
     check_loader(lambda **more: load_tvsd(tmp_path, monkey="N", **more))
 
 
-def test_text_that_would_never_be_read_to_an_end_is_refused(tmp_path):
-    """HDF5 2.0 does not return from a global heap whose free space has no size, as zeros in its place have none."""
+@pytest.mark.parametrize("opened_as", ["file", "stream"])
+@pytest.mark.parametrize("n_chunks", [8, 4 * MAX_STREAM_CHUNKS])
+def test_data_that_were_never_written_are_found_except_in_streams_of_many_chunks(tmp_path, n_chunks, opened_as):
+    """HDF5 would fetch the addresses of all chunks of a stream."""
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file.create_dataset("empty", (n_chunks,), "f8", chunks=(1,))
+        file.create_dataset("begun", (n_chunks,), "f8", chunks=(1,))[:3] = 1
+    with (
+        open(tmp_path / "data.h5", "rb") as stream,
+        h5py.File(stream if opened_as == "stream" else stream.name) as file,
+    ):
+        if (n_chunks, opened_as) == (4 * MAX_STREAM_CHUNKS, "stream"):
+            check_written(file["empty"], "data")
+            check_written(file["begun"], "data")
+            return
+        with pytest.raises(ValueError, match=f"^data has room for {n_chunks} values, but none was ever written"):
+            check_written(file["empty"], "data")
+        with pytest.warns(UserWarning, match=r"^parts of data were never written, and are read as .*0\.0"):
+            check_written(file["begun"], "data")
+
+
+def test_text_whose_reading_would_never_end_is_refused(tmp_path):
+    """HDF5 2.0 does not return from a global heap with free space of size 0, for instance overwritten by zeros."""
     path = tmp_path / "a.nc"
     xr.DataArray(np.arange(6.0), {"stimulus": [f"s{i}" for i in range(6)]}, ("stimulus",), "r").to_netcdf(path)
     content = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Whatever lies in place of a file is named in one line with what to do, and presentations find their place."""
+"""A file of another kind is described in one line with a remedy, and presentations are arranged correctly."""
 
 import gzip
 import json
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from neurosuper.loaders.arrange import arrange
 from neurosuper.loaders.file_checks import MAX_TAIL, _volume_end, check_file, open_hdf5
 
-IMPOSTORS = {
+PLACEHOLDERS = {
     b"": "it is empty; fetch it again",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n": "git-lfs pointer; .* `git lfs pull`",
     b"/annex/objects/SHA256E-s3--ab.mat\n": "git-annex pointer; .* `git annex get`",
@@ -60,10 +60,10 @@ WRITERS = {
     ("CSV", "a.csv"): lambda path: path.write_text("image_id,größe\n1,2\n" * 90, encoding="utf-8"),
     ("JSON", "a.json"): lambda path: path.write_text(json.dumps({"session": [1, 2]})),
 }
-CUTTABLE = [key for key in WRITERS if key[0] != "CSV" and key[1] != "three.nc"]  # these do not say how long they are
+CUTTABLE = [key for key in WRITERS if key[0] != "CSV" and key[1] != "three.nc"]  # these do not store their length
 
 
-def test_a_locked_file_is_said_to_be_locked_not_damaged(tmp_path):
+def test_a_locked_file_is_reported_as_locked_not_damaged(tmp_path):
     fcntl = pytest.importorskip("fcntl")
     write_hdf5(tmp_path / "a.h5")
     with (tmp_path / "a.h5").open("r+b") as other:
@@ -85,7 +85,7 @@ def test_a_url_is_not_taken_for_a_path(url):
 def test_a_zarr_folder_is_named(tmp_path, marker):
     (tmp_path / "a.nwb").mkdir()
     (tmp_path / "a.nwb" / marker).write_text("{}")
-    with pytest.raises(ValueError, match="is a folder of Zarr, not a file of NWB; export it"):
+    with pytest.raises(ValueError, match="is a Zarr folder, not a NWB file; export it"):
         check_file(tmp_path / "a.nwb", "NWB")
 
 
@@ -122,10 +122,10 @@ def test_a_file_cut_short_is_to_be_fetched_again(tmp_path, kind, name, share):
 
 
 @pytest.mark.parametrize("kind", ["HDF5", "netCDF", "MATLAB", "NIfTI", "CSV", "JSON"])
-@pytest.mark.parametrize(("content", "told"), IMPOSTORS.items())
-def test_impostors_are_called_by_their_name(tmp_path, kind, content, told):
+@pytest.mark.parametrize(("content", "message"), PLACEHOLDERS.items())
+def test_placeholders_are_named(tmp_path, kind, content, message):
     (tmp_path / "a.dat").write_bytes(content)
-    with pytest.raises(ValueError, match=rf"a\.dat cannot be read as {kind}: .*{told}") as raised:
+    with pytest.raises(ValueError, match=rf"a\.dat cannot be read as {kind}: .*{message}") as raised:
         check_file(tmp_path / "a.dat", kind)
     assert "\n" not in str(raised.value)
 
@@ -144,14 +144,14 @@ def test_noise_never_raises_anything_else(tmp_path_factory, content, kind):
     path.write_bytes(content)
     try:
         check_file(path, kind)
-        told = "a.dat cannot be read as"
+        message = "a.dat cannot be read as"
     except ValueError as error:
-        told = str(error)
-    assert "a.dat cannot be read as" in told
-    assert "\n" not in told
+        message = str(error)
+    assert "a.dat cannot be read as" in message
+    assert "\n" not in message
 
 
-def test_a_csv_may_be_longer_than_what_is_looked_at_and_end_within_a_letter(tmp_path):
+def test_a_csv_may_be_longer_than_the_checked_start_which_may_end_within_a_letter(tmp_path):
     (tmp_path / "a.csv").write_bytes("é".join(["x" * 7] * 500).encode())
     with pytest.raises(ValueError, match="fetch it again"):
         check_file(tmp_path / "a.csv", "JSON")
@@ -167,8 +167,8 @@ def test_missing_files_and_folders(tmp_path):
 
 def test_a_dataset_that_is_not_there_names_the_file(tmp_path):
     write_hdf5(tmp_path / "a.h5")
-    told = r"a\.h5 cannot be read as HDF5: .*betas.*another layout"
-    with pytest.raises(ValueError, match=told), open_hdf5(tmp_path / "a.h5") as file:
+    message = r"a\.h5 cannot be read as HDF5: .*betas.*another layout"
+    with pytest.raises(ValueError, match=message), open_hdf5(tmp_path / "a.h5") as file:
         file["betas"]
 
 
@@ -180,8 +180,8 @@ def test_a_damaged_chunk_names_the_file(tmp_path):
     content = bytearray(path.read_bytes())
     content[offset + 8 : offset + size] = bytes(size - 8)
     path.write_bytes(content)
-    told = r"a\.h5 cannot be read as HDF5: .*fetch it again"
-    with pytest.raises(ValueError, match=told) as raised, open_hdf5(path) as file:
+    message = r"a\.h5 cannot be read as HDF5: .*fetch it again"
+    with pytest.raises(ValueError, match=message) as raised, open_hdf5(path) as file:
         file["x"][:]
     assert "\n" not in str(raised.value)
 
@@ -194,7 +194,7 @@ def test_errors_of_the_reader_itself_pass_and_the_file_is_closed(tmp_path):
         """Opens for writing only if it was closed."""
 
 
-def test_presentations_of_one_text_are_repetitions_however_it_is_padded_or_composed():
+def test_presentations_of_one_text_are_repetitions_for_any_padding_or_unicode_form():
     labels = np.array(["cafe\u0301", "caf\u00e9 ", "owl", "owl  ", "caf\u00e9"])
     stimuli, arranged = arrange(np.arange(5.0)[:, None], labels)
     assert stimuli == ["caf\u00e9", "owl"]
@@ -210,7 +210,7 @@ def test_repetitions_are_arranged_in_order_of_time():
     assert arranged.dtype == np.float32
 
 
-def test_repetitions_stay_as_they_come_without_times():
+def test_repetitions_keep_their_order_without_times():
     assert arrange(np.array([[1.0], [2.0]]), np.array(["a", "a"]))[1].ravel().tolist() == [1, 2]
 
 
@@ -268,7 +268,7 @@ HEADER = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)).to_bytes(
     ],
 )
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-def test_a_volume_that_its_header_cannot_mean_is_refused(form, offset, values, name, tmp_path):
+def test_a_volume_with_an_impossible_header_is_refused(form, offset, values, name, tmp_path):
     header = bytearray(HEADER)
     struct.pack_into(form, header, offset, *values)
     (tmp_path / name).write_bytes(gzip.compress(bytes(header)) if name.endswith("gz") else bytes(header))
@@ -289,7 +289,7 @@ def test_a_volume_may_have_a_gibibyte():
         _volume_end(bytes(header))
 
 
-def test_what_is_packed_behind_a_volume_is_not_unpacked(tmp_path, monkeypatch):
+def test_bytes_packed_after_a_volume_are_not_unpacked(tmp_path, monkeypatch):
     n_read = []
     read = gzip.GzipFile.read
     monkeypatch.setattr(gzip.GzipFile, "read", lambda self, size: n_read.append(size) or read(self, size))
@@ -298,7 +298,7 @@ def test_what_is_packed_behind_a_volume_is_not_unpacked(tmp_path, monkeypatch):
     assert sum(n_read) <= 3 * MAX_TAIL
 
 
-def test_a_mat_file_of_more_variables_than_any_is_refused_at_once(tmp_path):
+def test_a_mat_file_of_too_many_variables_is_refused(tmp_path):
     start = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
     (tmp_path / "a.mat").write_bytes(start + bytes(8 * 70_000))
     with pytest.raises(ValueError, match="it has more than 65536 variables"):
@@ -314,7 +314,7 @@ def test_pipes_and_devices_are_no_files(kind, tmp_path):
             check_file(tmp_path / name, kind)
 
 
-def test_data_that_do_not_fit_into_memory_are_said_in_one_line(tmp_path):
+def test_data_that_do_not_fit_into_memory_are_refused_in_one_line(tmp_path):
     write_hdf5(tmp_path / "a.h5")
     with pytest.raises(ValueError, match="a.h5 declares more data than fit into memory"), open_hdf5(tmp_path / "a.h5"):
         raise MemoryError("Unable to allocate 37.3 GiB")

@@ -1,4 +1,4 @@
-"""Macaque free viewing as DANDI 000628 has it: two files, no units, no electrodes, images that lie elsewhere."""
+"""Macaque free viewing in the layout of DANDI 000628: two files, no units, no electrodes, images stored elsewhere."""
 
 import datetime
 import hashlib

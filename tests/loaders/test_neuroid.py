@@ -1,4 +1,4 @@
-"""Planted responses must come back from assemblies in every way that brainio has written them."""
+"""Planted responses are recovered from assemblies in all layouts that brainio has written."""
 
 import itertools
 import tracemalloc
@@ -41,12 +41,12 @@ def assembly(tmp_path):
 
 
 def recovered(path, planted=PLANTED, **options):
-    """Correlation of what comes back with what was planted."""
+    """Return the correlation of recovered with planted responses."""
     found = average_repetitions(load_neuroid(path, **options)).sel(stimulus=STIMULI)
     return np.corrcoef(found.values.ravel(), planted.ravel())[0, 1]
 
 
-def test_planted_responses_come_back_with_all_that_is_told(assembly):
+def test_planted_responses_are_recovered_with_all_coords(assembly):
     responses = load_neuroid(assembly)
     assert recovered(assembly) > 0.999
     assert responses.dims == ("stimulus", "repetition", "unit")
@@ -86,7 +86,7 @@ def test_any_order_of_dims_and_any_name_give_the_same(assembly, tmp_path, dims, 
 
 
 def test_older_names_bytes_and_labelled_dims(tmp_path):
-    """Older assemblies say image_id; some hold fixed-width bytes, and numbers along the dims."""
+    """Older assemblies use image_id; some contain fixed-width bytes, and numbers along the dims."""
     path = tmp_path / "old.nc"
     with netCDF4.Dataset(path, "w") as file:
         for dim, size in (("presentation", len(ORDER)), ("neuroid", N_V4 + N_IT), ("width", 16)):
@@ -153,12 +153,12 @@ def test_the_stimulus_set_gives_names_of_files_and_categories(tmp_path):
     assert responses.sel(stimulus=names).category.values.tolist() == CATEGORIES
     np.testing.assert_array_equal(responses.sel(stimulus=names), load_neuroid(path).sel(stimulus=STIMULI))
     write_stimulus_set(table, STIMULI[:-1], CATEGORIES[:-1])
-    with pytest.raises(ValueError, match=f"set.csv lacks stimulus '{STIMULI[-1]}'; give the stimulus set"):
+    with pytest.raises(ValueError, match=f"set.csv lacks stimulus '{STIMULI[-1]}'; pass the stimulus set"):
         load_neuroid(path, companion=table)
 
 
 @pytest.mark.parametrize("fault", ["shifted", "neuroids shifted", "off by one"])
-def test_what_is_shifted_does_not_come_back(tmp_path, fault):
+def test_shifted_files_do_not_give_the_planted_responses(tmp_path, fault):
     rows, values = dict(PRESENTATION), VALUES
     if fault == "shifted":
         values = np.roll(values, 1, axis=1)
@@ -197,7 +197,7 @@ def test_a_category_that_differs_within_a_stimulus_is_refused(tmp_path):
         ({"area_column": "lobe"}, "has no lobe along neuroid; it has 'neuroid_id', 'arr', "),
         ({"regions": "V1"}, "has no unit in 'V1'; it has 'IT', 'V4'"),
         ({"regions": "V4", "area_column": None}, "regions needs area_column"),
-        ({"window": (70, 170)}, r"no time bin of .* lies within \(70, 170\) s; its 1 bins go from 0.07 to 0.17 s"),
+        ({"window": (70, 170)}, r"no time bin of .* is within \(70, 170\) s; its 1 bins go from 0.07 to 0.17 s"),
         ({"window": (0.17, 0.07)}, "start before stop"),
         ({"window": 0.07}, r"window must be \(start, stop\) in seconds"),
     ],
@@ -212,7 +212,7 @@ def test_files_that_are_no_assembly(assembly, tmp_path):
     with pytest.raises(FileNotFoundError, match="gone.nc"):
         load_neuroid(tmp_path / "gone.nc")
     xr.Dataset({"r": (("stimulus", "unit"), np.ones((2, 2)))}).to_netcdf(tmp_path / "other.nc")
-    with pytest.raises(ValueError, match="no NeuroidAssembly: .* its variables lie along 'stimulus', 'unit'"):
+    with pytest.raises(ValueError, match="not a NeuroidAssembly: .* its dims are 'stimulus', 'unit'"):
         load_neuroid(tmp_path / "other.nc")
     whole = assembly.read_bytes()
     broken = {"empty": b"", "pointer": b"version https://git-lfs", "page": b"<!doctype html>", "cut": whole[:-900]}
@@ -223,7 +223,7 @@ def test_files_that_are_no_assembly(assembly, tmp_path):
         assert "\n" not in str(raised.value)
 
 
-def test_a_damaged_chunk_is_told_in_one_line(tmp_path):
+def test_a_damaged_chunk_is_reported_in_one_line(tmp_path):
     path = write_assembly(tmp_path / "assy.nc", np.repeat(VALUES, 3, axis=-1), PRESENTATION, NEUROID, BINS[:3])
     with h5py.File(path) as file:
         chunk = file["data"].id.get_chunk_info(0)

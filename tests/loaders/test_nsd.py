@@ -1,4 +1,4 @@
-"""Betas written as NSD publishes them must come back at the right image, repetition and voxel."""
+"""Betas in the published layout of NSD are recovered at the right image, repetition and voxel."""
 
 import sys
 import tracemalloc
@@ -34,13 +34,13 @@ ONE = {"subject": "subj01"}
 
 
 def by_area(shape: tuple[int, int, int]):
-    """Plant the same responses in all voxels of an area, other ones in every other area."""
+    """Plant the same responses in all voxels of an area, and different ones in each area."""
     frequency = 0.7 + 0.31 * make_atlas(shape)
     return lambda ids: 3 * np.sin(np.asarray(ids)[:, None, None, None] * frequency)
 
 
 def recovery(responses: xr.DataArray) -> float:
-    """Return the lowest correlation of a voxel with what was planted in its area."""
+    """Return the lowest correlation of a voxel with the responses planted in its area."""
     averaged, ids = average_repetitions(responses), responses.stimulus.values.astype(int)
     numbers = 1 + np.argmax(averaged.area.values[:, None] == AREAS, axis=1)
     planted = np.sin(ids[:, None] * (0.7 + 0.31 * numbers))
@@ -49,7 +49,7 @@ def recovery(responses: xr.DataArray) -> float:
 
 @pytest.fixture(scope="module")
 def nsd(tmp_path_factory):
-    """A folder with two sessions of subj01, and what was planted."""
+    """A folder with two sessions of subj01, and the planted data."""
     folder = tmp_path_factory.mktemp("nsd")
     return folder, write_nsd(folder, shape=SHAPE, respond=by_area(SHAPE))
 
@@ -81,7 +81,7 @@ def test_planted_responses_come_back(nsd):
     assert responses.dtype == np.float32
 
 
-def test_zscores_take_out_what_drifts_between_sessions(nsd):
+def test_zscores_remove_drifts_between_sessions(nsd):
     folder, _ = nsd
     one = load_nsd(folder, **ONE, zscore=True)
     np.testing.assert_allclose(one.mean(["stimulus", "repetition"]), 0, atol=1e-5)
@@ -104,7 +104,7 @@ def test_labels_and_coords_of_voxels(nsd):
     assert set(voxels.subject.values) == {"subj01"}
 
 
-def test_every_trial_lies_at_its_image_and_repetition(nsd, tmp_path):
+def test_every_trial_is_at_its_image_and_repetition(nsd, tmp_path):
     """Betas that differ from trial to trial, sessions given out of order, another subject."""
     truth = write_nsd(tmp_path, subject="subj03", sessions=(), shape=SHAPE)
     rng, trials = np.random.default_rng(5), {}
@@ -149,7 +149,7 @@ def test_runs_of_neighbours_cover_every_voxel_once(mask):
     np.testing.assert_array_equal(read, volume[x, y, z])
 
 
-def test_only_the_voxels_asked_for_are_read(nsd, monkeypatch):
+def test_only_the_requested_voxels_are_read(nsd, monkeypatch):
     read = []
 
     def spy(stored, key, **options):
@@ -273,7 +273,7 @@ def test_voxels_without_data_are_left_out_and_counted(fresh):
     assert gone in load_nsd(fresh, **ONE, session=2).unit.values
 
 
-def test_an_atlas_that_hardly_fits_the_betas_is_told(fresh):
+def test_an_atlas_that_hardly_fits_the_betas_gives_a_warning(fresh):
     change_betas(files_of(fresh)["betas"], lambda betas: betas[:, :, 3:].fill(0))
     with pytest.warns(UserWarning, match=r"of 52 voxels, 3\d are 0 in every trial and 0 constant in a session; check"):
         load_nsd(fresh, **ONE)
@@ -330,7 +330,7 @@ def count_images_from_2(folder):
 @pytest.mark.parametrize("damage", [None, transpose_betas, shift_atlas, shift_trials, count_images_from_2])
 @pytest.mark.filterwarnings("ignore:of .* voxels")
 def test_the_planted_responses_catch_what_shapes_cannot(tmp_path, damage):
-    """Sides of equal length along x and z: no shape betrays the transposed file."""
+    """Sides are equal along x and z, so that the shape does not reveal a transposed file."""
     write_nsd(tmp_path, sessions=(1,), shape=(6, 7, 6), respond=by_area((6, 7, 6)))
     if damage:
         damage(tmp_path)
@@ -374,7 +374,10 @@ def test_ncsnr_of_another_volume_is_refused(fresh):
         ({"session": []}, "each once"),
         ({"session": "1"}, "numbers from 1"),
         ({"roi": "V4"}, "prf-visualrois has no area 'V4'; it has V1v, V1d, V2v, V2d, V3v, V3d, hV4"),
-        ({"atlas": "Kastner2015"}, r"atlas 'Kastner2015' have no known names; pass area_map=\{1: 'name', …\}, or use"),
+        (
+            {"atlas": "Kastner2015"},
+            r"'Kastner2015' have no built-in names; pass area_map=\{1: 'name', …\}, or use",
+        ),
         ({"area_map": {"V1": "V1v"}}, r"area_map must name the numbers of prf-visualrois, .* got 'V1'"),
         ({"area_map": {9: "MT"}}, "prf-visualrois of subj01 has no voxel of 'MT'; choose another roi"),
     ],
@@ -415,7 +418,7 @@ def test_broken_files_are_named_with_the_remedy(fresh, name, damage):
 @pytest.mark.parametrize("name", ["design", "atlas"])
 @pytest.mark.parametrize("at", [130, 150, 200, 340, 400])
 def test_a_few_flipped_bytes_never_end_in_a_traceback(fresh, name, at):
-    """Of files without compression, which no checksum protects; what is still readable may be read."""
+    """Files without compression have no checksum; they may still be read if they are readable."""
     path = files_of(fresh)[name]
     if name == "atlas":
         nibabel.save(nibabel.load(path), path.with_suffix(""))
@@ -423,18 +426,18 @@ def test_a_few_flipped_bytes_never_end_in_a_traceback(fresh, name, at):
     else:
         whole = path.read_bytes()
     path.write_bytes(whole[:at] + bytes(255 - byte for byte in whole[at : at + 6]) + whole[at + 6 :])
-    told = ""
+    message = ""
     try:
         load_nsd(fresh, **ONE)
     except ValueError as error:
-        told = str(error)
-    assert "\n" not in told
+        message = str(error)
+    assert "\n" not in message
 
 
 def test_a_folder_in_place_of_betas_is_refused(fresh):
     with h5py.File(files_of(fresh)["betas"], "w") as file:
         file.create_group("betas")
-    with pytest.raises(ValueError, match="holds betas of shape None"):
+    with pytest.raises(ValueError, match="contains betas of shape None"):
         load_nsd(fresh, **ONE)
 
 

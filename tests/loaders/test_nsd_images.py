@@ -1,4 +1,4 @@
-"""Images of NSD must come back at their nsdId, without reading the 73,000."""
+"""Images of NSD are returned under their nsdId, without reading all 73,000."""
 
 import dask.array as da
 import h5py
@@ -27,7 +27,7 @@ def folder(tmp_path_factory, stack):
 
 
 @pytest.mark.parametrize("opens", [".", IMAGES])
-def test_images_come_back_in_the_order_asked_for(folder, stack, opens):
+def test_images_come_back_in_the_requested_order(folder, stack, opens):
     images = load_nsd_images(folder / opens, ["72999", "00003", "00042"])
     assert isinstance(images.data, da.Array)
     np.testing.assert_array_equal(images, [stack[72_999], stack[3], stack[42]])
@@ -56,7 +56,7 @@ def test_images_are_resized_as_all_images_are(folder):
 
 
 @pytest.mark.parametrize("wrong", ["cat", "73000", "3", "-0001"])
-def test_labels_that_are_no_nsd_ids(folder, wrong):
+def test_labels_that_are_not_nsd_ids(folder, wrong):
     with pytest.raises(ValueError, match=f"'00000' to '72999', got '{wrong}'; see load_nsd"):
         load_nsd_images(folder, ["00003", wrong])
 
@@ -71,7 +71,7 @@ def test_other_bricks_are_refused(tmp_path, brick):
     with h5py.File(tmp_path / "nsd_stimuli.hdf5", "w") as file:
         file["imgBrick"] = brick
     with pytest.raises(
-        ValueError, match=r"nsd_stimuli\.hdf5 holds imgBrick of shape .* uint8 \(image, row, column, ch"
+        ValueError, match=r"nsd_stimuli\.hdf5 contains imgBrick of shape .* uint8 \(image, row, column, ch"
     ):
         load_nsd_images(tmp_path / "nsd_stimuli.hdf5")
 

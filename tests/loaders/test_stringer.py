@@ -1,4 +1,4 @@
-"""Planted responses must come back from a recording laid out as the published ones, on the images that drove them."""
+"""Planted responses are recovered from a recording in the published layout, at the images that drove them."""
 
 import h5py
 import numpy as np
@@ -50,7 +50,7 @@ def test_planted_responses_come_back_without_the_grey_screen(recording):
     }
 
 
-def test_neurons_keep_their_place_and_kind(recording, tmp_path):
+def test_neurons_keep_their_position_and_cell_type(recording, tmp_path):
     responses = load_stringer(recording)
     assert responses.unit.values.tolist() == list("0123456")
     assert responses.x.values.tolist() == list(range(7))
@@ -71,8 +71,8 @@ def test_repetitions_are_in_order_of_time(tmp_path):
         assert row.values.ravel()[: len(when)].tolist() == when.tolist()
 
 
-def test_normalising_by_spontaneous_activity_is_that_of_the_authors(recording):
-    """`(resp - mean(spont)) / (std(spont, 1) + 1e-6)`, before anything else is done."""
+def test_normalising_by_spontaneous_activity_equals_the_formula_of_the_authors(recording):
+    """`(resp - mean(spont)) / (std(spont, 1) + 1e-6)`, before all other steps."""
     spont = SPONT.astype(np.float32)
     expected = (PLANTED - spont.mean(axis=0)) / (spont.std(axis=0) + 1e-6)
     normalized = load_stringer(recording, normalize_by_spont=True)
@@ -87,7 +87,7 @@ def test_blanks_may_be_named(recording, blanks):
     assert str(N_IMAGES + 1) in load_stringer(recording, blanks=[]).stimulus.values
 
 
-def test_images_bear_the_numbers_of_the_responses(recording, tmp_path):
+def test_images_have_the_numbers_of_the_responses(recording, tmp_path):
     pixels = np.clip(PLANTED[:, :1, np.newaxis] * 20 + np.zeros((1, 5, 9)), 0, 255).astype(np.uint8)
     images = load_mat_images(write_images(tmp_path / "images.mat", pixels))
     assert images.dims == ("stimulus", "row", "column", "channel")
@@ -108,7 +108,7 @@ def test_pixels_stay_where_they_are(tmp_path):
     assert load_mat_images(tmp_path / "i.mat", size=(6, 10)).shape == (4, 6, 10, 3)
 
 
-def test_doubles_are_rounded_and_never_stretched(tmp_path):
+def test_doubles_are_rounded_and_never_rescaled(tmp_path):
     pixels = np.linspace(3.4, 250.6, 24).reshape(2, 3, 4)
     images = load_mat_images(write_images(tmp_path / "i.mat", pixels))
     np.testing.assert_array_equal(images[..., 0], np.rint(pixels))
@@ -122,7 +122,7 @@ def test_images_on_another_scale_are_refused(tmp_path, pixels):
 
 
 @pytest.mark.parametrize("fault", ["shifted", "off by one", "neurons shifted"])
-def test_what_is_shifted_does_not_come_back(tmp_path, fault):
+def test_shifted_files_do_not_give_the_planted_responses(tmp_path, fault):
     istim, responses = ISTIM, RESPONSES
     if fault == "shifted":
         responses = np.roll(responses, 1, axis=0)
@@ -160,7 +160,7 @@ def broken(**changes):
         (broken(stim={"istim": [[1.5], [2], [1], [3]]}), {}, "must count images from 1"),
         (broken(stim={"spont": np.ones((0, 2))}), {"normalize_by_spont": True}, "stim.spont of .* is empty"),
         (broken(), {"blanks": [1, 2, 3]}, r"all 4 presentations of .* are blank"),
-        (broken(stat=np.zeros((1, 3), [("redcell", object)])), {}, "tells of 3 neurons, but stim.resp has 2"),
+        (broken(stat=np.zeros((1, 3), [("redcell", object)])), {}, "describes 3 neurons, but stim.resp has 2"),
     ],
 )
 def test_other_layouts_are_refused_in_one_line(tmp_path, variables, options, message):
@@ -185,7 +185,7 @@ def test_broken_files_are_refused_in_one_line(recording, tmp_path, load):
         load(tmp_path / "gone.mat")
 
 
-def test_matlab_7_3_is_told_what_to_do(tmp_path):
+def test_the_error_for_matlab_7_3_names_the_remedy(tmp_path):
     with h5py.File(tmp_path / "r.mat", "w", userblock_size=512) as file:
         file["imgs"] = np.ones((2, 2, 2))
     with (tmp_path / "r.mat").open("r+b") as file:
@@ -195,11 +195,11 @@ def test_matlab_7_3_is_told_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stack", "told"), [({"x": np.ones(3)}, "is not there"), ({"imgs": np.ones((2, 2))}, r"\(2, 2\)")]
+    ("stack", "message"), [({"x": np.ones(3)}, "is missing"), ({"imgs": np.ones((2, 2))}, r"\(2, 2\)")]
 )
-def test_images_that_are_no_stack(tmp_path, stack, told):
+def test_images_that_are_not_a_stack(tmp_path, stack, message):
     savemat(tmp_path / "i.mat", stack)
-    with pytest.raises(ValueError, match=f"needs 'imgs', row × column × image, but it .*{told}; pass variable="):
+    with pytest.raises(ValueError, match=f"needs 'imgs', row × column × image, but it .*{message}; pass variable="):
         load_mat_images(tmp_path / "i.mat")
 
 

@@ -1,4 +1,4 @@
-"""Activity written as TVSD publishes it must come back at the right image, repetition and channel."""
+"""Activity in the published layout of TVSD is recovered at the right image, repetition and channel."""
 
 import h5py
 import numpy as np
@@ -17,7 +17,7 @@ AREAS = {
 
 @pytest.fixture(scope="module")
 def tvsd(tmp_path_factory):
-    """A folder with both monkeys, and what was planted in each."""
+    """A folder with both monkeys, and the planted data of each."""
     folder = tmp_path_factory.mktemp("tvsd")
     return folder, {monkey: write_tvsd(folder, monkey=monkey, noise=0.3, seed=ord(monkey)) for monkey in "FN"}
 
@@ -30,7 +30,7 @@ def fresh(tmp_path):
 
 
 def replace(folder, **arrays):
-    """Replace arrays of monkey F, given as MATLAB has them."""
+    """Replace arrays of monkey F, in the order of axes of MATLAB."""
     with h5py.File(folder / "monkeyF" / "THINGS_normMUA.mat", "r+") as file:
         for name, values in arrays.items():
             del file[name]
@@ -87,14 +87,14 @@ def test_category_is_the_concept(tvsd):
     assert responses.category.values.tolist() == ["thing00", "thing00", "thing01", "thing01", "thing02", "thing02"]
 
 
-def test_labels_hold_any_letter(tmp_path):
+def test_labels_may_contain_any_letter(tmp_path):
     paths = ["crème_brûlée\\crème_01b.jpg", "日本\\刀_02s.jpg", "a.b\\c.d.jpg", "plain.jpg"]
     write_tvsd(tmp_path, test_paths=paths)
     responses = load_tvsd(tmp_path, monkey="F", areas="IT")
     assert responses.stimulus.values.tolist() == ["crème_01b", "刀_02s", "c.d", "plain"]
 
 
-def test_what_the_file_says_of_channels(tvsd):
+def test_properties_of_channels_are_read(tvsd):
     folder, truth = tvsd
     responses = load_tvsd(folder, monkey="F", areas="V4")
     quality = {name: values[832:] for name, values in truth["F"].quality.items()}
@@ -146,8 +146,8 @@ def test_only_the_channels_of_the_areas_are_read(tvsd, monkeypatch):
     assert not {"/train_MUA", "/test_MUA", "/tb"} & set(read)
 
 
-def test_repetitions_that_an_image_lacks_are_missing_not_zero(fresh):
-    """MATLAB filled the array with 0 where an image was shown less often."""
+def test_missing_repetitions_are_nan_not_zero(fresh):
+    """MATLAB filled the array with 0 if an image was shown less often."""
     repetitions = np.repeat(waves(6, seed=2)[:, None], 4, axis=1)
     repetitions[2, 3] = 0
     repetitions[4, 0, 7] = 0
@@ -227,8 +227,8 @@ def test_the_planted_responses_catch_what_shapes_cannot(tmp_path, damage):
         ({"part": "all"}, "got 'F' and 'all'"),
         ({"areas": "V2"}, "no area 'V2'; there are V1, IT, V4"),
         ({"areas": []}, "areas is empty; name at least one of V1, IT, V4"),
-        ({"area_map": {"V1": [5, 5]}}, r"area_map must say \(first, stop\) of the channels of V1, got \[5, 5\]"),
-        ({"area_map": {"V1": [0]}}, r"area_map must say \(first, stop\)"),
+        ({"area_map": {"V1": [5, 5]}}, r"area_map must give \(first, stop\) of the channels of V1, got \[5, 5\]"),
+        ({"area_map": {"V1": [0]}}, r"area_map must give \(first, stop\)"),
         ({"area_map": {"V1": [0, 2000]}}, "at least 2000 channels"),
         ({"area_map": {"V1": [0, 9], "V4": [5, 12]}}, "duplicate unit labels '0005'"),
     ],
@@ -283,9 +283,9 @@ def test_a_file_without_responses(fresh):
         load_tvsd(fresh, monkey="F")
 
 
-def test_image_names_that_are_no_references(fresh):
+def test_image_names_that_are_not_references(fresh):
     with h5py.File(fresh / "monkeyF" / FILES[1], "r+") as file:
         del file["test_imgs/class"]
         file["test_imgs/class"] = np.arange(6.0)[:, None]
-    with pytest.raises(ValueError, match=r"things_imgs\.mat .*class"):
+    with pytest.raises(ValueError, match=r"class of .*things_imgs\.mat is not a list of texts"):
         load_tvsd(fresh, monkey="F")

@@ -1,4 +1,4 @@
-"""Fingerprints: the same for the same metric made anew, another one for whatever changes embeddings."""
+"""Fingerprints of metrics: the same if a metric is made again, different if its embeddings may differ."""
 
 import functools
 
@@ -26,7 +26,7 @@ def make_features(layer="2", preprocess=None, name="mine", **net) -> Features:
     return Features(make_net(**net), layer, preprocess=preprocess, name=name, device="cpu")
 
 
-def test_features_made_anew_have_the_same():
+def test_features_made_again_have_the_same_fingerprint():
     for preprocess in (None, halve, nn.Identity(), make_net()):
         assert make_features(preprocess=preprocess).fingerprint() == make_features(preprocess=preprocess).fingerprint()
     assert make_features(preprocess=make_net()).fingerprint() == make_features(preprocess=make_net()).fingerprint()
@@ -44,7 +44,7 @@ def scaled(by):
     return lambda x: x * by
 
 
-def test_preprocesses_of_one_name_are_told_apart():
+def test_preprocesses_of_one_name_have_different_fingerprints():
     made = [
         lambda x: x * 2,
         lambda x: x * 3,
@@ -64,7 +64,7 @@ def test_preprocesses_of_one_name_are_told_apart():
     assert make_features(preprocess=scaled(2)).fingerprint() == make_features(preprocess=scaled(2)).fingerprint()
 
 
-def test_hooks_and_layouts_are_told_apart():
+def test_hooks_and_layouts_change_the_fingerprint():
     ablated = make_features()
     ablated.model[0].register_forward_hook(lambda module, x, y: y * 0)
     layouts = [
@@ -81,7 +81,7 @@ def test_training_mode_and_precision_of_storage_do_not_matter():
     assert trained.fingerprint() == make_features().fingerprint()
 
 
-def test_whatever_changes_features_changes_it():
+def test_everything_that_changes_features_changes_the_fingerprint():
     running = make_features()
     running.model[1].running_mean += 1
     made = [
@@ -118,7 +118,7 @@ def save_trunk(path, change: float = 0) -> None:
     torch.save(state, path)
 
 
-def test_lpips_is_told_by_net_layer_and_weights_but_not_by_where_they_lie(tmp_path):
+def test_lpips_is_identified_by_net_layer_and_weights_but_not_by_their_path(tmp_path):
     for name, change in (("one", 0), ("copy", 0), ("other", 0.01)):
         save_trunk(tmp_path / f"{name}.pth", change)
 
@@ -127,7 +127,7 @@ def test_lpips_is_told_by_net_layer_and_weights_but_not_by_where_they_lie(tmp_pa
 
     assert fingerprint("one") == fingerprint("copy")
     assert len({fingerprint("one"), fingerprint("other"), fingerprint("one", 2), fingerprint("one", 5)}) == 4
-    assert fingerprint("one", 1) == fingerprint("other", 1), "the change lies deeper than the first layer"
+    assert fingerprint("one", 1) == fingerprint("other", 1), "the change is in a later layer than the first"
 
 
 def test_pixel_and_color_are_constant():

@@ -67,8 +67,8 @@ def test_features_of_zero_are_refused(net, images):
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        ("trunk.9", "no layer 'trunk.9' in Net; near names: trunk"),
-        ("unused", "layer 'unused' takes no part in the forward pass of Net"),
+        ("trunk.9", "no layer 'trunk.9' in Net; similar names: trunk"),
+        ("unused", "layer 'unused' is not used in the forward pass of Net"),
         ("total", r"layer 'total' gives shape \(4704,\) for 6 images and \(1568,\) for 2, so its axis 0 does not"),
     ],
 )

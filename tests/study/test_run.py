@@ -254,7 +254,7 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
         ("network.py:build", "network.py:missing", "cannot find 'network.py:missing'"),
         ("network.py:build", "no.such.package:f", r"asks to run no.such.package:f\(channels=6\) as its model"),
         ("channels = 6", "colours = 6", "missing a required argument: 'channels'; build takes channels"),
-        ('"second"', '"third"', "no layer 'third' in Sequential; near names: first"),
+        ('"second"', '"third"', "no layer 'third' in Sequential; similar names: first"),
         ('finder = "KMeans"', 'finder = "KMean"', r"\[finders.KMeans 4\] no finder 'KMean'; there are Units"),
         ("n_directions = 4", "n_clusters = 4", r"\[finders.KMeans 4\] got an unexpected keyword argument 'n_clusters'"),
         ('metric = "Color"', 'metric = "Colour"', r"\[metrics.color\] no metric 'Colour'"),

@@ -1,4 +1,4 @@
-"""NWB: a session as its paths say, read by h5py, for files that pynwb refuses."""
+"""Read an NWB session by its paths with h5py, for files that pynwb refuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from neurosuper.loaders.nwb.records import (
 
 __all__ = ["H5Session", "referred_of", "stores", "text_of"]
 
-ROOMS = ("units", "intervals", "general/extracellular_ephys", "processing", "acquisition", "analysis", "scratch")
+# Groups of NWB 2 that may contain tables and time series.
+GROUPS = ("units", "intervals", "general/extracellular_ephys", "processing", "acquisition", "analysis", "scratch")
 STIMULI = ("stimulus/presentation", "stimulus/templates")
 
 
@@ -36,7 +37,7 @@ def text_of(value: Any) -> str:
 
 
 def referred_of(file: h5py.File, reference: h5py.Reference) -> Any:
-    """Return what a reference leads to, or None where it was taken out."""
+    """Return the object to which a reference leads, or None if it was removed from the file."""
     try:
         found = file[reference]
     except (KeyError, OSError, RuntimeError, ValueError):
@@ -45,28 +46,28 @@ def referred_of(file: h5py.File, reference: h5py.Reference) -> Any:
 
 
 def stores(file: h5py.File, path: str) -> bool:
-    """Return whether a file has a link at a path, wherever it leads."""
+    """Return whether a file has a link at a path, even if the link is broken."""
     folder, _, name = path.rpartition("/")
     group = file.get(folder) if folder else file
     return isinstance(group, h5py.Group) and group.get(name, getlink=True) is not None
 
 
 class H5Session:
-    """A session as its paths say, for files that pynwb refuses."""
+    """A session read by its paths, for files that pynwb refuses."""
 
     def __init__(self, file: h5py.File, name: str, reader: str) -> None:
         self._file, self.name, self.reader = file, name, reader
 
     def about(self) -> dict[str, str]:
-        """Return who and when."""
-        told = {name: self._file.get(name) for name in ("identifier", "session_start_time")}
-        about = {name: "unknown" if value is None else text_of(value[()]) for name, value in told.items()}
+        """Return the identifier and the start of the session."""
+        stored = {name: self._file.get(name) for name in ("identifier", "session_start_time")}
+        about = {name: "unknown" if value is None else text_of(value[()]) for name, value in stored.items()}
         with suppress(ValueError):
             about["session_start_time"] = datetime.fromisoformat(about["session_start_time"]).isoformat()
         return about
 
     def found(self, kind: str) -> Mapping[str, Callable[[], Any]]:
-        """Return how to open each table, series, … by its path."""
+        """Return functions that open the tables, series, … of a kind, by their paths."""
         if kind == "template":
             walked = self._walk("stimulus/templates")
             return {path: partial(_h5_template, group, self.name) for path, group in walked}
@@ -80,30 +81,31 @@ class H5Session:
         return {path: partial(_h5_series, group, self.name) for path, group in self._groups.items() if "data" in group}
 
     def has(self, path: str) -> bool:
-        """Return whether anything is stored at a path."""
+        """Return whether an object is stored at a path."""
         return stores(self._file, path)
 
     @cached_property
     def _groups(self) -> dict[str, h5py.Group]:
-        return {path: group for room in ROOMS for path, group in self._walk(room)}
+        return {path: group for start in GROUPS for path, group in self._walk(start)}
 
-    def _walk(self, room: str) -> Iterator[tuple[str, h5py.Group]]:
-        """Yield the groups of a room by their paths in it; soft links lead to groups that lie elsewhere."""
-        top = self._file.get(room)
+    def _walk(self, start: str) -> Iterator[tuple[str, h5py.Group]]:
+        """Yield the groups below a path, by their paths relative to it; soft links are not followed."""
+        top = self._file.get(start)
         if not isinstance(top, h5py.Group):
             return
         if "colnames" in top.attrs:
             yield top.name.rpartition("/")[2], top
             return
         lost = [name for name in top if _linked(top, name) is None]
-        if not room.startswith("stimulus/") and not {"data", "timestamps"} & set(top):
-            # What a series refers to, and templates, are looked for where they are needed.
-            _warn_of_lost(lost, f"links in {room}", self.name)
+        if not start.startswith("stimulus/") and not {"data", "timestamps"} & set(top):
+            # Broken links of a series, and to templates, are reported only if they are needed.
+            _warn_of_lost(lost, f"links in {start}", self.name)
         for name in (name for name in top if name not in lost):
             child = top[name]
             if isinstance(top.get(name, getlink=True), h5py.HardLink) and isinstance(child, h5py.Group):
-                path = f"{room}/{name}"
-                yield path.removeprefix(next(r for r in (*ROOMS, *STIMULI) if path.startswith(r + "/")) + "/"), child
+                path = f"{start}/{name}"
+                root = next(group for group in (*GROUPS, *STIMULI) if path.startswith(f"{group}/"))
+                yield path.removeprefix(f"{root}/"), child
                 if "colnames" not in child.attrs:
                     yield from self._walk(path)
 
@@ -148,19 +150,20 @@ def _h5_column(group: h5py.Group, name: str, file: str) -> Column:
 
 
 def _h5_referred(references: h5py.Dataset) -> list[Referred]:
-    parts = [referred_of(references.file, reference) if reference else None for reference in references[:]]
+    objects = [referred_of(references.file, reference) if reference else None for reference in references[:]]
     return [
         Referred("", "")
-        if part is None
-        else Referred(part.name.rpartition("/")[2], text_of(part.attrs.get("location", "")))
-        for part in parts
+        if found is None
+        else Referred(found.name.rpartition("/")[2], text_of(found.attrs.get("location", "")))
+        for found in objects
     ]
 
 
 def _h5_series(group: h5py.Group, file: str) -> Series:
     data, start = group.get("data"), group.get("starting_time")
-    told: Mapping = {} if data is None else data.attrs
+    attrs: Mapping = {} if data is None else data.attrs
     channels = group.get("channel_conversion")
+    # NWB 2.5 and later link the images of an IndexSeries as `indexed_images`, earlier versions as `indexed_timeseries`.
     images = next((link for name in ("indexed_images", "indexed_timeseries") if (link := _linked(group, name))), None)
     return Series(
         group.name.rpartition("/")[2],
@@ -169,9 +172,9 @@ def _h5_series(group: h5py.Group, file: str) -> Series:
         group.get("timestamps"),
         0.0 if start is None else float(start[()]),
         None if start is None else float(start.attrs["rate"]),
-        told.get("conversion", 1.0) * (1.0 if channels is None else channels[:]),
-        told.get("offset", 0.0),
-        text_of(told.get("unit", "")),
+        attrs.get("conversion", 1.0) * (1.0 if channels is None else channels[:]),
+        attrs.get("offset", 0.0),
+        text_of(attrs.get("unit", "")),
         _h5_column(group, "rois", file) if "rois" in group else None,
         None if images is None else _h5_template(images, file),
         file,
@@ -179,7 +182,7 @@ def _h5_series(group: h5py.Group, file: str) -> Series:
 
 
 def _linked(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
-    """Return what a link leads to, or None where that was taken out or lies in a file that is not there."""
+    """Return the object to which a link leads, or None if it was removed or is in a file that is missing."""
     try:
         return group.get(name)
     except (KeyError, OSError, RuntimeError):
@@ -191,10 +194,10 @@ def _h5_template(group: h5py.Group, file: str) -> Template:
     if data is not None or "external_file" in group:
         external = group.get("external_file")
         return series_template(name, data, external, None if external is None else external.attrs.get("starting_frame"))
-    parts = {key: _linked(group, key) for key in group if key != "order_of_images"}
-    images = {key: part for key, part in parts.items() if isinstance(part, h5py.Dataset) and part.ndim in (2, 3)}
-    _warn_of_lost(set(parts) - set(images), f"images of template {name!r}", file)
+    members = {key: _linked(group, key) for key in group if key != "order_of_images"}
+    images = {key: item for key, item in members.items() if isinstance(item, h5py.Dataset) and item.ndim in (2, 3)}
+    _warn_of_lost(set(members) - set(images), f"images of template {name!r}", file)
     order = group.get("order_of_images")
     referred = [] if order is None else [referred_of(group.file, reference) for reference in order[:]]
-    names = [None if part is None else part.name.rpartition("/")[2] for part in referred]
+    names = [None if image is None else image.name.rpartition("/")[2] for image in referred]
     return images_template(name, images, names, file)

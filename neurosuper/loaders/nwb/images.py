@@ -1,4 +1,4 @@
-"""NWB: the images that a file holds as templates of its stimuli, labelled as its responses are."""
+"""Images that an NWB file contains as templates of its stimuli, with the same labels as its responses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 from neurosuper.images import load_images
+from neurosuper.loaders.external import check_written
 from neurosuper.loaders.nwb.records import Template, listed
 from neurosuper.loaders.nwb.session import Session, find, open_session
-from neurosuper.loaders.nwb.validate import check_written
 
 __all__ = ["load_nwb_images"]
 
@@ -23,16 +23,17 @@ def load_nwb_images(
     size: int | tuple[int, int] | None = None,
     allow_external: bool = False,
 ) -> xr.DataArray:
-    """Load the images that an NWB file holds, labelled as `load_nwb(…, index_series=…)` labels stimuli.
+    """Return the images of an NWB file, with the same labels as in `load_nwb(…, index_series=…)`.
 
     Parameters
     ----------
     path : path of an .nwb file, or a binary file object that can seek
+        The session.
     template : str, optional
-        Images container or ImageSeries among the templates of the stimuli. May be left out where only one of them holds
+        Images container or ImageSeries among the templates of the stimuli. May be left out if only one of them contains
         pixels.
     size : int or (rows, columns), optional
-        Resize every image to this size in pixels; see `load_images`. Needed where sizes differ.
+        Resize every image to this size in pixels; see `load_images`. Needed if sizes differ.
     allow_external : bool, optional
         Read a file that takes data from other files of this machine (external storage, external links, virtual
         datasets). By default it is refused.
@@ -40,16 +41,21 @@ def load_nwb_images(
     Returns
     -------
     DataArray (stimulus, row, column, channel)
-        uint8 RGB; grey images are repeated over the channels. Stimuli are named by the names of the images, in their
-        order, else by their index. The first axis of an image is taken as its rows.
+        RGB images of type uint8; grey images are repeated over the channels. Stimuli are named by the names of the
+        images, in their order, else by their index. The first axis of an image is read as its rows.
 
     Raises
     ------
     FileNotFoundError
-        No file there.
+        No file at that path.
     ValueError
-        Not NWB, no such template, images that lie in external files, whose order is not known or whose sizes differ, or
-        pixels that are not whole numbers from 0 to 255.
+        Not NWB, no such template, images in external files, images of unknown order or different sizes, or pixels that
+        are not whole numbers from 0 to 255.
+
+    See Also
+    --------
+    load_nwb : Load the responses.
+    load_images : Load images from a folder, a zip file or an array.
 
     Examples
     --------
@@ -77,22 +83,22 @@ def load_nwb_images(
 
 
 def _choose(session: Session, template: str | None) -> Template:
-    """Return the template asked for, or the only one that holds pixels."""
+    """Return the named template, or the only one that contains pixels."""
     if template is None:
         templates = [opened() for opened in session.found("template").values()]
-        stored = [each for each in templates if each.pixels is not None]
+        stored = [candidate for candidate in templates if candidate.pixels is not None]
         if len(stored) != 1:
-            named = listed([each.name for each in templates])
+            names = listed([candidate.name for candidate in templates])
             raise ValueError(
-                f"{len(stored)} templates of {session.name} hold images, of {named}; name one as template="
+                f"{len(stored)} templates of {session.name} contain images, among {names}; name one as template="
                 if stored
-                else f"no template of {session.name} holds images (it has {named}); take them from the archive, then "
-                "use load_images"
+                else f"no template of {session.name} contains images (it has {names}); take them from the archive, "
+                "then use load_images"
             )
         return stored[0]
     chosen: Template = find(session, "template", template, "template")
     if chosen.pixels is None:
-        why = "lie in external files" if chosen.n != 0 and chosen.names else "are not in an order that the file tells"
+        why = "are in external files" if chosen.n != 0 and chosen.names else "have no order in the file"
         raise ValueError(f"the images of template {template!r} of {session.name} {why}; use load_images on their files")
     return chosen
 
@@ -110,7 +116,7 @@ def _as_image(pixels: np.ndarray, name: str, where: str, size: int | tuple[int, 
     whole = values.astype(np.uint8)
     if not np.array_equal(whole, values):
         raise ValueError(
-            f"image {name!r} of {where} holds {values.dtype} from {values.min()} to {values.max()}, but pixels are "
+            f"image {name!r} of {where} has {values.dtype} from {values.min()} to {values.max()}, but pixels must be "
             "whole numbers from 0 to 255; read it with pynwb, and scale it as it was shown"
         )
     dims = ("stimulus", "row", "column", "channel")

@@ -1,6 +1,6 @@
-"""NWB: what each unit of one session did after each presentation: spikes, or a time series such as dF/F or a raster.
+"""Responses of each unit of one NWB session to each presentation: spikes, or a time series such as dF/F or a raster.
 
-Columns are taken by name and nothing else of a table is read: waveforms and amplitudes may be gigabytes.
+Only the named columns of a table are read: waveforms and amplitudes may be gigabytes.
 """
 
 from __future__ import annotations
@@ -47,24 +47,24 @@ def load_nwb(
     roi_delay_column: str | None = None,
     allow_external: bool = False,
 ) -> xr.DataArray:
-    """Load the responses of sorted units, or of ROIs, from an NWB file.
+    """Return the responses of sorted units, or of ROIs, from an NWB file.
 
-    pynwb reads the file; where it refuses, h5py reads the paths that are needed, and `attrs["reader"]` says why.
+    pynwb reads the file; if it refuses, h5py reads the paths that are needed, and `attrs["reader"]` gives the reason.
 
     Parameters
     ----------
     path : path of an .nwb file, or a binary file object that can seek
-        From a stream, only what is needed is read: the spikes of the units kept, the frames in windows.
+        From a stream, only the necessary data are read: the spikes of the selected units, the frames in windows.
     window : (start, stop), or mapping of area to that
-        Seconds after onset; a spike (or frame) at `start` counts, one at `stop` does not. In a mapping, "all" stands
-        for the areas that are not named.
+        Seconds after onset; a spike (or frame) at `start` counts, one at `stop` does not. In a mapping, "all" is for
+        the areas that are not named.
     presentations : str, optional
-        Table of intervals, one row a presentation. None: the timestamps of `index_series` are the onsets.
+        Table of intervals, one row per presentation. None: the timestamps of `index_series` are the onsets.
     stimulus_column : str, optional
-        Column of that table that names the image. Numbers written as text count as numbers where all of them are.
+        Column of that table that names the image. Numbers written as text are read as numbers if all labels are such.
     index_series : str, optional
-        IndexSeries that names the image instead: by the name that its template has for it (of an external file, the
-        base name without extension), else by its index. With a table of presentations, they are joined row by row.
+        IndexSeries that names the image instead: by its name in the template (for an external file, the base name
+        without extension), else by its index. With a table of presentations, the two are joined row by row.
     blanks : value or collection of values, optional
         Stimuli to leave out, such as -1 (also as 65535 or 4294967295, which is −1 as an unsigned number) or "grey".
         Presentations without a label or onset (NaN or infinite) are always left out.
@@ -72,28 +72,28 @@ def load_nwb(
         Spikes per second (the default for spikes) or their number in the window. Of a time series, the mean over the
         frames in the window (the default for it), their sum ("count", for rasters), or the sum per second ("rate").
     series : str or collection of str, optional
-        Time series whose columns are the units, such as "DfOverF", or "ophys/DfOverF/plane0" where several are called
-        so. By default the spikes of the Units table are read. Several series are set side by side, as `series/unit`.
+        Time series whose columns are the units, such as "DfOverF", or "ophys/DfOverF/plane0" if several have the same
+        name. By default the spikes of the Units table are read. Units of several series are named `series/unit`.
     companion : path or binary file object, optional
-        Another NWB file of the session, that holds the responses.
+        Another NWB file of the session, which contains the responses.
     unit_names : str, optional
-        "table/column" that names the columns of the series; by default the ids of their ROIs, else their position. Of
-        sorted units a column of their table, such as "units/probe" (`probe/id` where it repeats); by default their
-        ids. It also says which table of units is meant, where a file has several.
+        "table/column" that names the columns of the series; by default the ids of their ROIs, else their position. For
+        sorted units a column of their table, such as "units/probe" (`probe/id` if values repeat); by default their ids.
+        It also selects the table of units if a file has several.
     units_where : mapping of column to condition, optional
         Keep the units that meet all conditions on columns of the Units table (of the ROIs, or of the electrodes that
         the units refer to): a value, a list of allowed values, or `(operator, number)` (in a study file: a list of the
-        two) with one of == != < <= > >=, such as `{"quality": "good", "snr": (">=", 2)}`. Of a column of pairs of
-        flag and probability (`iscell` of suite2p), the flag counts.
+        two) with one of == != < <= > >=, such as `{"quality": "good", "snr": (">=", 2)}`. For a column of pairs of
+        flag and probability (`iscell` of suite2p), the flag is used.
     area_column : str, optional
         Column that names the area: of the Units table or of the ROIs ("location": of their imaging plane), else of the
         electrodes that the units refer to, by region or by `peak_channel_id` (several areas of one unit are joined with
         "/", and a unit without electrodes has area ""), else "location" of their electrode groups ("electrode_group":
         the names of these).
     area_map : mapping, optional
-        Area by what the file calls it.
+        New names of areas, by their names in the file.
     roi_delay_column : str, optional
-        Column of the ROIs that says how long after its frame each was recorded, in seconds.
+        Column of the ROIs with the time from its frame until each ROI was recorded, in seconds.
     allow_external : bool, optional
         Read a file that takes data from other files of this machine (external storage, external links, virtual
         datasets). By default it is refused.
@@ -101,32 +101,24 @@ def load_nwb(
     Returns
     -------
     DataArray (stimulus, repetition, unit)
-        float32. Stimuli are in order of number where all labels are numbers, else of text; repetitions in order of
-        time, NaN where a stimulus has fewer. Units are named by their id and carry, where asked for, `area`; sorted
-        units also `n_spikes` (in the whole session; a silent unit is kept). `attrs` state reader, window, session, and
-        how many presentations were used (`n_presentations`), blank (`n_blanks`), or without label or onset
-        (`n_missing`). NaN are the presentations whose window overlaps `invalid_times` (`n_invalid`), and for single
-        units (`n_unobserved`, over all units) those whose window does not lie within its `obs_intervals`, or holds no
-        frame, or for a sum is not all recorded. NaN and infinite values within a series are left out (`n_nan_frames`:
-        how many values).
-
-    Notes
-    -----
-    Where a unit has no `obs_intervals`, the recording is taken to last from the first to the last spike of the
-    population, and before and after for as long as that may be silent by chance (once in a million times, at the rate
-    and with the bursts that it has). So windows long after the last spike of all units are NaN and no zeros, while a
-    sparse population keeps its zeros, and nothing follows from very few spikes. A pause within a recording is only
-    seen where `obs_intervals` or `invalid_times` say so.
+        Responses as float32. Stimuli are sorted as numbers if all labels are numbers, else as text; repetitions are in
+        order of time, NaN if a stimulus has fewer. Units are named by their id and have, if requested, the coord
+        `area`; sorted units also have `n_spikes` (in the whole session; a silent unit is kept). `attrs` contain reader,
+        window, session, and the numbers of presentations that were used (`n_presentations`), blank (`n_blanks`), or
+        without label or onset (`n_missing`). Responses are NaN if the window overlaps `invalid_times` (`n_invalid`
+        presentations), and for single units (`n_unobserved`, summed over units) if the window is not within its
+        `obs_intervals`, contains no frame, or for a sum is not completely recorded. NaN and infinite values within a
+        series are left out (`n_nan_frames` values).
 
     Raises
     ------
     FileNotFoundError
-        No file there.
+        No file at that path.
     ValueError
-        A file that is not NWB or damaged, neither spikes nor such a series (the error says when a companion is
-        wanted), no such table, column or operator, times that are no numbers, spike times without an index, an index
-        without an image, a window that does not end after it starts, another measure, no presentation or unit left,
-        units called alike; or a file that contradicts itself: columns of other lengths than their table, indices or
+        A file that is not NWB or damaged, neither spikes nor such a series (the error says if a companion is needed),
+        no such table, column or operator, times that are not numbers, spike times without an index, an index without
+        an image, a window that does not end after it starts, another measure, no presentation or unit left, several
+        units with one name; or a file that contradicts itself: columns of other lengths than their table, indices or
         regions beyond their data, masks that cannot be read, values that were never written, a conversion of 0.
     OSError
         The file is locked by the program that writes it.
@@ -138,9 +130,23 @@ def load_nwb(
     UserWarning
         Spike times of a unit are NaN or infinite (they are left out), not in order (they are sorted), or restart;
         presentations are outside the recording; spikes, onsets or the window look like milliseconds or samples; many
-        onsets are equal; one stimulus was shown 20 times as often as the others (a blank that nobody named?); no spike
+        onsets are equal; one stimulus was shown 20 times as often as the others (a blank that was not named?); no spike
         or frame falls into any window, the images of an IndexSeries are not in the file, the companion began at
         another time.
+
+    See Also
+    --------
+    load_presentations : List the presentations without responses.
+    load_nwb_images : Load the images that the file contains.
+    load : Load a published dataset by its id.
+
+    Notes
+    -----
+    If a unit has no `obs_intervals`, the recording is assumed to last from the first to the last spike of the
+    population, extended on both sides by the time for which this population may be silent by chance (with probability
+    one in a million, given its rate and its bursts). Windows long after the last spike of all units are therefore NaN,
+    not zero, while a sparse population keeps its zeros; very few spikes exclude nothing. A pause within a recording is
+    only detected from `obs_intervals` or `invalid_times`.
 
     Examples
     --------
@@ -175,15 +181,15 @@ def load_nwb(
         of_area = windows.of_units(areas, len(kept))
         values, n_invalid = _respond(source, kept, of_area, shown.onsets, np.concatenate(invalid), measure)
         coords = source.coords(kept) | ({} if areas is None else {"area": ("unit", areas)})
-        doubts = [*windows.doubts(shown.onsets), *source.doubts()]
+        concerns = [*windows.concerns(shown.onsets), *source.concerns()]
     if not source.n_events:
-        nothing = f"no {source.event} falls into any window of {session.name}; window is in seconds, got {window}"
-        doubts = ["; ".join([nothing, *doubts])]
-    for doubt in [*shown.doubts, *doubts]:
-        warnings.warn(doubt, stacklevel=2)
-    asked = {"presentations": presentations, "stimulus_column": stimulus_column, "index_series": index_series}
-    attrs |= {name: value for name, value in asked.items() if value is not None}
-    attrs |= shown.tally | source.attrs(measure) | {"window": windows.as_attribute(), "n_invalid": n_invalid}
+        empty = f"no {source.event} falls into any window of {session.name}; window is in seconds, got {window}"
+        concerns = ["; ".join([empty, *concerns])]
+    for concern in [*shown.concerns, *concerns]:
+        warnings.warn(concern, stacklevel=2)
+    request = {"presentations": presentations, "stimulus_column": stimulus_column, "index_series": index_series}
+    attrs |= {name: value for name, value in request.items() if value is not None}
+    attrs |= shown.counts | source.attrs(measure) | {"window": windows.as_attribute(), "n_invalid": n_invalid}
     stimuli, arranged = arrange(values.T, shown.labels, shown.onsets)
     responses = xr.DataArray(arranged, dims=("stimulus", "repetition", "unit"), coords={"stimulus": stimuli} | coords)
     return check_responses(responses.assign_attrs(attrs))
@@ -198,29 +204,39 @@ def load_presentations(
     blanks: Collection[object] | str | float = (),
     allow_external: bool = False,
 ) -> xr.Dataset:
-    """List the presentations of an NWB file, without any responses.
+    """Return the presentations of an NWB file, without any responses.
 
     Parameters
     ----------
-    path, presentations, stimulus_column, index_series, blanks, allow_external
-        As for `load_nwb`.
+    path : path of an .nwb file, or a binary file object that can seek
+        The session.
+    presentations, stimulus_column, index_series : str, optional
+        As in `load_nwb`.
+    blanks : value or collection of values, optional
+        As in `load_nwb`.
+    allow_external : bool, optional
+        As in `load_nwb`.
 
     Returns
     -------
     Dataset (presentation)
-        `stimulus` (label), `onset` and `offset` (s; NaN where the file does not say), in the order of the file. `attrs`
-        name reader and session, say how many presentations were left out, and list all `images`: those of the template,
-        shown or not, else those that were shown.
+        Variables `stimulus` (label), `onset` and `offset` (s; NaN if not in the file), in the order of the file.
+        `attrs` contain reader, session, the numbers of presentations that were left out, and all `images`: all images
+        of the template, else the images that were shown.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As `load_nwb`.
+        As in `load_nwb`.
 
     Warns
     -----
     UserWarning
-        As `load_nwb`, of onsets and stimuli.
+        As in `load_nwb`, about onsets and stimuli.
+
+    See Also
+    --------
+    load_nwb : Load the responses.
 
     Examples
     --------
@@ -237,13 +253,13 @@ def load_presentations(
     with open_session(path, allow_external=allow_external) as session:
         shown = read_presentations(session, presentations, stimulus_column, index_series, blanks)
         attrs = _origin(session)
-    for doubt in shown.doubts:
-        warnings.warn(doubt, stacklevel=2)
+    for concern in shown.concerns:
+        warnings.warn(concern, stacklevel=2)
     variables = {"stimulus": shown.labels, "onset": shown.onsets, "offset": shown.offsets}
     listed = xr.Dataset({name: ("presentation", values) for name, values in variables.items()})
     for name in ("onset", "offset"):
         listed[name].attrs["units"] = "s"
-    return listed.assign_attrs(attrs | shown.tally | {"session": attrs["dataset"], "images": shown.images})
+    return listed.assign_attrs(attrs | shown.counts | {"session": attrs["dataset"], "images": shown.images})
 
 
 def _origin(session: Session) -> dict[str, object]:
@@ -257,7 +273,7 @@ def _origin(session: Session) -> dict[str, object]:
 
 
 def _check_companion(main: Session, companion: Session) -> dict[str, object]:
-    """Return what to remember of a companion; it must count time as the main file does."""
+    """Return attrs that describe a companion; warn if its times have another origin than in the main file."""
     began, theirs = main.about()["session_start_time"], companion.about()["session_start_time"]
     if _instant(began) != _instant(theirs):
         warnings.warn(
@@ -269,20 +285,20 @@ def _check_companion(main: Session, companion: Session) -> dict[str, object]:
 
 
 def _instant(moment: str) -> datetime | str:
-    """Return a moment that equals the same one in another time zone."""
+    """Return a time that compares equal in all time zones; text that is not a time is returned as it is."""
     with suppress(ValueError):
         return datetime.fromisoformat(moment)
     return moment
 
 
 def _invalid_times(session: Session) -> np.ndarray:
-    """Return the intervals (interval, 2) that a session calls invalid, in seconds."""
+    """Return the invalid intervals (interval, 2) of a session, in seconds."""
     opened = session.found("intervals").get("invalid_times")
     if opened is None:
         if session.has("intervals/invalid_times"):
             raise ValueError(
-                f"{session.name}: intervals/invalid_times cannot be read as a table of intervals; mend it, or fetch it "
-                "again: without it, invalid responses would be taken for valid ones"
+                f"{session.name}: intervals/invalid_times cannot be read as a table of intervals; repair it, or fetch "
+                "the file again: without it, invalid responses would be taken for valid ones"
             )
         return np.empty((0, 2))
     table = opened()
@@ -299,16 +315,16 @@ def _respond(
     invalid: np.ndarray,
     measure: Measure,
 ) -> tuple[np.ndarray, int]:
-    """Return responses (unit, presentation), NaN where they are not valid, and how many presentations are not."""
-    parts, any_invalid = [], np.zeros(len(onsets), bool)
+    """Return responses (unit, presentation), NaN where invalid, and the number of invalid presentations."""
+    by_window, any_invalid = [], np.zeros(len(onsets), bool)
     for (start, stop), units in of_area.items():
-        parts.append(source.respond(kept[units], onsets + start, onsets + stop, stop - start, measure))
+        by_window.append(source.respond(kept[units], onsets + start, onsets + stop, stop - start, measure))
         hidden = overlaps(invalid, onsets + start, onsets + stop)
-        parts[-1][:, hidden] = np.nan
+        by_window[-1][:, hidden] = np.nan
         any_invalid |= hidden
-    if len(parts) == 1:
-        return parts[0], int(any_invalid.sum())
+    if len(by_window) == 1:
+        return by_window[0], int(any_invalid.sum())
     values = np.empty((len(kept), len(onsets)), np.float32)
-    for units, part in zip(of_area.values(), parts, strict=True):
-        values[units] = part
+    for units, responses in zip(of_area.values(), by_window, strict=True):
+        values[units] = responses
     return values, int(any_invalid.sum())

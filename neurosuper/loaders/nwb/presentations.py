@@ -1,4 +1,4 @@
-"""NWB: when which stimulus was shown, from a table of intervals, an IndexSeries, or both joined row by row."""
+"""Onsets and labels of the stimuli of an NWB session, from a table of intervals, an IndexSeries, or both row by row."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from typing import cast
 import numpy as np
 
 from neurosuper.loaders.array import as_label
+from neurosuper.loaders.external import check_written
 from neurosuper.loaders.nwb.records import Series, Table, Template, listed, listing, single_values, time_values
 from neurosuper.loaders.nwb.session import Session, find
-from neurosuper.loaders.nwb.validate import check_indices, check_written
+from neurosuper.loaders.nwb.validate import check_indices
 
 __all__ = ["Presentations", "read_presentations"]
 
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
 Blanks = Collection[object] | str | float | None
-OFTEN = 20  # times as often as the median of the others: more likely a blank than a stimulus
+OFTEN = 20  # times as many presentations as the median of the other stimuli: more likely a blank than a stimulus
 
 
 @dataclass(frozen=True)
 class Presentations:
-    """The presentations to keep: onset and offset (s), label; and how many there are of each kind."""
+    """The presentations to keep: onsets and offsets (s), labels; and counts of kept, blank and missing ones."""
 
     onsets: np.ndarray
     offsets: np.ndarray
     labels: np.ndarray
-    tally: dict[str, int]
-    images: list[str] = field(default_factory=list)  # all that there are, whether shown or not
-    doubts: list[str] = field(default_factory=list)  # what to warn of, one line each
+    counts: dict[str, int]
+    images: list[str] = field(default_factory=list)  # of the template, shown or not
+    concerns: list[str] = field(default_factory=list)  # warnings, one line each
 
 
 def read_presentations(
@@ -41,14 +42,14 @@ def read_presentations(
     index_series: str | None,
     blanks: Blanks,
 ) -> Presentations:
-    """Return the presentations of a session; see `load_nwb` for the arguments."""
+    """Return the presentations of a session; the parameters are those of `load_nwb`."""
     if (stimulus_column is None) == (index_series is None):
         raise ValueError(
             f"stimuli are named by stimulus_column or by index_series, got {stimulus_column!r} and {index_series!r}; "
             "give one of the two"
         )
     if presentations is None and index_series is None:
-        raise ValueError("presentations is None, which only an index_series can do without; name a table of intervals")
+        raise ValueError("presentations is None, which requires an index_series; name a table of intervals")
     table = None if presentations is None else find(session, "intervals", presentations, "table of presentations")
     if index_series is None:
         return _from_column(cast(Table, table), cast(str, stimulus_column), blanks)
@@ -59,26 +60,23 @@ def _from_column(table: Table, name: str, blanks: Blanks) -> Presentations:
     values = single_values(table, name)
     labels = _plain_numbers(_as_labels(values))
     blank = np.isin(labels, _blank_labels(blanks, values.dtype))
-    told = "name it as one of blanks if it is one, or name another column"
-    check_indices(values[~blank & (labels != "")], table.called(name), told)
+    remedy = "add it to blanks if it is one, or name another column"
+    check_indices(values[~blank & (labels != "")], table.called(name), remedy)
     onsets, offsets = _times(table)
     where = f"table {table.name!r}"
-    kept, tally = _sort_out(onsets, labels, blank, where, "stimulus_column")
-    onsets, labels = onsets[kept], labels[kept]
+    kept, counts = _select(onsets, labels, blank, where, "stimulus_column")
+    onsets, offsets, labels = onsets[kept], offsets[kept], labels[kept]
     images = list(dict.fromkeys(labels.tolist()))
-    doubts = [*_doubts(onsets, labels, where), *_early_stops(onsets, offsets[kept], where)]
-    return Presentations(onsets, offsets[kept], labels, tally, images, doubts)
+    concerns = _concerns(onsets, labels, where)
+    if n_wrong := int((offsets < onsets).sum()):
+        concerns.append(
+            f"stop_time is before start_time in {n_wrong} of {len(onsets)} presentations in {where}; check both"
+        )
+    return Presentations(onsets, offsets, labels, counts, images, concerns)
 
 
-def _early_stops(onsets: np.ndarray, offsets: np.ndarray, where: str) -> list[str]:
-    """Return a line where presentations stop before they start."""
-    n_wrong = int((offsets < onsets).sum())
-    told = f"stop_time is before start_time in {n_wrong} of {len(onsets)} presentations in {where}; check both"
-    return [told] if n_wrong else []
-
-
-def _doubts(onsets: np.ndarray, labels: np.ndarray, where: str) -> list[str]:
-    """Return what is doubtful in presentations: onsets that were never written, and a blank that nobody named."""
+def _concerns(onsets: np.ndarray, labels: np.ndarray, where: str) -> list[str]:
+    """Return warnings about presentations: onsets that may never have been written, and a blank that was not named."""
     found = []
     times, n_at = np.unique(onsets, return_counts=True)
     if n_at.max() > 1 and (len(times) == 1 or n_at.max() > 2 * np.median(n_at)):
@@ -98,20 +96,20 @@ def _doubts(onsets: np.ndarray, labels: np.ndarray, where: str) -> list[str]:
 
 
 def _times(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """Return onset and offset (NaN where the table has none) of every row, in seconds."""
+    """Return onset and offset (NaN if the table has none) of every row, in seconds."""
     onsets = time_values(table, "start_time")
     return onsets, time_values(table, "stop_time") if "stop_time" in table.columns else np.full(len(onsets), np.nan)
 
 
 def _as_labels(values: np.ndarray) -> np.ndarray:
-    """Return values as text, "" where there is none."""
+    """Return values as text, "" for NaN."""
     return np.where(values == values, np.array([as_label(value) for value in values], dtype=str), "")
 
 
 def _plain_numbers(labels: np.ndarray) -> np.ndarray:
-    """Return numbers that were written as text as labels of numbers ("-1.0" as "-1"), "" for the text of none.
+    """Return numbers that were written as text as labels of whole numbers ("-1.0" as "-1"), and "" for "null".
 
-    Only where all labels are such: AllenSDK writes columns of mixed type as "3.0", "-1.0" and "null".
+    Only if all labels are numbers or missing: AllenSDK writes columns of mixed type as "3.0", "-1.0" and "null".
     """
     found = set(labels.tolist())
     numbers = found - {label for label in found if label.lower() in ("", "null", "nan", "none", "<na>")}
@@ -121,10 +119,10 @@ def _plain_numbers(labels: np.ndarray) -> np.ndarray:
     return np.array([plain[label] for label in labels.tolist()])
 
 
-def _sort_out(
+def _select(
     onsets: np.ndarray, labels: np.ndarray, blank: np.ndarray, where: str, argument: str
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Return which presentations to keep, and how many there are of each kind."""
+    """Return a mask of the presentations to keep, and the counts of kept, blank and missing ones."""
     missing = ~np.isfinite(onsets) | (labels == "")
     kept = ~(missing | blank)
     n_blanks, n_missing = int((blank & ~missing).sum()), int(missing.sum())
@@ -137,11 +135,12 @@ def _sort_out(
 
 
 def _blank_labels(blanks: Blanks, dtype: np.dtype) -> list[str]:
-    """Return blanks as labels; with −1 also what it becomes in an unsigned number."""
+    """Return blanks as labels; −1 also as the unsigned number to which it may have been converted."""
     labels = _plain_numbers(np.array([as_label(value) for value in listing(blanks)], dtype=str)).tolist()
     if "-1" not in labels:
         return labels
-    wraps = {2**32 - 1, 2**64 - 1, 2**64}  # 2**64: as a float
+    # 32 bits: IndexSeries of NWB store uint32. 2**64: 2**64 − 1 as a float.
+    wraps = {2**32 - 1, 2**64 - 1, 2**64}
     if dtype.kind != "i":
         wraps |= {2**16 - 1}
     if dtype.kind == "u":
@@ -150,7 +149,7 @@ def _blank_labels(blanks: Blanks, dtype: np.dtype) -> list[str]:
 
 
 def _blank_indices(blanks: Blanks, dtype: np.dtype, images: Template | None) -> list[str]:
-    """Return blanks as indices: also those of images of that name, but no wrapped −1 that is the index of an image."""
+    """Return blanks as indices, including images named like a blank, but no converted −1 that is a valid index."""
     labels, n = _blank_labels(blanks, dtype), (images and images.n) or 0
     named = list(map(as_label, listing(blanks)))
     by_name = [str(i) for i, name in enumerate((images and images.names) or []) if name in named]
@@ -163,48 +162,49 @@ def _from_index(session: Session, series: Series, table: Table | None, blanks: B
     indices = np.asarray(() if series.data is None else series.data[:])
     if indices.ndim != 1 or indices.dtype.kind not in "iuf":
         raise ValueError(
-            f"{where} of {session.name} holds {indices.dtype} of shape {indices.shape}, not one index each"
+            f"{where} of {session.name} has {indices.dtype} of shape {indices.shape}, not one index per presentation"
         )
     onsets, offsets = (series.times(), np.full(len(indices), np.nan)) if table is None else _times(table)
     if onsets.shape != indices.shape:
-        told = "timestamps" if table is None else f"rows in table {table.name!r}"
+        others = "timestamps" if table is None else f"rows in table {table.name!r}"
         raise ValueError(
-            f"{where} of {session.name} has {len(indices)} indices for {len(onsets)} {told}; they must be as many, "
-            "name another table, or presentations=None for the series' own times"
+            f"{where} of {session.name} has {len(indices)} indices for {len(onsets)} {others}; their numbers must be "
+            "equal: name another table, or pass presentations=None for the series' own times"
         )
     labels = _as_labels(indices)
     blank = np.isin(labels, _blank_indices(blanks, indices.dtype, series.images))
-    told = "name it as one of blanks if it is one"
-    check_indices(indices[~blank & (labels != "")], f"{where} of {session.name}", told)
-    kept, tally = _sort_out(onsets, labels, blank, where, "index_series")
+    check_indices(indices[~blank & (labels != "")], f"{where} of {session.name}", "add it to blanks if it is one")
+    kept, counts = _select(onsets, labels, blank, where, "index_series")
     names = _names(session, series, indices[kept])
     found = labels[kept] if names is None else np.array(names)[indices[kept].astype(np.int64)]
-    doubts = _doubts(onsets[kept], found, where)
+    concerns = _concerns(onsets[kept], found, where)
     if table is None and (n_falls := int((np.diff(onsets[np.isfinite(onsets)]) < 0).sum())):
-        doubts.append(f"timestamps of {where} fall back {n_falls} times; each index was taken at its own: check them")
+        concerns.append(
+            f"timestamps of {where} decrease {n_falls} times; each index was used with its own timestamp: check them"
+        )
     images = names or list(dict.fromkeys(found.tolist()))
-    return Presentations(onsets[kept], offsets[kept], found, tally, images, doubts)
+    return Presentations(onsets[kept], offsets[kept], found, counts, images, concerns)
 
 
 def _names(session: Session, series: Series, indices: np.ndarray) -> list[str] | None:
-    """Return the names of all images that indices may mean, or None where no image is in the file."""
-    template = series.images or _guess(session, series, indices.max())
-    n, told = np.inf, "are whole numbers from 0"
+    """Return the names of all images of an IndexSeries, or None if the file contains no image."""
+    template = series.images or _only_large_enough(session, series, indices.max())
+    n, allowed = np.inf, "are whole numbers from 0"
     if template is not None and template.n is not None:
-        n, told = template.n, f"of its template {template.name!r} go from 0 to {template.n - 1}"
+        n, allowed = template.n, f"of its template {template.name!r} go from 0 to {template.n - 1}"
     wrong = indices[(indices < 0) | (indices >= n) | (indices % 1 != 0)]
     if len(wrong):
         raise ValueError(
-            f"index_series {series.name!r} of {session.name} has the index {wrong[0]}, but indices {told}; if that "
-            "stands for a blank, add it to blanks"
+            f"index_series {series.name!r} of {session.name} has the index {wrong[0]}, but indices {allowed}; if it is "
+            "a blank, add it to blanks"
         )
     if template is None or template.n is None:
         return None
     return template.names or [str(i) for i in range(template.n)]
 
 
-def _guess(session: Session, series: Series, largest: float) -> Template | None:
-    """Return the only template that has enough images, where the series does not say which it means."""
+def _only_large_enough(session: Session, series: Series, largest: float) -> Template | None:
+    """Return the only template with enough images, for a series without a link to its images."""
     templates = [opened() for opened in session.found("template").values()]
     if not templates:
         warnings.warn(
@@ -216,8 +216,8 @@ def _guess(session: Session, series: Series, largest: float) -> Template | None:
     enough = [template for template in templates if template.n is not None and template.n > largest]
     if len(enough) != 1:
         raise ValueError(
-            f"index_series {series.name!r} of {session.name} does not say which images it means, and of the templates "
-            f"{listed([template.name for template in templates])} {len(enough)} have more than {largest:g}; name the "
-            "stimuli by a stimulus_column"
+            f"index_series {series.name!r} of {session.name} does not link to its images, and {len(enough)} of the "
+            f"templates {listed([template.name for template in templates])} have more than {largest:g} images; name "
+            "the stimuli by a stimulus_column"
         )
     return enough[0]

@@ -1,4 +1,4 @@
-"""NWB: a session as pynwb reads it."""
+"""Read an NWB session with pynwb."""
 
 from __future__ import annotations
 
@@ -23,51 +23,53 @@ __all__ = ["PynwbSession"]
 
 
 class PynwbSession:
-    """A session as pynwb reads it."""
+    """A session read by pynwb."""
 
     reader = "pynwb"
 
     def __init__(self, file: h5py.File, name: str, stack: ExitStack) -> None:
         self._file, self.name = file, name
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of parts that are not asked for
-            door = NWBHDF5IO(file=file, mode="r")
-            stack.callback(door.close)
-            self._nwb: NWBFile = door.read()
-            self._objects = [(_path(part), part) for part in self._nwb.objects.values()]
+            warnings.simplefilter("ignore")  # about objects that are not requested
+            reader = NWBHDF5IO(file=file, mode="r")
+            stack.callback(reader.close)
+            self._nwb: NWBFile = reader.read()
+            self._objects = [(_path(item), item) for item in self._nwb.objects.values()]
 
     def about(self) -> dict[str, str]:
-        """Return who and when."""
+        """Return the identifier and the start of the session."""
         return {"identifier": self._nwb.identifier, "session_start_time": self._nwb.session_start_time.isoformat()}
 
     def found(self, kind: str) -> Mapping[str, Callable[[], Any]]:
-        """Return how to open each table, series, … by its path."""
+        """Return functions that open the tables, series, … of a kind, by their paths."""
         if kind == "index_series":
-            return {path: partial(_pynwb_series, part, self.name) for path, part in self._nwb.stimulus.items()}
+            return {path: partial(_pynwb_series, item, self.name) for path, item in self._nwb.stimulus.items()}
         if kind == "template":
             templates = self._nwb.stimulus_template
-            return {path: partial(_pynwb_template, part, self.name) for path, part in templates.items()}
+            return {path: partial(_pynwb_template, item, self.name) for path, item in templates.items()}
         if kind in ("table", "intervals"):
-            tables = {path: part for path, part in self._objects if isinstance(part, DynamicTable)}
-            wanted = [path for path, part in tables.items() if kind == "table" or "start_time" in part.colnames]
+            tables = {path: item for path, item in self._objects if isinstance(item, DynamicTable)}
+            wanted = [path for path, item in tables.items() if kind == "table" or "start_time" in item.colnames]
             return {path: partial(_pynwb_table, tables[path], self.name) for path in wanted}
-        aside = {id(part) for part in (*self._nwb.stimulus.values(), *self._nwb.stimulus_template.values())}
-        series = {path: part for path, part in self._objects if isinstance(part, TimeSeries) and id(part) not in aside}
-        return {path: partial(_pynwb_series, part, self.name) for path, part in series.items()}
+        stimuli = {id(item) for item in (*self._nwb.stimulus.values(), *self._nwb.stimulus_template.values())}
+        series = {
+            path: item for path, item in self._objects if isinstance(item, TimeSeries) and id(item) not in stimuli
+        }
+        return {path: partial(_pynwb_series, item, self.name) for path, item in series.items()}
 
     def has(self, path: str) -> bool:
-        """Return whether anything is stored at a path."""
+        """Return whether an object is stored at a path."""
         return stores(self._file, path)
 
 
-def _path(part: Any) -> str:
-    return "/".join([*[ancestor.name for ancestor in reversed(part.get_ancestors())][1:], part.name])
+def _path(item: Any) -> str:
+    return "/".join([*[ancestor.name for ancestor in reversed(item.get_ancestors())][1:], item.name])
 
 
 def _pynwb_table(table: DynamicTable, file: str) -> Table:
     plane = getattr(table, "imaging_plane", None)
     columns = {name: _pynwb_column(table[name], file) for name in table.colnames}
-    ids = table.id.data if isinstance(table.id.data, h5py.Dataset) else None  # else pynwb made them up
+    ids = table.id.data if isinstance(table.id.data, h5py.Dataset) else None  # else pynwb generated them
     location = getattr(plane, "location", None)
     return Table(table.name, ids, columns, location if isinstance(location, str) else None, file)
 
@@ -89,11 +91,12 @@ def _pynwb_column(column: Any, file: str) -> Column:
 
 
 def _pynwb_referred(references: Any) -> list[Referred]:
-    return [Referred(part.name, str(getattr(part, "location", ""))) for part in references[:]]
+    return [Referred(item.name, str(getattr(item, "location", ""))) for item in references[:]]
 
 
 def _pynwb_series(series: TimeSeries, file: str) -> Series:
     rois = getattr(series, "rois", None)
+    # NWB 2.5 and later link the images of an IndexSeries as `indexed_images`, earlier versions as `indexed_timeseries`.
     images = getattr(series, "indexed_images", None) or getattr(series, "indexed_timeseries", None)
     channels = getattr(series, "channel_conversion", None)
     return Series(

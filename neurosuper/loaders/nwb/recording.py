@@ -1,11 +1,12 @@
-"""NWB: when a session was recorded, as far as its spikes say, and whether spikes and presentations share a clock.
+"""Estimate from spikes when a session was recorded, and check that spikes and presentations share a clock.
 
 Many files have no `obs_intervals`. Then a window without any spike may be silent, or may never have been recorded, and
-only the spikes can tell the two apart. A session is taken to have been recorded from the first to the last spike of the
-population, and before and after for as long as the population may be silent by chance (`longest_silence`): 975 s after
-1,200 spikes in 25 s nobody recorded, but for 0.3 s all units may be silent. A sparse population has long silences, and
-keeps its true zeros; nothing follows from very few spikes. Other data of the file are no evidence: cameras, wheels and
-presentations go on where a probe was stopped. A pause within the recording is not noticed.
+only the spikes can distinguish the two. A session is assumed to be recorded from the first to the last spike of the
+population, extended on both sides by the time for which the population may be silent by chance (`longest_silence`):
+after 1,200 spikes in 25 s, a silence of 975 s was not recorded, but all units may be silent for 0.3 s. A sparse
+population has long silences, and keeps its true zeros; very few spikes exclude nothing. Other data of the file are no
+evidence: cameras, wheels and presentations continue after a probe was stopped. A pause within the recording is not
+detected.
 """
 
 from __future__ import annotations
@@ -21,32 +22,34 @@ from neurosuper.responses import name_some
 
 __all__ = ["Recording", "longest_silence"]
 
-POOL = 2**17  # spikes of the most active units that are read to estimate silences: 1 MiB, also over a network
+POOL = 2**17  # spikes of the most active units that are read to estimate silences: 1 MiB, quick also over a network
 BURST = 2.0  # s; spikes closer than this may all follow from one presentation
-BURSTY = 1.5  # coefficient of variation of gaps; 1 at a steady rate
-CHANCE = 1e-6  # that a population is silent for longer than `longest_silence`
-FAR = 500  # times the span of the presentations: spikes in ms, of a session twice as long as these, go as far
-SLOW = 0.5  # spikes/s: the most active unit of a population fires more, but not a thousandth as much
-SAMPLES = 10  # times the end of the last window: whole numbers that go as far are numbers of samples
-ENOUGH = 10  # spikes, or presentations, from which a clock can be judged
-RESOLUTION = 1e-3  # s; spike times that are rounded by more are no longer good for a window of 100 ms
+BURSTY = 1.5  # coefficient of variation of gaps above which spikes come in bursts; it is 1 at a steady (Poisson) rate
+CHANCE = 1e-6  # probability that a population is silent for longer than `longest_silence`
+# Ratio of the spans of spikes and presentations. It is 1000 if spikes are in ms and cover the presentations, and above
+# 500 if they cover at least half of them.
+FAR = 500
+SLOW = 0.5  # spikes/s: the most active unit of a population fires more, but if spikes are in ms it seems to fire less
+SAMPLES = 10  # times the end of the last window; whole numbers beyond it are numbers of samples
+ENOUGH = 10  # spikes, or presentations, needed to judge a clock
+RESOLUTION = 1e-3  # s; spike times with coarser rounding are too imprecise for a window of 100 ms
 
 
 class Recording:
-    """What the spikes of a session say of when it was recorded, and what is doubtful in them."""
+    """Estimates from spikes when a session was recorded, and collects warnings about them."""
 
     def __init__(self, times: Any, stops: np.ndarray, names: Sequence[str]) -> None:
         self._times, self._stops, self._names = times, stops, names
-        self.n_spikes = np.diff(stops, prepend=0)  # (unit,): of units that were counted, only finite times
+        self.n_spikes = np.diff(stops, prepend=0)  # (unit,); only finite times, for units that were counted
         self._faulty: dict[str, list[str]] = {"n_lost": [], "disordered": [], "restarted": []}
-        self._span = (np.inf, -np.inf)  # first and last spike (s) of the units that were counted, and of those pooled
+        self._span = (np.inf, -np.inf)  # first and last spike (s) of the counted and the pooled units
         self._shown = (np.inf, -np.inf)  # start of the first window (s), end of the last
         self._missed = np.zeros(0, bool)  # presentations outside the recording
-        self._apart = 0.0  # from one presentation to the next (s, median)
+        self._gap = 0.0  # median time from one presentation to the next (s)
         self._n_lost = 0
 
     def note(self, units: np.ndarray, found: SpikeCounts, starts: np.ndarray, ends: np.ndarray) -> None:
-        """Remember what counting the spikes of some units in some windows has found."""
+        """Add the results of counting the spikes of some units in some windows."""
         for fault, names in self._faulty.items():
             names += [self._names[unit] for unit in units[getattr(found, fault) > 0]]
         self.n_spikes[units] -= found.n_lost
@@ -55,10 +58,10 @@ class Recording:
         self._shown = _union(self._shown, starts, ends)
         if not len(self._missed):
             self._missed = np.zeros(len(starts), bool)
-            self._apart = float(np.median(np.diff(np.sort(starts)))) if len(starts) > 1 else 0.0
+            self._gap = float(np.median(np.diff(np.sort(starts)))) if len(starts) > 1 else 0.0
 
     def observed(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return which windows are within the recording; spikes of other units are read only where some may not be."""
+        """Return a mask of windows within the recording; spikes of other units are read only if some may be outside."""
         first, last = self._span
         seen = (starts >= first) & (ends <= last)
         if not seen.all():
@@ -70,7 +73,7 @@ class Recording:
 
     @cached_property
     def _pool(self) -> np.ndarray:
-        """Spikes of the most active units in order; from fewer units silences look longer, never shorter."""
+        """Sorted spikes of the most active units; silences of fewer units are longer, never shorter."""
         sizes, pool, n = np.diff(self._stops, prepend=0), [np.empty(0)], 0
         for unit in np.argsort(-sizes, kind="stable"):
             if n and n + sizes[unit] > POOL:
@@ -80,8 +83,8 @@ class Recording:
         spikes = np.concatenate(pool)
         return np.sort(spikes[np.isfinite(spikes)])
 
-    def doubts(self) -> list[str]:
-        """Return what to warn of, one line each."""
+    def concerns(self) -> list[str]:
+        """Return warnings, one line each."""
         restarted, lost = self._faulty["restarted"], self._faulty["n_lost"]
         disordered = [name for name in self._faulty["disordered"] if name not in set(restarted)]
         found = []
@@ -91,14 +94,14 @@ class Recording:
             found.append(f"spike times are not in order and were sorted, in unit {name_some(disordered)}")
         if restarted:
             found.append(
-                f"spike times fall back over half of their range or more, in unit {name_some(restarted)}, as where "
-                "they restart with every trial or file; they were sorted, which is right only if they count from the "
+                f"spike times jump back over half of their range or more, in unit {name_some(restarted)}, as if they "
+                "restart with every trial or file; they were sorted, which is right only if they count from the "
                 "start of the session: check spike_times"
             )
-        return found + self._clock_doubts()
+        return found + self._clock_concerns()
 
-    def _clock_doubts(self) -> list[str]:
-        """Return in which respects spikes and presentations cannot be of one clock in seconds."""
+    def _clock_concerns(self) -> list[str]:
+        """Return warnings if spikes and presentations cannot share one clock in seconds."""
         first, last = self._span
         if not first <= last:
             return []
@@ -110,54 +113,56 @@ class Recording:
                 f"{spans}; check that both are in seconds from the same start"
             )
         if last > SAMPLES * abs(self._shown[1]) and self._are_whole():
-            found.append(f"spike times are whole numbers, as those of samples: {spans}; write spike_times in seconds")
-        elif self._are_slow(last - first, self._shown[1] - self._shown[0]):
+            found.append(f"spike times are whole numbers, like sample numbers: {spans}; write spike_times in seconds")
+        elif (
+            # Spikes extend far beyond the presentations, at rates too low for any population.
+            last - first > FAR * (self._shown[1] - self._shown[0])
+            and len(self._missed) >= ENOUGH
+            and self.n_spikes.max() < SLOW * (last - first)
+        ):
             found.append(f"spike times look like milliseconds or samples: {spans}; write spike_times in seconds")
         enough = min(len(self._missed), self.n_spikes.sum()) >= ENOUGH
-        if last - first < self._apart and enough and not self._missed.any():
+        if last - first < self._gap and enough and not self._missed.any():
             found.append(
                 f"all spikes are closer together than presentations: {spans}; if they were never written, or are "
                 "relative to each onset, write spike_times in seconds from the start of the session"
             )
+        # Distance to the next number of this type at the last spike.
         dtype = np.dtype(self._times.dtype)
         step = float(np.spacing(dtype.type(last))) if dtype.kind == "f" else 1.0
         if step > RESOLUTION and (dtype.kind == "f" or not found):
             found.append(f"spike times are {dtype}, which near {last:g} s rounds to {step:g} s; write them as float64")
         return found
 
-    def _are_slow(self, span: float, shown: float) -> bool:
-        """Return whether spikes go far beyond the presentations, at rates that no population has."""
-        return span > FAR * shown and len(self._missed) >= ENOUGH and self.n_spikes.max() < SLOW * span
-
     def _are_whole(self) -> bool:
-        some = np.asarray(self._times[:1000], float)
-        return len(some) >= ENOUGH and bool((some[np.isfinite(some)] % 1 == 0).all())
+        first = np.asarray(self._times[:1000], float)
+        return len(first) >= ENOUGH and bool((first[np.isfinite(first)] % 1 == 0).all())
 
 
 def _union(span: tuple[float, float], lows: np.ndarray, highs: np.ndarray) -> tuple[float, float]:
-    """Return a span (first, last) that also contains all lows and highs but NaN."""
+    """Return a span (first, last) extended to all lows and highs except NaN."""
     return float(np.fmin.reduce(lows, initial=span[0])), float(np.fmax.reduce(highs, initial=span[1]))
 
 
 def longest_silence(spikes: np.ndarray, starts: np.ndarray) -> float:
-    """Return how long a population may be silent by chance: longer than this once in a million times.
+    """Return the longest silence of a population by chance (s); it is exceeded with a probability of one in a million.
 
-    Spikes that follow from one presentation say little of the next: what counts is the number n of intervals between
-    onsets (of 2 s at most) that contain spikes. At a steady rate, known from n − 1 of its gaps, the next gap is longer
-    than s with P = (1 + s / ((n − 1) mean))^−(n − 1). Where spikes come in bursts, of m intervals m − n are empty, and
-    the next k all are with P = ((m − n + 1) / (m + 2))^k.
+    Spikes evoked by one presentation say little about the next, so the number n of intervals between onsets (2 s at
+    most) that contain spikes is the sample size. At a steady rate, known from n − 1 of its gaps, the next gap is longer
+    than s with P = (1 + s / ((n − 1) mean))^−(n − 1). If spikes come in bursts, m − n of m intervals are empty, and the
+    next k are all empty with P = ((m − n + 1) / (m + 2))^k.
 
     Parameters
     ----------
     spikes : array (spike,)
-        Of all units, in seconds, in order.
+        Spike times of all units (s), sorted.
     starts : array (window,)
-        In seconds.
+        Starts of the windows (s).
 
     Returns
     -------
     float
-        In seconds; inf where there is no spike, or all are of one burst.
+        In seconds; inf if there is no spike, or all are in one interval.
 
     Examples
     --------
@@ -172,8 +177,10 @@ def longest_silence(spikes: np.ndarray, starts: np.ndarray) -> float:
     n = len(occupied) - 1
     if n < 1:
         return np.inf
+    # Steady rate: solve P = (1 + s / (n mean))^−n = CHANCE for s. Here n is one less than the occupied intervals.
     silence = n * gaps.mean() * (CHANCE ** (-1 / n) - 1)
     if gaps.std() > BURSTY * gaps.mean():
+        # Bursts: solve P = ((m − n) / (m + 2))^k = CHANCE for k intervals, with the same n.
         m = occupied[-1] - occupied[0] + 1
         silence = max(silence, interval * np.log(CHANCE) / np.log((m - n) / (m + 2)))
     return float(silence)

@@ -1,6 +1,6 @@
-"""NWB: what the readers of a session hand out.
+"""Tables, columns, time series and templates of an NWB session, the same for both readers.
 
-Arrays are datasets of the open file: nothing is read before it is sliced.
+Arrays are datasets of the open file: data are read when they are sliced.
 """
 
 from __future__ import annotations
@@ -15,14 +15,8 @@ import h5py
 import numpy as np
 
 from neurosuper.loaders.array import as_label
-from neurosuper.loaders.nwb.validate import (
-    check_clock,
-    check_order,
-    check_region,
-    check_rows,
-    check_stops,
-    check_written,
-)
+from neurosuper.loaders.external import check_written
+from neurosuper.loaders.nwb.validate import check_clock, check_order, check_region, check_rows, check_stops
 
 __all__ = [
     "Column",
@@ -44,7 +38,7 @@ __all__ = [
 
 
 class Referred(NamedTuple):
-    """What a row refers to, such as an electrode group: its name, and where it was."""
+    """Name and location of an object to which a row refers, such as an electrode group."""
 
     name: str
     location: str
@@ -52,13 +46,13 @@ class Referred(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: one value a row, or (where there are `stops`) the values of all rows, row after row."""
+    """A column of a table: one value per row, or (if there are `stops`) the values of all rows, row after row."""
 
     data: Any
     stops: Any = None
-    table: Table | None = None  # whose rows the values are
-    elements: Any = None  # the texts that the values are indices of
-    objects: Callable[[], list[Referred]] | None = None  # what the rows refer to
+    table: Table | None = None  # the values are rows of this table
+    elements: Any = None  # the values are indices of these texts
+    objects: Callable[[], list[Referred]] | None = None  # returns the objects to which the rows refer
 
 
 @dataclass(frozen=True)
@@ -68,21 +62,21 @@ class Table:
     name: str
     ids: Any
     columns: Mapping[str, Column]
-    location: str | None = None  # of all rows: where the imaging plane lies
+    location: str | None = None  # area of the imaging plane, for all rows
     file: str = ""
 
     def called(self, column: str) -> str:
-        """Return how errors call a column of it."""
+        """Return the name of a column in errors."""
         return f"{self.file}: column {column!r} of table {self.name!r}"
 
     @property
     def n_rows(self) -> int:
-        """How many rows there are: as many as ids, else as values in the first column."""
+        """Number of rows: of ids, else of values in the first column."""
         if self.ids is None:
             return next((_n_values(column) for column in self.columns.values()), 0)
         shape = np.shape(self.ids)
         if len(shape) != 1:
-            raise ValueError(f"{self.called('id')} has the shape {shape}, not one id a row; fetch the file again")
+            raise ValueError(f"{self.called('id')} has the shape {shape}, not one id per row; fetch the file again")
         return shape[0]
 
     def read_ids(self) -> np.ndarray:
@@ -94,7 +88,7 @@ class Table:
         check_written(self.ids, self.called("id"))
         ids = np.asarray(self.ids[: self.n_rows])
         if ids.dtype.kind in "cV":
-            raise ValueError(f"{self.called('id')} contains {ids.dtype}, no numbers of rows; fetch the file again")
+            raise ValueError(f"{self.called('id')} contains {ids.dtype}, not numbers of rows; fetch the file again")
         if ids.dtype.kind == "f" and not (np.isfinite(ids) & (np.floor(ids) == ids)).all():
             raise ValueError(f"{self.called('id')} contains numbers that are not whole; fetch the file again")
         return ids
@@ -102,17 +96,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Template:
-    """Images of a session: their names where they have any, in the order that indices mean, and their pixels."""
+    """Images of a session, in the order of their indices: their names, if they have any, and their pixels."""
 
     name: str
-    n: int | None
+    n: int | None  # None if the number is unknown
     names: list[str] | None
     pixels: Any = None
 
 
 @dataclass(frozen=True)
 class Series:
-    """A time series (time × column), and what its columns or its indices refer to."""
+    """A time series (time × column), with the ROIs of its columns or the images of its indices."""
 
     name: str
     kind: str
@@ -151,7 +145,7 @@ def listing(value: object) -> list:
 
 
 def column_of(table: Table, name: str) -> Column:
-    """Return one column, which was written and has as many values as its table has rows."""
+    """Return one column, after checking that it was written and has one value per row of its table."""
     if name not in table.columns:
         raise ValueError(f"{table.file}: no column {name!r} in table {table.name!r}; it has {listed(table.columns)}")
     column = table.columns[name]
@@ -166,19 +160,21 @@ def _n_values(column: Column) -> int:
 
 
 def single_values(table: Table, name: str) -> np.ndarray:
-    """Return one column that has one value a row: text decoded, indices of an enumeration and references by name."""
+    """Return a column with one value per row: text is decoded, enumerations and references are returned as names."""
     column, what = column_of(table, name), table.called(name)
     if column.objects is not None:
         return np.array([referred.name for referred in column.objects()], dtype=str)
     shape = np.shape(column.data)
     if column.stops is not None or column.table is not None or len(shape) not in (1, 2):
-        raise ValueError(f"{what} has no single value a row; name another column")
+        raise ValueError(f"{what} does not have a single value per row; name another column")
     values = np.asarray(column.data[:])
     if values.ndim == 2:
         values = _flags(values, what)
     names = h5py.check_enum_dtype(values.dtype)
     if column.elements is not None:
-        values = _named(values, np.asarray(column.elements[:]).tolist(), what)
+        texts = np.asarray(column.elements[:]).tolist()
+        rows = check_region(values, len(texts), what, "its elements")
+        values = np.array([as_label(text) for text in texts])[rows]
     elif names is not None:
         by_code = {code: label for label, code in names.items()}
         values = np.array([by_code.get(code, str(code)) for code in values.tolist()])
@@ -190,17 +186,11 @@ def single_values(table: Table, name: str) -> np.ndarray:
 
 
 def _flags(values: np.ndarray, what: str) -> np.ndarray:
-    """Return the first of two columns where they are a flag and its probability, as suite2p writes `iscell`."""
+    """Return the first of two columns if they are a flag and its probability, like `iscell` of suite2p."""
     is_pair = values.shape[1] == 2 and values.dtype.kind in "biuf"
     if is_pair and np.isin(values[:, 0], (0, 1)).all() and ((values[:, 1] >= 0) & (values[:, 1] <= 1)).all():
         return values[:, 0]
-    raise ValueError(f"{what} has no single value a row, but {values.shape[1]}; name another column")
-
-
-def _named(values: np.ndarray, elements: list, what: str) -> np.ndarray:
-    """Return the texts that indices mean."""
-    rows = check_region(values, len(elements), what, "its elements")
-    return np.array([as_label(element) for element in elements])[rows]
+    raise ValueError(f"{what} does not have a single value per row, but {values.shape[1]}; name another column")
 
 
 def time_values(table: Table, name: str) -> np.ndarray:
@@ -209,7 +199,7 @@ def time_values(table: Table, name: str) -> np.ndarray:
 
 
 def _as_seconds(values: np.ndarray, what: str) -> np.ndarray:
-    """Return times as floats, also those that are numbers in text."""
+    """Return times as floats, also if they are numbers in text."""
     if values.dtype.kind in "iufUSO":
         with suppress(ValueError, TypeError):
             return values.astype(float)
@@ -218,21 +208,21 @@ def _as_seconds(values: np.ndarray, what: str) -> np.ndarray:
 
 
 def stops_of(table: Table, name: str) -> np.ndarray:
-    """Return where each row of a ragged column stops in its values."""
+    """Return the end of each row of a ragged column in its values."""
     column, what = column_of(table, name), table.called(f"{name}_index")
     if column.stops is None:
-        raise ValueError(f"{table.called(name)} has no {name}_index that says which values are whose")
+        raise ValueError(f"{table.called(name)} has no {name}_index, which assigns its values to rows; fetch it again")
     return check_stops(column.stops, table.n_rows, len(column.data), what)
 
 
 def split_rows(table: Table, name: str) -> list[np.ndarray]:
-    """Return the values of every row of a ragged column, from one flat read."""
+    """Return the values of every row of a ragged column, read at once."""
     stops = stops_of(table, name)
     return np.split(np.asarray(table.columns[name].data[:]), stops)[: len(stops)]
 
 
 def region_rows(table: Table, name: str) -> list[np.ndarray]:
-    """Return to which rows of another table each row refers."""
+    """Return the rows of another table to which each row refers."""
     region = column_of(table, name)
     other = cast(Table, region.table)
     rows = check_region(region.data, other.n_rows, table.called(name), f"table {other.name!r}")
@@ -240,7 +230,7 @@ def region_rows(table: Table, name: str) -> list[np.ndarray]:
 
 
 def _base_names(paths: Sequence[str]) -> list[str]:
-    """Return the names that `load_images` gives to image files; with their folders where names are not unique."""
+    """Return the names that `load_images` gives to image files; with their folders if names are not unique."""
     whole = [path.replace("\\", "/").strip("/") for path in map(as_label, paths)]
     stems = [re.sub(r"(?<=[^/])\.[^./]*$", "", path) for path in whole]
     bases = [stem.rpartition("/")[2] for stem in stems]
@@ -248,7 +238,7 @@ def _base_names(paths: Sequence[str]) -> list[str]:
 
 
 def _numbered(names: Collection[str]) -> list[str] | None:
-    """Return names in order of the one number in which they differ, or None where they are not so numbered."""
+    """Return names sorted by the one number in which they differ, or None if they are not numbered from 0 or 1."""
     split = {name: re.fullmatch(r"(.*?)(\d+)(\D*)", name) for name in names}
     if not all(split.values()) or len({(match[1], match[3]) for match in split.values() if match}) > 1:
         return None
@@ -260,7 +250,7 @@ def _numbered(names: Collection[str]) -> list[str] | None:
 
 
 def images_template(name: str, images: Mapping[str, Any], order: Sequence[str | None] | None, file: str) -> Template:
-    """Return an Images container as a template, in its own order, or in that of the numbers in its images' names."""
+    """Return an Images container as a template, in its own order, else sorted by the numbers in the names of images."""
     names = check_order(order, images, f"{file}: order_of_images of template {name!r}") if order else _numbered(images)
     return Template(name, len(names or images), names, names and [images[image] for image in names])
 

@@ -1,7 +1,7 @@
-"""NWB: one session behind one small protocol, read by pynwb, or by h5py where pynwb refuses a file.
+"""One NWB session behind one small protocol, read by pynwb, or by h5py if pynwb refuses the file.
 
-pynwb builds all objects of a file, and one that it cannot build (a template that was taken out, an extension that
-nobody cached) costs the whole file. The second reader opens the few paths that are asked for and nothing else.
+pynwb builds all objects of a file, and refuses the whole file if it cannot build one of them (a template that was
+removed, an extension that was not cached). The second reader opens only the few paths that are needed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal, Protocol
 import h5py
 from pynwb import NWBHDF5IO
 
+from neurosuper._checks import one_line_with_type
 from neurosuper.loaders.external import refuse_cycles
 from neurosuper.loaders.file_checks import name_of, open_hdf5
 from neurosuper.loaders.nwb.h5_session import H5Session, referred_of, text_of
@@ -35,17 +36,17 @@ class Session(Protocol):
     reader: str
 
     def about(self) -> dict[str, str]:
-        """Return who and when."""
+        """Return the identifier and the start of the session."""
 
     def found(self, kind: Kind) -> Mapping[str, Callable[[], Any]]:
-        """Return how to open each table, series, … by its path."""
+        """Return functions that open the tables, series, … of a kind, by their paths."""
 
     def has(self, path: str) -> bool:
-        """Return whether anything is stored at a path, even what the reader could not make sense of."""
+        """Return whether an object is stored at a path, even one that the reader could not build."""
 
 
 def find(session: Session, kind: Kind, wanted: str, what: str) -> Any:
-    """Return the one table, series, … whose path is, or ends with, what is wanted."""
+    """Return the one table, series, … whose path is, or ends with, the wanted path."""
     found = session.found(kind)
     paths = [path for path in found if path == wanted] or [path for path in found if path.endswith(f"/{wanted}")]
     if not paths:
@@ -57,23 +58,29 @@ def find(session: Session, kind: Kind, wanted: str, what: str) -> Any:
 
 @contextmanager
 def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False) -> Iterator[Session]:
-    """Open an NWB file: by pynwb, else by h5py, and `reader` says which and why.
+    """Open an NWB file with pynwb, else with h5py; `reader` of the session names the library and the reason.
 
     Parameters
     ----------
     source : path, or binary file object that can seek
+        The file.
     allow_external : bool, optional
-        Let the file take data from other files.
+        Allow data from other files.
+
+    Yields
+    ------
+    Session
+        The opened file.
 
     Raises
     ------
     FileNotFoundError
-        No file there.
+        No file at that path.
     ValueError
-        A file that is not NWB 2, that takes data from other files, or that is damaged where it is read: one line that
-        names it and the remedy.
+        A file that is not NWB 2, that takes data from other files, or whose requested data are damaged: one line that
+        names the file and the remedy.
     TypeError
-        Neither of the two: one line that says what is allowed.
+        Neither a path nor a binary file object.
     """
     with open_hdf5(check_source(source), "NWB", allow_external=allow_external) as file, ExitStack() as stack:
         name = name_of(source)
@@ -81,30 +88,29 @@ def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False)
         refuse_cycles(file, name)
         try:
             session: Session = PynwbSession(file, name, stack)
-        except Exception as error:
+        except Exception as error:  # pynwb, hdmf and h5py raise exceptions of many types
             session = H5Session(file, name, f"h5py: {_reason(error, file)}")
         try:
             yield session
         except Exception as error:
-            told = " ".join(str(error).split())
             is_clear = isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError)
-            if isinstance(error, Warning | MemoryError) or (is_clear and str(error) == told):
+            if isinstance(error, Warning | MemoryError) or (is_clear and "\n" not in str(error)):
                 raise
             raise ValueError(
-                f"{name} cannot be read as NWB: {type(error).__name__}: {told}; it is damaged or of another layout, "
-                "fetch it again"
+                f"{name} cannot be read as NWB: {one_line_with_type(error)}; it is damaged or of another layout, fetch "
+                "it again"
             ) from error
 
 
 def check_source(source: Any) -> Any:
-    """Return a source that may be one: not what pynwb or h5py opened, nor several at once."""
+    """Return a path or a stream; refuse objects that pynwb or h5py opened, and several files."""
     is_stream = all(hasattr(source, name) for name in ("read", "seek", "tell")) and not isinstance(source, TextIOBase)
     if isinstance(source, str | PathLike) or (is_stream and not isinstance(source, NWBHDF5IO)):
         return source
     kind = f"{type(source).__module__.partition('.')[0]}.{type(source).__name__}".removeprefix("builtins.")
     raise TypeError(
-        f"an NWB file is given as the path of one file, or as a binary file object that can seek, got {kind}; pass the "
-        "path of what you opened, and load several files one by one"
+        f"an NWB file must be the path of one file, or a binary file object that can seek, got {kind}; pass the path "
+        "of the file that you opened, and load several files one by one"
     )
 
 
@@ -122,17 +128,19 @@ def _require_nwb2(file: h5py.File, name: str) -> None:
 
 def _reason(error: BaseException, file: h5py.File) -> str:
     """Return in one line why pynwb refused a file."""
-    told = " ".join(str(error.args[-1] if error.args else error).split()).rstrip(".")
-    told = re.sub(r"^(.{240}).+", r"\1 …", told)
-    if found := re.search(r"'(ndx-[\w-]+)' not a namespace", told):
-        told += f"; install the package {found[1]} to read its types"
-    if isinstance(error, TypeError) and "os.PathLike" in told:
-        told = f"{_dangling(file)} refers to a table that is missing"
-    return f"{type(error).__name__}: {told}"
+    # The last argument is the message; hdmf puts the builder of the object, which is very long, before it.
+    message = " ".join(str(error.args[-1] if error.args else error).split()).rstrip(".")
+    message = re.sub(r"^(.{240}).+", r"\1 …", message)
+    if found := re.search(r"'(ndx-[\w-]+)' not a namespace", message):
+        message += f"; install the package {found[1]} to read its types"
+    # A DynamicTableRegion whose table is missing fails in pynwb as a path of type None.
+    if isinstance(error, TypeError) and "os.PathLike" in message:
+        message = f"{_dangling(file)} refers to a table that is missing"
+    return f"{type(error).__name__}: {message}"
 
 
 def _dangling(file: h5py.File) -> str:
-    """Return the columns of the units that refer to nothing."""
+    """Return the columns of the units that refer to an object that is missing."""
     units = file.get("units", {})
     lost = [
         name for name in units if "table" in units[name].attrs and referred_of(file, units[name].attrs["table"]) is None

@@ -1,4 +1,4 @@
-"""NWB: where responses come from: the spikes of the Units table, or the columns of time series."""
+"""Sources of the responses of an NWB session: the spikes of the Units table, or the columns of time series."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from neurosuper.loaders.array import as_label
+from neurosuper.loaders.external import check_written
 from neurosuper.loaders.nwb.frames import sum_frames
 from neurosuper.loaders.nwb.recording import Recording
 from neurosuper.loaders.nwb.records import (
@@ -27,7 +28,7 @@ from neurosuper.loaders.nwb.records import (
 from neurosuper.loaders.nwb.session import Session, find
 from neurosuper.loaders.nwb.spikes import count_spikes
 from neurosuper.loaders.nwb.units import Population, Populations, observed, side_by_side
-from neurosuper.loaders.nwb.validate import check_intervals, check_region, check_scale, check_written
+from neurosuper.loaders.nwb.validate import check_intervals, check_region, check_scale
 from neurosuper.responses import name_some
 
 __all__ = ["Measure", "Source", "open_source"]
@@ -44,10 +45,10 @@ class Source(ABC):
 
     def __init__(self) -> None:
         self.n_events = 0
-        self.tally: Counter[str] = Counter(n_unobserved=0)
+        self.omitted: Counter[str] = Counter(n_unobserved=0)
 
     def check_measure(self, measure: str | None) -> Measure:
-        """Return the measure asked for, or the default."""
+        """Return the requested measure, or the default."""
         if measure is None:
             return self.measures[0]
         if measure not in self.measures:
@@ -56,32 +57,32 @@ class Source(ABC):
         return measure
 
     def coords(self, kept: np.ndarray) -> dict[str, Any]:
-        """Return the labels of the units kept, and what else is known of them once they have responded."""
+        """Return the coords of the kept units; to be called after `respond`."""
         return {"unit": [self.population.names[unit] for unit in kept]}
 
     def check_names(self, kept: np.ndarray) -> None:
-        """Refuse units that are called alike, and say how they can be told apart."""
+        """Refuse units with the same name; the error says how to name them uniquely."""
         twice = [name for name, n in Counter(self.population.names[unit] for unit in kept).items() if n > 1]
         if twice:
-            raise ValueError(f"several units are called {name_some(twice)}; {self.told_apart()}")
+            raise ValueError(f"several units are called {name_some(twice)}; {self.remedy_for_names()}")
 
     @abstractmethod
-    def told_apart(self) -> str:
-        """Return how units with the same name can be told apart."""
+    def remedy_for_names(self) -> str:
+        """Return how to give units with the same name unique names."""
 
     @abstractmethod
     def respond(
         self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
     ) -> np.ndarray:
-        """Return the responses (unit, window) as float32, NaN where a unit was not observed."""
+        """Return the responses (unit, window) as float32, NaN if a unit was not observed."""
 
-    def doubts(self) -> list[str]:
-        """Return what to warn of after the responses were read, one line each."""
+    def concerns(self) -> list[str]:
+        """Return warnings, one line each; to be called after `respond`."""
         return []
 
     @abstractmethod
     def attrs(self, measure: Measure) -> dict[str, object]:
-        """Return units, modality, and how much was left out."""
+        """Return unit of measurement, modality, and counts of omitted data."""
 
 
 def open_source(
@@ -91,23 +92,23 @@ def open_source(
     roi_delay_column: str | None,
     has_companion: bool,
 ) -> Source:
-    """Return the source that is asked for, or say that it may lie in a companion file."""
+    """Return the requested source; if it is missing, the error says where the responses may be."""
     if not series:
         found = _spike_table(session, unit_names)
         if found is None:
             _refuse_spikes_without_index(session)
-            raise ValueError(f"no Units table with spike times in {session.name}{_elsewhere(session, has_companion)}")
+            raise ValueError(f"no Units table with spike times in {session.name}{_remedy(session, has_companion)}")
         return Spikes(session, *found, (unit_names or "").rpartition("/")[2] or None)
     names, present = [str(name) for name in listing(series)], session.found("series")
     for name in names:
         if not any(f"/{path}".endswith(f"/{name}") for path in present):
-            raise ValueError(f"no time series {name!r} in {session.name}{_elsewhere(session, has_companion)}")
+            raise ValueError(f"no time series {name!r} in {session.name}{_remedy(session, has_companion)}")
     planes = [_Plane(session, name, unit_names, roi_delay_column) for name in names]
     return Frames(names, planes)
 
 
 def _spike_table(session: Session, unit_names: str | None = None) -> tuple[str, Table] | None:
-    """Return the table that has spike times, by its path: that of `unit_names`, else `units`, else the only one."""
+    """Return path and table of the spike times: the table of `unit_names`, else `units`, else the only one."""
     tables = session.found("table")
     named = (unit_names or "").rpartition("/")[0]
     paths = (
@@ -135,13 +136,13 @@ def _refuse_spikes_without_index(session: Session) -> None:
     if spikes is not None:
         raise ValueError(
             f"spike_times of {session.name} has shape {np.shape(spikes.data)} and no spike_times_index; it must have "
-            "the times of one unit after another, and an index of where each unit stops: write it again with pynwb's "
+            "the times of one unit after another, and an index of the end of each unit: write it again with pynwb's "
             "add_unit, without padding"
         )
 
 
-def _elsewhere(session: Session, has_companion: bool) -> str:
-    """Return where the responses may lie that are not in a file."""
+def _remedy(session: Session, has_companion: bool) -> str:
+    """Return where responses may be that are missing in a file."""
     present = session.found("series")
     if present:
         return f"; it has the time series {listed(present)}: name one as series=, or another file as companion="
@@ -149,12 +150,13 @@ def _elsewhere(session: Session, has_companion: bool) -> str:
         return ", but spikes in a Units table: leave series= out, or pass companion="
     if has_companion:
         return ", nor any other responses; check companion="
+    # Dandiset 000628 has the presentations of a session in NAME-main.nwb and its rasters in NAME-rasters.nwb.
     stem = PurePosixPath(session.name).stem
-    whose = stem.removesuffix("-main")
-    example = f" (such as {whose}-rasters.nwb)" if whose != stem else ""
+    recording = stem.removesuffix("-main")
+    example = f" (such as {recording}-rasters.nwb)" if recording != stem else ""
     return (
-        f"; its spikes lie in a companion file of session {whose!r}{example}: pass companion= its path, and series= "
-        "their name where they are a time series there"
+        f"; its spikes are in a companion file of session {recording!r}{example}: pass companion= its path, and "
+        "series= their name if they are a time series there"
     )
 
 
@@ -180,14 +182,14 @@ class Spikes(Source):
         self._where = f"obs_intervals of {session.name}"
         self._recording = Recording(self._times, self._stops, names)
 
-    def told_apart(self) -> str:
+    def remedy_for_names(self) -> str:
         ids = self._table.read_ids().tolist()
         for name, column in self._table.columns.items():
             if column.stops is None and column.table is None and len(np.shape(column.data)) == 1:
                 pairs = set(zip(single_values(self._table, name).tolist(), ids, strict=True))
                 if len(pairs) == len(ids):
                     return f"pass unit_names='{self._path}/{name}', or keep one of each by units_where"
-        return "no column of their table tells them apart: mend the file"
+        return "no column of their table distinguishes them: repair the file"
 
     def coords(self, kept: np.ndarray) -> dict[str, Any]:
         return super().coords(kept) | {"n_spikes": ("unit", self._recording.n_spikes[kept])}
@@ -204,18 +206,18 @@ class Spikes(Source):
         self._hide_unobserved(counts, units, starts, ends)
         return counts
 
-    def doubts(self) -> list[str]:
-        return self._recording.doubts()
+    def concerns(self) -> list[str]:
+        return self._recording.concerns()
 
     @cached_property
     def _observed(self) -> list[np.ndarray]:
-        """The intervals in which each unit was observed; none where the table has none for it."""
+        """The intervals in which each unit was observed; empty arrays if the table has none."""
         if "obs_intervals" in self._table.columns:
             check_intervals(self._table.columns["obs_intervals"].data[:], self._where)
             return split_rows(self._table, "obs_intervals")
-        rooms, parts = ("", "processing/", "analysis/", "scratch/"), ("obs_intervals", "obs_intervals_index")
-        if any(self._session.has(f"{room}{self._path}/{part}") for room in rooms for part in parts):
-            raise ValueError(f"{self._where} is in the file, but cannot be read; mend it, or fetch it again")
+        groups, names = ("", "processing/", "analysis/", "scratch/"), ("obs_intervals", "obs_intervals_index")
+        if any(self._session.has(f"{group}{self._path}/{name}") for group in groups for name in names):
+            raise ValueError(f"{self._where} is in the file, but cannot be read; repair it, or fetch it again")
         return [np.empty((0, 2))] * len(self._stops)
 
     def _hide_unobserved(self, values: np.ndarray, units: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
@@ -227,19 +229,19 @@ class Spikes(Source):
                 seen = observed(intervals, starts, ends) if len(intervals) else self._recording.observed(starts, ends)
                 unseen[key] = np.flatnonzero(~seen)
             row[unseen[key]] = np.nan
-            self.tally["n_unobserved"] += len(unseen[key])
+            self.omitted["n_unobserved"] += len(unseen[key])
 
     def attrs(self, measure: Measure) -> dict[str, object]:
         return {
             "units": {"rate": "spikes/s", "count": "spike count"}[measure],
             "modality": "spikes",
             "measure": measure,
-            **self.tally,
+            **self.omitted,
         }
 
 
 def _unit_names(table: Table, named_by: str | None) -> list[str]:
-    """Return what units are called: by their ids, or by another column, with the id behind where values repeat."""
+    """Return the names of units: their ids, or the values of another column, followed by the id if values repeat."""
     ids = [as_label(unit) for unit in table.read_ids()]
     if named_by in (None, "id"):
         return ids
@@ -259,7 +261,7 @@ class _Plane:
         if not np.isfinite(self.times).all():
             raise ValueError(f"the timestamps of {self.where} are not all finite; name another series")
         check_written(self.series.data, f"data of {self.where}")
-        self.frames = _upright(self.series.data, len(self.times), self.where)
+        self.frames = _as_columns(self.series.data, len(self.times), self.where)
         check_scale(self.series.conversion, self.series.offset, self.frames.shape[1], self.where)
         self.population = self._units(session, unit_names)
         self.delays = None if delay_column is None else self.population.values(delay_column).astype(float)
@@ -290,7 +292,7 @@ class _Plane:
 
 
 class _AsColumns:
-    """A dataset read as (time, column), though it has one axis, or a single column as its first axis."""
+    """A dataset with shape (time,) or (1, time), read as (time, column)."""
 
     def __init__(self, data: Any) -> None:
         self._data = data
@@ -302,7 +304,7 @@ class _AsColumns:
         return np.asarray(rows)[:, np.newaxis][:, key[1]]
 
 
-def _upright(data: Any, n_frames: int, where: str) -> Any:
+def _as_columns(data: Any, n_frames: int, where: str) -> Any:
     shape: tuple[int, ...] = () if data is None else tuple(data.shape)
     if len(shape) == 2 and shape[0] == n_frames:
         return data
@@ -322,24 +324,24 @@ class Frames(Source):
     def __init__(self, names: list[str], planes: list[_Plane]) -> None:
         super().__init__()
         self._names, self._planes = names, planes
-        self.tally["n_nan_frames"] = 0
+        self.omitted["n_nan_frames"] = 0
         sizes = [len(plane.population.rows) for plane in planes]
         self._starts = np.cumsum([0, *sizes])
-        parts = [plane.population for plane in planes]
-        self.population = parts[0] if len(parts) == 1 else side_by_side(names, parts)
+        populations = [plane.population for plane in planes]
+        self.population = populations[0] if len(populations) == 1 else side_by_side(names, populations)
 
-    def told_apart(self) -> str:
-        return "pass unit_names='table/column' that names each column of the series, or mend the file"
+    def remedy_for_names(self) -> str:
+        return "pass unit_names='table/column' that names each column of the series, or repair the file"
 
     def respond(
         self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
     ) -> np.ndarray:
-        parts = []
+        by_plane = []
         for plane, first, stop in zip(self._planes, self._starts, self._starts[1:], strict=False):
             columns = units[(units >= first) & (units < stop)] - first
             if len(columns):
-                parts.append(self._respond(plane, columns, starts, ends, length, measure))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+                by_plane.append(self._respond(plane, columns, starts, ends, length, measure))
+        return by_plane[0] if len(by_plane) == 1 else np.concatenate(by_plane)
 
     def _respond(
         self,
@@ -353,6 +355,7 @@ class Frames(Source):
         delays = None if plane.delays is None else plane.delays[columns]
         frames = sum_frames(plane.frames, plane.times, columns, starts, ends, delays)
         conversion = np.broadcast_to(plane.series.conversion, plane.frames.shape[1])[columns, np.newaxis]
+        # NWB: value = data · conversion + offset. Summed over n frames: Σ data · conversion + n · offset.
         values = frames.totals * conversion + frames.n_frames * plane.series.offset
         unseen = frames.n_frames == 0
         if measure == "mean":
@@ -362,16 +365,17 @@ class Frames(Source):
             values /= length if measure == "rate" else 1.0
         values[unseen] = np.nan
         self.n_events += int((~unseen).any())
-        self.tally.update(n_unobserved=int(unseen.sum()), n_nan_frames=frames.n_nan)
+        self.omitted.update(n_unobserved=int(unseen.sum()), n_nan_frames=frames.n_nan)
         return values.astype(np.float32)
 
-    def doubts(self) -> list[str]:
-        n = 0 if self.n_events else self.tally["n_nan_frames"]
+    def concerns(self) -> list[str]:
+        n = 0 if self.n_events else self.omitted["n_nan_frames"]
         return [f"{n} values in windows are NaN or infinite and were left out"] if n else []
 
     @staticmethod
     def _within(times: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return which windows lie within the recording: sums over a part of a window would be too small."""
+        """Return a mask of windows within the recording: sums over an incomplete window would be too small."""
+        # The last frame lasts as long as the others; 1e-6 of a frame allows for rounding of times.
         frame = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
         return (starts >= times[0] - 1e-6 * frame) & (ends <= times[-1] + (1 + 1e-6) * frame)
 
@@ -380,11 +384,11 @@ class Frames(Source):
         is_roi = series.kind == "RoiResponseSeries"
         unit = "a.u." if series.unit.lower() in ("", "n.a.", "n/a", "na", "unknown") else series.unit
         if measure == "mean":
-            told = unit
+            units = unit
         elif is_roi:
-            told = f"{unit}/s" if measure == "rate" else unit
+            units = f"{unit}/s" if measure == "rate" else unit
         else:
-            told = "spikes/s" if measure == "rate" else "spike count"
+            units = "spikes/s" if measure == "rate" else "spike count"
         modality = "calcium imaging" if is_roi else "time series" if measure == "mean" else "spikes"
-        named = self._names[0] if len(self._names) == 1 else self._names
-        return {"units": told, "modality": modality, "measure": measure, "series": named, **self.tally}
+        names = self._names[0] if len(self._names) == 1 else self._names
+        return {"units": units, "modality": modality, "measure": measure, "series": names, **self.omitted}

@@ -1,4 +1,4 @@
-"""NWB: what a file says of units: names, areas, the conditions that they meet, and when they were observed."""
+"""Names, areas, conditions and observation windows of the units of an NWB file."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ OPERATORS = {
     ">=": operator.ge,
 }
 Span = tuple[float, float]
-APART = 1000  # times the length of a window, from one onset to the next (median): nobody waits so long
-MANY = 10  # onsets, from which their gaps can be judged
-LONG = 5.0  # s: no window that is meant in milliseconds has a smaller length
+MAX_GAP = 1000  # median time from one onset to the next, in window lengths; no experiment waits longer
+MANY = 10  # onsets needed to judge their gaps
+LONG = 5.0  # s; a window that is meant in milliseconds is longer than 5
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Population:
     electrodes: Table | None = None  # of the session
 
     def values(self, name: str) -> np.ndarray:
-        """Return what a column says of each unit: of its own table, else of its electrodes."""
+        """Return the values of a column for each unit: of its own table, else of its electrodes."""
         if name in self.table.columns or not self._has_elsewhere(name):
             return single_values(self.table, name)[self.rows]
         if self.table.location is not None and name == "location":
@@ -63,15 +63,13 @@ class Population:
     def areas(self, name: str, area_map: Mapping[str, str]) -> np.ndarray:
         """Return the area of each unit."""
         if name not in self.table.columns and not self._has_elsewhere(name):
+            table = "Units table" if self.table.name == "units" else f"table {self.table.name!r}"
             raise ValueError(
-                f"no area_column {name!r}: the {self._called()} has {listed(self.table.columns)}, and "
-                f"{self._told_of_electrodes()}"
+                f"no area_column {name!r}: the {table} has {listed(self.table.columns)}, and "
+                f"{self._describe_electrodes()}"
             )
         areas = [as_label(area) for area in self.values(name)]
         return np.array([area_map.get(area, area) for area in areas], dtype=str)
-
-    def _called(self) -> str:
-        return "Units table" if self.table.name == "units" else f"table {self.table.name!r}"
 
     def _linked(self) -> Table | None:
         """Return the electrodes that the units refer to, by region or by the id of the peak channel."""
@@ -85,31 +83,31 @@ class Population:
             return True
         return linked is not None and name in linked.columns
 
-    def _told_of_electrodes(self) -> str:
+    def _describe_electrodes(self) -> str:
         linked = self._linked()
         if linked is None and {"electrodes", "peak_channel_id"} & set(self.table.columns):
             return "the table 'electrodes' that it refers to is missing from the file; name a column of its own"
         return f"the electrodes that it refers to have {listed(() if linked is None else linked.columns)}"
 
     def _by_peak(self, name: str) -> np.ndarray:
-        """Return what the electrode of the peak channel says of each row, "" where there is none of its id."""
+        """Return the values of a column of electrodes for the peak channel of each row, "" if its id is unknown."""
         electrodes = cast(Table, self._linked())
         values, ids = single_values(electrodes, name), electrodes.read_ids().tolist()
         check_unique(ids, f"{electrodes.file}: ids of table {electrodes.name!r}")
-        said = dict(zip(ids, values.tolist(), strict=True))
+        value_of = dict(zip(ids, values.tolist(), strict=True))
         peaks = single_values(self.table, "peak_channel_id")
         peaks = peaks.astype(float) if peaks.dtype.kind == "U" else peaks
-        lost = [peak for peak in peaks[self.rows].tolist() if peak not in said]
+        lost = [peak for peak in peaks[self.rows].tolist() if peak not in value_of]
         if lost:
             warnings.warn(
                 f"{self.table.file}: {len(lost)} of {len(self.rows)} units have a peak_channel_id (such as {lost[0]}) "
                 f"that is not among the ids of the electrodes; their {name} is ''",
                 stacklevel=2,
             )
-        return np.array([said.get(peak, "") for peak in peaks.tolist()])
+        return np.array([value_of.get(peak, "") for peak in peaks.tolist()])
 
     def _of_groups(self) -> np.ndarray:
-        """Return where the electrode group of each row was."""
+        """Return the location of the electrode group of each row."""
         objects = column_of(self.table, "electrode_group").objects
         if objects is None:
             raise ValueError(
@@ -118,9 +116,9 @@ class Population:
         return np.array([group.location for group in objects()], dtype=str)
 
     def _joined(self, name: str) -> np.ndarray:
-        """Return what the electrodes of each row say, joined with "/" where they differ."""
-        said = np.array([as_label(value) for value in single_values(cast(Table, self._linked()), name)])
-        return np.array(["/".join(np.unique(said[row])) for row in region_rows(self.table, "electrodes")], dtype=str)
+        """Return the values of a column for the electrodes of each row, joined with "/" if they differ."""
+        labels = np.array([as_label(value) for value in single_values(cast(Table, self._linked()), name)])
+        return np.array(["/".join(np.unique(labels[row])) for row in region_rows(self.table, "electrodes")], dtype=str)
 
 
 @dataclass(frozen=True)
@@ -128,30 +126,30 @@ class Populations:
     """The units of several tables, side by side."""
 
     names: list[str]
-    parts: list[Population]
+    members: list[Population]
 
     def values(self, name: str) -> np.ndarray:
-        """Return what a column says of each unit."""
-        return np.concatenate([part.values(name) for part in self.parts])
+        """Return the values of a column for each unit."""
+        return np.concatenate([member.values(name) for member in self.members])
 
     def areas(self, name: str, area_map: Mapping[str, str]) -> np.ndarray:
         """Return the area of each unit."""
-        return np.concatenate([part.areas(name, area_map) for part in self.parts])
+        return np.concatenate([member.areas(name, area_map) for member in self.members])
 
 
-def side_by_side(names: Sequence[str], parts: list[Population]) -> Populations:
-    """Return populations as one, its units called `name/unit`."""
-    called = [f"{name}/{unit}" for name, part in zip(names, parts, strict=True) for unit in part.names]
-    return Populations(called, parts)
+def side_by_side(names: Sequence[str], members: list[Population]) -> Populations:
+    """Return several populations as one, with units named `name/unit`."""
+    called = [f"{name}/{unit}" for name, member in zip(names, members, strict=True) for unit in member.names]
+    return Populations(called, members)
 
 
 def select_units(population: Population | Populations, units_where: Mapping[str, object]) -> np.ndarray:
-    """Return which units meet all conditions, by their position."""
+    """Return the positions of the units that meet all conditions."""
     passed = {column: _meets(population.values(column), wanted, column) for column, wanted in units_where.items()}
     kept = np.logical_and.reduce([np.ones(len(population.names), bool), *passed.values()])
     if not kept.any():
-        told = ", ".join(f"{column} keeps {mask.sum()}" for column, mask in passed.items()) or "the table is empty"
-        raise ValueError(f"no unit left of {len(kept)}: {told}; loosen units_where")
+        reason = ", ".join(f"{column} keeps {mask.sum()}" for column, mask in passed.items()) or "the table is empty"
+        raise ValueError(f"no unit left of {len(kept)}: {reason}; loosen units_where")
     return np.flatnonzero(kept)
 
 
@@ -169,27 +167,27 @@ def _meets(values: np.ndarray, wanted: object, column: str) -> np.ndarray:
     if values.dtype.kind not in "biuf" or not isinstance(wanted[1], Real):
         raise ValueError(
             f"units_where[{column!r}] compares {values.dtype} with {wanted[1]!r}; operators compare numbers, "
-            "give a value or a list of values instead"
+            "pass a value or a list of values instead"
         )
     return OPERATORS[wanted[0]](values, wanted[1])
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Seconds after onset in which a response is taken, by area or for all."""
+    """Response windows in seconds after onset, by area or for all."""
 
     by_area: Mapping[str, Span]
 
     @classmethod
     def of(cls, window: object) -> Windows:
-        """Check a window: (start, stop), or a mapping from area, or "all", to that."""
+        """Return checked windows, from (start, stop) or a mapping from area, or "all", to that."""
         named = window if isinstance(window, Mapping) else {"all": window}
         if not named:
             raise ValueError("window names no area; give (start, stop), or a mapping from area to it")
         return cls({str(area): _span(span) for area, span in named.items()})
 
     def as_attribute(self) -> list[float] | str:
-        """Return what netCDF can hold: the window of all, or JSON."""
+        """Return the window in a form that netCDF can store: one window for all, or JSON."""
         whole = set(self.by_area) == {"all"}
         return (
             list(self.by_area["all"])
@@ -197,8 +195,8 @@ class Windows:
             else json.dumps({area: list(span) for area, span in self.by_area.items()})
         )
 
-    def doubts(self, onsets: np.ndarray) -> list[str]:
-        """Return which windows look like milliseconds, longer than from onset to onset, or onsets do beside windows."""
+    def concerns(self, onsets: np.ndarray) -> list[str]:
+        """Return warnings if windows, compared with the gaps between onsets, or onsets seem to be in milliseconds."""
         gap = float(np.median(np.diff(np.sort(onsets)))) if len(onsets) > 1 else np.inf
         spans = dict.fromkeys(self.by_area.values())
         found = [
@@ -207,24 +205,26 @@ class Windows:
             for span in spans
             if span[1] - span[0] > max(gap, LONG)
         ]
-        if len(onsets) >= MANY and gap > APART * max(stop - start for start, stop in spans):
+        if len(onsets) >= MANY and gap > MAX_GAP * max(stop - start for start, stop in spans):
             found.append(
-                f"onsets are {gap:g} s apart (median), over {APART} times the length of a window; if they are in "
+                f"onsets are {gap:g} s apart (median), over {MAX_GAP} times the length of a window; if they are in "
                 "milliseconds, write onsets and spike times in seconds"
             )
         return found
 
     def of_units(self, areas: Sequence[str] | None, n_units: int) -> dict[Span, np.ndarray]:
-        """Return which units, by their position, have which window."""
+        """Return the positions of the units of each window."""
         if areas is None and set(self.by_area) != {"all"}:
-            raise ValueError(f"window names the areas {listed(self.by_area)}; pass area_column to say which is whose")
+            raise ValueError(
+                f"window names the areas {listed(self.by_area)}; pass area_column, which gives the area of each unit"
+            )
         spans: dict[Span, list[int]] = {}
         for unit, area in enumerate(["all"] * n_units if areas is None else areas):
             span = self.by_area.get(area) or self.by_area.get("all")
             if span is None:
                 raise ValueError(
                     f"no window for area {str(area)!r}; window has {listed(self.by_area)}: add it, or 'all', or leave "
-                    "such units out by units_where"
+                    "its units out by units_where"
                 )
             spans.setdefault(span, []).append(unit)
         return {span: np.array(units) for span, units in spans.items()}
@@ -238,9 +238,10 @@ def _span(span: object) -> Span:
 
 
 def observed(intervals: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return which windows lie within one of the intervals (interval, 2), where those that touch are one."""
+    """Return a mask of windows within one of the intervals (interval, 2); intervals that touch are merged."""
     if not len(intervals):
         return np.ones(len(starts), bool)
+    # Sort by start, then merge: an interval begins a new one if it starts after the latest end so far.
     begin, until = intervals[np.argsort(intervals[:, 0], kind="stable")].T
     until = np.maximum.accumulate(until)
     first = np.concatenate([[True], begin[1:] > until[:-1]])
@@ -250,7 +251,8 @@ def observed(intervals: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.
 
 
 def overlaps(intervals: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return which windows have a moment in common with any of the intervals (interval, 2)."""
+    """Return a mask of windows that overlap any of the intervals (interval, 2)."""
+    # A window overlaps if more intervals began before its end than were over by its start.
     began = np.searchsorted(np.sort(intervals[:, 0]), ends)
     over = np.searchsorted(np.sort(intervals[:, 1]), starts, side="right")
     return began > over

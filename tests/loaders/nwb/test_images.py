@@ -1,4 +1,4 @@
-"""Images in a file must meet the responses of that file: under the same labels, in the order that indices mean."""
+"""Images of a file have the same labels as its responses, in the order of their indices."""
 
 import datetime
 
@@ -51,7 +51,7 @@ def colours(images):
     return dict(zip(images.stimulus.values.tolist(), images.values[:, 0, 0, 0].tolist(), strict=True))
 
 
-def test_images_are_in_the_order_that_the_container_tells(write):
+def test_images_are_in_the_order_of_the_container(write):
     path = write(container(["owl", "cat", "eel"], order=[1, 2, 0]))
     images = load_nwb_images(path)
     assert colours(images) == {"cat": 20, "eel": 30, "owl": 10}
@@ -62,7 +62,7 @@ def test_images_are_in_the_order_that_the_container_tells(write):
     assert shown.stimulus.values.tolist() == ["owl", "cat", "eel", "owl"]
 
 
-def test_images_without_an_order_are_in_that_of_their_numbers(write):
+def test_images_without_an_order_are_sorted_by_their_numbers(write):
     """As in dandiset 000728; HDF5 lists Scene10 before Scene2."""
     path = write(container([f"Scene{i}" for i in range(12)]))
     assert colours(load_nwb_images(path)) == {f"Scene{i}": 10 * i + 10 for i in range(12)}
@@ -71,14 +71,14 @@ def test_images_without_an_order_are_in_that_of_their_numbers(write):
 
 
 @pytest.mark.parametrize("names", [["owl", "cat", "eel"], ["a1", "b2", "a3"], ["s1", "s2", "s4"], ["s5", "s6", "s7"]])
-def test_images_whose_order_nothing_tells_are_named_by_index(write, names):
+def test_images_of_unknown_order_are_named_by_index(write, names):
     path = write(container(names))
     assert load_presentations(path, presentations=None, index_series="shown").stimulus.values.tolist() == list("2012")
-    with pytest.raises(ValueError, match="template 'scenes' of images.nwb are not in an order that the file tells"):
+    with pytest.raises(ValueError, match="template 'scenes' of images.nwb have no order in the file"):
         load_nwb_images(path, template="scenes")
 
 
-def test_responses_and_images_meet(write):
+def test_responses_and_images_have_the_same_labels(write):
     path = write(container(["s1", "s2", "s3"]))
     rates = load_nwb(path, presentations=None, index_series="shown", window=(0.0, 0.5))
     responses, images = align(rates, load_nwb_images(path))
@@ -130,21 +130,25 @@ def external():
         (
             [external()],
             None,
-            "no template of images.nwb holds images .*'files'.*; take them from the archive, then use load_im",
+            "no template of images.nwb contains images .*'files'.*; take them from the archive, then use load_im",
         ),
-        ([external()], "files", "template 'files' of images.nwb lie in external files; use load_images"),
+        ([external()], "files", "template 'files' of images.nwb are in external files; use load_images"),
         ([external()], "scenes", "no template 'scenes' in images.nwb; it has 'files'"),
         ([movie(np.zeros((1, 2, 2), "u1")), movie(np.zeros((1, 2, 2), "u1"), "more")], None, "2 templates .* name one"),
         (
             [movie(np.full((1, 2, 2), 0.5))],
             None,
-            "image '0' of template 'movie' .* float64 from 0.5 to 0.5, but pixels are",
+            "image '0' of template 'movie' .* float64 from 0.5 to 0.5, but pixels must",
         ),
-        ([movie(np.full((1, 2, 2), 256))], None, "int64 from 256 to 256, but pixels are whole numbers from 0 to 255"),
+        (
+            [movie(np.full((1, 2, 2), 256))],
+            None,
+            "int64 from 256 to 256, but pixels must be whole numbers",
+        ),
         ([movie(np.zeros((1, 2, 2, 5), "u1"))], None, r"has shape \(2, 2, 5\); an image is grey or RGB"),
     ],
 )
-def test_what_is_no_image_is_refused_in_one_line(write, templates, template, message):
+def test_arrays_that_are_not_images_are_refused_in_one_line(write, templates, template, message):
     with pytest.raises(ValueError, match=message) as raised:
         load_nwb_images(write(*templates), template=template)
     assert "\n" not in str(raised.value)

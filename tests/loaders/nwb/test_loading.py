@@ -1,4 +1,4 @@
-"""Planted spikes must come back as the counts that they were planted as, and each bad input must say what to do."""
+"""Planted spikes are recovered as the planted counts, and the error of each bad input says what to do."""
 
 from collections import Counter
 
@@ -95,20 +95,20 @@ def test_attributes_name_the_session_and_survive_netcdf(session, tmp_path):
     xr.testing.assert_equal(xr.load_dataarray(tmp_path / "rates.nc"), rates)
 
 
-def test_silent_unit_is_kept_and_all_spikes_are_told(session):
+def test_silent_unit_is_kept_and_all_spikes_are_counted(session):
     rates = load_nwb(session, **SESSION)
     assert rates.unit.values.tolist() == ["3", "8", "9", "12"]
     assert rates.n_spikes.values.tolist() == [*(COUNTS.sum(axis=0) + len(ONSETS)), 0]
     assert float(np.nanmax(rates.sel(unit="12"))) == 0.0
 
 
-def test_window_holds_its_start_and_not_its_stop(write_two):
+def test_window_contains_its_start_and_not_its_stop(write_two):
     path = write_two([1.25, 1.5, 2.375, 2.4375, 2.5])
     counts = load_nwb(path, stimulus_column="image", window=(0.25, 0.5), measure="count")
     assert counts.values.ravel().tolist() == [1.0, 2.0]
 
 
-def test_window_may_lie_before_onset(write_two):
+def test_window_may_be_before_onset(write_two):
     path = write_two([0.75, 1.0, 1.9, 2.1])
     counts = load_nwb(path, stimulus_column="image", window=(-0.25, 0.0), measure="count")
     assert counts.values.ravel().tolist() == [1.0, 1.0]
@@ -170,7 +170,7 @@ def test_area_is_a_column_of_the_units_or_of_their_electrodes(session, column, a
     assert load_nwb(session, **SESSION, area_column=column).area.values.tolist() == areas
 
 
-def test_columns_that_nobody_named_are_not_read(session, monkeypatch):
+def test_columns_that_are_not_named_are_not_read(session, monkeypatch):
     reads = Counter()
 
     def spy(method):
@@ -219,8 +219,14 @@ def test_no_warning_for_spikes_of_a_unit_left_out(write_nwb):
         ({"measure": "dff"}, "measure must be 'rate' or 'count', got 'dff'"),
         ({"blanks": [-1, 1, 2, 10]}, "no presentation left of 8 in table 'trials': 7 blank, 1 without label"),
         ({"units_where": {"depth": 3}}, "no column 'depth' in table 'units'; it has "),
-        ({"units_where": {"waveform_mean": 3}}, "column 'waveform_mean' of table 'units' has no single value a row"),
-        ({"units_where": {"electrodes": 3}}, "column 'electrodes' of table 'units' has no single value a row"),
+        (
+            {"units_where": {"waveform_mean": 3}},
+            "'waveform_mean' of table 'units' does not have a single value",
+        ),
+        (
+            {"units_where": {"electrodes": 3}},
+            "'electrodes' of table 'units' does not have a single value per",
+        ),
         ({"units_where": {"snr": ("=>", 2)}}, "one of == != < <= > >="),
         ({"units_where": {"quality": ("good", "multi")}}, "a value, a list of values, or"),
         ({"units_where": {"quality": (">", 2)}}, "operators compare numbers"),
@@ -260,7 +266,7 @@ def test_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["empty", "pointer", "cut"])
-def test_files_that_are_no_nwb(session, tmp_path, content):
+def test_files_that_are_not_nwb(session, tmp_path, content):
     whole = session.read_bytes()
     path = tmp_path / "broken.nwb"
     path.write_bytes({"empty": b"", "pointer": b"version https://git-lfs", "cut": whole[: len(whole) // 2]}[content])
@@ -269,7 +275,7 @@ def test_files_that_are_no_nwb(session, tmp_path, content):
     assert "\n" not in str(raised.value)
 
 
-def test_hdf5_that_is_no_nwb_is_refused_and_closed(tmp_path):
+def test_hdf5_that_is_not_nwb_is_refused_and_closed(tmp_path):
     path = tmp_path / "plain.nwb"
     with h5py.File(path, "w") as file:
         file["x"] = 1
@@ -290,8 +296,8 @@ def test_real_session_without_units(real_data):
     assert "\n" not in str(raised.value)
 
 
-def test_a_window_without_any_spike_is_told(session):
-    """A window in milliseconds, say."""
+def test_a_window_without_any_spike_gives_a_warning(session):
+    """For instance, a window in milliseconds."""
     with pytest.warns(UserWarning, match=r"no spike .*window is in seconds, got \(62, 187\)"):
         load_nwb(session, **SESSION | {"window": (62, 187)})
 

@@ -60,7 +60,7 @@ def test_a_list_survives_netcdf(mouse, tmp_path):
 
 
 def test_both_are_joined_by_row(mouse):
-    """The onset is that of the row, the label that of the series."""
+    """The onset comes from the row, the label from the series."""
 
     def damage(file):
         file["stimulus/presentation/shown/timestamps"][...] += 0.125
@@ -87,8 +87,8 @@ def test_rows_that_do_not_match_are_refused(mouse):
             series[name].attrs.update(attrs)
 
     damaged = mouse.damaged(damage)
-    told = "index_series 'shown' of .* has 59 indices for 60 rows in table 'natural_scenes_presentations'; they must be"
-    refused(told, damaged, **SHOWN | {"presentations": mouse.table})
+    message = "'shown' of .* has 59 indices for 60 rows in table 'natural_scenes_presentations'; their numbers must be"
+    refused(message, damaged, **SHOWN | {"presentations": mouse.table})
     assert load_presentations(damaged.path, **SHOWN).sizes["presentation"] in (47, 48)
 
 
@@ -99,7 +99,7 @@ def test_rows_that_do_not_match_are_refused(mouse):
         ({"stimulus_column": "frame", "index_series": "shown"}, "got 'frame' and 'shown'; give one of the two"),
         (
             {"presentations": None, "stimulus_column": "frame"},
-            "presentations is None, which only an index_series can do",
+            "presentations is None, which requires an index_series; name a table",
         ),
         ({"presentations": None, "index_series": "seen"}, "no index_series 'seen' in mouse.nwb; it has 'shown'"),
         (
@@ -128,14 +128,14 @@ def test_indices_that_are_not_whole_or_not_one_each(mouse):
 
     refused("has the index 1.5, but indices of its template 'scenes' go from 0 to 11", to(np.full(60, 1.5)), **SHOWN)
     refused(
-        r"index_series 'shown' of .* holds .* of shape \(60, 2\), not one index", to(np.zeros((60, 2), "u4")), **SHOWN
+        r"index_series 'shown' of .* has .* of shape \(60, 2\), not one index", to(np.zeros((60, 2), "u4")), **SHOWN
     )
     whole = load_presentations(to(np.where(mouse.indices < 0, np.nan, mouse.indices)).path, **SHOWN)
     assert (whole.attrs["n_missing"], whole.attrs["n_presentations"]) == (12, 48)
 
 
 def test_windows_by_area(mouse):
-    """The areas of the mouse respond in windows of their own."""
+    """The areas of the mouse respond in different windows."""
     named = {"presentations": mouse.table, "stimulus_column": "frame", "area_column": "location", "measure": "count"}
     window = {"VISp": (0.0, 0.125), "all": (0.0, 0.25)}
     both = load_nwb(mouse.path, window=window, **named)
@@ -151,7 +151,7 @@ def test_windows_by_area(mouse):
 
 
 class Counted(io.FileIO):
-    """A file that counts the bytes read of it, as a remote one would send them."""
+    """A file that counts the bytes that are read, as a remote file would send them."""
 
     sent = 0
 
@@ -180,7 +180,7 @@ def test_a_stream_is_read_like_a_file_and_only_where_needed(write_nwb, tmp_path)
     assert streamed.attrs["source"] == whole.attrs["source"] == "session.nwb"
 
 
-def test_a_stream_that_is_no_nwb():
+def test_a_stream_that_is_not_nwb():
     with pytest.raises(ValueError, match="the stream cannot be read as NWB: .*signature not found"):
         load_presentations(io.BytesIO(b"<html>" * 99), stimulus_column="image")
 
@@ -209,7 +209,7 @@ def test_images_shown_together_pass(write_nwb):
     assert listed_without_warning(write_nwb, ["a"], [1.0])
 
 
-def test_a_blank_that_nobody_named_is_named(write_nwb):
+def test_a_warning_names_a_blank_that_was_not_named(write_nwb):
     labels = ["grey"] * 60 + ["a", "b", "c"] * 3
     path = write_nwb(labels, np.arange(1.0, len(labels) + 1), [])
     message = r"'grey' was presented 60 times in table 'trials', the others 3 times .median.; if it is a blank, name"
@@ -259,13 +259,13 @@ def test_onsets_that_are_numbers_in_text_are_read(mouse):
     np.testing.assert_array_equal(shown.onset, mouse.onsets)
 
 
-def test_timestamps_of_an_index_that_fall_back_are_named(mouse):
+def test_timestamps_of_an_index_that_decrease_are_named(mouse):
     times = mouse.onsets.copy()
     times[[4, 9]] = times[[9, 4]]
     times[20] = np.nan
     damaged = rewritten(mouse, "stimulus/presentation/shown/timestamps", times)
     with pytest.warns(
-        UserWarning, match="timestamps of index_series 'shown' fall back 2 times; each index was taken at"
+        UserWarning, match="timestamps of index_series 'shown' decrease 2 times; each index was used with"
     ):
         shown = load_presentations(damaged.path, **SHOWN)
     assert shown.attrs["n_missing"] == 1

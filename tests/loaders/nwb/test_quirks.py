@@ -1,4 +1,4 @@
-"""Real files break the rules: each quirk that FORMATS names is made here, and gives right numbers or one clear line."""
+"""Real files break the rules: each known quirk is made here, and gives right numbers or one clear line."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ SHOWN = {"presentations": None, "index_series": "shown", "blanks": [-1]}
 
 
 def planted(mouse, counts=None, labels="{}"):
-    """The mean count of each image, as it was planted (stimulus, unit)."""
+    """Return the planted mean count of each image (stimulus, unit)."""
     counts = mouse.counts if counts is None else counts
     images = np.unique(mouse.indices[mouse.indices >= 0])
     means = np.array([counts[mouse.indices == image].mean(axis=0) for image in images])
@@ -26,7 +26,7 @@ def planted(mouse, counts=None, labels="{}"):
 
 
 def check_counts(mouse, reader="h5py: ", labels="{}", **options):
-    """Load the counts, compare them with those planted, and return them."""
+    """Return loaded counts, after comparing them with the planted counts."""
     counts = load_nwb(mouse.path, window=mouse.window, measure="count", **options)
     assert counts.attrs["reader"].startswith(reader)
     assert "\n" not in counts.attrs["reader"]
@@ -79,7 +79,7 @@ def test_blank_named_by_its_image(mouse):
 def test_blank_not_named_is_an_index_without_an_image(mouse):
     refused(
         "index_series 'shown' of mouse.nwb has the index 4294967295, but indices of its template 'scenes' go from 0 "
-        "to 11; if that stands for a blank, add it to blanks",
+        "to 11; if it is a blank, add it to blanks",
         mouse.path,
         **SHOWN | {"blanks": []},
     )
@@ -119,8 +119,8 @@ def test_indexseries_link_empty_and_two_templates_fit(mouse):
         file.copy("stimulus/templates/scenes", "stimulus/templates/more")
 
     refused(
-        "index_series 'shown' of damaged.*nwb does not say which images it means, and of the templates 'more', "
-        "'scenes' 2 have more than 11; name the stimuli by a stimulus_column",
+        "index_series 'shown' of damaged.*nwb does not link to its images, and 2 of the templates 'more', "
+        "'scenes' have more than 11 images; name the stimuli by a stimulus_column",
         mouse.damaged(damage).path,
         **SHOWN,
     )
@@ -262,12 +262,12 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
-    [(b"", "is empty"), (HTML, "a web page"), (LFS, "git-lfs pointer"), (b"nonsense" * 99, "does not start as")],
+    ("content", "message"),
+    [(b"", "is empty"), (HTML, "a web page"), (LFS, "git-lfs pointer"), (b"nonsense" * 99, "does not start like")],
 )
-def test_impostors(tmp_path, content, told):
+def test_placeholders(tmp_path, content, message):
     (tmp_path / "a.nwb").write_bytes(content)
-    refused(rf"a\.nwb cannot be read as NWB: .*{told}.* fetch it again", tmp_path / "a.nwb", **SCENES)
+    refused(rf"a\.nwb cannot be read as NWB: .*{message}.* fetch it again", tmp_path / "a.nwb", **SCENES)
 
 
 def test_truncated(mouse, tmp_path):
@@ -286,7 +286,7 @@ def test_nwb_1x(tmp_path):
     )
 
 
-def test_columns_are_read_by_name_whatever_the_order_of_colnames(mouse):
+def test_columns_are_read_by_name_for_any_order_of_colnames(mouse):
     def damage(file):
         units = file["units"]
         units.attrs["colnames"] = sorted(units.attrs["colnames"], reverse=True)
@@ -364,18 +364,18 @@ def test_presentation_inside_invalid_times(write_nwb, invalid, valid):
 
 
 @pytest.mark.parametrize(("window", "valid"), [((0.5, 0.75), [0, 1, 1, 1]), ((-0.5, -0.25), [1, 0, 1, 1])])
-def test_it_is_the_window_that_must_be_valid_and_not_the_onset(write_nwb, window, valid):
+def test_the_window_must_be_valid_not_the_onset(write_nwb, window, valid):
     path = write_nwb("abcd", ONSETS, [{"spike_times": np.arange(0.1, 5, 0.1)}], invalid=[(1.6, 1.7)])
     rates = load_nwb(path, stimulus_column="image", window=window)
     assert rates.isel(repetition=0, unit=0).notnull().values.tolist() == [bool(each) for each in valid]
 
 
-def test_milliseconds_for_seconds_are_told(mouse):
+def test_milliseconds_for_seconds_give_a_warning(mouse):
     with pytest.warns(UserWarning, match="no spike falls into any window .* window is in seconds"):
         load_nwb(mouse.path, window=(50, 250), **SCENES)
 
 
-def test_a_deleted_table_of_rois_is_told(mouse):
+def test_a_deleted_table_of_rois_is_reported(mouse):
     def damage(file):
         del file["processing/ophys/ImageSegmentation"]
 
@@ -413,14 +413,14 @@ def test_an_index_that_does_not_cut_the_spikes(mouse):
 
 
 def numbers_or_one_line(load):
-    """Run a loader that either succeeds or says in one line why not; return the numbers, if there are any, and that."""
-    numbers, told = None, ""
+    """Return the numbers of a loader, if it succeeds, and its message; an error must be one line."""
+    numbers, message = None, ""
     try:
         numbers = load()
     except (ValueError, FileNotFoundError) as error:
-        told = str(error)
-    assert "\n" not in told
-    return numbers, told
+        message = str(error)
+    assert "\n" not in message
+    return numbers, message
 
 
 def test_units_that_lost_their_ids_are_not_renumbered(mouse):
@@ -465,7 +465,7 @@ def wreak(file, place, value):
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(data=st.data(), way=st.sampled_from(WAYS), mayhem=st.sampled_from(list(MAYHEM)))
-def test_whatever_is_missing_or_of_another_kind_gives_numbers_or_one_line(mouse, data, way, mayhem):
+def test_objects_that_are_missing_or_of_another_kind_give_numbers_or_one_line(mouse, data, way, mayhem):
     with h5py.File(mouse.path) as file:
         place = data.draw(st.sampled_from(places(file)))
     damaged = mouse.damaged(lambda file: wreak(file, place, MAYHEM[mayhem]))
@@ -484,9 +484,9 @@ def test_a_file_cut_anywhere_is_to_be_fetched_again(mouse, share):
     whole = mouse.path.read_bytes()
     path = mouse.path.with_name("cut.nwb")
     path.write_bytes(whole[: int(share * len(whole))])
-    _, told = numbers_or_one_line(lambda: load_nwb(path, window=mouse.window, **SCENES))
-    assert "cut.nwb cannot be read as NWB" in told
-    assert "fetch it again" in told
+    _, message = numbers_or_one_line(lambda: load_nwb(path, window=mouse.window, **SCENES))
+    assert "cut.nwb cannot be read as NWB" in message
+    assert "fetch it again" in message
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -1,4 +1,4 @@
-"""What was not recorded is NaN with a warning, what was silent is zero, and a clock that is not in seconds is named."""
+"""Windows outside the recording are NaN with a warning, silent ones are zero, and clocks not in seconds are named."""
 
 import re
 import warnings
@@ -21,7 +21,7 @@ def trains(rate, stop=42.0, n_units=3, seed=0):
 
 
 def load(write_nwb, onsets, units, **options):
-    """Load responses (presentation, unit), and what was warned of."""
+    """Return responses (presentation, unit) and the warnings."""
     path = write_nwb([f"im{i:03d}" for i in range(len(onsets))], onsets, units)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -30,7 +30,7 @@ def load(write_nwb, onsets, units, **options):
 
 
 def rewrite(path, name, change):
-    """Replace a column of the units by what `change` makes of it; pynwb would convert it."""
+    """Replace a column of the units by the result of `change`; pynwb would convert it."""
     with h5py.File(path, "r+") as file:
         values, attrs = file["units"][name][:], dict(file["units"][name].attrs)
         del file["units"][name]
@@ -66,7 +66,7 @@ def test_presentations_outside_the_recording_are_nan_and_counted(write_nwb, late
 
 @pytest.mark.parametrize("rate", [0.05, 0.2, 1, 30])
 def test_silence_within_the_recording_is_zero(write_nwb, rate):
-    """However sparse the units are, and though the last presentations may come after the last spike."""
+    """For units of any sparseness, even if the last presentations come after the last spike."""
     responses, messages = load(write_nwb, ONSETS[:-1], trains(rate, n_units=2, seed=3))
     assert responses.notnull().all()
     assert not any("recording" in line for line in messages)
@@ -90,8 +90,8 @@ def test_units_left_out_are_evidence_too(write_nwb):
     assert "spikes go from 0.0" in messages[0]
 
 
-def test_obs_intervals_say_more_than_spikes(write_nwb):
-    """A unit observed until 99 s was silent at 90 s; of the other nobody says so."""
+def test_obs_intervals_take_precedence_over_spikes(write_nwb):
+    """A unit observed until 99 s was silent at 90 s; for the other unit this is unknown."""
     units = [unit | {"obs_intervals": np.empty((0, 2))} for unit in trains(20, n_units=2)]
     units[0]["obs_intervals"] = np.array([[0.0, 99.0]])
     responses, messages = load(write_nwb, [*ONSETS[:30], 90.0], units)
@@ -111,8 +111,8 @@ def test_a_silence_by_chance_depends_on_the_rate_and_on_how_well_it_is_known():
     assert longest_silence(np.zeros(0), starts) == longest_silence(np.full(50, 3.0), starts) == np.inf
 
 
-def test_bursts_are_expected_to_be_as_far_apart_as_they_were():
-    """In four of five trials nobody fires, in the fifth 30 spikes: ten more silent trials are no surprise."""
+def test_bursts_are_expected_at_the_distances_that_were_observed():
+    """In four of five trials no unit fires, in the fifth there are 30 spikes: ten more silent trials are expected."""
     starts = np.arange(100.0)
     bursts = np.add.outer(starts[::5], np.linspace(0.05, 0.2, 30)).ravel()
     steady = np.linspace(0, 100, len(bursts))
@@ -127,8 +127,8 @@ def test_bursts_are_expected_to_be_as_far_apart_as_they_were():
             ONSETS,
             "spike times look like milliseconds or samples: spikes go from .* from 2 to 41.25 s",
         ),
-        (lambda t: (t * 30_000).astype(int), ONSETS, "spike times are whole numbers, as those of samples"),
-        (lambda t: np.round(t * 30_000), ONSETS, "spike times are whole numbers, as those of samples"),
+        (lambda t: (t * 30_000).astype(int), ONSETS, "spike times are whole numbers, like sample numbers"),
+        (lambda t: np.round(t * 30_000), ONSETS, "spike times are whole numbers, like sample numbers"),
         (lambda t: t, ONSETS * 1000, "40 of 40 presentations are outside the recording .* both are in seconds"),
         (lambda t: t.astype(np.float16), ONSETS, "are float16, which near 41.9.* s rounds to 0.03125 s; write them as"),
         (lambda t: t / 50, ONSETS, "all spikes are closer together than presentations: spikes go from 0.* relative to"),
@@ -143,19 +143,17 @@ def test_clocks_that_are_not_in_seconds_are_named(write_nwb, change, onsets, mes
 
 
 @pytest.mark.parametrize(
-    ("change", "onsets", "doubt", "rounded"),
+    ("change", "onsets", "message", "rounded"),
     [
         (lambda t: t.astype(np.float16), ONSETS * 1000, "are outside the recording", True),
         (lambda t: (t * 30_000).astype(int), ONSETS, "are whole numbers", False),
     ],
     ids=["floats", "numbers of samples"],
 )
-def test_floats_are_rounded_whatever_else_is_wrong_but_numbers_of_samples_are_not(
-    write_nwb, change, onsets, doubt, rounded
-):
+def test_rounding_is_reported_for_floats_but_not_for_numbers_of_samples(write_nwb, change, onsets, message, rounded):
     path = write_nwb([f"im{i}" for i in range(40)], onsets, trains(20))
     rewrite(path, "spike_times", change)
-    with pytest.warns(UserWarning, match=doubt) as warned:
+    with pytest.warns(UserWarning, match=message) as warned:
         load_nwb(path, **SHOWN)
     assert ("rounds to" in " ".join(str(warning.message) for warning in warned)) == rounded
 
@@ -163,10 +161,10 @@ def test_floats_are_rounded_whatever_else_is_wrong_but_numbers_of_samples_are_no
 def test_times_that_restart_with_every_trial_are_named(write_nwb):
     times = np.tile(trains(20, stop=0.9)[0]["spike_times"], 40)
     _, messages = load(write_nwb, ONSETS, [{"spike_times": times}])
-    assert re.search("fall back over half of their range or more, in unit '0', as where they restart with", messages[0])
+    assert re.search("jump back over half of their range or more, in unit '0', as if they restart with", messages[0])
 
 
-def test_nan_are_no_spikes(write_nwb):
+def test_nan_are_not_spikes(write_nwb):
     times = np.array([2.1, np.nan, 3.1, 3.2, np.inf, 4.1])
     units = [{"spike_times": times}, {"spike_times": [2.2, 4.2]}]
     responses, messages = load(write_nwb, [2.0, 3.0, 4.0], units)
@@ -176,7 +174,7 @@ def test_nan_are_no_spikes(write_nwb):
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_onsets_that_are_no_time_are_missing(write_nwb, value):
+def test_onsets_that_are_not_a_time_are_missing(write_nwb, value):
     onsets = ONSETS[:20].copy()
     onsets[3] = value
     responses, messages = load(write_nwb, onsets, trains(20))
@@ -203,7 +201,7 @@ def test_onsets_and_spikes_that_are_both_in_milliseconds_are_named(write_nwb, sc
 
 
 @pytest.mark.parametrize(("length", "named"), [(4.75, False), (5.25, True)])
-def test_windows_of_at_most_5_s_are_in_seconds_however_close_onsets_are(write_nwb, length, named):
+def test_windows_of_at_most_5_s_are_in_seconds_for_any_distance_of_onsets(write_nwb, length, named):
     _, messages = load(write_nwb, ONSETS[:12], trains(20), window=(0.0, length))
     assert any("divide by 1000" in message for message in messages) == named
 
@@ -218,8 +216,8 @@ def test_windows_that_overlap_a_little_pass(write_nwb):
     assert not messages
 
 
-def test_spikes_without_an_index_say_what_is_wrong(write_nwb):
-    """As where each unit is a row, padded with NaN."""
+def test_spikes_without_an_index_are_refused_with_the_reason(write_nwb):
+    """For instance, if each unit is a row, padded with NaN."""
     path = write_nwb("ab", [1.0, 2.0], [{"spike_times": [1.1, 2.1]}, {"spike_times": [1.2, 1.3]}])
     with h5py.File(path, "r+") as file:
         attrs = dict(file["units/spike_times"].attrs)
@@ -230,7 +228,7 @@ def test_spikes_without_an_index_say_what_is_wrong(write_nwb):
         load_nwb(path, **SHOWN)
 
 
-def test_spikes_that_are_no_numbers_are_refused(write_nwb):
+def test_spikes_that_are_not_numbers_are_refused(write_nwb):
     path = write_nwb("ab", [1.0, 2.0], [{"spike_times": [1.1, 2.1]}])
     rewrite(path, "spike_times", lambda times: np.array([f"{time} s" for time in times], h5py.string_dtype()))
     with pytest.raises(ValueError, match="spike_times of .* must be flat, and contain numbers of seconds"):

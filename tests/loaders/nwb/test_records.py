@@ -1,4 +1,4 @@
-"""What columns mean: texts behind indices, groups behind references, flags beside probabilities, numbers as text."""
+"""Columns are decoded: indices of texts, references to groups, flags with probabilities, numbers as text."""
 
 import datetime
 import warnings
@@ -19,7 +19,7 @@ SHOWN = ["owl", "bee", "owl", "elk"]
 
 
 def add_units(nwb):
-    """Four units of two probes, of which each was sorted on its own; unit i fires after presentation i."""
+    """Four units of two probes that were sorted separately; unit i fires after presentation i."""
     device = nwb.create_device("device")
     probes = [nwb.create_electrode_group(f"probe{a}", description=a, location=a, device=device) for a in ("V2", "TE")]
     nwb.add_unit_column("probe", "name of the probe")
@@ -52,7 +52,7 @@ def probes(tmp_path_factory):
 
 @pytest.fixture(params=["pynwb", "h5py"])
 def session(request, probes, tmp_path):
-    """The same session, from which for h5py something is taken out that pynwb needs."""
+    """The same session; for h5py, without an object that pynwb needs."""
     path = tmp_path / "copy.nwb"
     path.write_bytes(probes.read_bytes())
     if request.param == "h5py":
@@ -61,7 +61,7 @@ def session(request, probes, tmp_path):
     return path
 
 
-def test_stimuli_of_an_enumeration_are_called_by_its_texts(session):
+def test_stimuli_of_an_enumeration_are_named_by_its_texts(session):
     shown = load_presentations(session, stimulus_column="image", blanks="elk")
     assert shown.stimulus.values.tolist() == ["owl", "bee", "owl"]
     assert shown.attrs["n_blanks"] == 1
@@ -98,14 +98,14 @@ def test_an_enumeration_of_hdf5_is_text_too(session):
 
 
 @pytest.mark.parametrize(("column", "areas"), [("location", ["V2", "TE"]), ("electrode_group", ["probeV2", "probeTE"])])
-def test_the_area_is_that_of_the_electrode_group(session, column, areas):
+def test_the_area_is_taken_from_the_electrode_group(session, column, areas):
     found = load_nwb(session, **OPTIONS, area_column=column, unit_names="units/probe")
     assert found.unit.values.tolist() == ["probeV2/0", "probeV2/1", "probeTE/0", "probeTE/1"]
     assert found.area.values.tolist() == np.repeat(areas, 2).tolist()
     assert found.sel(stimulus="bee").values[0].tolist() == [0.0, 2.5, 0.0, 0.0]
 
 
-def test_ids_that_restart_are_refused_with_what_tells_units_apart(session):
+def test_ids_that_restart_are_refused_with_a_column_of_unique_names(session):
     with pytest.raises(
         ValueError, match=r"several units are called '0', '1'; pass unit_names='units/probe', or keep one"
     ):
@@ -124,7 +124,7 @@ def test_a_flag_with_its_probability_is_the_flag(session):
     assert found.unit.values.tolist() == ["1"]
     with h5py.File(session, "r+") as file:
         file["units/probe"][0, 0] = 2
-    with pytest.raises(ValueError, match="'probe' of table 'units' has no single value a row, but 2; name another"):
+    with pytest.raises(ValueError, match="'probe' of table 'units' does not have a single value per row, but 2"):
         load_nwb(session, **OPTIONS, units_where={"probe": True})
 
 
@@ -140,13 +140,13 @@ def sorted_twice(names):
 
 
 @pytest.mark.parametrize("names", [["units"], ["curated"]])
-def test_units_of_a_processing_module_are_read_where_there_are_no_others(tmp_path, names):
+def test_units_of_a_processing_module_are_read_if_there_are_no_others(tmp_path, names):
     found = load_nwb(write(tmp_path / "a.nwb", sorted_twice(names)), **OPTIONS)
     assert found.unit.values.tolist() == ["5", "6"]
     assert found.sel(stimulus="bee").values[0].tolist() == [0.0, 2.5]
 
 
-def test_one_of_several_tables_of_units_is_to_be_named(tmp_path):
+def test_one_of_several_tables_of_units_must_be_named(tmp_path):
     path = write(tmp_path / "a.nwb", sorted_twice(["raw", "curated"]))
     with pytest.raises(
         ValueError, match=r"in the tables 'ecephys/\w+', 'ecephys/\w+'; name one as part of unit_names="
@@ -164,6 +164,6 @@ def test_one_of_several_tables_of_units_is_to_be_named(tmp_path):
         (["a1.0", "-1", "b", "4"], ["a1.0", "b", "4"]),
     ],
 )
-def test_numbers_written_as_text_are_those_numbers(tmp_path, written, kept):
+def test_numbers_written_as_text_are_read_as_numbers(tmp_path, written, kept):
     path = write(tmp_path / "a.nwb", lambda nwb: None, written)
     assert load_presentations(path, stimulus_column="image", blanks=-1).stimulus.values.tolist() == kept

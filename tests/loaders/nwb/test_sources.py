@@ -1,4 +1,4 @@
-"""ROI responses and rasters: what was planted in the frames of a window must come back under the right name."""
+"""ROI responses and rasters: values planted in the frames of a window are recovered under the right name."""
 
 import datetime
 
@@ -29,7 +29,7 @@ def planted(mouse):
 
 
 def rewrite(path, change, **attrs):
-    """Return damage that replaces a dataset by what `change` makes of it, keeping its attributes."""
+    """Return damage that replaces a dataset by the result of `change`, keeping its attributes."""
 
     def damage(file):
         values, kept = change(file[path][:]), dict(file[path].attrs) | attrs
@@ -46,8 +46,8 @@ def test_planted_responses_come_back_under_the_ids_of_their_rois(mouse):
     assert dff.dims == ("stimulus", "repetition", "unit")
     assert dff.dtype == np.float32
     np.testing.assert_allclose(average_repetitions(dff), planted(mouse), atol=1e-5)
-    told = {"units": "a.u.", "modality": "calcium imaging", "measure": "mean", "series": "DfOverF"}
-    assert told.items() <= dff.attrs.items()
+    expected = {"units": "a.u.", "modality": "calcium imaging", "measure": "mean", "series": "DfOverF"}
+    assert expected.items() <= dff.attrs.items()
     assert (dff.attrs["n_nan_frames"], dff.attrs["n_unobserved"]) == (0, 0)
 
 
@@ -80,13 +80,13 @@ def test_columns_of_the_wrong_roi_are_noticed(mouse):
     assert abs(average_repetitions(load(damaged)).values - planted(mouse)).max() > 0.1
 
 
-def test_units_where_and_area_look_at_the_table_of_rois(mouse):
+def test_units_where_and_area_use_the_table_of_rois(mouse):
     dff = load(mouse, units_where={"layer": "L5"}, area_column="layer")
     assert (dff.unit.values.tolist(), dff.area.values.tolist()) == (["301"], ["L5"])
     np.testing.assert_allclose(average_repetitions(dff)[:, 0], planted(mouse)[:, 0], atol=1e-5)
 
 
-def test_location_is_that_of_the_imaging_plane(mouse):
+def test_location_is_taken_from_the_imaging_plane(mouse):
     assert load(mouse, area_column="location", area_map={"VISp": "V1"}).area.values.tolist() == ["V1", "V1"]
 
 
@@ -115,7 +115,7 @@ def test_timestamps_mean_the_same_as_a_rate(mouse):
     xr.testing.assert_equal(load(mouse.damaged(damage)), load(mouse))
 
 
-def test_nan_frames_are_left_out_and_told(mouse):
+def test_nan_frames_are_left_out_and_counted(mouse):
     first = int(mouse.onsets[np.flatnonzero(mouse.indices >= 0)[0]] * 32)
 
     def blot(data):
@@ -138,7 +138,7 @@ def test_a_window_without_a_frame_is_nan_and_counted(mouse):
 
 
 def test_rois_recorded_late_take_later_frames(mouse):
-    """The window of a ROI recorded 1.5 frames late holds the frames −1 to 6, where that of another holds 0 to 7."""
+    """The window of a ROI recorded 1.5 frames late contains the frames −1 to 6, of another ROI 0 to 7."""
 
     def damage(file):
         rois = file[ROIS]
@@ -154,7 +154,7 @@ def test_rois_recorded_late_take_later_frames(mouse):
     )
 
 
-def test_no_frame_in_any_window_is_told(mouse):
+def test_no_frame_in_any_window_gives_a_warning(mouse):
     with pytest.warns(UserWarning, match=r"no frame falls into any window .* got \(50, 250\)"):
         load(mouse, window=(50, 250))
 
@@ -198,7 +198,7 @@ def test_several_series_are_set_side_by_side(mouse):
 
 
 @pytest.mark.parametrize("rate", [-32.0, np.inf, np.nan])
-def test_a_rate_that_is_none_is_refused(mouse, rate):
+def test_an_impossible_rate_is_refused(mouse, rate):
     def damage(file):
         file[DATA].parent["starting_time"].attrs["rate"] = rate
 
@@ -234,7 +234,7 @@ def test_values_that_are_not_finite_are_left_out_and_counted(mouse):
     assert (found.attrs["n_nan_frames"], found.attrs["n_unobserved"]) == (4 if mouse.indices[5] >= 0 else 0, 0)
 
 
-def test_a_series_without_any_number_says_so(mouse):
+def test_a_series_without_any_number_gives_a_warning(mouse):
     damaged = mouse.damaged(rewrite(DATA, lambda data: np.full_like(data, np.nan)))
     with pytest.warns(UserWarning, match="no frame .*; 768 values in windows are NaN or infinite and were left out"):
         assert load(damaged).isnull().all()
@@ -255,7 +255,7 @@ def write(nwb, path):
 
 @pytest.fixture(scope="session")
 def free_viewing(tmp_path_factory):
-    """A session as dandiset 000628 lays it out: images by name only, rasters in another file."""
+    """A session in the layout of dandiset 000628: images by name only, rasters in another file."""
     folder = tmp_path_factory.mktemp("viewing")
     main = NWBFile("Pa", "Pa-main", START)
     table = TimeIntervals(name="presentations", description="when")
@@ -306,14 +306,19 @@ def test_rasters_in_a_companion_are_counted(free_viewing):
     planted = np.array([RASTER[first : first + 200].sum(axis=0) for first in firsts])
     np.testing.assert_array_equal(counts.sel(stimulus="owl"), planted[INDEX == 0])
     np.testing.assert_array_equal(counts.sel(stimulus="eel")[:2], planted[INDEX == 2])
-    told = {"units": "spike count", "modality": "spikes", "companion": "Pa-rasters.nwb", "companion_reader": "pynwb"}
-    assert told.items() <= counts.attrs.items()
+    expected = {
+        "units": "spike count",
+        "modality": "spikes",
+        "companion": "Pa-rasters.nwb",
+        "companion_reader": "pynwb",
+    }
+    assert expected.items() <= counts.attrs.items()
 
 
 def test_a_session_without_responses_asks_for_its_companion_by_name(free_viewing):
     main, companion = free_viewing
     asks = (
-        r"in Pa-main.nwb; its spikes lie in a companion file of session 'Pa' \(such as Pa-rasters.nwb\): pass companion"
+        r"in Pa-main.nwb; its spikes are in a companion file of session 'Pa' \(such as Pa-rasters.nwb\): pass companion"
     )
     with pytest.raises(ValueError, match="no Units table with spike times " + asks):
         load_nwb(main, **VIEWING)
@@ -329,14 +334,16 @@ def test_a_session_without_responses_asks_for_its_companion_by_name(free_viewing
         load_nwb(main, **VIEWING, companion=main, series="rasters")
 
 
-def test_a_session_with_spikes_and_no_series_says_so(write_nwb):
+def test_a_session_with_spikes_and_no_series_is_refused_with_the_remedy(write_nwb):
     path = write_nwb("ab", [1.0, 2.0], [{"spike_times": [1.1]}])
-    told = "no time series 'rasters' in session.nwb, but spikes in a Units table: leave series= out, or pass companion="
-    with pytest.raises(ValueError, match=told):
+    message = (
+        "no time series 'rasters' in session.nwb, but spikes in a Units table: leave series= out, or pass companion="
+    )
+    with pytest.raises(ValueError, match=message):
         load_nwb(path, stimulus_column="image", window=(0.0, 0.25), series="rasters")
 
 
-def test_a_companion_that_began_at_another_time_is_told(free_viewing, tmp_path):
+def test_a_companion_that_began_at_another_time_gives_a_warning(free_viewing, tmp_path):
     main, companion = free_viewing
     (tmp_path / "late.nwb").write_bytes(companion.read_bytes())
     with h5py.File(tmp_path / "late.nwb", "r+") as file:
@@ -349,7 +356,7 @@ def test_a_companion_that_began_at_another_time_is_told(free_viewing, tmp_path):
 
 
 @pytest.mark.parametrize("there", ["2021-01-20T11:34:00-05:00", "2021-01-20T16:34:00.000000Z"])
-def test_a_companion_that_names_the_same_moment_otherwise_passes(free_viewing, tmp_path, there):
+def test_a_companion_that_began_at_the_same_time_in_another_time_zone_passes(free_viewing, tmp_path, there):
     main, companion = free_viewing
     (tmp_path / "elsewhere.nwb").write_bytes(companion.read_bytes())
     with h5py.File(tmp_path / "elsewhere.nwb", "r+") as file:
@@ -374,7 +381,7 @@ def test_the_real_session_lists_its_presentations_and_asks_for_its_companion(rea
         load_nwb(path, series="rasters", **VIEWING)
 
 
-def test_a_single_column_may_lie_in_one_row_or_none(mouse):
+def test_a_single_column_may_be_stored_in_one_row_or_without_rows(mouse):
     for change in (lambda data: data[:, 0], lambda data: data[:, :1].T):
 
         def damage(file, change=change):
