@@ -13,19 +13,9 @@ from PIL import Image
 from neurosuper import run_study
 from neurosuper.cli import main
 from neurosuper.study.references import References
+from tests.study.minimal import MINIMAL_STUDY
 
 MARKS = "from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\ndef build(**_): return None\n"
-STUDY = """
-title = "From somewhere"
-images.path = "images"
-finders.Units = {}
-metrics.Color = {}
-[systems.brain]
-loader = "load_array"
-path = "brain.npy"
-dims = ["unit", "stimulus"]
-stimuli = "images"
-"""
 
 
 @pytest.fixture
@@ -49,7 +39,7 @@ def study(folder, rng):
     for i in range(20):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / "images" / f"p{i:02d}.png")
     np.save(folder / "brain.npy", rng.gamma(1, 5, (3, 20)))
-    (folder / "study.toml").write_text(STUDY)
+    (folder / "study.toml").write_text(MINIMAL_STUDY)
     return folder / "study.toml"
 
 
@@ -155,7 +145,7 @@ def test_a_pipe_in_the_place_of_code_is_refused_at_once(files, folder):
 def test_foreign_code_is_refused_before_the_studys_own_runs(study, table):
     (study.parent / "net.py").write_text(MARKS)
     own = '[metrics.own]\nmetric = "Features"\nmodel = "net.py:build"\nlayer = "0"\n'
-    text = STUDY.replace('images.path = "images"', "") + own if table == "images" else STUDY + own
+    text = MINIMAL_STUDY.replace('images.path = "images"', "") + own if table == "images" else MINIMAL_STUDY + own
     path = 'path = "images"\n' if table == "images" else ""
     study.write_text(f'{text}[{table}]\n{path}model = "os:system"\nmodel_args = {{ command = "touch {study}.ran" }}\n')
     refused(lambda: run_study(study), r"study.toml asks to run os:system\(command='touch ")
@@ -165,7 +155,7 @@ def test_foreign_code_is_refused_before_the_studys_own_runs(study, table):
 
 def test_trust_is_given_on_the_command_line(study, capsys):
     out = study.parent.parent / "out" / "theirs.py"
-    study.write_text(f'{STUDY}[metrics.theirs]\nmetric = "Features"\nmodel = "{out}:build"\nlayer = "0"\n')
+    study.write_text(f'{MINIMAL_STUDY}[metrics.theirs]\nmetric = "Features"\nmodel = "{out}:build"\nlayer = "0"\n')
     assert main(["run", str(study)]) == 2
     assert "--trust" in capsys.readouterr().err
     assert not out.with_suffix(".ran").exists()
@@ -181,7 +171,7 @@ def test_output_outside_the_folder_is_refused(study, output, monkeypatch):
     out = study.parent.parent / "out"
     monkeypatch.setenv("THEIRS", str(out))
     (study.parent / "linked").symlink_to(out)
-    study.write_text(f'output = "{output.format(out=out)}"\n{STUDY}')
+    study.write_text(f'output = "{output.format(out=out)}"\n{MINIMAL_STUDY}')
     refused(
         lambda: run_study(study), "^output = .* leads to .*out.*, outside the folder of study.toml; .* --output, or"
     )
@@ -197,7 +187,7 @@ def test_links_in_the_folder_of_the_study_do_not_lead_output_out_of_it(study, li
 
 def test_output_goes_where_the_caller_or_a_trusted_study_asks(study, tmp_path):
     run_study(study, tmp_path / "mine")
-    study.write_text(f'output = "../theirs"\n{STUDY}')
+    study.write_text(f'output = "../theirs"\n{MINIMAL_STUDY}')
     run_study(study, trust=True)
     for folder in ("mine", "theirs"):
         assert (tmp_path / folder / "report.html").exists()
@@ -214,7 +204,7 @@ def test_other_files_that_a_run_writes_stay_below_the_folder(files, folder, key)
 def test_shared_files_contain_no_absolute_path_and_no_secret(study, monkeypatch):
     monkeypatch.setenv("A_SECRET", "s3cr3t")
     (study.parent / "brain.npy").rename(study.parent / "s3cr3t.npy")
-    text = STUDY.replace('"brain.npy"', '"$A_SECRET.npy"').replace(
+    text = MINIMAL_STUDY.replace('"brain.npy"', '"$A_SECRET.npy"').replace(
         'stimuli = "images"', f'stimuli = "{study.parent}/images"'
     )
     study.write_text(text + "[finders.PCA]\nn_directions = 2\n")
