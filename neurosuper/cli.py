@@ -105,7 +105,9 @@ def _add_dataset_commands(commands: argparse._SubParsersAction) -> None:
     commands.add_parser("datasets", help="list the datasets that have an id").set_defaults(run=_datasets)
     info = commands.add_parser("info", help="describe a dataset: size, subsets, how it is read, licence, citation")
     cite = commands.add_parser("cite", help="show how to cite a dataset")
-    fetch = commands.add_parser("fetch", help="fetch the files of a dataset into the cache; interrupted downloads resume")
+    fetch = commands.add_parser(
+        "fetch", help="fetch the files of a dataset into the cache; interrupted downloads resume"
+    )
     for command, run in ((info, _info), (cite, _cite), (fetch, _fetch)):
         command.add_argument("dataset", help=known)
         command.set_defaults(run=run)
