@@ -21,6 +21,7 @@ from neurosuper._content import CONTENT, all_stimuli
 from neurosuper.datasets.cache import cache_folder, dataset_root, fetch
 from neurosuper.datasets.manifest import Choice, Local, Manifest, Value, expand, read_manifest
 from neurosuper.datasets.verification import drop_receipts_of_wrong_files
+from neurosuper.images import load_images
 from neurosuper.responses import check_responses, coords_along, name_some
 
 __all__ = ["load", "load_stimuli"]
@@ -178,11 +179,7 @@ def _add_new_stimuli(images: xr.DataArray, more: xr.DataArray) -> xr.DataArray:
 
 
 def _loader_by_name(loader: str) -> Callable[..., xr.DataArray]:
-    if loader == "load_images":
-        from neurosuper.images import load_images
-
-        return load_images
-    return getattr(loaders, loader)
+    return load_images if loader == "load_images" else getattr(loaders, loader)
 
 
 def _loader_function(manifest: Manifest) -> Callable[..., xr.DataArray]:

@@ -181,12 +181,7 @@ class Images(_Table):
 
 
 class Manifest(_Table):
-    """Everything specific to a dataset; the files in `data_manifests/` are examples.
-
-    See Also
-    --------
-    neurosuper.datasets.read_manifest : read a manifest by id or path.
-    """
+    """Everything specific to a dataset; the files in `data_manifests/` are examples."""
 
     schema_version: Literal[1]
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
