@@ -361,5 +361,5 @@ def _parse(content: bytes, name: str) -> Manifest:
     except ValueError as error:
         raise ValueError(f"{name} is not valid TOML: {error}") from error
     if manifest.id != Path(name).stem:
-        raise ValueError(f"manifest {name} says id = {manifest.id!r}; name the file {manifest.id}.toml")
+        raise ValueError(f"manifest {name} has id = {manifest.id!r}; name the file {manifest.id}.toml")
     return manifest

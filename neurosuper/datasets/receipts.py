@@ -104,17 +104,17 @@ def is_finished(remote: RemoteFile, place: Place, verify: Verify = "receipt") ->
     if not place.target.is_file():
         return False
     receipt, status = read_json(place.receipt), place.target.stat()
-    noted = digests_in(receipt)
+    recorded = digests_in(receipt)
     same = (receipt.get("size"), receipt.get("mtime_ns")) == (status.st_size, status.st_mtime_ns)
-    if noted and same and verify == "receipt":
-        digests = dict(noted)
+    if recorded and same and verify == "receipt":
+        digests = dict(recorded)
     else:
         digests = {"sha256": digest_of(place.target, "sha256")}
-        if digests["sha256"] != noted.get("sha256") and not remote.digest:
-            return not noted and _accept_unverified(remote, place)
+        if digests["sha256"] != recorded.get("sha256") and not remote.digest:
+            return not recorded and _accept_unverified(remote, place)
     if fault_of(remote, place.target, digests):
         return False
-    if not same or digests != noted:
+    if not same or digests != recorded:
         with suppress(OSError):  # a cache that cannot be written: the file is read again next time
             write_receipt(remote, place, digests, str(receipt.get("url", "")))
     return True

@@ -125,7 +125,7 @@ def call_unless_stopped(stop: threading.Event, call: Callable[[], Result], limit
     end = time.monotonic() + limit
     while not stop.is_set():
         if time.monotonic() > end:
-            raise TimeoutError(f"no answer in {limit} s")
+            raise TimeoutError(f"no response in {limit} s")
         with suppress(Empty):
             result = outcomes.get(timeout=POLL)
             if isinstance(result, BaseException):

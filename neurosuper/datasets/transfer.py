@@ -184,7 +184,7 @@ def _stage(remote: RemoteFile, place: Place, progress: Progress) -> str:
         progress.wait(pause, str(fault))
         tried, url = url, remote.url()  # a signed address may have expired
         if fault.forbidden and url == tried:
-            raise PermissionError(f"{server_of(url)} refuses {remote.path} (403); {remote.access}")
+            raise PermissionError(f"{server_of(url)} denies access to {remote.path} (403); {remote.access}")
 
 
 def _receive(url: str, remote: RemoteFile, place: Place, progress: Progress) -> None:

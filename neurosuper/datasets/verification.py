@@ -82,8 +82,8 @@ def _state(folder: Path, path: str) -> tuple[str, str]:
     receipt = read_json(folder / RECEIPTS / f"{path}.json")
     digests = digests_in(receipt)
     try:
-        for algorithm, noted in digests.items():
-            if digest_of(folder / path, algorithm) != noted:
+        for algorithm, recorded in digests.items():
+            if digest_of(folder / path, algorithm) != recorded:
                 return "damaged", f"its {algorithm} differs from the receipt"
         against = str(receipt.get("verified_against", UNVERIFIED))
         if digests and against != UNVERIFIED:

@@ -156,7 +156,7 @@ def test_terms_are_named_if_a_bucket_denies_access(archive):
     archive.blobs.faults.extend([Fault(403)] * 2)
     manifest = archive.s3_manifest("large.bin", source={"agreement_url": "https://example.org/terms"})
     with pytest.raises(
-        PermissionError, match=r"refuses large.bin \(403\); accept its terms first: https://example.org/terms"
+        PermissionError, match=r"denies access to large.bin \(403\); accept its terms first: https://example.org/terms"
     ):
         ns.datasets.fetch(manifest)
 

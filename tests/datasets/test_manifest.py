@@ -129,7 +129,7 @@ def test_a_users_manifest_works_instead_of_an_id(write):
         ('{ rule = "none" }', '{ rule = "guess" }', "noise_ceiling.rule: Input should be"),
         ('label = "name of the image"', 'label = "x"\nown_to = ["day"]', "own_to names 'day', which is not a key"),
         ('loader = "load_images"', 'loader = "none"', "images.obtain must state where"),
-        ('id = "mine"', 'id = "yours"', r"says id = 'yours'; name the file yours\.toml"),
+        ('id = "mine"', 'id = "yours"', r"has id = 'yours'; name the file yours\.toml"),
         ("[source]", "[source", "is not valid TOML"),
     ],
 )

@@ -252,8 +252,8 @@ def test_a_compressed_response_is_refused(archive, remote, place):
 @pytest.mark.parametrize(
     ("status", "error", "message"),
     [
-        (401, PermissionError, r"refuses a.bin \(401\); ask the owner"),
-        (403, PermissionError, r"refuses a.bin \(403\); ask the owner"),
+        (401, PermissionError, r"denies access to a.bin \(401\); ask the owner"),
+        (403, PermissionError, r"denies access to a.bin \(403\); ask the owner"),
         (404, FileNotFoundError, r"127.0.0.1 has no a.bin \(404 Not Found\)"),
     ],
 )
