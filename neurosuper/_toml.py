@@ -27,6 +27,7 @@ def parse_toml(content: bytes, name: object) -> dict[str, Any]:
     Returns
     -------
     dict
+        Tables as dictionaries.
 
     Raises
     ------

@@ -29,10 +29,15 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
+        Exit status.
 
     See Also
     --------
     neurosuper.run_study : what `neurosuper run` calls.
+
+    Examples
+    --------
+    >>> main(["cite", "nsd"])  # doctest: +SKIP
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -126,7 +126,10 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "noise ceiling", CEILINGS[response.noise_ceiling.rule]
     yield "source", f"{_place(manifest)}, version {manifest.source.version}"
     yield "size", manifest.size
-    yield "cached", _cached(manifest)
+    table = list_cache()
+    rows = table[table.dataset == manifest.id].itertuples()
+    cached = "; ".join(f"{row.n_files} files, {row.size / 1e6:.1f} MB in {row.folder}" for row in rows)
+    yield "cached", cached or "nothing yet"
     yield "licence", manifest.licence
     yield "citation", manifest.citation
     yield "DOI", manifest.doi
@@ -152,12 +155,6 @@ def _place(manifest: Manifest) -> str:
     if isinstance(source, Http):
         return str(urlsplit(source.url).hostname)
     return "files that you provide" if isinstance(source, Local) else f"s3://{source.bucket}"
-
-
-def _cached(manifest: Manifest) -> str:
-    table = list_cache()
-    rows = table[table.dataset == manifest.id].itertuples()
-    return "; ".join(f"{row.n_files} files, {row.size / 1e6:.1f} MB in {row.folder}" for row in rows) or "nothing yet"
 
 
 def _notes(manifest: Manifest) -> Iterator[str]:

@@ -41,6 +41,7 @@ def cache_folder() -> Path:
     Returns
     -------
     Path
+        The folder, which may not exist yet.
 
     See Also
     --------
@@ -70,6 +71,7 @@ def dataset_root(manifest: Manifest, cache: str | Path | None = None) -> Path:
     Returns
     -------
     Path
+        The folder, which may not exist yet.
 
     Raises
     ------

@@ -52,7 +52,7 @@ def load(
     stream : bool, optional
         Read a remote NWB file by ranged requests instead of fetching all of it.
     **options
-        Passed to the loader instead of the manifest's settings: `window=(0.05, 0.15)`, `roi="V4"`, …
+        Passed to the loader instead of the manifest's settings, such as `window=(0.05, 0.15)` or `roi="V4"`.
 
     Returns
     -------
@@ -118,7 +118,9 @@ def load(
         find = _remote_finder(manifest, choice, stack) if stream else _local_finder(manifest, choice, path)
         if path is None and not stream:
             stack.enter_context(_explain_damage(manifest, choice, DATA_ROLES))
-        recordings = _recordings(manifest, choice)
+        # One call of the loader for each combination of the keys that it does not take together.
+        keys = [key for key in choice if not manifest.subset[key].together]
+        recordings = [dict(zip(keys, each, strict=True)) for each in itertools.product(*(choice[key] for key in keys))]
         bar = tqdm(recordings, desc=manifest.id, unit="recording", delay=2)
         parts = [_load_recording(manifest, loader, find, single, choice, options) for single in bar]
     return check_responses(_join_recordings(parts).assign_attrs(_origin(manifest, path)))
@@ -135,15 +137,19 @@ def load_stimuli(
 
     Parameters
     ----------
-    dataset, subset, path
-        As for `load`, which also has an example.
+    dataset : str, path or Manifest
+        As for `load`.
+    subset : mapping, optional
+        As for `load`.
+    path : path, optional
+        As for `load`.
     **options
-        Passed to the loader of images: `size=64`, …
+        Passed to the loader of images, such as `size=64`.
 
     Returns
     -------
     DataArray (stimulus, row, column, channel)
-        uint8 RGB; see `load_images`.
+        RGB, uint8; see `load_images`.
 
     Raises
     ------
@@ -154,6 +160,10 @@ def load_stimuli(
     --------
     neurosuper.load : the responses of a dataset.
     neurosuper.load_images : images from a folder, a zip file or an array.
+
+    Examples
+    --------
+    >>> load_stimuli("cowley-v4", subset={"session": "210325"}, size=64)  # doctest: +SKIP
     """
     manifest = read_manifest(dataset)
     images = manifest.images
@@ -205,12 +215,6 @@ def _refuse_equal_labels(manifest: Manifest, choice: Choice) -> None:
             )
 
 
-def _recordings(manifest: Manifest, choice: Choice) -> list[dict[str, Value]]:
-    """Return the subset of each call of the loader: all combinations of the keys that it does not take together."""
-    keys = [key for key in choice if not manifest.subset[key].together]
-    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(choice[key] for key in keys))]
-
-
 def _load_recording(
     manifest: Manifest,
     loader: Callable[..., xr.DataArray],
@@ -224,8 +228,8 @@ def _load_recording(
     takes = inspect.signature(loader).parameters
     arguments = _recipe(manifest, takes) | {key: value for key, value in (choice | single).items() if key in takes}
     if manifest.companion is not None and "companion" not in options:
-        arguments["companion"] = find(_filled(manifest.companion, here))
-    opens = _filled(manifest.opens, here)
+        arguments["companion"] = find(next(expand(manifest.companion, here))[0])
+    opens = next(expand(manifest.opens, here))[0]
     if "sha256" in takes and "sha256" not in options:
         arguments["sha256"] = _pinned(manifest, opens)
     responses = loader(find(opens), **arguments | options)
@@ -235,10 +239,6 @@ def _load_recording(
     if "dataset" in responses.attrs:
         named["identifier"] = responses.attrs["dataset"]
     return responses.assign_coords(new).assign_attrs(named)
-
-
-def _filled(template: str, choice: Choice) -> str:
-    return next(expand(template, choice))[0]
 
 
 def _recipe(manifest: Manifest, takes: Mapping[str, object]) -> dict[str, Any]:

@@ -239,7 +239,7 @@ def _discard_and_retry(place: Place, have: int, progress: Progress, why: str) ->
 
 
 def _resumable(remote: RemoteFile, place: Place, progress: Progress) -> int:
-    """Return the number of staged bytes to resume from; 0 if they cannot be told from those of another version."""
+    """Return the number of staged bytes to resume from; 0 if they may be of another version."""
     have = _staged_bytes(place)
     known = remote.digest or Version.from_json(read_json(place.notes)).exact
     if have and (not known or have > (remote.size or have)):

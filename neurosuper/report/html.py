@@ -191,18 +191,15 @@ def _table(comparison: xr.Dataset, pairs: list[tuple[str, str]]) -> str:
         _table_group(system, [finder for owner, finder in pairs if owner == system], summary.loc[system], digits)
         for system in _unique(comparison.system)
     )
+    n_seeds = len(np.unique(comparison.seed))
+    over_seeds = f" (over {n_seeds} seeds: an item counts once per seed)" if n_seeds > 1 else ""
     return (
         '<section id="table"><h2>Medians</h2>\n<table class="summary"><caption>Median interpretability index, with '
-        f"quartiles and the number n of units or directions{_over_seeds(comparison)}. Higher is more interpretable; "
+        f"quartiles and the number n of units or directions{over_seeds}. Higher is more interpretable; "
         "bold marks each system’s "
         f'best finder.</caption>\n<thead><tr><th scope="col">System</th><th scope="col">Finder</th>{heads}</tr>'
         f"</thead>{groups}</table></section>"
     )
-
-
-def _over_seeds(comparison: xr.Dataset) -> str:
-    n_seeds = len(np.unique(comparison.seed))
-    return f" (over {n_seeds} seeds: an item counts once per seed)" if n_seeds > 1 else ""
 
 
 def _table_group(system: str, finders: list[str], summary: pd.DataFrame, digits: dict[str, int]) -> str:

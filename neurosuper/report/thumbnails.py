@@ -26,6 +26,7 @@ def embed_thumbnails(images: xr.DataArray, labels: Iterable[str]) -> tuple[str, 
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel)
+        RGB images, uint8.
     labels : iterable of str
         Stimuli to embed; each is read once, and no other image is read.
 

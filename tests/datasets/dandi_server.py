@@ -230,7 +230,7 @@ class Archive:
             "identifier": DANDISET,
             "created": DAY,
             "modified": DAY,
-            "contact_person": "Nobody",
+            "contact_person": "A. Person",
             "embargo_status": "OPEN" if self.key is None else "EMBARGOED",
             "most_recent_published_version": published if self.published else None,
             "draft_version": about | {"version": "draft", "status": "Valid"},

@@ -129,7 +129,7 @@ def test_a_file_that_keeps_changing_is_refused(server, monkeypatch):
     server.mode, server.obeys_conditions = "cut", False
     with pytest.raises(ConnectionError, match="the file has changed on the server .another ETag."):
         ns.datasets.fetch(manifest(server))
-    assert len(server.log) == 4, "two starts, each of which one answer contradicts"
+    assert len(server.log) == 4, "two starts, each contradicted by one response"
 
 
 def test_a_file_modified_this_second_is_fetched_from_the_start(server, tmp_path, monkeypatch):

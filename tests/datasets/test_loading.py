@@ -17,7 +17,7 @@ modality = "spikes"
 areas = ["V4"]
 doi = "10.1234/abc"
 licence = "CC0-1.0"
-citation = "Nobody 2026"
+citation = "A. Person 2026"
 homepage = "https://example.org"
 loader = "load_array"
 opens = "day {day}/rates.npy"
@@ -85,7 +85,7 @@ def test_attrs_name_the_source_of_responses(manifest):
         "dataset": "mine",
         "doi": "10.1234/abc",
         "licence": "CC0-1.0",
-        "citation": "Nobody 2026",
+        "citation": "A. Person 2026",
         "dataset_version": "files of the user",
         "modality": "spikes",
     }
