@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.array  # noqa: F401 - imported once, before the sandbox forks
 import h5py
-import nibabel  # noqa: F401 - imported once, before the sandbox forks
+import nibabel  # noqa: F401
 import numpy as np
 import torch
 import xarray as xr

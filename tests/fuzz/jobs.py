@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.array  # noqa: F401 - imported once, before the sandbox forks
 import numpy as np
 import torch
 import xarray as xr
-import zarr  # noqa: F401 - imported once, before the sandbox forks
+import zarr  # noqa: F401
 from PIL import Image
 
 import neurosuper as ns
-import neurosuper.study
+import neurosuper.study.run
 from neurosuper.metrics import cached
 from tests.fuzz.sandbox import digest
 from tests.study.minimal import MINIMAL_STUDY
