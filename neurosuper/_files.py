@@ -13,15 +13,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 SUFFIX = ".part"
-STALE = 24 * 3600  # seconds; nothing that is written here takes longer, on whichever machine
+STALE = 24 * 3600  # seconds; no write takes longer, so an older file was left by a killed process of any machine
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Provide a temporary path beside `path`, which replaces it when the block ends without an exception.
+    """Yield a temporary path in the folder of `path`, which replaces `path` if the block ends without an exception.
 
-    The temporary name contains machine and process, so that no two writers share one, and those of killed processes
-    can be recognised (see `remove_unfinished`). A file that was cut short never has the final name.
+    The temporary name contains machine and process: no two writers share one, and files of killed processes can be
+    recognised (see `remove_unfinished`). An incomplete file never has the final name.
+
+    Parameters
+    ----------
+    path : Path
+        Final path of the file.
+
+    Yields
+    ------
+    Path
+        Temporary path to write to.
+
+    See Also
+    --------
+    remove_unfinished : delete temporary files of killed processes.
 
     Examples
     --------
@@ -42,7 +56,19 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes left half-written in a folder: of one file, or of all."""
+    """Delete the temporary files that killed processes left in a folder, of one final name or of all.
+
+    Parameters
+    ----------
+    folder : Path
+        Only files directly in it are deleted.
+    name : str, optional
+        Final name of one file.
+
+    See Also
+    --------
+    whole_file : write a file whole or not at all.
+    """
     for path in folder.glob(f"*{SUFFIX}" if name is None else f"{glob.escape(name)}.*{SUFFIX}"):
         if _is_left_over(path):
             with suppress(OSError):
@@ -54,15 +80,15 @@ def _machine() -> str:
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whether nobody writes a file any more: its process is gone, or it is a day old (also of other machines)."""
-    *_, machine, process, _, _ = ("", "", "", *path.name.split("."))
+    """Return whether a temporary file has no writer: its process is gone, or it is a day old (from any machine)."""
+    *_, machine, process, _, _ = ("", "", "", *path.name.split("."))  # padded, for names of other programs
     try:
         if time.time() - path.stat().st_mtime > STALE:
             return True
         if os.name == "posix" and machine == _machine() and process.isdigit():
-            os.kill(int(process), 0)  # sends nothing
+            os.kill(int(process), 0)  # signal 0 only asks whether the process exists
     except ProcessLookupError:
         return True
-    except OSError:  # removed meanwhile, or another user's process
+    except OSError:  # deleted in the meantime, or another user's process
         return False
     return False

@@ -1,4 +1,4 @@
-"""Read TOML: study files and manifests, as any editor saves them."""
+"""Read TOML files (studies and manifests) as any editor saves them."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ import re
 import tomllib
 from typing import Any
 
-MAX_DEPTH = 50  # tables within tables; a study needs 4, and a thousand would break what walks through them
-# The time that tomllib takes grows with the square of the tables within tables.
+MAX_DEPTH = 50  # nested tables; a study needs 4, and a thousand would exceed Python's recursion limit later
+# A key of 100 parts: tomllib needs time proportional to the square of the depth, so refuse it before parsing.
 LONG_KEY = re.compile(r"""(?<![\w"'-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){100}""")
-MAX_MESSAGE = 300  # characters of what the parser says, which repeats keys
+MAX_MESSAGE = 300  # characters of the parser's message, which quotes keys of any length
 PATHS = "write paths with / (also on Windows), or in single quotes: in double quotes a backslash starts an escape"
 
 
 def parse_toml(content: bytes, name: object) -> dict[str, Any]:
-    r"""Return the tables in the bytes of a TOML file, or say in one line what is wrong with it.
+    r"""Return the tables in the bytes of a TOML file; errors are one line.
 
     Parameters
     ----------
     content : bytes
         UTF-8, with or without a byte order mark.
     name : path or str
-        What to call the file.
+        Name of the file for errors.
 
     Returns
     -------
     dict
+        Tables as dictionaries.
 
     Raises
     ------
     ValueError
-        Another encoding, not TOML, or nested too deeply.
+        The encoding is not UTF-8, the text is not TOML, or tables are nested too deeply.
 
     Examples
     --------
@@ -56,11 +57,11 @@ def parse_toml(content: bytes, name: object) -> dict[str, Any]:
     return tables
 
 
-def _remedy(text: str, said: str) -> str:
-    """Return what to do about a backslash in the line that a parser complains about."""
-    place = re.search(r"at line (\d+)", said)
-    line = text.split("\n")[int(place[1]) - 1] if place else ""
-    return f"; {PATHS}" if "\\" in line and re.search("hex|scape|Illegal", said) else ""
+def _remedy(text: str, message: str) -> str:
+    """Return advice about backslashes if the parser's error is about one; else nothing."""
+    number = re.search(r"at line (\d+)", message)
+    line = text.split("\n")[int(number[1]) - 1] if number else ""
+    return f"; {PATHS}" if "\\" in line and re.search("hex|scape|Illegal", message) else ""
 
 
 def _is_deep(tables: dict[str, Any]) -> bool:

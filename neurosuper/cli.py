@@ -1,4 +1,4 @@
-"""The command line: parses arguments, calls public functions, prints."""
+"""Command line: parse arguments, call public functions, print results."""
 
 from __future__ import annotations
 
@@ -15,24 +15,42 @@ from neurosuper import __version__
 if TYPE_CHECKING:
     import xarray as xr
 
-
-EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)  # whose message says enough
+EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)  # their messages need no traceback
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return 0, or 2 after a one-line error, or 130 when interrupted."""
+    """Return the exit status of a command: 0, 2 after a one-line error, or 130 if it was interrupted.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        By default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status.
+
+    See Also
+    --------
+    neurosuper.run_study : what `neurosuper run` calls.
+
+    Examples
+    --------
+    >>> main(["cite", "nsd"])  # doctest: +SKIP
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks "−" or "×" gets "\u2212"
+            stream.reconfigure(errors="backslashreplace")  # a terminal without "−" or "×" gets "\u2212"
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print("neurosuper: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print("neurosuper: interrupted; run the same command again to continue where it stopped", file=sys.stderr)
         return 130
     except BaseException as error:  # the user's own code may raise anything, SystemExit too
-        if isinstance(error, BrokenPipeError) and _reader_left():
+        if isinstance(error, BrokenPipeError) and _output_closed():
             return 0
         if options.traceback and isinstance(error, Exception):
             raise
@@ -43,24 +61,25 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _reader_left() -> bool:
-    """Return whether nobody reads what is printed, as after `| head -1`; then nothing more is printed."""
+def _output_closed() -> bool:
+    """Return whether the reader of the output has closed it, as `| head -1` does; then nothing more is printed."""
     try:
-        print(flush=True)  # an empty line: other pipes break too, such as one to a worker
+        # Print to find out: the error may be from another pipe, such as one to a worker process.
+        print(flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # lest Python complains when it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports the closed pipe at exit
         return True
     return False
 
 
 def _one_line(error: BaseException) -> str:
-    """Return what an error says and its notes, in one line of printable characters."""
-    said = " ".join(" ".join([str(error), *getattr(error, "__notes__", [])]).split())
+    """Return the message and notes of an error in one line of printable characters."""
+    message = " ".join(" ".join([str(error), *getattr(error, "__notes__", [])]).split())
     if not isinstance(error, EXPECTED) or not str(error).strip():
         kind = type(error).__name__
-        said = f"{kind}: {said}" if said else kind
-        said += "; to see where it comes from, put --traceback before the command"
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in said)
+        message = f"{kind}: {message}" if message else kind
+        message += "; to see where it comes from, put --traceback before the command"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,12 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     run = commands.add_parser("run", help="run a study file; writes study.nc and report.html")
     run.add_argument("study", type=Path, help="a TOML file, such as tutorials/v4_squeezenet.toml")
-    run.add_argument("--output", type=Path, help="folder to write to; default: what the file says")
+    run.add_argument("--output", type=Path, help="folder to write to; default: the file's `output`")
     run.add_argument(
-        "--trust", action="store_true", help="run code from anywhere that the file names, and write anywhere it says"
+        "--trust", action="store_true", help="run any code that the file names, and write anywhere it asks to"
     )
     run.set_defaults(run=_run)
-    demo = commands.add_parser("demo", help="run the main job offline on simulated and shipped data")
+    demo = commands.add_parser("demo", help="run the complete analysis offline on simulated and shipped data")
     demo.add_argument("output", type=Path, nargs="?", default=Path("demo_output"), help="folder to write to")
     demo.add_argument("--lpips-weights", type=Path, help="AlexNet trunk (.pth or .npz): adds LPIPS to the demo")
     demo.set_defaults(run=_demo)
@@ -87,11 +106,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_dataset_commands(commands: argparse._SubParsersAction) -> None:
-    known = "an id, as `neurosuper datasets` lists them, or a manifest of your own (.toml)"
-    commands.add_parser("datasets", help="list the datasets that are known by id").set_defaults(run=_datasets)
-    info = commands.add_parser("info", help="what a dataset is: how big, how it is cut and read, licence, citation")
-    cite = commands.add_parser("cite", help="how to cite a dataset")
-    fetch = commands.add_parser("fetch", help="fetch the files of a dataset into the cache; an interrupted run goes on")
+    known = "an id, as `neurosuper datasets` lists them, or your own manifest (.toml)"
+    commands.add_parser("datasets", help="list the datasets that have an id").set_defaults(run=_datasets)
+    info = commands.add_parser("info", help="describe a dataset: size, subsets, how it is read, licence, citation")
+    cite = commands.add_parser("cite", help="show how to cite a dataset")
+    fetch = commands.add_parser(
+        "fetch", help="fetch the files of a dataset into the cache; interrupted downloads resume"
+    )
     for command, run in ((info, _info), (cite, _cite), (fetch, _fetch)):
         command.add_argument("dataset", help=known)
         command.set_defaults(run=run)
@@ -103,15 +124,15 @@ def _add_dataset_commands(commands: argparse._SubParsersAction) -> None:
         "--verify",
         choices=["receipt", "always"],
         default="receipt",
-        help="read again which files that were fetched before: those that were touched since, or all",
+        help="cached files to check again: those whose size or date differ from their receipt, or all",
     )
-    help_cache, actions = "what was fetched", "list|verify|clear"
-    cache = commands.add_parser("cache", help=help_cache).add_subparsers(required=True, metavar=actions)
-    cache.add_parser("list", help="list what was fetched").set_defaults(run=_cache_list)
-    verify = cache.add_parser("verify", help="read again what was fetched, and compare it with its receipts")
+    cache = commands.add_parser("cache", help="list, verify or delete fetched files")
+    actions = cache.add_subparsers(required=True, metavar="list|verify|clear")
+    actions.add_parser("list", help="list fetched datasets").set_defaults(run=_cache_list)
+    verify = actions.add_parser("verify", help="read fetched files again, and compare them with their receipts")
     verify.add_argument("dataset", nargs="?", help="only this dataset")
     verify.set_defaults(run=_cache_verify)
-    clear = cache.add_parser("clear", help="delete what was fetched")
+    clear = actions.add_parser("clear", help="delete fetched files")
     clear.add_argument("dataset", nargs="?", help="only this dataset")
     clear.set_defaults(run=_cache_clear)
 
@@ -119,13 +140,13 @@ def _add_dataset_commands(commands: argparse._SubParsersAction) -> None:
 def _run(options: argparse.Namespace) -> None:
     from neurosuper.study import run_study
 
-    _tell(run_study(options.study, options.output, trust=options.trust))
+    _print_summary(run_study(options.study, options.output, trust=options.trust))
 
 
 def _demo(options: argparse.Namespace) -> None:
     from neurosuper.demo import run_demo
 
-    _tell(run_demo(options.output, options.lpips_weights))
+    _print_summary(run_demo(options.output, options.lpips_weights))
 
 
 def _datasets(options: argparse.Namespace) -> None:
@@ -157,7 +178,7 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _subset(pairs: list[str]) -> dict[str, list[str]]:
-    """Return what `key=value,value` words say."""
+    """Return `key=value,value` words as a mapping."""
     for pair in pairs:
         if not all(pair.partition("=")):
             raise ValueError(f"--subset takes KEY=VALUE, such as session=1,2, got {pair!r}")
@@ -185,8 +206,8 @@ def _cache_verify(options: argparse.Namespace) -> None:
     print(table.to_string(index=False, justify="left"))
     damaged = table[table.state == "damaged"]
     if len(damaged):
-        heal = " && ".join(f"neurosuper fetch {dataset} --verify always" for dataset in damaged.dataset.unique())
-        raise ValueError(f"{len(damaged)} of {len(table)} files are damaged; to fetch them again: {heal}")
+        remedy = " && ".join(f"neurosuper fetch {dataset} --verify always" for dataset in damaged.dataset.unique())
+        raise ValueError(f"{len(damaged)} of {len(table)} files are damaged; to fetch them again: {remedy}")
 
 
 def _cache_clear(options: argparse.Namespace) -> None:
@@ -199,8 +220,8 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def _tell(comparison: xr.Dataset) -> None:
-    """Print what a study says, and where it lies."""
+def _print_summary(comparison: xr.Dataset) -> None:
+    """Print the note and headline of a study, and the paths of its outputs."""
     from neurosuper.comparison import headline
 
     numbers = Path(comparison.encoding["source"])

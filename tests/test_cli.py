@@ -1,3 +1,5 @@
+"""Each command prints what it found; any error is one line and status 2."""
+
 import ast
 import io
 import subprocess
@@ -10,7 +12,7 @@ import neurosuper
 from neurosuper.cli import main
 
 
-def test_run_prints_what_was_found_and_where_it_lies(study, capsys):
+def test_run_prints_the_headline_and_the_paths_of_the_outputs(study, capsys):
     assert main(["run", str(study)]) == 0
     out = capsys.readouterr().out
     assert "brain: median index by color, best first:" in out
@@ -31,13 +33,13 @@ def test_an_error_is_one_line_without_traceback(study, capsys):
     assert "brain.npy" in error
 
 
-def test_an_interruption_says_how_to_go_on(study, capsys, monkeypatch):
+def test_an_interruption_shows_how_to_continue(study, capsys, monkeypatch):
     def interrupt(source):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("neurosuper.study.build.load_images", interrupt)
     assert main(["run", str(study)]) == 130
-    assert "the same command goes on where it stopped" in capsys.readouterr().err
+    assert "run the same command again to continue where it stopped" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["demo", "--help"], ["--version"]])
@@ -56,7 +58,7 @@ finally:
 
 
 class Stop(BaseException):
-    """What user code may raise, and no `except Exception` catches."""
+    """An error of user code that `except Exception` does not catch."""
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def failing(monkeypatch):
         BrokenPipeError("of a worker"),
     ],
 )
-def test_whatever_is_raised_becomes_one_line_and_status_2(error, failing, capsys):
+def test_any_error_becomes_one_line_and_status_2(error, failing, capsys):
     assert main(failing(error)) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("neurosuper: ")
@@ -113,7 +115,7 @@ def test_traceback_shows_where_an_error_came_from(failing, capsys):
     assert "in run" in capsys.readouterr().err
 
 
-def test_a_reader_that_leaves_is_no_error():
+def test_closing_the_output_early_is_no_error():
     command = f"{sys.executable} -m neurosuper.cli info nsd"
     done = subprocess.run(
         ["bash", "-c", f"{command} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True, check=True
@@ -129,7 +131,7 @@ def test_a_terminal_without_unicode_is_written_to(monkeypatch, failing):
     assert stream.buffer.getvalue() == b"4 \\xd7 5 \\u2212 1\n"
 
 
-def test_every_progress_bar_heeds_tqdm_disable():
+def test_every_progress_bar_respects_tqdm_disable():
     """`disable=…` would override the environment variable."""
     sources = Path(neurosuper.__file__).parent.rglob("*.py")
     calls = [

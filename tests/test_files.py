@@ -1,4 +1,4 @@
-"""A file is written whole or not at all, and what killed processes left is removed, but nothing that others write."""
+"""A file is written whole or not at all; leftovers of killed processes are removed, and no file of others."""
 
 import os
 import threading
@@ -60,7 +60,7 @@ def test_threads_that_write_one_file_never_mix(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_only_what_killed_processes_left_is_removed(tmp_path, gone):
+def test_only_leftovers_of_killed_processes_are_removed(tmp_path, gone):
     leave(tmp_path, "killed", gone)
     leave(tmp_path, "days old", 1, "elsewhere", age=3 * _files.STALE)
     kept = {leave(tmp_path, "written now", os.getpid()), leave(tmp_path, "of another machine", gone, "elsewhere")}

@@ -72,8 +72,8 @@ def test_nothing_is_unpickled(name, write, read, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_package_asks_for_no_pickle_but_of_one_dataset():
-    """Cadena 2019 is a pickle: it is read where its sha256 is pinned, by a reader that makes arrays alone."""
+def test_the_package_unpickles_only_one_dataset():
+    """Cadena 2019 is a pickle: it is read only if its sha256 is pinned, by a reader that creates only arrays."""
     for path in PACKAGE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]

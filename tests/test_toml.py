@@ -1,3 +1,5 @@
+"""TOML files are read in UTF-8 of any editor; other files give one-line errors with a remedy."""
+
 import pytest
 
 from neurosuper._toml import parse_toml
@@ -6,7 +8,7 @@ from neurosuper.study import read_study
 
 
 @pytest.mark.parametrize("content", [b"\xef\xbb\xbftop = 5", b"top = 5\r\n", "top = 5 # größer".encode()])
-def test_what_editors_add_is_skipped(content):
+def test_byte_order_marks_and_line_ends_of_editors_are_accepted(content):
     assert parse_toml(content, "a.toml") == {"top": 5}
 
 
@@ -28,7 +30,7 @@ def test_what_editors_add_is_skipped(content):
         (b"n = " + b"[" * 60000 + b"]" * 60000, "a.toml is nested too deeply"),
     ],
 )
-def test_what_cannot_be_read_is_told_in_one_line_with_its_remedy(content, message):
+def test_a_file_that_cannot_be_read_gives_a_one_line_error_with_a_remedy(content, message):
     with pytest.raises(ValueError, match=message) as caught:
         parse_toml(content, "a.toml")
     assert "\n" not in str(caught.value)
@@ -41,7 +43,7 @@ def test_an_error_that_no_backslash_caused_is_not_blamed_on_one():
     assert "single quotes" not in str(caught.value)
 
 
-def test_study_files_and_manifests_are_read_alike(study, tmp_path):
+def test_study_files_and_manifests_are_read_by_the_same_rules(study, tmp_path):
     study.write_bytes(b"\xef\xbb\xbf" + study.read_bytes())
     assert read_study(study).title
     (tmp_path / "mine.toml").write_bytes("id = 'mine'".encode("utf-16"))

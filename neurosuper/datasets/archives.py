@@ -1,7 +1,7 @@
-"""Archives: which files of a dataset there are, how big, what their digests are, and where their bytes come from.
+"""List the files of a dataset in its archive: their sizes, digests and addresses.
 
-A `*` in a path stands for any text without "/". What an archive says is material to judge: a path that could leave the
-folder of the dataset is refused, and the API key of a user is shown to no other server than the archive's API.
+A `*` in a path matches any text without "/". Archives are not trusted: a path that could leave the folder of the
+dataset is refused, and a user's API key is sent to no other server than the archive's API.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ import requests
 from pydantic import ValidationError
 from requests.auth import AuthBase
 
-from neurosuper.datasets.answers import retry_after
+from neurosuper.datasets.http_headers import retry_after
 from neurosuper.datasets.manifest import S3, UNVERIFIED, Choice, Dandi, Http, Local, Manifest
-from neurosuper.datasets.threads import side_by_side, unless
+from neurosuper.datasets.threads import call_unless_stopped, run_in_threads
 
 if TYPE_CHECKING:
     from dandi.dandiapi import DandiAPIClient, RemoteAsset, RemoteDandiset
 
 __all__ = ["Digest", "RemoteFile", "check_path", "list_files", "local_folder"]
 
-TIMEOUT = (10, 60)  # s to connect, s between bytes
-LONGEST_WAIT = 20  # s that the API may ask to wait before each of dandi's 12 attempts
+TIMEOUT = (10, 60)  # seconds to connect, and between bytes
+LONGEST_WAIT = 20  # seconds that the API may ask to wait before each of dandi's 12 attempts
 OWN_FOLDERS = (".receipts", ".listings")
 DRAFT = "draft"
 S3_ENDPOINT = S3.model_fields["endpoint"].default
 DANDI_DIGESTS = {"sha256": "dandi:sha2-256", "dandi-etag": "dandi:dandi-etag", "sha1": "dandi:sha1", "md5": "dandi:md5"}
-MALFORMED = (ValidationError, KeyError, TypeError, AssertionError)  # by what an answer may lack
+MALFORMED = (ValidationError, KeyError, TypeError, AssertionError)  # raised by dandi on incomplete responses
 SILENT = logging.NullHandler()
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 
 
 class Digest(NamedTuple):
-    """What the bytes of a file must amount to, and who says so."""
+    """The digest that a file must have, and its source: the manifest or an archive."""
 
     algorithm: str
     value: str
-    said_by: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -65,42 +65,44 @@ class RemoteFile:
 
 
 def check_path(path: str) -> str:
-    """Return a path of an archive, or refuse one that could leave the dataset's folder or get at what is kept there."""
+    """Return a path of an archive; refuse one that could leave the dataset's folder or overwrite receipts in it."""
     parts = path.split("/")
     odd = any(not part.strip(" .") or part.startswith("~") or part != part.strip() for part in parts)
     if odd or re.search(r'[\\:\x00-\x1f\x7f*?"<>|]', path) or parts[0] in OWN_FOLDERS:
         raise ValueError(
             f"the path {path!r} is refused: it must be relative, with forward slashes, and stay in the folder of the "
-            "dataset; tell the archive or the author of the manifest"
+            "dataset; report it to the archive or the author of the manifest"
         )
     return path
 
 
 def list_files(manifest: Manifest, choice: Choice, roles: Sequence[str]) -> list[RemoteFile]:
-    """Return the files of some roles that a choice needs.
+    """Return the files with some roles that a choice of subsets needs.
 
     Parameters
     ----------
     manifest : Manifest
+        Manifest of the dataset.
     choice : mapping of str to list
         As `manifest.choose` returns it.
     roles : sequence of str
+        Roles in [[files]] of the manifest.
 
     Returns
     -------
     list of RemoteFile
-        In the order of the manifest; only DANDI is asked over the network.
+        In the order of the manifest. Only for DANDI is the archive contacted.
 
     Raises
     ------
     FileNotFoundError
-        No such dandiset, version or file; or the folder of a local dataset is not known.
+        There is no such dandiset, version or file; or the folder of a local dataset is not known.
     PermissionError
-        The archive wants an API key: the environment variable to set is named.
+        The archive requires an API key; the error names the environment variable to set.
     ConnectionError
-        The archive does not answer.
+        The archive does not respond.
     ValueError
-        A path that is refused, a draft that was not asked for, or an archive that contradicts the manifest.
+        A path is refused, a draft is used without permission in the manifest, or the archive contradicts the manifest.
     RuntimeError
         The installed dandi is too old for the archive.
     """
@@ -108,7 +110,7 @@ def list_files(manifest: Manifest, choice: Choice, roles: Sequence[str]) -> list
     source = manifest.source
     if isinstance(source, Dandi):
         stop = threading.Event()
-        (listed,) = side_by_side(lambda _: _list_dandi(manifest, source, paths, stop), [None], 1, stop.set)
+        (listed,) = run_in_threads(lambda _: _list_dandi(manifest, source, paths, stop), [None], 1, stop.set)
         if isinstance(listed, BaseException):
             raise listed
         return listed
@@ -136,15 +138,15 @@ def _base_url(source: Http | S3) -> str:
 
 
 def local_folder(manifest: Manifest) -> Path:
-    """Return the folder in which a user keeps a dataset that is not fetched."""
+    """Return the folder of a dataset whose files the user provides."""
     source = manifest.source
     if not isinstance(source, Local):
         raise ValueError(f"{manifest.id} is fetched and has no folder of its own")
-    named = os.environ.get(source.env_var, "") if source.env_var else ""
-    if not named or not Path(named).is_dir():
-        name_it = f"name their folder in {source.env_var} (now {named!r})" if source.env_var else "pass path="
-        raise FileNotFoundError(f"the files of {manifest.id} are not fetched: {source.obtain}; then {name_it}")
-    return Path(named)
+    folder = os.environ.get(source.env_var, "") if source.env_var else ""
+    if not folder or not Path(folder).is_dir():
+        remedy = f"name their folder in {source.env_var} (now {folder!r})" if source.env_var else "pass path="
+        raise FileNotFoundError(f"the files of {manifest.id} are not fetched: {source.obtain}; then {remedy}")
+    return Path(folder)
 
 
 def _list_local(manifest: Manifest, source: Local, paths: Sequence[str]) -> list[RemoteFile]:
@@ -161,17 +163,17 @@ def _list_local(manifest: Manifest, source: Local, paths: Sequence[str]) -> list
 
 
 def _expected(
-    manifest: Manifest, path: str, size: int | None, said: Mapping[str, str]
+    manifest: Manifest, path: str, size: int | None, given: Mapping[str, str]
 ) -> tuple[int | None, Digest | None]:
-    """Return the size and the digest that a file must have; the manifest's win, and the archive's must agree."""
+    """Return the expected size and digest of a file: the manifest's, with which those of the archive must agree."""
     pins = sorted((pin for pin in manifest.checksums if pin.path == path), key=lambda pin: pin.algorithm != "sha256")
     if not pins:
-        found = next((name for name in ("sha256", "dandi-etag") if name in said), None)
-        return size, Digest(found, said[found].lower(), "DANDI") if found else None
+        found = next((name for name in ("sha256", "dandi-etag") if name in given), None)
+        return size, Digest(found, given[found].lower(), "DANDI") if found else None
     pin = pins[0]
-    wanted = {"bytes": pin.size, pin.algorithm: pin.value.lower()}
-    offered = {"bytes": size, pin.algorithm: said.get(pin.algorithm, pin.value).lower()}
-    for what, value in wanted.items():
+    expected = {"bytes": pin.size, pin.algorithm: pin.value.lower()}
+    offered = {"bytes": size, pin.algorithm: given.get(pin.algorithm, pin.value).lower()}
+    for what, value in expected.items():
         if None not in (value, offered[what]) and value != offered[what]:
             raise ValueError(
                 f"{path} of {manifest.id} has {what} {offered[what]} in the archive, but {value} in the manifest; "
@@ -184,10 +186,10 @@ def _list_dandi(manifest: Manifest, source: Dandi, paths: Sequence[str], stop: t
     if source.version == DRAFT and not source.allow_draft:
         raise ValueError(
             f"{manifest.id} names the draft of DANDI {source.dandiset}, which may change any day; "
-            "pin a published version, or say allow_draft = true"
+            "pin a published version, or set allow_draft = true"
         )
-    # dandi asks once what it is that it talks to, and would wait for the answer without end.
-    client = _ask(source, lambda: unless(stop, partial(_client, source, stop), limit=sum(TIMEOUT)))
+    # dandi first requests information on the server, without a timeout.
+    client = _ask(source, lambda: call_unless_stopped(stop, partial(_client, source, stop), limit=sum(TIMEOUT)))
     dandiset = _ask(source, partial(_version, client, source))
     assets = _ask(source, lambda: {asset.path: asset for path in paths for asset in _matching(dandiset, path)})
     for path in paths:
@@ -197,24 +199,24 @@ def _list_dandi(manifest: Manifest, source: Dandi, paths: Sequence[str], stop: t
                 f"choose another subset, or correct [[files]] of {manifest.id}"
             )
     blobs = [_as_blob(asset) for asset in assets.values()]
-    files = side_by_side(partial(_of_asset, manifest, source), blobs, 4, stop.set)
+    files = run_in_threads(partial(_remote_file_of, manifest, source), blobs, 4, stop.set)
     for file in files:
         if isinstance(file, BaseException):
             raise file
     return [file for file in files if isinstance(file, RemoteFile)]
 
 
-def _of_asset(manifest: Manifest, source: Dandi, asset: RemoteAsset) -> RemoteFile:
+def _remote_file_of(manifest: Manifest, source: Dandi, asset: RemoteAsset) -> RemoteFile:
     digests = _ask(source, asset.get_raw_metadata).get("digest") or {}
-    said = {name: str(digests[key]) for name, key in DANDI_DIGESTS.items() if key in digests}
-    size, digest = _expected(manifest, check_path(asset.path), asset.size, said)
+    given = {name: str(digests[key]) for name, key in DANDI_DIGESTS.items() if key in digests}
+    size, digest = _expected(manifest, check_path(asset.path), asset.size, given)
     url = partial(_ask, source, partial(_signed_url, asset))
-    return RemoteFile(manifest.id, asset.version_id, asset.path, size, digest, url, _how_to_enter(source))
+    return RemoteFile(manifest.id, asset.version_id, asset.path, size, digest, url, _access_hint(source))
 
 
 def _as_blob(asset: RemoteAsset) -> RemoteAsset:
     if asset.asset_type.name != "BLOB":
-        raise ValueError(f"{asset.path} is a Zarr, many objects that cannot be fetched as one file; choose other files")
+        raise ValueError(f"{asset.path} is a Zarr store, which cannot be fetched as one file; choose other files")
     return asset
 
 
@@ -223,15 +225,15 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 
 def _matching(dandiset: RemoteDandiset, path: str) -> Iterator[RemoteAsset]:
-    """Yield the assets that a path means; the archive itself is laxer: it ignores case, and its `*` takes "/"."""
+    """Return the assets that match a path; the archive's own matching ignores case, and its `*` matches "/"."""
     listed = dandiset.get_assets_by_glob(path) if "*" in path else dandiset.get_assets_with_path_prefix(path)
     return (asset for asset in sorted(listed, key=lambda asset: asset.path) if _pattern(path).fullmatch(asset.path))
 
 
 def _signed_url(asset: RemoteAsset) -> str:
-    """Return the address of the bytes; only the archive's API is asked for it, as only it may see the API key."""
-    answer = asset.client.request("HEAD", asset.base_download_url, json_resp=False, allow_redirects=False)
-    return answer.headers.get("Location") or asset.base_download_url
+    """Return the address of the bytes, without following it: only the archive's API may receive the API key."""
+    response = asset.client.request("HEAD", asset.base_download_url, json_resp=False, allow_redirects=False)
+    return response.headers.get("Location") or asset.base_download_url
 
 
 def _version(client: DandiAPIClient, source: Dandi) -> RemoteDandiset:
@@ -239,21 +241,21 @@ def _version(client: DandiAPIClient, source: Dandi) -> RemoteDandiset:
         return client.get_dandiset(source.dandiset, source.version)
     latest = client.get_dandiset(source.dandiset).most_recent_published_version
     if latest is None and not source.allow_draft:
-        raise ValueError(f"DANDI {source.dandiset} has no published version; say allow_draft = true to use its draft")
-    taken = DRAFT if latest is None else latest.identifier
+        raise ValueError(f"DANDI {source.dandiset} has no published version; set allow_draft = true to use its draft")
+    version = DRAFT if latest is None else latest.identifier
     warnings.warn(
-        f"the manifest pins no version of DANDI {source.dandiset}: took {taken}; pin it with version = {taken!r}",
+        f"the manifest pins no version of DANDI {source.dandiset}: using {version}; pin it with version = {version!r}",
         UserWarning,
         stacklevel=2,
     )
-    return client.get_dandiset(source.dandiset, taken)
+    return client.get_dandiset(source.dandiset, version)
 
 
 def _client(source: Dandi, stop: threading.Event) -> DandiAPIClient:
     from dandi.consts import known_instances
     from dandi.dandiapi import DandiAPIClient
 
-    logging.getLogger("dandi").addHandler(SILENT)  # its errors are said once, by _ask
+    logging.getLogger("dandi").addHandler(SILENT)  # its errors are raised by _ask
     if not _by_url(source) and source.instance not in known_instances:
         raise ValueError(
             f"no DANDI instance {source.instance!r}; there are {', '.join(known_instances)}, or give a URL"
@@ -269,7 +271,7 @@ def _client(source: Dandi, stop: threading.Event) -> DandiAPIClient:
 
 @contextmanager
 def _without_telemetry() -> Iterator[None]:
-    """Keep dandi from asking a third party for news of itself."""
+    """Prevent dandi from contacting a third party about new versions of itself."""
     before = os.environ.get("DANDI_NO_ET")
     os.environ["DANDI_NO_ET"] = "1"
     try:
@@ -284,15 +286,15 @@ def _without_telemetry() -> Iterator[None]:
 def _request(
     request: Callable[..., requests.Response], stop: threading.Event, *arguments: Any, **options: Any
 ) -> requests.Response:
-    """Ask the API, unless the user wants no more; dandi would sleep for as long as an answer says."""
-    answer = unless(stop, partial(request, *arguments, timeout=TIMEOUT, **options))
-    if "Retry-After" in answer.headers:
-        answer.headers["Retry-After"] = str(int(min(retry_after(answer), LONGEST_WAIT)))
-    return answer
+    """Return a response of the API unless the user interrupts; limit the wait that it asks for, which dandi obeys."""
+    response = call_unless_stopped(stop, partial(request, *arguments, timeout=TIMEOUT, **options))
+    if "Retry-After" in response.headers:
+        response.headers["Retry-After"] = str(int(min(retry_after(response), LONGEST_WAIT)))
+    return response
 
 
 class _Key(AuthBase):
-    """Shows an API key to one server, and to no other."""
+    """Sends an API key to one server, and to no other."""
 
     def __init__(self, api: str, token: str) -> None:
         self._server, self._token = urlsplit(api)[:2], token
@@ -311,31 +313,28 @@ def _key_variable(source: Dandi) -> str:
     return "NEUROSUPER_DANDI_API_KEY" if _by_url(source) else f"{source.instance.upper().replace('-', '_')}_API_KEY"
 
 
-def _how_to_enter(source: Dandi) -> str:
+def _access_hint(source: Dandi) -> str:
     key = _key_variable(source)
-    told = f"{key} is set, but its key is not accepted" if os.environ.get(key) else f"set {key} to your API key"
-    return f"if the dandiset is embargoed, only its owners may read it: {told}"
+    hint = f"{key} is set, but its key is not accepted" if os.environ.get(key) else f"set {key} to your API key"
+    return f"if the dandiset is embargoed, only its owners may read it: {hint}"
 
 
-def _ask(source: Dandi, ask: Callable[[], Answer]) -> Answer:
-    """Return what DANDI answers, or say in one line why it does not.
-
-    The error is raised apart from what caused it, which would carry the request and its API key along.
-    """
+def _ask(source: Dandi, ask: Callable[[], Response]) -> Response:
+    """Return the response of DANDI to a request, or raise a one-line error."""
     from dandi.exceptions import CliVersionError, NotFoundError
 
     try:
         return ask()
     except (CliVersionError, NotFoundError, requests.RequestException, TimeoutError, *MALFORMED) as error:
-        said = _in_one_line(source, error)
+        fault = _one_line_error(source, error)
     except RuntimeError as error:
         if "server info" not in str(error):
             raise
-        said = _in_one_line(source, error)
-    raise said
+        fault = _one_line_error(source, error)
+    raise fault  # outside `except`: its context would contain the request with the API key
 
 
-def _in_one_line(source: Dandi, error: Exception) -> Exception:
+def _one_line_error(source: Dandi, error: Exception) -> Exception:
     from dandi.exceptions import CliVersionError, NotFoundError
 
     where = f"DANDI {source.dandiset} ({source.instance})"
@@ -345,6 +344,6 @@ def _in_one_line(source: Dandi, error: Exception) -> Exception:
     if isinstance(error, NotFoundError) or status == 404:
         return FileNotFoundError(f"{where}: {' '.join(str(error).split())}; check dandiset and version in the manifest")
     if status in (401, 403):
-        return PermissionError(f"{where} refuses to be read ({status}); {_how_to_enter(source)}")
-    told = f"it answers {status}" if status else f"no valid answer ({type(error).__name__})"
-    return ConnectionError(f"{where} cannot be read: {told}; check the network, and try again later")
+        return PermissionError(f"{where} denies access ({status}); {_access_hint(source)}")
+    reason = f"it responds {status}" if status else f"no valid response ({type(error).__name__})"
+    return ConnectionError(f"{where} cannot be read: {reason}; check the network, and try again later")

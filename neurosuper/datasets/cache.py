@@ -1,8 +1,7 @@
-"""The cache: fetch the files of a dataset once, and see or clear what was fetched.
+"""Fetch the files of a dataset into the cache once, and list or clear the cache.
 
-`<cache>/<dataset>/<version>/<path>` is finished and verified, and `.receipts` in the folder of the version says by
-what; `<cache>/.staging` holds what is unfinished, `<cache>/.streaming` the parts of files that were streamed. Only
-folders that bear our mark are listed or cleared.
+Files at `<cache>/<dataset>/<version>/<path>` are finished and verified; their receipts are in `.receipts` of the
+version's folder. `neurosuper.datasets.folders` describes the other folders.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ from neurosuper.datasets.folders import (
     version_folder,
 )
 from neurosuper.datasets.manifest import Choice, Dandi, File, Local, Manifest, read_manifest
-from neurosuper.datasets.receipts import Place, Verify, disk, finished, read_json, write_json
-from neurosuper.datasets.threads import side_by_side
-from neurosuper.datasets.transfer import GOES_ON, Progress, download
+from neurosuper.datasets.receipts import Place, Verify, disk_errors, is_finished, read_json, write_json
+from neurosuper.datasets.threads import run_in_threads
+from neurosuper.datasets.transfer import RESUMES, Progress, download
 
 __all__ = [
     "cache_folder",
@@ -67,55 +66,53 @@ def fetch(
     cache: str | Path | None = None,
     verify: Verify = "receipt",
 ) -> list[Path]:
-    """Fetch the files of a dataset that are not in the cache yet, and verify them.
+    """Return the paths of a dataset's files, after fetching and verifying those that are not in the cache.
 
-    A transfer that was cut or interrupted goes on where it stopped when the same is called again, also by another
-    process. Where all is there, the network is not touched (except for the draft of a dandiset, which may change).
+    Interrupted downloads resume when the same call is made again, also by another process. If all files are in the
+    cache, the network is not used (except for the draft of a dandiset, which may change).
 
     Parameters
     ----------
     dataset : str, path or Manifest
-        An id (see `neurosuper.list_datasets`), or a manifest of your own (.toml).
+        An id (see `neurosuper.list_datasets`), or your own manifest (.toml).
     subset : mapping, optional
-        Which part, such as `{"subject": "subj01"}`; by default what the manifest says.
+        Part of the dataset, such as `{"subject": "subj01"}`; by default that of the manifest.
     roles : sequence of {"responses", "companion", "support", "images"}, optional
-        What the files are for.
+        Files with these roles are fetched.
     jobs : int, optional
-        How many files are fetched at a time.
+        Number of files fetched at a time.
     cache : path, optional
         By default `cache_folder()`.
     verify : {"receipt", "always"}, optional
-        When to read files in the cache again: "receipt" those whose size or date differ from their receipt; "always"
-        all of them, so that a damaged one is noticed whatever its date says. A file that is found wrong is fetched
-        again.
+        Which files in the cache to read again: with "receipt" those whose size or date differ from their receipt, with
+        "always" all of them, which detects damage that leaves size and date unchanged. Damaged files are fetched again.
 
     Returns
     -------
     list of Path
-        Where the files lie: verified by size and, where archive or manifest tells it, by digest.
+        Paths of the files, verified by size and, if archive or manifest give one, by digest.
 
     Raises
     ------
     ValueError
-        Unknown dataset, subset or role; a file that is not what it must be; a pickle without pinned sha256; a path that
-        leads out of the cache.
+        The dataset, subset or role is unknown; a file has the wrong size, digest or format; a pickle has no pinned
+        sha256; or a path leads out of the cache.
     FileNotFoundError, PermissionError
-        The archive lacks a file, or lets only some users read it.
+        The archive lacks a file, or only some users may read it.
     OSError
-        The archive does not answer, or the disk is full: the error says how much room is needed and where.
+        The archive does not respond, or the disk is full; the error states how much room is needed and where.
     RuntimeError
         The installed dandi is too old for the archive.
 
     Warns
     -----
     UserWarning
-        A file in a cache that cannot be written has neither a receipt that can be read nor a known digest: it is used
-        unverified.
+        A file in a cache that cannot be written has no readable receipt and no known digest: it is used unverified.
 
     See Also
     --------
-    neurosuper.load : fetch and read.
-    verify_cache : only look whether what is in the cache is sound.
+    neurosuper.load : fetch a dataset and read its responses.
+    verify_cache : check the files in the cache without fetching any.
 
     Examples
     --------
@@ -142,7 +139,7 @@ def fetch(
     missing = _missing(places, verify)
     if missing:
         _download_missing(manifest, missing, jobs, folder, verify)
-    _note_listing(manifest, listing, list(places))
+    _write_listing(manifest, listing, list(places))
     return [root / file.path for file in places]
 
 
@@ -156,7 +153,7 @@ def _check_roles(roles: Sequence[str]) -> tuple[str, ...]:
 
 
 def _place(file: RemoteFile, root: Path, cache: Path) -> Place:
-    """Return where a file lies; a path or a symbolic link that leads out of the cache is refused."""
+    """Return the paths of a file in the cache; refuse paths and symbolic links that lead out of it."""
     relative = check_path(file.path)
     name = hashlib.sha256(relative.encode()).hexdigest()[:32]
     place = Place(
@@ -171,30 +168,30 @@ def _place(file: RemoteFile, root: Path, cache: Path) -> Place:
 
 
 def _check_local(file: RemoteFile, root: Path, cache: Path) -> Path:
-    """Return where a file of the user lies, if it is what the manifest says."""
+    """Return the path of a file that the user provides; refuse one without the digest in the manifest."""
     _refuse_pickle(file)
     target = root / file.path
     if file.digest is None or target.is_dir():
         return target
     own_folder(cache / file.dataset)
     receipt = cache / file.dataset / version_folder(file.version) / RECEIPTS / f"{file.path}.json"
-    if not finished(file, Place(target, receipt, target)):
-        raise ValueError(f"{target} has not the {file.digest.algorithm} that the manifest pins; get it again")
+    if not is_finished(file, Place(target, receipt, target)):
+        raise ValueError(f"{target} does not have the {file.digest.algorithm} that the manifest pins; get it again")
     return target
 
 
 def _refuse_pickle(file: RemoteFile) -> None:
-    pinned = file.digest is not None and (file.digest.algorithm, file.digest.said_by) == ("sha256", "manifest")
+    pinned = file.digest is not None and (file.digest.algorithm, file.digest.source) == ("sha256", "manifest")
     if PICKLES & set(PurePosixPath(file.path.lower()).suffixes) and not pinned:
         raise ValueError(
-            f"{file.path} of {file.dataset} is a pickle, which runs code when it is read; it is taken only if the "
-            "manifest pins its sha256 in [[checksums]]"
+            f"{file.path} of {file.dataset} is a pickle, which can run code when it is read; it is accepted only if "
+            "the manifest pins its sha256 in [[checksums]]"
         )
 
 
 def _missing(places: Mapping[RemoteFile, Place], verify: Verify) -> dict[RemoteFile, Place]:
-    """Return the files that are not finished, and remove what killed processes left behind of the others."""
-    missing = {file: place for file, place in places.items() if not finished(file, place, verify)}
+    """Return the files that are not finished; delete what killed processes left of the others."""
+    missing = {file: place for file, place in places.items() if not is_finished(file, place, verify)}
     for file, place in places.items():
         if file not in missing:
             place.tidy()
@@ -206,65 +203,65 @@ def _missing(places: Mapping[RemoteFile, Place], verify: Verify) -> dict[RemoteF
 def _download_missing(
     manifest: Manifest, places: Mapping[RemoteFile, Place], jobs: int, cache: Path, verify: Verify
 ) -> None:
-    """Bring files to their places, several at a time."""
+    """Download files, several at a time."""
     for folder in (cache / manifest.id, cache / STAGING):
         own_folder(folder)
     for place in places.values() if verify == "always" else ():
-        with disk(place.receipt):  # it would vouch for a file that is damaged
+        with disk_errors(place.receipt):  # else it would be accepted for the damaged file
             place.receipt.unlink(missing_ok=True)
     sizes = [file.size for file in places]
     total = sum(size for size in sizes if size is not None) if None not in sizes else None
     with Progress(manifest.id, total) as progress:
         try:
-            outcomes = side_by_side(
+            outcomes = run_in_threads(
                 lambda file: download(file, places[file], progress), list(places), jobs, progress.stop
             )
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(f"fetching {manifest.id} was interrupted; {GOES_ON}") from None
-    _raise_first(manifest.id, outcomes)
+            raise KeyboardInterrupt(f"fetching {manifest.id} was interrupted; {RESUMES}") from None
+    _raise_first_fault(manifest.id, outcomes)
 
 
-def _raise_first(dataset: str, outcomes: Sequence[object]) -> None:
+def _raise_first_fault(dataset: str, outcomes: Sequence[object]) -> None:
     faults = [fault for fault in outcomes if isinstance(fault, BaseException)]
     if not faults:
         return
     first = faults[0]
     if len(outcomes) == 1 or not isinstance(first, OSError | ValueError | RuntimeError):
         raise first
-    remedy = "" if GOES_ON in str(first) else f" (for the others, {GOES_ON})"
+    remedy = "" if RESUMES in str(first) else f" (for the others, {RESUMES})"
     raise type(first)(
         f"{len(faults)} of {len(outcomes)} files of {dataset} were not fetched; the first: {first}{remedy}"
     )
 
 
 def _fingerprint(manifest: Manifest, choice: Choice, roles: Sequence[str]) -> str:
-    """Return a name for what was asked of an archive."""
+    """Return a name for a request to an archive: the same for the same source, paths and pinned checksums."""
     pins = [pin.model_dump() for pin in manifest.checksums]
     asked = [manifest.source.model_dump(), manifest.paths(choice, *roles), pins]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
 
 
 def _read_listing(manifest: Manifest, listing: Path) -> list[RemoteFile]:
-    """Return the files that an archive listed before; empty where it was not asked, or may answer otherwise today."""
-    noted = {} if manifest.source.version == DRAFT else read_json(listing)
-    with suppress(TypeError, ValueError):  # damaged: the archive is asked again
+    """Return the files that an archive listed before; empty without a listing, or for a draft, which may change."""
+    content = {} if manifest.source.version == DRAFT else read_json(listing)
+    with suppress(TypeError, ValueError):  # a damaged listing: the archive is contacted again
         return [
-            RemoteFile(manifest.id, str(noted.get("version", "")), path, size, digest and Digest(*digest), url=str)
-            for path, size, digest in noted.get("files", [])
+            RemoteFile(manifest.id, str(content.get("version", "")), path, size, digest and Digest(*digest), url=str)
+            for path, size, digest in content.get("files", [])
         ]
     return []
 
 
-def _note_listing(manifest: Manifest, listing: Path, files: Sequence[RemoteFile]) -> None:
+def _write_listing(manifest: Manifest, listing: Path, files: Sequence[RemoteFile]) -> None:
     if isinstance(manifest.source, Dandi) and manifest.source.version != DRAFT and files:
         listed = [(file.path, file.size, file.digest) for file in files]
-        with suppress(OSError):  # a cache that cannot be written: the archive is asked again next time
+        with suppress(OSError):  # a cache that cannot be written: the archive is contacted again next time
             own_folder(listing.parents[2])
             write_json(listing, {"version": files[0].version, "files": listed})
 
 
 def cached_versions(dataset: str | Path | Manifest | None = None) -> list[Path]:
-    """Return the folders with finished files: one a version of a dataset, or of the one named."""
+    """Return the folders with finished files, one per version, of one dataset or of all."""
     name = None if dataset is None else _id_of(dataset)
     tops = [top for top in own_folders(cache_folder()) if top.name not in (STAGING, STREAMING)]
     return [version for top in tops if name in (None, top.name) for version in folders_in(top)]
@@ -276,15 +273,20 @@ def list_cache() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a version of a dataset: `dataset`, `version`, number of finished files (`n_files`) and their bytes
-        (`size`), bytes of transfers that were cut (`unfinished`) and of files streamed (`streamed`), `folder`.
+        One row per version of a dataset: `dataset`, `version`, number of finished files (`n_files`) and their bytes
+        (`size`), bytes of unfinished downloads (`unfinished`) and of streamed parts (`streamed`), `folder`.
+
+    See Also
+    --------
+    verify_cache : read all files, and compare them with their receipts.
+    clear_cache : delete fetched files.
 
     Examples
     --------
     >>> list_cache().columns.tolist()
     ['dataset', 'version', 'n_files', 'size', 'unfinished', 'streamed', 'folder']
     """
-    cache, held = cache_folder(), defaultdict[tuple[str, str], dict[str, int]](dict)
+    cache, found_by_version = cache_folder(), defaultdict[tuple[str, str], dict[str, int]](dict)
     for top in own_folders(cache):
         kind = {STAGING: "unfinished", STREAMING: "streamed"}.get(top.name, "size")
         for dataset in [top] if kind == "size" else folders_in(top):
@@ -292,10 +294,10 @@ def list_cache() -> pd.DataFrame:
                 sizes = list(_sizes(version, "*.part" if kind == "unfinished" else "*"))
                 found = {kind: sum(sizes)} | ({"n_files": len(sizes)} if kind == "size" else {})
                 if sizes:
-                    held[dataset.name, version.name] |= found
+                    found_by_version[dataset.name, version.name] |= found
     rows = [
         {"dataset": dataset, "version": version, "folder": str(cache / dataset / version)} | found
-        for (dataset, version), found in sorted(held.items())
+        for (dataset, version), found in sorted(found_by_version.items())
     ]
     counts = ["n_files", "size", "unfinished", "streamed"]
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -303,38 +305,42 @@ def list_cache() -> pd.DataFrame:
 
 
 def _sizes(folder: Path, pattern: str = "*") -> Iterator[int]:
-    """Yield the bytes of every file in a folder; links are not followed, and what we note ourselves is left out."""
+    """Yield the bytes of every file in a folder, without following links and without receipts and listings."""
     for here, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in OWN_FOLDERS]
         for name in names:
             if fnmatchcase(name, pattern):
-                with suppress(FileNotFoundError):  # finished by another process meanwhile
+                with suppress(FileNotFoundError):  # finished by another process in the meantime
                     yield Path(here, name).lstat().st_size
 
 
 def clear_cache(dataset: str | Path | Manifest | None = None) -> int:
-    """Delete what was fetched or streamed, finished or not.
+    """Delete fetched and streamed files, finished or not, and return the number of bytes freed.
 
     Parameters
     ----------
     dataset : str, path or Manifest, optional
-        By default everything. Files that users brought themselves, and folders that are not ours, are left alone.
+        By default all datasets. Files that users provide, and folders without neurosuper's mark, are left alone.
 
     Returns
     -------
     int
-        How many bytes were freed.
+        Bytes freed.
 
     Raises
     ------
     ValueError
-        Not the id of a dataset.
+        `dataset` cannot be the id of a dataset.
     OSError
-        A folder that cannot be deleted.
+        A folder cannot be deleted.
+
+    See Also
+    --------
+    list_cache : what is in the cache.
 
     Examples
     --------
-    >>> clear_cache("nobody-has-fetched-this")
+    >>> clear_cache("never-fetched")
     0
     """
     tops = own_folders(cache_folder())
@@ -349,12 +355,12 @@ def _id_of(dataset: str | Path | Manifest) -> str:
     if not isinstance(dataset, str) or dataset.endswith(".toml"):
         return read_manifest(dataset).id
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", dataset):
-        raise ValueError(f"{dataset!r} is not the id of a dataset; `neurosuper cache list` shows those that are cached")
+        raise ValueError(f"{dataset!r} is not the id of a dataset; `neurosuper cache list` shows the cached ones")
     return dataset
 
 
 def _delete(folder: Path) -> int:
-    """Delete a folder of ours with all in it, links as such; return its bytes."""
+    """Delete a folder and everything in it, without following links; return its bytes."""
     if folder.is_symlink() or not folder.is_dir():
         return 0
     freed = sum(_sizes(folder))

@@ -1,4 +1,4 @@
-"""The catalogue: which datasets there are, what each is, and how to cite it."""
+"""The catalogue of datasets: a table of all, the facts about one, and how to cite it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,29 @@ from neurosuper.datasets.manifest import Dandi, Http, Local, Manifest, manifest_
 
 __all__ = ["cite", "info", "list_datasets"]
 
+CEILINGS = {
+    "ncsnr_file": "from ncsnr.nii.gz of the archive",
+    "ncsnr_repeats": "from the noise-ceiling signal-to-noise ratio over repeats",
+    "split_half_spearman_brown": "split-half correlation over repeats, Spearman–Brown corrected",
+    "provided": "provided by the archive",
+    "none": "none",
+}
+
 
 def list_datasets() -> pd.DataFrame:
-    """Return a table of the datasets that are known by id: recordings for `load`, judgements for `read_judgements`.
+    """Return a table of all datasets with an id: recordings for `load`, and human judgements.
 
     Returns
     -------
     DataFrame
-        One row a dataset, indexed by id: title, species, modality, areas, licence, where it lies (`source`), and
-        how many bytes of it are in the cache.
+        One row per dataset, indexed by id: title, species, modality, areas, licence, the archive (`source`), and the
+        number of bytes in the cache (`cached`).
+
+    See Also
+    --------
+    neurosuper.load : load the responses of a dataset.
+    neurosuper.interpretability.read_judgements : read human judgements.
+    info : the main facts about one dataset.
 
     Examples
     --------
@@ -47,12 +61,21 @@ def _row(manifest: Manifest, cached: int) -> dict[str, object]:
 
 
 def cite(dataset: str | Path) -> str:
-    """Return how to cite a dataset.
+    """Return the citation, DOI and licence of a dataset.
 
     Parameters
     ----------
     dataset : str or path
         An id, or the path of a manifest.
+
+    Returns
+    -------
+    str
+        Three lines.
+
+    See Also
+    --------
+    info : all facts about a dataset.
 
     Examples
     --------
@@ -65,12 +88,23 @@ def cite(dataset: str | Path) -> str:
 
 
 def info(dataset: str | Path) -> str:
-    """Return what a dataset is: where it lies, how big, how it is cut, how it is read, licence, citation.
+    """Return the main facts about a dataset as text: recording, archive, size, subsets, licence, citation.
 
     Parameters
     ----------
     dataset : str or path
         An id, or the path of a manifest.
+
+    Returns
+    -------
+    str
+        One fact per line.
+
+    See Also
+    --------
+    neurosuper.list_datasets : a table of all datasets.
+    read_manifest : everything that is known about a dataset.
+    cite : how to cite a dataset.
 
     Examples
     --------
@@ -89,10 +123,13 @@ def _facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "recording", ", ".join([manifest.modality, manifest.species, *manifest.areas])
     yield "responses", f"{response.measure} ({response.units}){_windows(manifest)}"
     yield "stimuli", manifest.stimulus.label
-    yield "ceiling", response.noise_ceiling.rule.replace("_", " ")
+    yield "noise ceiling", CEILINGS[response.noise_ceiling.rule]
     yield "source", f"{_place(manifest)}, version {manifest.source.version}"
     yield "size", manifest.size
-    yield "cached", _cached(manifest)
+    table = list_cache()
+    rows = table[table.dataset == manifest.id].itertuples()
+    cached = "; ".join(f"{row.n_files} files, {row.size / 1e6:.1f} MB in {row.folder}" for row in rows)
+    yield "cached", cached or "nothing yet"
     yield "licence", manifest.licence
     yield "citation", manifest.citation
     yield "DOI", manifest.doi
@@ -107,8 +144,8 @@ def _subset_facts(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 def _windows(manifest: Manifest) -> str:
     windows = manifest.response.window_ms or {}
-    told = [f"{'' if area == 'all' else area + ' '}{start:g}–{stop:g} ms" for area, (start, stop) in windows.items()]
-    return f", {', '.join(told)} after onset" if told else ""
+    texts = [f"{'' if area == 'all' else area + ' '}{start:g}–{stop:g} ms" for area, (start, stop) in windows.items()]
+    return f", {', '.join(texts)} after onset" if texts else ""
 
 
 def _place(manifest: Manifest) -> str:
@@ -117,14 +154,7 @@ def _place(manifest: Manifest) -> str:
         return f"DANDI {source.dandiset}"
     if isinstance(source, Http):
         return str(urlsplit(source.url).hostname)
-    return "files that you bring" if isinstance(source, Local) else f"s3://{source.bucket}"
-
-
-def _cached(manifest: Manifest) -> str:
-    table = list_cache()
-    mine = table[table.dataset == manifest.id]
-    told = [f"{row.n_files} files, {row.size / 1e6:.1f} MB in {row.folder}" for row in mine.itertuples()]
-    return "; ".join(told) or "nothing yet"
+    return "files that you provide" if isinstance(source, Local) else f"s3://{source.bucket}"
 
 
 def _notes(manifest: Manifest) -> Iterator[str]:

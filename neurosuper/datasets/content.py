@@ -1,4 +1,4 @@
-"""Content: whether a file is of the kind that its name says, for files that no digest vouches for."""
+"""Check that the bytes of a file match the format in its name, for files without a digest."""
 
 from __future__ import annotations
 
@@ -21,26 +21,30 @@ KINDS: dict[str, Any] = {
 }
 STARTS: dict[str, tuple[bytes, ...]] = {".npy": (b"\x93NUMPY",), ".gz": (b"\x1f\x8b",)}
 IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II", b"MM", b"BM", b"GIF8", b"RIFF")
-STARTS |= dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), IMAGE_STARTS)  # often misnamed
+STARTS |= dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"), IMAGE_STARTS)  # often mixed up
 ZIPPED = {".npz", ".zip"}
 POINTER_START = b"version https://git-lfs"
-MARKUP = {".html", ".htm", ".xhtml", ".xml", ".svg"}  # may start as a web page does
+MARKUP = {".html", ".htm", ".xhtml", ".xml", ".svg"}  # may start like a web page
 
 
 def content_fault(path: Path, name: str) -> str:
-    """Return why the bytes of a file cannot be what its name says: a web page, a pointer, another kind, cut short.
+    """Return why the bytes of a file do not match its name: a web page, a pointer, another format, or truncated.
 
     Parameters
     ----------
     path : Path
-        Where the bytes are.
+        The file, under any name.
     name : str
-        Name or path of the file, with its suffix.
+        Name or path that the file should have, with its suffix.
 
     Returns
     -------
     str
-        Empty if nothing speaks against it; of a kind that is not known, only pages and pointers are told.
+        Empty if no fault is found. For unknown suffixes, only web pages and pointers are recognised.
+
+    See Also
+    --------
+    neurosuper.datasets.verify_cache : check all files in the cache.
 
     Examples
     --------
@@ -62,9 +66,9 @@ def content_fault(path: Path, name: str) -> str:
     if (annexed or text.startswith((*PAGE_STARTS, POINTER_START))) and last not in MARKUP:
         return "it is a web page, such as a login page, or a pointer to data elsewhere"
     if last in STARTS and not head.startswith(STARTS[last]):
-        return f"it does not start as a {last} file does"
+        return f"it does not start like a {last} file"
     if last in ZIPPED and not zipfile.is_zipfile(path):
-        return f"it is no {last} file, or cut short"
+        return f"it is not a {last} file, or truncated"
     return _fault_of_array(path) if last == ".npy" else ""
 
 
@@ -73,7 +77,7 @@ def _fault_of_kind(path: Path, kind: Any) -> str:
         check_file(path, kind)
     except ValueError as error:
         fault = str(error).removeprefix(f"{path} ").removeprefix(f"cannot be read as {kind}: ")
-        # Other faults, such as a size that a reader refuses, would be the same after another transfer.
+        # Only faults of the transfer: others, such as a size that a reader refuses, would recur after a new transfer.
         return fault if "fetch it again" in fault else ""
     return ""
 
@@ -84,7 +88,7 @@ def _fault_of_array(path: Path) -> str:
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        if "object" in str(error).lower():  # a pickle, which is not opened to be looked at
+        if "object" in str(error).lower():  # an array of pickled objects, which are not unpickled here
             return ""
-        return f"it is cut short or damaged ({' '.join(str(error).split())})"
+        return f"it is truncated or damaged ({' '.join(str(error).split())})"
     return ""

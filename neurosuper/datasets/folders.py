@@ -1,7 +1,7 @@
-"""Folders: where the cache is, and which folders in it are ours.
+"""Folders of the cache, and the mark by which neurosuper recognises its own.
 
-`<cache>/<dataset>/<version>` is the folder of a version; `<cache>/.staging` holds what is unfinished, and
-`<cache>/.streaming` the parts of files that were streamed. Only folders that bear our mark are listed or cleared.
+`<cache>/<dataset>/<version>` contains the finished files of a version, `<cache>/.staging` unfinished files, and
+`<cache>/.streaming` parts of streamed files. Only folders with the mark file are listed or cleared.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from platformdirs import user_cache_path
 
 from neurosuper.datasets.archives import OWN_FOLDERS, check_path, local_folder
 from neurosuper.datasets.manifest import Local, Manifest
-from neurosuper.datasets.receipts import disk
+from neurosuper.datasets.receipts import disk_errors
 
 __all__ = [
     "LISTINGS",
@@ -36,7 +36,16 @@ RECEIPTS, LISTINGS = OWN_FOLDERS
 
 
 def cache_folder() -> Path:
-    """Return the folder for fetched files: `NEUROSUPER_CACHE`, or where the platform keeps caches.
+    """Return the folder for fetched files: `NEUROSUPER_CACHE`, or the platform's folder for caches.
+
+    Returns
+    -------
+    Path
+        The folder, which may not exist yet.
+
+    See Also
+    --------
+    list_cache : what is in it.
 
     Examples
     --------
@@ -45,25 +54,31 @@ def cache_folder() -> Path:
     ...     cache_folder().as_posix()
     '/data/neurosuper'
     """
-    named = os.environ.get("NEUROSUPER_CACHE")
-    return Path(named).expanduser() if named else user_cache_path("neurosuper", appauthor=False)
+    folder = os.environ.get("NEUROSUPER_CACHE")
+    return Path(folder).expanduser() if folder else user_cache_path("neurosuper", appauthor=False)
 
 
 def dataset_root(manifest: Manifest, cache: str | Path | None = None) -> Path:
-    """Return the folder in which a dataset's files lie as the archive lays them.
+    """Return the folder with a dataset's files, in the layout of the archive.
 
     Parameters
     ----------
     manifest : Manifest
+        Manifest of the dataset.
     cache : path, optional
-        By default `cache_folder()`. Files that users bring themselves lie in the folder that they named.
+        By default `cache_folder()`. Files that users provide are in the folder that they named.
+
+    Returns
+    -------
+    Path
+        The folder, which may not exist yet.
 
     Raises
     ------
     FileNotFoundError
         The user has not named that folder.
     ValueError
-        A version that cannot be the name of a folder.
+        The version cannot be the name of a folder.
     """
     if isinstance(manifest.source, Local):
         return local_folder(manifest)
@@ -71,22 +86,22 @@ def dataset_root(manifest: Manifest, cache: str | Path | None = None) -> Path:
 
 
 def chosen_cache(cache: str | Path | None) -> Path:
-    """Return the folder that a caller chose for the cache, by default `cache_folder()`."""
+    """Return the folder chosen for the cache, by default `cache_folder()`."""
     return cache_folder() if cache is None else Path(cache)
 
 
 def version_folder(version: str) -> str:
-    """Return a version as the name of a folder, or refuse it."""
+    """Return a version as the name of a folder; refuse one that cannot be."""
     if "/" in version:
-        raise ValueError(f"version {version!r} cannot name a folder; write it without '/'")
+        raise ValueError(f"version {version!r} cannot be the name of a folder; write it without '/'")
     return check_path(version)
 
 
 def own_folder(folder: Path) -> None:
-    """Make a folder of the cache and mark it as ours, to be listed and cleared; one that others made is refused."""
+    """Create a folder of the cache and mark it as neurosuper's; refuse a folder with files of other programs."""
     if (folder / MARK).is_file():
         return
-    with disk(folder):
+    with disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f"{MARK}.lock"):
             folder.mkdir(exist_ok=True)
@@ -94,18 +109,18 @@ def own_folder(folder: Path) -> None:
                 (folder / MARK).touch()
     if not (folder / MARK).is_file():
         raise ValueError(
-            f"{folder} holds files that neurosuper did not put there; move them, or name another folder in "
+            f"{folder} contains files that neurosuper did not write; move them, or name another folder in "
             "NEUROSUPER_CACHE"
         )
 
 
 def own_folders(cache: Path) -> list[Path]:
-    """Return the folders directly in the cache that are ours."""
+    """Return the folders directly in the cache that have neurosuper's mark."""
     if not cache.is_dir():
         return []
     return [folder for folder in sorted(cache.iterdir()) if not folder.is_symlink() and (folder / MARK).is_file()]
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Return the folders directly in a folder; links are left out."""
+    """Return the folders directly in a folder, without links."""
     return [child for child in sorted(folder.iterdir()) if child.is_dir() and not child.is_symlink()]

@@ -1,4 +1,4 @@
-"""Datasets: by id, from the archive to labelled responses, whatever laboratory wrote the files."""
+"""Load the responses and images of a dataset by id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from neurosuper._checks import one_line
 from neurosuper._content import CONTENT, all_stimuli
 from neurosuper.datasets.cache import cache_folder, dataset_root, fetch
 from neurosuper.datasets.manifest import Choice, Local, Manifest, Value, expand, read_manifest
-from neurosuper.datasets.verification import drop_impostors
+from neurosuper.datasets.verification import drop_receipts_of_wrong_files
+from neurosuper.images import load_images
 from neurosuper.responses import check_responses, coords_along, name_some
 
 __all__ = ["load", "load_stimuli"]
@@ -37,40 +38,41 @@ def load(
     stream: bool = False,
     **options: Any,
 ) -> xr.DataArray:
-    """Load the responses of a dataset: fetch what is missing, read it, label it.
+    """Return the responses of a dataset, after fetching the files that are not in the cache.
 
     Parameters
     ----------
     dataset : str, path or Manifest
-        An id (see `neurosuper.list_datasets`), or a manifest of your own (.toml).
+        An id (see `neurosuper.list_datasets`), or your own manifest (.toml).
     subset : mapping, optional
-        Which part, such as `{"subject": "subj01", "session": [1, 2]}`; by default what the manifest says.
-        `neurosuper info ID` lists the keys. Several recordings are set side by side, on all stimuli of any.
+        Part of the dataset, such as `{"subject": "subj01", "session": [1, 2]}`; by default that of the manifest.
+        `neurosuper info ID` lists the keys. Several recordings are joined along `unit`, on the union of their stimuli.
     path : path, optional
-        Folder that holds the files as the archive lays them (or the one file that is read): nothing is fetched.
+        Folder with the files in the layout of the archive (or the one file to read). Nothing is fetched.
     stream : bool, optional
-        Read a remote NWB file by ranged requests instead of fetching the whole of it.
+        Read a remote NWB file by ranged requests instead of fetching all of it.
     **options
-        Passed to the loader, in place of what the manifest says: `window=(0.05, 0.15)`, `roi="V4"`, …
+        Passed to the loader instead of the manifest's settings, such as `window=(0.05, 0.15)` or `roi="V4"`.
 
     Returns
     -------
     DataArray (stimulus, repetition, unit) or (stimulus, unit)
-        As the loader returns it, with the subset (`session`, `subject`, …) as unit coords. Where several recordings
-        were asked for, units are called `recording/unit`. `attrs` name dataset, version, DOI, licence and citation.
+        As the loader returns it, with the subset (`session`, `subject`, …) as unit coords. With several recordings,
+        units are called `recording/unit`. `attrs` name dataset, version, DOI, licence and citation.
 
     Raises
     ------
     ValueError
-        Unknown dataset, subset or option, a file that is not what the manifest says, or a dataset of human judgements,
-        which `read_judgements` reads.
+        The dataset, subset or option is unknown; a file does not match the manifest; or the dataset contains human
+        judgements, which `neurosuper.interpretability.read_judgements` reads.
     FileNotFoundError
         `path` lacks a file.
 
     See Also
     --------
-    load_stimuli : the images that were shown.
-    neurosuper.datasets.fetch : only fetch.
+    neurosuper.load_stimuli : the images that were shown.
+    neurosuper.list_datasets : a table of all datasets.
+    neurosuper.datasets.fetch : fetch files without reading them.
 
     Examples
     --------
@@ -107,7 +109,7 @@ def load(
     ['cat', 'owl']
     """
     manifest = read_manifest(dataset)
-    choice, loader = manifest.choose(subset), _loader(manifest)
+    choice, loader = manifest.choose(subset), _loader_function(manifest)
     _refuse_equal_labels(manifest, choice)
     takes = inspect.signature(loader).parameters
     if unknown := sorted(set(options) - set(takes)):
@@ -115,11 +117,13 @@ def load(
     with ExitStack() as stack:
         find = _remote_finder(manifest, choice, stack) if stream else _local_finder(manifest, choice, path)
         if path is None and not stream:
-            stack.enter_context(_healing(manifest, choice, DATA_ROLES))
-        recordings = _recordings(manifest, choice)
+            stack.enter_context(_explain_damage(manifest, choice, DATA_ROLES))
+        # One call of the loader for each combination of the keys that it does not take together.
+        keys = [key for key in choice if not manifest.subset[key].together]
+        recordings = [dict(zip(keys, each, strict=True)) for each in itertools.product(*(choice[key] for key in keys))]
         bar = tqdm(recordings, desc=manifest.id, unit="recording", delay=2)
         parts = [_load_recording(manifest, loader, find, single, choice, options) for single in bar]
-    return check_responses(_side_by_side(parts).assign_attrs(_origin(manifest, path)))
+    return check_responses(_join_recordings(parts).assign_attrs(_origin(manifest, path)))
 
 
 def load_stimuli(
@@ -129,28 +133,37 @@ def load_stimuli(
     path: str | Path | None = None,
     **options: Any,
 ) -> xr.DataArray:
-    """Load the images that were shown, labelled as the responses of the dataset are.
+    """Return the images that were shown, with the same labels as the responses of the dataset.
 
     Parameters
     ----------
-    dataset, subset, path
+    dataset : str, path or Manifest
+        As for `load`.
+    subset : mapping, optional
+        As for `load`.
+    path : path, optional
         As for `load`.
     **options
-        Passed to the loader of images: `size=64`, …
+        Passed to the loader of images, such as `size=64`.
 
     Returns
     -------
     DataArray (stimulus, row, column, channel)
-        uint8 RGB; see `load_images`.
+        RGB, uint8; see `load_images`.
 
     Raises
     ------
     ValueError
-        Unknown dataset or subset, or a dataset whose archive has no images: the error says where they are.
+        The dataset or subset is unknown, or the archive has no images; the error then states where they are.
+
+    See Also
+    --------
+    neurosuper.load : the responses of a dataset.
+    neurosuper.load_images : images from a folder, a zip file or an array.
 
     Examples
     --------
-    See `load`.
+    >>> load_stimuli("cowley-v4", subset={"session": "210325"}, size=64)  # doctest: +SKIP
     """
     manifest = read_manifest(dataset)
     images = manifest.images
@@ -159,8 +172,8 @@ def load_stimuli(
     choice = manifest.choose(subset)
     _refuse_equal_labels(manifest, choice)
     find = _local_finder(manifest, choice, path, roles=("images",))
-    read = _named(images.loader)
-    with _healing(manifest, choice, ("images",)) if path is None else nullcontext():
+    read = _loader_by_name(images.loader)
+    with _explain_damage(manifest, choice, ("images",)) if path is None else nullcontext():
         stacks = [read(find(template), **images.options | options) for template, _ in expand(images.opens, choice)]
     return reduce(_add_new_stimuli, stacks)
 
@@ -170,30 +183,26 @@ def _add_new_stimuli(images: xr.DataArray, more: xr.DataArray) -> xr.DataArray:
     new = more.sel(stimulus=~more.indexes["stimulus"].isin(images.indexes["stimulus"]))
     if not new.sizes["stimulus"]:
         return images
-    known = all(CONTENT in part.coords for part in (images, new))  # of stacks too large for memory it is not
+    known = all(CONTENT in part.coords for part in (images, new))  # stacks too large for memory do not have it
     parts = [part if known else part.drop_vars(CONTENT, errors="ignore") for part in (images, new)]
     return xr.concat(parts, dim="stimulus")
 
 
-def _named(loader: str) -> Callable[..., xr.DataArray]:
-    if loader == "load_images":
-        from neurosuper.images import load_images
-
-        return load_images
-    return getattr(loaders, loader)
+def _loader_by_name(loader: str) -> Callable[..., xr.DataArray]:
+    return load_images if loader == "load_images" else getattr(loaders, loader)
 
 
-def _loader(manifest: Manifest) -> Callable[..., xr.DataArray]:
+def _loader_function(manifest: Manifest) -> Callable[..., xr.DataArray]:
     if manifest.modality == "human judgements":
         raise ValueError(
-            f"{manifest.id} holds judgements of people, not responses of units; read {manifest.opens}, "
-            f"which neurosuper.datasets.fetch({manifest.id!r}) finds, with "
+            f"{manifest.id} contains human judgements, not responses of units; fetch {manifest.opens} with "
+            f"neurosuper.datasets.fetch({manifest.id!r}), and read it with "
             f"neurosuper.interpretability.{manifest.loader}(path)"
         )
     if manifest.loader not in dir(loaders) or not manifest.loader.startswith("load_"):
         known = ", ".join(name for name in dir(loaders) if name.startswith("load_"))
         raise ValueError(f"manifest {manifest.id}: no loader {manifest.loader!r}; there are {known}")
-    return _named(manifest.loader)
+    return _loader_by_name(manifest.loader)
 
 
 def _refuse_equal_labels(manifest: Manifest, choice: Choice) -> None:
@@ -201,15 +210,9 @@ def _refuse_equal_labels(manifest: Manifest, choice: Choice) -> None:
     for key in manifest.stimulus.own_to:
         if len(choice[key]) > 1:
             raise ValueError(
-                f"every {key} of {manifest.id} has images of its own, of which some are labelled alike; load one at a "
+                f"every {key} of {manifest.id} has its own images, some under the same labels; load one {key} at a "
                 f"time, got {name_some(choice[key])}"
             )
-
-
-def _recordings(manifest: Manifest, choice: Choice) -> list[dict[str, Value]]:
-    """Return the subset of every call of the loader."""
-    keys = [key for key in choice if not manifest.subset[key].together]
-    return [dict(zip(keys, values, strict=True)) for values in itertools.product(*(choice[key] for key in keys))]
 
 
 def _load_recording(
@@ -220,32 +223,28 @@ def _load_recording(
     choice: Choice,
     options: dict[str, Any],
 ) -> xr.DataArray:
-    """Load one recording, with its subset as unit coords; `attrs` say which, and what its file calls itself."""
+    """Return one recording with its subset as unit coords; `attrs` name it, and give the identifier in its file."""
     here = choice | {key: [value] for key, value in single.items()}
     takes = inspect.signature(loader).parameters
     arguments = _recipe(manifest, takes) | {key: value for key, value in (choice | single).items() if key in takes}
     if manifest.companion is not None and "companion" not in options:
-        arguments["companion"] = find(_filled(manifest.companion, here))
-    opens = _filled(manifest.opens, here)
+        arguments["companion"] = find(next(expand(manifest.companion, here))[0])
+    opens = next(expand(manifest.opens, here))[0]
     if "sha256" in takes and "sha256" not in options:
         arguments["sha256"] = _pinned(manifest, opens)
     responses = loader(find(opens), **arguments | options)
-    new = {key: ("unit", np.full(responses.sizes["unit"], str(value))) for key, value in single.items()}
-    new = {key: coord for key, coord in new.items() if key not in responses.coords}
+    n_units, known = responses.sizes["unit"], responses.coords
+    new = {key: ("unit", np.full(n_units, str(value))) for key, value in single.items() if key not in known}
     named = {"recording": "/".join(map(str, single.values()))}
     if "dataset" in responses.attrs:
         named["identifier"] = responses.attrs["dataset"]
     return responses.assign_coords(new).assign_attrs(named)
 
 
-def _filled(template: str, choice: Choice) -> str:
-    return next(expand(template, choice))[0]
-
-
 def _recipe(manifest: Manifest, takes: Mapping[str, object]) -> dict[str, Any]:
-    """Return what the manifest says of stimuli and responses, as far as the loader takes it, and its options."""
+    """Return the arguments of a loader that a manifest gives: settings that it accepts, and its options."""
     stimulus, response = manifest.stimulus, manifest.response
-    said: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "stimulus_column": stimulus.column,
         "index_series": stimulus.index_series,
         "blanks": stimulus.blanks,
@@ -257,25 +256,25 @@ def _recipe(manifest: Manifest, takes: Mapping[str, object]) -> dict[str, Any]:
         "area_map": response.area_map,
         "units_where": response.filters,
     }
-    recipe = {name: value for name, value in said.items() if value and name in takes}
+    recipe = {name: value for name, value in settings.items() if value and name in takes}
     if "presentations" in takes:
         recipe["presentations"] = stimulus.presentations
     return recipe | manifest.options
 
 
 def _pinned(manifest: Manifest, path: str) -> str:
-    """Return the sha256 that a manifest pins for a file, without which the file is not opened."""
+    """Return the sha256 that a manifest pins for a file; without one, the file is refused."""
     for checksum in manifest.checksums:
         if (checksum.path, checksum.algorithm) == (path, "sha256"):
             return checksum.value
     raise ValueError(
         f"{path} of {manifest.id} may run code when it is read, and its manifest pins no sha256: pass sha256=, or pin "
-        "it under [[checksums]] in a manifest of your own"
+        "it under [[checksums]] in your own manifest"
     )
 
 
 def _in_seconds(window_ms: Mapping[str, list[float]] | None) -> tuple | dict | None:
-    """Return {area: [start, stop] in ms} in seconds, as one pair where it holds for all areas."""
+    """Return windows in seconds by area; one pair if the manifest gives one for all areas."""
     if window_ms is None:
         return None
     seconds = {area: (start / 1000, stop / 1000) for area, (start, stop) in window_ms.items()}
@@ -288,7 +287,7 @@ def _local_finder(
     path: str | Path | None,
     roles: tuple[str, ...] = DATA_ROLES,
 ) -> Callable[[str], Path]:
-    """Return a function from a path of the archive to the local file, after fetching what is needed."""
+    """Return a function from a path of the archive to the local file, after fetching missing files."""
     if path is None:
         fetch(manifest, subset=choice, roles=roles)
         root = dataset_root(manifest)
@@ -296,49 +295,49 @@ def _local_finder(
         root = Path(path)
         if not root.exists():
             raise FileNotFoundError(f"no folder or file at {root}; check the path")
-    return partial(_one_match, manifest, root) if root.is_dir() else partial(_the_file, manifest, root, choice)
+    return partial(_one_match, manifest, root) if root.is_dir() else partial(_named_file, manifest, root, choice)
 
 
 @contextmanager
-def _healing(manifest: Manifest, choice: Choice, roles: tuple[str, ...]) -> Iterator[None]:
-    """Let the next call fetch a file again that is not of its kind, and say so; or say how to heal a damaged one."""
+def _explain_damage(manifest: Manifest, choice: Choice, roles: tuple[str, ...]) -> Iterator[None]:
+    """Add to errors of a loader how to fetch a damaged file again.
+
+    If a file does not have the format of its name, its receipt is deleted, so that the next call fetches it again.
+    """
     try:
         yield
     except (ValueError, TypeError, OSError, RuntimeError, KeyError, EOFError) as error:
         if isinstance(manifest.source, Local):
             raise
-        said, root = one_line(error), dataset_root(manifest)
-        fetched = [file for path in manifest.paths(choice, *roles) for file in _files_at(root, path)]
-        if dropped := drop_impostors(root, fetched):
-            raise ValueError(f"{said}; the same call fetches {name_some(dropped)} again") from error
-        if "fetch it again" not in said:
+        message, root = one_line(error), dataset_root(manifest)
+        paths = manifest.paths(choice, *roles)
+        fetched = [file for path in paths for file in (sorted(root.glob(path)) if "*" in path else [root / path])]
+        if dropped := drop_receipts_of_wrong_files(root, fetched):
+            raise ValueError(f"{message}; the same call fetches {name_some(dropped)} again") from error
+        if "fetch it again" not in message:
             raise
-        raise ValueError(f"{said}, by fetch(…, verify='always') or `neurosuper fetch … --verify always`") from error
+        raise ValueError(f"{message}, by fetch(…, verify='always') or `neurosuper fetch … --verify always`") from error
 
 
-def _files_at(root: Path, pattern: str) -> list[Path]:
-    return sorted(root.glob(pattern)) if "*" in pattern else [root / pattern]
-
-
-def _the_file(manifest: Manifest, file: Path, choice: Choice, pattern: str) -> Path:
-    """Return the one file that the user named, unless a second is needed."""
+def _named_file(manifest: Manifest, file: Path, choice: Choice, pattern: str) -> Path:
+    """Return the one file that the user named; refuse it if the loader needs a second file."""
     if manifest.companion and pattern in [path for path, _ in expand(manifest.companion, choice)]:
         raise FileNotFoundError(
-            f"{manifest.id} needs two files, {file.name} and its companion {pattern}: pass path= the folder that holds "
-            "both as the archive lays them, or companion= the path of the second"
+            f"{manifest.id} needs two files, {file.name} and its companion {pattern}: pass path= the folder with both "
+            "in the layout of the archive, or companion= the path of the second"
         )
     return file
 
 
 def _one_match(manifest: Manifest, root: Path, pattern: str) -> Path:
-    """Return the one file or folder that a pattern means."""
+    """Return the one file or folder that matches a pattern."""
     if "*" not in pattern and (root / pattern).exists():
         return root / pattern
     found = [file for file in sorted(root.glob(pattern)) if not file.name.startswith(".")] if "*" in pattern else []
     if len(found) != 1:
-        has = f"it has {name_some([file.relative_to(root).as_posix() for file in found])}" if found else "it has none"
+        names = name_some([file.relative_to(root).as_posix() for file in found]) if found else "none"
         raise FileNotFoundError(
-            f"{manifest.id} needs one {pattern} in {root}, but {has}; see `neurosuper info {manifest.id}`"
+            f"{manifest.id} needs one {pattern} in {root}, but it has {names}; see `neurosuper info {manifest.id}`"
         )
     return found[0]
 
@@ -364,7 +363,7 @@ def _remote_finder(manifest: Manifest, choice: Choice, stack: ExitStack) -> Call
 
 
 def _origin(manifest: Manifest, path: str | Path | None) -> dict[str, str]:
-    """Return what to cite; of files that the user names, nobody has verified the version."""
+    """Return the attrs that name the dataset; the version of files that the user names is not known."""
     return {
         "dataset": manifest.id,
         "dataset_version": manifest.source.version if path is None else "files of the user",
@@ -377,8 +376,8 @@ def _origin(manifest: Manifest, path: str | Path | None) -> dict[str, str]:
     }
 
 
-def _side_by_side(recordings: list[xr.DataArray]) -> xr.DataArray:
-    """Set recordings side by side on all their stimuli, NaN where one of them has none."""
+def _join_recordings(recordings: list[xr.DataArray]) -> xr.DataArray:
+    """Return recordings joined along `unit` on the union of their stimuli, with NaN for stimuli that one lacks."""
     if len(recordings) == 1:
         return recordings[0]
     if any("repetition" in part.dims for part in recordings):
@@ -386,8 +385,8 @@ def _side_by_side(recordings: list[xr.DataArray]) -> xr.DataArray:
         most = max(part.sizes["repetition"] for part in recordings)
         recordings = [part.pad(repetition=(0, most - part.sizes["repetition"])) for part in recordings]
     all_stimuli(recordings)  # refuses one label for two photographs
-    about = [xr.Dataset(coords=coords_along(part, "stimulus")) for part in recordings]
-    stimuli = reduce(lambda known, more: known.combine_first(more), (part.reset_coords() for part in about))
+    coords = [xr.Dataset(coords=coords_along(part, "stimulus")) for part in recordings]
+    stimuli = reduce(lambda known, more: known.combine_first(more), (part.reset_coords() for part in coords))
     named = [
         part.drop_vars(set(coords_along(part, "stimulus")) - {"stimulus"}).assign_coords(
             unit=[f"{part.attrs['recording']}/{unit}" for unit in part.unit.values]

@@ -1,7 +1,7 @@
-"""Manifests: what differs between datasets, as data. One TOML file says where files lie and how responses are read.
+"""Manifests: one TOML file per dataset with everything specific to it: where its files are and how to read them.
 
-Shipped manifests lie in `data_manifests/`; a user's own file works in place of an id. A value that nobody has verified
-says `unverified`.
+Manifests that come with the package are in `data_manifests/`; users can write their own. Values that could not be
+checked are marked `unverified`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def _placeholders(template: str) -> set[str]:
 
 
 def _refuse_odd_template(template: str) -> str:
+    """Refuse placeholders that are no plain key of [subset] with an optional width."""
     for _, name, spec, conversion in string.Formatter().parse(template):
         if name is not None and not name.isidentifier():
             raise ValueError(f"{template!r} has the placeholder {name!r}; a placeholder is a key of [subset]")
@@ -56,19 +57,19 @@ Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
 
 
 class _Table(BaseModel):
-    """A table of a manifest: unknown keys and values of another kind are refused."""
+    """A table of a manifest; unknown keys and values of another type are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Dandi(_Table):
-    """A dandiset, at one version."""
+    """A dandiset at one version."""
 
     kind: Literal["dandi"]
     dandiset: Annotated[str, Field(pattern=r"^\d{6}$")]
-    version: str = Field(description="pinned version; 'unverified' takes the latest published one and says which")
+    version: str = Field(description="pinned version; 'unverified' uses the latest published one and warns which")
     instance: str = Field(
-        "dandi", description="name of a DANDI instance, or the URL of its API, which is shown your key"
+        "dandi", description="name of a DANDI instance, or the URL of its API, which receives your API key"
     )
     allow_draft: bool = False
 
@@ -92,7 +93,7 @@ class S3(_Table):
 
 
 class Local(_Table):
-    """Files that the user brings, since the archive offers no address for each of them."""
+    """Files that users download themselves, since the archive has no address for each file."""
 
     kind: Literal["local"]
     obtain: str = Field(description="where and how to get the files")
@@ -101,23 +102,23 @@ class Local(_Table):
 
 
 class SubsetKey(_Table):
-    """One way in which a dataset is cut, such as by subject or session."""
+    """One way to choose a part of a dataset, such as by subject or session."""
 
     about: str
-    values: list[Value] | None = Field(None, description="all that there are; null where they are many")
+    values: list[Value] | None = Field(None, description="all values; null if there are many")
     default: list[Value] = Field(min_length=1)
-    together: bool = Field(False, description="several values go to the loader in one call, not one call each")
+    together: bool = Field(False, description="several values are passed to the loader in one call, not one call each")
 
 
 class File(_Table):
-    """Files of the archive; `{key}` stands for a chosen value of `[subset]`, `*` (DANDI only) for any text."""
+    """Files of the archive; `{key}` is replaced by a chosen value of `[subset]`, `*` (DANDI only) matches any text."""
 
     path: Template
     role: Literal["responses", "companion", "images", "support"] = "responses"
 
 
 class Checksum(_Table):
-    """What one file must be, byte by byte."""
+    """Checksum that one file must have."""
 
     path: RelativePath
     algorithm: Literal["sha256", "sha1", "md5", "dandi-etag"] = "sha256"
@@ -126,35 +127,37 @@ class Checksum(_Table):
 
 
 class Stimulus(_Table):
-    """How a stimulus is named."""
+    """How stimuli are named."""
 
     label: str = Field(description="what the labels are, in words")
-    presentations: str | None = Field(None, description="NWB: table of intervals, one row a presentation")
+    presentations: str | None = Field(None, description="NWB: table of intervals, one row per presentation")
     column: str | None = Field(None, description="NWB: column of that table that names the image")
-    index_series: str | None = Field(None, description="NWB: IndexSeries that names the image, row by row")
+    index_series: str | None = Field(None, description="NWB: IndexSeries that names the image of each row")
     blanks: list[str | int | float] = []
-    own_to: list[str] = Field([], description="keys of [subset] whose values have images of their own, labelled alike")
+    own_to: list[str] = Field(
+        [], description="keys of [subset] whose values each have their own images, under the same labels"
+    )
 
 
 class NoiseCeiling(_Table):
-    """How well a perfect model could do, and by which rule."""
+    """The noise ceiling, and the rule by which it is computed."""
 
     rule: Literal["ncsnr_file", "ncsnr_repeats", "split_half_spearman_brown", "provided", "none"]
-    source: str | None = Field(None, description="where a provided ceiling lies")
+    source: str | None = Field(None, description="where a provided ceiling is stored")
     min_repeats: int | None = Field(None, ge=1)
 
 
 class Response(_Table):
-    """What a unit's response is, and which units are kept."""
+    """How a unit's response is measured, and which units are kept."""
 
     measure: str
     units: str
     window_ms: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]] | None = Field(
         None, description="[start, stop] after onset, by area, or for `all`"
     )
-    series: list[str] | None = Field(None, description="NWB: time series that hold the responses")
+    series: list[str] | None = Field(None, description="NWB: time series that contain the responses")
     area_column: str | None = None
-    area_map: dict[str, str] = Field({}, description="area by what the file calls it")
+    area_map: dict[str, str] = Field({}, description="area by its name in the file")
     filters: dict[str, str | int | float | bool | list[str | int | float | bool]] = Field(
         {}, description="a value, a list of values, or [operator, number]; see load_nwb"
     )
@@ -169,16 +172,16 @@ class Response(_Table):
 
 
 class Images(_Table):
-    """The images that were shown, where the archive has them."""
+    """The images that were shown, if the archive has them."""
 
     loader: Literal["load_images", "load_nwb_images", "load_nsd_images", "load_mat_images", "none"]
-    opens: Template = Field("images", description="what the loader is given, relative to the dataset's folder")
+    opens: Template = Field("images", description="path passed to the loader, relative to the dataset's folder")
     options: dict[str, Any] = {}
     obtain: str | None = Field(None, description="where the images are, if not in the archive")
 
 
 class Manifest(_Table):
-    """All that is known of a dataset; see the files in `data_manifests/`."""
+    """Everything specific to a dataset; the files in `data_manifests/` are examples."""
 
     schema_version: Literal[1]
     id: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
@@ -190,10 +193,10 @@ class Manifest(_Table):
     licence: str
     citation: str
     homepage: Url
-    size: str = Field(UNVERIFIED, description="how big the whole is, in words")
+    size: str = Field(UNVERIFIED, description="size of the whole dataset, in words")
     notes: str = ""
     loader: str
-    opens: Template = Field(".", description="what the loader is given, relative to the dataset's folder")
+    opens: Template = Field(".", description="path passed to the loader, relative to the dataset's folder")
     companion: Template | None = Field(None, description="second file that the loader needs, found like `opens`")
     options: dict[str, Any] = Field({}, description="further arguments of the loader")
     source: Annotated[Dandi | Http | S3 | Local, Field(discriminator="kind")]
@@ -207,7 +210,7 @@ class Manifest(_Table):
     @model_validator(mode="after")
     def _images_have_a_place(self) -> Manifest:
         if self.images.loader == "none" and not self.images.obtain:
-            raise ValueError("images.obtain must say where the images are, since images.loader is 'none'")
+            raise ValueError("images.obtain must state where the images are, since images.loader is 'none'")
         return self
 
     @model_validator(mode="after")
@@ -217,34 +220,34 @@ class Manifest(_Table):
             if unknown := _placeholders(template) - set(self.subset):
                 raise ValueError(f"{template!r} needs [subset.{sorted(unknown)[0]}]")
         if unknown := set(self.stimulus.own_to) - set(self.subset):
-            raise ValueError(f"stimulus.own_to names {sorted(unknown)[0]!r}, which is no key of [subset]")
+            raise ValueError(f"stimulus.own_to names {sorted(unknown)[0]!r}, which is not a key of [subset]")
         return self
 
     def choose(self, subset: Mapping[str, object] | None = None) -> Choice:
-        """Return the values of every subset key: those asked for, else the defaults.
+        """Return the values of every subset key: those in `subset`, else the defaults.
 
         Raises
         ------
         ValueError
-            A key or value that the dataset does not have; those that it has are named.
+            A key or value that the dataset does not have; the error lists the available ones.
         """
         asked = dict(subset or {})
         if unknown := sorted(set(asked) - set(self.subset)):
             allowed = "; ".join(f"{key} ({entry.about})" for key, entry in self.subset.items()) or "nothing"
-            raise ValueError(f"{self.id} is not cut by {unknown[0]!r}; it is cut by {allowed}")
+            raise ValueError(f"{self.id} has no subset key {unknown[0]!r}; it has {allowed}")
         return {key: _check_values(self.id, key, entry, asked.get(key)) for key, entry in self.subset.items()}
 
     def paths(self, choice: Choice, *roles: str) -> list[str]:
-        """Return the paths of the files of some roles (all by default), relative to the dataset's folder.
+        """Return the paths of the files with some roles (all by default), relative to the dataset's folder.
 
-        A path of a DANDI manifest may hold `*`.
+        A path of a DANDI manifest may contain `*`.
         """
         wanted = [file.path for file in self.files if not roles or file.role in roles]
         return list(dict.fromkeys(path for template in wanted for path, _ in expand(template, choice)))
 
 
 def expand(template: str, choice: Choice) -> Iterator[tuple[str, dict[str, Value]]]:
-    """Yield a template filled in with every combination of the chosen values, and the combination.
+    """Yield the paths of a template for every combination of the chosen values, each with its combination.
 
     Examples
     --------
@@ -268,12 +271,12 @@ def _check_values(dataset: str, key: str, entry: SubsetKey, asked: object) -> li
         if not re.fullmatch(r"\w[\w.+-]*", str(value)) or ".." in str(value):
             raise ValueError(f"{key} {value!r} cannot be part of a path; use letters, digits, '-', '_' and '.'")
     if not values:
-        raise ValueError(f"no {key} is chosen; name at least one, such as {entry.default[0]!r}")
+        raise ValueError(f"no {key} was given; name at least one, such as {entry.default[0]!r}")
     return values
 
 
 def _like(example: Value, value: object, key: str) -> Value:
-    """Return a value of the kind that a key takes: text, or a number (that may be given as text)."""
+    """Return a value with the type of an example: text, or a number (which may be given as text)."""
     if isinstance(example, str):
         return str(value)
     try:
@@ -285,6 +288,10 @@ def _like(example: Value, value: object, key: str) -> Value:
 @cache
 def manifest_ids() -> list[str]:
     """Return the ids of the datasets that come with the package, sorted.
+
+    See Also
+    --------
+    neurosuper.list_datasets : a table of them.
 
     Examples
     --------
@@ -299,24 +306,30 @@ def _shipped() -> Any:
 
 
 def read_manifest(dataset: str | Path | Manifest) -> Manifest:
-    """Read and check the manifest of a dataset.
+    """Return the manifest of a dataset, after checking all its keys and values.
 
     Parameters
     ----------
     dataset : str, path or Manifest
-        An id, as `neurosuper.list_datasets()` lists them, or the path of a manifest of your own (.toml), called as its
-        id. One that was read before is returned as it is.
+        An id, as `neurosuper.list_datasets()` lists them, or the path of your own manifest, whose name must be its id
+        plus ".toml". A Manifest is returned unchanged.
 
     Returns
     -------
     Manifest
+        Its tables, as attributes.
 
     Raises
     ------
     FileNotFoundError
-        No such file.
+        There is no such file.
     ValueError
-        No dataset of this id, or a manifest that is not valid: every wrong key is named.
+        No dataset has this id, or the manifest is not valid; the error names every wrong key.
+
+    See Also
+    --------
+    neurosuper.list_datasets : the ids.
+    neurosuper.datasets.info : the main facts in a manifest, as text.
 
     Examples
     --------
@@ -348,5 +361,5 @@ def _parse(content: bytes, name: str) -> Manifest:
     except ValueError as error:
         raise ValueError(f"{name} is not valid TOML: {error}") from error
     if manifest.id != Path(name).stem:
-        raise ValueError(f"manifest {name} says id = {manifest.id!r}; name the file {manifest.id}.toml")
+        raise ValueError(f"manifest {name} has id = {manifest.id!r}; name the file {manifest.id}.toml")
     return manifest

@@ -1,7 +1,7 @@
-"""Receipts: what arrived, when, from where, what it was verified against, and whether it still is that.
+"""Receipts of fetched files: digests, source and time of each, and whether the file still matches.
 
-A receipt is stored in the folder of the version. It may be lost, damaged, or of another user: then only a digest of
-archive or manifest vouches for the file.
+A receipt is stored in the folder of the version. It may be lost, damaged or unreadable; then a file can be verified
+only against a digest from the archive or the manifest.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = [
     "Verify",
     "digest_of",
     "digests_in",
-    "disk",
+    "disk_errors",
     "fault_of",
-    "finished",
+    "is_finished",
     "megabytes",
     "read_json",
     "write_json",
@@ -42,12 +42,12 @@ __all__ = [
 
 Verify = Literal["receipt", "always"]
 FULL = (errno.ENOSPC, errno.EDQUOT)
-UNVERIFIED = "size only"  # what a receipt says where no digest was known
+UNVERIFIED = "size only"  # `verified_against` in the receipt of a file without a known digest
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file lies in the cache once it is finished, where its receipt does, and where it grows."""
+    """Paths of one file in the cache: the finished file, its receipt, and the staged file during the transfer."""
 
     target: Path
     receipt: Path
@@ -55,29 +55,29 @@ class Place:
 
     @property
     def notes(self) -> Path:
-        """By what the server tells versions of a staged file apart."""
+        """The file with the server's version of the staged file."""
         return self.staged.with_suffix(".json")
 
     @property
     def lock(self) -> Path:
-        """What a process locks while it writes here."""
+        """The file that a process locks while it writes here."""
         return self.staged.with_suffix(".lock")
 
     def discard(self) -> None:
-        """Forget what was staged."""
+        """Delete the staged file and its notes."""
         self.staged.unlink(missing_ok=True)
         self.notes.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Forget what a killed process staged of a finished file, unless another process writes there now."""
+        """Delete what a killed process staged of a finished file, unless another process is writing here."""
         if self.staged.is_file() or self.notes.is_file():
             with suppress(OSError, Timeout), FileLock(self.lock, timeout=0):
                 self.discard()
 
 
 @contextmanager
-def disk(path: Path, size: int | None = None) -> Iterator[None]:
-    """Say in one line what a disk refuses; of a full one, how much is missing of the `size` that a file is to have."""
+def disk_errors(path: Path, size: int | None = None) -> Iterator[None]:
+    """Raise errors of the disk in one line; if it is full, with the room needed for a file of `size` bytes."""
     try:
         yield
     except OSError as error:
@@ -96,32 +96,32 @@ def megabytes(size: int) -> str:
     return f"{-(-max(size, 1) // 100_000) / 10:,.1f} MB"
 
 
-def finished(remote: RemoteFile, place: Place, verify: Verify = "receipt") -> bool:
-    """Return whether a file is there and verified.
+def is_finished(remote: RemoteFile, place: Place, verify: Verify = "receipt") -> bool:
+    """Return whether a file is in place and verified.
 
-    One that was touched since its receipt was written is read again; so is every file with `verify="always"`.
+    It is read again if its size or date differ from its receipt, or with `verify="always"`.
     """
     if not place.target.is_file():
         return False
     receipt, status = read_json(place.receipt), place.target.stat()
-    noted = digests_in(receipt)
+    recorded = digests_in(receipt)
     same = (receipt.get("size"), receipt.get("mtime_ns")) == (status.st_size, status.st_mtime_ns)
-    if noted and same and verify == "receipt":
-        digests = dict(noted)
+    if recorded and same and verify == "receipt":
+        digests = dict(recorded)
     else:
         digests = {"sha256": digest_of(place.target, "sha256")}
-        if digests["sha256"] != noted.get("sha256") and not remote.digest:
-            return not noted and _taken_as_it_is(remote, place)
+        if digests["sha256"] != recorded.get("sha256") and not remote.digest:
+            return not recorded and _accept_unverified(remote, place)
     if fault_of(remote, place.target, digests):
         return False
-    if not same or digests != noted:
+    if not same or digests != recorded:
         with suppress(OSError):  # a cache that cannot be written: the file is read again next time
             write_receipt(remote, place, digests, str(receipt.get("url", "")))
     return True
 
 
-def _taken_as_it_is(remote: RemoteFile, place: Place) -> bool:
-    """Return whether to use a file that nothing vouches for: only where it cannot be fetched again."""
+def _accept_unverified(remote: RemoteFile, place: Place) -> bool:
+    """Return whether to use a file that cannot be verified: only if it cannot be fetched again."""
     writable = os.access(place.target.parent, os.W_OK)
     if writable or fault_of(remote, place.target, {}) or content_fault(place.target, remote.path):
         return False
@@ -135,16 +135,16 @@ def _taken_as_it_is(remote: RemoteFile, place: Place) -> bool:
 
 
 def fault_of(remote: RemoteFile, path: Path, found: dict[str, str]) -> str:
-    """Return in what a file differs from what it must be; digests are added to those found."""
+    """Return how a file differs from the expected size or digest, else ""; computed digests are added to `found`."""
     size = path.stat().st_size
     if remote.size is not None and size != remote.size:
         return f"{size} bytes, expected {remote.size}"
     if remote.digest is None:
         return ""
-    name, wanted, said_by = remote.digest
+    name, expected, source = remote.digest
     if name not in found:
         found[name] = digest_of(path, name)
-    return "" if found[name] == wanted else f"{name} {found[name]}, expected {wanted} as {said_by} says"
+    return "" if found[name] == expected else f"{name} {found[name]}, expected {expected} (from {source})"
 
 
 def digest_of(path: Path, algorithm: str) -> str:
@@ -158,16 +158,16 @@ def digest_of(path: Path, algorithm: str) -> str:
 
 
 def digests_in(receipt: dict[str, Any]) -> dict[str, str]:
-    """Return the digests in a receipt; none where it is damaged."""
+    """Return the digests in a receipt; none if it is damaged."""
     digests = receipt.get("digests")
     sound = isinstance(digests, dict) and all(isinstance(value, str) for value in digests.values())
     return dict(digests) if sound and isinstance(digests, dict) and "sha256" in digests else {}
 
 
 def write_receipt(remote: RemoteFile, place: Place, digests: dict[str, str], url: str) -> None:
-    """Note what arrived; of the address only what is no secret."""
+    """Write the receipt of a file that arrived; of its address, only the parts that cannot be secret."""
     status, parts = place.target.stat(), urlsplit(url)
-    against = remote.digest and f"{remote.digest.said_by} {remote.digest.algorithm}"
+    against = remote.digest and f"{remote.digest.source} {remote.digest.algorithm}"
     receipt = {
         "path": remote.path,
         "url": f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}",
@@ -182,19 +182,19 @@ def write_receipt(remote: RemoteFile, place: Place, digests: dict[str, str], url
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a small file so that it is there as a whole or not at all."""
+    """Write a JSON file whole or not at all."""
     write_whole(path, json.dumps(content, indent=1).encode())
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all, for whom the user's umask lets read it."""
+    """Write a file whole or not at all, with the permissions of the user's umask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         partial.write_bytes(content)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return what a small file says; nothing where there is none, or none that can be read."""
+    """Return the content of a JSON file; empty if there is none, or none that can be read."""
     with suppress(OSError, ValueError):
         content = json.loads(path.read_text("utf-8"))
         return content if isinstance(content, dict) else {}

@@ -1,8 +1,8 @@
-"""Remote files: read by ranged requests, with what was read kept on disk, so that nothing travels twice.
+"""Read remote files by ranged requests; parts are stored on disk, so that none is downloaded twice.
 
-remfile decides what to ask for; here is what it leaves open: addresses that expire, servers that cannot send parts of
-files, or send others than asked for, and errors in one line. All that is read in a session is of one version of a file:
-every answer, and every part on disk, is compared with the first by ETag, Last-Modified and length.
+remfile decides which ranges to request. This module handles what it does not: addresses that expire, servers that
+cannot send parts of files or send other ranges than requested, and one-line errors. A session reads one version of a
+file only: every response, and every part on disk, is compared with the first by ETag, Last-Modified and length.
 """
 
 from __future__ import annotations
@@ -25,47 +25,46 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from neurosuper._checks import one_line
 from neurosuper._files import remove_unfinished
-from neurosuper.datasets.answers import PERMANENT, Version, span_of, total_of
 from neurosuper.datasets.archives import TIMEOUT, RemoteFile
-from neurosuper.datasets.cache import STREAMING, own_folder, version_folder
-from neurosuper.datasets.receipts import disk, write_whole
+from neurosuper.datasets.folders import STREAMING, own_folder, version_folder
+from neurosuper.datasets.http_headers import PERMANENT, Version, span_of, total_of
+from neurosuper.datasets.receipts import disk_errors, write_whole
 from neurosuper.datasets.transfer import HEADERS
 
 __all__ = ["open_remote"]
 
-PART = 1 << 15  # bytes; with remfile's own 100 KiB and growth of 1.7, 3 times as much travels as 5 units' spikes need
-GROWTH = 1.3  # by which more is read ahead while reading goes straight on
-SILENCES = 2  # answers that may take too long, in a row; remfile would wait for 9
-AHEAD = 8  # parts read ahead at most: after a large read, remfile would read as much again
+PART = 1 << 15  # bytes; with remfile's 100 KiB and growth of 1.7, reading 5 units' spikes downloads 3 times their bytes
+GROWTH = 1.3  # factor by which reading ahead grows during sequential reads
+MAX_TIMEOUTS = 2  # in a row; remfile would wait for 9
+MAX_PARTS_AHEAD = 8  # after a large read, remfile would read the same amount ahead
 
 
 def open_remote(remote: RemoteFile, cache: Path | None) -> io.RawIOBase:
-    """Open a file of an archive for reading, without fetching the whole of it.
+    """Return a file of an archive, opened for reading without fetching all of it.
 
     Parameters
     ----------
     remote : RemoteFile
         As `list_files` returns it. Its digest cannot be verified, since not all of it is read.
     cache : path or None
-        Folder in which the parts that were read are kept (in `.streaming`), each with its digest and the version that
-        it is of; None keeps none. Nor is any kept of a file whose versions its server does not tell apart.
+        Folder in which parts are stored (in `.streaming`), each with its digest and the version of its file. With None
+        no part is stored; nor is any part of a file whose versions its server does not identify.
 
     Returns
     -------
     binary file
-        Takes `read`, `seek` and `tell`, as `h5py.File` needs; close what reads it before the interpreter ends.
+        Supports `read`, `seek` and `tell`, as `h5py.File` needs. Close its reader before the interpreter ends.
 
     Raises
     ------
-    ValueError
-        A server that cannot send parts of files: fetch the file instead.
     OSError
-        The archive does not answer or refuses; also later, while reading, and if the file changes meanwhile.
+        The archive does not respond, denies access, or cannot send parts of files (then fetch the file instead); also
+        later, while reading, and if the file changes in the meantime.
 
     Warns
     -----
     UserWarning
-        Parts cannot be kept, since the disk is full or the cache cannot be written.
+        Parts cannot be stored, since the disk is full or the cache cannot be written.
 
     Examples
     --------
@@ -79,96 +78,96 @@ def open_remote(remote: RemoteFile, cache: Path | None) -> io.RawIOBase:
     url = remote.url()
     if url.startswith("file:"):
         return io.FileIO(url2pathname(urlsplit(url).path))
-    door = _RangeSession(remote, url)
+    session = _RangeSession(remote, url)
     if remote.size is None or remote.digest is None:
-        door.look()
-    kept = None if cache is None else _PartCache(_folder(remote, url, door.size, cache), door)
-    return _RemoteFileReader(remote, door, kept)
+        session.probe()
+    parts = None if cache is None else _PartCache(_folder(remote, url, session.size, cache), session)
+    return _RemoteFileReader(remote, session, parts)
 
 
 def _folder(remote: RemoteFile, url: str, size: int, cache: Path) -> Path:
     """Return the folder for the parts of one file."""
     same = remote.digest.value if remote.digest else f"{remote.version} {url.partition('?')[0]}"
     name = hashlib.sha256(f"{remote.path} {size} {same}".encode()).hexdigest()[:32]
-    with suppress(OSError):  # a cache that cannot be written: parts in it can be read all the same
+    with suppress(OSError):  # parts in a cache that cannot be written can still be read
         own_folder(cache / STREAMING)
     return cache / STREAMING / remote.dataset / version_folder(remote.version) / name
 
 
 class _RangeSession:
-    """What remfile takes for a session of requests: asks one file for ranges, at an address that is renewed."""
+    """A session for remfile: requests ranges of one file, and renews its address when that expires."""
 
     def __init__(self, remote: RemoteFile, url: str) -> None:
         self._remote, self._url = remote, url
         self._session = requests.Session()
-        self._silences = 0
+        self._timeouts = 0
         self.size = remote.size or 0
-        self.version = Version()  # of what was read so far
+        self.version = Version()  # of the bytes read so far
         self.changed = False
 
-    def look(self) -> None:
-        """Ask for the first byte, to know how long the file is and which version it is of."""
-        with _in_one_line(self._remote):
-            answer = self.get(None, {"Range": "bytes=0-0"})
-            size = total_of(answer)
-            if answer.status_code != 206 or len(answer.content) != 1 or size is None:
-                raise OSError(f"{answer.status_code} {answer.reason}")
+    def probe(self) -> None:
+        """Request the first byte, to find out the size of the file and its version."""
+        with _one_line_errors(self._remote):
+            response = self.get(None, {"Range": "bytes=0-0"})
+            size = total_of(response)
+            if response.status_code != 206 or len(response.content) != 1 or size is None:
+                raise OSError(f"{response.status_code} {response.reason}")
             self.size = size
 
     def get(self, _: str | None, headers: dict[str, str]) -> requests.Response:
-        """Return an answer; one that remfile could not use becomes a refusal, which it does not try to mend."""
+        """Return a response; one that cannot be used gets a status with which remfile does not try again."""
         try:
-            answer = self._ask(headers)
-            if answer.status_code in (200, 206) and (fault := self._fault(answer, headers["Range"])):
-                answer.status_code, answer.reason = 416, fault
-            if answer.status_code == 206:
-                answer.content  # noqa: B018  # read here, where silence is counted, not later
-                self.version = Version.of(answer) if self.version == Version() else self.version
+            response = self._request(headers)
+            if response.status_code in (200, 206) and (fault := self._fault(response, headers["Range"])):
+                response.status_code, response.reason = 416, fault
+            if response.status_code == 206:
+                response.content  # noqa: B018  # read here, where timeouts are counted
+                self.version = Version.of(response) if self.version == Version() else self.version
             else:
-                answer.close()
+                response.close()
         except PERMANENT as error:
-            return _refusal(f"it is sent to no valid address ({type(error).__name__})")
+            return _refusal(f"it is redirected to no valid address ({type(error).__name__})")
         except (requests.Timeout, requests.ConnectionError) as error:
-            silent = isinstance(error, requests.Timeout) or isinstance(next(iter(error.args), None), ReadTimeoutError)
-            self._silences += silent
-            if self._silences < SILENCES:
+            timed_out = isinstance(error, requests.Timeout)
+            self._timeouts += timed_out or isinstance(next(iter(error.args), None), ReadTimeoutError)
+            if self._timeouts < MAX_TIMEOUTS:
                 raise
-            return _refusal(f"the server is silent for {TIMEOUT[1]} s")
-        self._silences = 0
-        return answer
+            return _refusal(f"the server sent nothing for {TIMEOUT[1]} s")
+        self._timeouts = 0
+        return response
 
-    def _ask(self, headers: dict[str, str]) -> requests.Response:
-        """Return an answer, if need be from an address that is renewed."""
-        answer = self._session.get(self._url, headers=HEADERS | headers, timeout=TIMEOUT, stream=True)
-        if answer.status_code != 403:
-            return answer
-        answer.close()
+    def _request(self, headers: dict[str, str]) -> requests.Response:
+        """Return a response; if the address has expired, from a renewed one."""
+        response = self._session.get(self._url, headers=HEADERS | headers, timeout=TIMEOUT, stream=True)
+        if response.status_code != 403:
+            return response
+        response.close()
         expired, self._url = self._url, self._remote.url()
         if self._url == expired:
-            return answer
+            return response
         return self._session.get(self._url, headers=HEADERS | headers, timeout=TIMEOUT, stream=True)
 
     @property
     def identified(self) -> bool:
-        """Whether a part can be known to be of the same version as those that were read."""
+        """Whether parts of this version can be recognised; DANDI never alters a file."""
         digest = self._remote.digest
-        return self.version.exact or (digest is not None and digest.said_by == "DANDI")  # which never alters a file
+        return self.version.exact or (digest is not None and digest.source == "DANDI")
 
-    def _fault(self, answer: requests.Response, asked: str) -> str:
-        """Return why an answer cannot be used."""
-        if answer.status_code == 200:
+    def _fault(self, response: requests.Response, requested: str) -> str:
+        """Return why a response cannot be used, else ""."""
+        if response.status_code == 200:
             return "the server cannot send parts of files; use stream=False"
-        if answer.headers.get("Content-Encoding", "identity") != "identity":
+        if response.headers.get("Content-Encoding", "identity") != "identity":
             return "the server sends parts of files compressed; use stream=False"
-        if span_of(answer) != asked.removeprefix("bytes="):
-            return f"the server sent bytes {span_of(answer)} in place of {asked.removeprefix('bytes=')}"
-        if difference := self.version.difference(Version.of(answer)):
+        if span_of(response) != requested.removeprefix("bytes="):
+            return f"the server sent bytes {span_of(response)} instead of {requested.removeprefix('bytes=')}"
+        if difference := self.version.difference(Version.of(response)):
             self.changed = True
             return (
-                f"it has changed in its archive while it was read ({difference}); the same call reads it as it is now"
+                f"it has changed in its archive while it was read ({difference}); the same call reads its new version"
             )
-        if self._remote.size is not None and total_of(answer) != self._remote.size:
-            return f"the file has {total_of(answer)} bytes, expected {self._remote.size}; correct the manifest"
+        if self._remote.size is not None and total_of(response) != self._remote.size:
+            return f"the file has {total_of(response)} bytes, expected {self._remote.size}; correct the manifest"
         return ""
 
     def close(self) -> None:
@@ -176,52 +175,54 @@ class _RangeSession:
 
 
 def _refusal(reason: str) -> requests.Response:
-    """Return an answer that nobody gave, which remfile does not try to mend."""
-    answer = requests.Response()
-    answer.status_code, answer.reason = 408, reason
-    return answer
+    """Return a response made here, with a status with which remfile does not try again."""
+    response = requests.Response()
+    response.status_code, response.reason = 408, reason
+    return response
 
 
 class _PartCache(remfile.DiskCache):
-    """Parts of one file on disk, each with its digest and the version that it is of.
+    """Parts of one file on disk, each with its digest and the version of its file.
 
-    A part that was damaged or is of another version travels again.
+    A part that is damaged or of another version is downloaded again.
     """
 
-    def __init__(self, folder: Path, door: _RangeSession) -> None:
+    def __init__(self, folder: Path, session: _RangeSession) -> None:
         super().__init__(str(folder))
-        self._folder, self._door, self._writable = folder, door, True
+        self._folder, self._session, self._writable = folder, session, True
         remove_unfinished(folder)
 
     def get(self, key: str) -> bytes | None:
-        path, read_before = self._path(key), self._door.version != Version()
-        if read_before and not self._door.identified:
+        path, read_before = self._path(key), self._session.version != Version()
+        if read_before and not self._session.identified:
             return None
         with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
             head, _, part = path.read_bytes().partition(b"\n")
             notes = json.loads(head)
-            version = Version.noted(notes["version"])
-            if notes["sha256"] == _digest(path.name, part) and not self._door.version.difference(version):
-                self._door.version = self._door.version if read_before else version
+            version = Version.from_json(notes["version"])
+            if notes["sha256"] == _digest(path.name, part) and not self._session.version.difference(version):
+                self._session.version = self._session.version if read_before else version
                 return part
         return None
 
     def set(self, key: str, value: bytes) -> None:
-        if not self._writable or not self._door.identified:
+        if not self._writable or not self._session.identified:
             return
         path = self._path(key)
-        head = json.dumps({"sha256": _digest(path.name, value), "version": self._door.version.note()}).encode()
+        head = json.dumps({"sha256": _digest(path.name, value), "version": self._session.version.to_json()}).encode()
         try:
-            with disk(path):
+            with disk_errors(path):
                 write_whole(path, head + b"\n" + value)
         except OSError as error:
             self._writable = False
             warnings.warn(
-                f"what is streamed is not kept, and travels again next time: {error}", UserWarning, stacklevel=2
+                f"streamed parts are not stored, and will be downloaded again next time: {error}",
+                UserWarning,
+                stacklevel=2,
             )
 
     def drop(self) -> None:
-        """Forget all parts."""
+        """Delete all parts."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, key: str) -> Path:
@@ -233,15 +234,15 @@ def _digest(name: str, part: bytes) -> str:
 
 
 class _RemoteFileReader(io.RawIOBase):
-    """A remote file as Python's own files are."""
+    """A remote file with the interface of Python's binary files."""
 
-    def __init__(self, remote: RemoteFile, door: _RangeSession, kept: _PartCache | None) -> None:
+    def __init__(self, remote: RemoteFile, session: _RangeSession, parts: _PartCache | None) -> None:
         super().__init__()
-        self._remote, self._door, self._size, self._kept = remote, door, door.size, kept
+        self._remote, self._session, self._size, self._parts = remote, session, session.size, parts
         self._file = remfile.File(
-            remote.path, disk_cache=kept, _size=door.size, _min_chunk_size=PART, _chunk_increment_factor=GROWTH
+            remote.path, disk_cache=parts, _size=session.size, _min_chunk_size=PART, _chunk_increment_factor=GROWTH
         )
-        self._file.session = door
+        self._file.session = session
 
     def readable(self) -> bool:
         return True
@@ -263,26 +264,26 @@ class _RemoteFileReader(io.RawIOBase):
         if n <= 0:
             return 0
         known = self._file._smart_loader_chunk_sequence_length
-        self._file._smart_loader_chunk_sequence_length = min(known, AHEAD)
+        self._file._smart_loader_chunk_sequence_length = min(known, MAX_PARTS_AHEAD)
         try:
-            with _in_one_line(self._remote):
+            with _one_line_errors(self._remote):
                 buffer[:n] = self._file.read(n)
         finally:
-            if self._door.changed and self._kept is not None:
-                self._kept.drop()
+            if self._session.changed and self._parts is not None:
+                self._parts.drop()
         return n
 
     def close(self) -> None:
-        self._door.close()
+        self._session.close()
         super().close()
 
 
 @contextmanager
-def _in_one_line(remote: RemoteFile) -> Iterator[None]:
-    """Say what a server refuses, without the address, which may be signed."""
+def _one_line_errors(remote: RemoteFile) -> Iterator[None]:
+    """Raise errors of a server in one line, without its address, which may be signed."""
     try:
         yield
     except Exception as error:
-        foreign = isinstance(error, requests.RequestException | HTTPError)  # they name the address
-        told = type(error).__name__ if foreign else one_line(error)
-        raise OSError(f"{remote.path} cannot be read from its archive: {told}; {remote.access}") from None
+        has_address = isinstance(error, requests.RequestException | HTTPError)
+        message = type(error).__name__ if has_address else one_line(error)
+        raise OSError(f"{remote.path} cannot be read from its archive: {message}; {remote.access}") from None

@@ -1,7 +1,7 @@
-"""Threads: several network calls at a time, while the main thread stays free to heed Ctrl-C.
+"""Run several network calls at a time, while the main thread can still be interrupted by Ctrl-C.
 
-A thread that waits for a silent server cannot be stopped. So these are daemons: nobody waits for them at exit, as the
-standard library does for those of its executors.
+A thread that waits for a silent server cannot be stopped. These threads are therefore daemons: Python does not wait for
+them at exit, as it does for the threads of its executors.
 """
 
 from __future__ import annotations
@@ -14,37 +14,48 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-__all__ = ["side_by_side", "unless"]
+__all__ = ["call_unless_stopped", "run_in_threads"]
 
-POLL = 0.2  # s between looks: a join without a limit is deaf to Ctrl-C on Windows
-GRACE = 1.0  # s that calls have to end when interrupted, so that what arrived is written
+POLL = 0.2  # seconds between checks: a join without a limit ignores Ctrl-C on Windows
+GRACE = 1.0  # seconds for calls to end after an interruption, enough to write the bytes that arrived
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(
+def run_in_threads(
     call: Callable[[Item], Result], items: Sequence[Item], jobs: int, stop: Callable[[], None]
 ) -> list[Result | BaseException]:
-    """Return what a call returns for each item, or the error that it raises.
+    """Return the result of a call for each item, or the error that it raised.
 
     Parameters
     ----------
     call : callable
+        Called with one item.
     items : sequence
+        Arguments of the calls.
     jobs : int
-        How many calls run at a time.
+        Maximum number of calls at a time.
     stop : callable
-        Asks the calls to end; called once, if the caller is interrupted.
+        Asks running calls to end; called once if the caller is interrupted.
+
+    Returns
+    -------
+    list
+        Results or exceptions, in the order of the items.
 
     Raises
     ------
     KeyboardInterrupt
-        The caller was interrupted; a call that does not end at once is left behind.
+        The caller was interrupted; calls that do not end soon are abandoned.
+
+    See Also
+    --------
+    call_unless_stopped : one call that can be abandoned.
 
     Examples
     --------
-    >>> side_by_side(abs, [-1, 2], jobs=2, stop=lambda: None)
+    >>> run_in_threads(abs, [-1, 2], jobs=2, stop=lambda: None)
     [1, 2]
     """
     waiting: SimpleQueue[tuple[int, Item]] = SimpleQueue()
@@ -69,33 +80,54 @@ def side_by_side(
     return [results[place] for place in range(len(items))]
 
 
-def unless(stop: threading.Event, call: Callable[[], Result], limit: float = math.inf) -> Result:
-    """Return what a call returns, or leave it behind as soon as `stop` is set or `limit` seconds have passed.
+def call_unless_stopped(stop: threading.Event, call: Callable[[], Result], limit: float = math.inf) -> Result:
+    """Return the result of a call, or abandon it once `stop` is set or `limit` seconds have passed.
+
+    Parameters
+    ----------
+    stop : threading.Event
+        Set it to abandon the call.
+    call : callable
+        Called without arguments.
+    limit : float, optional
+        Seconds.
+
+    Returns
+    -------
+    object
+        The result of the call.
 
     Raises
     ------
-    KeyboardInterrupt, TimeoutError
+    KeyboardInterrupt
+        `stop` was set.
+    TimeoutError
+        The call took longer than `limit`.
+
+    See Also
+    --------
+    run_in_threads : several calls at a time.
 
     Examples
     --------
-    >>> unless(threading.Event(), lambda: 2)
+    >>> call_unless_stopped(threading.Event(), lambda: 2)
     2
     """
-    answers: SimpleQueue[Result | BaseException] = SimpleQueue()
+    outcomes: SimpleQueue[Result | BaseException] = SimpleQueue()
 
-    def answer() -> None:
+    def run() -> None:
         try:
-            answers.put(call())
+            outcomes.put(call())
         except BaseException as error:
-            answers.put(error)
+            outcomes.put(error)
 
-    threading.Thread(target=answer, daemon=True).start()
+    threading.Thread(target=run, daemon=True).start()
     end = time.monotonic() + limit
     while not stop.is_set():
         if time.monotonic() > end:
-            raise TimeoutError(f"no answer in {limit} s")
+            raise TimeoutError(f"no response in {limit} s")
         with suppress(Empty):
-            result = answers.get(timeout=POLL)
+            result = outcomes.get(timeout=POLL)
             if isinstance(result, BaseException):
                 raise result
             return result

@@ -1,7 +1,8 @@
-"""Transfer: one file from its archive to its final name, which it gets only after size and digest are as they must be.
+"""Download one file; it gets its final name only after its size and digest are verified.
 
-Bytes arrive in a staged file that a later call, or another process, goes on with. What is staged is of one version:
-every answer is compared with the first by ETag, Last-Modified and length. After the final name follows a receipt.
+Bytes are appended to a staged file, with which a later call or another process can continue. A staged file contains
+bytes of one version only: every response is compared with the first by ETag, Last-Modified and length. A receipt is
+written after the file has its final name.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from neurosuper import __version__
-from neurosuper.datasets.answers import PERMANENT, Version, retry_after, server_of, span_of, total_of
 from neurosuper.datasets.archives import TIMEOUT, RemoteFile
 from neurosuper.datasets.content import content_fault
+from neurosuper.datasets.http_headers import PERMANENT, Version, retry_after, server_of, span_of, total_of
 from neurosuper.datasets.receipts import (
     Place,
     digest_of,
-    disk,
+    disk_errors,
     fault_of,
-    finished,
+    is_finished,
     read_json,
     write_json,
     write_receipt,
@@ -35,21 +36,21 @@ from neurosuper.datasets.receipts import (
 
 __all__ = ["Progress", "download"]
 
-BLOCK = 1 << 16  # of which a cut loses at most one
-OVERLAP = 1 << 12  # bytes that a transfer which goes on asks for again, to compare them with those that are staged
-ATTEMPTS = 8  # in a row that bring nothing new
-BACKOFF = 0.5  # s before the second attempt; doubles
-LONGEST_WAIT = 300  # s, in all attempts in a row that bring nothing new
+BLOCK = 1 << 16  # bytes per read; an interruption loses at most one block
+OVERLAP = 1 << 12  # bytes that a resumed transfer requests again, to compare them with the staged ones
+ATTEMPTS = 8  # maximum number of attempts in a row without new bytes
+BACKOFF = 0.5  # seconds before the second attempt; doubles with each attempt
+LONGEST_WAIT = 300  # seconds, in total over attempts in a row without new bytes
 HEADERS = {"User-Agent": f"neurosuper/{__version__}", "Accept-Encoding": "identity"}
-GOES_ON = "the same call goes on where it stopped"
+RESUMES = "the same call continues where it stopped"
 
 
 class StoppedError(Exception):
-    """The user wants no more."""
+    """Raised in worker threads when the user interrupts."""
 
 
 class Progress:
-    """One bar of bytes over several files, and the way to stop their transfers."""
+    """A progress bar of bytes over several files, with a method that stops their transfers."""
 
     def __init__(self, title: str, total: int | None) -> None:
         self._bar = tqdm(desc=title, total=total, unit="B", unit_scale=True)
@@ -64,16 +65,16 @@ class Progress:
         self._bar.close()
 
     def stop(self) -> None:
-        """Let every transfer end: those that wait for bytes at once, by shutting their connections."""
+        """End every transfer; the connections of those that wait for bytes are shut down."""
         self._stop.set()
         with self._lock:
             for response in self._open:
-                with suppress(Exception):  # an older urllib3, or one that has just ended
+                with suppress(Exception):  # an older urllib3, or a transfer that has just ended
                     response.raw.shutdown()
 
     @contextmanager
     def reading(self, response: requests.Response) -> Iterator[None]:
-        """Let `stop` shut a connection while its bytes are read."""
+        """Allow `stop` to shut down a connection while its bytes are read."""
         with self._lock:
             self._open.add(response)
         try:
@@ -84,28 +85,28 @@ class Progress:
                 self._open.discard(response)
 
     def advance(self, n: int) -> None:
-        """Count `n` more bytes."""
+        """Add `n` bytes to the bar."""
         with self._lock:
             self._bar.update(n)
         self.wait(0)
 
     def wait(self, seconds: float, why: str = "") -> None:
-        """Sleep, unless stopped; meanwhile the bar says why."""
+        """Sleep, with the reason shown in the bar; raise if transfers are stopped."""
         if why:
-            self._say(f"{why}; again in {seconds:.0f} s")
+            self._show(f"{why}; again in {seconds:.0f} s")
         stopped = self._stop.wait(seconds) if seconds else self._stop.is_set()
         if why:
-            self._say("")
+            self._show("")
         if stopped:
             raise StoppedError
 
-    def _say(self, text: str) -> None:
+    def _show(self, text: str) -> None:
         with self._lock:
             self._bar.set_postfix_str(text)
 
 
 class _AttemptError(Exception):
-    """What a later attempt may mend; `wait` is for how long the server asks, in seconds."""
+    """A failure that a later attempt may overcome; `wait` is the time in seconds that the server asks for."""
 
     def __init__(self, reason: str, wait: float = 0, *, forbidden: bool = False, changed: bool = False) -> None:
         super().__init__(reason)
@@ -113,23 +114,28 @@ class _AttemptError(Exception):
 
 
 def download(remote: RemoteFile, place: Place, progress: Progress) -> None:
-    """Bring one file to its place, unless another process does so meanwhile.
+    """Download one file and verify it, unless another process does so first.
 
     Parameters
     ----------
     remote : RemoteFile
+        The file in the archive.
     place : Place
+        Where the file, its receipt and its staged bytes are stored.
     progress : Progress
+        Counts the bytes.
 
     Raises
     ------
     ValueError
-        What arrived is not what it must be; it is deleted.
-    FileNotFoundError, PermissionError, ConnectionError, OSError
-        The archive has no such file, refuses it or does not answer; or the disk refuses it.
+        The bytes that arrived have another size, digest or format than expected; they are deleted.
+    FileNotFoundError, PermissionError, ConnectionError
+        The archive has no such file, denies access or does not respond.
+    OSError
+        The file cannot be written.
     """
-    with _only_one(place, progress):
-        if finished(remote, place):
+    with _locked(place, progress):
+        if is_finished(remote, place):
             progress.advance(remote.size or 0)
             return
         progress.advance(_staged_bytes(place))
@@ -138,9 +144,9 @@ def download(remote: RemoteFile, place: Place, progress: Progress) -> None:
 
 
 @contextmanager
-def _only_one(place: Place, progress: Progress) -> Iterator[None]:
-    """Hold the lock of a place; the system lets go of it when a process dies."""
-    with disk(place.staged):
+def _locked(place: Place, progress: Progress) -> Iterator[None]:
+    """Hold the lock of a file while it is written; the operating system releases it if the process dies."""
+    with disk_errors(place.staged):
         lock = FileLock(place.lock)
         place.staged.parent.mkdir(parents=True, exist_ok=True)
         while not lock.is_locked:
@@ -158,7 +164,7 @@ def _staged_bytes(place: Place) -> int:
 
 
 def _stage(remote: RemoteFile, place: Place, progress: Progress) -> str:
-    """Make the staged file whole, in as many attempts as it takes; return where the last bytes came from."""
+    """Complete the staged file in as many attempts as necessary; return the address of the last one."""
     furthest, failures, changes, url = _staged_bytes(place), 0, 0, remote.url()
     waited = 0.0
     while True:
@@ -174,68 +180,68 @@ def _stage(remote: RemoteFile, place: Place, progress: Progress) -> str:
         pause = max(fault.wait, BACKOFF * 2 ** (failures - 1) * random.SystemRandom().uniform(0.5, 1))
         waited += pause
         if failures >= ATTEMPTS or waited > LONGEST_WAIT or changes > 1:
-            raise ConnectionError(f"{remote.path} does not arrive from {server_of(url)}: {fault}; {GOES_ON}")
+            raise ConnectionError(f"{remote.path} cannot be fetched from {server_of(url)}: {fault}; {RESUMES}")
         progress.wait(pause, str(fault))
-        tried, url = url, remote.url()
+        tried, url = url, remote.url()  # a signed address may have expired
         if fault.forbidden and url == tried:
-            raise PermissionError(f"{server_of(url)} refuses {remote.path} (403); {remote.access}")
+            raise PermissionError(f"{server_of(url)} denies access to {remote.path} (403); {remote.access}")
 
 
 def _receive(url: str, remote: RemoteFile, place: Place, progress: Progress) -> None:
-    """Append to the staged file what is missing, in one request."""
+    """Append the missing bytes to the staged file, in one request."""
     have = _resumable(remote, place, progress)
     if have and have == remote.size:
         return
-    before, start = Version.noted(read_json(place.notes)), max(have - OVERLAP, 0)
+    before, start = Version.from_json(read_json(place.notes)), max(have - OVERLAP, 0)
     headers = HEADERS | ({"Range": f"bytes={start}-"} if have else {})
     if have and before.condition:
         headers["If-Range"] = before.condition
     try:
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            total = have - 1 if response.status_code == 416 else _check_answer(response, remote, start)
+            total = have - 1 if response.status_code == 416 else _check_response(response, remote, start)
             if response.status_code == 200:
-                _start_again(response, place, have, progress)
+                _reset_staged(response, place, have, progress)
             elif total is not None and have > total:
-                _forget(place, have, progress, "the file has become shorter than what was staged")
+                _discard_and_retry(place, have, progress, "the file has become shorter than the staged bytes")
             elif have and (difference := before.difference(Version.of(response))):
-                # also where the server ignores If-Range: bytes of two versions are never joined
-                _forget(place, have, progress, f"the file has changed on the server ({difference})")
+                # Checked even if the server ignores If-Range: bytes of two versions are never joined.
+                _discard_and_retry(place, have, progress, f"the file has changed on the server ({difference})")
             with progress.reading(response):
                 _append(response, place, progress, total, start)
     except PERMANENT as error:
         raise ConnectionError(
-            f"{server_of(url)} sends {remote.path} to no valid address ({type(error).__name__}); {remote.access}"
+            f"{server_of(url)} redirects {remote.path} to no valid address ({type(error).__name__}); {remote.access}"
         ) from None
     except (requests.RequestException, HTTPError) as error:
         raise _AttemptError(f"the connection failed ({type(error).__name__})") from None
     if total is not None and _staged_bytes(place) != total:
-        raise _AttemptError(f"the transfer was cut at {_staged_bytes(place)} of {total} bytes")
+        raise _AttemptError(f"the transfer ended after {_staged_bytes(place)} of {total} bytes")
     if total is not None and remote.digest is None and remote.size is None:
         _confirm_end(url, total, remote, place, progress)
 
 
 def _confirm_end(url: str, total: int, remote: RemoteFile, place: Place, progress: Progress) -> None:
-    """Ask for what follows the last byte: only the server can tell that it gave a length that is too short."""
+    """Request bytes after the last one, to find out whether the server stated too short a length."""
     with (
         suppress(requests.RequestException),
         requests.get(url, headers=HEADERS | {"Range": f"bytes={total}-"}, stream=True, timeout=TIMEOUT) as response,
     ):
         longer = total_of(response) if response.status_code in (200, 206) else None
         if longer not in (None, total):
-            _forget(place, total, progress, f"the server sent {total} of {longer} bytes as if they were all")
+            _discard_and_retry(place, total, progress, f"the server sent only {total} of {longer} bytes")
 
 
-def _forget(place: Place, have: int, progress: Progress, why: str) -> None:
-    """Drop what was staged, and let another attempt start from the first byte."""
+def _discard_and_retry(place: Place, have: int, progress: Progress, why: str) -> None:
+    """Delete the staged bytes, and raise so that another attempt starts from the first byte."""
     place.discard()
     progress.advance(-have)
     raise _AttemptError(why, changed=True)
 
 
 def _resumable(remote: RemoteFile, place: Place, progress: Progress) -> int:
-    """Return how many staged bytes are good to go on from; none that nobody could tell from another version's."""
+    """Return the number of staged bytes to resume from; 0 if they may be of another version."""
     have = _staged_bytes(place)
-    known = remote.digest or Version.noted(read_json(place.notes)).exact
+    known = remote.digest or Version.from_json(read_json(place.notes)).exact
     if have and (not known or have > (remote.size or have)):
         place.discard()
         progress.advance(-have)
@@ -243,17 +249,17 @@ def _resumable(remote: RemoteFile, place: Place, progress: Progress) -> int:
     return have
 
 
-def _start_again(response: requests.Response, place: Place, have: int, progress: Progress) -> None:
-    """Forget what was staged, and note by what the server tells versions of the file apart."""
+def _reset_staged(response: requests.Response, place: Place, have: int, progress: Progress) -> None:
+    """Delete the staged bytes, and write down the version that the response belongs to."""
     progress.advance(-have)
-    with disk(place.staged):
+    with disk_errors(place.staged):
         place.discard()
-        write_json(place.notes, Version.of(response).note())
+        write_json(place.notes, Version.of(response).to_json())
 
 
 def _append(response: requests.Response, place: Place, progress: Progress, total: int | None, start: int) -> None:
-    """Write the bytes of an answer from byte `start` on behind those staged; the bytes that both have must agree."""
-    with disk(place.staged, total), place.staged.open("a+b") as file:
+    """Append the bytes of a response that starts at byte `start`; bytes that are staged already must agree."""
+    with disk_errors(place.staged, total), place.staged.open("a+b") as file:
         file.seek(start)
         staged = file.read()
         for block in response.raw.stream(BLOCK, decode_content=False):
@@ -266,49 +272,50 @@ def _append(response: requests.Response, place: Place, progress: Progress, total
             file.flush()
             os.fsync(file.fileno())
             return
-    _forget(place, start + len(staged), progress, "the server sent other bytes than before")
+    _discard_and_retry(place, start + len(staged), progress, "the server sent different bytes than before")
 
 
-def _check_answer(response: requests.Response, remote: RemoteFile, start: int) -> int | None:
-    """Return how many bytes the whole file has by this answer (None: it is sent in chunks), or refuse the answer."""
+def _check_response(response: requests.Response, remote: RemoteFile, start: int) -> int | None:
+    """Return the size of the whole file (None if it is sent in chunks of unknown number); refuse unusable responses."""
     server, status = server_of(response.url), response.status_code
     if status in (408, 429) or status >= 500:
-        raise _AttemptError(f"{server} answers {status} {response.reason}", retry_after(response))
+        raise _AttemptError(f"{server} responds {status} {response.reason}", retry_after(response))
     if status == 403:
         raise _AttemptError("403 Forbidden", forbidden=True)
     if status == 401:
-        raise PermissionError(f"{server} refuses {remote.path} (401); {remote.access}")
+        raise PermissionError(f"{server} denies access to {remote.path} (401); {remote.access}")
     if status not in (200, 206):
         raise FileNotFoundError(f"{server} has no {remote.path} ({status} {response.reason}); correct the manifest")
     if "html" in response.headers.get("Content-Type", "") and not remote.path.endswith((".html", ".htm")):
-        raise ValueError(f"{server} sent a web page in place of {remote.path}, such as a login page; {remote.access}")
+        raise ValueError(f"{server} sent a web page instead of {remote.path}, such as a login page; {remote.access}")
     if response.headers.get("Content-Encoding", "identity") != "identity" and not remote.path.endswith(".gz"):
         raise ValueError(f"{server} sends {remote.path} compressed, which cannot be verified; {remote.access}")
     if status == 206 and not span_of(response).startswith(f"{start}-"):
-        raise _AttemptError(f"{server} sent bytes {span_of(response)} in place of {start}-")
+        raise _AttemptError(f"{server} sent bytes {span_of(response)} instead of {start}-")
     total = total_of(response)
     if total is None and remote.size is None and response.headers.get("Transfer-Encoding") != "chunked":
-        raise ValueError(f"{server} does not say how long {remote.path} is; pin its size in [[checksums]]")
+        raise ValueError(f"{server} does not state the size of {remote.path}; pin it in [[checksums]]")
     if None not in (total, remote.size) and total != remote.size:
         raise ValueError(f"{remote.path} has {total} bytes on {server}, expected {remote.size}; correct the manifest")
     return remote.size if total is None else total
 
 
 def _verify_and_publish(remote: RemoteFile, place: Place, url: str) -> None:
-    """Give a staged file its final name, and a receipt, if it is what it must be; else delete it."""
+    """Give a staged file its final name and a receipt if it passes all checks; else delete it."""
     found = {"sha256": digest_of(place.staged, "sha256")}
     if fault := fault_of(remote, place.staged, found):
         place.discard()
         raise ValueError(
-            f"{remote.path} arrived with {fault}; it was deleted: fetch it again, and tell the archive if this persists"
+            f"{remote.path} arrived with {fault}; it was deleted: fetch it again, and report it to the archive if this "
+            "persists"
         )
     if remote.digest is None and (fault := content_fault(place.staged, remote.path)):
         place.discard()
         raise ValueError(
-            f"what {server_of(url)} sent in place of {remote.path} was deleted: {fault}; if it must be so, pin its "
+            f"the file that {server_of(url)} sent as {remote.path} was deleted: {fault}; if it is correct, pin its "
             "sha256 in [[checksums]]"
         )
-    with disk(place.target):
+    with disk_errors(place.target):
         place.target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(place.staged, place.target)
         place.discard()

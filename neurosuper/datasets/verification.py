@@ -1,4 +1,4 @@
-"""Verification: whether what is in the cache is still what was fetched."""
+"""Verify that the files in the cache still match their receipts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from neurosuper.datasets.archives import OWN_FOLDERS
 from neurosuper.datasets.cache import cached_versions
 from neurosuper.datasets.content import content_fault
 from neurosuper.datasets.folders import MARK, RECEIPTS
-from neurosuper.datasets.manifest import Manifest
+from neurosuper.datasets.manifest import Manifest, read_manifest
 from neurosuper.datasets.receipts import UNVERIFIED, digest_of, digests_in, read_json
 
-__all__ = ["drop_impostors", "verify_cache"]
+__all__ = ["drop_receipts_of_wrong_files", "verify_cache"]
 
 COLUMNS = ["dataset", "version", "path", "state", "why"]
 
@@ -25,44 +25,51 @@ def verify_cache(dataset: str | Path | Manifest | None = None) -> pd.DataFrame:
     """Return a table of the finished files in `cache_folder()`, each read again and compared with its receipt.
 
     Nothing is changed. `fetch(dataset, verify="always")` does the same for one dataset, and fetches damaged files
-    again. Parts of files that were streamed are not listed: each is compared with its own digest whenever it is read.
+    again. Parts of streamed files are not listed: each is compared with its own digest whenever it is read.
 
     Parameters
     ----------
     dataset : str, path or Manifest, optional
-        By default all that was fetched.
+        By default all datasets in the cache.
 
     Returns
     -------
     DataFrame
-        One row a file: `dataset`, `version`, `path`, `state` and `why`. `state` is "ok" (the bytes that arrived, and
-        archive or manifest vouched for them), "unverified" (nobody gave a digest of the file, or there is no receipt
-        of it) or "damaged".
+        One row per file: `dataset`, `version`, `path`, `state` and `why`. `state` is "ok" (the file has the digest
+        given by the archive or the manifest), "unverified" (neither gave a digest, or there is no receipt) or
+        "damaged".
 
     Raises
     ------
     ValueError
-        Not the id of a dataset.
+        There is no dataset with this id, neither in the cache nor in the catalogue.
 
     See Also
     --------
-    list_cache : what is there, without reading it.
+    list_cache : what is in the cache, without reading files.
+    fetch : fetch damaged files again with `verify="always"`.
 
     Examples
     --------
-    >>> verify_cache("nobody-has-fetched-this").columns.tolist()
+    >>> import tempfile
+    >>> from unittest.mock import patch
+    >>> with patch.dict("os.environ", NEUROSUPER_CACHE=tempfile.mkdtemp()):
+    ...     verify_cache("nsd").columns.tolist()
     ['dataset', 'version', 'path', 'state', 'why']
     """
+    folders = cached_versions(dataset)
+    if not folders and dataset is not None:
+        read_manifest(dataset)  # refuses an unknown id
     rows = [
         (folder.parent.name, folder.name, path, *_state(folder, path))
-        for folder in cached_versions(dataset)
+        for folder in folders
         for path in _files_in(folder)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _files_in(folder: Path) -> Iterator[str]:
-    """Yield the files of a version, relative to its folder; links are not followed."""
+    """Yield the paths of the files of a version, relative to its folder, without following links."""
     for here, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in OWN_FOLDERS)
         for name in sorted(names):
@@ -71,13 +78,13 @@ def _files_in(folder: Path) -> Iterator[str]:
 
 
 def _state(folder: Path, path: str) -> tuple[str, str]:
-    """Return whether a file is what its receipt says, and why."""
+    """Return the state of a file and the reason for it."""
     receipt = read_json(folder / RECEIPTS / f"{path}.json")
     digests = digests_in(receipt)
     try:
-        for algorithm, noted in digests.items():
-            if digest_of(folder / path, algorithm) != noted:
-                return "damaged", f"its {algorithm} is not that of what arrived"
+        for algorithm, recorded in digests.items():
+            if digest_of(folder / path, algorithm) != recorded:
+                return "damaged", f"its {algorithm} differs from the receipt"
         against = str(receipt.get("verified_against", UNVERIFIED))
         if digests and against != UNVERIFIED:
             return "ok", against
@@ -85,13 +92,13 @@ def _state(folder: Path, path: str) -> tuple[str, str]:
             return "damaged", fault
     except (OSError, ValueError) as error:
         return "damaged", f"it cannot be read ({' '.join(str(error).split())})"
-    return "unverified", "as it arrived, but nobody gave a digest of it" if digests else "there is no receipt of it"
+    return "unverified", "unchanged, but archive and manifest give no digest" if digests else "it has no receipt"
 
 
-def drop_impostors(root: Path, paths: Iterable[Path]) -> list[str]:
-    """Return the files of a version that are not of the kind of their name, and drop their receipts.
+def drop_receipts_of_wrong_files(root: Path, paths: Iterable[Path]) -> list[str]:
+    """Return the files of a version whose bytes do not match their name, after deleting their receipts.
 
-    So the next fetch brings them again. Files that are as archive or manifest say are left alone.
+    The next fetch then fetches them again. Files with the digest of archive or manifest are left alone.
     """
     dropped = []
     for path in paths:

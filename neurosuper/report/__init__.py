@@ -1,4 +1,4 @@
-"""One self-contained HTML file for a comparison."""
+"""Reports: a comparison as one self-contained HTML page."""
 
 import lazy_loader
 

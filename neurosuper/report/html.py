@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML file that needs nothing else, on screen and on paper."""
+"""Render a comparison as one self-contained HTML page, for screen and paper."""
 
 from __future__ import annotations
 
@@ -26,52 +26,66 @@ from neurosuper.report.thumbnails import embed_thumbnails
 
 __all__ = ["render_report"]
 
-SHOWN = 3  # items at either end and in the middle
-CONTENTS_ABOVE = 3  # systems; so few are found without a table of contents
+FORMAT_VERSION = 1  # of `study.nc`; `neurosuper/study/write.py` says what it covers
+N_SHOWN = 3  # items per group: most, middle and least interpretable
+MAX_SYSTEMS_WITHOUT_CONTENTS = 3  # more sections than these are hard to find by scrolling
 NEEDED = ("title", "note", "top", "score_on", "shared_stimuli", "provenance", "seed")
 SCORED = {
     "held-out": "directions found on one part of the stimuli, everything scored on the rest",
     "all": "directions found and everything scored on the same stimuli",
 }
-MARKS = "Violin: their density. Vertical bar: quartiles. Horizontal bar and marker: median. n: their number."
-CHANCE = " Dashed line: mean index of random sets of as many of the same stimuli; the band holds 95 % of such sets."
-SURE_BY_HALVES = (
-    "Intervals and p are for other stimuli and other units or directions of the same kind, as random halves of the "
-    "stimuli tell; directions are taken as they were found. Means are compared here, medians above."
+MARKS = (
+    "Violins: distribution. Thick vertical line: interquartile range. Horizontal line and marker: median. "
+    "n: number of points."
 )
-SURE_BY_ITEMS = "Items are taken as independent; they share stimuli, so that p is too small."
-NOTHING = "<p>No item has an index.</p>"
+CHANCE = (
+    " Dashed line: chance level, the mean index of random sets with the same number of stimuli; the band contains 95 % "
+    "of these sets."
+)
+VARIANCE_FROM_HALVES = (
+    "Intervals and p-values generalise to new stimuli and new units or directions; the variance over stimuli is "
+    "estimated from random half-splits, with directions held fixed. This section compares means; the table above shows "
+    "medians."
+)
+ITEMS_INDEPENDENT = "Items are treated as independent; they share stimuli, so p is too small."
+NO_INDEX = "<p>No item has an index.</p>"
 READING = """
 <p>The index of a unit or direction is minus the mean distance between its top {top} stimuli, over all pairs:
 <span class="formula">−mean<sub>i&lt;j</sub> d(x<sub>i</sub>, x<sub>j</sub>)</span>; for labels it is the share of pairs
-that agree. Higher is more interpretable: what drives it looks more alike. Indices are comparable within a metric, and
-between systems only as far as these were shown the same images.</p>
+with the same label. A higher index is more interpretable: the images that drive the item look more similar. Compare
+indices only within a metric, and between systems only if they were shown the same images.</p>
 <p>Klindt, Sanborn, Acosta, Poitevin &amp; Miolane (2023), Identifying interpretable visual features in artificial and
 biological neural systems, <a href="https://arxiv.org/abs/2310.11431">arXiv:2310.11431</a>.</p>"""
 
 
 def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
-    """Render a comparison as one self-contained HTML page.
+    """Return a comparison as one self-contained HTML page.
 
     Parameters
     ----------
     comparison : Dataset (item, metric)
-        From `neurosuper.compare`, with what a study adds: the coord `seed` of items, and the attrs `title`, `note` and
-        `provenance` (JSON).
+        Results of `neurosuper.run_study`, or the contents of its `study.nc`; or a comparison from `neurosuper.compare`
+        with the item coord `seed` and the attrs `title`, `note` and `provenance` (JSON) added.
     images : DataArray (stimulus, row, column, channel)
-        At least those that the top stimuli name; only those shown are read.
+        Must include all top stimuli; only the images shown are read.
 
     Returns
     -------
     str
-        HTML without scripts or outside resources: headline, table, tests, a figure per metric, the recovery of planted
+        HTML without scripts or external resources: headline, table, tests, a figure per metric, the recovery of planted
         directions where these are known, the top stimuli of each finder's most, middle and least interpretable items by
-        the first metric, and how all this was made. The same input gives the same page.
+        the first metric, and the provenance. The same input gives the same page.
 
     Raises
     ------
     ValueError
-        The comparison lacks something that the report states, or a top stimulus has no image.
+        The comparison lacks something that the report states, or is from a `study.nc` of another layout
+        (`format_version`); or a top stimulus has no image.
+
+    See Also
+    --------
+    neurosuper.run_study : run a study, and write its report.
+    neurosuper.plot.plot_distributions : the figures of the report.
 
     Examples
     --------
@@ -88,6 +102,7 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
     >>> render_report(comparison, images)[:15]
     '<!DOCTYPE html>'
     """
+    _check_format_version(comparison)
     if missing := [name for name in NEEDED if name not in {*comparison.attrs, *comparison.coords}]:
         raise ValueError(
             f"a report states {', '.join(missing)}, which the comparison lacks; neurosuper.run_study adds them"
@@ -122,6 +137,18 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
     )
 
 
+def _check_format_version(comparison: xr.Dataset) -> None:
+    """Refuse a comparison from a `study.nc` of another layout."""
+    # Comparisons straight from `compare` have no version, nor have files written before there was one; the latter are
+    # recognised by `floor`, their name of `chance_level`.
+    version = comparison.attrs.get("format_version", 0 if "floor" in comparison else FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"the comparison is from a study.nc with format_version {version}, and this neurosuper reads version "
+            f"{FORMAT_VERSION}; run its study again, or use the neurosuper that wrote it (see its attr provenance)"
+        )
+
+
 def _front(comparison: xr.Dataset) -> str:
     note = f'<p class="note" role="note">{escape(comparison.note)}</p>' if comparison.note else ""
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in headline(comparison))
@@ -136,9 +163,9 @@ def _front(comparison: xr.Dataset) -> str:
 
 
 def _contents(comparison: xr.Dataset, tests: dict[str, tuple[str, str]]) -> str:
-    """Return a table of contents, or nothing where the page is short."""
+    """Return a table of contents; empty if the page is short."""
     systems = _unique(comparison.system)
-    if len(systems) <= CONTENTS_ABOVE:
+    if len(systems) <= MAX_SYSTEMS_WITHOUT_CONTENTS:
         return ""
     entries = "".join(f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, (heading, _) in tests.items())
     inner = "".join(f'<li><a href="#system-{i}">{escape(system)}</a></li>' for i, system in enumerate(systems))
@@ -164,18 +191,15 @@ def _table(comparison: xr.Dataset, pairs: list[tuple[str, str]]) -> str:
         _table_group(system, [finder for owner, finder in pairs if owner == system], summary.loc[system], digits)
         for system in _unique(comparison.system)
     )
+    n_seeds = len(np.unique(comparison.seed))
+    over_seeds = f" (over {n_seeds} seeds: an item counts once per seed)" if n_seeds > 1 else ""
     return (
         '<section id="table"><h2>Medians</h2>\n<table class="summary"><caption>Median interpretability index, with '
-        f"quartiles and the number n of units or directions{_over_seeds(comparison)}. Higher is more interpretable; "
+        f"quartiles and the number n of units or directions{over_seeds}. Higher is more interpretable; "
         "bold marks each system’s "
         f'best finder.</caption>\n<thead><tr><th scope="col">System</th><th scope="col">Finder</th>{heads}</tr>'
         f"</thead>{groups}</table></section>"
     )
-
-
-def _over_seeds(comparison: xr.Dataset) -> str:
-    n_seeds = len(np.unique(comparison.seed))
-    return f" (over {n_seeds} seeds: an item counts once per seed)" if n_seeds > 1 else ""
 
 
 def _table_group(system: str, finders: list[str], summary: pd.DataFrame, digits: dict[str, int]) -> str:
@@ -198,37 +222,37 @@ def _cell(row: pd.Series, best: float, digits: int) -> str:
 
 
 def _tests(comparison: xr.Dataset) -> dict[str, tuple[str, str]]:
-    """Return the heading and the section of tests of finders, and of systems, by their id, where there are any."""
-    caveat = f" Indices compare between systems only as far as these share images: {comparison.shared_stimuli}."
-    told = {
-        "tests": ("Tests against single units", _tell_tests(comparison, contrast_finders)),
+    """Return heading and section of the tests of finders and of systems, by id; only those with tests."""
+    caveat = f" Compare indices between systems only if they share images: {comparison.shared_stimuli}."
+    blocks = {
+        "tests": ("Tests against single units", _test_sentences(comparison, contrast_finders)),
         "system-tests": (
             f"Tests against {comparison.system.values[0]}",
-            _tell_tests(comparison, contrast_systems, caveat),
+            _test_sentences(comparison, contrast_systems, caveat),
         ),
     }
     return {
         name: (heading, f'<section id="{name}"><h2>{escape(heading)}</h2>{inner}</section>')
-        for name, (heading, inner) in told.items()
+        for name, (heading, inner) in blocks.items()
         if inner
     }
 
 
-def _tell_tests(comparison: xr.Dataset, contrast: Callable[[xr.Dataset], xr.Dataset], caveat: str = "") -> str:
-    """Return what tests say by the first metric, in sentences to quote; nothing where there is nothing to test."""
+def _test_sentences(comparison: xr.Dataset, contrast: Callable[[xr.Dataset], xr.Dataset], caveat: str = "") -> str:
+    """Return one sentence per test by the first metric, as HTML; empty if there is nothing to test."""
     try:
         tests = contrast(comparison)
-    except ValueError:  # no single units, or nothing beside them; one system
+    except ValueError:  # no single units, or only single units; one system
         return ""
     own = tests.isel(test=(tests.metric == comparison.metric[0]).values)
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in own.sentence.values.tolist())
     seed = f", items of seed {comparison.seed.values[0]}" if len(np.unique(comparison.seed)) > 1 else ""
-    sure = SURE_BY_HALVES if np.isfinite(own.difference_low).all() else SURE_BY_ITEMS
-    how = (
+    assumptions = VARIANCE_FROM_HALVES if np.isfinite(own.difference_low).all() else ITEMS_INDEPENDENT
+    method = (
         f"By {own.metric.values[0]}, the first metric{seed}. p is adjusted over the {tests.n_tests} tests of all "
-        f"metrics (Benjamini–Hochberg). {sure}{caveat}"
+        f"metrics (Benjamini–Hochberg). {assumptions}{caveat}"
     )
-    return f"<p>{escape(how)}</p><ul>{sentences}</ul>"
+    return f"<p>{escape(method)}</p><ul>{sentences}</ul>"
 
 
 def _figures(comparison: xr.Dataset) -> str:
@@ -242,7 +266,7 @@ def _figures(comparison: xr.Dataset) -> str:
         for i, metric in enumerate(comparison.metric.values.tolist())
     ]
     if "recovery" in comparison:
-        caption = f"Points: planted directions; 1 is a direction found exactly. {MARKS}"
+        caption = f"Points: planted directions; 1 means recovered exactly. {MARKS}"
         parts.append(_figure(plot_recovery(comparison.recovery), "Recovery of planted directions", caption, "recovery"))
     return '<section id="figures"><h2>Distributions</h2>' + "\n".join(parts) + "</section>"
 
@@ -253,18 +277,18 @@ def _figure(figure: Figure, title: str, caption: str, prefix: str) -> str:
 
 
 def _svg(figure: Figure, title: str, prefix: str) -> str:
-    """Return a figure as SVG to put into a page: text as text, ids that repeat neither within nor between figures."""
+    """Return a figure as SVG for a page: text stays text, and every id is unique within the page."""
     file = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix} | PLAIN), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has the fonts: text is written as text
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # text is drawn by the browser, with its own fonts
         figure.savefig(file, format="svg", dpi=200)
     svg = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
-    svg = re.sub("<[^>]*>", lambda tag: _own_ids(tag[0], prefix), svg[svg.index("<svg") :])
+
+    def prefix_ids(tag: re.Match[str]) -> str:
+        return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag[0])
+
+    svg = re.sub("<[^>]*>", prefix_ids, svg[svg.index("<svg") :])  # only inside tags, never in text
     return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
-
-
-def _own_ids(tag: str, prefix: str) -> str:
-    return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag)
 
 
 def _drivers(
@@ -275,7 +299,7 @@ def _drivers(
     for i, system in enumerate(_unique(comparison.system)):
         finders = "\n".join(
             f'<section class="finder"><h4>{escape(finder)}</h4><div>'
-            + ("".join(_driver_table(group, items, thumbnails, digits) for group, items in groups.items()) or NOTHING)
+            + ("".join(_driver_table(group, items, thumbnails, digits) for group, items in groups.items()) or NO_INDEX)
             + "</div></section>"
             for (owner, finder), groups in chosen.items()
             if owner == system
@@ -284,8 +308,8 @@ def _drivers(
     by = escape(comparison.metric.values[0])
     return (
         '<section id="drivers"><h2>What drives units and directions</h2>'
-        f"<p>Top {comparison.top} stimuli, the strongest first, of the most, middle and least interpretable items of "
-        f"each finder by {by}; the number below its name is the index. Point at an image for its label.</p>\n"
+        f"<p>Top {comparison.top} stimuli, strongest first, of the most, middle and least interpretable items of each "
+        f"finder by {by}; the number below a name is its index. Hover over an image for its label.</p>\n"
         + "\n".join(parts)
         + "</section>"
     )
@@ -319,23 +343,23 @@ def _provenance(provenance: dict) -> str:
 
 
 def _by_finder(comparison: xr.Dataset) -> Iterator[tuple[tuple[str, str], xr.Dataset]]:
-    """Yield the items of every system and finder, in the order in which these first occur."""
-    told = comparison.drop_dims("draw", errors="ignore")  # which are many numbers, and not shown one by one
+    """Yield each system and finder with its items, in the order of the comparison."""
+    shown = comparison.drop_dims("draw", errors="ignore")  # the indices of halves are large, and not shown
     names = [comparison[name].values.astype(str) for name in ("system", "finder")]
     places = pd.Series(np.arange(len(names[0]))).groupby(names, sort=False).indices
     for pair in itertools.product(*(dict.fromkeys(own.tolist()) for own in names)):
         if pair in places:
-            yield pair, told.isel(item=np.sort(places[pair]))
+            yield pair, shown.isel(item=np.sort(places[pair]))
 
 
 def _choose(items: xr.Dataset) -> dict[str, xr.Dataset]:
-    """Return the most, middle and least interpretable items by the first metric; none twice, none without an index."""
+    """Return the most, middle and least interpretable items by the first metric, without overlap or missing indices."""
     index = items.interpretability.isel(metric=0).values
-    order = np.argsort(-index, kind="stable")[: np.isfinite(index).sum()]
-    most, rest = order[:SHOWN], order[SHOWN:]
-    middle, least = rest[:-SHOWN], rest[-SHOWN:]
-    start = max(0, (len(middle) - SHOWN) // 2)
-    groups = {"most": most, "middle": middle[start : start + SHOWN], "least": least}
+    order = np.argsort(-index, kind="stable")[: np.isfinite(index).sum()]  # NaN is sorted last
+    most, rest = order[:N_SHOWN], order[N_SHOWN:]
+    middle, least = rest[:-N_SHOWN], rest[-N_SHOWN:]
+    start = max(0, (len(middle) - N_SHOWN) // 2)
+    groups = {"most": most, "middle": middle[start : start + N_SHOWN], "least": least}
     return {name: items.isel(item=chosen) for name, chosen in groups.items() if len(chosen)}
 
 
@@ -349,7 +373,7 @@ def _unique(names: xr.DataArray) -> list[str]:
 
 
 def _digits(values: np.ndarray) -> int:
-    """Return how many decimals show three significant digits of the largest value."""
+    """Return the number of decimals that shows three significant digits of the largest value."""
     largest = np.abs(values[np.isfinite(values)]).max(initial=0)
     return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest else 2
 

@@ -1,4 +1,4 @@
-"""Small copies of images, each embedded in a page once, however often it is shown."""
+"""Thumbnails of images, each embedded in a page only once."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from neurosuper.responses import name_some
 
 __all__ = ["embed_thumbnails"]
 
-LONGEST = 96  # pixels of a thumbnail's longer side
-LOSSLESS = 48  # up to here JPEG would show, and PNG is small enough
+MAX_SIDE = 96  # pixels of a longer side: nearly twice the 52 px at which page.css shows it, for dense screens
+MAX_PNG_SIDE = 48  # pixels; up to here JPEG artefacts are visible, and PNG files are small
 
 
 def embed_thumbnails(images: xr.DataArray, labels: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """Return the CSS that holds each image once, and the element that shows it.
+    """Return CSS that contains each image once, and the HTML element that shows it.
 
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel)
+        RGB images, uint8.
     labels : iterable of str
-        Stimuli to embed; no other image is read, and each only once.
+        Stimuli to embed; each is read once, and no other image is read.
 
     Returns
     -------
@@ -41,6 +42,10 @@ def embed_thumbnails(images: xr.DataArray, labels: Iterable[str]) -> tuple[str, 
     ValueError
         A label has no image.
 
+    See Also
+    --------
+    neurosuper.report.render_report : the page that shows them.
+
     Examples
     --------
     >>> import numpy as np
@@ -53,15 +58,15 @@ def embed_thumbnails(images: xr.DataArray, labels: Iterable[str]) -> tuple[str, 
     stack = images.stimulus.values.tolist()
     if missing := sorted(wanted.difference(stack)):
         raise ValueError(f"no image of stimulus {name_some(missing)}; load the images that these labels name")
-    chosen = [label for label in stack if label in wanted]  # in the order of the stack: no block is read twice
+    chosen = [label for label in stack if label in wanted]  # in stack order, so that no block is read twice
     pixels = _shrink_all(images.sel(stimulus=chosen)).values
     rules = [f".t{i}{{background-image:url({_data_uri(image)})}}" for i, image in enumerate(pixels)]
     return "\n".join([_shape_rule(pixels), *rules]), {label: _element(i, label) for i, label in enumerate(chosen)}
 
 
 def _shrink_all(images: xr.DataArray) -> xr.DataArray:
-    """Shrink every image to a thumbnail; a dask stack block by block, as it is read."""
-    scale = min(1.0, LONGEST / max(images.sizes["row"], images.sizes["column"]))
+    """Return thumbnails of all images; a dask stack is shrunk block by block as it is read."""
+    scale = min(1.0, MAX_SIDE / max(images.sizes["row"], images.sizes["column"]))
     rows, columns = (max(1, round(scale * images.sizes[dim])) for dim in ("row", "column"))
     return xr.apply_ufunc(
         _shrink,
@@ -84,12 +89,12 @@ def _shrink(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 def _shape_rule(pixels: np.ndarray) -> str:
     _, rows, columns, _ = pixels.shape
-    rendering = "pixelated" if max(rows, columns) <= LOSSLESS else "auto"
+    rendering = "pixelated" if max(rows, columns) <= MAX_PNG_SIDE else "auto"
     return f".t{{aspect-ratio:{columns}/{rows};image-rendering:{rendering}}}"
 
 
 def _data_uri(pixels: np.ndarray) -> str:
-    kind = "png" if max(pixels.shape[:2]) <= LOSSLESS else "jpeg"
+    kind = "png" if max(pixels.shape[:2]) <= MAX_PNG_SIDE else "jpeg"
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, quality=85, optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""A study: one TOML file that names systems, finders and metrics, and runs from data to report."""
+"""Studies: one TOML file names images, systems, finders and metrics, and a run writes numbers and a report."""
 
 import lazy_loader
 

@@ -1,2 +1,3 @@
-from .run import read_study as read_study
+from .file import Study as Study
+from .file import read_study as read_study
 from .run import run_study as run_study

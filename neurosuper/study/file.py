@@ -1,4 +1,4 @@
-"""The study file: what it may say, and its checks."""
+"""Read a study file and check its keys and values."""
 
 from __future__ import annotations
 
@@ -22,16 +22,21 @@ def _refuse_repeats(seeds: list[int]) -> list[int]:
 
 
 class Study(BaseModel):
-    """What a study file says; see the file `tutorials/v4_squeezenet.toml` for a complete one.
+    """Settings of a study, as its file states them; `tutorials/v4_squeezenet.toml` is a complete example.
 
-    `cache_embeddings = "float32"` keeps the embeddings of `LPIPS` and `Features` in `cache/embeddings`, beside the
-    outputs: a run after an interruption, or with other systems, finders or seeds, embeds no image again, and nothing is
-    rounded. "float16" takes half the disk (LPIPS by AlexNet, 112 × 112 pixels: 220 in place of 440 KB an image) and
-    rounds, see `cached`. Both need the extra `zarr`. Whether kept or not, within a run each image is embedded once per
-    metric, for all systems, finders and seeds.
+    `cache_embeddings = "float32"` stores the embeddings of `LPIPS` and `Features` in `cache/embeddings` of the output
+    folder. A later run, after an interruption or with other systems, finders or seeds, then reuses them, and nothing is
+    rounded. "float16" takes half the disk (LPIPS with AlexNet on 112 × 112 pixels: 220 instead of 440 KB per image) and
+    rounds; see `neurosuper.metrics.cached`. Both need the extra `zarr`. With or without stored embeddings, a run embeds
+    each image once per metric, for all systems, finders and seeds.
 
-    A metric may be given as distances: `[metrics.human]` with `metric = "Precomputed"` and the `path` of a netCDF file
-    of one array `(stimulus, any other name)` over all the images; see `Precomputed`, also for `name` and `quantity`.
+    A metric can be a matrix of distances: `[metrics.human]` with `metric = "Precomputed"` and the `path` of a netCDF
+    file with one array `(stimulus, any other name)` over all images; `Precomputed` explains `name` and `quantity`.
+
+    See Also
+    --------
+    read_study : read a study file.
+    run_study : run it.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -51,26 +56,46 @@ class Study(BaseModel):
 
 
 def read_study(path: str | Path) -> Study:
-    """Read and check a study file.
+    """Return the settings in a study file, after checking every key and value.
 
     Parameters
     ----------
     path : path of a TOML file
+        What it can contain is described in `Study`.
 
     Returns
     -------
     Study
+        The settings, as attributes.
 
     Raises
     ------
     FileNotFoundError
-        No such file.
+        There is no such file.
     ValueError
-        Not TOML, a key that is missing or unknown, or a value of the wrong kind: each is named.
+        The file is not TOML, a key is missing or unknown, or a value has the wrong type. The error names each of them.
+
+    See Also
+    --------
+    run_study : run the study.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "study.toml")
+    >>> _ = path.write_text('''
+    ... title = "Four units"
+    ... images.path = "photos"
+    ... metrics.Color = {}
+    ... finders.Units = {}
+    ... systems.V4 = { loader = "load_array", path = "v4.npy", dims = ["unit", "stimulus"], stimuli = "photos" }
+    ... ''')
+    >>> read_study(path).top
+    5
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no study file {path}; tutorials/v4_squeezenet.toml is one to start from")
+        raise FileNotFoundError(f"no study file {path}; start from a copy of tutorials/v4_squeezenet.toml")
     try:
         study = Study.model_validate(parse_toml(path.read_bytes(), path))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a study file refers to: paths, functions in Python files, and the networks that these build."""
+"""Resolve the paths, Python functions and networks that a study file names, and refuse those it may not use."""
 
 from __future__ import annotations
 
@@ -22,15 +22,24 @@ FUNCTION_KEYS = {"model", "preprocess"}
 WRITTEN_KEYS = {"cache", "checkpoint"}  # files and folders that a run writes
 OWN_MODULE = re.compile(r"neurosuper(\.[A-Za-z_]\w*)+")
 ALLOW = "run it with --trust (run_study(…, trust=True))"
-SHOWN = 200  # characters of a call that an error shows
+MAX_CALL_LENGTH = 200  # characters of a refused call in an error: arguments from the file can be of any length
 Table = dict[str, Any]
 
 
 class References:
-    """Fill in what a study file refers to: paths, which are remembered for provenance, and functions.
+    """Resolve the names in a study file to paths and functions, and record every file read for provenance.
 
     A study file may come from anyone. Unless it is trusted, it runs only Python files in its own folder or below it and
-    the networks of neurosuper, and writes only below its folder. What counts is where a path leads: links are followed.
+    the networks of neurosuper, and writes only below its folder. Symbolic links are followed before this is checked.
+
+    Attributes
+    ----------
+    study, folder : Path
+        The study file and its folder.
+    trust : bool
+        Whether the study may run any code and write anywhere.
+    used : dict of str to Path
+        Files and folders that were read, by the name that the study gives them.
     """
 
     def __init__(self, study_path: Path, *, trust: bool = False) -> None:
@@ -38,36 +47,36 @@ class References:
         self.used = {study_path.name: study_path}
 
     def resolve(self, text: str) -> Path:
-        """Return the path meant: environment variables filled in, relative to the study file."""
+        """Return a path with environment variables filled in, relative to the folder of the study file."""
         variables = re.findall(r"\$\{?(\w+)\}?", text)
         if unset := [name for name in variables if name not in os.environ]:
             raise ValueError(f"{text}: the environment variable {unset[0]} is not set; set it, or write the path out")
         return self.folder / os.path.expandvars(text)
 
-    def path(self, text: str) -> Path:
-        """Return the path meant, and remember it."""
+    def input_path(self, text: str) -> Path:
+        """Return the resolved path of an input, and record it for provenance if it exists."""
         path = self.resolve(text)
         if path.exists():
             self.used[text] = path
         return path
 
     def _is_below(self, path: Path) -> bool:
-        """Return whether a path leads to a place in the study's folder or below it."""
+        """Return whether a path, with links followed, is in the study's folder or below it."""
         return path.resolve().is_relative_to(self.folder.resolve())
 
-    def written(self, text: str, key: str) -> Path:
-        """Return the path of what the run will write, or refuse one that leads out of the study's folder."""
+    def output_path(self, text: str, key: str) -> Path:
+        """Return the path of a file or folder that the run will write; refuse one outside the study's folder."""
         path = self.resolve(text)
         if not self.trust and not self._is_below(path):
             caller = " give --output," if key == "output" else ""
             raise ValueError(
-                f"{key} = {text!r} leads to {path.resolve()}, outside the folder of {self.study.name}; name a place "
+                f"{key} = {text!r} leads to {path.resolve()}, outside the folder of {self.study.name}; name a path "
                 f"below that folder,{caller} or, if you trust this study, {ALLOW}"
             )
         return path
 
     def check_code(self, tables: Iterable[Table]) -> None:
-        """Refuse code that is neither the study's own nor neurosuper's, before any is imported."""
+        """Refuse code that is neither in the study's folder nor in neurosuper, before any of it is imported."""
         for table in tables:
             for key in FUNCTION_KEYS & table.keys():
                 if isinstance(table[key], str):
@@ -81,33 +90,35 @@ class References:
         else:
             known = OWN_MODULE.fullmatch(source) is not None
         if not known and not self.trust:
-            raise self._foreign(key, text, arguments)
+            raise self._foreign_code_error(key, text, arguments)
 
-    def _foreign(self, key: str, text: str, arguments: object) -> ValueError:
-        """Return the error that says what code would have been run, and how to allow it."""
+    def _foreign_code_error(self, key: str, text: str, arguments: object) -> ValueError:
+        """Return the error that shows which call was refused and how to allow it."""
         given = arguments if isinstance(arguments, dict) else {}
-        run = " ".join(f"{text}({', '.join(f'{name}={value!r}' for name, value in given.items())})".split())
-        run = run if len(run) <= SHOWN else f"{run[:SHOWN]}…"
+        refused = " ".join(f"{text}({', '.join(f'{name}={value!r}' for name, value in given.items())})".split())
+        refused = refused if len(refused) <= MAX_CALL_LENGTH else f"{refused[:MAX_CALL_LENGTH]}…"
         return ValueError(
-            f"{self.study.name} asks to run {run} as its {key}, which was not run: code comes from .py files in the "
-            f"folder of the study, or is a network of neurosuper; if you trust this study, {ALLOW}"
+            f"{self.study.name} asks to run {refused} as its {key}, which was not run: code must be in .py files in "
+            f"the folder of the study, or be a network of neurosuper; if you trust this study, {ALLOW}"
         )
 
     def function(self, key: str, text: str, arguments: object = None) -> Callable:
-        """Return the function meant by `file.py:name` or `package.module:name`."""
+        """Return the function that `file.py:name` or `package.module:name` names."""
         self._check_source(key, text, arguments)
         source, _, name = text.partition(":")
         found = getattr(self._module(source), name, None)
         if not callable(found):
             raise ValueError(f"cannot find {text!r}: no function {name!r} there; write 'file.py:name' or 'module:name'")
         if not self.trust and not source.endswith(".py") and not _is_own(found, key):
-            raise self._foreign(key, text, arguments)
+            raise self._foreign_code_error(key, text, arguments)
         return found
 
     def _module(self, source: str) -> ModuleType:
-        """Import a module by its name, or a file once under a name of its own."""
+        """Return a module imported by name, or a Python file run once and registered under a unique name."""
         try:
-            return self._run_file(self.path(source)) if source.endswith(".py") else importlib.import_module(source)
+            if source.endswith(".py"):
+                return self._run_file(self.input_path(source))
+            return importlib.import_module(source)
         except Exception as error:  # the user's own code may fail in any way
             raise ValueError(
                 f"cannot import {source!r}: {one_line_with_type(error)}; write 'file.py:name' or 'module:name'"
@@ -123,9 +134,9 @@ class References:
         if name not in sys.modules:
             module = ModuleType(name)
             module.__file__ = str(path)
-            sys.modules[name] = module  # where dataclasses and pickle look for it
+            sys.modules[name] = module  # dataclasses and pickle look modules up there
             try:
-                # Never from __pycache__, which may be of another text.
+                # Compiled from the bytes that were hashed, never from __pycache__, which may be of another version.
                 exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
             except BaseException:
                 del sys.modules[name]
@@ -133,33 +144,34 @@ class References:
         return sys.modules[name]
 
     def fill(self, table: Table) -> Table:
-        """Return keyword arguments, with paths and functions in place of their names."""
+        """Return a table as keyword arguments, with paths and functions in place of their names."""
         filled = dict(table)
         for key, value in table.items():
-            if isinstance(value, str) and (key in PATH_KEYS or self._may_be_path(key, value)):
-                filled[key] = self.path(value)
-            elif isinstance(value, str) and key in FUNCTION_KEYS:
+            if not isinstance(value, str):
+                continue
+            # `weights` and `dataset` may be names as well as paths.
+            named_file = (key == "weights" and self._is_path(value)) or (key == "dataset" and value.endswith(".toml"))
+            if key in PATH_KEYS or named_file:
+                filled[key] = self.input_path(value)
+            elif key in FUNCTION_KEYS:
                 filled[key] = self.function(key, value, table.get("model_args") if key == "model" else None)
-            elif isinstance(value, str) and key in WRITTEN_KEYS:
-                filled[key] = str(self.written(value, key))
+            elif key in WRITTEN_KEYS:
+                filled[key] = str(self.output_path(value, key))
         if "model" in filled:
             filled["model"] = self._build(table["model"], filled["model"], filled.pop("model_args", {}))
         return filled
-
-    def _may_be_path(self, key: str, value: str) -> bool:
-        return (key == "weights" and self._is_path(value)) or (key == "dataset" and value.endswith(".toml"))
 
     def _is_path(self, text: str) -> bool:
         return "$" in text or self.resolve(text).is_file()
 
     def _build(self, text: str, build: Callable, arguments: object) -> Any:
-        """Call the function that builds a network; arguments that are paths of files are resolved."""
+        """Return the network that a function builds; arguments that are paths of files are resolved first."""
         if not isinstance(arguments, dict):
             raise ValueError(
                 f'model_args of {text!r} must be a table, such as {{ weights = "file.pth" }}, got {arguments!r}'
             )
         known = {
-            key: self.path(value) if isinstance(value, str) and self._is_path(value) else value
+            key: self.input_path(value) if isinstance(value, str) and self._is_path(value) else value
             for key, value in arguments.items()
         }
         try:
@@ -167,14 +179,14 @@ class References:
         except Exception as error:  # the user's own code may fail in any way
             raise ValueError(f"cannot build the network {text!r}: {one_line_with_type(error)}") from error
         if isinstance(getattr(model, "__dict__", None), dict):
-            # An attribute like any other: what the caches keep of this network is found by it too.
+            # Caches hash a network's attributes, so an edited source file gets new cache entries.
             vars(model)["built_from"] = sources_of(self._module(text.partition(":")[0]))
         return model
 
     def checksums(self) -> dict[str, str]:
-        """Return the sha256 of every file or folder that was used, by the name that the study gives it.
+        """Return the sha256 of every file or folder that was read, by the name that the study gives it.
 
-        Of an absolute path that is the last part, numbered where two have the same: reports are shared.
+        Reports are shared, so an absolute path is shortened to its last part, with a number where two are equal.
         """
         found: dict[str, str] = {}
         for text, path in self.used.items():
@@ -184,9 +196,10 @@ class References:
 
 
 def _is_own(found: Any, key: str) -> bool:
-    """Return whether something in a module of neurosuper builds a network, or for `preprocess` returns a tensor.
+    """Return whether a function or class of neurosuper builds a network or, for `preprocess`, returns a tensor.
 
-    What else neurosuper has (it clears caches, writes files), or imports from elsewhere, is not for study files.
+    A study file may call nothing else of neurosuper (some functions clear caches or write files), and nothing that
+    neurosuper imports from other packages.
     """
     from torch import Tensor, nn
 
@@ -195,18 +208,18 @@ def _is_own(found: Any, key: str) -> bool:
         return False
     try:
         made = found if inspect.isclass(found) else get_type_hints(found).get("return")
-    except NameError:  # annotated by what only type checkers import
+    except NameError:  # the annotation is a name that only type checkers import
         return False
     return inspect.isclass(made) and issubclass(made, Tensor if key == "preprocess" else nn.Module)
 
 
 def shared_name(text: str) -> str:
-    """Return a path as it may be shared: a relative one as it is, the last part of an absolute one."""
+    """Return a path that reveals nothing of this machine: a relative one unchanged, an absolute one's last part."""
     return Path(text).name if Path(text).is_absolute() else text
 
 
 def refuse_escapes(table: Table, where: str) -> None:
-    r"""Refuse control characters where a path may be meant: in double quotes, `data\trial` contains a tab."""
+    r"""Refuse control characters in values that may be paths: in double quotes, `data\trial` contains a tab."""
     inner = table.get("model_args")
     for key, value in (table | (inner if isinstance(inner, dict) else {})).items():
         if isinstance(value, str) and key not in ("name", "quantity") and re.search(r"[\x00-\x1f\x7f]", value):
@@ -214,7 +227,7 @@ def refuse_escapes(table: Table, where: str) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file; of a folder, that of the names and checksums of the files in it."""
+    """Return the sha256 of a file, or for a folder the sha256 of the names and checksums of its files."""
     if path.is_dir():
         parts = [f"{file.relative_to(path)} {sha256_of(file)}" for file in sorted(path.rglob("*")) if file.is_file()]
         return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
@@ -223,7 +236,7 @@ def sha256_of(path: Path) -> str:
 
 
 def call(function: Callable, arguments: Table, where: str) -> Any:
-    """Call a function with what a table of the study file says, naming the table where it does not fit."""
+    """Return the result of a function called with a table of the study file; errors name the table."""
     try:
         inspect.signature(function).bind(**arguments)
     except TypeError as error:

@@ -1,4 +1,4 @@
-"""A study: one TOML file names images, systems, finders, metrics and seeds; a run writes all numbers and a report."""
+"""Run a study: load its systems, find directions with every seed, score them, and write the numbers and a report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import xarray as xr
 from sklearn.base import clone
 
-from neurosuper.comparison.fitting import Fit, fit_systems, split_systems
-from neurosuper.comparison.scoring import score_fits
+from neurosuper.comparison import Fit, fit_systems, score_fits
+from neurosuper.comparison.fitting import split_systems
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
 from neurosuper.interpretability.index import index_label
 from neurosuper.report import render_report
@@ -30,8 +30,8 @@ from neurosuper.study.write import (
     NUMBERS,
     command_line,
     describe_run,
-    hold,
     keep_directions,
+    lock_folder,
     output_folder,
     publish,
     trace_provenance,
@@ -39,48 +39,55 @@ from neurosuper.study.write import (
     write_numbers,
 )
 
-__all__ = ["Study", "read_study", "run_study"]
+__all__ = ["run_study"]
 
-SEEDLESS = (Units, PCA)
+SEEDLESS = (Units, PCA)  # find the same directions with every seed
 
 
 def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> xr.Dataset:
-    """Run a study and write `study.nc` (every number) and `report.html`.
+    """Return the results of a study, after writing them to `study.nc` and a report to `report.html`.
 
-    Each file is written whole or not at all, and a report is never beside numbers of another run. The folder and all
-    names are tried before the first fit. When the end fails, what was computed is kept: the numbers where there is no
-    report, all results in a temporary folder where `output` is full, the directions in `unfinished.nc` where a later
-    fit or a metric fails. Of two runs in one folder, the second waits. Activations of networks are kept in `cache/`
-    beside them, and so are the embeddings of images where the file says `cache_embeddings` (see `Study`), so that a run
-    after an interruption goes on where the last one stopped.
+    Each file is written whole or not at all, and a report never appears with the numbers of another run. The folder and
+    all names are tried before the first fit. If a run fails late, its results are kept: the numbers, if only the report
+    fails; all results in a temporary folder, if `output` is full; the directions in `unfinished.nc`, if a later fit or
+    a metric fails. A second run in the same folder waits for the first. Activations of networks are stored in `cache/`
+    of the output folder, and so are embeddings of images if the file sets `cache_embeddings` (see `Study`): a run after
+    an interruption continues where the last one stopped.
 
     Parameters
     ----------
     path : path of a TOML file
-        Paths in it are relative to its folder, and `$VARIABLES` of the environment are filled in.
+        Paths in it are relative to its folder, and environment variables such as `$DATA` are filled in.
     output : folder, optional
-        Where to write; else what the file says, else `<name of the file>_output` beside it.
+        Folder to write to. By default the file's `output`, else `<name of the file>_output` in the folder of the file.
     trust : bool, optional
-        By default the study runs only Python files in its own folder or below it and networks of neurosuper, and writes
-        only below its folder or to `output`. True lets it run any module or file that it names and write anywhere: only
-        for a study whose text you have read.
+        By default the study runs only networks of neurosuper and Python files in its own folder or below it, and writes
+        only below its folder or to `output`. True lets it run any module or file that it names and write anywhere: use
+        it only for a study that you have read.
 
     Returns
     -------
     Dataset (item, metric)
-        As from `compare`, with the item coord `seed`; where a system names its planted directions (`truth`), with
-        `recovery (fit, planted)`. `encoding["source"]` is the path of `study.nc`, which holds the directions too
-        (but for `Units`, the identity), in groups `directions/<system>/<finder>`.
+        As from `compare`, with the item coord `seed`, and with `recovery (fit, planted)` if a system names its planted
+        directions (`truth`). `encoding["source"]` is the path of `study.nc`, which also contains the directions (except
+        those of `Units`) in groups `directions/<system>/<finder>`; its attr `format_version` is the version of this
+        layout.
 
     Raises
     ------
     FileNotFoundError, ValueError, TypeError, OSError
-        In one line: what is wrong in the file, in a name, in an input, or with the output folder; code from elsewhere
-        without `trust` (the error says what it would have run).
+        An error in the file, a name, an input or the output folder, in one line; or code from another folder without
+        `trust` (the error shows what it would have run).
     RuntimeError
-        The report cannot be made; the numbers are in `study.nc`.
+        The report cannot be rendered; the numbers are in `study.nc`.
     ImportError
-        The file says `cache_embeddings`, and zarr is not installed.
+        The file sets `cache_embeddings`, and zarr is not installed.
+
+    See Also
+    --------
+    neurosuper.compare : the same comparison of arrays in memory.
+    neurosuper.study.read_study : check a study file without running it.
+    neurosuper.report.render_report : the report of a comparison.
 
     Examples
     --------
@@ -109,25 +116,26 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     files = References(path, trust=trust)
     files.check_code([study.images, *study.systems.values(), *study.finders.values(), *study.metrics.values()])
     folder = output_folder(study, files, output)
-    with hold(folder):
+    with lock_folder(folder):
         result = _run(study, files, folder, command)
     result.encoding["source"] = str(folder / NUMBERS)
     return result
 
 
 def _run(study: Study, files: References, folder: Path, command: str) -> xr.Dataset:
-    """Run a study whose folder is held; what is wrong with names or inputs is said before the first fit."""
+    """Return the results of a study whose folder is locked; names and inputs are checked before the first fit."""
     finders = make_finders(study.finders, files, study.device)
-    kept = [name for name, finder in finders.items() if not isinstance(finder, Units)]  # whose directions are written
-    said = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
-    try_writing(folder, kept, dict.fromkeys(study.systems if kept else []), said)
+    written = [name for name, finder in finders.items() if not isinstance(finder, Units)]  # with their directions
+    texts = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
+    try_writing(folder, written, dict.fromkeys(study.systems if written else []), texts)
     images = load_study_images(study, files)
     metrics = make_study_metrics(study, files, images, folder / "cache" / "embeddings")
-    said |= {"quantity": [index_label(metric) for metric in metrics.values()], "image": images.stimulus.values.tolist()}
-    try_writing(folder, [], {}, said)
+    quantities = [index_label(metric) for metric in metrics.values()]
+    texts |= {"quantity": quantities, "image": images.stimulus.values.tolist()}
+    try_writing(folder, [], {}, texts)
     systems = list(load_systems(study, images, files, folder / "cache"))
     refuse_equal_names([system.name for system in systems])
-    try_writing(folder, kept, {system.name: system.responses for system in systems} if kept else {}, {})
+    try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
     _check_truths(systems)
     provenance = json.dumps(trace_provenance(study, systems, files, command))
 
@@ -147,9 +155,9 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
 
 
 def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder], seed: int) -> Iterator[Fit]:
-    """Find directions in every system, with one seed for the halves and for the finders.
+    """Yield the fits of every system and finder, with one seed for the halves and the finders.
 
-    On all stimuli, what no seed changes is found once.
+    If all stimuli are used, directions that do not depend on the seed are found with the first seed only.
     """
     responses = {system.name: system.responses for system in systems}
     if study.score_on == "held-out":
@@ -157,25 +165,25 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
     for system in systems:
         if system.drop_constant_units:
             responses[system.name] = drop_constant_units(responses[system.name])
-    again = study.score_on == "all" and seed != study.seeds[0]
+    skip_seedless = study.score_on == "all" and seed != study.seeds[0]
     seeded = {
         name: clone(finder).set_params(random_state=seed)
         for name, finder in finders.items()
-        if not (again and isinstance(finder, SEEDLESS))
+        if not (skip_seedless and isinstance(finder, SEEDLESS))
     }
     if seeded:
         yield from fit_systems(responses, seeded, top=study.top, score_on=study.score_on, random_state=seed)
 
 
 def _score(fits: dict[int, list[Fit]], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
-    """Score the directions of all seeds at once: each image is embedded once per metric."""
+    """Return the scores of the directions of all seeds together, so that each image is embedded once per metric."""
     every = [fit for of_seed in fits.values() for fit in of_seed]
     seeds = [seed for seed, of_seed in fits.items() for fit in of_seed for _ in range(fit.top_stimuli.shape[1])]
     return score_fits(every, images, metrics).assign_coords(seed=("item", seeds))
 
 
 def _recover(fits: dict[int, list[Fit]], systems: list[System]) -> xr.Dataset:
-    """Return `recovery (fit, planted)` of the systems whose directions are known; empty where there is none."""
+    """Return `recovery (fit, planted)` of the systems with known directions; an empty Dataset if there are none."""
     truths = {system.name: system.truth for system in systems if system.truth is not None}
     rows = [
         recovery(fit.fitted.directions_, _on_units(fit.system, truths[fit.system], fit.fitted.mean_.unit))
@@ -190,14 +198,14 @@ def _recover(fits: dict[int, list[Fit]], systems: list[System]) -> xr.Dataset:
 
 
 def _on_units(name: str, truth: xr.DataArray, units: xr.DataArray) -> xr.DataArray:
-    """Return planted directions over the units that were kept."""
+    """Return planted directions restricted to the units of a fit."""
     if missing := set(units.values) - set(truth.unit.values):
         raise ValueError(f"truth of {name!r} lacks unit {name_some(sorted(missing))}; it must have all its units")
     return truth.sel(unit=units.values)
 
 
 def _check_truths(systems: list[System]) -> None:
-    """Refuse planted directions that lack units before the first fit."""
+    """Refuse planted directions that lack units, before the first fit."""
     for system in systems:
         if system.truth is not None:
             varying = drop_constant_units(system.responses) if system.drop_constant_units else system.responses

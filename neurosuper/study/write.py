@@ -1,4 +1,12 @@
-"""What a study writes: tried before the first fit, published so that no two files disagree, kept when that fails."""
+"""Write the outputs of a study: a trial before the first fit, each file whole or not at all, and what a failure leaves.
+
+Layout of `study.nc`: the root group is the comparison (see `neurosuper.compare`) with the attrs and coords that a study
+adds; the groups `directions/<system>/<finder>`, or `directions/<system>/<finder>/seed <seed>` where there are several
+seeds, contain the directions of every finder but `Units`. Its attr `format_version` covers the names, dims, units and
+meaning of everything in these groups, and the keys of the JSON in `provenance`. It is raised when a file of the old
+layout would be misread; a variable, coord or attr that is only added does not raise it. Readers compare it with
+`FORMAT_VERSION` and refuse files of another layout (see `neurosuper.report.render_report`).
+"""
 
 from __future__ import annotations
 
@@ -27,28 +35,42 @@ from neurosuper._files import remove_unfinished
 from neurosuper._torch import pick_device
 from neurosuper.comparison.fitting import Fit, describe_shared
 from neurosuper.directions import Units
+from neurosuper.report.html import FORMAT_VERSION
 from neurosuper.responses import coords_along
-from neurosuper.study.build import (
-    System,
-)
+from neurosuper.study.build import System
 from neurosuper.study.file import Study
 from neurosuper.study.references import References, shared_name
 
 PACKAGES = (
     *("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "dask"),
     *("pillow", "torch", "torchvision", "lpips", "pynwb"),
+)  # whose versions can change a number
+NUMBERS, PAGE, UNFINISHED = "study.nc", "report.html", "unfinished.nc"
+STAGING = ".writing-"  # prefix of folders with unfinished files
+NETCDF_NAMES = (
+    "choose another name, with a letter or digit first, no blank at the end, no control character, at most 256 bytes"
 )
 
-NUMBERS, PAGE, UNFINISHED = "study.nc", "report.html", "unfinished.nc"
-STAGING = ".writing-"  # starts the names of folders of files that are not finished
-NETCDF_NAMES = (
-    "name it otherwise, with a letter or digit first, no blank at the end, no control character, at most 256 bytes"
-)
+
+def output_folder(study: Study, files: References, output: str | Path | None) -> Path:
+    """Return the folder to write to; it is created if necessary, and a trial file is written."""
+    if output is not None:
+        folder = Path(output)
+    else:
+        asked = study.output or f"{files.study.stem}_output"
+        folder = files.output_path(asked, "output")
+        files.output_path(f"{asked}/cache/embeddings", "output")  # may be a link that came with the study
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return folder
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder, and remove what killed runs left there."""
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder, and remove files that killed runs left there."""
     cache = folder / "cache"
     try:
         cache.mkdir(exist_ok=True)
@@ -61,7 +83,7 @@ def hold(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(folder, error) from error
     with lock:
-        lock.release()  # one of the two times that it was acquired
+        lock.release()  # it was acquired above and again by `with`
         for left in folder.glob(f"{STAGING}*"):
             shutil.rmtree(left, ignore_errors=True)
         remove_unfinished(cache)
@@ -69,7 +91,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def cannot_write(folder: Path, error: Exception) -> OSError:
-    """Return the error of a folder that cannot be written to."""
+    """Return the error for a folder that cannot be written to."""
     why = getattr(error, "strerror", None) or one_line_with_type(error)
     return OSError(f"cannot write to {folder}: {why}; choose another output folder")
 
@@ -77,21 +99,24 @@ def cannot_write(folder: Path, error: Exception) -> OSError:
 def try_writing(
     folder: Path, finders: Iterable[str], systems: Mapping[str, xr.DataArray | None], texts: Mapping[str, Iterable[str]]
 ) -> None:
-    """Write an empty page and numbers without values, then delete both: errors come before hours of work.
+    """Write an empty page and a `study.nc` without values, then delete both, so that errors come before hours of work.
 
     Parameters
     ----------
     folder : Path
+        Folder to write to.
     finders : iterable of str
-        Those whose directions are written.
-    systems : mapping of name to DataArray (stimulus, unit), or None where it is not loaded yet
+        Names of the finders whose directions are written.
+    systems : mapping of name to DataArray (stimulus, unit)
+        None for a system that is not loaded yet.
     texts : mapping of str to iterable of str
-        What else is stored as text, by what it is.
+        Further texts to be stored; the key describes them in errors.
 
     Raises
     ------
     ValueError
-        A name that netCDF refuses, two that it takes for one, coords that it cannot contain, text that is not Unicode.
+        A name that netCDF refuses, two names that netCDF treats as equal, coords that it cannot store, or text that is
+        not Unicode.
     OSError
         The folder cannot be written to.
     """
@@ -128,7 +153,7 @@ def _try_names(group: netCDF4.Group, what: str, names: Iterable[str]) -> None:
         stored = unicodedata.normalize("NFC", _group_name(name))  # as netCDF does
         if stored in known:
             raise ValueError(
-                f"the {what}s {known[stored]!r} and {name!r} would have one place in {NUMBERS}; rename one of them"
+                f"the {what}s {known[stored]!r} and {name!r} would be stored under one name in {NUMBERS}; rename one"
             )
         known[stored] = name
         try:
@@ -144,9 +169,9 @@ def _try_coords(path: Path, group: str, system: str, responses: xr.DataArray) ->
     for name, coord in coords.items():
         if coord.dtype.kind in "OU":
             _require_unicode(f"{name} of the system {system!r}:", map(str, coord.values))
-    nothing = xr.DataArray(np.zeros(responses.sizes["unit"]), dims="unit", coords=coords, name="directions")
+    trial = xr.DataArray(np.zeros(responses.sizes["unit"]), dims="unit", coords=coords, name="directions")
     try:
-        _without_objects(nothing).to_netcdf(path, mode="a", group=group)
+        _without_objects(trial).to_netcdf(path, mode="a", group=group)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"the unit coords {', '.join(coords)} of the system {system!r} cannot be written: "
@@ -159,7 +184,7 @@ def _group_name(name: str) -> str:
 
 
 def write_numbers(path: Path, result: xr.Dataset, fits: Mapping[int, Sequence[Fit]]) -> None:
-    """Write the numbers of a study and the directions that it found, but for those of `Units`, as netCDF."""
+    """Write the comparison and all directions except those of `Units` as netCDF (layout: see the module)."""
     result.to_netcdf(path)
     for seed, of_seed in fits.items():
         for fit in of_seed:
@@ -170,7 +195,7 @@ def write_numbers(path: Path, result: xr.Dataset, fits: Mapping[int, Sequence[Fi
 
 
 def _without_objects(array: xr.DataArray) -> xr.DataArray:
-    """Return an array whose coords are no Python objects, which netCDF cannot contain, but their text."""
+    """Return an array with coords of Python objects, which netCDF cannot store, converted to text."""
     texts = {
         name: (coord.dims, np.where(pd.isnull(coord.values), "", coord.values.astype(str)))
         for name, coord in array.coords.items()
@@ -180,64 +205,79 @@ def _without_objects(array: xr.DataArray) -> xr.DataArray:
 
 
 def publish(folder: Path, write: Callable[[Path], None], render: Callable[[], str]) -> None:
-    """Write the numbers, then the page: each whole or not at all, and never a page beside numbers of another run.
+    """Write `study.nc`, then the page: each whole or not at all, and never a page with the numbers of another run.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder to write to.
+    write : callable
+        Writes `study.nc` to the path that it is given.
+    render : callable
+        Returns the page.
 
     Raises
     ------
     OSError
-        The folder cannot be written to; where possible, all results are in another one, which is named.
+        The folder cannot be written to. If possible, all results are written to a temporary folder, which the error
+        names.
     OSError, RuntimeError
-        There is no page; the numbers are in their place.
+        The page could not be rendered or written; `study.nc` is complete.
     """
-    place, fault = folder, None
+    written_to, fault = folder, None
     try:
-        _write_numbers(folder, write)
+        _replace_numbers(folder, write)
     except Exception as error:
         fault = cannot_write(folder, error)
         try:
-            _write_numbers(place := Path(tempfile.mkdtemp(prefix="neurosuper-")), write)
+            _replace_numbers(written_to := Path(tempfile.mkdtemp(prefix="neurosuper-")), write)
         except Exception:  # the disk of temporary files is full too
             raise fault from error
     try:
         page = render()
-        with _staged(place, PAGE) as path:  # no page for a name that is no Unicode would be worse than an escape
+        with _staged(written_to, PAGE) as path:
+            # A name that is not Unicode is escaped: better than no page.
             path.write_text(page, encoding="utf-8", errors="backslashreplace")
     except Exception as error:
         kind = OSError if isinstance(error, OSError) else RuntimeError
-        raise kind(f"there is no report ({one_line_with_type(error)}); all numbers are in {place / NUMBERS}") from error
+        numbers = written_to / NUMBERS
+        raise kind(f"there is no report ({one_line_with_type(error)}); all numbers are in {numbers}") from error
     if fault:
-        raise OSError(f"{fault}; this time, all results are in {place}")
+        raise OSError(f"{fault}; this time, all results are in {written_to}")
 
 
-def _write_numbers(folder: Path, write: Callable[[Path], None]) -> None:
+def _replace_numbers(folder: Path, write: Callable[[Path], None]) -> None:
+    """Write `study.nc` and delete what belongs to an earlier run."""
     with _staged(folder, NUMBERS) as path:
         write(path)
-        (folder / PAGE).unlink(missing_ok=True)  # that of the last run
+        # Before the new numbers get their name, so that a run killed here leaves no page of other numbers.
+        (folder / PAGE).unlink(missing_ok=True)
     (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _staged(folder: Path, name: str) -> Iterator[Path]:
-    """Give a path to write to, and put what is written there in its place."""
+    """Yield a temporary path, and move the file written there to its final name when the block ends."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=STAGING, ignore_cleanup_errors=True) as staging:
         yield (path := Path(staging, name))
         path.replace(folder / name)
 
 
 def keep_directions(folder: Path, fits: Mapping[int, Sequence[Fit]]) -> str:
-    """Write the directions found by a run that failed, if any; return where they are."""
+    """Write the directions found by a run that failed, if any; return a note with their path."""
     if not any(fits.values()):
         return ""
-    for place in (lambda: folder, lambda: Path(tempfile.mkdtemp(prefix="neurosuper-"))):
-        with contextlib.suppress(Exception), _staged(place(), UNFINISHED) as path:
-            write_numbers(path, xr.Dataset(), fits)
+    for choose_folder in (lambda: folder, lambda: Path(tempfile.mkdtemp(prefix="neurosuper-"))):
+        with contextlib.suppress(Exception), _staged(choose_folder(), UNFINISHED) as path:
+            write_numbers(path, xr.Dataset(attrs={"format_version": FORMAT_VERSION}), fits)
             return f"the directions found before are in {path.parents[1] / UNFINISHED}"
     return "the directions found before could not be written"
 
 
-def describe_run(study: Study, systems: list[System], fits: dict[int, list[Fit]]) -> dict[str, str]:
-    """Return the attrs of `study.nc` that say what was done."""
+def describe_run(study: Study, systems: list[System], fits: dict[int, list[Fit]]) -> dict[str, str | int]:
+    """Return the attrs of `study.nc` that a study adds, except its provenance."""
     return {
+        "format_version": FORMAT_VERSION,
         "title": study.title,
         "note": " ".join([study.note, *_dropped(systems, fits)]).strip(),
         "score_on": study.score_on,
@@ -245,34 +285,8 @@ def describe_run(study: Study, systems: list[System], fits: dict[int, list[Fit]]
     }
 
 
-def trace_provenance(study: Study, systems: list[System], files: References, command: str) -> dict[str, Any]:
-    """Return where every number comes from."""
-    about = ("dataset", "dataset_version", "doi")
-    told = {system.name: system.responses.attrs for system in systems}
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "device": str(pick_device(study.device)),
-        "seeds": study.seeds,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "datasets": {
-            name: {key: attrs[key] for key in about} for name, attrs in told.items() if set(about) <= set(attrs)
-        },
-        "files": files.checksums(),
-    }
-
-
-def command_line(path: str | Path) -> str:
-    """Return the command line, or the call where there was none; absolute paths by their names: reports are shared."""
-    program = Path(sys.argv[0]).name
-    if program != "neurosuper":
-        return f"neurosuper.run_study({shared_name(str(path))!r})"
-    words = ["=".join(map(shared_name, word.split("="))) for word in sys.argv[1:]]
-    return shlex.join([program, *words])
-
-
 def _dropped(systems: list[System], fits: dict[int, list[Fit]]) -> Iterator[str]:
-    """Say how many units of which system were left out because they did not vary."""
+    """Yield a sentence for each system with units that were dropped because they did not vary."""
     every = [fit for of_seed in fits.values() for fit in of_seed]
     for system in systems:
         n_units = system.responses.sizes["unit"]
@@ -281,17 +295,27 @@ def _dropped(systems: list[System], fits: dict[int, list[Fit]]) -> Iterator[str]
             yield f"{system.name}: {n_lost} of {n_units} units do not vary over the stimuli and were dropped."
 
 
-def output_folder(study: Study, files: References, output: str | Path | None) -> Path:
-    """Return the folder to write to, made if need be, after a trial write."""
-    if output is not None:
-        folder = Path(output)
-    else:
-        asked = study.output or f"{files.study.stem}_output"
-        folder = files.written(asked, "output")
-        files.written(f"{asked}/cache/embeddings", "output")  # which may be a link that came with the study
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    return folder
+def trace_provenance(study: Study, systems: list[System], files: References, command: str) -> dict[str, Any]:
+    """Return the command, device, seeds, package versions, datasets and file checksums of a run."""
+    keys = ("dataset", "dataset_version", "doi")
+    attrs_of = {system.name: system.responses.attrs for system in systems}
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "device": str(pick_device(study.device)),
+        "seeds": study.seeds,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "datasets": {
+            name: {key: attrs[key] for key in keys} for name, attrs in attrs_of.items() if set(keys) <= set(attrs)
+        },
+        "files": files.checksums(),
+    }
+
+
+def command_line(path: str | Path) -> str:
+    """Return the command that started the run, or the Python call; absolute paths are shortened to their last part."""
+    program = Path(sys.argv[0]).name
+    if program != "neurosuper":
+        return f"neurosuper.run_study({shared_name(str(path))!r})"
+    words = ["=".join(map(shared_name, word.split("="))) for word in sys.argv[1:]]
+    return shlex.join([program, *words])

@@ -28,7 +28,7 @@ DAY = "2026-11-24T12:00:00Z"
 
 @dataclass
 class Fault:
-    """How the next request to a server goes wrong: a status, a web page, or a body cut after some bytes."""
+    """How the next request to a server fails: a status, a web page, or a body cut after some bytes."""
 
     status: int = 200
     headers: dict = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Fault:
 
 @dataclass
 class Request:
-    """What a server was asked."""
+    """A request to a server."""
 
     method: str
     path: str
@@ -47,9 +47,9 @@ class Request:
 
 
 class Server(ThreadingHTTPServer):
-    """One server on a free port: what it was asked, how many bytes of bodies it sent, its faults to come.
+    """A server on a free port, with the requests it got, the bytes of bodies it sent, and its next faults.
 
-    Bodies may be paced (bytes per second); their end is told by "length", "chunked", or by "none".
+    Bodies may be paced (bytes per second); their end is marked by "length", "chunked" or "none".
     """
 
     daemon_threads = True
@@ -66,11 +66,11 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def asked(self, path, method=None):
-        """Return the requests to paths that begin so."""
+        """Return the requests to paths with a prefix."""
         return [r for r in self.requests if r.path.startswith(path) and method in (None, r.method)]
 
     def handle_error(self, request, client_address):
-        """Clients that go away are part of the tests."""
+        """Ignore clients that disconnect, as some tests do."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -134,7 +134,7 @@ class Archive:
         `blobs.sent` counts the bytes of files that were sent; `requests` of both are what they were asked.
     files : dict of path to bytes
     digests : dict of path to dict, or None
-        What the metadata says; by default what is true.
+        Digests in the metadata; by default the true ones.
     key : str or None
         API key without which the dandiset cannot be read.
     published, minimum_client, ranges, etag, lifetime
@@ -151,8 +151,8 @@ class Archive:
         self.zarrs, self.content_urls_first = set(), "api"
 
     def __enter__(self):
-        _get_instance.cache_clear()  # dandi remembers what lies at an address, and ports are used again
-        gc.disable()  # a server's thread that collects h5py objects waits for h5py's lock, whose holder waits for us
+        _get_instance.cache_clear()  # dandi caches instances by address, and ports are reused
+        gc.disable()  # collecting h5py objects in a server's thread can deadlock with h5py's lock
         self.api, self.blobs = Server(self._answer_api), Server(self._answer_blob)
         return self
 
@@ -167,7 +167,7 @@ class Archive:
         return self.api.requests + self.blobs.requests
 
     def forget(self):
-        """Start counting anew."""
+        """Reset all counts."""
         for server in (self.api, self.blobs):
             server.requests.clear()
             server.sent = 0
@@ -230,14 +230,14 @@ class Archive:
             "identifier": DANDISET,
             "created": DAY,
             "modified": DAY,
-            "contact_person": "Nobody",
+            "contact_person": "A. Person",
             "embargo_status": "OPEN" if self.key is None else "EMBARGOED",
             "most_recent_published_version": published if self.published else None,
             "draft_version": about | {"version": "draft", "status": "Valid"},
         }
 
     def _list(self, request):
-        """List as laxly as the real archive does: without regard to case, and with `*` for "/", too."""
+        """List like the real archive: case is ignored, and `*` also matches "/"."""
         query = request.query
         glob, start = query.get("glob"), query.get("path", "")
         names = [name for name in self.files if name.lower().startswith(start.lower())]
@@ -311,7 +311,7 @@ class Archive:
 
 
 def digests_of(content):
-    """Return the digests of an asset as DANDI's metadata has them."""
+    """Return the digests of an asset in the form of DANDI's metadata."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "asset")
         path.write_bytes(content)
@@ -329,7 +329,7 @@ def make_manifest(source, paths, **changes):
         "areas": ["V4"],
         "doi": "unverified",
         "licence": "CC0-1.0",
-        "citation": "Nobody 2026",
+        "citation": "A. Person 2026",
         "homepage": "http://localhost/about",
         "loader": "load_nwb",
         "source": source,

@@ -1,4 +1,4 @@
-"""A server of files on this machine that misbehaves to order: each mode is one way in which servers lie or stall."""
+"""A server of files on this machine with faults on request: each mode is one way in which servers fail or stall."""
 
 import email.utils
 import gzip
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LONG_AGO = "Mon, 01 Jan 2024 00:00:00 GMT"
 BLOCK = 1 << 14
-SILENCE = 100  # s that a silent server stays silent
+SILENCE = 100  # seconds that a silent server stays silent
 
 
 class FaultyServer(ThreadingHTTPServer):
@@ -19,14 +19,14 @@ class FaultyServer(ThreadingHTTPServer):
     Attributes
     ----------
     mode : str
-        "right", or the name of a fault: see `_send`. `after` answers are right before it begins.
+        "right", or the name of a fault: see `_send`. `after` responses are right before it begins.
     validators : set of {"etag", "weak", "modified"}
-        By what versions of a file can be told apart.
+        Headers that identify versions of a file.
     log : list of dict
         The headers of every request, and its path.
     pause : float
         Seconds between two blocks of a body.
-    heeds_conditions : bool
+    obeys_conditions : bool
         Whether it sends the whole file where `If-Range` names another version.
     """
 
@@ -35,7 +35,7 @@ class FaultyServer(ThreadingHTTPServer):
     def __init__(self, files):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.mode, self.validators, self.log = dict(files), "right", {"etag"}, []
-        self.pause, self.after, self.target, self.modified, self.heeds_conditions = 0, 0, None, LONG_AGO, True
+        self.pause, self.after, self.target, self.modified, self.obeys_conditions = 0, 0, None, LONG_AGO, True
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def __exit__(self, *_):
@@ -47,7 +47,7 @@ class FaultyServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *_):
-        """Clients that go away are part of the tests."""
+        """Ignore clients that disconnect, as some tests do."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -82,7 +82,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         condition = self.headers.get("If-Range")
         fails = condition not in (None, headers.get("ETag"), headers.get("Last-Modified"))
-        if fails and self.server.heeds_conditions and self.mode != "no If-Range":
+        if fails and self.server.obeys_conditions and self.mode != "no If-Range":
             asked = None
         if asked is None or self.mode == "no ranges":
             return self._send(200, headers, content)

@@ -1,4 +1,4 @@
-"""Fetches that are killed at random moments, and what is found after each: `kill_fetches` counts what went wrong."""
+"""Kill fetches at random moments: `kill_fetches` counts the wrong files found after each."""
 
 import hashlib
 import multiprocessing
@@ -14,7 +14,7 @@ from tests.datasets.dandi_server import make_manifest
 from tests.datasets.faulty_server import FaultyServer
 
 FILES = {f"day{i}/rates.bin": np.random.default_rng(i).bytes(400_000 + i) for i in range(3)}
-PINNED = list(FILES)[:2]  # only what the server says vouches for the third
+PINNED = list(FILES)[:2]  # the third can be checked only against the server's headers
 
 
 def _fetch(manifest, cache):
@@ -23,7 +23,7 @@ def _fetch(manifest, cache):
 
 
 def kill_fetches(folder, kills, seed=0):
-    """Kill a number of fetches, each time go on to the end, and count what is not as it must be.
+    """Kill a number of fetches, complete each, and count the faults found.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def kill_fetches(folder, kills, seed=0):
         server.pause = 0.004
         pins = [{"path": path, "value": hashlib.sha256(FILES[path]).hexdigest()} for path in PINNED]
         manifest = make_manifest({"kind": "http", "url": server.url}, list(FILES), checksums=pins)
-        _run(context, manifest, folder / "first", None)  # which waits for the imports
+        _run(context, manifest, folder / "first", None)  # includes the time of imports
         usual = _run(context, manifest, folder / "usual", None)
         while counts["kills"] < kills:
             cache = Path(folder, f"run{counts['runs']}")

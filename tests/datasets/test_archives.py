@@ -1,4 +1,4 @@
-"""What an archive has is asked of the real `dandi` client; what it says is judged before it is used."""
+"""Archives are listed with the real `dandi` client, and their responses are checked before they are used."""
 
 import os
 import warnings
@@ -41,7 +41,7 @@ def paths(manifest, **subset):
 
 
 def refused(manifest, error, message):
-    """Check that a manifest is refused in one line, from which no way leads back to the API key."""
+    """Check that a manifest is refused in one line, with an error that does not reveal the API key."""
     with pytest.raises(error, match=message) as raised:
         listed(manifest)
     assert "\n" not in str(raised.value)
@@ -58,7 +58,7 @@ def refused(manifest, error, message):
         ("*/*_ses-1.nwb", ["sub-A/sub-A_ses-1.nwb", "sub-B/SUB-B_ses-1.nwb"]),
     ],
 )
-def test_a_path_means_just_the_files_that_it_fits(archive, template, found):
+def test_a_path_matches_only_the_files_that_fit_it(archive, template, found):
     assert paths(archive.manifest(template)) == found
 
 
@@ -70,20 +70,20 @@ def test_a_file_of_dandi_has_size_and_digest_and_a_signed_address(archive):
     assert file.url() != file.url()
 
 
-def test_the_pinned_version_is_asked_for_and_no_other(archive):
+def test_only_the_pinned_version_is_requested(archive):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         paths(archive.manifest("sub-A/*.nwb"))
     assert {request.path.split("/")[5] for request in archive.api.asked("/api/dandisets/")} == {VERSION}
 
 
-def test_an_unpinned_version_is_the_latest_published_and_told(archive):
-    with pytest.warns(UserWarning, match=rf"pins no version of DANDI {DANDISET}: took {VERSION}; pin it"):
+def test_an_unpinned_version_is_the_latest_published_with_a_warning(archive):
+    with pytest.warns(UserWarning, match=rf"pins no version of DANDI {DANDISET}: using {VERSION}; pin it"):
         (file,) = listed(archive.manifest("sub-A/*_ses-1.nwb", version="unverified"))
     assert file.version == VERSION
 
 
-def test_a_draft_is_taken_only_if_asked_for(archive):
+def test_a_draft_is_used_only_if_the_manifest_allows_it(archive):
     refused(archive.manifest("sub-A/*.nwb", version="draft"), ValueError, "names the draft .* may change any day; pin")
     assert archive.requests == []
     allowed = archive.manifest("sub-A/*.nwb", version="draft", source={"allow_draft": True})
@@ -93,9 +93,9 @@ def test_a_draft_is_taken_only_if_asked_for(archive):
 def test_a_dandiset_without_published_version(archive):
     archive.published = False
     unpinned = {"version": "unverified", "source": {}}
-    refused(archive.manifest("sub-A/*.nwb", **unpinned), ValueError, "has no published version; say allow_draft = true")
+    refused(archive.manifest("sub-A/*.nwb", **unpinned), ValueError, "has no published version; set allow_draft = true")
     allowed = archive.manifest("sub-A/*.nwb", version="unverified", source={"allow_draft": True})
-    with pytest.warns(UserWarning, match="took draft"):
+    with pytest.warns(UserWarning, match="using draft"):
         assert listed(allowed)
 
 
@@ -109,11 +109,11 @@ def test_a_dandiset_without_published_version(archive):
         ("sub-A/*.nwb", {"source": {"dandiset": "000001"}, "version": "unverified"}, "No such Dandiset: 000001"),
     ],
 )
-def test_what_the_archive_lacks_is_named(archive, template, change, message):
+def test_the_error_names_what_the_archive_lacks(archive, template, change, message):
     refused(archive.manifest(template, **change), FileNotFoundError, message)
 
 
-def test_an_etag_stands_in_for_a_missing_sha256(archive):
+def test_an_etag_replaces_a_missing_sha256(archive):
     path = "sub-A/sub-A_ses-1.nwb"
     etag = archive.digests[path].pop("dandi:dandi-etag")
     archive.digests[path] = {"dandi:dandi-etag": etag}
@@ -125,8 +125,8 @@ def test_an_etag_stands_in_for_a_missing_sha256(archive):
 @pytest.mark.parametrize("algorithm", ["sha256", "dandi-etag", "md5"])
 def test_a_digest_in_the_manifest_wins(archive, algorithm):
     path = "sub-A/sub-A_ses-1.nwb"
-    told = {"sha256": "dandi:sha2-256", "dandi-etag": "dandi:dandi-etag", "md5": "none"}[algorithm]
-    value = archive.digests[path].get(told, "5" * 32)
+    key = {"sha256": "dandi:sha2-256", "dandi-etag": "dandi:dandi-etag", "md5": "none"}[algorithm]
+    value = archive.digests[path].get(key, "5" * 32)
     pins = [{"path": path, "algorithm": algorithm, "value": value.upper(), "size": 3}]
     assert listed(archive.manifest(path, checksums=pins))[0].digest == (algorithm, value, "manifest")
 
@@ -145,7 +145,7 @@ def test_an_archive_that_contradicts_the_manifest_is_refused(archive, pin, messa
 
 
 @pytest.mark.parametrize("first", ["api", "blobs"])
-def test_the_key_is_shown_to_the_api_and_to_nobody_else(archive, monkeypatch, first):
+def test_the_key_is_sent_only_to_the_api(archive, monkeypatch, first):
     import requests
 
     archive.key, archive.content_urls_first = KEY, first
@@ -175,16 +175,16 @@ def test_a_page_of_the_listing_on_another_server_does_not_see_the_key(archive, m
 
 
 @pytest.mark.parametrize(
-    ("key", "told"), [(None, "set NEUROSUPER_DANDI_API_KEY to your"), ("wrong", "is not accepted")]
+    ("key", "hint"), [(None, "set NEUROSUPER_DANDI_API_KEY to your"), ("wrong", "is not accepted")]
 )
-def test_an_embargoed_dandiset_names_the_variable_for_the_key(archive, monkeypatch, key, told):
+def test_an_embargoed_dandiset_names_the_variable_for_the_key(archive, monkeypatch, key, hint):
     archive.key = KEY
     if key:
         monkeypatch.setenv("NEUROSUPER_DANDI_API_KEY", key)
-    refused(archive.manifest("sub-A/*.nwb"), PermissionError, rf"refuses to be read \(401\); .*{told}")
+    refused(archive.manifest("sub-A/*.nwb"), PermissionError, rf"denies access \(401\); .*{hint}")
 
 
-def test_a_key_that_is_withdrawn_meanwhile(archive, monkeypatch):
+def test_a_key_that_is_withdrawn_in_the_meantime(archive, monkeypatch):
     monkeypatch.setenv("NEUROSUPER_DANDI_API_KEY", KEY)
     archive.key = KEY
     (file,) = listed(archive.manifest("sub-A/*_ses-1.nwb"))
@@ -201,7 +201,7 @@ def test_the_key_of_a_known_instance_has_the_name_that_dandi_gives_it():
     assert archives._key_variable(source.model_copy(update={"instance": "ember-dandi"})) == "EMBER_DANDI_API_KEY"
 
 
-def test_an_instance_that_nobody_knows(archive):
+def test_an_unknown_instance(archive):
     refused(
         archive.manifest("a.nwb", source={"instance": "dandy"}),
         ValueError,
@@ -209,29 +209,31 @@ def test_an_instance_that_nobody_knows(archive):
     )
 
 
-def test_a_client_that_is_too_old_says_what_to_run(archive):
+def test_the_error_of_a_client_that_is_too_old_shows_what_to_run(archive):
     archive.minimum_client = "99.0.0"
     refused(archive.manifest("sub-A/*.nwb"), RuntimeError, "too old!.*99.0.0; run: pip install --upgrade dandi")
 
 
-def test_trouble_at_the_archive_passes(archive):
+def test_temporary_failures_of_the_archive_are_overcome(archive):
     manifest = archive.manifest("sub-A/sub-A_ses-1.nwb")
     paths(manifest)
     archive.api.faults.append(Fault(503))
     assert paths(manifest) == ["sub-A/sub-A_ses-1.nwb"]
 
 
-def test_an_archive_that_never_answers_is_given_up(monkeypatch):
+def test_an_archive_that_never_responds_is_given_up(monkeypatch):
     monkeypatch.setattr(archives, "TIMEOUT", (0.1, 0.1))
     with FaultyServer({}) as server:
         server.mode = "silent from the start"
         source = {"kind": "dandi", "dandiset": DANDISET, "version": VERSION, "instance": f"{server.url}/api"}
-        refused(make_manifest(source, ["a.nwb"]), ConnectionError, "no valid answer .TimeoutError.; check the network")
+        refused(
+            make_manifest(source, ["a.nwb"]), ConnectionError, "no valid response .TimeoutError.; check the network"
+        )
 
 
 @pytest.mark.parametrize("asked", ["86400", "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_an_archive_that_asks_to_wait_for_a_day_is_asked_again_soon(archive, monkeypatch, asked):
-    paths(archive.manifest("sub-A/sub-A_ses-1.nwb"))  # dandi asks once what it is that it talks to
+def test_an_archive_that_asks_to_wait_for_a_day_is_contacted_again_soon(archive, monkeypatch, asked):
+    paths(archive.manifest("sub-A/sub-A_ses-1.nwb"))  # dandi first requests information on the server
     waits = []
     monkeypatch.setattr("dandi.dandiapi.sleep", waits.append)
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
@@ -242,23 +244,23 @@ def test_an_archive_that_asks_to_wait_for_a_day_is_asked_again_soon(archive, mon
 
 
 @pytest.mark.parametrize("fault", [Fault(page=True), Fault(404), Fault(500)])
-def test_an_address_that_is_no_archive(archive, fault):
+def test_an_address_without_an_archive(archive, fault):
     archive.api.faults.extend([fault] * 2)
-    refused(archive.manifest("sub-A/*.nwb"), ConnectionError, "cannot be read: no valid answer .*; check the network")
+    refused(archive.manifest("sub-A/*.nwb"), ConnectionError, "cannot be read: no valid response .*; check the network")
 
 
-def test_answers_that_make_no_sense(archive, monkeypatch):
+def test_malformed_responses(archive, monkeypatch):
     monkeypatch.setattr(archive, "_list", lambda _: {"nothing": "here"})
-    refused(archive.manifest("sub-A/*.nwb"), ConnectionError, "no valid answer")
+    refused(archive.manifest("sub-A/*.nwb"), ConnectionError, "no valid response")
 
 
 def test_a_zarr_cannot_be_fetched(archive):
     archive.zarrs.add("sub-A/sub-A_ses-1.nwb")
-    refused(archive.manifest("sub-A/*.nwb"), ValueError, "sub-A_ses-1.nwb is a Zarr")
+    refused(archive.manifest("sub-A/*.nwb"), ValueError, "sub-A_ses-1.nwb is a Zarr store")
 
 
 @pytest.mark.parametrize("before", [None, "", "1", "0"])
-def test_the_environment_is_left_as_it_was(archive, monkeypatch, before):
+def test_the_environment_is_unchanged(archive, monkeypatch, before):
     if before is not None:
         monkeypatch.setenv("DANDI_NO_ET", before)
     listed(archive.manifest("sub-A/*.nwb"))
@@ -285,7 +287,7 @@ def test_a_bucket_is_read_by_its_public_address(source, address):
     assert file.url() == address
 
 
-def test_terms_to_accept_are_told_where_access_is_refused():
+def test_terms_to_accept_are_named_if_access_is_refused():
     source = {"kind": "s3", "bucket": "data", "agreement_url": "https://example.org/terms"}
     assert listed(make_manifest(source, ["a.hdf5"]))[0].access == "accept its terms first: https://example.org/terms"
 
@@ -295,7 +297,7 @@ def test_only_dandi_can_be_searched(source):
     refused(make_manifest(source, ["a/*.nwb"]), ValueError, r"'a/\*.nwb' of planted has '\*', but .* name every file")
 
 
-def test_files_that_the_user_brings(tmp_path, monkeypatch):
+def test_files_that_the_user_provides(tmp_path, monkeypatch):
     (tmp_path / "day 1").mkdir()
     (tmp_path / "day 1" / "a.npy").write_bytes(b"abc")
     manifest = make_manifest({"kind": "local", "obtain": "ask me", "env_var": "MINE"}, ["day */a.npy", "day 1"])
@@ -332,7 +334,7 @@ PIECES = ["..", ".", "...", "", " ", "a", "b.nwb", "C:", "\\", "~", ".receipts",
 
 
 @given(st.one_of(st.text(max_size=20), st.lists(st.sampled_from(PIECES), max_size=6).map("/".join)))
-def test_no_path_that_is_taken_leads_out(path):
+def test_no_accepted_path_leads_out(path):
     try:
         taken = check_path(path)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The cache lists what is in it, and clears what is its own and nothing else."""
+"""The cache lists its contents, and clears only folders with its mark."""
 
 import hashlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import neurosuper as ns
-from neurosuper.datasets import cache as room
+from neurosuper.datasets import cache as cache_module
 from neurosuper.datasets import receipts, transfer
 from neurosuper.datasets.cache import cache_folder, clear_cache, dataset_root, list_cache
 from neurosuper.datasets.remote import open_remote
@@ -17,10 +17,7 @@ FILES = {"a.bin": b"a" * 1000, "b/c.bin": b"c" * 200_000}
 NOTHING = {"n_files": 0, "size": 0, "unfinished": 0, "streamed": 0}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NEUROSUPER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
@@ -34,7 +31,7 @@ def rows():
     return {name: dict(row) for name, row in table.T.items()}
 
 
-def test_the_cache_lies_where_the_platform_keeps_caches_or_where_one_says(monkeypatch, tmp_path):
+def test_the_cache_is_in_the_folder_of_the_platform_or_of_the_user(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "cache"
     monkeypatch.setenv("NEUROSUPER_CACHE", "~/mine")
     assert cache_folder() == Path.home() / "mine"
@@ -48,7 +45,7 @@ def test_a_dataset_has_a_folder_for_each_version(archive, cache, tmp_path):
     assert dataset_root(archive.http_manifest("a.bin"), tmp_path) == tmp_path / "planted" / "unverified"
 
 
-def test_a_dataset_that_the_user_brings_lies_where_they_say(tmp_path, monkeypatch):
+def test_a_dataset_that_the_user_provides_is_in_the_folder_that_they_name(tmp_path, monkeypatch):
     manifest = make_manifest({"kind": "local", "obtain": "ask me", "env_var": "MINE"}, ["a.bin"])
     with pytest.raises(FileNotFoundError, match="ask me"):
         dataset_root(manifest)
@@ -78,7 +75,7 @@ def test_what_is_unfinished_or_streamed_is_listed(archive, cache, monkeypatch):
     manifest = archive.http_manifest("b/c.bin")
     with pytest.raises(ConnectionError):
         ns.datasets.fetch(manifest)
-    (file,) = room.list_files(manifest, {}, ("responses",))
+    (file,) = cache_module.list_files(manifest, {}, ("responses",))
     with open_remote(file, cache) as stream:
         stream.read(10)
     ((name, row),) = rows().items()
@@ -100,7 +97,7 @@ def test_clearing_one_dataset_leaves_the_others(archive, cache):
     assert rows() == {}
 
 
-def test_clearing_all_leaves_nothing_of_ours(archive, cache):
+def test_clearing_all_leaves_no_folder_with_the_mark(archive, cache):
     ns.datasets.fetch(archive.http_manifest("a.bin", "b/c.bin"))
     (cache / "notes.txt").write_text("mine")
     assert clear_cache() == 201_000 + sum(p.stat().st_size for p in cache.rglob(".receipts/*") if p.is_file())
@@ -108,10 +105,10 @@ def test_clearing_all_leaves_nothing_of_ours(archive, cache):
     assert ns.datasets.fetch(archive.http_manifest("a.bin"))[0].read_bytes() == FILES["a.bin"]
 
 
-def test_folders_that_others_made_are_neither_listed_nor_cleared_nor_used(archive, cache):
+def test_folders_without_the_mark_are_neither_listed_nor_cleared_nor_used(archive, cache):
     (cache / "planted" / "unverified").mkdir(parents=True)
     (cache / "planted" / "unverified" / "thesis.docx").write_text("five years")
-    with pytest.raises(ValueError, match="planted holds files that neurosuper did not put there; move them"):
+    with pytest.raises(ValueError, match="planted contains files that neurosuper did not write; move them"):
         ns.datasets.fetch(archive.http_manifest("a.bin"))
     assert list_cache().empty
     assert clear_cache() == 0
@@ -143,7 +140,7 @@ def test_only_a_dataset_can_be_cleared(dataset, archive, cache):
     assert rows()
 
 
-def test_a_file_of_the_user_is_held_to_a_pinned_digest(tmp_path, monkeypatch, cache):
+def test_a_file_of_the_user_must_have_the_pinned_digest(tmp_path, monkeypatch, cache):
     (tmp_path / "mine").mkdir()
     path = tmp_path / "mine" / "a.pkl"
     path.write_bytes(b"abc")
@@ -162,22 +159,22 @@ def test_a_file_of_the_user_is_held_to_a_pinned_digest(tmp_path, monkeypatch, ca
     monkeypatch.setenv("NEUROSUPER_CACHE", str(cache))
     path.write_bytes(b"abd")
     os.utime(path, (1, 1))
-    with pytest.raises(ValueError, match="a.pkl has not the sha256 that the manifest pins; get it again"):
+    with pytest.raises(ValueError, match="a.pkl does not have the sha256 that the manifest pins; get it again"):
         ns.datasets.fetch(manifest)
     assert [name.name for name in path.parent.iterdir()] == ["a.pkl"]
     clear_cache()
     assert path.exists()
 
 
-def test_a_cache_that_cannot_be_written_still_gives_what_is_in_it(archive, monkeypatch):
+def test_a_cache_that_cannot_be_written_can_still_be_read(archive, monkeypatch):
     manifest = archive.http_manifest("a.bin")
     fetched = ns.datasets.fetch(manifest)
-    monkeypatch.setattr(room, "own_folder", lambda _: pytest.fail("it was written to"))
+    monkeypatch.setattr(cache_module, "own_folder", lambda _: pytest.fail("it was written to"))
     monkeypatch.setattr(receipts, "write_json", lambda *_: pytest.fail("it was written to"))
     assert ns.datasets.fetch(manifest) == fetched
 
 
-def test_a_cache_in_place_of_a_file(archive, tmp_path, monkeypatch):
+def test_a_cache_whose_path_is_a_file(archive, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a file")
     monkeypatch.setenv("NEUROSUPER_CACHE", str(tmp_path / "file"))
     with pytest.raises(OSError, match="cannot write .*; make room or get permission there, or name another") as raised:

@@ -1,4 +1,4 @@
-"""The catalogue says what there is, how big, under which licence, and what is in the cache."""
+"""The catalogue lists datasets with their sizes, licences and cached files."""
 
 import re
 
@@ -45,10 +45,10 @@ def test_datasets_are_a_table():
 
 
 @pytest.mark.parametrize("name", manifest_ids())
-def test_info_names_licence_citation_size_and_place(name):
-    told, manifest = ns.datasets.info(name), read_manifest(name)
+def test_info_names_licence_citation_size_and_archive(name):
+    text, manifest = ns.datasets.info(name), read_manifest(name)
     for fact in (manifest.licence, manifest.citation, manifest.size, manifest.source.version, "nothing yet"):
-        assert fact in told
+        assert fact in text
 
 
 @pytest.mark.parametrize("name", manifest_ids())
@@ -59,15 +59,15 @@ def test_cite_gives_citation_and_doi(name):
     assert doi in ns.datasets.cite(name)
 
 
-def test_info_of_judgements_says_who_judged_what_and_how_to_get_them():
-    told = ns.datasets.info("imi-2023")
-    assert re.search(r"recording +human judgements, Homo sapiens\n", told)
-    assert "To get the files: download responses_main.csv" in told
-    assert "read_judgements reads the table" in told
+def test_info_of_judgements_states_what_was_judged_and_how_to_get_them():
+    text = ns.datasets.info("imi-2023")
+    assert re.search(r"recording +human judgements, Homo sapiens\n", text)
+    assert "To get the files: download responses_main.csv" in text
+    assert "read_judgements reads the table" in text
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "output"),
     [
         (["datasets"], "cowley-v4"),
         (["info", "nsd"], "Homo sapiens"),
@@ -76,9 +76,9 @@ def test_info_of_judgements_says_who_judged_what_and_how_to_get_them():
         (["cache", "clear"], "0.0 MB freed"),
     ],
 )
-def test_the_command_line_says_the_same(command, said, capsys):
+def test_the_command_line_prints_the_same(command, output, capsys):
     assert main(command) == 0
-    assert said in capsys.readouterr().out
+    assert output in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,8 @@ def test_the_command_line_says_the_same(command, said, capsys):
     [
         (["info", "nds"], "did you mean 'nsd'"),
         (["fetch", "nsd", "--subset", "session"], "--subset takes KEY=VALUE, such as session=1,2, got 'session'"),
-        (["fetch", "nsd", "--subset", "monkey=F"], "nsd is not cut by 'monkey'"),
+        (["fetch", "nsd", "--subset", "monkey=F"], "nsd has no subset key 'monkey'"),
+        (["cache", "verify", "nds"], "no dataset 'nds'; did you mean 'nsd'"),
         (["fetch", "nsd", "--subset", "session=x"], "session takes numbers, got 'x'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Whatever a server does, what arrives is right, or is refused in one line; never are wrong bytes taken."""
+"""With any fault of a server, the bytes that arrive are right or refused in one line; wrong bytes are never used."""
 
 import hashlib
 import io
@@ -73,15 +73,15 @@ def manifest(server, digest=None):
 
 
 def fetched(manifest, cache):
-    """Return what was fetched, or None if it was refused in one line and nothing has its name."""
-    said = ""
+    """Return the fetched bytes, or None if the file was refused in one line and does not exist."""
+    message = ""
     try:
         (path,) = ns.datasets.fetch(manifest)
         return path.read_bytes()
     except (ValueError, OSError) as error:
-        said = str(error)
-    assert said
-    assert "\n" not in said
+        message = str(error)
+    assert message
+    assert "\n" not in message
     assert not list(cache.rglob("rates.npy"))
     return None
 
@@ -110,7 +110,7 @@ def cut_once(server, cache, monkeypatch):
     + [("no If-Range", validators) for validators in ({"weak"}, {"modified"}, {"weak", "modified"}, set())],
     ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else value,
 )
-def test_a_transfer_goes_on_with_bytes_of_the_same_file_or_starts_again(
+def test_a_transfer_resumes_with_bytes_of_the_same_version_or_starts_again(
     server, tmp_path, monkeypatch, mode, validators, now
 ):
     server.validators = validators
@@ -122,14 +122,14 @@ def test_a_transfer_goes_on_with_bytes_of_the_same_file_or_starts_again(
 
 
 def test_a_file_that_keeps_changing_is_refused(server, monkeypatch):
-    """Each answer is of another version, and cut: a server that is written to all the time."""
+    """Each response is of another version, and incomplete: the file is being written all the time."""
     versions = iter(range(100))
     monkeypatch.setattr("tests.datasets.faulty_server.Handler._validators", lambda *_: {"ETag": f'"{next(versions)}"'})
     monkeypatch.setattr(transfer, "ATTEMPTS", 100)
-    server.mode, server.heeds_conditions = "cut", False
+    server.mode, server.obeys_conditions = "cut", False
     with pytest.raises(ConnectionError, match="the file has changed on the server .another ETag."):
         ns.datasets.fetch(manifest(server))
-    assert len(server.log) == 4, "two starts, each of which one answer contradicts"
+    assert len(server.log) == 4, "two starts, each contradicted by one response"
 
 
 def test_a_file_modified_this_second_is_fetched_from_the_start(server, tmp_path, monkeypatch):
@@ -151,16 +151,16 @@ def read(stream):
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "shifted"])
 def test_a_file_is_streamed_right_or_not_at_all(server, mode):
-    """Only a digest of the whole could tell "shifted"."""
+    """Only a digest of the whole file could detect "shifted"."""
     with open_remote(remote(server), None) as stream:
-        server.mode, said = mode, ""
+        server.mode, message = mode, ""
         try:
             got = stream.read(200_000)
         except OSError as error:
-            got, said = None, str(error)
+            got, message = None, str(error)
     assert got in (None, OLD_SPIKES[:200_000])
-    assert bool(said) == (got is None)
-    assert "\n" not in said
+    assert bool(message) == (got is None)
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("validators", [{"etag"}, {"weak"}, {"modified"}, set()], ids=str)
@@ -175,7 +175,7 @@ def test_parts_of_a_file_that_was_replaced_are_not_joined_to_those_of_the_new_on
 
 
 @pytest.mark.parametrize(("validators", "n"), [({"etag"}, 1), ({"modified"}, 1), ({"weak"}, 2), (set(), 2)], ids=str)
-def test_parts_are_kept_only_of_files_whose_versions_can_be_told_apart(server, tmp_path, validators, n):
+def test_parts_are_stored_only_of_files_whose_versions_are_identified(server, tmp_path, validators, n):
     server.validators = validators
     for _ in range(2):
         server.log.clear()
@@ -184,7 +184,7 @@ def test_parts_are_kept_only_of_files_whose_versions_can_be_told_apart(server, t
     assert len(server.log) == n
 
 
-def test_a_file_that_is_replaced_while_it_is_read_is_refused_and_then_read_as_it_is(server, tmp_path):
+def test_a_file_that_is_replaced_while_it_is_read_is_refused_and_then_read_again(server, tmp_path):
     with open_remote(remote(server), tmp_path) as stream:
         stream.read(10)
         server.files["a.nwb"] = NEW_SPIKES
@@ -195,8 +195,8 @@ def test_a_file_that_is_replaced_while_it_is_read_is_refused_and_then_read_as_it
         assert stream.read(400_000) == NEW_SPIKES[:400_000]
 
 
-def test_a_pinned_file_that_is_replaced_is_not_joined_to_what_was_kept(server, tmp_path):
-    """No first request tells the version; the parts on disk do."""
+def test_a_pinned_file_that_is_replaced_is_not_joined_to_stored_parts(server, tmp_path):
+    """The version is read from the parts on disk, without a first request."""
     pinned = RemoteFile(
         "mine", "1", "a.nwb", len(OLD_SPIKES), Digest("md5", "0", "manifest"), lambda: server.url + "/a.nwb"
     )
@@ -217,7 +217,7 @@ def parts_in(folder):
 
 
 @pytest.mark.parametrize("where", [0, 0.5, 0.999])
-def test_a_bit_that_flips_in_a_kept_part_heals(server, tmp_path, where):
+def test_a_stored_part_with_a_flipped_bit_is_downloaded_again(server, tmp_path, where):
     with open_remote(remote(server), tmp_path) as stream:
         stream.read(200_000)
     for part in parts_in(tmp_path):
@@ -229,7 +229,7 @@ def test_a_bit_that_flips_in_a_kept_part_heals(server, tmp_path, where):
 
 
 @pytest.mark.parametrize("damage", [b"", b"\n", b"{}\n", b"[]\nx", b'{"version": 3, "sha256": "0"}\nx'])
-def test_kept_parts_that_are_damaged_or_swapped_travel_again(server, tmp_path, damage):
+def test_stored_parts_that_are_damaged_or_swapped_are_downloaded_again(server, tmp_path, damage):
     with open_remote(remote(server), tmp_path) as stream:
         stream.read(200_000)
     first, second, *more = parts_in(tmp_path)
@@ -249,18 +249,18 @@ def test_responses_are_of_one_version_of_a_streamed_file(server, tmp_path):
             np.testing.assert_array_equal(read(stream), true["spike_times"][:])
 
 
-def test_a_silent_server_is_given_up_after_two_silences(server, monkeypatch):
+def test_a_silent_server_is_given_up_after_two_timeouts(server, monkeypatch):
     monkeypatch.setattr("neurosuper.datasets.remote.TIMEOUT", (1, 0.05))
     with open_remote(remote(server), None) as stream:
         server.mode = "silent"
         server.log.clear()
-        with pytest.raises(OSError, match="the server is silent for 0.05 s"):
+        with pytest.raises(OSError, match="the server sent nothing for 0.05 s"):
             stream.read(10)
     assert len(server.log) == 2
 
 
 def test_redirects_carry_no_key_to_another_server(server, monkeypatch):
-    """Another port is another server; a user and a password in an address are a key, too."""
+    """Another port is another server; a user name and password in an address are a key, too."""
     with FaultyServer({"rates.npy": OLD}) as other:
         server.mode, server.target = "elsewhere", other.url
         source = {"kind": "http", "url": server.url.replace("//", "//me:secret@")}

@@ -1,4 +1,4 @@
-"""Ctrl-C is heeded, whatever a server does meanwhile: nothing waits for bytes that do not come."""
+"""Ctrl-C ends a fetch or a stream soon, also while it waits for a silent server."""
 
 import signal
 import subprocess
@@ -36,7 +36,7 @@ def server():
 
 
 def interrupted(script, manifest, server, monkeypatch, tmp_path):
-    """Return what a process says that is interrupted while its server has it wait; it ends soon."""
+    """Return the errors of a process that is interrupted while it waits for its server; it must end soon."""
     monkeypatch.setenv("NEUROSUPER_CACHE", str(tmp_path / "cache"))
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPTS[script], manifest.model_dump_json()], stderr=subprocess.PIPE, text=True
@@ -49,31 +49,31 @@ def interrupted(script, manifest, server, monkeypatch, tmp_path):
     assert process.poll() is None, process.stderr.read()
     process.send_signal(signal.SIGINT)
     try:
-        _, said = process.communicate(timeout=10)  # the servers are silent for longer
+        _, errors = process.communicate(timeout=10)  # the servers are silent for longer
     finally:
         process.kill()
-    return said
+    return errors
 
 
 @pytest.mark.parametrize("mode", ["silent from the start", "silent", "dripping"])
 def test_a_fetch_ends(server, mode, monkeypatch, tmp_path):
     server.mode = mode
     manifest = make_manifest({"kind": "http", "url": server.url}, ["a.bin"])
-    said = interrupted("fetch", manifest, server, monkeypatch, tmp_path)
-    assert "KeyboardInterrupt: fetching planted was interrupted; the same call goes on where it stopped" in said
+    errors = interrupted("fetch", manifest, server, monkeypatch, tmp_path)
+    assert "KeyboardInterrupt: fetching planted was interrupted; the same call continues where it stopped" in errors
 
 
 @pytest.mark.parametrize("script", ["fetch", "stream"])
-def test_asking_an_archive_ends(server, script, monkeypatch, tmp_path):
+def test_listing_an_archive_ends(server, script, monkeypatch, tmp_path):
     server.mode = "silent from the start"
     source = {"kind": "dandi", "dandiset": DANDISET, "version": VERSION, "instance": f"{server.url}/api"}
-    said = interrupted(script, make_manifest(source, ["a.bin"]), server, monkeypatch, tmp_path)
-    assert "KeyboardInterrupt" in said
+    errors = interrupted(script, make_manifest(source, ["a.bin"]), server, monkeypatch, tmp_path)
+    assert "KeyboardInterrupt" in errors
 
 
 @pytest.mark.parametrize("mode", ["silent from the start", "silent", "dripping"])
 def test_reading_a_stream_ends(server, mode, monkeypatch, tmp_path):
-    """HDF5 is reading: the interrupt comes to us in its callback."""
+    """HDF5 is reading: the interrupt arrives in its callback."""
     server.mode, server.after = mode, 1
     manifest = make_manifest({"kind": "http", "url": server.url}, ["a.bin"])
     assert "KeyboardInterrupt" in interrupted("stream", manifest, server, monkeypatch, tmp_path)

@@ -1,4 +1,4 @@
-"""One call from an id, or a manifest of one's own, to labelled responses."""
+"""One call leads from an id, or from a user's manifest, to labelled responses."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ modality = "spikes"
 areas = ["V4"]
 doi = "10.1234/abc"
 licence = "CC0-1.0"
-citation = "Nobody 2026"
+citation = "A. Person 2026"
 homepage = "https://example.org"
 loader = "load_array"
 opens = "day {day}/rates.npy"
@@ -71,7 +71,7 @@ def load_day(manifest, day, labels=("ant", "bee", "cat"), **options):
     return ns.load(manifest, path=manifest.parent, subset={"day": day}, stimuli=list(labels), **options)
 
 
-def test_a_manifest_of_ones_own_is_read_by_its_loader(manifest):
+def test_a_users_manifest_is_read_by_its_loader(manifest):
     responses = load_day(manifest, 1)
     assert responses.dims == ("stimulus", "repetition", "unit")
     assert responses.values.tolist() == DAYS[1].tolist()
@@ -79,20 +79,20 @@ def test_a_manifest_of_ones_own_is_read_by_its_loader(manifest):
     assert responses.attrs["units"] == "spikes/s"
 
 
-def test_attrs_say_where_responses_come_from(manifest):
+def test_attrs_name_the_source_of_responses(manifest):
     attrs = load_day(manifest, 1).attrs
     assert {key: attrs[key] for key in ("dataset", "doi", "licence", "citation", "dataset_version", "modality")} == {
         "dataset": "mine",
         "doi": "10.1234/abc",
         "licence": "CC0-1.0",
-        "citation": "Nobody 2026",
+        "citation": "A. Person 2026",
         "dataset_version": "files of the user",
         "modality": "spikes",
     }
     assert attrs["noise_ceiling_rule"] == "split_half_spearman_brown"
 
 
-def test_several_recordings_stand_side_by_side(manifest):
+def test_several_recordings_are_joined_along_units(manifest):
     both = load_day(manifest, [1, 2])
     assert both.unit.values.tolist() == ["1/0", "1/1", "2/0", "2/1"]
     assert both.day.values.tolist() == ["1", "1", "2", "2"]
@@ -104,21 +104,21 @@ def test_several_recordings_stand_side_by_side(manifest):
     )
 
 
-def test_recordings_of_other_stimuli_meet_on_labels(manifest, monkeypatch):
+def test_recordings_of_other_stimuli_are_joined_by_label(manifest, monkeypatch):
     from neurosuper.datasets import loading as dataset
 
     parts = [
         load_day(manifest, 1, ("ant", "bee", "cat")).assign_coords(category=("stimulus", ["a", "b", "c"])),
         load_day(manifest, 2, ("dog", "cat", "bee")).assign_coords(category=("stimulus", ["d", "c", "b"])),
     ]
-    joined = dataset._side_by_side(parts)
+    joined = dataset._join_recordings(parts)
     assert joined.stimulus.values.tolist() == ["ant", "bee", "cat", "dog"]
     assert joined.category.values.tolist() == ["a", "b", "c", "d"]
     assert joined.sel(stimulus="cat", unit="2/0").values.tolist() == DAYS[2][1, :, 0].tolist()
     assert np.isnan(joined.sel(stimulus="dog", unit="1/0").values).all()
 
 
-def test_recordings_that_call_different_photographs_alike_are_refused(manifest, rng):
+def test_recordings_with_one_label_for_different_photographs_are_refused(manifest, rng):
     stacks = [ns.load_images(rng.integers(0, 255, (3, 4, 4, 3), np.uint8)) for _ in range(2)]
     days = [
         xr.DataArray(
@@ -130,12 +130,12 @@ def test_recordings_that_call_different_photographs_alike_are_refused(manifest, 
     ]
     message = "stimulus '0', '1', '2' names different photographs in the two arrays"
     with pytest.raises(ValueError, match=message):
-        dataset_module._side_by_side(days)
+        dataset_module._join_recordings(days)
     with pytest.raises(ValueError, match=message):
         dataset_module._add_new_stimuli(*stacks)
     with pytest.raises(ValueError, match=message):
         ns.align(*days)
-    same = dataset_module._side_by_side([days[0], days[0].assign_attrs(recording="again")])
+    same = dataset_module._join_recordings([days[0], days[0].assign_attrs(recording="again")])
     np.testing.assert_array_equal(same.content, stacks[0].content)
 
 
@@ -143,14 +143,14 @@ def test_labels_that_mean_other_images_in_other_recordings_are_not_joined(manife
     manifest.write_text(manifest.read_text().replace("[stimulus]", '[stimulus]\nown_to = ["day"]'))
     assert load_day(manifest, 2).sizes["unit"] == 2
     with pytest.raises(
-        ValueError, match="every day of mine has images of its own, .*; load one at a time, got '1', '2'"
+        ValueError, match="every day of mine has its own images, .*; load one day at a time, got '1', '2'"
     ):
         load_day(manifest, [1, 2])
-    with pytest.raises(ValueError, match="every day of mine has images of its own"):
+    with pytest.raises(ValueError, match="every day of mine has its own images"):
         ns.load_stimuli(manifest, path=manifest.parent, subset={"day": [1, 2]})
 
 
-def test_options_stand_in_for_what_the_manifest_says(manifest):
+def test_options_replace_settings_of_the_manifest(manifest):
     rates = load_day(manifest, 1, units="spike count")
     assert rates.attrs["units"] == "spike count"
 
@@ -173,7 +173,7 @@ def test_images_are_loaded_with_the_labels_of_the_responses(manifest):
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"subset": {"monkey": "F"}}, ValueError, "mine is not cut by 'monkey'; it is cut by day"),
+        ({"subset": {"monkey": "F"}}, ValueError, "mine has no subset key 'monkey'; it has day"),
         ({"windows": 3}, ValueError, "load_array has no option 'windows'; it takes dims, stimuli"),
         ({"subset": {"day": 3}}, FileNotFoundError, r"mine needs one day 3/rates\.npy in .*, but it has none"),
         ({"path": "nowhere"}, FileNotFoundError, "no folder or file at nowhere"),
@@ -186,12 +186,12 @@ def test_wrong_requests_are_refused_in_one_line(manifest, wrong, error, message)
     assert "\n" not in str(raised.value)
 
 
-def test_files_that_the_user_brings_are_asked_for(manifest):
+def test_files_that_the_user_must_provide_are_asked_for(manifest):
     with pytest.raises((ValueError, FileNotFoundError), match="ask me"):
         ns.load(manifest)
 
 
-def test_a_dataset_without_images_says_where_they_are(manifest):
+def test_the_error_of_a_dataset_without_images_states_where_they_are(manifest):
     text = manifest.read_text().replace(
         'loader = "load_images"\nopens = "photographs"', 'loader = "none"\nobtain = "ask her"'
     )
@@ -200,7 +200,7 @@ def test_a_dataset_without_images_says_where_they_are(manifest):
         ns.load_stimuli(manifest, path=manifest.parent)
 
 
-def test_a_loader_that_is_none_is_refused(manifest):
+def test_an_unknown_loader_is_refused(manifest):
     manifest.write_text(manifest.read_text().replace('loader = "load_array"', 'loader = "cite"'))
     with pytest.raises(ValueError, match="manifest mine: no loader 'cite'; there are load_array, "):
         ns.load(manifest, path=manifest.parent)
@@ -218,17 +218,17 @@ def test_judgements_are_found_by_id_and_read_by_their_own_function(tmp_path, mon
     assert ns.interpretability.read_judgements(path).channel.tolist() == ["7"]
 
 
-def test_load_refuses_judgements_in_one_line_that_says_what_reads_them(tmp_path):
-    said = r"imi-2023 holds judgements of people, not responses .* with neurosuper\.read_judgements\(path\)"
+def test_load_refuses_judgements_in_one_line_that_names_their_reader(tmp_path):
+    message = r"imi-2023 contains human judgements, not .* with neurosuper\.interpretability\.read_judgements\(path\)"
     for path in (None, tmp_path):
-        with pytest.raises(ValueError, match=said) as caught:
+        with pytest.raises(ValueError, match=message) as caught:
             ns.load("imi-2023", path=path)
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="the archive of imi-2023 has no images: .*ImageNet"):
         ns.load_stimuli("imi-2023")
 
 
-def test_judgements_that_nobody_brought_are_asked_for(monkeypatch):
+def test_judgements_that_are_missing_are_asked_for(monkeypatch):
     monkeypatch.delenv("NEUROSUPER_IMI", raising=False)
     with pytest.raises(
         FileNotFoundError, match=r"download responses_main\.csv.*zenodo.*name their folder in NEUROSUPER_IMI"
@@ -237,7 +237,7 @@ def test_judgements_that_nobody_brought_are_asked_for(monkeypatch):
 
 
 def test_a_pickle_needs_a_pinned_sha256(tmp_path):
-    """Nobody has verified that of the published file, so the manifest that is shipped pins none."""
+    """The sha256 of the published file could not be checked, so the manifest pins none."""
     path = tmp_path / "data_binned_responses" / "cadena_ploscb_data.pkl"
     path.parent.mkdir()
     path.write_bytes(b"cos\nsystem\n(S'touch /tmp/owned'\ntR.")

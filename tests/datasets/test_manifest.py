@@ -1,4 +1,4 @@
-"""A manifest is data: what is wrong in it is told by key, and nothing in it can leave the dataset's folder."""
+"""Errors in a manifest are named by key, and no path in it can leave the dataset's folder."""
 
 import inspect
 import json
@@ -24,7 +24,7 @@ modality = "spikes"
 areas = ["V4"]
 doi = "10.1234/abc"
 licence = "unverified"
-citation = "Nobody 2026"
+citation = "A. Person 2026"
 homepage = "https://example.org"
 loader = "load_array"
 opens = "{session}/rates.npy"
@@ -77,7 +77,13 @@ def test_a_shipped_manifest_fits_its_loader(name):
     keys = {key: values for key, values in manifest.choose().items() if key in signature.parameters}
     found = {"companion": "file"} if manifest.companion else {}
     found |= {"sha256": "0" * 64} if "sha256" in signature.parameters else {}
-    signature.bind("path", **_recipe(manifest, signature.parameters) | keys | found)
+    given = {*_recipe(manifest, signature.parameters), *keys, *found}
+    first, *others = signature.parameters.values()
+    assert first.name not in given
+    assert given <= set(signature.parameters), "the loader takes all that the manifest gives"
+    assert {p.name for p in others if p.default is p.empty and p.kind is not p.VAR_KEYWORD} <= given, (
+        "and needs no more"
+    )
 
 
 @pytest.mark.parametrize("name", manifest_ids())
@@ -92,7 +98,7 @@ def test_the_schema_for_editors_is_that_of_the_model():
     assert all(path.read_text().startswith("#:schema ./schema.json\n") for path in FOLDER.glob("*.toml"))
 
 
-def test_a_manifest_of_ones_own_works_in_place_of_an_id(write):
+def test_a_users_manifest_works_instead_of_an_id(write):
     manifest = read_manifest(write())
     assert manifest.paths(manifest.choose()) == ["a/rates.npy"]
     assert manifest.paths(manifest.choose({"session": ["b", "a"]})) == ["b/rates.npy", "a/rates.npy"]
@@ -121,13 +127,13 @@ def test_a_manifest_of_ones_own_works_in_place_of_an_id(write):
         ('path = "{session}/rates.npy"', 'path = "{monkey}.npy"', r"needs \[subset.monkey\]"),
         ('path = "{session}/rates.npy"', 'path = "{session.__class__}"', "has the placeholder 'session.__class__'"),
         ('{ rule = "none" }', '{ rule = "guess" }', "noise_ceiling.rule: Input should be"),
-        ('label = "name of the image"', 'label = "x"\nown_to = ["day"]', "own_to names 'day', which is no key"),
-        ('loader = "load_images"', 'loader = "none"', "images.obtain must say where"),
-        ('id = "mine"', 'id = "yours"', r"says id = 'yours'; name the file yours\.toml"),
+        ('label = "name of the image"', 'label = "x"\nown_to = ["day"]', "own_to names 'day', which is not a key"),
+        ('loader = "load_images"', 'loader = "none"', "images.obtain must state where"),
+        ('id = "mine"', 'id = "yours"', r"has id = 'yours'; name the file yours\.toml"),
         ("[source]", "[source", "is not valid TOML"),
     ],
 )
-def test_what_is_wrong_is_told_by_key_in_one_line(write, old, new, message):
+def test_errors_are_named_by_key_in_one_line(write, old, new, message):
     assert old in MINE
     with pytest.raises(ValueError, match=message) as raised:
         read_manifest(write(MINE.replace(old, new)))
@@ -148,12 +154,12 @@ def test_a_missing_manifest(tmp_path):
 @pytest.mark.parametrize(
     ("subset", "message"),
     [
-        ({"subject": "x"}, r"mine is not cut by 'subject'; it is cut by session \(day of recording\)"),
+        ({"subject": "x"}, r"mine has no subset key 'subject'; it has session \(day of recording\)"),
         ({"session": "c"}, "mine has no session 'c'; it has a, b"),
-        ({"session": []}, "no session is chosen; name at least one, such as 'a'"),
+        ({"session": []}, "no session was given; name at least one, such as 'a'"),
     ],
 )
-def test_a_subset_that_is_not_there(write, subset, message):
+def test_an_unknown_subset_is_refused(write, subset, message):
     with pytest.raises(ValueError, match=message):
         read_manifest(write()).choose(subset)
 

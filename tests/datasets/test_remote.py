@@ -1,4 +1,4 @@
-"""Streaming: of a remote file travels little more than what is read, once, and every refusal is one line."""
+"""Streaming downloads little more of a remote file than is read, and only once; every refusal is one line."""
 
 import io
 import os
@@ -18,7 +18,7 @@ from tests.datasets.dandi_server import Archive, Fault
 
 @pytest.fixture(scope="module")
 def spikes():
-    """Spike times of 100 units in flat order, as NWB files have them, and as much again that is not wanted."""
+    """Spike times of 100 units in flat order, as in NWB files, and as many bytes that are not read."""
     rng = np.random.default_rng(0)
     counts = rng.integers(3000, 9000, 100)
     return {
@@ -60,7 +60,7 @@ def spikes_of(stream, first, last):
 
 
 @pytest.mark.parametrize(("first", "last"), [(50, 54), (30, 69), (1, 99)])
-def test_little_more_than_what_is_needed_travels_and_only_once(archive, remote, spikes, first, last, tmp_path):
+def test_little_more_than_needed_is_downloaded_and_only_once(archive, remote, spikes, first, last, tmp_path):
     ends = spikes["spike_times_index"]
     wanted = spikes["spike_times"][ends[first - 1] : ends[last]]
     needed = wanted.nbytes + ends.nbytes
@@ -73,7 +73,7 @@ def test_little_more_than_what_is_needed_travels_and_only_once(archive, remote, 
     assert archive.blobs.requests == []
 
 
-def test_without_a_cache_nothing_is_kept(archive, remote, spikes):
+def test_without_a_cache_nothing_is_stored(archive, remote, spikes):
     for _ in range(2):
         archive.forget()
         with open_remote(remote, None) as stream:
@@ -83,14 +83,14 @@ def test_without_a_cache_nothing_is_kept(archive, remote, spikes):
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 1 << 24), st.integers(0, 1 << 20)), max_size=4))
-def test_any_part_is_what_the_file_has_there(remote, content, tmp_path, spans):
+def test_any_range_has_the_bytes_of_the_file(remote, content, tmp_path, spans):
     with open_remote(remote, tmp_path) as stream:
         for start, n in spans:
             assert stream.seek(start) == stream.tell() == start
             assert stream.read(n) == content[start : start + n]
 
 
-def test_a_stream_is_a_file_as_any_other(remote, content):
+def test_a_stream_is_a_binary_file(remote, content):
     with open_remote(remote, None) as stream:
         assert stream.seek(-10, io.SEEK_END) == len(content) - 10
         assert stream.read() == content[-10:]
@@ -105,7 +105,7 @@ def test_a_stream_is_a_file_as_any_other(remote, content):
         stream.read(1)
 
 
-def test_a_file_of_unknown_size_is_asked_for_its_first_byte(archive, content, tmp_path):
+def test_the_first_byte_of_a_file_of_unknown_size_is_requested(archive, content, tmp_path):
     (file,) = list_files(archive.http_manifest("a.nwb"), {}, ("responses",))
     with open_remote(file, tmp_path) as stream:
         assert archive.blobs.sent == 1
@@ -121,7 +121,7 @@ def test_a_signature_that_expires_is_renewed(archive, remote, content):
     assert len({request.query["signature"] for request in archive.blobs.requests}) == 3
 
 
-def test_what_was_streamed_is_known_again_under_another_signature(archive, remote, tmp_path):
+def test_streamed_parts_are_reused_under_another_signature(archive, remote, tmp_path):
     for _ in range(2):
         with open_remote(remote, tmp_path) as stream:
             stream.read(10)
@@ -133,7 +133,7 @@ def test_what_was_streamed_is_known_again_under_another_signature(archive, remot
 
 
 @pytest.mark.parametrize("faults", [[Fault(503)] * 3, [Fault(cut=10)], [Fault(429), Fault(500)]])
-def test_trouble_passes(archive, remote, content, faults):
+def test_temporary_failures_are_overcome(archive, remote, content, faults):
     archive.blobs.faults.extend(faults)
     with open_remote(remote, None) as stream:
         assert stream.read(100) == content[:100]
@@ -159,7 +159,7 @@ def test_refusals_while_reading_are_one_line(archive, remote, faults, message):
     assert "secret" not in str(raised.value)
 
 
-def test_a_server_without_ranges_is_told_at_once(archive, remote, content):
+def test_a_server_without_ranges_is_refused_at_once(archive, remote, content):
     archive.ranges = False
     archive.blobs.pace = 10_000_000
     with (
@@ -173,7 +173,7 @@ def test_a_server_without_ranges_is_told_at_once(archive, remote, content):
         open_remote(file, None)
 
 
-def test_a_file_of_another_size_than_told_is_refused(remote):
+def test_a_file_of_another_size_than_listed_is_refused(remote):
     with (
         open_remote(replace(remote, size=remote.size - 1), None) as stream,
         pytest.raises(OSError, match="bytes, expected .*; correct the manifest"),
@@ -181,13 +181,13 @@ def test_a_file_of_another_size_than_told_is_refused(remote):
         stream.read(10)
 
 
-def test_access_is_refused_at_opening(archive, remote, tmp_path):
+def test_denied_access_is_an_error_at_opening(archive, remote, tmp_path):
     archive.key = "my-key"
     with pytest.raises(PermissionError, match="set NEUROSUPER_DANDI_API_KEY"):
         open_remote(remote, tmp_path)
 
 
-def test_a_part_cut_by_a_killed_process_is_not_taken_for_whole(archive, remote, content, tmp_path, monkeypatch):
+def test_a_part_truncated_by_a_killed_process_is_not_used(archive, remote, content, tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 

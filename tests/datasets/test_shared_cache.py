@@ -1,4 +1,4 @@
-"""A cache that others made, or that cannot be written, serves what it has; a full disk is said in one line."""
+"""A cache of another user, or one that cannot be written, can be read; a full disk is a one-line error."""
 
 import errno
 import hashlib
@@ -20,10 +20,7 @@ CONTENT = bytes(range(256)) * 2000
 PINS = [{"path": "a.bin", "value": hashlib.sha256(CONTENT).hexdigest()}]
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("NEUROSUPER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
@@ -33,7 +30,7 @@ def archive():
 
 
 def refuse_writing(monkeypatch, number=errno.EROFS):
-    """Let every file that is written whole, and every new lock, fail as it does on a disk of this kind."""
+    """Let every write of a whole file, and every new lock, fail with an error of the disk."""
 
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number))
@@ -47,7 +44,7 @@ def refuse_writing(monkeypatch, number=errno.EROFS):
 
 
 def copied(cache):
-    """Give every file another date, as a copy has."""
+    """Give every file another date, as a copy would have."""
     for path in cache.rglob("*"):
         os.utime(path, (1, 1))
 
@@ -57,7 +54,7 @@ def receipts_in(cache):
 
 
 @pytest.mark.parametrize("pins", [PINS, []], ids=["digest known", "receipt only"])
-def test_a_copy_that_cannot_be_written_is_read_again_and_serves(archive, cache, monkeypatch, pins):
+def test_a_copy_that_cannot_be_written_is_verified_and_used(archive, cache, monkeypatch, pins):
     asked = archive.http_manifest("a.bin", checksums=pins)
     ns.datasets.fetch(asked)
     copied(cache)
@@ -67,8 +64,8 @@ def test_a_copy_that_cannot_be_written_is_read_again_and_serves(archive, cache, 
     assert archive.requests == []
 
 
-def test_a_dandiset_is_served_without_its_listing(archive, cache, monkeypatch):
-    """The archive is asked what there is, but no byte of a file travels."""
+def test_a_dandiset_is_used_without_its_listing(archive, cache, monkeypatch):
+    """The archive is listed, but no byte of a file is downloaded."""
     asked = archive.manifest("a.bin")
     ns.datasets.fetch(asked)
     shutil.rmtree(next(cache.rglob(".listings")))
@@ -78,7 +75,7 @@ def test_a_dandiset_is_served_without_its_listing(archive, cache, monkeypatch):
     assert archive.blobs.sent == 0
 
 
-def test_without_a_receipt_that_can_be_read_a_digest_vouches_for_a_file(archive, cache, monkeypatch):
+def test_without_a_readable_receipt_a_digest_verifies_a_file(archive, cache, monkeypatch):
     asked = archive.http_manifest("a.bin", checksums=PINS)
     ns.datasets.fetch(asked)
     monkeypatch.setattr(receipts, "read_json", lambda _: {})
@@ -86,9 +83,7 @@ def test_without_a_receipt_that_can_be_read_a_digest_vouches_for_a_file(archive,
     assert ns.datasets.fetch(asked)[0].read_bytes() == CONTENT
 
 
-def test_a_file_that_nothing_vouches_for_is_served_with_a_warning_where_it_cannot_be_fetched(
-    archive, cache, monkeypatch
-):
+def test_a_file_that_cannot_be_verified_or_fetched_is_used_with_a_warning(archive, cache, monkeypatch):
     asked = archive.http_manifest("a.bin")
     ns.datasets.fetch(asked)
     for path in receipts_in(cache):
@@ -113,7 +108,7 @@ def test_a_damaged_file_in_a_cache_that_cannot_be_written_is_an_error(archive, c
     assert "\n" not in str(raised.value)
 
 
-def test_what_is_stored_can_be_read_by_whom_the_umask_lets(archive, cache):
+def test_the_umask_decides_who_can_read_stored_files(archive, cache):
     before = os.umask(0o022)
     try:
         ns.datasets.fetch(archive.manifest("a.bin"))
@@ -137,21 +132,21 @@ def test_parts_of_a_stream_in_a_cache_that_cannot_be_written_are_read(archive, c
         assert stream.read(10) == CONTENT[:10]
         assert archive.blobs.requests == []
         stream.seek(400_000)
-        with pytest.warns(UserWarning, match="what is streamed is not kept, .*Read-only file system"):
+        with pytest.warns(UserWarning, match="streamed parts are not stored, .*Read-only file system"):
             assert stream.read(10) == CONTENT[400_000:400_010]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_stops_neither_a_stream_nor_what_is_fetched(archive, cache, monkeypatch, number):
+def test_a_full_disk_stops_neither_a_stream_nor_reading_fetched_files(archive, cache, monkeypatch, number):
     (file,) = list_files(archive.manifest("a.bin"), {}, ("responses",))
     with monkeypatch.context() as patch:
         refuse_writing(patch, number)
-        with open_remote(file, cache) as stream, pytest.warns(UserWarning, match="not kept.*: disk full"):
+        with open_remote(file, cache) as stream, pytest.warns(UserWarning, match="not stored.*: disk full"):
             assert stream.read(100_000) == CONTENT[:100_000]
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
-def test_a_full_disk_says_how_much_is_missing_and_where(archive, cache, monkeypatch):
+def test_the_error_of_a_full_disk_states_how_much_room_is_needed_and_where(archive, cache, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -164,7 +159,7 @@ def test_a_full_disk_says_how_much_is_missing_and_where(archive, cache, monkeypa
     assert ns.datasets.fetch(archive.manifest("a.bin"))[0].read_bytes() == CONTENT
 
 
-def test_a_full_disk_at_the_receipt_leaves_a_whole_file_and_no_scraps(archive, cache, monkeypatch):
+def test_a_full_disk_at_the_receipt_leaves_a_whole_file_and_no_partial_one(archive, cache, monkeypatch):
     def half(path, content):
         with open(path, "wb") as file:
             file.write(content[:3])
@@ -182,7 +177,7 @@ def test_a_full_disk_at_the_receipt_leaves_a_whole_file_and_no_scraps(archive, c
     assert receipts_in(cache)
 
 
-def test_what_killed_processes_left_is_removed_by_the_next(archive, cache, gone):
+def test_leftovers_of_killed_processes_are_removed_by_the_next(archive, cache, gone):
     asked = archive.manifest("a.bin")
     (path,) = ns.datasets.fetch(asked)
     staged = cache / ".staging" / "planted" / path.parent.name
@@ -198,7 +193,7 @@ def test_what_killed_processes_left_is_removed_by_the_next(archive, cache, gone)
     assert archive.blobs.sent == 0
 
 
-def test_scraps_of_a_stream_are_removed_when_it_is_opened_again(archive, cache, gone):
+def test_partial_files_of_a_stream_are_removed_when_it_is_opened_again(archive, cache, gone):
     (file,) = list_files(archive.manifest("a.bin"), {}, ("responses",))
     with open_remote(file, cache) as stream:
         stream.read(10)
@@ -210,7 +205,7 @@ def test_scraps_of_a_stream_are_removed_when_it_is_opened_again(archive, cache, 
 
 
 def test_a_key_goes_to_no_server_but_the_archives(archive, cache, monkeypatch):
-    """The API sends the caller elsewhere, as an archive that was taken over might."""
+    """The API redirects the caller to another server, as a compromised archive might."""
     key, thief = "0123456789-my-key", "/api/dandisets/"
     monkeypatch.setenv("NEUROSUPER_DANDI_API_KEY", key)
     honest = archive.api.answer

@@ -1,4 +1,4 @@
-"""What is in the cache is verified on request; what is damaged, or no data at all, is fetched again."""
+"""Files in the cache are verified on request; damaged files are fetched again."""
 
 import hashlib
 import io
@@ -48,7 +48,7 @@ def manifest(archive, *paths, pinned=False, **changes):
 
 
 def flip(path, at):
-    """Alter one bit, and leave size and date as they are."""
+    """Flip one bit, and keep size and date."""
     status, content = path.stat(), bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
@@ -56,7 +56,7 @@ def flip(path, at):
 
 
 @pytest.mark.parametrize("pinned", [True, False])
-def test_a_bit_that_flipped_unseen_is_noticed_and_heals_when_asked_for(archive, pinned):
+def test_a_flipped_bit_is_detected_and_repaired_on_request(archive, pinned):
     asked = manifest(archive, "big.bin", pinned=pinned)
     (path,) = ns.datasets.fetch(asked)
     flip(path, 1000)
@@ -85,7 +85,7 @@ def states(dataset=None):
     return {row.path: row.state for row in verify_cache(dataset).itertuples()}
 
 
-def test_a_table_says_which_files_are_sound(archive):
+def test_a_table_shows_which_files_are_undamaged(archive):
     first, second = ns.datasets.fetch(manifest(archive, "rates.npy", "big.bin", pinned=True))
     (third,) = ns.datasets.fetch(manifest(archive, "big.bin", id="other"))
     (third.parent / "mine.bin").write_bytes(b"put there by hand")
@@ -99,8 +99,8 @@ def test_a_table_says_which_files_are_sound(archive):
         table.state[[("planted", "rates.npy"), ("planted", "big.bin"), ("other", "big.bin")]].tolist()
         == ["damaged"] * 3
     )
-    assert table.why["other", "big.bin"] == "its sha256 is not that of what arrived"
-    assert table.why["other", "mine.bin"] == "there is no receipt of it"
+    assert table.why["other", "big.bin"] == "its sha256 differs from the receipt"
+    assert table.why["other", "mine.bin"] == "it has no receipt"
 
 
 def test_an_empty_cache_has_nothing_to_verify(capsys):
@@ -109,7 +109,7 @@ def test_an_empty_cache_has_nothing_to_verify(capsys):
     assert "nothing is cached in" in capsys.readouterr().out
 
 
-def test_the_command_line_verifies_and_says_how_to_heal(archive, capsys):
+def test_the_command_line_verifies_and_shows_how_to_repair(archive, capsys):
     (path,) = ns.datasets.fetch(manifest(archive, "big.bin"))
     assert main(["cache", "verify"]) == 0
     assert "unverified" in capsys.readouterr().out
@@ -123,9 +123,9 @@ def test_the_command_line_verifies_and_says_how_to_heal(archive, capsys):
 
 
 @pytest.mark.parametrize("sent", [PAGE, POINTER, RATES[:100], b'{"error": "not logged in"}', b""])
-def test_what_is_no_array_never_gets_the_name_of_one(archive, cache, sent):
+def test_other_content_never_gets_the_name_of_an_array(archive, cache, sent):
     archive.files["rates.npy"] = sent
-    with pytest.raises(ValueError, match="in place of rates.npy was deleted: it .*pin its sha256") as raised:
+    with pytest.raises(ValueError, match="as rates.npy was deleted: it .*pin its sha256") as raised:
         ns.load(manifest(archive, "rates.npy"))
     assert "\n" not in str(raised.value)
     assert not list(cache.rglob("rates.npy"))
@@ -134,8 +134,10 @@ def test_what_is_no_array_never_gets_the_name_of_one(archive, cache, sent):
 
 
 @pytest.mark.parametrize("content", [PAGE, POINTER, RATES[:100]])
-def test_what_got_the_name_of_an_array_all_the_same_heals_on_the_next_call(archive, cache, monkeypatch, content):
-    """As a version of the package has fetched it that did not look at what arrived."""
+def test_other_content_under_the_name_of_an_array_is_fetched_again_on_the_next_call(
+    archive, cache, monkeypatch, content
+):
+    """An earlier version of the package would have fetched it without checking its content."""
     archive.files["rates.npy"] = content
     with monkeypatch.context() as patch:
         patch.setattr(transfer, "content_fault", lambda *_: "")
@@ -146,7 +148,7 @@ def test_what_got_the_name_of_an_array_all_the_same_heals_on_the_next_call(archi
     assert ns.load(manifest(archive, "rates.npy")).shape == (3, 4)
 
 
-def test_a_mistake_of_the_caller_drops_nothing(archive):
+def test_a_mistake_of_the_caller_deletes_no_receipt(archive):
     asked = manifest(archive, "rates.npy")
     ns.datasets.fetch(asked)
     archive.forget()
@@ -157,8 +159,8 @@ def test_a_mistake_of_the_caller_drops_nothing(archive):
     assert archive.requests == []
 
 
-def test_a_file_that_the_archive_vouches_for_is_not_dropped(archive):
-    """It is what it must be; to fetch it again would not help."""
+def test_the_receipt_of_a_file_with_a_digest_is_not_deleted(archive):
+    """The file is as published; fetching it again would not help."""
     archive.files["rates.npy"] = PAGE
     asked = manifest(archive, "rates.npy", pinned=True)
     with pytest.raises(ValueError, match="rates.npy") as raised:
@@ -169,12 +171,12 @@ def test_a_file_that_the_archive_vouches_for_is_not_dropped(archive):
     assert archive.requests == []
 
 
-def test_damage_that_only_a_reader_notices_says_how_to_heal(archive, monkeypatch):
+def test_the_error_of_damage_that_only_a_reader_detects_shows_how_to_repair(archive, monkeypatch):
     def read(path, **_):
         raise ValueError(f"{path.name} is damaged in its middle; fetch it again")
 
     asked = manifest(archive, "rates.npy")
-    monkeypatch.setattr("neurosuper.datasets.loading._named", lambda _: read)
+    monkeypatch.setattr("neurosuper.datasets.loading._loader_by_name", lambda _: read)
     with pytest.raises(
         ValueError, match=r"fetch it again, by fetch\(…, verify='always'\) or `neurosuper fetch … --ver"
     ):
@@ -201,15 +203,15 @@ def test_damage_that_only_a_reader_notices_says_how_to_heal(archive, monkeypatch
         ("a", b"anything", True),
     ],
 )
-def test_files_are_held_to_the_kind_of_their_name(tmp_path, name, content, sound):
+def test_files_must_have_the_format_of_their_name(tmp_path, name, content, sound):
     from neurosuper.datasets.content import content_fault
 
     (tmp_path / "part").write_bytes(content)
     assert (content_fault(tmp_path / "part", name) == "") == sound
 
 
-def test_a_transfer_that_fails_keeps_what_was_there_before(archive):
-    """A damaged file is replaced by a sound one, or stays."""
+def test_a_transfer_that_fails_keeps_the_earlier_file(archive):
+    """A damaged file is replaced by an undamaged one, or stays."""
     asked = manifest(archive, "big.bin")
     (path,) = ns.datasets.fetch(asked)
     flip(path, 3)

@@ -1,4 +1,4 @@
-"""From the id of a shipped manifest to means over repetitions: what was planted in the archive's layout comes back.
+"""From the id of a shipped manifest to means over repetitions: responses planted in the archive's layout are recovered.
 
 The datasets on DANDI are in test_allen.py and test_free_viewing.py, NSD and TVSD also in tests/demo/test_brains.py.
 """
@@ -51,9 +51,9 @@ def put_majaj(folder):
     folder = folder / "brainio-brainscore"
     folder.mkdir()
     ids, categories = [f"{i:02d}f86d6d{i}" for i in range(12)], ["Cars", "Faces", "Fruits"] * 4
-    told = {"stimulus_id": [ids[i] for i in SHOWN], "object_name": [categories[i] for i in SHOWN]}
+    columns = {"stimulus_id": [ids[i] for i in SHOWN], "object_name": [categories[i] for i in SHOWN]}
     values = PLANTED[SHOWN].T[..., None].astype(np.float32)
-    write_assembly(folder / "assy_dicarlo_MajajHong2015_public.nc", values, told, neuroids(3, 3))
+    write_assembly(folder / "assy_dicarlo_MajajHong2015_public.nc", values, columns, neuroids(3, 3))
     write_stimulus_set(folder / "stimulus_hvm-public.csv", ids, categories)
     names = [f"astra_rx+00.{i:03d}_{label}_256x256" for i, label in enumerate(ids)]
     with zipfile.ZipFile(folder / "stimulus_hvm-public.zip", "w") as archive:
@@ -93,7 +93,7 @@ def put_cadena(folder):
         ("cadena-2024", put_cadena),
     ],
 )
-def test_planted_responses_and_their_images_come_back(tmp_path, dataset, put):
+def test_planted_responses_and_their_images_are_recovered(tmp_path, dataset, put):
     names = put(tmp_path)
     responses = ns.average_repetitions(ns.load(dataset, path=tmp_path))
     images = ns.load_stimuli(dataset, path=tmp_path)
@@ -129,7 +129,7 @@ def test_both_monkeys_of_tvsd(tmp_path, monkey):
 
 
 def _without_chunks(units, name):
-    """Store a ragged column in one piece: of chunks, which may hold other units too, the whole would be needed."""
+    """Store a ragged column in one piece; chunks may contain other units, and would be read as a whole."""
     values, attrs = units[name][:], dict(units[name].attrs)
     del units[name]
     units.create_dataset(name, data=values).attrs.update(attrs)
@@ -138,7 +138,7 @@ def _without_chunks(units, name):
 
 @pytest.fixture
 def session(tmp_path):
-    """A session of 000021 of several MB, of which the amplitudes, and the spikes of noise, are not needed."""
+    """A session of 000021 of several MB; its amplitudes and the spikes of noise units are not needed."""
     frames = RNG.permutation(np.append(np.repeat(np.arange(12), 4), [-1] * 5))
     rates, onsets = np.vstack([PLANTED, np.zeros((1, 6))])[frames], scene_onsets(53)
     spikes = [
@@ -153,7 +153,7 @@ def session(tmp_path):
 
 
 def test_a_session_streams_from_dandi_as_it_is_fetched(session, tmp_path, monkeypatch):
-    """The real dandi client and the shipped manifest; only the address of the archive is another."""
+    """With the real dandi client and the shipped manifest, at another address."""
     monkeypatch.setenv("NEUROSUPER_CACHE", str(tmp_path / "cache"))
     path, needed = session
     with Archive({"sub-699733573/sub-699733573_ses-715093703.nwb": path.read_bytes()}) as archive:

@@ -1,4 +1,4 @@
-"""How many inputs the suite draws, the files that it damages, and the process that reads them."""
+"""The number of inputs that the suite draws, the files that it damages, and the process that reads them."""
 
 import os
 from collections.abc import Iterator
@@ -15,15 +15,14 @@ __all__ = ["mouse", "write_nwb"]  # fixtures
 
 @pytest.fixture(scope="session")
 def share() -> int:
-    """1 in `make test`; `make fuzz` draws five times as many inputs, and kills twelve times as often."""
+    """1 in `make test`; 5 in `make fuzz`, which draws five times as many inputs and kills twelve times as often."""
     return int(os.environ.get("NEUROSUPER_FUZZ", "1"))
 
 
 @pytest.fixture(scope="session")
 def sandbox() -> Iterator[Sandbox]:
-    box = Sandbox("tests.fuzz.formats")
-    yield box
-    box.close()
+    with Sandbox("tests.fuzz.formats") as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(scope="session")

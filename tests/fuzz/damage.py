@@ -31,7 +31,7 @@ Damage = Callable[[h5py.File, str], None]
 
 
 def damage_bytes(content: bytes, rng: random.Random) -> bytes:
-    """Return a content with one to eight changes, of which four in ten are in the first 512 bytes."""
+    """Return the content of a file with one to eight changes; four in ten of these are in the first 512 bytes."""
     damaged = bytearray(content)
     for _ in range(rng.choice([1, 1, 1, 2, 4, 8])):
         if damaged:
@@ -68,7 +68,7 @@ def _change(damaged: bytearray, rng: random.Random, at: int) -> None:
 
 
 def _replace(file: h5py.File, path: str, values: object, **settings: object) -> None:
-    """Put other values in place of a dataset, whose attributes stay."""
+    """Replace the values of a dataset, and keep its attributes."""
     attrs = dict(file[path].attrs)
     del file[path]
     dataset = file.create_dataset(path, data=values, **settings)
@@ -90,7 +90,7 @@ def _first(value: float) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _without_data(file: h5py.File, path: str) -> None:
-    """Declare a dataset that was never written: HDF5 reads zeros."""
+    """Replace a dataset by one that was declared but never written, which HDF5 reads as zeros."""
     old, attrs = file[path], dict(file[path].attrs)
     shape, dtype = old.shape, old.dtype
     del file[path]
@@ -100,7 +100,7 @@ def _without_data(file: h5py.File, path: str) -> None:
 
 
 def _elsewhere(file: h5py.File, path: str) -> None:
-    """Keep the values of a dataset in another file, one that every system has."""
+    """Store the values of a dataset in another file that exists on every system."""
     old, attrs = file[path], dict(file[path].attrs)
     shape, dtype = old.shape, old.dtype
     del file[path]
@@ -174,7 +174,7 @@ INDEX: dict[str, Damage] = {
     "below zero": _with(_first(-1)),
     "short of the data": _with(lambda values: values - np.uint8(1)),
 }
-NAMED: dict[str, dict[str, Damage]] = {  # what is wrong in columns of these names alone
+NAMED: dict[str, dict[str, Damage]] = {  # damage only to columns of these names
     "id": {"twice the same": _with(lambda values: np.append(values[:1], values[:-1]))},
     "start_time": {"an infinite onset": _with(_first(np.inf)), "an onset long before": _with(_first(-1e6))},
     "timestamps": {"an infinite time": _with(_first(np.inf)), "a time that is missing": _with(_first(np.nan))},
@@ -185,7 +185,7 @@ NAMED: dict[str, dict[str, Damage]] = {  # what is wrong in columns of these nam
 
 
 def kinds_for(dataset: h5py.Dataset, path: str) -> dict[str, Damage]:
-    """Return the kinds of damage that make sense of a dataset, by what they do."""
+    """Return the kinds of damage that apply to a dataset, by description."""
     name, kinds = path.rpartition("/")[2], ANY | DATASET
     references = h5py.check_ref_dtype(dataset.dtype) is not None
     if references:
@@ -200,7 +200,7 @@ def kinds_for(dataset: h5py.Dataset, path: str) -> dict[str, Damage]:
 
 
 def plan(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield every object of an NWB file and each kind of damage to it."""
+    """Yield every object of an NWB file with each kind of damage that applies to it."""
     with h5py.File(path) as file:
         found: list[str] = []
         file.visit(found.append)
@@ -221,6 +221,6 @@ def damage_object(path: Path, name: str, kind: str) -> None:
 
 
 def refuse_to_pynwb(path: Path) -> None:
-    """Take from a file what pynwb must have, and no reader of this package needs."""
+    """Remove from a file what pynwb requires, and no reader of this package needs."""
     with h5py.File(path, "r+") as file:
         del file["session_description"]

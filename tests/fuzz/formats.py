@@ -1,4 +1,4 @@
-"""A small good file of every format that the package reads, and the call that reads it."""
+"""A small valid file of every format that the package reads, and the call that reads it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask.array  # noqa: F401 - imported once, before the sandbox forks
 import h5py
-import nibabel  # noqa: F401 - imported once, before the sandbox forks
+import nibabel  # noqa: F401
 import numpy as np
 import torch
 import xarray as xr
@@ -27,6 +28,7 @@ from neurosuper.study import read_study
 from tests.loaders.faithful_cadena import write_cadena
 from tests.loaders.faithful_neuroid import neuroids, write_assembly
 from tests.loaders.faithful_stringer import present, write_images, write_recording
+from tests.study.minimal import MINIMAL_STUDY
 
 LABELS = [f"s{i:02d}" for i in range(30)]
 DIMS = ("stimulus", "unit")
@@ -120,21 +122,10 @@ FORMATS: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
 }
 CALLS = {name: call for name, (_, _, call) in FORMATS.items()}
 CALLS |= {f"{file} {call.__name__}": call for file, calls in NWB_CALLS.items() for call in calls}
-STUDY = """
-title = "A small study"
-images.path = "photos"
-finders.Units = {}
-metrics.Color = {}
-[systems.V4]
-loader = "load_array"
-path = "rates.npy"
-dims = ["unit", "stimulus"]
-stimuli = "photos"
-"""
 
 
 def write_files(folder: Path, mouse: Path, session: Path) -> None:
-    """Write all files below a folder; `mouse` and `session` are NWB files that are there already."""
+    """Write all files below a folder; `mouse` and `session` are existing NWB files."""
     (folder / "mouse.nwb").write_bytes(mouse.read_bytes())
     (folder / "session.nwb").write_bytes(session.read_bytes())
     rng, responses = np.random.default_rng(0), _responses()
@@ -146,7 +137,7 @@ def write_files(folder: Path, mouse: Path, session: Path) -> None:
     _activations(folder / "activations")
     rows = [f"resnet50,layer1,{i % 4},{i},{i % 2 == 0},{i % 3 + 1}\n" for i in range(12)]
     (folder / "judged.csv").write_text("model,layer,channel,batch,correct,confidence\n" + "".join(rows))
-    (folder / "study.toml").write_text(STUDY)
+    (folder / "study.toml").write_text(MINIMAL_STUDY)
     manifests = Path(__file__).resolve().parents[2] / "data_manifests"
     (folder / "cowley-v4.toml").write_bytes((manifests / "cowley-v4.toml").read_bytes())
 

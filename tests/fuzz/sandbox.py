@@ -1,7 +1,7 @@
-"""Run calls, each in a process of its own with limits of memory and time, and say how they ended.
+"""Run calls, each in its own process with limits of memory and time, and report how each ended.
 
-A server process imports everything once, has no threads, and forks for every call: 20 to 200 ms each. It reads requests
-as lines of JSON from its standard input, and answers on its standard output.
+A server process imports everything once, has no threads, and forks for every call (20 to 200 ms each). It reads
+requests as lines of JSON from its standard input, and writes outcomes to its standard output.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-MEMORY = 1500  # MiB that a call may take beyond what the server has
-SECONDS = 40  # that a call may take, on a machine that does other things too
-PROMISED = (ValueError, TypeError, OSError, ImportError, RuntimeError)  # kinds of error that users are told of
+MEMORY = 1500  # MiB that a call may take in addition to the server's
+SECONDS = 40  # limit of a call; generous, since the machine may be busy
+PROMISED = (ValueError, TypeError, OSError, ImportError, RuntimeError)  # the errors that the documentation names
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Sandbox:
-    """The client: `run(name, path, …)` returns how a call ended. The module names calls in a dict `CALLS`."""
+    """Client of the server: `run(name, path, …)` returns how a call ended; the module lists calls in a dict `CALLS`."""
 
     def __init__(self, module: str) -> None:
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "TQDM_DISABLE"), "1")
@@ -44,10 +44,10 @@ class Sandbox:
         )
 
     def run(self, name: str, *paths: Path, **limits: float) -> dict[str, Any]:
-        """Return `kind` (ok, error, crash, hang, memory), and what goes with it: `digest`, `text`, `warnings`.
+        """Return the outcome of a call: `kind` (ok, error, crash, hang, memory), and `digest`, `text` or `warnings`.
 
-        `seconds` is how long it may take, `killed_after` (seconds) when it is killed, `file_size` (bytes) what it may
-        write into one file.
+        Limits are `seconds` (how long it may take), `killed_after` (seconds after which it is killed) and `file_size`
+        (bytes that it may write to one file).
         """
         assert self._server.stdin is not None
         assert self._server.stdout is not None
@@ -55,13 +55,15 @@ class Sandbox:
         self._server.stdin.flush()
         return json.loads(self._server.stdout.readline())
 
-    def close(self) -> None:
-        """End the server."""
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._server.communicate("")
 
 
 def fault_of(outcome: dict[str, Any]) -> str:
-    """Return what no input may do, if this one did it: crash, hang, take all memory, or raise more than one line."""
+    """Return the fault in an outcome: a crash, a hang, all memory taken, or an error undocumented or of many lines."""
     if outcome["kind"] in ("crash", "hang", "memory"):
         return outcome["kind"]
     if outcome["kind"] == "error":
@@ -73,7 +75,7 @@ def fault_of(outcome: dict[str, Any]) -> str:
 
 
 def digest(result: Any) -> str:
-    """Return a hash of what arrays, labels and coords a call returned."""
+    """Return a hash of the arrays, labels and coords that a call returned."""
     import numpy as np
     import xarray as xr
 
@@ -83,17 +85,17 @@ def digest(result: Any) -> str:
             parts = {"": result.values} | {str(name): coord.values for name, coord in result.coords.items()}
     else:
         parts = {"": np.asarray(result)}
-    told = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name in sorted(parts):
         values = parts[name]
-        told.update(f"{name} {values.shape}".encode())
+        sha256.update(f"{name} {values.shape}".encode())
         text = values.dtype.kind not in "iufbc"
-        told.update(repr(values.tolist()).encode() if text else np.ascontiguousarray(values, "f8").tobytes())
-    return told.hexdigest()
+        sha256.update(repr(values.tolist()).encode() if text else np.ascontiguousarray(values, "f8").tobytes())
+    return sha256.hexdigest()
 
 
 def _counts_of(result: Any) -> dict[str, int]:
-    """Return what the attrs of a result count, such as presentations that were not observed."""
+    """Return the counts in the attrs of a result, such as the number of presentations that were not observed."""
     attrs = getattr(result, "attrs", {})
     return {name: int(value) for name, value in attrs.items() if name.startswith("n_")}
 
@@ -108,18 +110,18 @@ def isolated(
         os.close(reading)
         _run_child(call, writing, file_size)
     os.close(writing)
-    answer, deadline = b"", time.monotonic() + (seconds if killed_after is None else killed_after)
+    outcome, deadline = b"", time.monotonic() + (seconds if killed_after is None else killed_after)
     while (left := deadline - time.monotonic()) > 0 and select.select([reading], [], [], left)[0]:
         part = os.read(reading, 1 << 16)
         if not part:
             break
-        answer += part
+        outcome += part
     else:
         os.kill(child, signal.SIGKILL)
-        answer = b'{"kind": "hang"}' if killed_after is None else b'{"kind": "killed"}'
+        outcome = b'{"kind": "hang"}' if killed_after is None else b'{"kind": "killed"}'
     os.close(reading)
     _, status = os.waitpid(child, 0)
-    return json.loads(answer) if answer else {"kind": "crash", "status": status}
+    return json.loads(outcome) if outcome else {"kind": "crash", "status": status}
 
 
 def _run_child(call: Callable[[], Any], writing: int, file_size: float | None) -> None:
@@ -130,7 +132,7 @@ def _run_child(call: Callable[[], Any], writing: int, file_size: float | None) -
     resource.setrlimit(resource.RLIMIT_AS, (now + (MEMORY << 20), now + (MEMORY << 20)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if file_size is not None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails instead
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that the write raises OSError instead
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(file_size), int(file_size)))
     with warnings.catch_warnings(record=True) as caught, contextlib.suppress(BaseException):
         warnings.simplefilter("always")
@@ -150,12 +152,12 @@ def _run_child(call: Callable[[], Any], writing: int, file_size: float | None) -
 
 
 def _serve(calls: dict[str, Callable[..., Any]]) -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a call prints is no answer
+    outcomes = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # prints of a call must not mix with outcomes
     for line in sys.stdin:
         name, paths, limits = json.loads(line)
         call = partial(calls[name], *map(Path, paths))
-        print(json.dumps(isolated(call, **limits)), file=answers, flush=True)
+        print(json.dumps(isolated(call, **limits)), file=outcomes, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Whatever is damaged in a file: no crash, no hang, no error of many lines, and no other result without a word."""
+"""Any damage to a file gives no crash, no hang, no error of many lines, and no different result without a warning."""
 
 import random
 import shutil
@@ -12,9 +12,9 @@ from tests.fuzz.damage import damage_bytes, damage_object, plan, refuse_to_pynwb
 from tests.fuzz.formats import FORMATS, NWB_CALLS
 from tests.fuzz.sandbox import Sandbox, fault_of
 
-BYTES = 10  # inputs of each format
-OBJECTS = 35  # of each call and reader
-ROOMS = {  # which objects a call reads, so that others need not be tried
+BYTES = 10  # inputs per format
+OBJECTS = 35  # inputs per call and reader
+GROUPS_READ = {  # groups that a call reads; damage elsewhere need not be tried
     "_spikes": ("units", "intervals", "general/extracellular_ephys"),
     "_trials": ("units", "intervals", "general/extracellular_ephys"),
     "_rois": ("processing/ophys", "intervals", "general/optophysiology"),
@@ -60,21 +60,21 @@ def test_nwb_files_that_contradict_themselves_change_nothing_silently(
         refuse_to_pynwb(base)
     good = sandbox.run(call, base)
     assert good["kind"] == "ok", good
-    inputs = [own for own in plan(base) if own[0].startswith(ROOMS[function])]
+    inputs = [own for own in plan(base) if own[0].startswith(GROUPS_READ[function])]
     random.Random(f"{call} {reader}").shuffle(inputs)
     faults, copy = [], tmp_path / "damaged.nwb"
     for path, kind in inputs[: OBJECTS * share]:
         shutil.copyfile(base, copy)
         damage_object(copy, path, kind)
         outcome = sandbox.run(call, copy)
-        silent = outcome["kind"] == "ok" and outcome["digest"] != good["digest"] and not _said(outcome, good)
+        silent = outcome["kind"] == "ok" and outcome["digest"] != good["digest"] and not _reported(outcome, good)
         if fault := "another result, silently" if silent else fault_of(outcome):
             faults.append(f"{path}: {kind}: {fault}")
     assert not faults, "\n".join(faults)
 
 
-def _said(outcome: dict, good: dict) -> bool:
-    """Whether a call warns of something, or counts it in attrs, that is not so where nothing is damaged."""
+def _reported(outcome: dict, good: dict) -> bool:
+    """Return whether a call warns of the damage or counts it in attrs: differently from the undamaged file."""
     return bool(set(outcome["warnings"]) - set(good["warnings"])) or outcome["counts"] != good["counts"]
 
 

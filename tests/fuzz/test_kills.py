@@ -1,4 +1,4 @@
-"""Jobs that are killed at any moment, or run out of disk, lose nothing and leave nothing that is half written."""
+"""Jobs that are killed at any moment or run out of disk lose no result and leave no half-written file."""
 
 import hashlib
 import random
@@ -39,7 +39,7 @@ images = {{ loader = "none", obtain = "none" }}
 
 
 class _Slowly(BaseHTTPRequestHandler):
-    """Serves the blobs at some 6 MB/s, from any byte on."""
+    """Serves the blobs at about 6 MB/s, starting at any byte."""
 
     def log_message(self, *_: object) -> None: ...
 
@@ -79,14 +79,13 @@ def inputs(tmp_path_factory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def jobs() -> Iterator[Sandbox]:
-    box = Sandbox("tests.fuzz.jobs")
-    yield box
-    box.close()
+    with Sandbox("tests.fuzz.jobs") as jobs:
+        yield jobs
 
 
 @pytest.fixture(scope="module")
 def undisturbed(jobs, inputs, tmp_path_factory) -> dict[str, tuple[str, float, set[str]]]:
-    """What each job returns, how long it takes, and the names of the files that it leaves."""
+    """Per job: the digest of its result, how long it takes, and the endings of the files that it leaves."""
     found = {}
     for job in CALLS:
         output, start = tmp_path_factory.mktemp("undisturbed") / "out", time.monotonic()
@@ -97,12 +96,12 @@ def undisturbed(jobs, inputs, tmp_path_factory) -> dict[str, tuple[str, float, s
 
 
 def _kinds_of(folder: Path) -> set[str]:
-    """Return the endings of all files: what is left of a killed run has an ending of its own."""
+    """Return the endings of all files; files left by a killed run have an ending of their own."""
     return {path.suffix for path in folder.rglob("*") if path.is_file()}
 
 
 def _check_published(job: str, output: Path) -> None:
-    """Whatever has its final name is whole."""
+    """Check that every file with a final name is whole."""
     if job == "study" and (output / "study.nc").exists() and (output / "report.html").exists():
         assert read_study_of(output)[-1] == "True"
     if job == "fetched":
@@ -111,7 +110,7 @@ def _check_published(job: str, output: Path) -> None:
 
 
 @pytest.mark.parametrize("job", CALLS)
-def test_killed_jobs_go_on_to_the_same_result(job, jobs, inputs, undisturbed, tmp_path, share):
+def test_killed_jobs_continue_to_the_same_result(job, jobs, inputs, undisturbed, tmp_path, share):
     expected, seconds, endings = undisturbed[job]
     rng, n_killed = random.Random(job), 0
     for attempt in range(1 if share == 1 else KILLS):
@@ -129,8 +128,10 @@ def test_killed_jobs_go_on_to_the_same_result(job, jobs, inputs, undisturbed, tm
 
 
 @pytest.mark.parametrize("job", CALLS)
-def test_jobs_that_cannot_write_say_so_and_leave_nothing_half_written(job, jobs, inputs, undisturbed, tmp_path, share):
-    """No file may grow beyond a size, as on a full disk: every write of every file is tried to fail."""
+def test_jobs_that_cannot_write_raise_one_line_and_leave_nothing_half_written(
+    job, jobs, inputs, undisturbed, tmp_path, share
+):
+    """No file may grow beyond a size, as on a full disk; across sizes, writes of every file fail."""
     expected, _, endings = undisturbed[job]
     sizes = [0, 3000, 100_000] if share == 1 else [0, *np.geomspace(100, 1e6, 40).astype(int)]
     for size in map(int, sizes):

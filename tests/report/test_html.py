@@ -7,6 +7,7 @@ import xarray as xr
 
 from neurosuper import contrast_finders, contrast_systems
 from neurosuper.report import render_report
+from neurosuper.report.html import FORMAT_VERSION
 
 
 def drivers(page):
@@ -14,7 +15,7 @@ def drivers(page):
     return [re.match(r"d\d+", text).group() for text in page.texts("th") if re.match(r"d\d+−", text)]
 
 
-def quoted(page):
+def sentences_of(page):
     """Return the sentences of tests, in order."""
     return [text for text in page.texts("li") if "permutation test" in text]
 
@@ -66,19 +67,19 @@ def test_the_table_shows_medians_and_marks_the_best_finder(page, comparison):
     assert len(page.texts("b")) == 4  # two systems × two metrics
 
 
-def test_finders_are_tested_against_single_units_in_sentences_to_quote(page, comparison, images, read):
+def test_finders_are_tested_against_single_units_in_sentences(page, comparison, images, read):
     assert "Tests against single units" in page.texts("h2")
-    assert quoted(page)[:2] == contrast_finders(comparison).sel(test=[0, 2]).sentence.values.tolist()
+    assert sentences_of(page)[:2] == contrast_finders(comparison).sel(test=[0, 2]).sentence.values.tolist()
     only_units = read(render_report(comparison.isel(item=(comparison.finder == "Units").values), images))
     assert "Tests against single units" not in only_units.html
 
 
-def test_systems_are_tested_against_the_first_in_sentences_to_quote(page, comparison, images, read):
+def test_systems_are_tested_against_the_first_in_sentences(page, comparison, images, read):
     assert "Tests against V4 <left> & right" in page.texts("h2")
-    assert quoted(page)[2:] == contrast_systems(comparison).sel(test=[0, 1]).sentence.values.tolist()
-    assert "only as far as these share images: 40 stimuli in common." in page.html
+    assert sentences_of(page)[2:] == contrast_systems(comparison).sel(test=[0, 1]).sentence.values.tolist()
+    assert "between systems only if they share images: 40 stimuli in common." in page.html
     one = read(render_report(comparison.isel(item=(comparison.system == comparison.system[0]).values), images))
-    assert len(quoted(one)) == 1
+    assert len(sentences_of(one)) == 1
     assert "Tests against V4" not in one.html
 
 
@@ -104,14 +105,14 @@ def test_few_items_are_each_shown_once(comparison, images, read, n_items):
     assert sorted(shown) == [f"d{i}" for i in range(n_items)]
 
 
-def test_top_stimuli_stand_in_order_and_each_is_embedded_once(page, comparison):
+def test_top_stimuli_are_shown_in_order_and_each_is_embedded_once(page, comparison):
     most = comparison.interpretability.values[20:40, 0].argmax() + 20
     labels = [attrs["aria-label"] for tag, attrs, _ in page.elements if tag == "i"]
     assert labels[27:30] == comparison.top_stimuli.values[most].split(" | ")
     assert page.html.count("background-image:url(data:image/png") == len(set(labels)) < len(labels)
 
 
-def test_seeds_tell_items_of_equal_name_apart(comparison, images, read):
+def test_seeds_distinguish_items_of_equal_name(comparison, images, read):
     comparison.seed[20:30] = 7
     names = read(render_report(comparison.isel(metric=[0]), images)).texts("th")
     assert {re.search(r"\(seed .\)", name).group() for name in names if "seed" in name} == {"(seed 0)", "(seed 7)"}
@@ -154,6 +155,20 @@ def test_what_a_report_must_state_is_asked_for(comparison, images):
         render_report(comparison, images)
 
 
+@pytest.mark.parametrize("version", [0, FORMAT_VERSION + 1])
+def test_a_study_of_another_layout_is_refused_in_one_line(version, comparison, images):
+    other = comparison.assign_attrs(format_version=version) if version else comparison.assign(floor=("item", [0] * 80))
+    with pytest.raises(
+        ValueError, match=rf"format_version {version}, .* reads version 1; run its study again"
+    ) as caught:
+        render_report(other, images)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_of_this_layout_gives_the_same_page(page, comparison, images):
+    assert render_report(comparison.assign_attrs(format_version=FORMAT_VERSION), images) == page.html
+
+
 HOSTILE = [
     r"$\frac{",
     r"cost in $ and $\sum",
@@ -169,7 +184,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_is_markup_or_mathematics(name, comparison, images, read):
-    """A system, a finder, metrics, a quantity, images and all that is told: each is shown as it is written."""
+    """A system, a finder, metrics, a quantity, images and all other texts: each is shown as it is written."""
     label = f"photo {name}"
     images = images.assign_coords(stimulus=[label, *images.stimulus.values[1:].tolist()])
     renamed = comparison.assign_coords(

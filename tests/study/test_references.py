@@ -1,4 +1,4 @@
-"""A study file runs the code beside it and networks of neurosuper, and writes below its folder, or needs trust."""
+"""A study file runs code in its own folder and networks of neurosuper and writes below its folder, or needs trust."""
 
 import os
 import py_compile
@@ -13,24 +13,14 @@ from PIL import Image
 from neurosuper import run_study
 from neurosuper.cli import main
 from neurosuper.study.references import References
+from tests.study.minimal import MINIMAL_STUDY
 
 MARKS = "from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\ndef build(**_): return None\n"
-STUDY = """
-title = "From somewhere"
-images.path = "images"
-finders.Units = {}
-metrics.Color = {}
-[systems.brain]
-loader = "load_array"
-path = "brain.npy"
-dims = ["unit", "stimulus"]
-stimuli = "images"
-"""
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A study's folder, `in`, beside code that is not the study's: `out/theirs.py`, a folder of `sys.path`."""
+    """A study's folder `in`, with a folder `out` next to it that contains foreign code, `theirs.py`."""
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "theirs.py").write_text(MARKS)
@@ -49,7 +39,7 @@ def study(folder, rng):
     for i in range(20):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / "images" / f"p{i:02d}.png")
     np.save(folder / "brain.npy", rng.gamma(1, 5, (3, 20)))
-    (folder / "study.toml").write_text(STUDY)
+    (folder / "study.toml").write_text(MINIMAL_STUDY)
     return folder / "study.toml"
 
 
@@ -72,12 +62,12 @@ def refused(call, message):
         "$THEIRS/theirs.py:build",
         "link.py:build",
         "linked/theirs.py:build",
-        "code.txt.py:build",  # a link to what is no Python file
+        "code.txt.py:build",  # a link to a file that is no Python file
         "neurosuper:study",
         "neurosuper.cli:main",
         "neurosuper.study:run_study",
-        "neurosuper.study:Path",  # imported from elsewhere
-        "neurosuper.study:version",
+        "neurosuper.study.run:Path",  # imported from another package
+        "neurosuper.study.write:version",
         "neurosuper.datasets:clear_cache",
         "neurosuper.loaders.file_checks:check_file",
         "neurosuper.demo.network:_block",  # private
@@ -86,7 +76,7 @@ def refused(call, message):
         "neurosuper_theirs:build",
     ],
 )
-def test_code_from_elsewhere_is_refused_and_not_even_imported(files, folder, text, key, monkeypatch):
+def test_foreign_code_is_refused_and_not_even_imported(files, folder, text, key, monkeypatch):
     out = folder.parent / "out"
     monkeypatch.syspath_prepend(out)
     monkeypatch.setenv("THEIRS", str(out))
@@ -102,7 +92,7 @@ def test_code_from_elsewhere_is_refused_and_not_even_imported(files, folder, tex
     assert "theirs" not in sys.modules
 
 
-def test_the_error_says_what_would_have_run_and_how_to_allow_it(files):
+def test_the_error_shows_what_would_have_run_and_how_to_allow_it(files):
     message = "asks to run os:system(command='touch x', 1=[2]) as its model, which was not run: "
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         files.function("model", "os:system", {"command": "touch x", "1": [2]})
@@ -114,7 +104,7 @@ def test_the_error_says_what_would_have_run_and_how_to_allow_it(files):
 
 
 @pytest.mark.parametrize("text", ["net.py:build", "sub/net.py:build", "./sub/../net.py:build", "inner.py:build"])
-def test_code_beside_the_study_runs(files, folder, text):
+def test_code_in_the_folder_of_the_study_runs(files, folder, text):
     (folder / "sub").mkdir()
     for path in (folder / "net.py", folder / "sub" / "net.py"):
         path.write_text("def build(): return 7\n")
@@ -136,7 +126,7 @@ def test_a_trusted_study_runs_code_from_anywhere(folder, text, monkeypatch):
     sys.modules.pop("theirs", None)
 
 
-def test_what_runs_is_the_text_and_not_what_was_once_compiled(files, folder):
+def test_the_source_runs_and_not_an_old_compiled_file(files, folder):
     net = folder / "net.py"
     net.write_text("def build(): return 1\n")
     py_compile.compile(str(net))
@@ -155,7 +145,7 @@ def test_a_pipe_in_the_place_of_code_is_refused_at_once(files, folder):
 def test_foreign_code_is_refused_before_the_studys_own_runs(study, table):
     (study.parent / "net.py").write_text(MARKS)
     own = '[metrics.own]\nmetric = "Features"\nmodel = "net.py:build"\nlayer = "0"\n'
-    text = STUDY.replace('images.path = "images"', "") + own if table == "images" else STUDY + own
+    text = MINIMAL_STUDY.replace('images.path = "images"', "") + own if table == "images" else MINIMAL_STUDY + own
     path = 'path = "images"\n' if table == "images" else ""
     study.write_text(f'{text}[{table}]\n{path}model = "os:system"\nmodel_args = {{ command = "touch {study}.ran" }}\n')
     refused(lambda: run_study(study), r"study.toml asks to run os:system\(command='touch ")
@@ -165,7 +155,7 @@ def test_foreign_code_is_refused_before_the_studys_own_runs(study, table):
 
 def test_trust_is_given_on_the_command_line(study, capsys):
     out = study.parent.parent / "out" / "theirs.py"
-    study.write_text(f'{STUDY}[metrics.theirs]\nmetric = "Features"\nmodel = "{out}:build"\nlayer = "0"\n')
+    study.write_text(f'{MINIMAL_STUDY}[metrics.theirs]\nmetric = "Features"\nmodel = "{out}:build"\nlayer = "0"\n')
     assert main(["run", str(study)]) == 2
     assert "--trust" in capsys.readouterr().err
     assert not out.with_suffix(".ran").exists()
@@ -177,11 +167,11 @@ def test_trust_is_given_on_the_command_line(study, capsys):
 @pytest.mark.parametrize(
     "output", ["{out}/deep", "../out", "results/../../out", "$THEIRS/deep", "linked/deep", "linked"]
 )
-def test_output_leads_nowhere_outside_the_folder(study, output, monkeypatch):
+def test_output_outside_the_folder_is_refused(study, output, monkeypatch):
     out = study.parent.parent / "out"
     monkeypatch.setenv("THEIRS", str(out))
     (study.parent / "linked").symlink_to(out)
-    study.write_text(f'output = "{output.format(out=out)}"\n{STUDY}')
+    study.write_text(f'output = "{output.format(out=out)}"\n{MINIMAL_STUDY}')
     refused(
         lambda: run_study(study), "^output = .* leads to .*out.*, outside the folder of study.toml; .* --output, or"
     )
@@ -189,15 +179,15 @@ def test_output_leads_nowhere_outside_the_folder(study, output, monkeypatch):
 
 
 @pytest.mark.parametrize("link", ["study_output", "study_output/cache", "study_output/cache/embeddings"])
-def test_links_that_came_with_the_study_are_not_followed(study, link):
+def test_links_in_the_folder_of_the_study_do_not_lead_output_out_of_it(study, link):
     (study.parent / link).parent.mkdir(parents=True, exist_ok=True)
     (study.parent / link).symlink_to(study.parent.parent / "out")
     refused(lambda: run_study(study), "outside the folder of study.toml")
 
 
-def test_output_goes_where_the_caller_says_or_a_trusted_study(study, tmp_path):
+def test_output_goes_where_the_caller_or_a_trusted_study_asks(study, tmp_path):
     run_study(study, tmp_path / "mine")
-    study.write_text(f'output = "../theirs"\n{STUDY}')
+    study.write_text(f'output = "../theirs"\n{MINIMAL_STUDY}')
     run_study(study, trust=True)
     for folder in ("mine", "theirs"):
         assert (tmp_path / folder / "report.html").exists()
@@ -211,10 +201,10 @@ def test_other_files_that_a_run_writes_stay_below_the_folder(files, folder, key)
     assert trusted.fill({key: "../x"}) == {key: str(folder / "../x")}
 
 
-def test_what_is_shared_names_no_place_of_this_machine_and_no_secret(study, monkeypatch):
+def test_shared_files_contain_no_absolute_path_and_no_secret(study, monkeypatch):
     monkeypatch.setenv("A_SECRET", "s3cr3t")
     (study.parent / "brain.npy").rename(study.parent / "s3cr3t.npy")
-    text = STUDY.replace('"brain.npy"', '"$A_SECRET.npy"').replace(
+    text = MINIMAL_STUDY.replace('"brain.npy"', '"$A_SECRET.npy"').replace(
         'stimuli = "images"', f'stimuli = "{study.parent}/images"'
     )
     study.write_text(text + "[finders.PCA]\nn_directions = 2\n")

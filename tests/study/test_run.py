@@ -1,3 +1,5 @@
+"""A study writes every number and a report, checks its file before it computes, and reuses what earlier runs stored."""
+
 import json
 import shutil
 import sys
@@ -65,7 +67,7 @@ def test_directions_are_kept_and_recovery_is_measured(study):
     assert_allclose(result.recovery[(result.fit_finder == "Units").values], 1)
 
 
-def test_provenance_says_what_where_and_when(study):
+def test_provenance_states_command_seeds_versions_and_files(study):
     result = run_study(study, study.parent / "elsewhere")
     assert result.encoding["source"] == str(study.parent / "elsewhere" / "study.nc")
     provenance = json.loads(result.provenance)
@@ -78,7 +80,7 @@ def test_provenance_says_what_where_and_when(study):
 
 
 def test_all_stimuli_as_the_paper_does(study):
-    """What no seed changes (units, PCA) is then counted once, not once per seed."""
+    """Directions that do not depend on the seed (units, PCA) are then counted once, not once per seed."""
     study.write_text(study.read_text().replace("top = 3", 'top = 3\nscore_on = "all"'))
     result = run_study(study)
     assert result.score_on == "all"
@@ -114,8 +116,8 @@ def test_stimuli_can_be_those_of_the_studys_images(study):
     assert_allclose(run_study(study).interpretability, expected.interpretability)
 
 
-def test_a_dataset_is_a_system_and_brings_its_images(study):
-    """What `neurosuper.load` reads, a study reads: by an id, or by a manifest beside the study file."""
+def test_a_dataset_is_a_system_and_has_its_images(study):
+    """A study reads what `neurosuper.load` reads: by an id, or by a manifest in the folder of the study."""
     expected = run_study(study)
     (study.parent / "mine.toml").write_text(MANIFEST)
     text = study.read_text().replace('path = "images"', 'dataset = "mine.toml"\npath = "."')
@@ -127,8 +129,8 @@ def test_a_dataset_is_a_system_and_brings_its_images(study):
     assert_allclose(result.interpretability, expected.interpretability)
     provenance = json.loads(result.provenance)
     assert "mine.toml" in provenance["files"]
-    told = {"dataset": "mine", "dataset_version": "files of the user", "doi": "unverified"}
-    assert provenance["datasets"] == {"brain": told}
+    expected = {"dataset": "mine", "dataset_version": "files of the user", "doi": "unverified"}
+    assert provenance["datasets"] == {"brain": expected}
 
 
 def test_a_network_file_may_use_dataclasses_and_its_own_path(study):
@@ -140,7 +142,7 @@ def test_a_network_file_may_use_dataclasses_and_its_own_path(study):
 
 
 def test_an_interrupted_run_writes_nothing_and_a_rerun_completes(study, monkeypatch):
-    """The network is interrupted in its fourth batch; the rerun passes only what was missing through it."""
+    """The network is interrupted in its fourth batch; the rerun passes only the missing images through it."""
     passed = []
     run_layers = neurosuper.networks.run_layers
 
@@ -150,7 +152,7 @@ def test_an_interrupted_run_writes_nothing_and_a_rerun_completes(study, monkeypa
         return counting(model, layers, outputs, batch)
 
     def counting(model, layers, outputs, batch):
-        if len(batch) == 8:  # and not the two images that show which axis is which
+        if len(batch) == 8:  # not the two images by which axes are identified
             passed.append(len(batch))
         return run_layers(model, layers, outputs, batch)
 
@@ -269,7 +271,7 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
         ("top = 3", "top = 21", "21 top stimuli asked for, but 'brain' has only 20 stimuli to score on"),
     ],
 )
-def test_a_mistake_in_the_file_is_told_in_one_line_and_nothing_is_written(old, new, message, study):
+def test_a_mistake_in_the_file_gives_a_one_line_error_and_nothing_is_written(old, new, message, study):
     assert old in study.read_text()
     study.write_text(study.read_text().replace(old, new))
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
@@ -278,7 +280,7 @@ def test_a_mistake_in_the_file_is_told_in_one_line_and_nothing_is_written(old, n
     assert not list(study.parent.glob("study_output/*.*"))
 
 
-def test_an_unwritable_output_is_told_before_anything_is_computed(study, monkeypatch):
+def test_an_unwritable_output_is_refused_before_anything_is_computed(study, monkeypatch):
     def never(*_args, **_kwargs):
         raise AssertionError("computed before checking the output")
 
@@ -288,12 +290,12 @@ def test_an_unwritable_output_is_told_before_anything_is_computed(study, monkeyp
         run_study(study, study.parent / "taken")
 
 
-def test_a_missing_study_file_is_told(tmp_path):
+def test_a_missing_study_file_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no study file .*none.toml"):
         read_study(tmp_path / "none.toml")
 
 
-def test_a_broken_input_is_told_by_name(study):
+def test_the_error_of_a_broken_input_names_it(study):
     shutil.copy(study, study.parent / "brain.npy")
     with pytest.raises(ValueError, match=r"brain\.npy"):
         run_study(study)
@@ -308,13 +310,13 @@ layer = "second"
 """
 
 
-def keep_embeddings(study, dtype: str) -> None:
+def store_embeddings(study, dtype: str) -> None:
     study.write_text(study.read_text().replace("top = 3", f'top = 3\ncache_embeddings = "{dtype}"'))
 
 
 @pytest.fixture
 def with_features(study, monkeypatch):
-    """The study, on all 40 stimuli, with a network's features as a metric, which lists how many images it is given."""
+    """The study on all 40 stimuli with a metric of network features, and the number of images in each call of it."""
     embedded = []
     embed = Features.embed
 
@@ -331,17 +333,17 @@ def with_features(study, monkeypatch):
 
 
 def test_each_image_is_embedded_once_per_metric_for_all_systems_finders_and_seeds(with_features):
-    """The first is an image of noise, by which a metric is tried."""
+    """The first image is noise, embedded as a trial of the metric."""
     study, embedded = with_features
     run_study(study)
     assert embedded == [1, 1, 8, 8, 8, 8, 7]
     assert not (study.parent / "study_output" / "cache" / "embeddings").exists()
 
 
-def test_kept_in_float32_embeddings_change_no_number_and_are_made_once(with_features):
+def test_embeddings_stored_in_float32_change_no_number_and_are_made_once(with_features):
     study, embedded = with_features
     expected = run_study(study)
-    keep_embeddings(study, "float32")
+    store_embeddings(study, "float32")
     for n_images in (41, 1):
         embedded.clear()
         result = run_study(study)
@@ -352,9 +354,9 @@ def test_kept_in_float32_embeddings_change_no_number_and_are_made_once(with_feat
     assert [path.name.rsplit("-", 1)[0] for path in kept] == ["features-second"]
 
 
-def test_other_finders_and_seeds_reuse_what_is_kept(with_features):
+def test_other_finders_and_seeds_reuse_stored_embeddings(with_features):
     study, embedded = with_features
-    keep_embeddings(study, "float16")
+    store_embeddings(study, "float16")
     run_study(study)
     embedded.clear()
     study.write_text(
@@ -364,10 +366,10 @@ def test_other_finders_and_seeds_reuse_what_is_kept(with_features):
     assert embedded == [1]
 
 
-def test_an_interrupted_embedding_goes_on_where_it_stopped(with_features, monkeypatch):
+def test_an_interrupted_embedding_continues_where_it_stopped(with_features, monkeypatch):
     study, embedded = with_features
     expected = run_study(study)
-    keep_embeddings(study, "float32")
+    store_embeddings(study, "float32")
     embedded.clear()
     monkeypatch.setattr(Features, "interrupt_at", 4, raising=False)
     with pytest.raises(KeyboardInterrupt):
@@ -380,9 +382,9 @@ def test_an_interrupted_embedding_goes_on_where_it_stopped(with_features, monkey
     xr.testing.assert_identical(result.drop_attrs(), expected.drop_attrs())
 
 
-def test_without_zarr_keeping_embeddings_is_refused_before_anything_is_computed(with_features, monkeypatch):
+def test_without_zarr_storing_embeddings_is_refused_before_anything_is_computed(with_features, monkeypatch):
     study, embedded = with_features
-    keep_embeddings(study, "float32")
+    store_embeddings(study, "float32")
     monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(ImportError, match=r"zarr is not installed; run: pip install 'neurosuper\[zarr\]'"):
         run_study(study)
@@ -427,7 +429,7 @@ def test_given_distances_may_be_named(judged):
         (lambda path, given: (-given).to_netcdf(path), r"judged\.nc: the distance of .* distances are at least 0"),
     ],
 )
-def test_what_is_wrong_with_given_distances_is_told_in_one_line(change, message, judged):
+def test_an_error_in_given_distances_is_one_line(change, message, judged):
     study, given = judged
     path = study.parent / "judged.nc"
     path.unlink()

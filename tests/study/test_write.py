@@ -1,4 +1,4 @@
-"""What a study writes: refused before the first fit, or kept, whatever happens at its end."""
+"""What a study cannot write is refused before the first fit; what it found is kept when a later step fails."""
 
 import os
 import subprocess
@@ -13,7 +13,8 @@ from filelock import FileLock
 
 from neurosuper import KMeans, _files, run_study
 from neurosuper.comparison import fit_systems
-from neurosuper.study.write import hold, publish, try_writing
+from neurosuper.report.html import FORMAT_VERSION
+from neurosuper.study.write import lock_folder, publish, try_writing
 
 NFC, NFD = (unicodedata.normalize(form, "Zürich") for form in ("NFC", "NFD"))
 
@@ -40,7 +41,7 @@ def never_fitted(monkeypatch):
         (
             "[systems.brain]",
             '[systems."IT "]',
-            r"netCDF cannot store the system 'IT ' \(.*illegal.*\); name it otherwise",
+            r"netCDF cannot store the system 'IT ' \(.*illegal.*\); choose another name",
         ),
         ("[systems.brain]", r'[systems."two\nlines"]', r"the system 'two\\nlines'"),
         ("[systems.brain]", r'[systems."cut\u0000off"]', r"system 'cut\\x00off' contains a NUL character"),
@@ -50,7 +51,7 @@ def never_fitted(monkeypatch):
         ('"A small study"', r'"A small\u0000 study"', "title .* contains a NUL"),
     ],
 )
-def test_names_that_netcdf_refuses_are_told_before_the_first_fit(old, new, message, small, never_fitted):
+def test_names_that_netcdf_refuses_are_refused_before_the_first_fit(old, new, message, small, never_fitted):
     assert old in small.read_text()
     small.write_text(small.read_text().replace(old, new))
     with pytest.raises(ValueError, match=message) as caught:
@@ -59,7 +60,7 @@ def test_names_that_netcdf_refuses_are_told_before_the_first_fit(old, new, messa
     assert not list(small.parent.glob("study_output/*.*"))
 
 
-def test_names_that_only_units_bear_are_written(small):
+def test_names_that_only_units_need_are_written(small):
     text = small.read_text().replace("[systems.brain]", '[systems."<IT>"]')
     small.write_text(text.replace('[finders."KMeans 4"]\nfinder = "KMeans"\nn_directions = 4\n', ""))
     assert run_study(small).system.values[0] == "<IT>"
@@ -73,9 +74,9 @@ def test_other_names_are_written_and_read_back(name, tmp_path):
 
 @pytest.mark.parametrize("pair", [(NFC, NFD), ("net a/b", "net a_b")])
 def test_two_names_that_would_share_a_group_are_refused(pair, tmp_path):
-    with pytest.raises(ValueError, match="would have one place in study.nc; rename one"):
+    with pytest.raises(ValueError, match="would be stored under one name in study.nc; rename one"):
         try_writing(tmp_path, ["PCA"], dict.fromkeys(pair), {})
-    with pytest.raises(ValueError, match="the finders .* would have one place"):
+    with pytest.raises(ValueError, match="the finders .* would be stored under one name"):
         try_writing(tmp_path, pair, {"IT": None}, {})
     try_writing(tmp_path, ["PCA", "pca"], dict.fromkeys(["it", "IT", "PCA"]), {})
 
@@ -93,14 +94,14 @@ def make_responses(**coords):
         (make_responses(**{"x/y": ("unit", [1, 2])}), "the unit coords .*x/y.* of the system 'IT' cannot be written"),
     ],
 )
-def test_coords_that_netcdf_cannot_contain_are_told(responses, message, tmp_path):
+def test_coords_that_netcdf_cannot_store_are_refused(responses, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         try_writing(tmp_path, ["PCA"], {"IT": responses}, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_coords_of_objects_are_written_as_text(small, monkeypatch):
-    """As a table with a missing area gives them."""
+    """A table with a missing area has such coords."""
     areas = np.array(["V1", None, np.nan, "V4", "IT"], object)
 
     def with_areas(systems, *args, **settings):
@@ -115,20 +116,25 @@ def test_coords_of_objects_are_written_as_text(small, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other file systems allow no such names")
-def test_an_image_whose_name_is_not_utf8_is_told_before_the_first_fit(small, never_fitted):
+def test_an_image_whose_name_is_not_utf8_is_refused_before_the_first_fit(small, never_fitted):
     photo = small.parent / "images" / "photo03.png"
     os.rename(photo, os.fsencode(photo.with_name("caf")) + b"\xe9.png")
     with pytest.raises(ValueError, match=r"image 'caf\\udce9' is not Unicode, so it cannot be written; rename it"):
         run_study(small)
 
 
-def test_planted_directions_that_lack_units_are_told_before_the_first_fit(small, never_fitted):
+def test_planted_directions_that_lack_units_are_refused_before_the_first_fit(small, never_fitted):
     truth = small.parent / "planted.nc"
     planted = xr.load_dataarray(truth)
     truth.unlink()
     planted[:, :-1].to_netcdf(truth)
     with pytest.raises(ValueError, match="truth of 'brain' lacks unit '4'; it must have all its units"):
         run_study(small)
+
+
+def test_what_a_study_writes_states_the_version_of_its_layout(small):
+    numbers = run_study(small).encoding["source"]
+    assert xr.load_dataset(numbers).format_version == FORMAT_VERSION
 
 
 def test_a_report_that_fails_costs_no_number(small, monkeypatch):
@@ -189,20 +195,21 @@ def test_directions_found_before_a_failure_are_kept_until_a_run_succeeds(small, 
     assert caught.value.__notes__ == [f"(the directions found before are in {unfinished})"]
     with xr.open_dataarray(unfinished, group="directions/brain/KMeans 4/seed 0") as directions:
         assert directions.sizes == {"direction": 4, "unit": 5}
+    assert xr.load_dataset(unfinished).format_version == FORMAT_VERSION
     monkeypatch.setattr(KMeans, "fit", fit)
     run_study(small)
     assert sorted(path.name for path in unfinished.parent.iterdir()) == ["cache", "report.html", "study.nc"]
 
 
-def test_a_second_run_says_that_it_waits(tmp_path):
+def test_a_second_run_warns_that_it_waits(tmp_path):
     (tmp_path / "cache").mkdir()
     with (
         FileLock(tmp_path / "cache" / "study.lock"),
         pytest.raises(UserWarning, match="another run writes to .*; waiting until it ends"),
-        hold(tmp_path),
+        lock_folder(tmp_path),
     ):
         pass
-    with hold(tmp_path), FileLock(tmp_path / "other.lock"):
+    with lock_folder(tmp_path), FileLock(tmp_path / "other.lock"):
         pass
 
 
@@ -211,7 +218,7 @@ def test_what_killed_runs_left_is_removed(tmp_path, gone):
     for path in (tmp_path / ".writing-1" / "study.nc", tmp_path / "cache" / part, tmp_path / "cache" / "a.npz"):
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    with hold(tmp_path):
+    with lock_folder(tmp_path):
         assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.npz", "cache", "study.lock"]
 
 
@@ -242,7 +249,7 @@ for moment in range(moments):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_wherever_a_run_is_killed_no_page_is_beside_numbers_of_another_run(small):
+def test_a_run_killed_at_any_moment_leaves_no_page_with_numbers_of_another_run(small):
     """Killed before it deletes the page of an earlier run, moves its numbers, and moves its page; then run again."""
     small.write_text(small.read_text().replace("seeds = [0, 1]", "seeds = [0]"))
     expected, moments = run_study(small), 3
@@ -262,7 +269,7 @@ def test_wherever_a_run_is_killed_no_page_is_beside_numbers_of_another_run(small
     assert sorted(path.name for path in folders[2].iterdir()) == ["cache", "report.html", "study.nc"]
 
 
-def test_what_a_variable_of_the_environment_says_is_not_stored(small, monkeypatch):
+def test_values_of_environment_variables_are_not_stored(small, monkeypatch):
     secret = small.parent / "patient-0042"
     secret.mkdir()
     (small.parent / "brain.npy").rename(secret / "brain.npy")

@@ -1,14 +1,14 @@
-"""What the headers of an answer say of a file: its version, and how long to wait."""
+"""Headers of a response identify the version of a file, and state how long to wait."""
 
 import pytest
 import requests
 
-from neurosuper.datasets.answers import Version, retry_after
+from neurosuper.datasets.http_headers import Version, retry_after
 
 EARLY, LATE = "Mon, 01 Jan 2024 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:07 GMT"
 
 
-def answer(**headers):
+def response_with(**headers):
     response = requests.Response()
     response.status_code = 200
     response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
@@ -16,7 +16,7 @@ def answer(**headers):
 
 
 def version(**headers):
-    return Version.of(answer(**headers))
+    return Version.of(response_with(**headers))
 
 
 @pytest.mark.parametrize(
@@ -31,23 +31,23 @@ def version(**headers):
         ({}, False, None),
     ],
 )
-def test_only_a_strong_etag_or_a_date_in_the_past_tells_bytes_apart(headers, exact, condition):
+def test_only_a_strong_etag_or_a_date_in_the_past_identifies_bytes(headers, exact, condition):
     assert (version(**headers).exact, version(**headers).condition) == (exact, condition)
 
 
 @pytest.mark.parametrize(
-    ("later", "told"),
+    ("later", "difference"),
     [
         ({"ETag": '"a"'}, ""),
         ({"ETag": 'W/"a"'}, ""),
         ({"ETag": '"b"'}, "another ETag"),
         ({"ETag": 'W/"b"'}, "another ETag"),
-        ({"ETag": '"a"', "Content_Length": "6"}, "6 bytes in place of 5"),
-        ({"Content_Length": "5"}, "neither the ETag nor the Last-Modified of before"),
+        ({"ETag": '"a"', "Content_Length": "6"}, "6 bytes instead of 5"),
+        ({"Content_Length": "5"}, "neither the earlier ETag nor the earlier Last-Modified"),
     ],
 )
-def test_a_later_answer_is_of_the_same_version_only_if_it_says_so(later, told):
-    assert version(ETag='"a"', Content_Length="5").difference(version(**later)) == told
+def test_a_later_response_is_of_the_same_version_only_if_its_headers_agree(later, difference):
+    assert version(ETag='"a"', Content_Length="5").difference(version(**later)) == difference
 
 
 def test_dates_are_compared_where_there_are_no_tags():
@@ -56,16 +56,16 @@ def test_dates_are_compared_where_there_are_no_tags():
     assert dated.difference(version(Last_Modified=LATE)) == "another Last-Modified"
 
 
-def test_a_version_is_noted_and_read_again():
-    noted = version(ETag='"a"', Content_Length="5").note()
-    assert Version.noted(noted) == version(ETag='"a"', Content_Length="5")
+def test_a_version_is_stored_and_read_back():
+    stored = version(ETag='"a"', Content_Length="5").to_json()
+    assert Version.from_json(stored) == version(ETag='"a"', Content_Length="5")
     for damaged in ({}, {"etag": 3}, {"length": "5", "exact": True}, {"etag": ["a"], "exact": True}):
-        assert Version.noted(damaged) == Version()
+        assert Version.from_json(damaged) == Version()
 
 
 @pytest.mark.parametrize(
     ("asked", "wait"),
     [("60", 60), (LATE, 7), (EARLY, 0), ("soon", 0), ("-5", 0), ("9" * 400, float("inf"))],
 )
-def test_a_server_says_how_long_to_wait_by_its_own_clock(asked, wait):
-    assert retry_after(answer(Retry_After=asked, Date=EARLY)) == wait
+def test_the_time_to_wait_is_read_by_the_clock_of_the_server(asked, wait):
+    assert retry_after(response_with(Retry_After=asked, Date=EARLY)) == wait
