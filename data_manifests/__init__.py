@@ -1,1 +1,1 @@
-"""One manifest per dataset: where its files lie, and how responses are read from them."""
+"""One manifest per dataset: where its files are, and how responses are read from them."""
