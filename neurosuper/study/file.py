@@ -33,10 +33,40 @@ class Study(BaseModel):
     A metric can be a matrix of distances: `[metrics.human]` with `metric = "Precomputed"` and the `path` of a netCDF
     file with one array `(stimulus, any other name)` over all images; `Precomputed` explains `name` and `quantity`.
 
+    Parameters
+    ----------
+    title : str
+        Heads the report.
+    note : str, optional
+        Shown below the title.
+    output : str, optional
+        Folder of the results, below that of the study file; None: named after the file.
+    top : int, optional
+        Number of top stimuli, at least 2.
+    score_on : {"held-out", "all"}, optional
+        Stimuli that items are scored on; see `neurosuper.compare`.
+    seeds : list of int, optional
+        Every finder with a seed is fitted once for each.
+    device : str, optional
+        For torch; None: a GPU if there is one.
+    cache_embeddings : {"float32", "float16"}, optional
+        Store embeddings of images, in this precision.
+    images : dict
+        `path` of a folder or file of images, or `dataset`.
+    systems, finders, metrics : dict of dict
+        By name, at least one of each: the keys are settings of the loader, finder or metric.
+
     See Also
     --------
     read_study : read a study file.
     run_study : run it.
+
+    Examples
+    --------
+    >>> table = {"path": "v4.npy", "loader": "load_array"}
+    >>> Study(title="V4", images={"path": "photos"}, systems={"V4": table}, finders={"Units": {}},
+    ...       metrics={"Color": {}}).seeds
+    [0]
     """
 
     model_config = ConfigDict(extra="forbid")

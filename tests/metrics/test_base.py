@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel
-from neurosuper.metrics.base import pixels
+from neurosuper.metrics.base import check_metric, pixels
 
 NAMES = ("LPIPS-squeeze", "pixel", "color", "label", "features:0")
 
@@ -144,3 +144,13 @@ def test_wrong_images_are_refused_with_the_remedy(wrong, error, message):
     with pytest.raises(error, match=message) as caught:
         pixels(wrong, "cpu")
     assert "\n" not in str(caught.value)
+
+
+def test_images_without_a_dim_of_rows_are_refused():
+    with pytest.raises(ValueError, match=r"images must be \(image, 3, row, column\).*got shape \(2, 3, 4\)"):
+        pixels(torch.zeros(2, 3, 4), "cpu")
+
+
+def test_a_class_in_place_of_a_metric_is_named():
+    with pytest.raises(TypeError, match="got the class Color, which is not called"):
+        check_metric(Color)

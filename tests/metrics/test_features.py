@@ -117,3 +117,19 @@ def test_the_image_whose_features_are_zero_is_named(net, images):
     some[4] = 0
     with pytest.raises(ValueError, match=f"1 of 6 images .* such as image {some.stimulus.values[4]};"):
         Features(net, "trunk.0", device="cpu").embed(some)
+
+
+class FirstAlone(nn.Module):
+    """Answers to the first image only."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Identity()
+
+    def forward(self, x):
+        return self.first(x[:1].flatten(1))
+
+
+def test_a_layer_that_answers_to_fewer_images_is_refused(images):
+    with pytest.raises(ValueError, match="'first'"):
+        Features(FirstAlone(), "first", device="cpu").embed(images[:4])
