@@ -85,7 +85,7 @@ def _draw_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
 
 def _carry(fitted: DirectionFinder) -> dict[str, np.ndarray]:
     """Return unit coords for the directions: a unit's own, or what all units share, else empty."""
-    coords = {name: coord.values for name, coord in fitted.mean_.coords.items() if name != "unit"}
+    coords = {str(name): coord.values for name, coord in fitted.mean_.coords.items() if name != "unit"}
     if isinstance(fitted, Units):
         return coords
     n = fitted.directions_.sizes["direction"]

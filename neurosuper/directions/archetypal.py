@@ -7,6 +7,7 @@ simplex, X ≈ M A; A = B H, H (candidate, unit) stimuli on the convex hull, B (
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -21,6 +22,7 @@ CANDIDATES = 2048  # stimuli of which archetypes are mixed, at most twice as man
 ORIGIN = 1e-4  # an archetype that is so much shorter than the longest has no direction
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Archetypal(IterativeFinder):
     """Archetypal analysis (Cutler and Breiman 1994): directions towards the corners of the cloud of responses.
 
@@ -69,30 +71,11 @@ class Archetypal(IterativeFinder):
     [[1.0, 1.0], [1.0, 1.0], [4.0, 5.0]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        normalize: bool = False,
-        center: bool = False,
-        whiten: bool = False,
-        max_iter: int = 300,
-        tol: float | None = 1e-6,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions,
-            normalize=normalize,
-            center=center,
-            whiten=whiten,
-            random_state=random_state,
-            device=device,
-            dtype=dtype,
-        )
-        self.max_iter = max_iter
-        self.tol = tol
+    normalize: bool = False
+    center: bool = False
+    whiten: bool = False
+    max_iter: int = 300
+    tol: float | None = 1e-6
 
     _powers: ClassVar = {"objective": 2, "archetypes": 1}
 

@@ -7,19 +7,20 @@ Tensors are of responses times `scale_`; arrays that a user sees, in `_label` an
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from sklearn.base import BaseEstimator
 
 from neurosuper._torch import pick_device
 from neurosuper.directions._rows.moments import moments, whitening
 from neurosuper.directions._rows.preparation import Preparation, choose_scale
 from neurosuper.directions._rows.rows import Rows, Tensors, split
 from neurosuper.directions._rows.tensors import DTYPES, require_finite, require_finite_codes, to_tensor
+from neurosuper.directions.estimator import Estimator
 from neurosuper.directions.labels import (
     check_codes,
     check_labelled,
@@ -37,7 +38,8 @@ Learned = dict[str, tuple[tuple[str, ...], torch.Tensor]]  # name: (dims, values
 Array = TypeVar("Array", xr.DataArray, np.ndarray)
 
 
-class DirectionFinder(BaseEstimator, ABC):
+@dataclass(eq=False, repr=False)
+class DirectionFinder(Estimator, ABC):
     """Base of all finders, which write `_fit`.
 
     Responses are prepared first, in this order, by the options that a finder takes: `normalize` scales each stimulus's
@@ -76,28 +78,15 @@ class DirectionFinder(BaseEstimator, ABC):
         Power of two that responses are multiplied by for computation: 1 where the largest is from 2⁻¹⁶ to 2¹⁶.
     """
 
-    normalize = center = whiten = False  # of finders without these options
+    n_directions: int | str | None = None
+    _: KW_ONLY
+    random_state: int | None = 0
+    device: str | None = None
+    dtype: str = "float32"
+
+    normalize = center = whiten = False  # of finders without these settings
     scale_ = 1.0
     _powers: ClassVar[dict[str, int]] = {}  # of the unit of prepared responses, in what is learned
-
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        normalize: bool = False,
-        center: bool = False,
-        whiten: bool = False,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        self.n_directions = n_directions
-        self.normalize = normalize
-        self.center = center
-        self.whiten = whiten
-        self.random_state = random_state
-        self.device = device
-        self.dtype = dtype
 
     # What a finder writes. X (row, unit) are prepared rows, Z (row, direction) codes; all four see one block at a time.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from neurosuper.directions.iterative import IterativeFinder
 from neurosuper.directions.settings import count_directions
 
 
+@dataclass(eq=False, repr=False)
 class DictionaryLearning(IterativeFinder):
     """Directions as the atoms of a dictionary with which every response is made of few (Mairal et al. 2010).
 
@@ -96,40 +98,18 @@ class DictionaryLearning(IterativeFinder):
     [[0.0, 1.0], [1.0, 0.0]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = "2x",
-        *,
-        l1: float | str = "0.1x",
-        encoding: Literal["lasso", "omp"] = "lasso",
-        n_active: int | None = None,
-        positive: bool = False,
-        batch_size: int = 512,
-        normalize: bool = False,
-        center: bool = False,
-        whiten: bool = False,
-        max_iter: int = 20,
-        tol: float | None = None,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions,
-            normalize=normalize,
-            center=center,
-            whiten=whiten,
-            random_state=random_state,
-            device=device,
-            dtype=dtype,
-        )
-        self.l1 = l1
-        self.encoding = encoding
-        self.n_active = n_active
-        self.positive = positive
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
+    n_directions: int | str | None = "2x"
+    _: KW_ONLY
+    l1: float | str = "0.1x"
+    encoding: Literal["lasso", "omp"] = "lasso"
+    n_active: int | None = None
+    positive: bool = False
+    batch_size: int = 512
+    normalize: bool = False
+    center: bool = False
+    whiten: bool = False
+    max_iter: int = 20
+    tol: float | None = None
 
     def _rows_to_keep(self, rows: Rows) -> np.ndarray:
         return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())

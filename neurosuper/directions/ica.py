@@ -7,6 +7,7 @@ Y (stimulus, component) whitened responses, W (direction, component) orthogonal,
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ from neurosuper.directions.base import Learned
 from neurosuper.directions.iterative import IterativeFinder
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ICA(IterativeFinder):
     """Independent component analysis, symmetric FastICA with a quasi-Newton search.
 
@@ -95,22 +97,10 @@ class ICA(IterativeFinder):
     [[0.6, 0.8], [1.0, 0.0]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        contrast: Literal["logcosh", "exp"] = "logcosh",
-        normalize: bool = False,
-        max_iter: int = 200,
-        tol: float | None = 1e-4,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(n_directions, normalize=normalize, random_state=random_state, device=device, dtype=dtype)
-        self.contrast = contrast
-        self.max_iter = max_iter
-        self.tol = tol
+    contrast: Literal["logcosh", "exp"] = "logcosh"
+    normalize: bool = False
+    max_iter: int = 200
+    tol: float | None = 1e-4
 
     def _rows_to_keep(self, rows: Rows) -> np.ndarray:
         return sign_rows(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from neurosuper.directions.base import DirectionFinder, Learned
 from neurosuper.directions.settings import check_stopping
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class IterativeFinder(DirectionFinder):
     """Base of finders that iterate, which write `_steps` and `_finish`.
 
@@ -38,8 +40,9 @@ class IterativeFinder(DirectionFinder):
         The objective after each iteration.
     """
 
-    max_iter: int
-    tol: float | None
+    max_iter: int = 200
+    tol: float | None = 1e-5
+
     _powers: ClassVar = {"objective": 2}
     _is_batched = False  # whether fits are faster side by side on a GPU that holds all responses, and keep little there
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
@@ -23,6 +24,7 @@ from neurosuper.directions.iterative import IterativeFinder
 from neurosuper.directions.settings import count_directions
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class KMeans(IterativeFinder):
     """Directions towards the centres of clusters of responses (Klindt et al. 2023).
 
@@ -96,34 +98,13 @@ class KMeans(IterativeFinder):
     [[0.0, 1.0], [1.0, 0.0]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        normalize: bool = True,
-        center: bool = False,
-        whiten: bool = False,
-        init: str | np.ndarray = "k-means++",
-        encoding: Literal["projection", "distance"] = "projection",
-        max_iter: int = 300,
-        tol: float | None = 1e-7,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions,
-            normalize=normalize,
-            center=center,
-            whiten=whiten,
-            random_state=random_state,
-            device=device,
-            dtype=dtype,
-        )
-        self.init = init
-        self.encoding = encoding
-        self.max_iter = max_iter
-        self.tol = tol
+    normalize: bool = True
+    center: bool = False
+    whiten: bool = False
+    init: str | np.ndarray = "k-means++"
+    encoding: Literal["projection", "distance"] = "projection"
+    max_iter: int = 300
+    tol: float | None = 1e-7
 
     _is_batched = True
     _powers: ClassVar = {"objective": 2, "centers": 1}

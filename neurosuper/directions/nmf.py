@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -32,6 +33,7 @@ from neurosuper.directions.settings import count_directions
 from neurosuper.responses import name_some
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class NMF(IterativeFinder):
     """Directions as parts: responses are sums of non-negative directions with non-negative codes (Lee and Seung 1999).
 
@@ -102,44 +104,18 @@ class NMF(IterativeFinder):
     [[0.0, 0.0, 0.0], [0.8, 0.6, 1.0]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        signed: bool = False,
-        solver: Literal["hals", "mu"] = "hals",
-        init: str | np.ndarray = "nndsvd",
-        l1_codes: float = 0.0,
-        l2_codes: float = 0.0,
-        l1_directions: float = 0.0,
-        l2_directions: float = 0.0,
-        normalize: bool = False,
-        center: bool = False,
-        whiten: bool = False,
-        max_iter: int = 200,
-        tol: float | None = 1e-5,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions,
-            normalize=normalize,
-            center=center,
-            whiten=whiten,
-            random_state=random_state,
-            device=device,
-            dtype=dtype,
-        )
-        self.signed = signed
-        self.solver = solver
-        self.init = init
-        self.l1_codes = l1_codes
-        self.l2_codes = l2_codes
-        self.l1_directions = l1_directions
-        self.l2_directions = l2_directions
-        self.max_iter = max_iter
-        self.tol = tol
+    signed: bool = False
+    solver: Literal["hals", "mu"] = "hals"
+    init: str | np.ndarray = "nndsvd"
+    l1_codes: float = 0.0
+    l2_codes: float = 0.0
+    l1_directions: float = 0.0
+    l2_directions: float = 0.0
+    normalize: bool = False
+    center: bool = False
+    whiten: bool = False
+    max_iter: int = 200
+    tol: float | None = 1e-5
 
     def _rows_to_keep(self, rows: Rows) -> np.ndarray:
         return draw_positions(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())

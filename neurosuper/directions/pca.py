@@ -5,6 +5,7 @@ X (row, unit) prepared responses, D (direction, unit) directions, Z (stimulus, d
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ EXACT_STREAM = 4096  # the same of units, where responses are streamed and a pas
 FEW = 25  # randomized pays where the smaller of stimuli and units is more than this many times the directions
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PCA(DirectionFinder):
     """Principal component analysis.
 
@@ -85,21 +87,9 @@ class PCA(DirectionFinder):
     [[0.6, 0.8]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        normalize: bool = False,
-        center: bool = True,
-        solver: Literal["auto", "exact", "randomized"] = "auto",
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions, normalize=normalize, center=center, random_state=random_state, device=device, dtype=dtype
-        )
-        self.solver = solver
+    normalize: bool = False
+    center: bool = True
+    solver: Literal["auto", "exact", "randomized"] = "auto"
 
     _powers: ClassVar = {"explained_variance": 2}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -12,6 +14,7 @@ from neurosuper.directions.base import DirectionFinder, Learned, as_learned
 DRAWN = 2**20  # numbers at once: 8 MiB
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Random(DirectionFinder):
     """Random directions: a random rotation of the units, or random unit vectors where more are asked for.
 
@@ -45,6 +48,10 @@ class Random(DirectionFinder):
     >>> bool(np.allclose(D @ D.T, np.eye(3), atol=1e-6))
     True
     """
+
+    normalize: bool = False
+    center: bool = False
+    whiten: bool = False
 
     def _fit(self, rows: Rows, n_directions: int) -> Learned:
         n_units, generator = rows.n_columns, self._generator()

@@ -7,6 +7,7 @@ Z = activation((X − bias) encoderᵀ + encoder_bias), X ≈ Z D + bias.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ KINDS = ("topk", "batchtopk", "relu", "jumprelu")
 BATCH_ROWS, LEAST_BATCHES = 256, 16  # rows of a batch, unless an epoch would then have fewer batches
 
 
+@dataclass(eq=False, repr=False)
 class SparseAutoencoder(IterativeFinder):
     """Atoms of a sparse autoencoder: an encoder of one layer, trained to reconstruct responses from few active codes.
 
@@ -144,42 +146,19 @@ class SparseAutoencoder(IterativeFinder):
     (8, 2)
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = "8x",
-        *,
-        activation: Kind = "topk",
-        n_active: int = 32,
-        l1: float | None = None,
-        learning_rate: float = 0.07,
-        batch_size: int | None = None,
-        normalize: bool = False,
-        center: bool = False,
-        whiten: bool = False,
-        max_iter: int = 50,
-        tol: float | None = None,
-        checkpoint: str | None = None,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions,
-            normalize=normalize,
-            center=center,
-            whiten=whiten,
-            random_state=random_state,
-            device=device,
-            dtype=dtype,
-        )
-        self.activation = activation
-        self.n_active = n_active
-        self.l1 = l1
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.checkpoint = checkpoint
+    n_directions: int | str | None = "8x"
+    _: KW_ONLY
+    activation: Kind = "topk"
+    n_active: int = 32
+    l1: float | None = None
+    learning_rate: float = 0.07
+    batch_size: int | None = None
+    normalize: bool = False
+    center: bool = False
+    whiten: bool = False
+    max_iter: int = 50
+    tol: float | None = None
+    checkpoint: str | None = None
 
     _powers: ClassVar = {"objective": 0, "encoder_bias": 1, "bias": 1, "thresholds": 1}
 

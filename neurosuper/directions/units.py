@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import torch
@@ -12,6 +14,7 @@ from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions.base import DirectionFinder, Learned
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Units(DirectionFinder):
     """The units themselves: D is the identity, and codes are the responses.
 
@@ -42,13 +45,17 @@ class Units(DirectionFinder):
     (['a', 'b'], [[1.0, 5.0], [2.0, 3.0]])
     """
 
+    normalize: bool = False
+    center: bool = False
+    whiten: bool = False
+
     def _fit(self, rows: Rows, n_directions: int) -> Learned:
         if n_directions != rows.n_columns:
             raise ValueError(f"Units gives one direction per unit, {rows.n_columns} here, not {n_directions}; use None")
         return {}
 
     @property
-    def directions_(self) -> xr.DataArray:
+    def directions_(self) -> xr.DataArray:  # type: ignore[override]  # computed, not stored
         """The identity, as a view of 2 · units − 1 numbers: a matrix of 50,000 units would take 10 GB."""
         if not hasattr(self, "mean_"):
             raise AttributeError("Units has no directions yet; call .fit(responses) first")

@@ -350,6 +350,18 @@ def test_seeds_are_ints_of_any_kind(responses):
         Random(random_state=np.random.default_rng(0)).fit(responses)
 
 
+@pytest.mark.parametrize("kind", sorted({type(f) for f in FINDERS}, key=repr))
+def test_settings_are_keywords_and_stored_as_given(kind):
+    given = {name: object() for name in kind().get_params()}
+    assert vars(kind(**given)) == given
+    number = given.pop("n_directions")
+    assert kind(number).n_directions is number
+    with pytest.raises(TypeError, match="positional argument"):
+        kind(3, False)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'n_direction'"):
+        kind(n_direction=3)
+
+
 def test_base_class_is_not_a_finder_itself():
     with pytest.raises(TypeError, match="abstract"):
         DirectionFinder()

@@ -1,5 +1,7 @@
 """What every finder that iterates shares: when to stop, what is kept, what is said."""
 
+from dataclasses import KW_ONLY, dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -10,12 +12,17 @@ from neurosuper.directions.base import as_learned
 from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
 
 
+@dataclass(eq=False, repr=False)
 class Turning(IterativeFinder):
     """Turns its one direction by half of what is left to (0, 1) in each iteration; is interrupted in the nth."""
 
-    def __init__(self, max_iter=50, tol=1e-6, interrupt=None, rest=None, normalize=False, dtype="float64"):
-        super().__init__(1, dtype=dtype)
-        self.max_iter, self.tol, self.interrupt, self.rest = max_iter, tol, interrupt, rest
+    n_directions: int = 1
+    _: KW_ONLY
+    max_iter: int = 50
+    tol: float | None = 1e-6
+    interrupt: int | None = None
+    rest: int | None = None
+    dtype: str = "float64"
 
     def _steps(self, rows, n_directions):
         angle, i = 1.0, 0
