@@ -15,7 +15,7 @@ import torch
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.simplex import _extremes, _furthest, _more_extreme, _remix, _statistics, memberships
 from neurosuper.directions._solvers.steps import Step
-from neurosuper.directions.base import Learned, as_learned
+from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
 
 CANDIDATES = 2048  # stimuli of which archetypes are mixed, at most twice as many
@@ -77,16 +77,19 @@ class Archetypal(IterativeFinder):
     max_iter: int = 300
     tol: float | None = 1e-6
 
-    _powers: ClassVar = {"objective": 2, "archetypes": 1}
+    unit_powers: ClassVar = {"objective": 2, "archetypes": 1}
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        A = self._tensor("archetypes_")
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the membership of each archetype times its length."""
+        A = self.tensor("archetypes_")
         return memberships(X, A) * A.norm(dim=1)
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return Z @ self._tensor("directions_")
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return Z D."""
+        return Z @ self.tensor("directions_")
 
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the archetypes after each update of memberships and mixtures."""
         H = self._candidates(rows)
         if n_directions > len(H):
             raise ValueError(
@@ -103,12 +106,13 @@ class Archetypal(IterativeFinder):
         """Return the stimuli that may be part of an archetype: all, or those extreme along random directions."""
         if rows.n_rows <= CANDIDATES:
             return torch.cat(list(rows))
-        along = torch.randn(CANDIDATES, rows.n_columns, generator=self._generator(), dtype=torch.float64)
+        along = torch.randn(CANDIDATES, rows.n_columns, generator=self.generator(), dtype=torch.float64)
         along = along.to(rows.device, rows.dtype)
         _, top, _, bottom = rows.reduce(_extremes, _more_extreme, along, width=2 * CANDIDATES)
         return torch.cat([top, bottom]).unique(dim=0)
 
-    def _finish(self, rows: Rows, step: Step) -> Learned:
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return the archetypes, and the same scaled to unit length."""
         length = step.D.norm(dim=1)
         if bool((length <= ORIGIN * length.max()).any()):
             raise ValueError(

@@ -20,7 +20,7 @@ from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.atoms import Atoms, _drawn, _squared_length, first_atoms
 from neurosuper.directions._solvers.sparse_coding import correlate, lasso_codes, omp_codes, one_warning
 from neurosuper.directions._solvers.steps import Step
-from neurosuper.directions.base import Learned, as_learned
+from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
 from neurosuper.directions.settings import count_directions
 
@@ -111,23 +111,28 @@ class DictionaryLearning(IterativeFinder):
     max_iter: int = 20
     tol: float | None = None
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
-        return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
+    def rows_to_keep(self, rows: Rows) -> np.ndarray:
+        """Return the positions of the stimuli at which atoms start."""
+        return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self.generator())
 
-    def _fit(self, rows: Rows, n_directions: int) -> Learned:
+    def find_directions(self, rows: Rows, n_directions: int) -> Learned:
+        """Return the atoms; at most one warning about codes that are not exact."""
         with one_warning():
-            return super()._fit(rows, n_directions)
+            return super().find_directions(rows, n_directions)
 
-    def _map(self, responses: xr.DataArray) -> xr.DataArray:
+    def code_responses(self, responses: xr.DataArray) -> xr.DataArray:
+        """Return codes; at most one warning about codes that are not exact."""
         with one_warning():
-            return super()._map(responses)
+            return super().code_responses(responses)
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        D = self._tensor("directions_")
-        return self._code(X, D, correlate(D, D), self._unit * self.l1_ if self.encoding == "lasso" else 0.0)
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the sparse codes of the lasso or of orthogonal matching pursuit."""
+        D = self.tensor("directions_")
+        return self._code(X, D, correlate(D, D), self.prepared_scale * self.l1_ if self.encoding == "lasso" else 0.0)
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return Z @ self._tensor("directions_")
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return Z D."""
+        return Z @ self.tensor("directions_")
 
     def _code(self, X: torch.Tensor, D: torch.Tensor, G: torch.Tensor, l1: float) -> torch.Tensor:
         if self.encoding == "lasso":
@@ -137,13 +142,14 @@ class DictionaryLearning(IterativeFinder):
     def _count_active(self, n_units: int) -> int:
         return max(1, n_units // 10) if self.n_active is None else self.n_active
 
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the atoms after each pass over all stimuli."""
         self._check(rows, n_directions)
-        generator = self._generator()
+        generator = self.generator()
         penalty = 0.0
         if self.encoding == "lasso":
             penalty = self._absolute_alpha(rows)
-            self.l1_ = penalty / self._unit
+            self.l1_ = penalty / self.prepared_scale
         atoms = Atoms(first_atoms(rows, n_directions, generator))
         while True:
             total = torch.zeros((), dtype=torch.float64, device=rows.device)
@@ -156,12 +162,13 @@ class DictionaryLearning(IterativeFinder):
                 raise ValueError(f"no response has a code with l1={self.l1!r}; choose a smaller one")
             yield Step(atoms.D.clone(), float(total) / rows.n_rows)
 
-    def _finish(self, rows: Rows, step: Step) -> Learned:
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return the atoms."""
         return as_learned(step.D)
 
     def _absolute_alpha(self, rows: Rows) -> float:
         if not isinstance(self.l1, str):
-            return float(self.l1) * self._unit
+            return float(self.l1) * self.prepared_scale
         (total,) = rows.sum(_squared_length)
         return float(self.l1[:-1]) * float(total / rows.n_rows) ** 0.5
 

@@ -26,7 +26,7 @@ from neurosuper.directions._solvers.ica_search import (
     nearest_orthogonal,
 )
 from neurosuper.directions._solvers.steps import Step
-from neurosuper.directions.base import Learned
+from neurosuper.directions.hooks import Learned
 from neurosuper.directions.iterative import IterativeFinder
 
 
@@ -102,22 +102,26 @@ class ICA(IterativeFinder):
     max_iter: int = 200
     tol: float | None = 1e-4
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
+    def rows_to_keep(self, rows: Rows) -> np.ndarray:
+        """Return the positions of the stimuli that decide the signs."""
         return sign_rows(rows)
 
-    _powers: ClassVar = {"objective": 0}
+    unit_powers: ClassVar = {"objective": 0}
 
-    def _prepare(self, rows: Rows, scale: float) -> Preparation:
+    def choose_preparation(self, rows: Rows, scale: float) -> Preparation:
         """Return no centring: the mean is taken off part by part, without a centred copy of the responses."""
         return Preparation(self.normalize, scale=scale)
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        return X @ self._tensor("filters_").T
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the sources, scaled to directions of unit length."""
+        return X @ self.tensor("filters_").T
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return Z @ self._tensor("directions_")
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return Z D."""
+        return Z @ self.tensor("directions_")
 
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the rotation after each step of the search."""
         if self.contrast not in GAUSSIAN:
             raise ValueError(f"contrast must be 'logcosh' or 'exp', got {self.contrast!r}")
         space = _principal_space(rows, None if self.n_directions is None else n_directions)
@@ -130,10 +134,11 @@ class ICA(IterativeFinder):
 
     def _first_rotation(self, space: _Space) -> torch.Tensor:
         """Return a random W, the same whatever the basis of the components."""
-        M = torch.randn(space.K.T.shape, generator=self._generator(), dtype=torch.float64)
+        M = torch.randn(space.K.T.shape, generator=self.generator(), dtype=torch.float64)
         return nearest_orthogonal(M.to(space.K.device) @ (space.K * space.variance.sqrt()))
 
-    def _finish(self, rows: Rows, step: Step) -> Learned:
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return mixing patterns and filters, by falling variance of the codes."""
         whitened, point = step.state
         space, W = whitened.space, point.W
         mean, K = space.mean.to(rows.dtype), space.K.to(rows.dtype)

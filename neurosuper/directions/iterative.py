@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.steps import Step, largest_turn
-from neurosuper.directions.base import DirectionFinder, Learned
+from neurosuper.directions.base import DirectionFinder
+from neurosuper.directions.hooks import Learned
 from neurosuper.directions.settings import check_stopping
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class IterativeFinder(DirectionFinder):
-    """Base of finders that iterate, which write `_steps` and `_finish`.
+    """Base of finders that iterate, which write `iterate` and `finish`.
 
     Subclasses have two parameters that mean the same in each:
 
@@ -43,23 +44,24 @@ class IterativeFinder(DirectionFinder):
     max_iter: int = 200
     tol: float | None = 1e-5
 
-    _powers: ClassVar = {"objective": 2}
-    _is_batched = False  # whether fits are faster side by side on a GPU that holds all responses, and keep little there
+    unit_powers: ClassVar = {"objective": 2}
+    stacks_fits = False  # whether fits are faster side by side on a GPU that holds all responses, and keep little there
 
     @abstractmethod
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
         """Yield where the fit stands after each pass; the caller decides when to stop. May end by itself, at rest."""
 
     @abstractmethod
-    def _finish(self, rows: Rows, step: Step) -> Learned:
-        """Return what is learned, as `_fit` does, from the last step."""
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return what is learned, as `find_directions` does, from the last step."""
 
-    def _fit(self, rows: Rows, n_directions: int) -> Learned:
+    def find_directions(self, rows: Rows, n_directions: int) -> Learned:
+        """Return the result of the last iteration; see `iterate` and `finish`."""
         check_stopping(self.max_iter, self.tol)
-        steps = self._steps(rows, n_directions)
-        if (factor := self._factor("objective")) != 1:
+        steps = self.iterate(rows, n_directions)
+        if (factor := self.scale_of("objective")) != 1:
             steps = (step._replace(objective=step.objective / factor) for step in steps)
-        return self._finish(rows, self._run(steps))
+        return self.finish(rows, self._run(steps))
 
     def _run(self, steps: Iterator[Step]) -> Step:
         """Go through the steps until the directions rest; at Ctrl-C, return the last one and say so after the fit."""

@@ -13,15 +13,19 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+import xarray as xr
 
 from neurosuper.directions._rows.rows import Rows, Tensors, join
 from neurosuper.directions._rows.shared_passes import Batched
 from neurosuper.directions._solvers.center_search import find_centers, sample_size
 from neurosuper.directions._solvers.nearest_centers import nearest, nearest_of_each, sum_by_center
 from neurosuper.directions._solvers.steps import Step
-from neurosuper.directions.base import Learned, as_learned
+from neurosuper.directions.base import Array
+from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
+from neurosuper.directions.labels import label_known_input
 from neurosuper.directions.settings import count_directions
+from neurosuper.responses import coords_along
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -106,22 +110,53 @@ class KMeans(IterativeFinder):
     max_iter: int = 300
     tol: float | None = 1e-7
 
-    _is_batched = True
-    _powers: ClassVar = {"objective": 2, "centers": 1}
+    stacks_fits = True
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
+    def predict(self, responses: Array) -> Array:
+        """Return the cluster of each stimulus, as a position along `direction`.
+
+        Parameters
+        ----------
+        responses : DataArray (stimulus, unit)
+            As for `transform`; a dask array is read here.
+
+        Returns
+        -------
+        DataArray (stimulus,)
+            Name `labels`. A plain array or a data frame gives a plain array.
+
+        See Also
+        --------
+        transform : Gives the codes of all directions.
+        """
+        self._require_fitted()
+        labelled = label_known_input(responses, self)
+        C = self.tensor("centers_")
+        rows = self.rows_of(labelled).prepared(self.preparation())
+        labels = rows.map(_label_rows, C, C.mean(0), self.normalize, width=len(C))[0].cpu().numpy()
+        if not isinstance(responses, xr.DataArray):
+            return labels
+        return xr.DataArray(labels, coords_along(labelled, "stimulus"), dims="stimulus", name="labels")
+
+    unit_powers: ClassVar = {"objective": 2, "centers": 1}
+
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return projections on the directions, or minus the distances to the centres."""
         if self.encoding == "projection":
-            return super()._encode(X)
-        return -torch.cdist(X, self._tensor("centers_"), compute_mode="donot_use_mm_for_euclid_dist")
+            return super().encode(X)
+        return -torch.cdist(X, self.tensor("centers_"), compute_mode="donot_use_mm_for_euclid_dist")
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return super()._decode(Z) if self.encoding == "projection" else self._tensor("centers_")[Z.argmax(1)]
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return rows that have these projections, or the nearest centres."""
+        return super().decode(Z) if self.encoding == "projection" else self.tensor("centers_")[Z.argmax(1)]
 
-    def _residual(self, X: torch.Tensor) -> torch.Tensor:
-        C = self._tensor("centers_")
+    def squared_error(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the squared distance of each row to its nearest centre."""
+        C = self.tensor("centers_")
         return ((X - C[nearest(X, C, C.mean(0))[0]]) ** 2).sum(1)
 
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the centres after each of Lloyd's iterations."""
         self._check(rows, n_directions)
         C = self._first_centers(rows, n_directions)
         origin = C.mean(0)
@@ -131,10 +166,11 @@ class KMeans(IterativeFinder):
             C, inertia = _update(rows, C, origin, self.normalize, keep_empty)
             yield Step(C, inertia, origin)
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray | None:
+    def rows_to_keep(self, rows: Rows) -> np.ndarray | None:
+        """Return the positions of the sample on which first centres are sought, if responses are streamed."""
         if rows.in_memory or not (isinstance(self.init, str) and self.init == "k-means++"):
             return None
-        return _sample(rows, count_directions(self.n_directions, rows.n_columns), self._generator())
+        return _sample(rows, count_directions(self.n_directions, rows.n_columns), self.generator())
 
     def _check(self, rows: Rows, n_directions: int) -> None:
         if self.encoding not in ("projection", "distance"):
@@ -152,7 +188,8 @@ class KMeans(IterativeFinder):
                 stacklevel=7,
             )
 
-    def _finish(self, rows: Rows, step: Step) -> Learned:
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return the centres, their directions, and the cluster of each stimulus."""
         C = step.D
         if self.encoding == "projection" and bool((C.norm(dim=1) == 0).any()):
             raise ValueError(
@@ -160,7 +197,7 @@ class KMeans(IterativeFinder):
                 "stimuli, or use encoding='distance'"
             )
         labels, distance = rows.map(_label_rows, C, step.state, self.normalize, width=len(C))
-        self.inertia_ = float(distance.sum(dtype=torch.float64)) / self._factor("objective")
+        self.inertia_ = float(distance.sum(dtype=torch.float64)) / self.scale_of("objective")
         return as_learned(torch.nn.functional.normalize(C, dim=1)) | {
             "centers": (("direction", "unit"), C),
             "labels": (("stimulus",), labels),
@@ -174,7 +211,7 @@ class KMeans(IterativeFinder):
         elif isinstance(self.init, str):
             raise ValueError(f"init must be 'k-means++', 'units' or an array of centres, got {self.init!r}")
         else:
-            C = torch.as_tensor(np.array(self.init) * self._unit, dtype=rows.dtype, device=rows.device)
+            C = torch.as_tensor(np.array(self.init) * self.prepared_scale, dtype=rows.dtype, device=rows.device)
         if C.shape != (n_directions, rows.n_columns):
             raise ValueError(
                 f"init={self.init!r:.20} gives centres of shape {tuple(C.shape)}, but {n_directions} directions of "
@@ -183,7 +220,7 @@ class KMeans(IterativeFinder):
         return C
 
     def _search(self, rows: Rows, n_directions: int) -> torch.Tensor:
-        generator = self._generator()
+        generator = self.generator()
         sample = _sample(rows, n_directions, generator)
         whole = rows.whole if rows.in_memory and len(sample) == rows.n_rows else None
         X = nonzero_rows(rows.take(sample) if whole is None else whole, self.normalize)

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from neurosuper.directions._solvers.nmf_alternation import (
 )
 from neurosuper.directions._solvers.nmf_starts import draw_directions, draw_positions, singular_parts
 from neurosuper.directions._solvers.steps import Step
-from neurosuper.directions.base import Learned, as_learned
+from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
 from neurosuper.directions.settings import count_directions
 from neurosuper.responses import name_some
@@ -117,17 +117,25 @@ class NMF(IterativeFinder):
     max_iter: int = 200
     tol: float | None = 1e-5
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
-        return draw_positions(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn may expect: no negative responses, unless `signed`."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.positive_only = not self.signed
+        return tags
 
-    def _check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
-        sizes = super()._check_units(responses, rows)
+    def rows_to_keep(self, rows: Rows) -> np.ndarray:
+        """Return the positions of the sample on which the fit starts."""
+        return draw_positions(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self.generator())
+
+    def check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
+        """Return the largest |response| of each unit; also refuse negative responses, unless `signed`."""
+        sizes = super().check_units(responses, rows)
         if not self.signed and (self.center or self.whiten):
             raise ValueError("centred or whitened responses have negative values; NMF takes them with signed=True")
         negative = (rows.survey.least < 0).cpu().numpy()
         if not self.signed and negative.any():
             raise ValueError(
-                f"negative responses in unit {name_some(responses.unit.values[negative])}; NMF takes them with "
+                f"Negative values in data, in unit {name_some(responses.unit.values[negative])}; NMF takes them with "
                 "signed=True, or clip them at zero"
             )
         return sizes
@@ -146,22 +154,28 @@ class NMF(IterativeFinder):
             raise ValueError(f"codes and directions are penalised together or not at all, got {weights}")
 
     def _penalties(self, n_stimuli: int, n_units: int) -> Penalties:
-        """Return the weights, times the units or stimuli, for responses times `_unit`: codes grow with them, D not."""
-        unit = self._unit
+        """Return the weights times the number of units or stimuli, for responses times `prepared_scale`.
+
+        Codes scale with responses, directions do not.
+        """
+        unit = self.prepared_scale
         codes, directions = (unit * self.l1_codes, self.l2_codes), (self.l1_directions, self.l2_directions)
         return Penalties(*(n_units * w for w in codes), *(unit**2 * n_stimuli * w for w in directions))
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        D, lengths = self._tensor("directions_"), self._tensor("lengths_")
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the best non-negative codes under the penalties."""
+        D, lengths = self.tensor("directions_"), self.tensor("lengths_")
         penalties = self._penalties(1, D.shape[1])
         return _codes(X, D * lengths[:, None], penalties, INNER_TOL[X.dtype]) * lengths
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return Z @ self._tensor("directions_")
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return Z D."""
+        return Z @ self.tensor("directions_")
 
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the directions after each alternation of codes and directions."""
         self._check_settings()
-        generator = self._generator()
+        generator = self.generator()
         drawn = draw_positions(rows.n_rows, n_directions, generator)
         sample = rows.whole if rows.in_memory and len(drawn) == rows.n_rows else rows.take(drawn)
         D = self._first_directions(sample, n_directions, generator)
@@ -194,7 +208,8 @@ class NMF(IterativeFinder):
             raise ValueError("init must hold finite directions, none of them all zero or, without signed, negative")
         return D
 
-    def _finish(self, rows: Rows, step: Step) -> Learned:
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return the directions, scaled to unit length, and their lengths before."""
         lengths = step.D.norm(dim=1)
         D = torch.nn.functional.normalize(torch.where(lengths[:, None] > 0, step.D, 1), dim=1)
         penalised = any(self._penalties(1, 1))

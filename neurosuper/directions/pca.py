@@ -21,7 +21,8 @@ from neurosuper.directions._rows.moments import (
 from neurosuper.directions._rows.preparation import Preparation
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.spectrum import EXACT_SIDE, _exact, _has_gram, _is_sure, _randomized, _Spectrum
-from neurosuper.directions.base import DirectionFinder, Learned, as_learned
+from neurosuper.directions.base import DirectionFinder
+from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.settings import count_directions
 
 CONSTANT_UNIT_RTOL = 1e-4  # of the squared mean: a variance above is surely none that rounding makes of a constant unit
@@ -91,28 +92,31 @@ class PCA(DirectionFinder):
     center: bool = True
     solver: Literal["auto", "exact", "randomized"] = "auto"
 
-    _powers: ClassVar = {"explained_variance": 2}
+    unit_powers: ClassVar = {"explained_variance": 2}
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
+    def rows_to_keep(self, rows: Rows) -> np.ndarray:
+        """Return the positions of the stimuli that decide the signs."""
         return sign_rows(rows)
 
-    def _check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
+    def check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
         """Look for constant units only where the covariance, which is summed first, leaves a doubt."""
         if not self.normalize and not self._is_randomized(rows) and not _has_gram(rows):
             mean, scatter = moments(rows, self.n_directions is None)
             variance = scatter.diagonal() / rows.n_rows
             if bool(((CONSTANT_UNIT_RTOL * mean**2 < variance) & (variance < torch.inf)).all()):
                 return (variance + mean**2).sqrt()
-        return super()._check_units(responses, rows)
+        return super().check_units(responses, rows)
 
-    def _prepare(self, rows: Rows, scale: float) -> Preparation:
+    def choose_preparation(self, rows: Rows, scale: float) -> Preparation:
         """Return no centring: the mean is taken off chunk by chunk, without a centred copy of the responses."""
         return Preparation(self.normalize, scale=scale)
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return Z @ self._tensor("directions_")
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return Z D."""
+        return Z @ self.tensor("directions_")
 
-    def _fit(self, rows: Rows, n_directions: int) -> Learned:
+    def find_directions(self, rows: Rows, n_directions: int) -> Learned:
+        """Return the principal components and their variances."""
         wanted = None if self.n_directions is None else n_directions
         mean, found = self._solve(rows, wanted)
         tolerance = RANK_TOLERANCE[torch.float64]
@@ -146,7 +150,7 @@ class PCA(DirectionFinder):
         """Return the mean, and as many principal components as are wanted and there are."""
         if self._is_randomized(rows):
             mean = rows.mean() if self.center else torch.zeros_like(rows.mean())
-            found = _randomized(rows, mean, wanted or min(rows.n_rows, rows.n_columns), self._generator())
+            found = _randomized(rows, mean, wanted or min(rows.n_rows, rows.n_columns), self.generator())
             if self.solver == "randomized" or not rows.in_memory or _is_sure(found):
                 return mean, found
         if self.solver == "auto" and not rows.in_memory and rows.n_columns > max(EXACT_STREAM, rows.n_rows):

@@ -9,7 +9,8 @@ import torch
 
 from neurosuper.directions._rows.moments import sign_rows, skew_signs
 from neurosuper.directions._rows.rows import Rows
-from neurosuper.directions.base import DirectionFinder, Learned, as_learned
+from neurosuper.directions.base import DirectionFinder
+from neurosuper.directions.hooks import Learned, as_learned
 
 DRAWN = 2**20  # numbers at once: 8 MiB
 
@@ -53,8 +54,9 @@ class Random(DirectionFinder):
     center: bool = False
     whiten: bool = False
 
-    def _fit(self, rows: Rows, n_directions: int) -> Learned:
-        n_units, generator = rows.n_columns, self._generator()
+    def find_directions(self, rows: Rows, n_directions: int) -> Learned:
+        """Return a random rotation, or random unit vectors if there are more of them than units."""
+        n_units, generator = rows.n_columns, self.generator()
         if n_directions <= n_units:
             Q = torch.linalg.qr(_draw(n_units, n_directions, generator)).Q
             D = Q.T  # the sign of each row is that of its codes, below
@@ -64,7 +66,8 @@ class Random(DirectionFinder):
         D = D.to(rows.device, rows.dtype).contiguous()
         return as_learned(skew_signs(rows.take(sign_rows(rows)), rows.mean(), D) * D)
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
+    def rows_to_keep(self, rows: Rows) -> np.ndarray:
+        """Return the positions of the stimuli that decide the signs."""
         return sign_rows(rows)
 
 

@@ -33,7 +33,7 @@ from neurosuper.directions._solvers.sae_training import (
     first_weights,
 )
 from neurosuper.directions._solvers.steps import Step
-from neurosuper.directions.base import Learned
+from neurosuper.directions.hooks import Learned
 from neurosuper.directions.iterative import IterativeFinder, largest_turn
 from neurosuper.directions.settings import count_directions
 
@@ -160,26 +160,30 @@ class SparseAutoencoder(IterativeFinder):
     tol: float | None = None
     checkpoint: str | None = None
 
-    _powers: ClassVar = {"objective": 0, "encoder_bias": 1, "bias": 1, "thresholds": 1}
+    unit_powers: ClassVar = {"objective": 0, "encoder_bias": 1, "bias": 1, "thresholds": 1}
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        weights = {name: self._tensor(f"{name}_") for name in ("encoder", "encoder_bias", "bias")}
-        thresholds = self._tensor("thresholds_") if self.activation in ("batchtopk", "jumprelu") else None
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the codes of the encoder."""
+        weights = {name: self.tensor(f"{name}_") for name in ("encoder", "encoder_bias", "bias")}
+        thresholds = self.tensor("thresholds_") if self.activation in ("batchtopk", "jumprelu") else None
         return self._activation()(encode(X, weights), thresholds)
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return torch.addmm(self._tensor("bias_"), Z, self._tensor("directions_"))
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return Z D + bias."""
+        return torch.addmm(self.tensor("bias_"), Z, self.tensor("directions_"))
 
     def _activation(self) -> Activation:
         l1 = 0.4 / self.n_active**0.5 if self.activation == "relu" else 0.15 / self.n_active
         return Activation(self.activation, self.n_active, l1 if self.l1 is None else self.l1)
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
-        return first_rows(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())[0]
+    def rows_to_keep(self, rows: Rows) -> np.ndarray:
+        """Return the positions of the stimuli at which atoms start."""
+        return first_rows(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self.generator())[0]
 
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the weights after each epoch."""
         self._check(n_directions)
-        generator, scale = self._generator(), _scale(rows)
+        generator, scale = self.generator(), _scale(rows)
         size = min(BATCH_ROWS, -(-rows.n_rows // LEAST_BATCHES)) if self.batch_size is None else self.batch_size
         weights = first_weights(rows, n_directions, scale, self._activation(), generator)
         n_steps = self.max_iter * count_batches(rows.n_rows, size)
@@ -200,7 +204,8 @@ class SparseAutoencoder(IterativeFinder):
             learned = training.learned()
             yield Step(learned["directions"], epoch.objective, _Learned(learned, scale, progress))
 
-    def _finish(self, rows: Rows, step: Step) -> Learned:
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return encoder and decoder in the unit of the responses."""
         learned, scale, progress = step.state
         self.r2_, self.dead_fraction_ = 1 - progress.error, progress.dead_fraction
         found: Learned = {

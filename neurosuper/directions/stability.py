@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from neurosuper._checks import check_count
 from neurosuper.directions.base import DirectionFinder
+from neurosuper.directions.labels import label_input
 from neurosuper.responses import coords_along
 
 ORIGIN = {"stimuli": "bootstrap samples of stimuli", "seeds": "other seeds"}
@@ -82,7 +83,7 @@ def direction_stability(
     if over not in ORIGIN:
         raise ValueError(f"over must be 'stimuli' or 'seeds', got {over!r}")
     n_resamples = check_count("n_resamples", n_resamples)
-    labelled, rng = finder._labelled(responses), np.random.default_rng(random_state)
+    labelled, rng = label_input(responses), np.random.default_rng(random_state)
     directions = clone(finder).fit(labelled).directions_
     refits = _resampled(finder, labelled, rng) if over == "stimuli" else _reseeded(finder, labelled, rng)
     bar = tqdm(range(n_resamples), desc="stability", unit="fit", leave=False, delay=2)
@@ -124,7 +125,7 @@ def _resampled(finder: DirectionFinder, responses: xr.DataArray, rng: np.random.
 
 def _reseeded(finder: DirectionFinder, responses: xr.DataArray, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Return directions from one seed after the other; responses are prepared once."""
-    rows = finder._prepared_rows(responses)
+    rows = finder.prepare_rows(responses)
     while True:
         seed = int(rng.integers(2**31))
-        yield clone(finder).set_params(random_state=seed)._fit_prepared(responses, rows).directions_.values
+        yield clone(finder).set_params(random_state=seed).fit_rows(responses, rows).directions_.values

@@ -18,6 +18,7 @@ from neurosuper.directions._rows.rows import Rows, Tensors
 from neurosuper.directions._rows.shared_passes import batches_on, fit_together
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.iterative import IterativeFinder
+from neurosuper.directions.labels import label_input
 from neurosuper.directions.settings import count_directions
 from neurosuper.directions.stability import matched_cosines
 
@@ -92,8 +93,8 @@ def sweep(
     >>> bool((table.explained_variance.sel(n_directions=10) > table.explained_variance.sel(n_directions=2)).all())
     True
     """
-    labelled = finder._labelled(responses)
-    rows = finder._prepared_rows(labelled)
+    labelled = label_input(responses)
+    rows = finder.prepare_rows(labelled)
     counts = [count_directions(n, rows.n_columns) for n in n_directions]
     _require_distinct(counts, "n_directions")
     _require_distinct(seeds, "seeds")
@@ -118,7 +119,7 @@ def sweep(
 def _shares_passes(finder: DirectionFinder, rows: Rows) -> bool:
     """Whether fits are made side by side: where each pass costs reading, and where a GPU answers all at once."""
     if rows.in_memory:
-        return isinstance(finder, IterativeFinder) and finder._is_batched and batches_on(rows.device)
+        return isinstance(finder, IterativeFinder) and finder.stacks_fits and batches_on(rows.device)
     return not (rows.is_lazy and client_in_charge())
 
 
@@ -126,7 +127,7 @@ def _fit_and_measure(
     finder: DirectionFinder, labelled: xr.DataArray, n_directions: int, seed: int, bar: tqdm, rows: Rows
 ) -> dict[str, Any]:
     """Return the measures of one fit, and its directions."""
-    fitted = clone(finder).set_params(n_directions=n_directions, random_state=seed)._fit_prepared(labelled, rows)
+    fitted = clone(finder).set_params(n_directions=n_directions, random_state=seed).fit_rows(labelled, rows)
     measured = _measure(fitted, rows)
     bar.update()
     return measured | {"directions": fitted.directions_.values}
@@ -139,7 +140,7 @@ def _require_distinct(values: Sequence[int], name: str) -> None:
 
 def _measure(fitted: DirectionFinder, rows: Rows) -> dict[str, float]:
     """Return the measures of one fit; one pass over the responses, and one more where a finder takes off a mean."""
-    rows = rows.prepared(fitted._preparation())
+    rows = rows.prepared(fitted.preparation())
     residual, total, sparse, active, alive = (
         float(total) for total in rows.sum(_quality, fitted, rows.mean(), width=fitted.directions_.sizes["direction"])
     )
@@ -154,9 +155,9 @@ def _measure(fitted: DirectionFinder, rows: Rows) -> dict[str, float]:
 
 def _quality(X: torch.Tensor, fitted: DirectionFinder, mean: torch.Tensor) -> Tensors:
     """Return sums over rows: squared residual, squared distance to the mean, sparsity, active codes, rows with any."""
-    Z = fitted._encode(X)
+    Z = fitted.encode(X)
     alive = Z.any(1)
-    sums = fitted._residual(X), ((X - mean) ** 2).sum(1), hoyer(Z[alive]), (Z != 0).sum(1), alive
+    sums = fitted.squared_error(X), ((X - mean) ** 2).sum(1), hoyer(Z[alive]), (Z != 0).sum(1), alive
     return tuple(values.sum(dtype=torch.float64) for values in sums)
 
 

@@ -11,7 +11,8 @@ import xarray as xr
 
 from neurosuper._torch import pick_device
 from neurosuper.directions._rows.rows import Rows
-from neurosuper.directions.base import DirectionFinder, Learned
+from neurosuper.directions.base import DirectionFinder
+from neurosuper.directions.hooks import Learned
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -49,7 +50,8 @@ class Units(DirectionFinder):
     center: bool = False
     whiten: bool = False
 
-    def _fit(self, rows: Rows, n_directions: int) -> Learned:
+    def find_directions(self, rows: Rows, n_directions: int) -> Learned:
+        """Return nothing: the identity is not stored."""
         if n_directions != rows.n_columns:
             raise ValueError(f"Units gives one direction per unit, {rows.n_columns} here, not {n_directions}; use None")
         return {}
@@ -63,16 +65,19 @@ class Units(DirectionFinder):
         one = np.zeros(2 * n - 1, self.dtype)
         one[n - 1] = 1
         identity = np.lib.stride_tricks.sliding_window_view(one, n)[::-1]
-        coords = {"direction": self._direction_index.values} | dict(self.mean_.coords)
-        attrs = self._attrs(pick_device(self.device))
+        coords = {"direction": self.direction_index.values} | dict(self.mean_.coords)
+        attrs = self.attrs_of_directions(pick_device(self.device))
         return xr.DataArray(identity, dims=("direction", "unit"), coords=coords, name="directions", attrs=attrs)
 
     @property
-    def _direction_index(self) -> pd.Index:
+    def direction_index(self) -> pd.Index:
+        """Labels of the units."""
         return self.mean_.indexes["unit"].rename("direction")
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the responses themselves."""
         return X
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return the codes, which are the responses."""
         return Z

@@ -8,7 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
-from neurosuper.directions.base import as_learned
+from neurosuper.directions.hooks import as_learned
 from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
 
 
@@ -24,7 +24,7 @@ class Turning(IterativeFinder):
     rest: int | None = None
     dtype: str = "float64"
 
-    def _steps(self, rows, n_directions):
+    def iterate(self, rows, n_directions):
         angle, i = 1.0, 0
         while i != self.rest:
             i += 1
@@ -33,7 +33,7 @@ class Turning(IterativeFinder):
             angle /= 2
             yield Step(torch.tensor([[np.sin(angle), np.cos(angle)]], dtype=rows.dtype), angle)
 
-    def _finish(self, rows, step):
+    def finish(self, rows, step):
         return as_learned(step.D)
 
 

@@ -122,8 +122,8 @@ def test_batched_fits_are_those_made_alone(finder, chunk, settings, superpositio
     family = [clone(finder).set_params(n_directions=n, random_state=s) for n, s in product(n_directions, range(3))]
     alone = [clone(one).fit(R) for one in family]
     assert set(batched) == {1}
-    rows = finder._prepared_rows(R)
-    fitted = together.fit_together([partial(one._fit_prepared, R) for one in family], rows)
+    rows = finder.prepare_rows(R)
+    fitted = together.fit_together([partial(one.fit_rows, R) for one in family], rows)
     assert max(batched) == len(family)
     for one, other in zip(fitted, alone, strict=True):
         assert (one.labels_ == other.labels_).all()
