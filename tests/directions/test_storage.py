@@ -1,10 +1,13 @@
 """Finders as Datasets."""
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.base import clone
 
-from neurosuper import PCA, KMeans, Units
+from neurosuper import ICA, PCA, DictionaryLearning, KMeans, SparseAutoencoder, Units
 from neurosuper.directions import DirectionFinder
 
 
@@ -36,6 +39,36 @@ def test_the_class_must_be_one_that_was_written(responses):
         DirectionFinder.from_dataset(xr.Dataset())
     with pytest.raises(ValueError, match="Units"):
         Units.from_dataset(dataset.drop_vars("directions").assign_attrs(finder="Units"))
+
+
+OLD = [  # finder, and the settings and learned arrays that had other names before 0.1.0
+    (KMeans(3, encoding="distance"), {"encoding": "codes"}),
+    (DictionaryLearning(3, max_iter=2), {"encoding": "codes", "l1": "alpha"}),
+    (ICA(3), {"contrast": "fun"}),
+    (SparseAutoencoder(3, n_active=2, max_iter=2), {"activation": "kind", "l1": "alpha"}),
+    (PCA(3), {}),
+]
+
+
+@pytest.mark.parametrize(("finder", "names"), OLD, ids=lambda value: type(value).__name__)
+def test_files_of_the_old_layout_are_read(finder, names, responses, tmp_path):
+    fitted = clone(finder).fit(responses)
+    dataset = fitted.to_dataset()
+    settings = {names.get(key, key): value for key, value in json.loads(dataset.attrs["settings"]).items()}
+    del dataset.attrs["format_version"]
+    dataset = dataset.rename({new: old for new, old in names.items() if new in dataset})
+    assert ("alpha" in dataset) == isinstance(finder, DictionaryLearning)
+    dataset.assign_attrs(settings=json.dumps(settings)).to_netcdf(tmp_path / "old.nc")
+    restored = DirectionFinder.from_dataset(xr.load_dataset(tmp_path / "old.nc"))
+    assert restored.get_params() == finder.get_params()
+    xr.testing.assert_identical(restored.transform(responses), fitted.transform(responses))
+    assert restored.to_dataset().attrs["format_version"] == 1
+
+
+def test_files_of_a_later_layout_are_refused(responses):
+    dataset = PCA(2).fit(responses).to_dataset().assign_attrs(format_version=2)
+    with pytest.raises(ValueError, match="format version 2, .* reads version 1; install a newer neurosuper"):
+        PCA.from_dataset(dataset)
 
 
 def test_unit_coord_named_like_a_learned_array_is_refused_by_name(responses):
