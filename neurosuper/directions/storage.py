@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,8 +43,11 @@ def write_finder(finder: Any) -> xr.Dataset:
 
 def read_finder(cls: type[Finder], dataset: xr.Dataset) -> Finder:
     """Return the finder that `write_finder` wrote, of class `cls` or one below it."""
-    known = {kind.__name__: kind for kind in _kinds(cls)}
     name: Any = dataset.attrs.get("finder")
+    known = {kind.__name__: kind for kind in _kinds(cls)}
+    if name not in known and name in (room := import_module("neurosuper.directions")).__all__:
+        getattr(room, name)  # imports its module: only then is it a subclass
+        known = {kind.__name__: kind for kind in _kinds(cls)}
     settings = json.loads(dataset.attrs.get("settings", "null"))
     version = dataset.attrs.get("format_version")
     if version is None and isinstance(settings, dict):

@@ -1,6 +1,8 @@
 """Finders as Datasets."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +20,19 @@ def test_settings_are_restored_even_where_they_are_arrays(responses):
     np.testing.assert_array_equal(restored.init, init)
     assert restored.random_state is None
     assert restored.inertia_ == fitted.inertia_
+
+
+def test_a_finder_is_read_before_its_module_is_imported(responses, tmp_path):
+    fitted = PCA(2).fit(responses)
+    fitted.to_dataset().to_netcdf(tmp_path / "pca.nc")
+    code = (
+        "import sys, xarray; from neurosuper.directions import DirectionFinder\n"
+        "print(DirectionFinder.from_dataset(xarray.load_dataset(sys.argv[1])))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "pca.nc"], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == repr(clone(fitted))
 
 
 def test_a_restored_finder_can_be_fitted_anew(responses):
