@@ -1,4 +1,4 @@
-"""Archetypes: extreme mixtures of stimuli between which all responses lie.
+"""Archetypes: extreme mixtures of stimuli; every response is close to a mixture of archetypes.
 
 X (stimulus, unit) prepared responses, A (direction, unit) archetypes, M (stimulus, direction) memberships on the
 simplex, X ≈ M A; A = B H, H (candidate, unit) stimuli on the convex hull, B (direction, candidate) on the simplex.
@@ -18,8 +18,8 @@ from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
 
-CANDIDATES = 2048  # stimuli of which archetypes are mixed, at most twice as many
-ORIGIN = 1e-4  # an archetype that is so much shorter than the longest has no direction
+CANDIDATES = 2048  # random directions, each with two extreme stimuli: archetypes mix at most twice that many stimuli
+ORIGIN = 1e-4  # length / longest length; a shorter archetype is at the origin but for rounding and has no direction
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -29,13 +29,13 @@ class Archetypal(IterativeFinder):
     Minimises ‖X − M A‖² where every archetype is a mixture of stimuli (A = B X) and every response is a mixture of
     archetypes; the weights of a mixture are not negative and sum to one. Alternates accelerated projected gradients
     for M and for B (Mørup and Hansen 2012; restarts of O'Donoghue and Candès 2015). Only stimuli on the convex hull can
-    be part of an archetype: up to 2,048 stimuli all take part, of more those that are extreme along 2,048 random
-    directions (Thurau, Kersting, Wahabzada and Bauckhage 2011).
+    be part of an archetype: up to 2,048 stimuli, all are candidates; of more, the stimuli that are extreme along 2,048
+    random directions (Thurau, Kersting, Wahabzada and Bauckhage 2011).
 
-    Each iteration is one pass over the responses, and two passes before look at their range and find the candidates,
-    so that a dask array is streamed; cost of an iteration: stimuli × units × directions, and up to 500 times stimuli ×
-    directions². Peak memory, streamed: a few chunks and, while candidates are sought, some four times 4,096 response
-    vectors.
+    Each iteration is one pass over the responses, so that a dask array is streamed; two passes before compute the
+    ranges of units and find the candidates. Cost of an iteration: stimuli × units × directions, and up to 500 times
+    stimuli × directions². Peak memory, streamed: a few chunks and, during the search for candidates, about four times
+    4,096 response vectors.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Archetypal(IterativeFinder):
     tol : float or None, optional
         As in every finder that iterates.
     random_state : int, optional
-        Draws the directions along which candidates are extreme, where there are more than 2,048 stimuli.
+        Seed of the random directions along which candidates are extreme, if there are more than 2,048 stimuli.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
@@ -60,6 +60,11 @@ class Archetypal(IterativeFinder):
         The archetypes themselves, in the space of prepared responses.
     objective_, learning_curve_, n_iter_
         As in every finder that iterates; the objective is ‖X − M A‖² before each iteration's new archetypes.
+
+    See Also
+    --------
+    KMeans : Directions towards the centres of clusters, rather than to extremes.
+    NMF : Sums rather than mixtures.
 
     Examples
     --------
@@ -103,7 +108,7 @@ class Archetypal(IterativeFinder):
             yield Step(B @ H, float(residual))
 
     def _candidates(self, rows: Rows) -> torch.Tensor:
-        """Return the stimuli that may be part of an archetype: all, or those extreme along random directions."""
+        """Return the stimuli that may be part of an archetype: all, or the ones extreme along random directions."""
         if rows.n_rows <= CANDIDATES:
             return torch.cat(list(rows))
         along = torch.randn(CANDIDATES, rows.n_columns, generator=self.generator(), dtype=torch.float64)
@@ -116,7 +121,7 @@ class Archetypal(IterativeFinder):
         length = step.D.norm(dim=1)
         if bool((length <= ORIGIN * length.max()).any()):
             raise ValueError(
-                "an archetype lies at the origin (stimuli without any response) and has no direction; drop those "
+                "an archetype is at the origin (stimuli without any response) and has no direction; drop those "
                 "stimuli, or use center=True"
             )
         return as_learned(torch.nn.functional.normalize(step.D, dim=1)) | {

@@ -39,7 +39,7 @@ class Estimator(TransformerMixin, BaseEstimator):
     """Base of `DirectionFinder`: its methods and attributes that scikit-learn asks for.
 
     scikit-learn wraps the `transform` of this class, which is called for plain arrays and data frames only: what they
-    return is as `set_output` says. Labelled responses give labelled codes, whatever the output setting.
+    return is as `set_output` says. Labelled responses give labelled codes, with any setting.
     """
 
     directions_: xr.DataArray

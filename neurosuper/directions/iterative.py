@@ -1,4 +1,4 @@
-"""What every finder that iterates shares: when to stop, a progress bar, and what is kept when it is interrupted."""
+"""The base of finders that iterate: when to stop, a progress bar, and the result of an interrupted fit."""
 
 from __future__ import annotations
 
@@ -22,38 +22,46 @@ from neurosuper.directions.settings import check_stopping
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class IterativeFinder(DirectionFinder):
-    """Base of finders that iterate, which write `iterate` and `finish`.
+    """Base of finders that iterate: to write one, fill in `iterate` and `finish`.
 
-    Subclasses have two parameters that mean the same in each:
-
-    max_iter : int
-        Iterations at most, each of which passes over all responses once.
-    tol : float or None
+    Parameters
+    ----------
+    max_iter : int, optional
+        Largest number of iterations: passes over all responses.
+    tol : float or None, optional
         Stop when no direction turns by more than this in an iteration: 1 − cosine (½‖change‖² relative to the squared
-        length, where length is free). None runs all of `max_iter`.
+        length, if the length is free). None runs all of `max_iter`.
 
     Attributes
     ----------
     n_iter_ : int
+        Number of iterations of the fit.
     objective_ : float
-        What the method lowers, at the end.
+        Value after the last iteration of the function that the method minimises.
     learning_curve_ : DataArray (iteration,)
         The objective after each iteration.
+
+    See Also
+    --------
+    DirectionFinder : Base of all finders.
     """
 
     max_iter: int = 200
     tol: float | None = 1e-5
 
     unit_powers: ClassVar = {"objective": 2}
-    stacks_fits = False  # whether fits are faster side by side on a GPU that holds all responses, and keep little there
+    stacks_fits = False  # whether fits are faster side by side on a GPU with all responses in its memory
 
     @abstractmethod
     def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
-        """Yield where the fit stands after each pass; the caller decides when to stop. May end by itself, at rest."""
+        """Yield the state of the fit after each pass; the caller decides when to stop.
+
+        An iterator that ends by itself has converged.
+        """
 
     @abstractmethod
     def finish(self, rows: Rows, step: Step) -> Learned:
-        """Return what is learned, as `find_directions` does, from the last step."""
+        """Return the arrays learned, as `find_directions` does, from the last step."""
 
     def find_directions(self, rows: Rows, n_directions: int) -> Learned:
         """Return the result of the last iteration; see `iterate` and `finish`."""
@@ -64,7 +72,7 @@ class IterativeFinder(DirectionFinder):
         return self.finish(rows, self._run(steps))
 
     def _run(self, steps: Iterator[Step]) -> Step:
-        """Go through the steps until the directions rest; at Ctrl-C, return the last one and say so after the fit."""
+        """Return the step at which the directions rest; at Ctrl-C, return the last step and raise after the fit."""
         curve: list[float] = []
         step, turn = None, float("inf")
         with tqdm(total=self.max_iter, desc=type(self).__name__, unit="iteration", leave=False, delay=2) as bar:

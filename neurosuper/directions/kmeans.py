@@ -32,21 +32,22 @@ from neurosuper.responses import coords_along
 class KMeans(IterativeFinder):
     """Directions towards the centres of clusters of responses (Klindt et al. 2023).
 
-    Minimises Σ ‖x − c‖² over stimuli, c the centre nearest to x, by Lloyd's algorithm; response vectors x are scaled to
-    unit length first. Centres are the directions; there may be more of them than units. Empty clusters restart at the
-    vectors farthest from their centres.
+    Minimises Σ ‖x − c‖² over stimuli, with c the centre nearest to x, by Lloyd's algorithm; response vectors x are
+    scaled to unit length first. Centres are the directions; there may be more of them than units. Empty clusters
+    restart at the vectors farthest from their centres.
 
-    Centres start from a search on a sample of stimuli (2²⁵ responses, or 2²⁴ where they are streamed, and 16 stimuli a
-    cluster at least): k-means++ in batches (Bahmani et al. 2012), then Lloyd's iterations during which centres that are
-    little missed move to where a cluster gains most by being split (local search; Lattanzi and Sohler 2019). Then every
-    iteration is one pass over all stimuli, streamed or in memory. On CPUs with bfloat16 instructions, products in it
-    tell which centres can be the nearest, and those alone are compared in float32: the nearest found is the same.
+    Centres start from a search on a sample of stimuli (2²⁵ responses, or 2²⁴ if they are streamed, and at least 16
+    stimuli per cluster): k-means++ in batches (Bahmani et al. 2012), then Lloyd's iterations during which the centres
+    whose removal costs least move to the clusters whose split helps most (local search; Lattanzi and Sohler 2019).
+    After that, every iteration is one pass over all stimuli, streamed or in memory. On CPUs with bfloat16 instructions,
+    products in bfloat16 show which centres can be the nearest, and only these are compared in float32: the nearest
+    centre found is the same.
 
-    Some tens of iterations bring centres to rest; `tol=5e-3` ends after a few, for responses too large for that. An
-    iteration costs 2 stimuli × units × directions operations. Passes over a dask array, beside the iterations: one
-    to look at the range and put the sample aside, and one for the labels. Memory beside the (normalised) responses: the
-    sample, where it is not the whole, and the same again; a few numbers a stimulus; and a few times the centres in
-    float64.
+    Centres stop moving after some tens of iterations; for responses too large for that, `tol=5e-3` stops after a few.
+    An iteration costs 2 stimuli × units × directions operations. In addition to the iterations, a dask array is passed
+    over once for the ranges of units and the sample, and once for the labels. Memory, in addition to the (normalised)
+    responses: the sample, if it is not all of them, and a copy of it; a few numbers per stimulus; and a few times the
+    centres in float64.
 
     Parameters
     ----------
@@ -54,18 +55,18 @@ class KMeans(IterativeFinder):
         Number K of clusters, a multiple of the units such as "0.5x" or "2x", or None for as many as units.
     normalize : bool, optional
         Scale response vectors to unit length, here and in `transform`. A stimulus without any response stays zero and
-        takes no part in the fit.
+        is left out of the fit.
     center, whiten : bool, optional
         As in every finder.
     init : {"k-means++", "units"} or array (direction, unit), optional
         Where the centres start: at rows drawn as in k-means++ (Arthur and Vassilvitskii 2007) and improved by the
-        search; on the units' axes, where K is the number of units and a cluster that stays empty stays on its unit; or
-        at given centres. From units or given centres on it is Lloyd's algorithm alone.
+        search; on the axes of the units (K must be the number of units; a cluster that stays empty stays on its unit);
+        or at given centres. From units or given centres, only Lloyd's algorithm is run.
     encoding : {"projection", "distance"}, optional
         Codes are projections on the directions, or minus the distances to the centres.
     max_iter : int, optional
     tol : float, optional
-        As in every finder that iterates: stop when no centre moves by more, ½‖shift‖²/‖centre‖².
+        As in every finder that iterates: stop when ½‖shift‖²/‖centre‖² is at most this for every centre.
     random_state : int, optional
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
@@ -74,7 +75,7 @@ class KMeans(IterativeFinder):
     Warns
     -----
     UserWarning
-        Fewer than two stimuli per cluster: directions are then single stimuli, and their neighbours look alike.
+        Fewer than two stimuli per cluster: directions are then single stimuli, which look interpretable.
     ConvergenceWarning
         `max_iter` was reached first.
 
@@ -89,9 +90,15 @@ class KMeans(IterativeFinder):
     labels_ : DataArray (stimulus,)
         Cluster of each stimulus, as a position along `direction`.
     inertia_ : float
-        Sum of squared distances to the nearest centre, of the stimuli that took part.
+        Sum of squared distances to the nearest centre, over the stimuli of the fit.
     objective_, learning_curve_, n_iter_
         As in every finder that iterates; the objective is the inertia before each iteration.
+
+    See Also
+    --------
+    sweep : Fit with several numbers of directions and seeds.
+    neurosuper.directions.direction_stability : How well directions are recovered from other stimuli or seeds.
+    DictionaryLearning, SparseAutoencoder : Other finders that give more directions than units.
 
     Examples
     --------
@@ -193,7 +200,7 @@ class KMeans(IterativeFinder):
         C = step.D
         if self.encoding == "projection" and bool((C.norm(dim=1) == 0).any()):
             raise ValueError(
-                "a K-means centre lies at the origin (stimuli without any response) and has no direction; drop those "
+                "a K-means centre is at the origin (stimuli without any response) and has no direction; drop those "
                 "stimuli, or use encoding='distance'"
             )
         labels, distance = rows.map(_label_rows, C, step.state, self.normalize, width=len(C))
@@ -233,13 +240,13 @@ class KMeans(IterativeFinder):
 
 
 def _sample(rows: Rows, n_directions: int, generator: torch.Generator) -> np.ndarray:
-    """Return the positions of the stimuli on which centres are searched."""
+    """Return the positions of the stimuli on which first centres are sought."""
     n_sample = sample_size(rows.n_rows, rows.n_columns, n_directions, rows.in_memory)
     return torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values.numpy()
 
 
 def nonzero_rows(X: torch.Tensor, normalized: bool) -> torch.Tensor:
-    """Return the rows that take part in the fit: of normalised ones, those that are not zero."""
+    """Return the rows that are not zero, if they are normalised; else all rows."""
     if not normalized:
         return X
     taken = X.norm(dim=1) > 0
@@ -247,7 +254,7 @@ def nonzero_rows(X: torch.Tensor, normalized: bool) -> torch.Tensor:
 
 
 def _totals_of_each(X: torch.Tensor, fits: list[tuple[torch.Tensor, torch.Tensor, bool]]) -> list[Tensors]:
-    """Return the sum and the number of rows of each cluster, and the inertia, of each fit."""
+    """Return the sum and the number of rows of each cluster, and the inertia, for each fit."""
     centers, origins, (normalized, *_) = zip(*fits, strict=True)
     X = nonzero_rows(X, normalized)
     found = nearest_of_each(X, centers, origins)
@@ -260,7 +267,7 @@ def _totals_of_each(X: torch.Tensor, fits: list[tuple[torch.Tensor, torch.Tensor
 
 
 def _two_nearest_of_each(X: torch.Tensor, fits: list[tuple[torch.Tensor, torch.Tensor]]) -> list[Tensors]:
-    """Return the nearest centre of each row, and the squared distances to the two nearest, of each fit."""
+    """Return the nearest centre of each row, and the squared distances to the two nearest, for each fit."""
     centers, origins = zip(*fits, strict=True)
     return nearest_of_each(X, centers, origins, 2)
 
@@ -271,9 +278,10 @@ _totals, _two_nearest = Batched(_totals_of_each), Batched(_two_nearest_of_each)
 def _update(
     rows: Rows, C: torch.Tensor, origin: torch.Tensor, normalized: bool, keep_empty: bool
 ) -> tuple[torch.Tensor, float]:
-    """Return the means of the clusters, and the inertia before: one pass, and one more where a cluster is empty."""
+    """Return the means of the clusters, and the inertia before, in one pass, or two if a cluster is empty."""
     state = C, origin, normalized
     sums, counts, inertia = rows.sum(_totals, *state, width=None)
+    # Lloyd's update: c_k = Σ_{x in cluster k} x / n_k.
     new = (sums / counts.clamp(min=1)[:, None]).to(C.dtype)
     empty = counts == 0
     if empty.any():
@@ -287,12 +295,12 @@ def _farthest(rows: Rows, C: torch.Tensor, origin: torch.Tensor, normalized: boo
 
 
 def _farthest_kernel(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normalized: bool, n: int) -> Tensors:
-    """Return `n` squared distances and rows; of fewer rows, with none at −∞ to make up the number."""
+    """Return the `n` rows of a tile with the largest squared distances; fewer rows are padded, at distance −∞."""
     X = nonzero_rows(X, normalized)
     distance, at = nearest(X, C, origin)[1].topk(min(n, len(X)))
-    none = n - len(at)
-    return torch.cat([distance, distance.new_full((none,), -torch.inf)]), torch.cat(
-        [X[at], X.new_zeros(none, X.shape[1])]
+    n_padded = n - len(at)
+    return torch.cat([distance, distance.new_full((n_padded,), -torch.inf)]), torch.cat(
+        [X[at], X.new_zeros(n_padded, X.shape[1])]
     )
 
 
@@ -303,7 +311,8 @@ def _merge_farthest(a: Tensors, b: Tensors) -> Tensors:
 
 
 def _label_rows(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normalized: bool) -> Tensors:
-    """Return the cluster of each row, and its squared distance to it from the differences themselves."""
+    """Return the cluster of each row, and the squared distance to its centre."""
     label = nearest(X, C, origin)[0]
+    # Σ (x − c)² from the differences: ‖x‖² − 2 x·c + ‖c‖² would lose the digits of small distances.
     distance = ((X - C[label]) ** 2).sum(1)
     return label, distance * (X.norm(dim=1) > 0) if normalized else distance

@@ -1,4 +1,4 @@
-"""Non-negative matrix factorisation: directions as parts, of which responses are sums without cancelling.
+"""Non-negative matrix factorisation: responses as sums of non-negative directions, which cannot cancel.
 
 X (stimulus, unit) prepared responses, D (direction, unit) directions, Z (stimulus, direction) codes ≥ 0, X ≈ Z D.
 """
@@ -35,7 +35,7 @@ from neurosuper.responses import name_some
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class NMF(IterativeFinder):
-    """Directions as parts: responses are sums of non-negative directions with non-negative codes (Lee and Seung 1999).
+    """Non-negative directions that add up to the responses with non-negative codes (Lee and Seung 1999).
 
     Minimises, over Z ≥ 0 and D ≥ 0 (with `signed`, D of any sign: semi-NMF, Ding, Li and Jordan 2010),
 
@@ -44,36 +44,37 @@ class NMF(IterativeFinder):
     which is scikit-learn's objective with alpha_W = l1_codes + l2_codes, alpha_H = l1_directions + l2_directions and
     l1_ratio = l1 / (l1 + l2) of each. Each iteration finds the best codes of every stimulus from D alone (hierarchical
     alternating least squares on Gram matrices; Cichocki and Phan 2009, Gillis and Glineur 2012), then the best D from
-    Zᵀ X and Zᵀ Z, then goes on a little in the direction in which D moved, less after a rise (Ang and Gillis 2019). Of
-    over 24,000 stimuli (or 200 times the directions), half that many are drawn for the fit to start on.
+    Zᵀ X and Zᵀ Z, then moves D a little further the way it moved, less after a rise (Ang and Gillis 2019). With more
+    than 24,000 stimuli (or 200 times the directions), the fit starts on a random sample of half that number.
 
     Each iteration is one pass over the responses, so that a dask array is streamed, or reduced on the workers of a
-    cluster; one pass before puts the drawn ones aside. Cost of an iteration: stimuli × units × directions, and some
-    times stimuli × directions². Peak memory, streamed: the drawn stimuli, or all of at most twice as many, and a few
-    chunks. `solver="mu"` keeps all codes too, and a cluster's blocks come to this machine.
+    cluster; one pass before that collects the sample. Cost of an iteration: stimuli × units × directions, and a few
+    times stimuli × directions². Peak memory, streamed: the sample, or all stimuli if they are at most twice as many,
+    and a few chunks. `solver="mu"` also keeps all codes, and sends the blocks of a cluster to this machine.
 
     Parameters
     ----------
     n_directions : int, str or None, optional
         A number, a multiple of the units such as "2x", or None for as many as units.
     signed : bool, optional
-        Let directions, and so responses, have any sign. Without penalties many such directions explain responses alike:
-        all whose cone holds them; penalties choose the narrowest.
+        Let directions, and so responses, have any sign. Without penalties, many sets of such directions explain
+        responses equally well: all sets whose cone contains them; penalties choose the narrowest cone.
     solver : {"hals", "mu"}, optional
-        As above, or multiplicative updates of Lee and Seung (2001), which are slow, of codes that start all alike.
+        As above, or multiplicative updates of Lee and Seung (2001), which are slow; codes then start at equal values.
     init : {"nndsvd", "random"} or array (direction, unit), optional
-        Non-negative parts of singular vectors (Boutsidis and Gallopoulos 2008; with `signed`, the vectors themselves),
-        then, beyond the rank, drawn response vectors; drawn ones only; or given directions.
+        "nndsvd": non-negative parts of singular vectors (Boutsidis and Gallopoulos 2008; with `signed`, the vectors
+        themselves), and random response vectors beyond the rank. "random": random response vectors only. Or given
+        directions.
     l1_codes, l2_codes, l1_directions, l2_directions : float, optional
-        Weights of the penalties. Codes and directions are penalised together or not at all: else, one grows without
-        bound as the other shrinks.
+        Weights of the penalties. Codes and directions must be penalised together or not at all: otherwise one grows
+        without bound as the other shrinks.
     normalize, center, whiten : bool, optional
         As in every finder; the latter two only with `signed`.
     max_iter : int, optional
     tol : float or None, optional
         As in every finder that iterates.
     random_state : int, optional
-        Draws stimuli.
+        Seed of the random sample and of random starts.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
@@ -81,11 +82,11 @@ class NMF(IterativeFinder):
     Attributes
     ----------
     directions_ : DataArray (direction, unit)
-        Scaled to unit length; codes are those that go with it.
+        Scaled to unit length; codes are scaled to match.
     mean_ : DataArray (unit,)
         Zero.
     lengths_ : DataArray (direction,)
-        Of the directions before they were scaled: what penalties apply to is `directions_ · lengths_`, and codes /
+        Lengths of the directions before they were scaled: penalties apply to `directions_ · lengths_` and to codes /
         `lengths_`.
     objective_, learning_curve_, n_iter_
         As in every finder that iterates.
@@ -94,6 +95,11 @@ class NMF(IterativeFinder):
     ------
     ValueError
         Negative responses without `signed`; only codes or only directions penalised.
+
+    See Also
+    --------
+    DictionaryLearning : Sparse codes, with directions of any sign.
+    Archetypal : Directions towards extreme stimuli.
 
     Examples
     --------
@@ -149,7 +155,7 @@ class NMF(IterativeFinder):
         if any(not 0 <= weight < math.inf for weight in weights.values()):
             raise ValueError(f"weights of penalties must be finite and not negative, got {weights}")
         if self.signed and self.l1_directions:
-            raise ValueError("l1_directions is for directions that are not negative; use l2_directions with signed")
+            raise ValueError("l1_directions needs non-negative directions; use l2_directions with signed")
         if (self.l1_codes + self.l2_codes > 0) != (self.l1_directions + self.l2_directions > 0):
             raise ValueError(f"codes and directions are penalised together or not at all, got {weights}")
 
@@ -205,7 +211,7 @@ class NMF(IterativeFinder):
                 f"asked for; set n_directions={len(D)}"
             )
         if not D.isfinite().all() or not D.any(1).all() or (not self.signed and (D < 0).any()):
-            raise ValueError("init must hold finite directions, none of them all zero or, without signed, negative")
+            raise ValueError("init must be finite directions, none of them all zero or, without signed, negative")
         return D
 
     def finish(self, rows: Rows, step: Step) -> Learned:

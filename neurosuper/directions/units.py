@@ -1,4 +1,4 @@
-"""Units themselves as directions: what every other finder is measured against."""
+"""Units themselves as directions: the baseline of every other finder."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class Units(DirectionFinder):
     ----------
     n_directions : None, optional
         Only None (all units), or their number.
+    normalize, center, whiten : bool, optional
+        As in every finder: codes are the prepared responses.
     random_state : int, optional
         Not used.
     device, dtype : str, optional
@@ -31,10 +33,14 @@ class Units(DirectionFinder):
     Attributes
     ----------
     directions_ : DataArray (unit, unit) as (direction, unit)
-        The identity; directions bear the labels of the units. A read-only view that takes no memory, unless it is
+        The identity; directions have the labels of the units. A read-only view that takes no memory, unless it is
         copied; `to_dataset` leaves it out.
     mean_ : DataArray (unit,)
-        Zero.
+        Zero, unless `center` or `whiten`.
+
+    See Also
+    --------
+    Random : The other baseline: random directions.
 
     Examples
     --------

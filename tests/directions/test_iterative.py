@@ -59,8 +59,8 @@ def test_the_largest_turn_counts_and_so_does_length():
 
 
 def test_without_rest_it_warns_by_how_much_it_still_turned(pair):
-    told = r"Turning stopped after 3 iterations while a direction still turned by 0.0078 \(1 - cosine\) in one"
-    with pytest.warns(ConvergenceWarning, match=told) as caught:
+    message = r"Turning stopped after 3 iterations while a direction still turned by 0.0078 \(1 - cosine\) in one"
+    with pytest.warns(ConvergenceWarning, match=message) as caught:
         Turning(max_iter=3).fit(pair)
     assert caught[0].filename == __file__
 
@@ -89,7 +89,7 @@ def test_an_interrupt_before_anything_is_found_leaves_no_directions(pair):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"max_iter": 0}, "max_iter must be a whole number of at least 1, got 0"),
         ({"max_iter": 2.5}, "max_iter must be a whole number of at least 1, got 2.5"),
@@ -97,6 +97,6 @@ def test_an_interrupt_before_anything_is_found_leaves_no_directions(pair):
         ({"tol": float("nan")}, "tol must be a number of at least 0"),
     ],
 )
-def test_bad_stopping_rules_are_refused(settings, told, pair):
-    with pytest.raises(ValueError, match=told):
+def test_bad_stopping_rules_are_refused(settings, message, pair):
+    with pytest.raises(ValueError, match=message):
         Turning(**settings).fit(pair)

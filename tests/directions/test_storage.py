@@ -35,7 +35,7 @@ def test_a_finder_is_read_before_its_module_is_imported(responses, tmp_path):
     assert found.stdout.strip() == repr(clone(fitted))
 
 
-def test_a_restored_finder_can_be_fitted_anew(responses):
+def test_a_restored_finder_can_be_fitted_again(responses):
     restored = PCA.from_dataset(PCA(2).fit(responses).to_dataset())
     assert restored.fit(responses[:50]).transform(responses).shape == (120, 2)
 
