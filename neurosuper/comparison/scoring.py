@@ -160,7 +160,7 @@ def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
 
 def _unit_coords(fitted: DirectionFinder) -> dict[str, np.ndarray]:
     """Return unit coords for the items of a fit; a direction has the value that all units share, or an empty one."""
-    coords = {name: coord.values for name, coord in fitted.mean_.coords.items() if name != "unit"}
+    coords = {str(name): coord.values for name, coord in fitted.mean_.coords.items() if name != "unit"}
     if isinstance(fitted, Units):
         return coords
     n, shared = fitted.directions_.sizes["direction"], {}

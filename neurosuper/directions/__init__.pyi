@@ -1,7 +1,10 @@
+from ._rows.rows import Rows as Rows
+from ._solvers.steps import Step as Step
 from .archetypal import Archetypal as Archetypal
 from .base import DirectionFinder as DirectionFinder
 from .dictionary import DictionaryLearning as DictionaryLearning
 from .ica import ICA as ICA
+from .iterative import IterativeFinder as IterativeFinder
 from .kmeans import KMeans as KMeans
 from .nmf import NMF as NMF
 from .pca import PCA as PCA

@@ -1,4 +1,4 @@
-"""Archetypes: extreme mixtures of stimuli between which all responses lie.
+"""Archetypes: extreme mixtures of stimuli; every response is close to a mixture of archetypes.
 
 X (stimulus, unit) prepared responses, A (direction, unit) archetypes, M (stimulus, direction) memberships on the
 simplex, X ≈ M A; A = B H, H (candidate, unit) stimuli on the convex hull, B (direction, candidate) on the simplex.
@@ -7,6 +7,7 @@ simplex, X ≈ M A; A = B H, H (candidate, unit) stimuli on the convex hull, B (
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,26 +15,27 @@ import torch
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.simplex import _extremes, _furthest, _more_extreme, _remix, _statistics, memberships
 from neurosuper.directions._solvers.steps import Step
-from neurosuper.directions.base import Learned, as_learned
+from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
 
-CANDIDATES = 2048  # stimuli of which archetypes are mixed, at most twice as many
-ORIGIN = 1e-4  # an archetype that is so much shorter than the longest has no direction
+CANDIDATES = 2048  # random directions, each with two extreme stimuli: archetypes mix at most twice that many stimuli
+ORIGIN = 1e-4  # length / longest length; a shorter archetype is at the origin but for rounding and has no direction
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class Archetypal(IterativeFinder):
     """Archetypal analysis (Cutler and Breiman 1994): directions towards the corners of the cloud of responses.
 
     Minimises ‖X − M A‖² where every archetype is a mixture of stimuli (A = B X) and every response is a mixture of
     archetypes; the weights of a mixture are not negative and sum to one. Alternates accelerated projected gradients
     for M and for B (Mørup and Hansen 2012; restarts of O'Donoghue and Candès 2015). Only stimuli on the convex hull can
-    be part of an archetype: up to 2,048 stimuli all take part, of more those that are extreme along 2,048 random
-    directions (Thurau, Kersting, Wahabzada and Bauckhage 2011).
+    be part of an archetype: up to 2,048 stimuli, all are candidates; of more, the stimuli that are extreme along 2,048
+    random directions (Thurau, Kersting, Wahabzada and Bauckhage 2011).
 
-    Each iteration is one pass over the responses, and two passes before look at their range and find the candidates,
-    so that a dask array is streamed; cost of an iteration: stimuli × units × directions, and up to 500 times stimuli ×
-    directions². Peak memory, streamed: a few chunks and, while candidates are sought, some four times 4,096 response
-    vectors.
+    Each iteration is one pass over the responses, so that a dask array is streamed; two passes before compute the
+    ranges of units and find the candidates. Cost of an iteration: stimuli × units × directions, and up to 500 times
+    stimuli × directions². Peak memory, streamed: a few chunks and, during the search for candidates, about four times
+    4,096 response vectors.
 
     Parameters
     ----------
@@ -42,13 +44,15 @@ class Archetypal(IterativeFinder):
     normalize, center, whiten : bool, optional
         As in every finder.
     max_iter : int, optional
+        Largest number of iterations.
     tol : float or None, optional
         As in every finder that iterates.
     random_state : int, optional
-        Draws the directions along which candidates are extreme, where there are more than 2,048 stimuli.
+        Seed of the random directions along which candidates are extreme, if there are more than 2,048 stimuli.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
+        Of all computation.
 
     Attributes
     ----------
@@ -58,6 +62,11 @@ class Archetypal(IterativeFinder):
         The archetypes themselves, in the space of prepared responses.
     objective_, learning_curve_, n_iter_
         As in every finder that iterates; the objective is ‖X − M A‖² before each iteration's new archetypes.
+
+    See Also
+    --------
+    KMeans : Directions towards the centres of clusters, rather than to extremes.
+    NMF : Sums rather than mixtures.
 
     Examples
     --------
@@ -69,41 +78,25 @@ class Archetypal(IterativeFinder):
     [[1.0, 1.0], [1.0, 1.0], [4.0, 5.0]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        normalize: bool = False,
-        center: bool = False,
-        whiten: bool = False,
-        max_iter: int = 300,
-        tol: float | None = 1e-6,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions,
-            normalize=normalize,
-            center=center,
-            whiten=whiten,
-            random_state=random_state,
-            device=device,
-            dtype=dtype,
-        )
-        self.max_iter = max_iter
-        self.tol = tol
+    normalize: bool = False
+    center: bool = False
+    whiten: bool = False
+    max_iter: int = 300
+    tol: float | None = 1e-6
 
-    _powers: ClassVar = {"objective": 2, "archetypes": 1}
+    unit_powers: ClassVar = {"objective": 2, "archetypes": 1}
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        A = self._tensor("archetypes_")
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the membership of each archetype times its length."""
+        A = self.tensor("archetypes_")
         return memberships(X, A) * A.norm(dim=1)
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return Z @ self._tensor("directions_")
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return Z D."""
+        return Z @ self.tensor("directions_")
 
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the archetypes after each update of memberships and mixtures."""
         H = self._candidates(rows)
         if n_directions > len(H):
             raise ValueError(
@@ -117,19 +110,20 @@ class Archetypal(IterativeFinder):
             yield Step(B @ H, float(residual))
 
     def _candidates(self, rows: Rows) -> torch.Tensor:
-        """Return the stimuli that may be part of an archetype: all, or those extreme along random directions."""
+        """Return the stimuli that may be part of an archetype: all, or the ones extreme along random directions."""
         if rows.n_rows <= CANDIDATES:
             return torch.cat(list(rows))
-        along = torch.randn(CANDIDATES, rows.n_columns, generator=self._generator(), dtype=torch.float64)
+        along = torch.randn(CANDIDATES, rows.n_columns, generator=self.generator(), dtype=torch.float64)
         along = along.to(rows.device, rows.dtype)
         _, top, _, bottom = rows.reduce(_extremes, _more_extreme, along, width=2 * CANDIDATES)
         return torch.cat([top, bottom]).unique(dim=0)
 
-    def _finish(self, rows: Rows, step: Step) -> Learned:
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return the archetypes, and the same scaled to unit length."""
         length = step.D.norm(dim=1)
         if bool((length <= ORIGIN * length.max()).any()):
             raise ValueError(
-                "an archetype lies at the origin (stimuli without any response) and has no direction; drop those "
+                "an archetype is at the origin (stimuli without any response) and has no direction; drop those "
                 "stimuli, or use center=True"
             )
         return as_learned(torch.nn.functional.normalize(step.D, dim=1)) | {

@@ -1,62 +1,56 @@
-"""What every finder shares: the door, what is done to responses first, the labels, codes, and files.
+"""The base of all finders: fit, transform, inverse_transform, and files.
 
-R (stimulus, unit) responses, X prepared ones, D (direction, unit) directions, Z (stimulus, direction) codes; X ≈ Z D.
-Tensors are of responses times `scale_`; arrays that a user sees, in `_label` and `_tensor`, are in the user's unit.
+R (stimulus, unit) responses, X prepared responses, D (direction, unit) directions, Z (stimulus, direction) codes;
+X ≈ Z D. Tensors are of responses times `scale_`; the arrays that a user sees are in the unit of the responses, and
+`_label` and `tensor` convert between the two.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar, Self, TypeVar
+from dataclasses import dataclass
+from typing import Self, TypeVar
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
-from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
 
 from neurosuper._torch import pick_device
-from neurosuper.directions._rows.moments import moments, whitening
-from neurosuper.directions._rows.preparation import Preparation, choose_scale
+from neurosuper.directions._rows.preparation import choose_scale
 from neurosuper.directions._rows.rows import Rows, Tensors, split
 from neurosuper.directions._rows.tensors import DTYPES, require_finite, require_finite_codes, to_tensor
-from neurosuper.directions.labels import (
-    check_codes,
-    check_labelled,
-    coords_of_dims,
-    label_plain,
-    label_responses,
-    put_in_order,
-)
-from neurosuper.directions.seeds import seeded_generator
+from neurosuper.directions.hooks import FinderHooks, Learned
+from neurosuper.directions.labels import check_codes, coords_of_dims, label_input, label_known_input, label_responses
 from neurosuper.directions.settings import count_directions
 from neurosuper.directions.storage import read_finder, write_finder
-from neurosuper.responses import DROP_THEM, name_some
 
-Learned = dict[str, tuple[tuple[str, ...], torch.Tensor]]  # name: (dims, values)
 Array = TypeVar("Array", xr.DataArray, np.ndarray)
 
 
-class DirectionFinder(BaseEstimator, ABC):
-    """Base of all finders, which write `_fit`.
+@dataclass(eq=False, repr=False)
+class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
+    """Base of all finders: a dataclass of keyword settings that learns directions from responses.
 
-    Responses are prepared first, in this order, by the options that a finder takes: `normalize` scales each stimulus's
-    response vector to unit length, `center` takes off the mean of each unit, `whiten` makes units uncorrelated and of
-    unit variance, each as near to the unit that it was as can be (ZCA; Bell and Sejnowski 1997). Directions lie in the
-    space of prepared responses; `transform` prepares alike.
+    Responses are prepared first, in this order, by the settings that a finder has: `normalize` scales the response
+    vector of each stimulus to unit length, `center` subtracts the mean of each unit, `whiten` makes units uncorrelated
+    and of unit variance, staying as close as possible to the original units (ZCA; Bell and Sejnowski 1997). Directions
+    are in the space of prepared responses; `transform` prepares responses in the same way.
 
-    Responses may be in any physical unit: the largest from 1e-24 to 1e19. Tiny and huge ones are computed with at an
-    ordinary size, and all that is learned, codes, and objectives are in the unit of the responses.
+    Responses may be in any physical unit: the largest from 1e-24 to 1e19. Very small and very large responses are
+    rescaled for computation; all that is learned, codes, and objectives are in the unit of the responses.
 
-    Works on labelled responses, and on plain arrays `(stimulus, unit)`, as inside a scikit-learn `Pipeline`: a plain
-    array gives plain codes.
+    Works on labelled responses, and, as inside a scikit-learn `Pipeline`, on plain arrays and data frames
+    `(stimulus, unit)`: these give plain codes, or what `set_output` asks for.
+
+    To write a finder of your own, fill in `find_directions`, and `encode` and `decode` if codes are not projections;
+    tutorials/methods/write_a_finder.md shows how.
 
     Parameters
     ----------
     n_directions : int, str or None, optional
         A number, a multiple of the units such as "2x", or None for as many as units.
     normalize, center, whiten : bool, optional
-        See above; `whiten` centres too.
+        See above; `whiten` also centres.
     random_state : int, optional
         Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
@@ -69,69 +63,37 @@ class DirectionFinder(BaseEstimator, ABC):
     directions_ : DataArray (direction, unit)
         Rows of unit length; unit coords are carried over.
     mean_ : DataArray (unit,)
-        What is taken off the responses before they are projected.
+        Subtracted from responses before they are projected.
     whitening_ : DataArray (unit, whitened_unit)
-        Only with `whiten`: what centred responses are multiplied by.
+        Only with `whiten`: centred responses are multiplied by it.
     scale_ : float
-        Power of two that responses are multiplied by for computation: 1 where the largest is from 2⁻¹⁶ to 2¹⁶.
+        Power of two by which responses are multiplied for computation: 1 if the largest is from 2⁻¹⁶ to 2¹⁶.
+    n_features_in_ : int
+        Number of units.
+    feature_names_in_ : array of str
+        Labels of the units; not defined if they are only numbered, as those of a plain array.
+    unit_powers : dict of str to int
+        For each learned array, the power of the unit of prepared responses that it has, if that is not 0; set by the
+        class.
+
+    See Also
+    --------
+    IterativeFinder : Base of finders that iterate.
+    neurosuper.compare : Compares the directions of several finders with units.
     """
 
-    normalize = center = whiten = False  # of finders without these options
-    scale_ = 1.0
-    _powers: ClassVar[dict[str, int]] = {}  # of the unit of prepared responses, in what is learned
-
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        normalize: bool = False,
-        center: bool = False,
-        whiten: bool = False,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        self.n_directions = n_directions
-        self.normalize = normalize
-        self.center = center
-        self.whiten = whiten
-        self.random_state = random_state
-        self.device = device
-        self.dtype = dtype
-
-    # What a finder writes. X (row, unit) are prepared rows, Z (row, direction) codes; all four see one block at a time.
-
-    @abstractmethod
-    def _fit(self, rows: Rows, n_directions: int) -> Learned:
-        """Return what is learned from prepared rows: at least `directions`, with rows of unit length.
-
-        A finder that takes off a mean of its own returns `mean` too.
-        """
-
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        """Return codes: projections on the directions."""
-        return X @ self._tensor("directions_").T
-
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        """Return the prepared responses that have these codes: of all such, those nearest to the origin."""
-        return Z @ torch.linalg.pinv(self._tensor("directions_")).T
-
-    def _residual(self, X: torch.Tensor) -> torch.Tensor:
-        """Return the squared error `(row,)` of each row's reconstruction by this method."""
-        return ((X - self._decode(self._encode(X))) ** 2).sum(1)
-
-    # What a user calls.
+    # Methods for users.
 
     def fit(self, responses: xr.DataArray | np.ndarray, y: object = None) -> Self:
-        """Find directions.
+        """Find directions, and return the finder.
 
         Parameters
         ----------
         responses : DataArray (stimulus, unit)
             In memory, or dask-backed: then streamed, chunk by chunk, or, with a `dask.distributed` client, reduced on
-            its workers. A plain array will do as well.
+            its workers. A plain array or a data frame is accepted too.
         y : ignored
-            For scikit-learn's sake.
+            As scikit-learn asks.
 
         Returns
         -------
@@ -140,13 +102,17 @@ class DirectionFinder(BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            Responses that break the contract, hold NaN, have units of zero variance, or are all smaller than 1e-24 or
-            somewhere larger than 1e19; a number of directions that the method cannot give.
+            Responses that break the contract, contain NaN, have units of zero variance, or are all smaller than 1e-24
+            or somewhere larger than 1e19; a number of directions that the method cannot give.
         KeyboardInterrupt
-            At Ctrl-C. What had been found by then is kept and can be used.
+            At Ctrl-C. The directions found by then are kept and can be used.
+
+        See Also
+        --------
+        transform : Gives the codes of these or other responses.
         """
-        responses = self._labelled(responses)
-        return self._fit_prepared(responses, self._prepared_rows(responses))
+        responses = label_input(responses)
+        return self.fit_rows(responses, self.prepare_rows(responses))
 
     def transform(self, responses: Array) -> Array:
         """Return codes.
@@ -154,28 +120,52 @@ class DirectionFinder(BaseEstimator, ABC):
         Parameters
         ----------
         responses : DataArray (stimulus, unit)
-            With the units of the fit, in any order, of one stimulus or more; a dask array gives lazy codes. A plain
-            array, with units in the order of the fit, gives a plain array.
+            With the units of the fit, in any order, of one or more stimuli; a dask array gives lazy codes. A plain
+            array or a data frame, with units in the order of the fit, gives a plain array, or what `set_output` asks
+            for.
 
         Returns
         -------
         DataArray (stimulus, direction)
             Name `code`; stimulus coords are carried over.
+
+        See Also
+        --------
+        inverse_transform : Gives the responses that have these codes.
         """
         self._require_fitted()
-        codes = self._map(self._known(responses))
-        return codes if isinstance(responses, xr.DataArray) else codes.values
+        if isinstance(responses, xr.DataArray):
+            return self.code_responses(label_known_input(responses, self))
+        return super().transform(responses)
 
     def fit_transform(self, responses: Array, y: object = None) -> Array:
-        """Find directions and return the codes of the same responses."""
+        """Find directions and return the codes of the same responses.
+
+        Parameters
+        ----------
+        responses : DataArray (stimulus, unit)
+            As for `fit`.
+        y : ignored
+            As scikit-learn asks.
+
+        Returns
+        -------
+        DataArray (stimulus, direction)
+            As of `transform`.
+
+        See Also
+        --------
+        fit : Finds directions.
+        transform : Gives codes.
+        """
         return self.fit(responses).transform(responses)
 
     def inverse_transform(self, codes: Array) -> Array:
         """Return the responses that have these codes.
 
-        Z D + mean where the method reconstructs so; where codes are projections on directions that are not orthonormal,
-        those responses nearest to the mean that have these projections. The length of a response vector is not restored
-        where it was normalised.
+        Z D + mean if the method reconstructs in this way; if codes are projections on directions that are not
+        orthonormal, the responses nearest to the mean that have these projections. The length of a response vector is
+        not restored if it was normalised.
 
         Parameters
         ----------
@@ -184,12 +174,16 @@ class DirectionFinder(BaseEstimator, ABC):
         Returns
         -------
         DataArray (stimulus, unit)
+
+        See Also
+        --------
+        transform : Gives the codes of responses.
         """
         self._require_fitted()
-        if isinstance(codes, np.ndarray):
-            return self._undo(to_tensor(codes, DTYPES[self.dtype], pick_device(self.device)))
-        Z = to_tensor(check_codes(codes, self._direction_index), DTYPES[self.dtype], pick_device(self.device))
-        return label_responses(self._undo(Z), codes, self.mean_)
+        if isinstance(codes, xr.DataArray):
+            R = self._decode_values(check_codes(codes, self.direction_index))
+            return label_responses(R, codes, self.mean_)
+        return self._decode_values(np.asarray(codes))
 
     def explained_variance(self, responses: xr.DataArray | np.ndarray) -> float:
         """Return the share of the variance of (prepared) responses that their reconstruction explains.
@@ -202,20 +196,49 @@ class DirectionFinder(BaseEstimator, ABC):
         Returns
         -------
         float
-            1 − Σ‖x − x̂‖² / Σ‖x − mean of x‖²: at most 1; negative where the mean response would do better.
+            1 − Σ‖x − x̂‖² / Σ‖x − mean of x‖²: at most 1; negative if the mean response would be a better guess.
+
+        See Also
+        --------
+        neurosuper.sweep : Computes it for many numbers of directions and seeds.
         """
         self._require_fitted()
-        rows = self._blocks(self._known(responses)).prepared(self._preparation())
-        residual, total = rows.sum(_squared_errors, self, rows.mean(), width=len(self._direction_index))
+        rows = self.rows_of(label_known_input(responses, self)).prepared(self.preparation())
+        residual, total = rows.sum(_squared_errors, self, rows.mean(), width=len(self.direction_index))
         return 1 - float(residual / total)
 
+    def score(self, responses: xr.DataArray | np.ndarray, y: object = None) -> float:
+        """Return `explained_variance`, as the score for scikit-learn's `GridSearchCV` and `cross_val_score`.
+
+        Parameters
+        ----------
+        responses : DataArray (stimulus, unit)
+            As for `transform`.
+        y : ignored
+            As scikit-learn asks.
+
+        Returns
+        -------
+        float
+            Share of variance explained: higher is better.
+
+        See Also
+        --------
+        explained_variance : Defines it.
+        """
+        return self.explained_variance(responses)
+
     def to_dataset(self) -> xr.Dataset:
-        """Return all that was learned, and the settings, as one Dataset, to be written as netCDF or Zarr.
+        """Return the settings and all that was learned as one Dataset, to write as netCDF or Zarr.
 
         Returns
         -------
         Dataset
-            A variable for each attribute that ends in `_`, without the `_`; `attrs["settings"]` as JSON.
+            A variable for each learned attribute, named without its `_`; `attrs["settings"]` as JSON.
+
+        See Also
+        --------
+        from_dataset : Reads it again.
 
         Examples
         --------
@@ -231,50 +254,54 @@ class DirectionFinder(BaseEstimator, ABC):
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> Self:
-        """Return the finder that `to_dataset` wrote; of its own class, whichever finder's method is called.
+        """Return the fitted finder that `to_dataset` wrote, of the class that was written.
 
         Raises
         ------
         ValueError
-            A Dataset that no finder of this kind wrote.
+            A Dataset that no finder of this class wrote.
+
+        See Also
+        --------
+        to_dataset : Writes the Dataset.
         """
         return read_finder(cls, dataset)
 
-    # The door.
+    # A fit in two halves: many fits may share prepared rows.
 
-    def _labelled(self, responses: xr.DataArray | np.ndarray, least_stimuli: int = 2) -> xr.DataArray:
-        """Return responses that keep the contract; plain arrays get the labels of the fit, or numbers."""
-        if isinstance(responses, np.ndarray):
-            responses = label_plain(responses, self.mean_.indexes["unit"] if hasattr(self, "mean_") else None)
-        return check_labelled(responses, least_stimuli)
+    def prepare_rows(self, responses: xr.DataArray) -> Rows:
+        """Return the rows of checked responses as directions are sought in them, for `fit_rows`.
 
-    def _known(self, responses: xr.DataArray | np.ndarray) -> xr.DataArray:
-        """Return responses of one stimulus or more that have the units of the fit, in its order."""
-        return put_in_order(self._labelled(responses, 1), self.mean_.indexes["unit"])
+        Raises
+        ------
+        ValueError
+            Units, or a setting, that the finder cannot take.
 
-    def _blocks(self, responses: xr.DataArray) -> Rows:
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
-        return Rows(responses, self.device, self.dtype)
-
-    def _prepared_rows(self, responses: xr.DataArray) -> Rows:
-        """Return rows as directions are sought in them, or say what is wrong with the units or the settings."""
+        See Also
+        --------
+        fit_rows : Finds directions in these rows.
+        """
         for option in ("normalize", "center", "whiten"):
             if not isinstance(getattr(self, option), bool | np.bool_):
                 raise ValueError(f"{option} must be True or False, got {getattr(self, option)!r}")
-        rows = self._blocks(responses)
-        if (positions := self._rows_to_keep(rows)) is not None:
+        rows = self.rows_of(responses)
+        if (positions := self.rows_to_keep(rows)) is not None:
             rows.keep(positions)
-        sizes = self._check_units(responses, rows)
+        sizes = self.check_units(responses, rows)
         scale = choose_scale(sizes.double().cpu().numpy(), responses.unit.values)
-        return rows.prepared(self._prepare(rows, scale))
+        return rows.prepared(self.choose_preparation(rows, scale))
 
-    def _fit_prepared(self, responses: xr.DataArray, rows: Rows) -> Self:
-        """Find directions in prepared rows, and label what is learned."""
+    def fit_rows(self, responses: xr.DataArray, rows: Rows) -> Self:
+        """Find directions in rows that `prepare_rows` returned for these responses, and return the finder.
+
+        See Also
+        --------
+        prepare_rows : Returns the rows.
+        """
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)
         self._interrupted, self.scale_ = False, rows.preparation.scale
-        learned = self._fit(rows, count_directions(self.n_directions, rows.n_columns))
+        learned = self.find_directions(rows, count_directions(self.n_directions, rows.n_columns))
         _, mean, whitening, _ = rows.preparation
         mean = torch.zeros(rows.n_columns, dtype=rows.dtype) if mean is None else mean
         matrix: Learned = {} if whitening is None else {"whitening": (("unit", "whitened_unit"), whitening)}
@@ -283,86 +310,12 @@ class DirectionFinder(BaseEstimator, ABC):
             raise KeyboardInterrupt(f"the fit was interrupted; this {type(self).__name__} keeps what it had found")
         return self
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray | None:
-        """Return the positions of those rows that the fit will take, to put them aside in the first pass."""
-        return None
-
-    def _check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
-        """Return the largest |response| of each unit; refuse units that never vary, and, in the same pass, NaN."""
-        least, largest, _ = rows.survey
-        constant = (least == largest).cpu().numpy()
-        if constant.any():
-            raise ValueError(f"zero variance over stimuli in unit {name_some(responses.unit[constant])}; {DROP_THEM}")
-        return torch.maximum(least.abs(), largest.abs())
-
-    def _prepare(self, rows: Rows, scale: float) -> Preparation:
-        """Return what is to be done to rows before directions are sought in them; at most two passes."""
-        first = Preparation(self.normalize, scale=scale)
-        rows = rows.prepared(first)
-        if self.whiten:
-            mean, scatter = moments(rows)
-            return first._replace(mean=mean.to(rows.dtype), whitening=whitening(scatter, rows.n_rows).to(rows.dtype))
-        return first._replace(mean=rows.mean() if self.center else None)
-
-    def _preparation(self) -> Preparation:
-        """Return what was done to responses in the fit."""
-        whitening = self._tensor("whitening_") if hasattr(self, "whitening_") else None
-        return Preparation(self.normalize, self._tensor("mean_"), whitening, self.scale_)
-
-    @property
-    def _unit(self) -> float:
-        """What prepared responses in the user's unit are multiplied by for computation."""
-        return 1.0 if self.normalize or self.whiten else self.scale_
-
-    def _factor(self, name: str) -> float:
-        """Return what a learned array in the user's unit is multiplied by for computation."""
-        if power := {"mean": 1, "whitening": -1}.get(name):  # of responses before they are whitened
-            return 1.0 if self.normalize else self.scale_**power
-        return self._unit ** self._powers.get(name, 0)
-
-    def _generator(self) -> torch.Generator:
-        """Return a fresh seeded generator; on the CPU, so that every device draws the same."""
-        return seeded_generator(self.random_state)
-
-    def _label(self, responses: xr.DataArray, learned: Learned) -> None:
-        """Store what was learned as labelled arrays, in the user's unit, whose names end in `_`."""
-        directions = self._direction_labels(len(learned["directions"][1])) if "directions" in learned else None
-        coords = coords_of_dims(responses, directions)
-        for name, (dims, values) in learned.items():
-            carried = {key: coord for dim in dims for key, coord in coords.get(dim, {}).items()}
-            factor = self._factor(name)
-            own = (values if factor == 1 else values / factor).cpu().numpy()
-            setattr(self, f"{name}_", xr.DataArray(own, dims=dims, coords=carried, name=name))
-        if directions is not None:
-            self.directions_.attrs = self._attrs(learned["directions"][1].device)
-
-    def _attrs(self, device: torch.device) -> dict[str, str]:
-        return {"method": type(self).__name__, "settings": repr(self), "device": str(device)}
-
-    def _direction_labels(self, n_directions: int) -> list[str]:
-        width = len(str(n_directions - 1))
-        return [f"{type(self).__name__} {i:0{width}d}" for i in range(n_directions)]
-
-    @property
-    def _direction_index(self) -> pd.Index:
-        return self.directions_.indexes["direction"]
-
-    def _tensor(self, name: str) -> torch.Tensor:
-        """Return a learned array as a tensor on the device, by the name of its attribute, times `_factor`."""
-        values = to_tensor(getattr(self, name).values, DTYPES[self.dtype], pick_device(self.device))
-        factor = self._factor(name[:-1])
-        return values if factor == 1 else values * factor
-
-    def _require_fitted(self) -> None:
-        if not hasattr(self, "mean_"):
-            raise ValueError(f"this {type(self).__name__} has no directions yet; call .fit(responses) first")
-
-    def _map(self, responses: xr.DataArray) -> xr.DataArray:
-        """Encode responses, block by block where they are lazy."""
+    def code_responses(self, responses: xr.DataArray) -> xr.DataArray:
+        """Return the codes of checked responses, block by block if they are lazy."""
         if responses.chunks is not None:
             whole = {responses.get_axis_num("unit"): -1}  # of the data only: `chunk` would make coords lazy too
             responses = responses.copy(data=responses.data.rechunk(whole))
-        labels = self._direction_index
+        labels = self.direction_index
         codes = xr.apply_ufunc(
             _codes_of_block,
             responses,
@@ -374,28 +327,58 @@ class DirectionFinder(BaseEstimator, ABC):
             dask_gufunc_kwargs={"output_sizes": {"direction": len(labels)}},
             keep_attrs=True,
         )
-        unitless = {"units": "1"} if self._preparation().is_unitless else {}
+        unitless = {"units": "1"} if self.preparation().is_unitless else {}
         codes = codes.assign_coords(direction=labels.values).rename("code")
         return codes.assign_attrs(method=type(self).__name__, **unitless)
 
-    def _undo(self, Z: torch.Tensor) -> np.ndarray:
-        """Return the responses that have these codes, which are in the user's unit."""
-        return self._preparation().undo(self._decode(Z if self._unit == 1 else Z * self._unit)).cpu().numpy()
+    def attrs_of_directions(self, device: torch.device) -> dict[str, str]:
+        """Return the attrs of `directions_`: method, settings and device."""
+        return {"method": type(self).__name__, "settings": repr(self), "device": str(device)}
+
+    def _decode_values(self, codes: np.ndarray) -> np.ndarray:
+        Z = to_tensor(codes, DTYPES[self.dtype], pick_device(self.device))
+        X = self.decode(Z if self.prepared_scale == 1 else Z * self.prepared_scale)
+        return self.preparation().undo(X).cpu().numpy()
+
+    def _code_plain(self, responses: np.ndarray) -> np.ndarray:
+        return self.code_responses(label_known_input(responses, self)).values
+
+    def rows_of(self, responses: xr.DataArray) -> Rows:
+        """Return the rows of checked responses, not prepared."""
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be 'float32' or 'float64', got {self.dtype!r}")
+        return Rows(responses, self.device, self.dtype)
+
+    def _label(self, responses: xr.DataArray, learned: Learned) -> None:
+        """Store what was learned as labelled arrays, in the unit of the user, whose names end in `_`."""
+        labels = None
+        if "directions" in learned:
+            n_directions = len(learned["directions"][1])
+            width = len(str(n_directions - 1))
+            labels = [f"{type(self).__name__} {i:0{width}d}" for i in range(n_directions)]
+        coords = coords_of_dims(responses, labels)
+        for name, (dims, values) in learned.items():
+            carried = {key: coord for dim in dims for key, coord in coords.get(dim, {}).items()}
+            factor = self.scale_of(name)
+            own = (values if factor == 1 else values / factor).cpu().numpy()
+            setattr(self, f"{name}_", xr.DataArray(own, dims=dims, coords=carried, name=name))
+        if labels is not None:
+            self.directions_.attrs = self.attrs_of_directions(learned["directions"][1].device)
+
+    def _require_fitted(self) -> None:
+        if not hasattr(self, "mean_"):
+            raise NotFittedError(f"this {type(self).__name__} has no directions yet; call .fit(responses) first")
 
 
 def _codes_of_block(values: np.ndarray, finder: DirectionFinder) -> np.ndarray:
     """Return codes `(row, direction)` of a block of raw responses `(row, unit)`."""
     R = to_tensor(require_finite(values), DTYPES[finder.dtype], pick_device(finder.device))
-    prepare, n_directions = finder._preparation(), len(finder._direction_index)
-    codes = torch.cat([finder._encode(prepare(part)) for part in split(R, n_directions)])
-    return require_finite_codes((codes if finder._unit == 1 else codes / finder._unit).cpu().numpy())
+    prepare, n_directions = finder.preparation(), len(finder.direction_index)
+    codes = torch.cat([finder.encode(prepare(part)) for part in split(R, n_directions)])
+    factor = finder.prepared_scale
+    return require_finite_codes((codes if factor == 1 else codes / factor).cpu().numpy())
 
 
 def _squared_errors(X: torch.Tensor, finder: DirectionFinder, mean: torch.Tensor) -> Tensors:
-    residual = finder._residual(X).sum(dtype=torch.float64)
+    residual = finder.squared_error(X).sum(dtype=torch.float64)
     return residual, ((X - mean) ** 2).sum(dtype=torch.float64)
-
-
-def as_learned(D: torch.Tensor) -> Learned:
-    """Name directions."""
-    return {"directions": (("direction", "unit"), D)}

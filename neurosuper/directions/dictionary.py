@@ -1,4 +1,4 @@
-"""Dictionary learning: atoms, often more of them than units, few of which are active in any response.
+"""Dictionary learning: each response is a sum of few atoms; there may be more atoms than units.
 
 X (stimulus, unit) prepared responses, D (direction, unit) atoms, Z (stimulus, direction) codes, X ≈ Z D.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,52 +20,56 @@ from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.atoms import Atoms, _drawn, _squared_length, first_atoms
 from neurosuper.directions._solvers.sparse_coding import correlate, lasso_codes, omp_codes, one_warning
 from neurosuper.directions._solvers.steps import Step
-from neurosuper.directions.base import Learned, as_learned
+from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
 from neurosuper.directions.settings import count_directions
 
 
+@dataclass(eq=False, repr=False)
 class DictionaryLearning(IterativeFinder):
-    """Directions as the atoms of a dictionary with which every response is made of few (Mairal et al. 2010).
+    """Atoms of a dictionary: each response is a sum of few of them (Mairal et al. 2010).
 
     Minimises the mean over stimuli of ½‖x − z D‖² + l1 ‖z‖₁ over atoms of unit length and codes, or, with
-    ``encoding="omp"``, of ½‖x − z D‖² over codes of `n_active` atoms. Online: batch by batch, codes are found for the
-    atoms as they are, and each atom in turn is set to the best one for the statistics ZᵀZ and ZᵀX, in which older
-    batches fade. An atom that 10 stimuli per atom have not used restarts at what is left of stimuli that are
-    reconstructed badly. More atoms than units is the normal case.
+    ``encoding="omp"``, of ½‖x − z D‖² over codes of `n_active` atoms. Online, mini-batch by mini-batch: codes are
+    computed for the current atoms, then each atom in turn is set to the optimum for the statistics ZᵀZ and ZᵀX, in
+    which older mini-batches fade. An atom that has not been used for 10 stimuli per atom restarts at the residuals of
+    badly reconstructed stimuli. More atoms than units is the normal case.
 
-    One iteration is one pass over all stimuli, shuffled; of a dask array, the order of chunks and the stimuli within
-    each, in this process, also where a cluster holds them, so that the size of chunks changes the result as another
-    seed would. One pass before looks at their range and puts the stimuli aside at which atoms start; one more finds the
-    length that an l1 such as "0.1x" is a part of. Cost: K · (units +
-    K) operations per stimulus, K atoms. Peak memory, streamed: some five chunks, a few batches, and a few times
-    K · (K + units) numbers; on the CPU, K²/2 more on each thread.
+    One iteration is one pass over all stimuli, shuffled; for a dask array, chunks are shuffled, and stimuli within each
+    chunk, in this process even if a cluster stores them, so that the size of chunks changes the result as another seed
+    would. One pass before computes the ranges of units and collects the stimuli at which atoms start; one more
+    computes the length that an l1 such as "0.1x" refers to. Cost: K · (units + K) operations per stimulus for K atoms.
+    Peak memory, streamed: about five chunks, a few mini-batches, and a few times K · (K + units) numbers; on the CPU,
+    K²/2 more on each thread.
 
     Parameters
     ----------
     n_directions : int or str, optional
         Number K of atoms, a multiple of the units such as "2x", or None for as many as units.
     l1 : float or str, optional
-        How dear codes are. "0.1x" is a tenth of the root mean squared length of (prepared) response vectors, whatever
-        unit they are in; from "1x" upwards hardly any response has a code. A number is taken as it is, and means what
-        it does in scikit-learn.
+        Weight of the L1 penalty on codes. "0.1x" is a tenth of the root mean squared length of (prepared) response
+        vectors, in any unit; from "1x" upwards hardly any response has a code. A number is used as given, and means
+        the same as in scikit-learn.
     encoding : {"lasso", "omp"}, optional
-        How responses are coded: by the lasso, or by orthogonal matching pursuit.
+        Codes are those of the lasso, or of orthogonal matching pursuit.
     n_active : int, optional
-        With "omp" only, in place of l1: atoms per stimulus. None takes a tenth of the units.
+        Number of active atoms per stimulus, with "omp" only, instead of l1. None takes a tenth of the units.
     positive : bool, optional
-        Codes of the lasso must not be negative.
+        Require codes of the lasso to be non-negative.
     batch_size : int, optional
         Stimuli between two updates of the atoms.
     normalize, center, whiten : bool, optional
-        As in every finder. Without `center` zero codes stand for no response, with it for the mean response.
+        As in every finder. Zero codes stand for no response without `center`, and for the mean response with it.
     max_iter : int, optional
+        Largest number of iterations.
     tol : float, optional
-        As in every finder that iterates; None, since atoms of online learning never quite rest.
+        As in every finder that iterates; None by default, since atoms of online learning never stop moving.
     random_state : int, optional
+        Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
+        Of all computation.
 
     Attributes
     ----------
@@ -75,13 +80,18 @@ class DictionaryLearning(IterativeFinder):
     l1_ : float
         The penalty as a number (lasso only).
     objective_, learning_curve_, n_iter_
-        As in every finder that iterates; the objective of each batch is that before the atoms are updated on it, and
-        so is its mean over an iteration: a little higher than that of the atoms at the end.
+        As in every finder that iterates; the objective of each mini-batch is computed before the atoms are updated on
+        it, so that its mean over an iteration is a little higher than the objective of the last atoms.
+
+    See Also
+    --------
+    SparseAutoencoder : Sparse codes by one matrix product, for many more stimuli.
+    NMF : Non-negative codes and directions.
 
     Notes
     -----
-    `transform` gives codes that are accurate to 1e-4 of the largest; they are those of the atoms at the end. Where
-    rounding forbids that, as it may where l1 is tiny, a ConvergenceWarning says by how much; one for each call.
+    `transform` gives the codes of the last atoms, accurate to 1e-4 of the largest code. If rounding prevents that, as
+    it may if l1 is very small, a ConvergenceWarning says how large the error is; at most one per call.
 
     References
     ----------
@@ -96,58 +106,41 @@ class DictionaryLearning(IterativeFinder):
     [[0.0, 1.0], [1.0, 0.0]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = "2x",
-        *,
-        l1: float | str = "0.1x",
-        encoding: Literal["lasso", "omp"] = "lasso",
-        n_active: int | None = None,
-        positive: bool = False,
-        batch_size: int = 512,
-        normalize: bool = False,
-        center: bool = False,
-        whiten: bool = False,
-        max_iter: int = 20,
-        tol: float | None = None,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions,
-            normalize=normalize,
-            center=center,
-            whiten=whiten,
-            random_state=random_state,
-            device=device,
-            dtype=dtype,
-        )
-        self.l1 = l1
-        self.encoding = encoding
-        self.n_active = n_active
-        self.positive = positive
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
+    n_directions: int | str | None = "2x"
+    _: KW_ONLY
+    l1: float | str = "0.1x"
+    encoding: Literal["lasso", "omp"] = "lasso"
+    n_active: int | None = None
+    positive: bool = False
+    batch_size: int = 512
+    normalize: bool = False
+    center: bool = False
+    whiten: bool = False
+    max_iter: int = 20
+    tol: float | None = None
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
-        return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
+    def rows_to_keep(self, rows: Rows) -> np.ndarray:
+        """Return the positions of the stimuli at which atoms start."""
+        return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self.generator())
 
-    def _fit(self, rows: Rows, n_directions: int) -> Learned:
+    def find_directions(self, rows: Rows, n_directions: int) -> Learned:
+        """Return the atoms; at most one warning about codes that are not exact."""
         with one_warning():
-            return super()._fit(rows, n_directions)
+            return super().find_directions(rows, n_directions)
 
-    def _map(self, responses: xr.DataArray) -> xr.DataArray:
+    def code_responses(self, responses: xr.DataArray) -> xr.DataArray:
+        """Return codes; at most one warning about codes that are not exact."""
         with one_warning():
-            return super()._map(responses)
+            return super().code_responses(responses)
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        D = self._tensor("directions_")
-        return self._code(X, D, correlate(D, D), self._unit * self.l1_ if self.encoding == "lasso" else 0.0)
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the sparse codes of the lasso or of orthogonal matching pursuit."""
+        D = self.tensor("directions_")
+        return self._code(X, D, correlate(D, D), self.prepared_scale * self.l1_ if self.encoding == "lasso" else 0.0)
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return Z @ self._tensor("directions_")
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return Z D."""
+        return Z @ self.tensor("directions_")
 
     def _code(self, X: torch.Tensor, D: torch.Tensor, G: torch.Tensor, l1: float) -> torch.Tensor:
         if self.encoding == "lasso":
@@ -157,13 +150,14 @@ class DictionaryLearning(IterativeFinder):
     def _count_active(self, n_units: int) -> int:
         return max(1, n_units // 10) if self.n_active is None else self.n_active
 
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the atoms after each pass over all stimuli."""
         self._check(rows, n_directions)
-        generator = self._generator()
+        generator = self.generator()
         penalty = 0.0
         if self.encoding == "lasso":
-            penalty = self._absolute_alpha(rows)
-            self.l1_ = penalty / self._unit
+            penalty = self._absolute_l1(rows)
+            self.l1_ = penalty / self.prepared_scale
         atoms = Atoms(first_atoms(rows, n_directions, generator))
         while True:
             total = torch.zeros((), dtype=torch.float64, device=rows.device)
@@ -176,12 +170,13 @@ class DictionaryLearning(IterativeFinder):
                 raise ValueError(f"no response has a code with l1={self.l1!r}; choose a smaller one")
             yield Step(atoms.D.clone(), float(total) / rows.n_rows)
 
-    def _finish(self, rows: Rows, step: Step) -> Learned:
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return the atoms."""
         return as_learned(step.D)
 
-    def _absolute_alpha(self, rows: Rows) -> float:
+    def _absolute_l1(self, rows: Rows) -> float:
         if not isinstance(self.l1, str):
-            return float(self.l1) * self._unit
+            return float(self.l1) * self.prepared_scale
         (total,) = rows.sum(_squared_length)
         return float(self.l1[:-1]) * float(total / rows.n_rows) ** 0.5
 

@@ -1,10 +1,11 @@
-"""What every finder that iterates shares: when to stop, a progress bar, and what is kept when it is interrupted."""
+"""The base of finders that iterate: when to stop, a progress bar, and the result of an interrupted fit."""
 
 from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -14,52 +15,64 @@ from tqdm import tqdm
 
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.steps import Step, largest_turn
-from neurosuper.directions.base import DirectionFinder, Learned
+from neurosuper.directions.base import DirectionFinder
+from neurosuper.directions.hooks import Learned
 from neurosuper.directions.settings import check_stopping
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class IterativeFinder(DirectionFinder):
-    """Base of finders that iterate, which write `_steps` and `_finish`.
+    """Base of finders that iterate: to write one, fill in `iterate` and `finish`.
 
-    Subclasses have two parameters that mean the same in each:
-
-    max_iter : int
-        Iterations at most, each of which passes over all responses once.
-    tol : float or None
+    Parameters
+    ----------
+    max_iter : int, optional
+        Largest number of iterations: passes over all responses.
+    tol : float or None, optional
         Stop when no direction turns by more than this in an iteration: 1 − cosine (½‖change‖² relative to the squared
-        length, where length is free). None runs all of `max_iter`.
+        length, if the length is free). None runs all of `max_iter`.
 
     Attributes
     ----------
     n_iter_ : int
+        Number of iterations of the fit.
     objective_ : float
-        What the method lowers, at the end.
+        Value after the last iteration of the function that the method minimises.
     learning_curve_ : DataArray (iteration,)
         The objective after each iteration.
+
+    See Also
+    --------
+    DirectionFinder : Base of all finders.
     """
 
-    max_iter: int
-    tol: float | None
-    _powers: ClassVar = {"objective": 2}
-    _is_batched = False  # whether fits are faster side by side on a GPU that holds all responses, and keep little there
+    max_iter: int = 200
+    tol: float | None = 1e-5
+
+    unit_powers: ClassVar = {"objective": 2}
+    stacks_fits = False  # whether fits are faster side by side on a GPU with all responses in its memory
 
     @abstractmethod
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
-        """Yield where the fit stands after each pass; the caller decides when to stop. May end by itself, at rest."""
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the state of the fit after each pass; the caller decides when to stop.
+
+        An iterator that ends by itself has converged.
+        """
 
     @abstractmethod
-    def _finish(self, rows: Rows, step: Step) -> Learned:
-        """Return what is learned, as `_fit` does, from the last step."""
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return the arrays learned, as `find_directions` does, from the last step."""
 
-    def _fit(self, rows: Rows, n_directions: int) -> Learned:
+    def find_directions(self, rows: Rows, n_directions: int) -> Learned:
+        """Return the result of the last iteration; see `iterate` and `finish`."""
         check_stopping(self.max_iter, self.tol)
-        steps = self._steps(rows, n_directions)
-        if (factor := self._factor("objective")) != 1:
+        steps = self.iterate(rows, n_directions)
+        if (factor := self.scale_of("objective")) != 1:
             steps = (step._replace(objective=step.objective / factor) for step in steps)
-        return self._finish(rows, self._run(steps))
+        return self.finish(rows, self._run(steps))
 
     def _run(self, steps: Iterator[Step]) -> Step:
-        """Go through the steps until the directions rest; at Ctrl-C, return the last one and say so after the fit."""
+        """Return the step at which the directions rest; at Ctrl-C, return the last step and raise after the fit."""
         curve: list[float] = []
         step, turn = None, float("inf")
         with tqdm(total=self.max_iter, desc=type(self).__name__, unit="iteration", leave=False, delay=2) as bar:

@@ -7,40 +7,47 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+import xarray as xr
 
 from neurosuper.directions._rows.rows import Rows, Tensors, join
 from neurosuper.directions._rows.shared_passes import Batched
 from neurosuper.directions._solvers.center_search import find_centers, sample_size
 from neurosuper.directions._solvers.nearest_centers import nearest, nearest_of_each, sum_by_center
 from neurosuper.directions._solvers.steps import Step
-from neurosuper.directions.base import Learned, as_learned
+from neurosuper.directions.base import Array
+from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
+from neurosuper.directions.labels import label_known_input
 from neurosuper.directions.settings import count_directions
+from neurosuper.responses import coords_along
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class KMeans(IterativeFinder):
     """Directions towards the centres of clusters of responses (Klindt et al. 2023).
 
-    Minimises Σ ‖x − c‖² over stimuli, c the centre nearest to x, by Lloyd's algorithm; response vectors x are scaled to
-    unit length first. Centres are the directions; there may be more of them than units. Empty clusters restart at the
-    vectors farthest from their centres.
+    Minimises Σ ‖x − c‖² over stimuli, with c the centre nearest to x, by Lloyd's algorithm; response vectors x are
+    scaled to unit length first. Centres are the directions; there may be more of them than units. Empty clusters
+    restart at the vectors farthest from their centres.
 
-    Centres start from a search on a sample of stimuli (2²⁵ responses, or 2²⁴ where they are streamed, and 16 stimuli a
-    cluster at least): k-means++ in batches (Bahmani et al. 2012), then Lloyd's iterations during which centres that are
-    little missed move to where a cluster gains most by being split (local search; Lattanzi and Sohler 2019). Then every
-    iteration is one pass over all stimuli, streamed or in memory. On CPUs with bfloat16 instructions, products in it
-    tell which centres can be the nearest, and those alone are compared in float32: the nearest found is the same.
+    Centres start from a search on a sample of stimuli (2²⁵ responses, or 2²⁴ if they are streamed, and at least 16
+    stimuli per cluster): k-means++ in batches (Bahmani et al. 2012), then Lloyd's iterations during which the centres
+    whose removal costs least move to the clusters whose split helps most (local search; Lattanzi and Sohler 2019).
+    After that, every iteration is one pass over all stimuli, streamed or in memory. On CPUs with bfloat16 instructions,
+    products in bfloat16 show which centres can be the nearest, and only these are compared in float32: the nearest
+    centre found is the same.
 
-    Some tens of iterations bring centres to rest; `tol=5e-3` ends after a few, for responses too large for that. An
-    iteration costs 2 stimuli × units × directions operations. Passes over a dask array, beside the iterations: one
-    to look at the range and put the sample aside, and one for the labels. Memory beside the (normalised) responses: the
-    sample, where it is not the whole, and the same again; a few numbers a stimulus; and a few times the centres in
-    float64.
+    Centres stop moving after some tens of iterations; for responses too large for that, `tol=5e-3` stops after a few.
+    An iteration costs 2 stimuli × units × directions operations. In addition to the iterations, a dask array is passed
+    over once for the ranges of units and the sample, and once for the labels. Memory, in addition to the (normalised)
+    responses: the sample, if it is not all of them, and a copy of it; a few numbers per stimulus; and a few times the
+    centres in float64.
 
     Parameters
     ----------
@@ -48,29 +55,25 @@ class KMeans(IterativeFinder):
         Number K of clusters, a multiple of the units such as "0.5x" or "2x", or None for as many as units.
     normalize : bool, optional
         Scale response vectors to unit length, here and in `transform`. A stimulus without any response stays zero and
-        takes no part in the fit.
+        is left out of the fit.
     center, whiten : bool, optional
         As in every finder.
     init : {"k-means++", "units"} or array (direction, unit), optional
         Where the centres start: at rows drawn as in k-means++ (Arthur and Vassilvitskii 2007) and improved by the
-        search; on the units' axes, where K is the number of units and a cluster that stays empty stays on its unit; or
-        at given centres. From units or given centres on it is Lloyd's algorithm alone.
+        search; on the axes of the units (K must be the number of units; a cluster that stays empty stays on its unit);
+        or at given centres. From units or given centres, only Lloyd's algorithm is run.
     encoding : {"projection", "distance"}, optional
         Codes are projections on the directions, or minus the distances to the centres.
     max_iter : int, optional
+        Largest number of iterations.
     tol : float, optional
-        As in every finder that iterates: stop when no centre moves by more, ½‖shift‖²/‖centre‖².
+        As in every finder that iterates: stop when ½‖shift‖²/‖centre‖² is at most this for every centre.
     random_state : int, optional
+        Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
-
-    Warns
-    -----
-    UserWarning
-        Fewer than two stimuli per cluster: directions are then single stimuli, and their neighbours look alike.
-    ConvergenceWarning
-        `max_iter` was reached first.
+        Of all computation.
 
     Attributes
     ----------
@@ -83,9 +86,22 @@ class KMeans(IterativeFinder):
     labels_ : DataArray (stimulus,)
         Cluster of each stimulus, as a position along `direction`.
     inertia_ : float
-        Sum of squared distances to the nearest centre, of the stimuli that took part.
+        Sum of squared distances to the nearest centre, over the stimuli of the fit.
     objective_, learning_curve_, n_iter_
         As in every finder that iterates; the objective is the inertia before each iteration.
+
+    Warns
+    -----
+    UserWarning
+        Fewer than two stimuli per cluster: directions are then single stimuli, which look interpretable.
+    ConvergenceWarning
+        `max_iter` was reached first.
+
+    See Also
+    --------
+    sweep : Fit with several numbers of directions and seeds.
+    neurosuper.directions.direction_stability : How well directions are recovered from other stimuli or seeds.
+    DictionaryLearning, SparseAutoencoder : Other finders that give more directions than units.
 
     Examples
     --------
@@ -96,51 +112,61 @@ class KMeans(IterativeFinder):
     [[0.0, 1.0], [1.0, 0.0]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        normalize: bool = True,
-        center: bool = False,
-        whiten: bool = False,
-        init: str | np.ndarray = "k-means++",
-        encoding: Literal["projection", "distance"] = "projection",
-        max_iter: int = 300,
-        tol: float | None = 1e-7,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions,
-            normalize=normalize,
-            center=center,
-            whiten=whiten,
-            random_state=random_state,
-            device=device,
-            dtype=dtype,
-        )
-        self.init = init
-        self.encoding = encoding
-        self.max_iter = max_iter
-        self.tol = tol
+    normalize: bool = True
+    center: bool = False
+    whiten: bool = False
+    init: str | np.ndarray = "k-means++"
+    encoding: Literal["projection", "distance"] = "projection"
+    max_iter: int = 300
+    tol: float | None = 1e-7
 
-    _is_batched = True
-    _powers: ClassVar = {"objective": 2, "centers": 1}
+    stacks_fits = True
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
+    def predict(self, responses: Array) -> Array:
+        """Return the cluster of each stimulus, as a position along `direction`.
+
+        Parameters
+        ----------
+        responses : DataArray (stimulus, unit)
+            As for `transform`; a dask array is read here.
+
+        Returns
+        -------
+        DataArray (stimulus,)
+            Name `labels`. A plain array or a data frame gives a plain array.
+
+        See Also
+        --------
+        transform : Gives the codes of all directions.
+        """
+        self._require_fitted()
+        labelled = label_known_input(responses, self)
+        C = self.tensor("centers_")
+        rows = self.rows_of(labelled).prepared(self.preparation())
+        labels = rows.map(_label_rows, C, C.mean(0), self.normalize, width=len(C))[0].cpu().numpy()
+        if not isinstance(responses, xr.DataArray):
+            return labels
+        return xr.DataArray(labels, coords_along(labelled, "stimulus"), dims="stimulus", name="labels")
+
+    unit_powers: ClassVar = {"objective": 2, "centers": 1}
+
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return projections on the directions, or minus the distances to the centres."""
         if self.encoding == "projection":
-            return super()._encode(X)
-        return -torch.cdist(X, self._tensor("centers_"), compute_mode="donot_use_mm_for_euclid_dist")
+            return super().encode(X)
+        return -torch.cdist(X, self.tensor("centers_"), compute_mode="donot_use_mm_for_euclid_dist")
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return super()._decode(Z) if self.encoding == "projection" else self._tensor("centers_")[Z.argmax(1)]
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return rows that have these projections, or the nearest centres."""
+        return super().decode(Z) if self.encoding == "projection" else self.tensor("centers_")[Z.argmax(1)]
 
-    def _residual(self, X: torch.Tensor) -> torch.Tensor:
-        C = self._tensor("centers_")
+    def squared_error(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the squared distance of each row to its nearest centre."""
+        C = self.tensor("centers_")
         return ((X - C[nearest(X, C, C.mean(0))[0]]) ** 2).sum(1)
 
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the centres after each of Lloyd's iterations."""
         self._check(rows, n_directions)
         C = self._first_centers(rows, n_directions)
         origin = C.mean(0)
@@ -150,10 +176,11 @@ class KMeans(IterativeFinder):
             C, inertia = _update(rows, C, origin, self.normalize, keep_empty)
             yield Step(C, inertia, origin)
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray | None:
+    def rows_to_keep(self, rows: Rows) -> np.ndarray | None:
+        """Return the positions of the sample on which first centres are sought, if responses are streamed."""
         if rows.in_memory or not (isinstance(self.init, str) and self.init == "k-means++"):
             return None
-        return _sample(rows, count_directions(self.n_directions, rows.n_columns), self._generator())
+        return _sample(rows, count_directions(self.n_directions, rows.n_columns), self.generator())
 
     def _check(self, rows: Rows, n_directions: int) -> None:
         if self.encoding not in ("projection", "distance"):
@@ -171,15 +198,16 @@ class KMeans(IterativeFinder):
                 stacklevel=7,
             )
 
-    def _finish(self, rows: Rows, step: Step) -> Learned:
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return the centres, their directions, and the cluster of each stimulus."""
         C = step.D
         if self.encoding == "projection" and bool((C.norm(dim=1) == 0).any()):
             raise ValueError(
-                "a K-means centre lies at the origin (stimuli without any response) and has no direction; drop those "
+                "a K-means centre is at the origin (stimuli without any response) and has no direction; drop those "
                 "stimuli, or use encoding='distance'"
             )
         labels, distance = rows.map(_label_rows, C, step.state, self.normalize, width=len(C))
-        self.inertia_ = float(distance.sum(dtype=torch.float64)) / self._factor("objective")
+        self.inertia_ = float(distance.sum(dtype=torch.float64)) / self.scale_of("objective")
         return as_learned(torch.nn.functional.normalize(C, dim=1)) | {
             "centers": (("direction", "unit"), C),
             "labels": (("stimulus",), labels),
@@ -193,7 +221,7 @@ class KMeans(IterativeFinder):
         elif isinstance(self.init, str):
             raise ValueError(f"init must be 'k-means++', 'units' or an array of centres, got {self.init!r}")
         else:
-            C = torch.as_tensor(np.array(self.init) * self._unit, dtype=rows.dtype, device=rows.device)
+            C = torch.as_tensor(np.array(self.init) * self.prepared_scale, dtype=rows.dtype, device=rows.device)
         if C.shape != (n_directions, rows.n_columns):
             raise ValueError(
                 f"init={self.init!r:.20} gives centres of shape {tuple(C.shape)}, but {n_directions} directions of "
@@ -202,7 +230,7 @@ class KMeans(IterativeFinder):
         return C
 
     def _search(self, rows: Rows, n_directions: int) -> torch.Tensor:
-        generator = self._generator()
+        generator = self.generator()
         sample = _sample(rows, n_directions, generator)
         whole = rows.whole if rows.in_memory and len(sample) == rows.n_rows else None
         X = nonzero_rows(rows.take(sample) if whole is None else whole, self.normalize)
@@ -215,13 +243,13 @@ class KMeans(IterativeFinder):
 
 
 def _sample(rows: Rows, n_directions: int, generator: torch.Generator) -> np.ndarray:
-    """Return the positions of the stimuli on which centres are searched."""
+    """Return the positions of the stimuli on which first centres are sought."""
     n_sample = sample_size(rows.n_rows, rows.n_columns, n_directions, rows.in_memory)
     return torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values.numpy()
 
 
 def nonzero_rows(X: torch.Tensor, normalized: bool) -> torch.Tensor:
-    """Return the rows that take part in the fit: of normalised ones, those that are not zero."""
+    """Return the rows that are not zero, if they are normalised; else all rows."""
     if not normalized:
         return X
     taken = X.norm(dim=1) > 0
@@ -229,7 +257,7 @@ def nonzero_rows(X: torch.Tensor, normalized: bool) -> torch.Tensor:
 
 
 def _totals_of_each(X: torch.Tensor, fits: list[tuple[torch.Tensor, torch.Tensor, bool]]) -> list[Tensors]:
-    """Return the sum and the number of rows of each cluster, and the inertia, of each fit."""
+    """Return the sum and the number of rows of each cluster, and the inertia, for each fit."""
     centers, origins, (normalized, *_) = zip(*fits, strict=True)
     X = nonzero_rows(X, normalized)
     found = nearest_of_each(X, centers, origins)
@@ -242,7 +270,7 @@ def _totals_of_each(X: torch.Tensor, fits: list[tuple[torch.Tensor, torch.Tensor
 
 
 def _two_nearest_of_each(X: torch.Tensor, fits: list[tuple[torch.Tensor, torch.Tensor]]) -> list[Tensors]:
-    """Return the nearest centre of each row, and the squared distances to the two nearest, of each fit."""
+    """Return the nearest centre of each row, and the squared distances to the two nearest, for each fit."""
     centers, origins = zip(*fits, strict=True)
     return nearest_of_each(X, centers, origins, 2)
 
@@ -253,9 +281,10 @@ _totals, _two_nearest = Batched(_totals_of_each), Batched(_two_nearest_of_each)
 def _update(
     rows: Rows, C: torch.Tensor, origin: torch.Tensor, normalized: bool, keep_empty: bool
 ) -> tuple[torch.Tensor, float]:
-    """Return the means of the clusters, and the inertia before: one pass, and one more where a cluster is empty."""
+    """Return the means of the clusters, and the inertia before, in one pass, or two if a cluster is empty."""
     state = C, origin, normalized
     sums, counts, inertia = rows.sum(_totals, *state, width=None)
+    # Lloyd's update: c_k = Σ_{x in cluster k} x / n_k.
     new = (sums / counts.clamp(min=1)[:, None]).to(C.dtype)
     empty = counts == 0
     if empty.any():
@@ -269,12 +298,12 @@ def _farthest(rows: Rows, C: torch.Tensor, origin: torch.Tensor, normalized: boo
 
 
 def _farthest_kernel(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normalized: bool, n: int) -> Tensors:
-    """Return `n` squared distances and rows; of fewer rows, with none at −∞ to make up the number."""
+    """Return the `n` rows of a tile with the largest squared distances; fewer rows are padded, at distance −∞."""
     X = nonzero_rows(X, normalized)
     distance, at = nearest(X, C, origin)[1].topk(min(n, len(X)))
-    none = n - len(at)
-    return torch.cat([distance, distance.new_full((none,), -torch.inf)]), torch.cat(
-        [X[at], X.new_zeros(none, X.shape[1])]
+    n_padded = n - len(at)
+    return torch.cat([distance, distance.new_full((n_padded,), -torch.inf)]), torch.cat(
+        [X[at], X.new_zeros(n_padded, X.shape[1])]
     )
 
 
@@ -285,7 +314,8 @@ def _merge_farthest(a: Tensors, b: Tensors) -> Tensors:
 
 
 def _label_rows(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, normalized: bool) -> Tensors:
-    """Return the cluster of each row, and its squared distance to it from the differences themselves."""
+    """Return the cluster of each row, and the squared distance to its centre."""
     label = nearest(X, C, origin)[0]
+    # Σ (x − c)² from the differences: ‖x‖² − 2 x·c + ‖c‖² would lose the digits of small distances.
     distance = ((X - C[label]) ** 2).sum(1)
     return label, distance * (X.norm(dim=1) > 0) if normalized else distance

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
+from scipy.sparse import issparse
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
 
 from neurosuper.responses import check_averaged, check_labels, coords_along, name_some
 
 TAKEN = ("direction", "whitened_unit", "iteration")  # dims of what finders learn
 
 
-def label_plain(values: np.ndarray, fitted: pd.Index | None) -> xr.DataArray:
-    """Return a plain array (stimulus, unit) with the units of the fit, or with numbers."""
-    if values.ndim != 2:
-        raise ValueError(f"a plain array of responses must be (stimulus, unit), got shape {values.shape}")
-    n_stimuli, n_units = values.shape
-    units = fitted.values if fitted is not None and len(fitted) == n_units else np.arange(n_units).astype(str)
-    labels = {"stimulus": np.arange(n_stimuli).astype(str), "unit": units}
-    return xr.DataArray(values, dims=("stimulus", "unit"), coords=labels)
+def label_input(responses: Any, *, min_stimuli: int = 2) -> xr.DataArray:
+    """Return responses, checked; plain arrays get numbers as labels, and data frames keep the names of their columns.
 
-
-def check_labelled(responses: xr.DataArray, least_stimuli: int) -> xr.DataArray:
-    """Return responses that keep the contract, and leave the names of learned dims free."""
-    responses = check_averaged(responses, least_stimuli)
+    Raises
+    ------
+    TypeError, ValueError
+        Responses that break the contract, or have a coord that is named like a dim of what finders learn.
+    """
+    if _is_plain(responses):
+        columns = getattr(responses, "columns", ())
+        named = len(columns) > 0 and all(isinstance(name, str) for name in columns)
+        values = _check_plain(responses, min_stimuli)
+        responses = _label_plain(values, np.array(columns) if named else np.arange(values.shape[1]).astype(str))
+    responses = check_averaged(responses, min_stimuli)
     for name in TAKEN:
         if name in responses.coords:
             raise ValueError(
@@ -33,13 +39,51 @@ def check_labelled(responses: xr.DataArray, least_stimuli: int) -> xr.DataArray:
     return responses
 
 
-def put_in_order(responses: xr.DataArray, fitted: pd.Index) -> xr.DataArray:
-    """Return responses with the units of the fit, in its order."""
+def label_known_input(responses: Any, finder: Any) -> xr.DataArray:
+    """Return one or more responses, checked, with the units of the fit in the order of the fit.
+
+    Labelled responses may have their units in any order; plain arrays have those of the fit, in its order, and data
+    frames, as everywhere in scikit-learn, the same columns in the same order.
+    """
+    fitted = finder.mean_.indexes["unit"]
+    if _is_plain(responses):
+        if hasattr(responses, "columns"):
+            validate_data(finder, responses, reset=False, skip_check_array=True)
+        values = _check_plain(responses, 1)
+        if values.shape[1] != len(fitted):
+            raise ValueError(
+                f"X has {values.shape[1]} features, but {type(finder).__name__} is expecting {len(fitted)} features as "
+                "input: the units of the fit, in the same order"
+            )
+        responses = _label_plain(values, fitted.values)
+    responses = label_input(responses, min_stimuli=1)
     if len(extra := fitted.symmetric_difference(responses.indexes["unit"])):
         raise ValueError(
             f"fitted on {len(fitted)} units, got {responses.sizes['unit']}; they differ in {name_some(extra)}"
         )
     return responses if fitted.equals(responses.indexes["unit"]) else responses.sel(unit=fitted)
+
+
+def _is_plain(responses: Any) -> bool:
+    """Whether responses have no labels of stimuli: an array in memory, a nested list, or a data frame."""
+    if hasattr(responses, "chunks"):  # xarray, dask, zarr and HDF5: reading these whole is left to the caller
+        return False
+    return hasattr(responses, "__array__") or isinstance(responses, list | tuple) or issparse(responses)
+
+
+def _check_plain(responses: Any, min_stimuli: int) -> np.ndarray:
+    """Return an array (stimulus, unit) of real numbers, which may still contain NaN."""
+    if isinstance(responses, np.ndarray) and responses.ndim != 2:
+        raise ValueError(
+            f"a plain array of responses must be (stimulus, unit), got shape {responses.shape}. Reshape your data, "
+            "e.g. responses[None] if it is one stimulus"
+        )
+    return check_array(responses, ensure_all_finite=False, ensure_min_samples=min_stimuli)
+
+
+def _label_plain(values: np.ndarray, units: np.ndarray) -> xr.DataArray:
+    labels = {"stimulus": np.arange(len(values)).astype(str), "unit": units}
+    return xr.DataArray(values, dims=("stimulus", "unit"), coords=labels)
 
 
 def coords_of_dims(responses: xr.DataArray, directions: list[str] | None) -> dict[str, dict]:

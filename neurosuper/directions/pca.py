@@ -5,6 +5,7 @@ X (row, unit) prepared responses, D (direction, unit) directions, Z (stimulus, d
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -20,14 +21,16 @@ from neurosuper.directions._rows.moments import (
 from neurosuper.directions._rows.preparation import Preparation
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.spectrum import EXACT_SIDE, _exact, _has_gram, _is_sure, _randomized, _Spectrum
-from neurosuper.directions.base import DirectionFinder, Learned, as_learned
+from neurosuper.directions.base import DirectionFinder
+from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.settings import count_directions
 
-CONSTANT_UNIT_RTOL = 1e-4  # of the squared mean: a variance above is surely none that rounding makes of a constant unit
-EXACT_STREAM = 4096  # the same of units, where responses are streamed and a pass costs most
-FEW = 25  # randomized pays where the smaller of stimuli and units is more than this many times the directions
+CONSTANT_UNIT_RTOL = 1e-4  # variance / mean²; smaller ratios may be rounding of a constant unit
+EXACT_STREAM = 4096  # units up to which streamed responses are solved exactly: their covariance takes 128 MiB
+FEW = 25  # min(stimuli, units) / directions above which the randomized solver is faster
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class PCA(DirectionFinder):
     """Principal component analysis.
 
@@ -35,46 +38,52 @@ class PCA(DirectionFinder):
 
     "exact"
         Eigenvectors of the covariance of units, or, where responses in memory have fewer stimuli than units, of the
-        Gram matrix of stimuli. Products are of float64; but of float32, accumulated in float64, where `dtype` is
-        float32, a number of directions is asked for, and there are over 2³¹ products. These are done again in float64
-        where a variance of less than 10⁻⁴ of the largest is asked for. Memory beside the responses: a few times
-        min(stimuli, units)² numbers (streamed: units²) in float64. Passes over a dask array: one; one more where
-        products are done again or responses are normalized.
+        Gram matrix of stimuli. Products are computed in float64; but in float32, and accumulated in float64, if `dtype`
+        is float32, a number of directions is asked for, and there are over 2³¹ products. They are repeated in float64
+        if a variance of less than 10⁻⁴ of the largest is asked for. Memory, in addition to the responses: a few times
+        min(stimuli, units)² numbers (streamed: units²) in float64. Passes over a dask array: one; one more if products
+        are repeated or responses are normalised.
     "randomized"
         Rayleigh-Ritz on a block Krylov space (Musco and Musco 2015) of the covariance, which is never formed. In memory
-        the space is seeded by the same method on an eighth of the stimuli, where they are more than twice as many as
-        units. Directions are near to the exact ones where the spectrum falls; the explained variance is a little less.
-        Memory: some ten times directions × units numbers. Passes over a dask array: five, one of them to look for
+        the space starts from the same method on an eighth of the stimuli, if there are more than twice as many stimuli
+        as units. Directions are close to the exact ones if the spectrum falls; they explain a little less variance.
+        Memory: about ten times directions × units numbers. Passes over a dask array: five, one of them to find
         constant units.
 
-    "auto" is randomized where both stimuli and units are over 25 times the directions asked for, and float32 responses
-    in memory have over 1,000 of both, or streamed ones over 4,096 units; also where streamed responses have over 4,096
-    units, and more than stimuli. Else it is exact; and in memory it becomes so where the last variance is less than
-    10⁻⁴ of the largest. Responses are never copied to be centred.
+    "auto" is randomized if both stimuli and units are over 25 times the directions asked for, and float32 responses in
+    memory have over 1,000 of both, or streamed ones over 4,096 units; also if streamed responses have over 4,096 units,
+    and more units than stimuli. Otherwise it is exact; and in memory it switches to exact if the last variance is less
+    than 10⁻⁴ of the largest. Responses are never copied to be centred.
 
     Parameters
     ----------
     n_directions : int, str or None, optional
-        A number, a multiple of the units such as "0.5x", or None for all along which the responses vary: their rank.
+        A number, a multiple of the units such as "0.5x", or None for the rank of the responses.
     normalize, center : bool, optional
-        As in every finder. Without `center`, directions are those of the largest second moment about zero, and so are
-        the "variances".
+        As in every finder. Without `center`, directions have the largest second moment about zero, and "variances" are
+        second moments.
     solver : {"auto", "exact", "randomized"}, optional
     random_state : int, optional
         Seed of the randomized solver.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
+        Of all computation.
 
     Attributes
     ----------
     directions_ : DataArray (direction, unit)
-        Orthonormal, by falling variance, each with the sign that skews the codes of the stimuli (of up to 4,096,
-        evenly spread, where there are more) to the right.
+        Orthonormal, by falling variance, each with the sign that skews the codes of the stimuli (of 4,096, evenly
+        spread, if there are more) to the right.
     mean_ : DataArray (unit,)
         Mean response of each unit.
     explained_variance_, explained_variance_ratio_ : DataArray (direction,)
         Variance of the codes (ddof=1), and its share of the total.
+
+    See Also
+    --------
+    ICA : Directions with independent codes.
+    Random : Directions that any finder should do better than.
 
     Examples
     --------
@@ -85,44 +94,35 @@ class PCA(DirectionFinder):
     [[0.6, 0.8]]
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = None,
-        *,
-        normalize: bool = False,
-        center: bool = True,
-        solver: Literal["auto", "exact", "randomized"] = "auto",
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions, normalize=normalize, center=center, random_state=random_state, device=device, dtype=dtype
-        )
-        self.solver = solver
+    normalize: bool = False
+    center: bool = True
+    solver: Literal["auto", "exact", "randomized"] = "auto"
 
-    _powers: ClassVar = {"explained_variance": 2}
+    unit_powers: ClassVar = {"explained_variance": 2}
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
+    def rows_to_keep(self, rows: Rows) -> np.ndarray:
+        """Return the positions of the stimuli that decide the signs."""
         return sign_rows(rows)
 
-    def _check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
-        """Look for constant units only where the covariance, which is summed first, leaves a doubt."""
+    def check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
+        """Return the size of each unit; search for constant units only if the covariance leaves room for one."""
         if not self.normalize and not self._is_randomized(rows) and not _has_gram(rows):
             mean, scatter = moments(rows, self.n_directions is None)
             variance = scatter.diagonal() / rows.n_rows
             if bool(((CONSTANT_UNIT_RTOL * mean**2 < variance) & (variance < torch.inf)).all()):
                 return (variance + mean**2).sqrt()
-        return super()._check_units(responses, rows)
+        return super().check_units(responses, rows)
 
-    def _prepare(self, rows: Rows, scale: float) -> Preparation:
-        """Return no centring: the mean is taken off chunk by chunk, without a centred copy of the responses."""
+    def choose_preparation(self, rows: Rows, scale: float) -> Preparation:
+        """Return no centring: the mean is subtracted tile by tile, without a centred copy of the responses."""
         return Preparation(self.normalize, scale=scale)
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return Z @ self._tensor("directions_")
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return Z D."""
+        return Z @ self.tensor("directions_")
 
-    def _fit(self, rows: Rows, n_directions: int) -> Learned:
+    def find_directions(self, rows: Rows, n_directions: int) -> Learned:
+        """Return the principal components and their variances."""
         wanted = None if self.n_directions is None else n_directions
         mean, found = self._solve(rows, wanted)
         tolerance = RANK_TOLERANCE[torch.float64]
@@ -153,10 +153,10 @@ class PCA(DirectionFinder):
         return rows.n_columns > EXACT_STREAM and (are_few or rows.n_columns > rows.n_rows)
 
     def _solve(self, rows: Rows, wanted: int | None) -> tuple[torch.Tensor, _Spectrum]:
-        """Return the mean, and as many principal components as are wanted and there are."""
+        """Return the mean, and the principal components: as many as are wanted, or as exist."""
         if self._is_randomized(rows):
             mean = rows.mean() if self.center else torch.zeros_like(rows.mean())
-            found = _randomized(rows, mean, wanted or min(rows.n_rows, rows.n_columns), self._generator())
+            found = _randomized(rows, mean, wanted or min(rows.n_rows, rows.n_columns), self.generator())
             if self.solver == "randomized" or not rows.in_memory or _is_sure(found):
                 return mean, found
         if self.solver == "auto" and not rows.in_memory and rows.n_columns > max(EXACT_STREAM, rows.n_rows):
@@ -165,9 +165,3 @@ class PCA(DirectionFinder):
                 "n_directions, or call responses.compute() first"
             )
         return _exact(rows, wanted, self.center)
-
-
-# Exact.
-
-
-# Randomized.

@@ -1,4 +1,4 @@
-"""Match directions that were found with directions that are known."""
+"""Recovery: how well the directions that were found match known directions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ def recovery(found: xr.DataArray, planted: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     DataArray (planted,)
-        Name `recovery`, in [0, 1]; `planted` bears the labels of the planted directions. The coord `match` names the
-        direction found that comes nearest; several may share one.
+        Name `recovery`, in [0, 1]; `planted` has the labels of the planted directions. The coord `match` is the
+        label of the nearest direction found; several may share one.
 
     Raises
     ------
     ValueError
         Units differ, or a direction has length zero.
+
+    See Also
+    --------
+    neurosuper.directions.direction_stability : How well directions are recovered from other stimuli or seeds.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Sparse autoencoders: directions are the atoms of a decoder, codes what an encoder of one layer makes of responses.
+"""Sparse autoencoders: directions are the rows of a linear decoder, codes the output of a one-layer encoder.
 
 X (stimulus, unit) prepared responses, D (direction, unit) atoms, Z (stimulus, direction) codes ≥ 0,
 Z = activation((X − bias) encoderᵀ + encoder_bias), X ≈ Z D + bias.
@@ -7,6 +7,7 @@ Z = activation((X − bias) encoderᵀ + encoder_bias), X ≈ Z D + bias.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -32,46 +33,48 @@ from neurosuper.directions._solvers.sae_training import (
     first_weights,
 )
 from neurosuper.directions._solvers.steps import Step
-from neurosuper.directions.base import Learned
+from neurosuper.directions.hooks import Learned
 from neurosuper.directions.iterative import IterativeFinder, largest_turn
 from neurosuper.directions.settings import count_directions
 
 KINDS = ("topk", "batchtopk", "relu", "jumprelu")
-BATCH_ROWS, LEAST_BATCHES = 256, 16  # rows of a batch, unless an epoch would then have fewer batches
+BATCH_ROWS = 256  # stimuli of a mini-batch by default
+LEAST_BATCHES = 16  # mini-batches of an epoch at least: with few stimuli they are made smaller
 
 
+@dataclass(eq=False, repr=False)
 class SparseAutoencoder(IterativeFinder):
     """Atoms of a sparse autoencoder: an encoder of one layer, trained to reconstruct responses from few active codes.
 
-    Minimises, by Adam (β₁ = 0.5, β₂ = 0.999), the mean over stimuli of ‖x − x̂‖² + l1 × charge, where
+    Minimises, by Adam (β₁ = 0.5, β₂ = 0.999), the mean over stimuli of ‖x − x̂‖² + l1 × penalty, where
 
         z = activation((x − bias) encoderᵀ + encoder_bias),  x̂ = z D + bias,  ‖D_k‖ = 1,
 
-    of responses scaled so that their mean squared distance from their mean is one: the objective is then the share of
-    variance not explained, plus the charge, and settings mean the same in every unit. The scale is taken out again of
-    all that is learned. The four kinds:
+    and responses are scaled so that their mean squared distance from their mean is one: the objective is then the share
+    of variance not explained, plus the penalty, and settings mean the same in every unit. All that is learned is scaled
+    back. The four activations:
 
     - "topk" keeps the `n_active` largest codes of each stimulus (Makhzani and Frey 2013; Gao et al. 2024).
-    - "batchtopk" keeps `n_active` per stimulus on average over a batch (Bussmann et al. 2024); `transform` keeps what
-      exceeds a running mean of the least code that was kept.
-    - "relu" keeps all above zero and charges their sum (Bricken et al. 2023).
-    - "jumprelu" keeps what exceeds a threshold of each direction, learned by straight-through gradients, and charges
-      their number (Rajamanoharan et al. 2024).
+    - "batchtopk" keeps `n_active` codes per stimulus on average over a mini-batch (Bussmann et al. 2024); `transform`
+      keeps the codes that exceed a running mean of the smallest code kept.
+    - "relu" keeps all codes above zero and penalises their sum (Bricken et al. 2023).
+    - "jumprelu" keeps the codes that exceed a threshold of each direction, learned by straight-through gradients, and
+      penalises their number (Rajamanoharan et al. 2024).
 
-    Atoms start at responses less their mean, and the encoder at the atoms, shortened to reconstruct best. The gradient
-    along an atom is removed, and its length restored after each step. The learning rate rises over the first 5 % of
-    all steps and falls to zero over the last half. Until it has fallen by half, atoms that no stimulus of an epoch
-    activated restart at residuals of badly reconstructed stimuli (after Bricken et al. 2023).
+    Atoms start at responses minus their mean, and the encoder at the atoms, scaled down to reconstruct best. The
+    gradient along an atom is removed, and its length restored after each step. The learning rate rises over the first
+    5 % of all steps and falls to zero over the last half. Until it has fallen by half, atoms that no stimulus of an
+    epoch activated restart at residuals of badly reconstructed stimuli (after Bricken et al. 2023).
 
-    An epoch costs 2·stimuli·units·directions multiplications for the encoder, and on the CPU, for topk and batchtopk,
-    little beside: compiled loops pass over active atoms only. A dask array is streamed in one pass an epoch: chunks are
-    shuffled, and stimuli within each, in this process, also where a cluster holds them, so that the size of chunks
-    changes the result as another seed would. Two passes before look at the range, putting aside the stimuli at which
-    atoms start, and find the scale. Peak memory, streamed: some five chunks,
-    8,192 stimuli, a dozen matrices (direction, unit), and a few (batch, direction).
+    An epoch costs 2·stimuli·units·directions multiplications for the encoder, and, on the CPU with topk or batchtopk,
+    little more: compiled loops pass over active atoms only. A dask array is streamed in one pass per epoch: chunks are
+    shuffled, and stimuli within each chunk, in this process even if a cluster stores them, so that the size of chunks
+    changes the result as another seed would. Two passes before compute the ranges of units, collecting the stimuli at
+    which atoms start, and the scale. Peak memory, streamed: about five chunks, 8,192 stimuli, a dozen matrices
+    (direction, unit), and a few (stimulus of a mini-batch, direction).
 
-    With many more directions than stimuli justify, atoms become single stimuli: compare `explained_variance` of
-    stimuli held out, and ask for fewer directions or active codes where it is far below `r2_`.
+    With many more directions than the stimuli support, atoms become single stimuli: compute `explained_variance` of
+    held-out stimuli, and ask for fewer directions or active codes if it is far below `r2_`.
 
     Parameters
     ----------
@@ -80,37 +83,32 @@ class SparseAutoencoder(IterativeFinder):
     activation : {"topk", "batchtopk", "relu", "jumprelu"}, optional
         See above.
     n_active : int, optional
-        Codes that are not zero: at most for topk, on average for batchtopk; for relu and jumprelu only at the start,
-        and in the default of `l1`.
+        Number of non-zero codes per stimulus: the maximum for topk, the average for batchtopk; for relu and jumprelu it
+        only sets the start and the default of `l1`.
     l1 : float, optional
-        Charge for the sum of codes (relu) or their number (jumprelu), in scaled responses. None takes
-        0.4 / √n_active and 0.15 / n_active, of the size at which some `n_active` codes are worth it.
+        Weight of the penalty on the sum of codes (relu) or on their number (jumprelu), in scaled responses. None takes
+        0.4 / √n_active and 0.15 / n_active, at which about `n_active` codes stay active.
     learning_rate : float, optional
-        Adam's, times √units: about the angle, in radians, by which a step may turn an atom.
+        Step size of Adam, times √units: about the largest angle, in radians, by which a step turns an atom.
     batch_size : int, optional
-        Stimuli at a step. None takes 256, or a sixteenth of all where that is less. With more an epoch is faster,
+        Stimuli per step. None takes 256, or a sixteenth of all stimuli if that is less. With more, an epoch is faster
         and learns less.
     normalize, center, whiten : bool, optional
-        As in every finder. Centring changes nothing but where `bias` starts.
+        As in every finder. Centring only changes where `bias` starts.
     max_iter : int, optional
         Epochs.
     tol : float, optional
-        As in every finder that iterates; None runs all epochs, through the fall of the learning rate.
+        As in every finder that iterates; None runs all epochs, until the learning rate has fallen to zero.
     checkpoint : str, optional
-        File that is written after each epoch, whole or not at all. A fit of the same settings to the same responses
-        goes on where it ends, and on the CPU to the same bits as if it had not been interrupted; a fit to others, or to
-        the same in another order, is refused. That takes one more pass over a dask array.
+        File written after each epoch, whole or not at all. A fit with the same settings to the same responses continues
+        from it and, on the CPU, gives the same bits as a fit that was not interrupted; a fit to other responses, or to
+        the same ones in another order, is refused. This takes one more pass over a dask array.
     random_state : int, optional
+        Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
-
-    Raises
-    ------
-    ValueError
-        More active codes than directions; a checkpoint that is damaged, or of another fit or responses.
-    FileNotFoundError
-        The folder of the checkpoint does not exist.
+        Of all computation.
 
     Attributes
     ----------
@@ -120,17 +118,28 @@ class SparseAutoencoder(IterativeFinder):
     encoder_bias_ : DataArray (direction,)
         In the unit of the responses.
     bias_ : DataArray (unit,)
-        Prepared response where no code is active; starts at the mean.
+        Prepared response if no code is active; starts at the mean.
     mean_ : DataArray (unit,)
-        What preparation takes off: zero, unless centred or whitened.
+        Zero, unless `center` or `whiten`.
     thresholds_ : DataArray (direction,)
-        What codes must exceed; only of batchtopk and jumprelu.
+        Smallest codes that are kept; only of batchtopk and jumprelu.
     r2_ : float
-        Share of variance explained in the last epoch, each batch before its step.
+        Share of variance explained in the last epoch, each mini-batch before its step.
     dead_fraction_ : float
         Share of atoms that no stimulus of the last epoch activated.
     objective_, learning_curve_, n_iter_
-        As in every finder that iterates: means over an epoch, each batch before its step.
+        As in every finder that iterates: means over an epoch, each mini-batch before its step.
+
+    Raises
+    ------
+    ValueError
+        More active codes than directions; a checkpoint that is damaged, or of another fit or responses.
+    FileNotFoundError
+        The folder of the checkpoint does not exist.
+
+    See Also
+    --------
+    DictionaryLearning : Sparse codes that are the exact optimum for each stimulus.
 
     Examples
     --------
@@ -144,63 +153,44 @@ class SparseAutoencoder(IterativeFinder):
     (8, 2)
     """
 
-    def __init__(
-        self,
-        n_directions: int | str | None = "8x",
-        *,
-        activation: Kind = "topk",
-        n_active: int = 32,
-        l1: float | None = None,
-        learning_rate: float = 0.07,
-        batch_size: int | None = None,
-        normalize: bool = False,
-        center: bool = False,
-        whiten: bool = False,
-        max_iter: int = 50,
-        tol: float | None = None,
-        checkpoint: str | None = None,
-        random_state: int | None = 0,
-        device: str | None = None,
-        dtype: str = "float32",
-    ) -> None:
-        super().__init__(
-            n_directions,
-            normalize=normalize,
-            center=center,
-            whiten=whiten,
-            random_state=random_state,
-            device=device,
-            dtype=dtype,
-        )
-        self.activation = activation
-        self.n_active = n_active
-        self.l1 = l1
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.tol = tol
-        self.checkpoint = checkpoint
+    n_directions: int | str | None = "8x"
+    _: KW_ONLY
+    activation: Kind = "topk"
+    n_active: int = 32
+    l1: float | None = None
+    learning_rate: float = 0.07
+    batch_size: int | None = None
+    normalize: bool = False
+    center: bool = False
+    whiten: bool = False
+    max_iter: int = 50
+    tol: float | None = None
+    checkpoint: str | None = None
 
-    _powers: ClassVar = {"objective": 0, "encoder_bias": 1, "bias": 1, "thresholds": 1}
+    unit_powers: ClassVar = {"objective": 0, "encoder_bias": 1, "bias": 1, "thresholds": 1}
 
-    def _encode(self, X: torch.Tensor) -> torch.Tensor:
-        weights = {name: self._tensor(f"{name}_") for name in ("encoder", "encoder_bias", "bias")}
-        thresholds = self._tensor("thresholds_") if self.activation in ("batchtopk", "jumprelu") else None
+    def encode(self, X: torch.Tensor) -> torch.Tensor:
+        """Return the codes of the encoder."""
+        weights = {name: self.tensor(f"{name}_") for name in ("encoder", "encoder_bias", "bias")}
+        thresholds = self.tensor("thresholds_") if self.activation in ("batchtopk", "jumprelu") else None
         return self._activation()(encode(X, weights), thresholds)
 
-    def _decode(self, Z: torch.Tensor) -> torch.Tensor:
-        return torch.addmm(self._tensor("bias_"), Z, self._tensor("directions_"))
+    def decode(self, Z: torch.Tensor) -> torch.Tensor:
+        """Return Z D + bias."""
+        return torch.addmm(self.tensor("bias_"), Z, self.tensor("directions_"))
 
     def _activation(self) -> Activation:
         l1 = 0.4 / self.n_active**0.5 if self.activation == "relu" else 0.15 / self.n_active
         return Activation(self.activation, self.n_active, l1 if self.l1 is None else self.l1)
 
-    def _rows_to_keep(self, rows: Rows) -> np.ndarray:
-        return first_rows(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())[0]
+    def rows_to_keep(self, rows: Rows) -> np.ndarray:
+        """Return the positions of the stimuli at which atoms start."""
+        return first_rows(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self.generator())[0]
 
-    def _steps(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+    def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
+        """Yield the weights after each epoch."""
         self._check(n_directions)
-        generator, scale = self._generator(), _scale(rows)
+        generator, scale = self.generator(), _scale(rows)
         size = min(BATCH_ROWS, -(-rows.n_rows // LEAST_BATCHES)) if self.batch_size is None else self.batch_size
         weights = first_weights(rows, n_directions, scale, self._activation(), generator)
         n_steps = self.max_iter * count_batches(rows.n_rows, size)
@@ -221,7 +211,8 @@ class SparseAutoencoder(IterativeFinder):
             learned = training.learned()
             yield Step(learned["directions"], epoch.objective, _Learned(learned, scale, progress))
 
-    def _finish(self, rows: Rows, step: Step) -> Learned:
+    def finish(self, rows: Rows, step: Step) -> Learned:
+        """Return encoder and decoder in the unit of the responses."""
         learned, scale, progress = step.state
         self.r2_, self.dead_fraction_ = 1 - progress.error, progress.dead_fraction
         found: Learned = {
@@ -246,7 +237,7 @@ class SparseAutoencoder(IterativeFinder):
             raise ValueError(f"l1 must be a number of at least 0, or None, got {self.l1!r}")
 
     def _fingerprint(self, rows: Rows, n_directions: int) -> dict[str, Any]:
-        """Return what a checkpoint must have been written by: settings, and the shape and digest of the responses."""
+        """Return what identifies the fit of a checkpoint: settings, and the shape and digest of the responses."""
         settings = {
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in self.get_params().items()
@@ -256,7 +247,7 @@ class SparseAutoencoder(IterativeFinder):
         return settings | shape | {"n_directions": n_directions, "responses": digest_rows(rows)}
 
     def _resume(self, fit: dict[str, Any], training: Training, generator: torch.Generator) -> _Progress:
-        """Return how far a checkpoint goes, and take over its weights."""
+        """Return the progress stored in a checkpoint, and load its weights."""
         if self.checkpoint is None:
             return _Progress()
         prepare_place(self.checkpoint)
@@ -268,7 +259,7 @@ class SparseAutoencoder(IterativeFinder):
         return _Progress(*saved["progress"])
 
     def _save(self, fit: dict[str, Any], training: Training, generator: torch.Generator, progress: _Progress) -> bool:
-        """Write a checkpoint, and return whether that can be done: no more is tried after the first warning."""
+        """Write a checkpoint, and return whether it was written: no more is tried after the first warning."""
         state = {
             "fit": fit,
             "tensors": training.tensors(),
@@ -280,7 +271,7 @@ class SparseAutoencoder(IterativeFinder):
 
 
 class _Progress(NamedTuple):
-    """How far a fit has come: the objective after each epoch, the last one's error and dead atoms, whether it rests."""
+    """Progress of a fit: the objective of each epoch, error and dead atoms of the last, whether directions rest."""
 
     curve: tuple[float, ...] = ()
     error: float = 1.0
@@ -292,7 +283,7 @@ class _Progress(NamedTuple):
 
 
 class _Learned(NamedTuple):
-    """What a step keeps to finish from: copies of weights, in responses scaled by `scale`."""
+    """State of a step from which the fit can be finished: copies of weights, in responses divided by `scale`."""
 
     weights: Weights
     scale: float
@@ -300,7 +291,7 @@ class _Learned(NamedTuple):
 
 
 def _replay(progress: _Progress, training: Training, scale: float) -> Iterator[Step]:
-    """Yield the epochs of a checkpoint once more; all but the last have lost their directions, which are NaN."""
+    """Yield the epochs of a checkpoint again; directions are NaN except in the last, since only those are stored."""
     learned = training.learned()
     lost = torch.full_like(learned["directions"][:1, :1], torch.nan).expand_as(learned["directions"])
     for i, objective in enumerate(progress.curve):
@@ -309,7 +300,7 @@ def _replay(progress: _Progress, training: Training, scale: float) -> Iterator[S
 
 
 def _scale(rows: Rows) -> float:
-    """Return the root of the mean squared distance of rows from their mean."""
+    """Return the root mean squared distance of rows from their mean."""
     (total,) = rows.sum(_squared_distances, rows.mean())
     return float((total / rows.n_rows).sqrt())
 

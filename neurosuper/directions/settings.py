@@ -9,12 +9,12 @@ from neurosuper._memory import memory_of_machine
 
 
 def count_directions(n_directions: int | str | None, n_units: int) -> int:
-    """Return how many directions are asked for: a number, "2x" for twice the units, None for as many as units.
+    """Return the number of directions that a setting asks for: a number, a multiple of the units, or None for all.
 
     Raises
     ------
     ValueError
-        Anything else, fewer than one, or more than the memory of this machine holds.
+        Anything else, fewer than one, or more than fit in the memory of this machine.
 
     Examples
     --------
@@ -39,7 +39,7 @@ def count_directions(n_directions: int | str | None, n_units: int) -> int:
 
 
 def check_stopping(max_iter: int, tol: float | None) -> None:
-    """Check when an iterative finder stops."""
+    """Check the settings at which an iterative finder stops."""
     check_count("max_iter", max_iter)
     if tol is not None and not tol >= 0:
         raise ValueError(f"tol must be a number of at least 0, or None to run all of max_iter, got {tol!r}")

@@ -1,4 +1,4 @@
-"""How well the directions of one fit are found again by another."""
+"""Stability of directions: how well other fits recover them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from neurosuper._checks import check_count
 from neurosuper.directions.base import DirectionFinder
+from neurosuper.directions.labels import label_input
 from neurosuper.responses import coords_along
 
 ORIGIN = {"stimuli": "bootstrap samples of stimuli", "seeds": "other seeds"}
@@ -27,43 +28,48 @@ def direction_stability(
     over: Literal["stimuli", "seeds"] = "stimuli",
     random_state: int | None = 0,
 ) -> xr.DataArray:
-    """Return how well each direction is found again in other stimuli of the same kind, or from other seeds.
+    """Return how well each direction is recovered from other stimuli of the same kind, or from other seeds.
 
-    The directions of the fit on all stimuli are matched one to one with those of every refit, so that the sum of
-    |cosine| is largest (Hungarian algorithm); a direction's stability is its mean |cosine| over refits.
+    The directions of the fit on all stimuli are matched one to one with the directions of every refit, maximising the
+    sum of |cosine| (Hungarian algorithm); the stability of a direction is its mean |cosine| over refits.
 
     Parameters
     ----------
     finder : DirectionFinder
-        Left as it is.
+        Not changed.
     responses : DataArray (stimulus, unit)
         As for `fit`.
     n_resamples : int, optional
         Number of refits.
     over : {"stimuli", "seeds"}, optional
-        "stimuli": refits are on as many stimuli, drawn with replacement; the finder keeps its seed. "seeds": on all
-        stimuli, with other seeds.
+        "stimuli": refits use the same number of stimuli, drawn with replacement, and the seed of the finder. "seeds":
+        refits use all stimuli, and other seeds.
     random_state : int, optional
-        Of the samples, or of the seeds.
+        Seed of the samples, or of the other seeds.
 
     Returns
     -------
     DataArray (direction,)
         Name `stability`, from 0 to 1. The coords `stability_low` and `stability_high` are the 2.5 and 97.5 % quantiles
-        over refits. `attrs` tell `over`, `n_resamples`, `random_state`, `finder` and, in `comment`, what it is.
+        over refits. `attrs` contain `over`, `n_resamples`, `random_state`, `finder` and, in `comment`, the definition.
 
     Raises
     ------
     ValueError
-        Another `over`; `n_resamples` below 1; whatever the finder refuses: in a bootstrap sample, a unit that responds
-        to very few stimuli may be constant.
+        Another `over`; `n_resamples` below 1; responses or settings that the finder refuses: in a bootstrap sample, a
+        unit that responds to very few stimuli may be constant.
+
+    See Also
+    --------
+    neurosuper.sweep : Stability over seeds for several numbers of directions.
+    neurosuper.directions.recovery : How well known directions are recovered.
 
     Notes
     -----
-    It does not fall to 0 where there is nothing to find: random directions, matched, have a |cosine| above 0, the more
-    so the fewer units there are; a bootstrap sample shares the noise of the stimuli that it is drawn from; and
-    directions of rates that are not centred all resemble the mean. So compare it with the stability of the same finder
-    on `shuffle_units(responses)`. With `whiten`, each refit has a whitened space of its own.
+    Stability is above 0 even if there is nothing to find: matched random directions have a |cosine| above 0, and a
+    larger one with fewer units; a bootstrap sample shares the noise of the stimuli that it is drawn from; and
+    directions of rates that are not centred all resemble the mean. Compare it with the stability of the same finder on
+    `shuffle_units(responses)`. With `whiten`, each refit has its own whitened space.
 
     References
     ----------
@@ -82,12 +88,12 @@ def direction_stability(
     if over not in ORIGIN:
         raise ValueError(f"over must be 'stimuli' or 'seeds', got {over!r}")
     n_resamples = check_count("n_resamples", n_resamples)
-    labelled, rng = finder._labelled(responses), np.random.default_rng(random_state)
+    labelled, rng = label_input(responses), np.random.default_rng(random_state)
     directions = clone(finder).fit(labelled).directions_
     refits = _resampled(finder, labelled, rng) if over == "stimuli" else _reseeded(finder, labelled, rng)
     bar = tqdm(range(n_resamples), desc="stability", unit="fit", leave=False, delay=2)
-    alike = np.stack([matched_cosines(directions.values, next(refits)) for _ in bar])
-    low, high = (("direction", bound) for bound in np.quantile(alike, INTERVAL, axis=0))
+    cosines = np.stack([matched_cosines(directions.values, next(refits)) for _ in bar])
+    low, high = (("direction", bound) for bound in np.quantile(cosines, INTERVAL, axis=0))
     attrs = {
         "confidence_level": 0.95,
         "comment": f"mean |cosine| with the matched direction of {n_resamples} refits, to {ORIGIN[over]}",
@@ -97,20 +103,20 @@ def direction_stability(
         "finder": repr(finder),
     }
     coords = coords_along(directions, "direction") | {"stability_low": low, "stability_high": high}
-    return xr.DataArray(alike.mean(axis=0), coords, dims="direction", name="stability", attrs=attrs)
+    return xr.DataArray(cosines.mean(axis=0), coords, dims="direction", name="stability", attrs=attrs)
 
 
 def matched_cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return |cosine| of each row of `a` with its match in `b`, one to one, so that their sum is largest.
+    """Return |cosine| of each row of `a` with its match in `b`, one to one, with the largest sum.
 
-    Both `(direction, unit)`, as many, with rows of unit length.
+    Both are `(direction, unit)`, with the same number of rows, of unit length.
     """
     cosine = np.abs(a @ b.T).clip(max=1)
     return cosine[linear_sum_assignment(cosine, maximize=True)]
 
 
 def _resampled(finder: DirectionFinder, responses: xr.DataArray, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Return directions of one bootstrap sample of stimuli after the other; what is drawn twice gets two labels."""
+    """Yield the directions of bootstrap samples of stimuli; a stimulus drawn twice gets two labels."""
     n = responses.sizes["stimulus"]
     labels = np.arange(n).astype(str)
     while True:
@@ -124,8 +130,8 @@ def _resampled(finder: DirectionFinder, responses: xr.DataArray, rng: np.random.
 
 
 def _reseeded(finder: DirectionFinder, responses: xr.DataArray, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Return directions from one seed after the other; responses are prepared once."""
-    rows = finder._prepared_rows(responses)
+    """Yield the directions from other seeds; responses are prepared once."""
+    rows = finder.prepare_rows(responses)
     while True:
         seed = int(rng.integers(2**31))
-        yield clone(finder).set_params(random_state=seed)._fit_prepared(responses, rows).directions_.values
+        yield clone(finder).set_params(random_state=seed).fit_rows(responses, rows).directions_.values

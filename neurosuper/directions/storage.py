@@ -1,10 +1,11 @@
-"""Finders as Datasets: all that was learned, and the settings."""
+"""Fitted finders as Datasets: all that was learned, and the settings."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +13,13 @@ import xarray as xr
 from sklearn.base import BaseEstimator
 
 Finder = TypeVar("Finder", bound=BaseEstimator)
+FORMAT_VERSION = 1  # of what `write_finder` writes; Datasets before 0.1.0 have none
+OLD_NAMES = {  # of settings, and of learned arrays, in Datasets without a version
+    "KMeans": {"codes": "encoding"},
+    "DictionaryLearning": {"codes": "encoding", "alpha": "l1"},
+    "ICA": {"fun": "contrast"},
+    "SparseAutoencoder": {"kind": "activation", "alpha": "l1"},
+}
 
 
 def write_finder(finder: Any) -> xr.Dataset:
@@ -27,16 +35,30 @@ def write_finder(finder: Any) -> xr.Dataset:
         name: value.rename(name) if isinstance(value, xr.DataArray) else ((), value) for name, value in learned.items()
     }
     settings = json.dumps(finder.get_params(deep=False), default=_as_json)
-    dataset = xr.Dataset(variables, attrs={"finder": type(finder).__name__, "settings": settings})
+    attrs = {"finder": type(finder).__name__, "settings": settings, "format_version": FORMAT_VERSION}
+    dataset = xr.Dataset(variables, attrs=attrs)
     text = {name: coord.astype(object) for name, coord in dataset.coords.items() if coord.dtype.kind == "U"}
     return dataset.assign_coords(text)  # strings of any length: fixed-length ones are not in the Zarr standard
 
 
 def read_finder(cls: type[Finder], dataset: xr.Dataset) -> Finder:
     """Return the finder that `write_finder` wrote, of class `cls` or one below it."""
-    known = {kind.__name__: kind for kind in _kinds(cls)}
     name: Any = dataset.attrs.get("finder")
+    known = {kind.__name__: kind for kind in _kinds(cls)}
+    if name not in known and name in (room := import_module("neurosuper.directions")).__all__:
+        getattr(room, name)  # imports its module: only then is it a subclass
+        known = {kind.__name__: kind for kind in _kinds(cls)}
     settings = json.loads(dataset.attrs.get("settings", "null"))
+    version = dataset.attrs.get("format_version")
+    if version is None and isinstance(settings, dict):
+        names = OLD_NAMES.get(name, {})
+        settings = {names.get(key, key): value for key, value in settings.items()}
+        dataset = dataset.rename_vars({old: new for old, new in names.items() if old in dataset.data_vars})
+    elif version is not None and version != FORMAT_VERSION:
+        raise ValueError(
+            f"this fitted finder has format version {version}, and this neurosuper reads version {FORMAT_VERSION}; "
+            "install a newer neurosuper, or fit again"
+        )
     if not _is_of(known.get(name), settings, dataset):
         raise ValueError(
             f"a Dataset written by to_dataset of {', '.join(sorted(known))} is needed, got one of {name!r} with "

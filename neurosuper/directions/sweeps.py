@@ -1,4 +1,4 @@
-"""A family of fits: one finder, several numbers of directions, several seeds."""
+"""Sweeps: fits of one finder with several numbers of directions and several seeds."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from neurosuper.directions._rows.rows import Rows, Tensors
 from neurosuper.directions._rows.shared_passes import batches_on, fit_together
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.iterative import IterativeFinder
+from neurosuper.directions.labels import label_input
 from neurosuper.directions.settings import count_directions
 from neurosuper.directions.stability import matched_cosines
 
-MEASURES = {  # name: (label of an axis, what it is)
-    "objective": ("objective", "what the method lowers (ICA: raises), at the end of the fit"),
+MEASURES = {  # name: (label of an axis, definition)
+    "objective": ("objective", "function that the method minimises (ICA: maximises), at the end of the fit"),
     "explained_variance": (
         "explained variance",
         "share of the variance of prepared responses that their reconstruction explains",
     ),
     "sparsity": (
         "sparsity of codes",
-        "Hoyer's sparsity of a stimulus's codes, averaged over stimuli: 0 all alike, 1 a single one",
+        "Hoyer's sparsity of a stimulus's codes, averaged over stimuli: 0 if all are equal, 1 if only one is not zero",
     ),
     "n_active": ("active codes per stimulus", "codes of a stimulus that are not zero, averaged over stimuli"),
     "stability": (
@@ -47,40 +48,46 @@ def sweep(
     n_directions: Sequence[int | str | None],
     seeds: Sequence[int] = (0,),
 ) -> xr.Dataset:
-    """Fit a finder with each number of directions and each seed, and measure every fit.
+    """Return measures of the fits of a finder with each number of directions and each seed.
 
-    Responses are checked, sent to the device and prepared (centred, whitened, …) once, and so are their mean and their
-    scatter; only what depends on the number of directions or on the seed is done again. Where responses are streamed,
-    from a dask array or to a GPU that cannot hold them, all fits share their passes: each block is read and sent once
-    an iteration, whatever the number of fits. (Not by finders that learn from shuffled batches, nor on a cluster.)
+    Responses are checked, sent to the device and prepared (centred, whitened, …) once, and their mean and scatter are
+    computed once; only the parts that depend on the number of directions or on the seed are repeated. If responses are
+    streamed, from a dask array or to a GPU with too little memory for them, all fits share their passes: each block is
+    read and sent once per iteration, for any number of fits. (Except with finders that learn from shuffled
+    mini-batches, and on a cluster.)
 
-    On a GPU fits of `KMeans` are batched, streamed or not: distances of stimuli to the centres of all fits come from
-    one matrix product (where not all stimuli are searched for first centres, these are searched fit by fit). Distances
-    take as much memory at a time as those of one fit. Each fit adds its centres and, in a pass, their sums in float64
-    (some 30 bytes × directions × units), and a few numbers a stimulus.
+    On a GPU, fits of `KMeans` are stacked, streamed or not: distances of stimuli to the centres of all fits come from
+    one matrix product (first centres are sought fit by fit if they are sought on a sample of the stimuli). Distances
+    take as much memory at a time as those of one fit. Each fit adds its centres and, during a pass, their sums in
+    float64 (about 30 bytes × directions × units), and a few numbers per stimulus.
 
     Parameters
     ----------
     finder : DirectionFinder
-        Left as it is; its `n_directions` and `random_state` are replaced.
+        Not changed; its `n_directions` and `random_state` are replaced in copies.
     responses : DataArray (stimulus, unit)
         As for `fit`.
     n_directions : sequence of int, str or None
         As in every finder: numbers, multiples of the units such as "2x", or None.
     seeds : sequence of int, optional
+        Each is a `random_state` of the finder.
 
     Returns
     -------
     Dataset (n_directions, seed)
         `explained_variance`, `sparsity` (Hoyer 2004, of |codes|, over stimuli that have any), `n_active`, and
         `stability`, the mean |cosine| of directions matched by the Hungarian algorithm with those of every other seed
-        (NaN with one seed); with finders that iterate, `objective` and `n_iter` too. Each says in
-        `attrs["comment"]` what it is.
+        (NaN with one seed); with finders that iterate, `objective` and `n_iter` too. The definition of
+        each is in its `attrs["comment"]`.
 
     Raises
     ------
     ValueError
-        No number, no seed, or one that is given twice; whatever the finder refuses.
+        No number, no seed, or one that is given twice; responses or settings that the finder refuses.
+
+    See Also
+    --------
+    neurosuper.directions.direction_stability : Stability of each direction, also over stimuli.
 
     Examples
     --------
@@ -92,8 +99,8 @@ def sweep(
     >>> bool((table.explained_variance.sel(n_directions=10) > table.explained_variance.sel(n_directions=2)).all())
     True
     """
-    labelled = finder._labelled(responses)
-    rows = finder._prepared_rows(labelled)
+    labelled = label_input(responses)
+    rows = finder.prepare_rows(labelled)
     counts = [count_directions(n, rows.n_columns) for n in n_directions]
     _require_distinct(counts, "n_directions")
     _require_distinct(seeds, "seeds")
@@ -116,9 +123,9 @@ def sweep(
 
 
 def _shares_passes(finder: DirectionFinder, rows: Rows) -> bool:
-    """Whether fits are made side by side: where each pass costs reading, and where a GPU answers all at once."""
+    """Whether fits run side by side: if each pass reads responses, or a GPU computes all fits at once."""
     if rows.in_memory:
-        return isinstance(finder, IterativeFinder) and finder._is_batched and batches_on(rows.device)
+        return isinstance(finder, IterativeFinder) and finder.stacks_fits and batches_on(rows.device)
     return not (rows.is_lazy and client_in_charge())
 
 
@@ -126,7 +133,7 @@ def _fit_and_measure(
     finder: DirectionFinder, labelled: xr.DataArray, n_directions: int, seed: int, bar: tqdm, rows: Rows
 ) -> dict[str, Any]:
     """Return the measures of one fit, and its directions."""
-    fitted = clone(finder).set_params(n_directions=n_directions, random_state=seed)._fit_prepared(labelled, rows)
+    fitted = clone(finder).set_params(n_directions=n_directions, random_state=seed).fit_rows(labelled, rows)
     measured = _measure(fitted, rows)
     bar.update()
     return measured | {"directions": fitted.directions_.values}
@@ -138,8 +145,8 @@ def _require_distinct(values: Sequence[int], name: str) -> None:
 
 
 def _measure(fitted: DirectionFinder, rows: Rows) -> dict[str, float]:
-    """Return the measures of one fit; one pass over the responses, and one more where a finder takes off a mean."""
-    rows = rows.prepared(fitted._preparation())
+    """Return the measures of one fit, in one pass over the responses, or two if the finder subtracts a mean."""
+    rows = rows.prepared(fitted.preparation())
     residual, total, sparse, active, alive = (
         float(total) for total in rows.sum(_quality, fitted, rows.mean(), width=fitted.directions_.sizes["direction"])
     )
@@ -154,14 +161,14 @@ def _measure(fitted: DirectionFinder, rows: Rows) -> dict[str, float]:
 
 def _quality(X: torch.Tensor, fitted: DirectionFinder, mean: torch.Tensor) -> Tensors:
     """Return sums over rows: squared residual, squared distance to the mean, sparsity, active codes, rows with any."""
-    Z = fitted._encode(X)
+    Z = fitted.encode(X)
     alive = Z.any(1)
-    sums = fitted._residual(X), ((X - mean) ** 2).sum(1), hoyer(Z[alive]), (Z != 0).sum(1), alive
+    sums = fitted.squared_error(X), ((X - mean) ** 2).sum(1), hoyer(Z[alive]), (Z != 0).sum(1), alive
     return tuple(values.sum(dtype=torch.float64) for values in sums)
 
 
 def hoyer(Z: torch.Tensor) -> torch.Tensor:
-    """Return (√n − ‖z‖₁/‖z‖₂)/(√n − 1) of each row (Hoyer 2004): 0 where all are alike, 1 where one is not zero."""
+    """Return (√n − ‖z‖₁/‖z‖₂)/(√n − 1) of each row (Hoyer 2004): 0 if all are equal, 1 if only one is not zero."""
     root = Z.shape[1] ** 0.5
     if root == 1:
         return torch.ones_like(Z[:, 0])
@@ -171,8 +178,8 @@ def hoyer(Z: torch.Tensor) -> torch.Tensor:
 def _stability(found: list[np.ndarray]) -> list[float]:
     """Return for each seed the mean |cosine| of its directions with the matched ones of every other seed."""
     n = len(found)
-    alike = np.full((n, n), np.nan)
+    cosines = np.full((n, n), np.nan)
     for i in range(n):
         for j in range(i):
-            alike[i, j] = alike[j, i] = matched_cosines(found[i], found[j]).mean()
-    return (np.nansum(alike, 1) / (n - 1)).tolist() if n > 1 else [np.nan]
+            cosines[i, j] = cosines[j, i] = matched_cosines(found[i], found[j]).mean()
+    return (np.nansum(cosines, 1) / (n - 1)).tolist() if n > 1 else [np.nan]

@@ -11,7 +11,7 @@ import xarray as xr
 
 @pytest.fixture
 def count_reads() -> Callable[[xr.DataArray, int], tuple[xr.DataArray, Counter]]:
-    """Make responses lazy, in chunks of so many stimuli, and count how often each chunk is read.
+    """Make responses lazy, in chunks of `n_stimuli`, and count how often each chunk is read.
 
     `lazy, reads = count_reads(responses, 40)`; after a pass over all of them, `set(reads.values()) == {1}`.
     """

@@ -70,7 +70,7 @@ def test_directions_have_unit_length_labels_and_the_coords_of_units(finder, resp
 
 
 @finders
-def test_plain_arrays_do_as_well_in_a_pipeline(finder, responses):
+def test_plain_arrays_are_accepted_in_a_pipeline(finder, responses):
     pipeline = make_pipeline(StandardScaler(with_mean=False), clone(finder))
     codes = pipeline.fit_transform(responses.values)
     scaled = responses.copy(data=StandardScaler(with_mean=False).fit_transform(responses.values))
@@ -141,8 +141,8 @@ def test_chunks_change_nothing(finder, chunks, responses):
 
 @pytest.mark.parametrize("kind", sorted({type(f) for f in FINDERS}, key=repr))
 def test_finders_whose_result_the_chunks_change_say_so(kind):
-    told = "the size of chunks changes the result" in " ".join(kind.__doc__.split())
-    assert told == issubclass(kind, STOCHASTIC)
+    message = "the size of chunks changes the result" in " ".join(kind.__doc__.split())
+    assert message == issubclass(kind, STOCHASTIC)
 
 
 @finders
@@ -190,7 +190,7 @@ def test_lazy_responses_in_tesla_give_the_directions_of_one_array(finder, respon
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # where it comes within a callback
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
 @finders
-def test_fit_after_an_interrupted_one_is_as_if_that_had_not_been(finder, responses):
+def test_fit_after_an_interrupted_one_gives_the_same_directions(finder, responses):
     """Wherever the interrupt comes; of a fit that is over by then, nothing is tested."""
     finder = clone(finder).set_params(dtype="float64")
     expected = clone(finder).fit(responses).directions_
@@ -226,18 +226,18 @@ def test_nan_in_a_lazy_block_is_refused(finder, responses):
     values = responses.values.copy()
     values[50, 2] = np.nan
     lazy = responses.copy(data=da.from_array(values, chunks=(40, -1)))
-    told = "responses hold 1 NaN or infinite values in a block of stimuli"
+    message = "responses hold 1 NaN or infinite values in a block of stimuli"
     codes = clone(finder).fit(responses).transform(lazy)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         codes.compute()
     if not isinstance(finder, Units):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             clone(finder).fit(lazy)
 
 
 @finders
 @pytest.mark.parametrize("kind", ["read-only", "big-endian", "uint16", "float16", "fortran", "reversed"])
-def test_any_real_array_will_do_and_is_left_alone(finder, kind, responses):
+def test_any_real_array_is_accepted_and_not_changed(finder, kind, responses):
     counts = responses.round()
     dtypes = {"big-endian": ">f8", "uint16": np.uint16, "float16": np.float16}
     values = np.array(counts.values, dtypes.get(kind), order="F" if kind == "fortran" else "C")
@@ -309,10 +309,10 @@ def test_bad_input_is_refused_by_name(finder, responses):
 
 def test_unit_coord_named_like_what_finders_give_is_refused_by_name(responses):
     tuned = responses.assign_coords(direction=("unit", np.arange(8) * 45))
-    told = r"responses have a coord 'direction', the name of labels that finders give; rename it, e\.g\."
-    with pytest.raises(ValueError, match=told):
+    message = r"responses have a coord 'direction', the name of labels that finders give; rename it, e\.g\."
+    with pytest.raises(ValueError, match=message):
         PCA().fit(tuned)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         PCA().fit(responses).transform(tuned)
 
 
@@ -348,6 +348,18 @@ def test_seeds_are_ints_of_any_kind(responses):
     assert_allclose(Random(random_state=np.int64(3)).fit(responses).directions_, expected)
     with pytest.raises(TypeError, match="random_state must be an int or None, got Generator"):
         Random(random_state=np.random.default_rng(0)).fit(responses)
+
+
+@pytest.mark.parametrize("kind", sorted({type(f) for f in FINDERS}, key=repr))
+def test_settings_are_keywords_and_stored_as_given(kind):
+    given = {name: object() for name in kind().get_params()}
+    assert vars(kind(**given)) == given
+    number = given.pop("n_directions")
+    assert kind(number).n_directions is number
+    with pytest.raises(TypeError, match="positional argument"):
+        kind(3, False)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'n_direction'"):
+        kind(n_direction=3)
 
 
 def test_base_class_is_not_a_finder_itself():

@@ -133,7 +133,7 @@ def test_statistics_are_products_of_codes(rng):
 
 
 def test_codes_that_are_not_accurate_are_warned_of_once_a_call(superposition, monkeypatch):
-    """To a tolerance of zero no code is; of all batches and parts, the worst is told."""
+    """No code is exact to a tolerance of zero; the largest error of all mini-batches and tiles is reported."""
     R, _ = superposition
     monkeypatch.setitem(TOLERANCE, torch.float32, 0.0)
     monkeypatch.setattr("neurosuper.directions._rows.rows.TILE_ROWS", 100)
@@ -146,7 +146,7 @@ def test_codes_that_are_not_accurate_are_warned_of_once_a_call(superposition, mo
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"l1": 0}, "l1 must be a positive number"),
         ({"l1": -1.0}, "l1 must be a positive number"),
@@ -165,8 +165,8 @@ def test_codes_that_are_not_accurate_are_warned_of_once_a_call(superposition, mo
     ],
     ids=str,
 )
-def test_bad_settings_are_refused(settings, told, responses):
-    with pytest.raises(ValueError, match=told):
+def test_bad_settings_are_refused(settings, message, responses):
+    with pytest.raises(ValueError, match=message):
         DictionaryLearning(**settings).fit(responses)
 
 

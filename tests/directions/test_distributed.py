@@ -53,7 +53,7 @@ def lazy(responses, client) -> xr.DataArray:
 
 
 def keys_on(client, patience=10.0) -> set:
-    """Return the keys that the scheduler knows, when it has had the time to forget those that nobody wants."""
+    """Return the keys that the scheduler knows, after it has had time to forget unused ones."""
     until = time.monotonic() + patience
     while (keys := client.run_on_scheduler(lambda dask_scheduler: set(dask_scheduler.tasks))) and (
         time.monotonic() < until
@@ -180,8 +180,8 @@ def test_errors_of_workers_arrive_as_they_are(bad, responses, client):
     values = responses.values.copy()
     values[50, 2] = bad
     lazy = responses.copy(data=da.from_array(values, chunks=(40, -1)))
-    told = "^responses hold 1 NaN or infinite values in a block of stimuli; drop them$"
-    with pytest.raises(ValueError, match=told):
+    message = "^responses hold 1 NaN or infinite values in a block of stimuli; drop them$"
+    with pytest.raises(ValueError, match=message):
         PCA().fit(lazy)
     assert keys_on(client) == set()
 

@@ -1,23 +1,30 @@
 """What every finder that iterates shares: when to stop, what is kept, what is said."""
 
+from dataclasses import KW_ONLY, dataclass
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
-from neurosuper.directions.base import as_learned
+from neurosuper.directions.hooks import as_learned
 from neurosuper.directions.iterative import IterativeFinder, Step, largest_turn
 
 
+@dataclass(eq=False, repr=False)
 class Turning(IterativeFinder):
     """Turns its one direction by half of what is left to (0, 1) in each iteration; is interrupted in the nth."""
 
-    def __init__(self, max_iter=50, tol=1e-6, interrupt=None, rest=None, normalize=False, dtype="float64"):
-        super().__init__(1, dtype=dtype)
-        self.max_iter, self.tol, self.interrupt, self.rest = max_iter, tol, interrupt, rest
+    n_directions: int = 1
+    _: KW_ONLY
+    max_iter: int = 50
+    tol: float | None = 1e-6
+    interrupt: int | None = None
+    rest: int | None = None
+    dtype: str = "float64"
 
-    def _steps(self, rows, n_directions):
+    def iterate(self, rows, n_directions):
         angle, i = 1.0, 0
         while i != self.rest:
             i += 1
@@ -26,7 +33,7 @@ class Turning(IterativeFinder):
             angle /= 2
             yield Step(torch.tensor([[np.sin(angle), np.cos(angle)]], dtype=rows.dtype), angle)
 
-    def _finish(self, rows, step):
+    def finish(self, rows, step):
         return as_learned(step.D)
 
 
@@ -52,8 +59,8 @@ def test_the_largest_turn_counts_and_so_does_length():
 
 
 def test_without_rest_it_warns_by_how_much_it_still_turned(pair):
-    told = r"Turning stopped after 3 iterations while a direction still turned by 0.0078 \(1 - cosine\) in one"
-    with pytest.warns(ConvergenceWarning, match=told) as caught:
+    message = r"Turning stopped after 3 iterations while a direction still turned by 0.0078 \(1 - cosine\) in one"
+    with pytest.warns(ConvergenceWarning, match=message) as caught:
         Turning(max_iter=3).fit(pair)
     assert caught[0].filename == __file__
 
@@ -82,7 +89,7 @@ def test_an_interrupt_before_anything_is_found_leaves_no_directions(pair):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"max_iter": 0}, "max_iter must be a whole number of at least 1, got 0"),
         ({"max_iter": 2.5}, "max_iter must be a whole number of at least 1, got 2.5"),
@@ -90,6 +97,6 @@ def test_an_interrupt_before_anything_is_found_leaves_no_directions(pair):
         ({"tol": float("nan")}, "tol must be a number of at least 0"),
     ],
 )
-def test_bad_stopping_rules_are_refused(settings, told, pair):
-    with pytest.raises(ValueError, match=told):
+def test_bad_stopping_rules_are_refused(settings, message, pair):
+    with pytest.raises(ValueError, match=message):
         Turning(**settings).fit(pair)

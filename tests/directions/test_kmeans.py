@@ -109,7 +109,7 @@ def test_stimuli_without_response_take_no_part_in_the_fit(make_responses, rng):
 
 def test_a_centre_at_the_origin_has_no_direction(make_responses):
     R = make_responses(np.repeat([[0.0, 0.0], [5.0, 1.0]], 10, axis=0))
-    with pytest.raises(ValueError, match="centre lies at the origin"):
+    with pytest.raises(ValueError, match="centre is at the origin"):
         KMeans(2, normalize=False).fit(R)
     assert KMeans(2, normalize=False, encoding="distance").fit_transform(R).notnull().all()
 
@@ -175,7 +175,7 @@ def test_the_screen_in_bfloat16_never_changes_which_centre_is_nearest(many_rows)
         assert (best_screened(scale * X, Screen(scale * C), 1)[0] == expected_label).all()
 
 
-def test_the_screen_keeps_centres_that_bfloat16_cannot_tell_apart(many_rows):
+def test_the_screen_keeps_centres_that_bfloat16_cannot_distinguish(many_rows):
     X, C = many_rows
     close = torch.cat([C, C + 1e-3 * torch.randn(C.shape, generator=torch.Generator().manual_seed(1))])
     label = best_screened(X, Screen(close), 1)[0]
@@ -262,7 +262,7 @@ def test_halves_of_a_cluster_of_two_are_the_two():
     assert_allclose(gain, 100.0)
 
 
-@pytest.mark.parametrize("rows", [torch.ones(5, 3), torch.eye(3), torch.eye(3)[:0]], ids=["alike", "few", "none"])
+@pytest.mark.parametrize("rows", [torch.ones(5, 3), torch.eye(3), torch.eye(3)[:0]], ids=["equal", "few", "none"])
 def test_what_cannot_be_halved_gains_nothing(rows):
     X = torch.cat([rows, torch.arange(12.0).view(4, 3)])
     C = torch.ones(2, 3)

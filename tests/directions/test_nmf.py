@@ -154,7 +154,7 @@ def test_more_directions_than_units_and_stimuli_without_response(parts):
     assert (finder.transform(R)[:9] == 0).all()
 
 
-def test_dead_directions_start_anew(parts):
+def test_dead_directions_start_again(parts):
     R = parts[0]
     start = np.random.default_rng(0).random((6, 30))
     start[3:] = -1 * (np.arange(30) == 1) - 1e-3  # no response is negative: no stimulus uses these
@@ -172,7 +172,7 @@ def test_directions_that_nothing_is_left_for_are_finite_and_of_unit_length(solve
 
 def test_negative_responses_are_refused_by_name(responses):
     responses[3, 2] = -1
-    with pytest.raises(ValueError, match="negative responses in unit 'u002'; NMF takes them with signed=True, or clip"):
+    with pytest.raises(ValueError, match="Negative values in data, in unit 'u002'; NMF takes them with signed=True"):
         NMF(3).fit(responses)
     assert NMF(3, signed=True, tol=None, max_iter=5).fit(responses).directions_.notnull().all()
 
@@ -184,7 +184,7 @@ def test_negative_responses_are_refused_by_name(responses):
         (NMF(3, solver="mu", signed=True), "solver must be 'hals', or 'mu' without signed"),
         (NMF(3, init="zeros"), "init must be 'nndsvd', 'random' or an array"),
         (NMF(3, init=np.eye(2, 8)), r"init gives directions of shape \(2, 8\), but 3 .*; set n_directions=2"),
-        (NMF(2, init=-np.eye(2, 8)), "init must hold finite directions"),
+        (NMF(2, init=-np.eye(2, 8)), "init must be finite directions"),
         (NMF(2, init=np.zeros((2, 8))), "none of them all zero"),
         (NMF(3, l1_codes=-1), "must be finite and not negative"),
         (NMF(3, l1_codes=0.1), "penalised together or not at all"),

@@ -207,7 +207,7 @@ def test_dead_atoms_are_revived_where_reconstruction_is_bad():
     assert not torch.equal(before["directions"][dead], weights["directions"][dead])
 
 
-def test_scalars_tell_of_the_last_epoch(superposition):
+def test_scalars_are_of_the_last_epoch(superposition):
     responses, _ = superposition
     finder = SparseAutoencoder("4x", n_active=4, max_iter=20).fit(responses)
     assert finder.r2_ == pytest.approx(finder.explained_variance(responses), abs=0.02)
@@ -254,7 +254,7 @@ def test_fit_at_rest_rests_when_it_is_resumed(responses, tmp_path):
 def test_checkpoint_of_another_fit_or_a_damaged_one_is_refused(responses, tmp_path):
     path = tmp_path / "fit.pt"
     finder = SparseAutoencoder("2x", n_active=3, max_iter=2, checkpoint=str(path)).fit(responses)
-    with pytest.raises(ValueError, match="is of a fit with another n_active, 3, not 2; delete it to start anew"):
+    with pytest.raises(ValueError, match="is of a fit with another n_active, 3, not 2; delete it to start"):
         SparseAutoencoder("2x", n_active=2, max_iter=2, checkpoint=str(path)).fit(responses)
     with pytest.raises(ValueError, match="another number of stimuli, 120, not 100"):
         finder.fit(responses[:100])
@@ -265,7 +265,7 @@ def test_checkpoint_of_another_fit_or_a_damaged_one_is_refused(responses, tmp_pa
         "labels": responses.assign_coords(stimulus=np.roll(responses.stimulus, 1)),
     }
     for what, other in others.items():
-        with pytest.raises(ValueError, match=r"fit\.pt is of a fit with other responses; delete it to start anew"):
+        with pytest.raises(ValueError, match=r"fit\.pt is of a fit with other responses; delete it to start"):
             pytest.fail(f"took other {what}: {finder.fit(other)}")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is damaged or of another kind"):
@@ -291,8 +291,8 @@ def test_fit_goes_on_when_its_checkpoint_cannot_be_written(responses, tmp_path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fill_disk)
-    told = r"fit\.pt cannot be written \(No space left on device\); the fit goes on without"
-    with pytest.warns(UserWarning, match=told) as warned:
+    message = r"fit\.pt cannot be written \(No space left on device\); the fit goes on without"
+    with pytest.warns(UserWarning, match=message) as warned:
         fitted = SparseAutoencoder(checkpoint=str(tmp_path / "fit.pt"), **settings).fit(responses)
     assert len(warned) == 1
     assert list(tmp_path.iterdir()) == []
@@ -345,7 +345,7 @@ def test_streamed_fit_is_that_of_the_same_rows_in_the_same_order(kind, superposi
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"n_active": 33}, "n_active must be a whole number from 1 to 16, the number of directions, got 33"),
         ({"n_active": 0}, "n_active must be a whole number from 1"),
@@ -356,8 +356,8 @@ def test_streamed_fit_is_that_of_the_same_rows_in_the_same_order(kind, superposi
         ({"max_iter": 0}, "max_iter must be a whole number"),
     ],
 )
-def test_bad_settings_are_refused(settings, told, responses):
-    with pytest.raises(ValueError, match=told):
+def test_bad_settings_are_refused(settings, message, responses):
+    with pytest.raises(ValueError, match=message):
         SparseAutoencoder(**({"n_directions": 16, "n_active": 3} | settings)).fit(responses)
 
 

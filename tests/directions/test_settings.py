@@ -25,7 +25,7 @@ def test_numbers_of_every_integer_type_are_counted(kind):
     assert (counted, type(counted)) == (7, int)
 
 
-def test_as_many_directions_are_refused_as_no_memory_holds(monkeypatch):
+def test_directions_that_do_not_fit_in_memory_are_refused(monkeypatch):
     """4 bytes a number: a thousand directions of a million units are 4 GB."""
     monkeypatch.setattr(module, "memory_of_machine", lambda: 4e9)
     assert count_directions(1000, 10**6) == 1000

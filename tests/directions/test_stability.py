@@ -16,7 +16,7 @@ from neurosuper.directions.stability import matched_cosines
 
 @pytest.fixture
 def graded(rng, make_responses):
-    """600 stimuli × 12 units: three directions of well separated variance, and noise that is alike in all others."""
+    """600 stimuli × 12 units: three directions of well separated variance, and equal noise in all others."""
     axes = np.linalg.qr(rng.normal(size=(12, 12)))[0]
     return make_responses(rng.normal(size=(600, 12)) * np.r_[16, 8, 4, np.ones(9)] @ axes)
 
@@ -31,9 +31,9 @@ def unit_rows(rng, n, width):
 def test_the_match_is_the_best_of_all_permutations(seed, width):
     rng = np.random.default_rng(seed)
     a, b = unit_rows(rng, 3, width), unit_rows(rng, 3, width)
-    alike = np.abs(a @ b.T)
-    best = max(itertools.permutations(range(3)), key=lambda order: alike[range(3), order].sum())
-    assert_allclose(matched_cosines(a, b), alike[range(3), best])
+    cosines = np.abs(a @ b.T)
+    best = max(itertools.permutations(range(3)), key=lambda order: cosines[range(3), order].sum())
+    assert_allclose(matched_cosines(a, b), cosines[range(3), best])
 
 
 def test_order_and_sign_do_not_matter(rng):
@@ -60,8 +60,8 @@ def test_it_is_the_mean_over_refits_that_a_user_would_make(graded):
     reference = PCA(3).fit(graded).directions_.values
     for _ in range(5):
         sample = graded.values[np.sort(rng.integers(600, size=600))]
-        alike = np.abs(reference @ PCA(3).fit(sample).directions_.values.T)
-        found.append(alike[range(3), max(itertools.permutations(range(3)), key=lambda p: alike[range(3), p].sum())])
+        cosines = np.abs(reference @ PCA(3).fit(sample).directions_.values.T)
+        found.append(cosines[range(3), max(itertools.permutations(range(3)), key=lambda p: cosines[range(3), p].sum())])
     stability = direction_stability(finder, graded, n_resamples=5, random_state=4)
     assert_allclose(stability, np.mean(found, axis=0), rtol=1e-5)
     assert_allclose(stability.stability_low, np.quantile(found, 0.025, axis=0), rtol=1e-5)

@@ -35,11 +35,11 @@ def test_each_fit_is_the_one_that_a_user_would_make(table, responses):
 def test_stability_is_the_mean_matched_cosine_over_other_seeds(table, responses):
     found = [KMeans(8, random_state=seed).fit(responses).directions_.values for seed in (3, 5, 7)]
 
-    def alike(a, b):
+    def cosines(a, b):
         cosine = np.abs(a @ b.T)
         return cosine[linear_sum_assignment(-cosine)].mean()
 
-    expected = (alike(found[0], found[1]) + alike(found[0], found[2])) / 2
+    expected = (cosines(found[0], found[1]) + cosines(found[0], found[2])) / 2
     assert_allclose(table.stability.sel(n_directions=8, seed=3), expected, rtol=1e-6)
     assert np.isnan(sweep(PCA(), responses, n_directions=[2]).stability).all(), "one seed says nothing"
 
@@ -100,7 +100,7 @@ def test_streamed_fits_share_their_passes(responses, count_reads):
 
 @pytest.fixture
 def batched(monkeypatch):
-    """Batch fits on a CPU too, as on a GPU; tell how many fits each product with centres was for."""
+    """Batch fits on a CPU too, as on a GPU; return the number of fits of each product with centres."""
     sizes = []
     monkeypatch.setattr(together, "BATCHING", ("cpu", "cuda"))
     answer = kmeans.nearest_of_each
@@ -122,8 +122,8 @@ def test_batched_fits_are_those_made_alone(finder, chunk, settings, superpositio
     family = [clone(finder).set_params(n_directions=n, random_state=s) for n, s in product(n_directions, range(3))]
     alone = [clone(one).fit(R) for one in family]
     assert set(batched) == {1}
-    rows = finder._prepared_rows(R)
-    fitted = together.fit_together([partial(one._fit_prepared, R) for one in family], rows)
+    rows = finder.prepare_rows(R)
+    fitted = together.fit_together([partial(one.fit_rows, R) for one in family], rows)
     assert max(batched) == len(family)
     for one, other in zip(fitted, alone, strict=True):
         assert (one.labels_ == other.labels_).all()
@@ -199,7 +199,7 @@ def test_hoyer_is_one_for_a_single_active_code_and_zero_for_equal_ones(row, expe
 
 
 @pytest.mark.parametrize(
-    ("family", "told"),
+    ("family", "message"),
     [
         ({"n_directions": []}, "n_directions must hold at least one number and none twice, got \\[\\]"),
         ({"n_directions": [8, "1x"]}, "none twice, got \\[8, 8\\]"),
@@ -207,6 +207,6 @@ def test_hoyer_is_one_for_a_single_active_code_and_zero_for_equal_ones(row, expe
         ({"n_directions": ["many"]}, "a multiple of the units such as '2x'"),
     ],
 )
-def test_bad_families_are_refused(family, told, responses):
-    with pytest.raises(ValueError, match=told):
+def test_bad_families_are_refused(family, message, responses):
+    with pytest.raises(ValueError, match=message):
         sweep(KMeans(), responses, **family)

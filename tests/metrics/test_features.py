@@ -133,5 +133,5 @@ class FirstAlone(nn.Module):
 def test_a_layer_that_answers_to_fewer_images_is_refused(images):
     metric = Features(FirstAlone(), "first", device="cpu")
     metric._checked = True  # the first batch may have been of one image
-    with pytest.raises(ValueError, match=r"'first' gave an output of shape \(1, .* for 4 images"):
+    with pytest.raises(ValueError, match=r"'first' returned an output of shape \(1, .* for 4 images"):
         metric.embed(images[:4])
