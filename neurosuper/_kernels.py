@@ -12,6 +12,12 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache
 
+# The one policy for floating point in compiled loops: sums may be regrouped ("reassoc", so that loops use vector
+# instructions), x·y + z may be rounded once ("contract"), and the sign of zero does not matter ("nsz"). Not allowed is
+# to assume that no value is NaN or infinite ("nnan", "ninf", both part of numba's `fastmath=True`): comparisons with
+# NaN would then have any result. Kernels whose result must not depend on the order of a sum are compiled without it.
+FASTMATH = {"reassoc", "contract", "nsz"}
+
 _inherits_threads = False
 
 

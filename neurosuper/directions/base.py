@@ -18,8 +18,9 @@ from sklearn.base import BaseEstimator
 from neurosuper._torch import pick_device
 from neurosuper.directions._rows.moments import moments, whitening
 from neurosuper.directions._rows.preparation import Preparation, choose_scale
-from neurosuper.directions._rows.rows import Rows, Tensors, split
+from neurosuper.directions._rows.rows import Rows, Tensors
 from neurosuper.directions._rows.tensors import DTYPES, require_finite, require_finite_codes, to_tensor
+from neurosuper.directions._rows.tiles import into_tiles
 from neurosuper.directions.labels import (
     check_codes,
     check_labelled,
@@ -289,7 +290,7 @@ class DirectionFinder(BaseEstimator, ABC):
 
     def _check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
         """Return the largest |response| of each unit; refuse units that never vary, and, in the same pass, NaN."""
-        least, largest, _ = rows.survey
+        least, largest, _ = rows.column_ranges
         constant = (least == largest).cpu().numpy()
         if constant.any():
             raise ValueError(f"zero variance over stimuli in unit {name_some(responses.unit[constant])}; {DROP_THEM}")
@@ -387,7 +388,7 @@ def _codes_of_block(values: np.ndarray, finder: DirectionFinder) -> np.ndarray:
     """Return codes `(row, direction)` of a block of raw responses `(row, unit)`."""
     R = to_tensor(require_finite(values), DTYPES[finder.dtype], pick_device(finder.device))
     prepare, n_directions = finder._preparation(), len(finder._direction_index)
-    codes = torch.cat([finder._encode(prepare(part)) for part in split(R, n_directions)])
+    codes = torch.cat([finder._encode(prepare(part)) for part in into_tiles(R, n_directions)])
     return require_finite_codes((codes if finder._unit == 1 else codes / finder._unit).cpu().numpy())
 
 

@@ -14,9 +14,9 @@ import torch
 import xarray as xr
 
 from neurosuper._checks import check_count
-from neurosuper.directions._rows.minibatches import batches
+from neurosuper.directions._rows.minibatches import shuffled_minibatches
 from neurosuper.directions._rows.rows import Rows
-from neurosuper.directions._solvers.atoms import Atoms, _drawn, _squared_length, first_atoms
+from neurosuper.directions._solvers.atoms import Atoms, draw_positions, first_atoms, squared_length
 from neurosuper.directions._solvers.sparse_coding import correlate, lasso_codes, omp_codes, one_warning
 from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.base import Learned, as_learned
@@ -132,7 +132,7 @@ class DictionaryLearning(IterativeFinder):
         self.tol = tol
 
     def _rows_to_keep(self, rows: Rows) -> np.ndarray:
-        return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
+        return draw_positions(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self._generator())
 
     def _fit(self, rows: Rows, n_directions: int) -> Learned:
         with one_warning():
@@ -167,7 +167,7 @@ class DictionaryLearning(IterativeFinder):
         atoms = Atoms(first_atoms(rows, n_directions, generator))
         while True:
             total = torch.zeros((), dtype=torch.float64, device=rows.device)
-            for X in batches(rows, self.batch_size, generator):
+            for X in shuffled_minibatches(rows, self.batch_size, generator):
                 G = correlate(atoms.D, atoms.D)
                 Z = self._code(X, atoms.D, G, penalty)
                 total += atoms.learn(X, Z, G, penalty)
@@ -182,7 +182,7 @@ class DictionaryLearning(IterativeFinder):
     def _absolute_alpha(self, rows: Rows) -> float:
         if not isinstance(self.l1, str):
             return float(self.l1) * self._unit
-        (total,) = rows.sum(_squared_length)
+        (total,) = rows.sum(squared_length)
         return float(self.l1[:-1]) * float(total / rows.n_rows) ** 0.5
 
     def _check(self, rows: Rows, n_directions: int) -> None:

@@ -18,7 +18,7 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
 from neurosuper.images import check_images
 from neurosuper.metrics.base import ImageMetric, check_metric
@@ -28,9 +28,9 @@ from neurosuper.responses import coords_along
 
 __all__ = ["Distances", "open_distances", "pairwise_distances"]
 
-GATHERED_BYTES = 2**27  # of embeddings, for the rows that are reckoned at once
-FEATURES = 1024  # summed at once
-TABLE_IMAGES = 8192  # a side of a table of distances, at most: 256 MiB
+MAX_GATHERED_BYTES = 2**27  # of embeddings, for the rows that are reckoned at once
+CACHED_FEATURES = 1024  # summed at once
+MAX_MATRIX_IMAGES = 8192  # a side of a table of distances, at most: 256 MiB
 TILE = 4096  # images per side of a tile of the table of all pairs
 TILE_FEATURES = 2048  # multiplied at once in a tile
 
@@ -48,9 +48,9 @@ class Distances(ABC):
         A pair counts as much as the product of its two `weights (row, image)`.
         """
         blocks = _blocks(len(positions), 24 * positions.shape[1] ** 2)
-        return np.concatenate([self._mean_of_pairs(positions[rows], weights[rows], sizes) for rows in blocks])
+        return np.concatenate([self._weighted_mean(positions[rows], weights[rows], sizes) for rows in blocks])
 
-    def _mean_of_pairs(self, positions: np.ndarray, weights: np.ndarray, sizes: list[int]) -> np.ndarray:
+    def _weighted_mean(self, positions: np.ndarray, weights: np.ndarray, sizes: list[int]) -> np.ndarray:
         pairs = weights[:, :, None] * weights[:, None, :] * ~np.eye(weights.shape[1], dtype=bool)
         weighted = pairs * self.between(positions, positions)
         return np.stack([weighted[:, :n, :n].sum((1, 2)) / pairs[:, :n, :n].sum((1, 2)) for n in sizes], axis=1)
@@ -116,10 +116,10 @@ class EmbeddingDistances(Distances):
     def mean_of_all(self) -> float:
         """Σ_{i<j} ‖e_i − e_j‖² is n Σ‖e‖² − ‖Σe‖², e reckoned from one of them, so that no digits are lost."""
         if not self.squared:
-            return self._table().mean_of_all()
+            return self._matrix().mean_of_all()
         n, total = self.n_images, 0.0
         for slab in self.slabs:
-            for E in slab.split(FEATURES, dim=1):
+            for E in slab.split(CACHED_FEATURES, dim=1):
                 centred = E - E[0]
                 squares = (centred**2).sum(dtype=torch.float64)
                 total += float(n * squares - (centred.sum(0, dtype=torch.float64) ** 2).sum())
@@ -127,9 +127,9 @@ class EmbeddingDistances(Distances):
 
     def as_matrix(self) -> Distances:
         """Make a table, of at most 8,192 images."""
-        return self if self.n_images > TABLE_IMAGES else self._table()
+        return self if self.n_images > MAX_MATRIX_IMAGES else self._matrix()
 
-    def _table(self) -> DistanceMatrix:
+    def _matrix(self) -> DistanceMatrix:
         """Multiply embeddings, ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, about their mean; a near-copy loses digits."""
         squares = torch.zeros(self.n_images, self.n_images, device=self.device)
         norms = torch.zeros(self.n_images, dtype=torch.float64, device=self.device)
@@ -163,7 +163,7 @@ def _squared_distances(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> tor
     return torch.cdist(E[a], E[b], compute_mode="donot_use_mm_for_euclid_dist").double() ** 2
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def _add_squared_distances(E: np.ndarray, a: np.ndarray, b: np.ndarray, squares: np.ndarray) -> None:
     """Add what `_squared_distances` returns: two by two, so that each embedding is read once for two; A and B are even.
 
@@ -171,8 +171,8 @@ def _add_squared_distances(E: np.ndarray, a: np.ndarray, b: np.ndarray, squares:
     """
     n_features = E.shape[1]
     for row in numba.prange(len(a)):
-        for start in range(0, n_features, FEATURES):
-            stop = min(start + FEATURES, n_features)
+        for start in range(0, n_features, CACHED_FEATURES):
+            stop = min(start + CACHED_FEATURES, n_features)
             for i in range(0, a.shape[1], 2):
                 p, q = E[a[row, i], start:stop], E[a[row, i + 1], start:stop]
                 for j in range(0, b.shape[1], 2):
@@ -206,16 +206,16 @@ def _squared_lengths(E: torch.Tensor, at: torch.Tensor, weights: torch.Tensor, s
     return torch.stack(columns, dim=1)
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def _add_squared_lengths(
     E: np.ndarray, at: np.ndarray, weights: np.ndarray, sizes: np.ndarray, lengths: np.ndarray
 ) -> None:
     """Add what `_squared_lengths` returns: sums of a few features at a time, which stay in the cache."""
     n_features = E.shape[1]
     for row in numba.prange(len(at)):
-        sums = np.empty(FEATURES, np.float32)
-        for start in range(0, n_features, FEATURES):
-            width = min(FEATURES, n_features - start)
+        sums = np.empty(CACHED_FEATURES, np.float32)
+        for start in range(0, n_features, CACHED_FEATURES):
+            width = min(CACHED_FEATURES, n_features - start)
             sums[:width] = 0
             first = 0
             for i in range(len(sizes)):
@@ -231,7 +231,7 @@ def _add_squared_lengths(
 
 
 def _blocks(n_rows: int, bytes_per_row: int) -> Iterator[slice]:
-    size = max(1, GATHERED_BYTES // bytes_per_row)
+    size = max(1, MAX_GATHERED_BYTES // bytes_per_row)
     return (slice(start, start + size) for start in range(0, n_rows, size))
 
 

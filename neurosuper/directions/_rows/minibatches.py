@@ -10,12 +10,12 @@ import torch
 from neurosuper.directions._rows.rows import Rows
 
 
-def batches(rows: Rows, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+def shuffled_minibatches(rows: Rows, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
     """Yield all rows, shuffled, in batches of nearly the same size.
 
     Rows in memory are shuffled as one; of rows that are streamed the order of blocks, and the rows within each.
     """
-    sizes = [len(part) for part in np.array_split(np.empty(rows.n_rows), count_batches(rows.n_rows, batch_size))]
+    sizes = [len(part) for part in np.array_split(np.empty(rows.n_rows), count_minibatches(rows.n_rows, batch_size))]
     if rows.in_memory:
         order = torch.randperm(rows.n_rows, generator=generator).to(rows.device)
         yield from (rows.whole[part] for part in order.split(sizes))
@@ -29,6 +29,6 @@ def batches(rows: Rows, batch_size: int, generator: torch.Generator) -> Iterator
             waiting = waiting[sizes.pop(0) :]
 
 
-def count_batches(n_rows: int, batch_size: int) -> int:
+def count_minibatches(n_rows: int, batch_size: int) -> int:
     """Return how many batches rows are split into."""
     return -(-n_rows // batch_size)

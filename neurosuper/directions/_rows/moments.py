@@ -13,14 +13,13 @@ import torch
 
 from neurosuper.directions._rows.products import bare, gram, product
 from neurosuper.directions._rows.rows import SUM_ROWS, Rows, Tensors, join
+from neurosuper.directions._rows.tiles import CENTRED_TILE_ENTRIES, MIN_CENTRED_ROWS
 
 RANK_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}  # of the largest variance: less is rounding
-CHUNK_ENTRIES = {"cpu": 2**21, "cuda": 2**25}  # centred at once: 8 MiB in float32 stay in the cache
-RAW_ROWS = 2**15  # multiplied as they are, before float64 takes over
-MIN_TILE_ROWS = 1024  # of a chunk, lest what is added up for each cost more than the product
-FAR = 10  # squared means over variances from which float32 would lose digits unless rows are centred first
-LOOK = 256  # rows that tell a rough mean
-FULL_PRECISION = 2**31  # multiplications that a CPU does in float64 in no time
+FLOAT32_SUM_ROWS = 2**15  # multiplied as they are, before float64 takes over
+FAR_MEAN_RATIO = 10  # squared means over variances from which float32 would lose digits unless rows are centred first
+ROUGH_MEAN_ROWS = 256  # rows that tell a rough mean
+MAX_SMALL_PRODUCTS = 2**31  # multiplications that a CPU does in float64 in no time
 SIGN_ENTRIES, SIGN_ROWS = 2**23, (2**11, 2**12)  # of the rows that signs are told from, and how many these may be
 
 
@@ -49,35 +48,35 @@ def moments(rows: Rows, precise: bool = True) -> tuple[torch.Tensor, torch.Tenso
 def is_small(rows: Rows) -> bool:
     """Whether float64 costs nothing worth saving."""
     smaller, larger = sorted((rows.n_rows, rows.n_columns))
-    return smaller * smaller * larger <= FULL_PRECISION
+    return smaller * smaller * larger <= MAX_SMALL_PRODUCTS
 
 
-def centred_chunks(X: torch.Tensor, mean: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield X − mean in chunks of rows, each written over the one before, so that they stay in the cache."""
-    size = max(MIN_TILE_ROWS, CHUNK_ENTRIES[X.device.type] // X.shape[1])
+def centred_tiles(X: torch.Tensor, mean: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield X − mean in tiles of rows, each written over the one before, so that they stay in the cache."""
+    size = max(MIN_CENTRED_ROWS, CENTRED_TILE_ENTRIES[X.device.type] // X.shape[1])
     buffer = torch.empty_like(X[:size])
-    for chunk in X.split(size):
-        out = buffer[: len(chunk)]
+    for tile in X.split(size):
+        out = buffer[: len(tile)]
         if X.device.type == "cpu":
-            np.subtract(chunk.numpy(), mean.numpy(), out=out.numpy())
+            np.subtract(tile.numpy(), mean.numpy(), out=out.numpy())
         else:
-            torch.sub(chunk, mean, out=out)
+            torch.sub(tile, mean, out=out)
         yield out
 
 
 def _block_moments(block: torch.Tensor, precise: bool) -> Tensors:
     """Return the number of rows, their mean, a point near it or 0, and the scatter about that point."""
-    look = bare(block)[:: max(1, len(block) // LOOK)]
-    point = look.mean(0)
-    is_far = precise or bool((point**2 > FAR * ((look - point) ** 2).mean(0)).any())
-    chunks = centred_chunks(block, torch.as_tensor(point)) if is_far else block.split(RAW_ROWS)
+    sample = bare(block)[:: max(1, len(block) // ROUGH_MEAN_ROWS)]
+    point = sample.mean(0)
+    is_centred = precise or bool((point**2 > FAR_MEAN_RATIO * ((sample - point) ** 2).mean(0)).any())
+    tiles = centred_tiles(block, torch.as_tensor(point)) if is_centred else block.split(FLOAT32_SUM_ROWS)
     sums: Any = 0
     scatter: Any = None
-    for X in chunks:
+    for X in tiles:
         Y = torch.as_tensor(_double(bare(X))) if precise else X
         sums = sums + _sum_of_rows(bare(Y))
         scatter = _add(scatter, bare(gram(Y)))
-    point = _double(point) if is_far else 0 * sums
+    point = _double(point) if is_centred else 0 * sums
     n = torch.tensor([len(block)], dtype=torch.float64, device=block.device)
     return n, *map(torch.as_tensor, ((sums / len(block) + point)[None], point[None], scatter))
 
@@ -124,7 +123,7 @@ def sign_rows(rows: Rows) -> np.ndarray:
 def skew_signs(X: torch.Tensor, mean: torch.Tensor, D: torch.Tensor) -> torch.Tensor:
     """Return the signs ±1 `(direction, 1)` of directions that skew the codes of these rows to the right."""
     third: Any = 0
-    for centred in centred_chunks(X, mean):
+    for centred in centred_tiles(X, mean):
         Z = bare(product(centred, D.T))
         third = third + _double((Z * Z * Z).sum(0))
     return torch.as_tensor(third < 0).to(D.dtype)[:, None] * -2 + 1

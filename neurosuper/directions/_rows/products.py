@@ -12,7 +12,7 @@ import torch
 
 from neurosuper._threads import one_blas_thread
 
-WORTH_THREADS = 2**22  # multiplications
+MIN_THREADED_PRODUCTS = 2**22  # multiplications
 
 
 def bare(X: torch.Tensor) -> Any:
@@ -26,8 +26,8 @@ def product(A: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
         return A @ B
     a, b = A.numpy(), B.numpy()
     out = np.empty((len(a), b.shape[1]), a.dtype)
-    pieces = _pieces(len(a), b.size)
-    _each(lambda piece: np.matmul(a[piece], b, out=out[piece]), pieces)
+    tiles = _tiles(len(a), b.size)
+    _each(lambda tile: np.matmul(a[tile], b, out=out[tile]), tiles)
     return torch.from_numpy(out)
 
 
@@ -36,21 +36,21 @@ def gram(X: torch.Tensor) -> torch.Tensor:
     if X.device.type != "cpu":
         return X.T @ X
     x = X.numpy()
-    first, *rest = _each(lambda piece: x[piece].T @ x[piece], _pieces(len(x), x.shape[1] ** 2))
+    first, *rest = _each(lambda tile: x[tile].T @ x[tile], _tiles(len(x), x.shape[1] ** 2))
     for term in rest:
         first += term
     return torch.from_numpy(first)
 
 
-def _pieces(n_rows: int, work: int) -> list[slice]:
+def _tiles(n_rows: int, work: int) -> list[slice]:
     """Return slices of rows, one for each thread; one alone where the `work` on all rows is too little to share."""
-    n = torch.get_num_threads() if n_rows * work > WORTH_THREADS else 1
+    n = torch.get_num_threads() if n_rows * work > MIN_THREADED_PRODUCTS else 1
     return [slice(i * n_rows // n, (i + 1) * n_rows // n) for i in range(n)]
 
 
-def _each(function: Callable[[slice], np.ndarray], pieces: list[slice]) -> list[np.ndarray]:
-    """Return what a function returns for each piece; the first is left to the calling thread."""
-    first, *rest = pieces
+def _each(function: Callable[[slice], np.ndarray], tiles: list[slice]) -> list[np.ndarray]:
+    """Return what a function returns for each tile; the first is left to the calling thread."""
+    first, *rest = tiles
     with one_blas_thread():
         if not rest:
             return [function(first)]

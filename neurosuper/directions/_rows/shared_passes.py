@@ -1,6 +1,6 @@
 """Fits side by side, whose passes over the responses are made together: each block is read once for all of them.
 
-Some kernels are `Batched`: they answer the questions of all fits at once, as by one product with all their centres.
+A `StackedKernel` answers the requests of all fits in one call, for example by one product with all their centres.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import torch
 from neurosuper.directions._rows.rows import Combine, Kernel, Rows, Tensors
 
 Result = TypeVar("Result")
-BATCHING = ("cuda",)  # devices; on a CPU compiled kernels answer one question after another
+STACKING_DEVICES = ("cuda",)  # devices; on a CPU compiled kernels answer one question after another
 
 
-def batches_on(device: torch.device) -> bool:
+def stacks_on(device: torch.device) -> bool:
     """Whether several questions are to be answered at once there, rather than one by one."""
-    return device.type in BATCHING
+    return device.type in STACKING_DEVICES
 
 
 @dataclass(frozen=True)
-class Batched:
-    """A kernel that answers several questions about the same rows: `answer(part, states)`, one for each state."""
+class StackedKernel:
+    """A kernel that answers several questions about the same rows: `answer(tile, states)`, one for each state."""
 
     answer: Callable[[torch.Tensor, list[tuple]], list[Tensors]]
 
-    def __call__(self, part: torch.Tensor, *state: Any) -> Tensors:
+    def __call__(self, tile: torch.Tensor, *state: Any) -> Tensors:
         """Answer one question."""
-        return self.answer(part, [state])[0]
+        return self.answer(tile, [state])[0]
 
 
 def fit_together(fits: Sequence[Callable[[Rows], Result]], rows: Rows) -> list[Result]:
@@ -71,14 +71,14 @@ class _ReductionRequest(NamedTuple):
     width: int | None
 
     def is_like(self, other: _ReductionRequest) -> bool:
-        """Whether both ask the same of the same rows; tensors that are part of a question are not looked into."""
+        """Whether both ask the same of the same rows; tensors that are tile of a question are not looked into."""
         if any(isinstance(value, torch.Tensor) for value in (*self.state, *other.state)):
             return self is other
         return self[1:] == other[1:] and self._is_of_rows_of(other)
 
-    def is_batched_with(self, other: _ReductionRequest) -> bool:
+    def is_stacked_with(self, other: _ReductionRequest) -> bool:
         """Whether one call of a kernel answers both."""
-        if not isinstance(self.kernel, Batched):
+        if not isinstance(self.kernel, StackedKernel):
             return self is other
         return self.kernel == other.kernel and self._is_of_rows_of(other)
 
@@ -99,7 +99,7 @@ class _PassScheduler:
         """Run a fit, in a thread of its own, when it is its turn."""
         try:
             with self.turn:
-                return fit(self.rows.asking(self._ask))
+                return fit(self.rows.reduced_by(self._ask))
         finally:
             with self.changed:
                 self.n_running -= 1
@@ -150,7 +150,7 @@ def _pass_over(raw: Rows, questions: Sequence[_ReductionRequest]) -> list[Tensor
     first_like = [next(i for i, one in enumerate(questions) if one.is_like(other)) for other in questions]
     batches: dict[int, list[int]] = {}
     for i in sorted(set(first_like)):
-        first = next((j for j in batches if questions[j].is_batched_with(questions[i])), i)
+        first = next((j for j in batches if questions[j].is_stacked_with(questions[i])), i)
         batches.setdefault(first, []).append(i)
     totals: dict[int, Tensors] = {}
     for block in raw:
@@ -162,10 +162,10 @@ def _pass_over(raw: Rows, questions: Sequence[_ReductionRequest]) -> list[Tensor
 
 
 def _answers(block: torch.Tensor, batch: list[_ReductionRequest]) -> Iterator[list[Tensors]]:
-    """Yield what each part of a block contributes to the answers of questions that one call answers."""
+    """Yield what each tile of a block contributes to the answers of questions that one call answers."""
     rows, kernel, *_ = batch[0]
     widths = [question.width for question in batch if question.width is not None]
-    parts = rows.parts_of(block, sum(widths) if widths else None)
-    if isinstance(kernel, Batched):
-        return (kernel.answer(part, [question.state for question in batch]) for part in parts)
-    return ([kernel(part, *batch[0].state)] for part in parts)
+    tiles = rows.tiles_of(block, sum(widths) if widths else None)
+    if isinstance(kernel, StackedKernel):
+        return (kernel.answer(tile, [question.state for question in batch]) for tile in tiles)
+    return ([kernel(tile, *batch[0].state)] for tile in tiles)

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from numba import prange
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
 from neurosuper.directions._rows.rows import Rows, Tensors
 
-FORGETTING = 0.7  # batch t weighs as much as t^0.7 batches before it have left
-BLOCK = 64  # atoms that are updated after one product
-TAKEN = 16  # atoms that a thread takes at a time
-PATIENCE = 10  # stimuli an atom, after which an atom that none of them used is dead
+FORGETTING_EXPONENT = 0.7  # batch t weighs as much as t^0.7 batches before it have residual
+ATOMS_PER_PRODUCT = 64  # atoms that are updated after one product
+ATOMS_PER_TASK = 16  # atoms that a thread takes at a time
+IDLE_STIMULI = 10  # stimuli an atom, after which an atom that none of them used is dead
 
 
 class Atoms:
@@ -32,7 +32,7 @@ class Atoms:
         (A, B), D = count_uses(X, Z), self.D
         misfit = (X**2).sum() - 2 * (B * D).sum() + (A * G).sum()
         self.n_batches += 1
-        kept = 1 - self.n_batches**-FORGETTING
+        kept = 1 - self.n_batches**-FORGETTING_EXPONENT
         self.A.mul_(kept).add_(A)
         self.B.mul_(kept).add_(B)
         self.idle += len(X)
@@ -41,8 +41,8 @@ class Atoms:
         return misfit.double() / 2 + alpha * Z.abs().sum(dtype=torch.float64)
 
     def revive(self, X: torch.Tensor, Z: torch.Tensor, generator: torch.Generator) -> None:
-        """Restart dead atoms at what is left of rows, drawn as often as their squared errors are large."""
-        dead = (self.idle >= PATIENCE * len(self.D)).nonzero().flatten()
+        """Restart dead atoms at what is residual of rows, drawn as often as their squared errors are large."""
+        dead = (self.idle >= IDLE_STIMULI * len(self.D)).nonzero().flatten()
         if len(dead) == 0:
             return
         E = X - Z @ self.D
@@ -57,13 +57,13 @@ class Atoms:
 
 def first_atoms(rows: Rows, n: int, generator: torch.Generator) -> torch.Tensor:
     """Return stimuli drawn at random, scaled to unit length; where one has no response, a random direction."""
-    D = rows.take(_drawn(rows.n_rows, n, generator)).clone()
+    D = rows.take(draw_positions(rows.n_rows, n, generator)).clone()
     silent = ~D.any(1)
     D[silent] = torch.randn(n, D.shape[1], generator=generator).to(D)[silent]
     return torch.nn.functional.normalize(D, dim=1)
 
 
-def _drawn(n_rows: int, n: int, generator: torch.Generator) -> np.ndarray:
+def draw_positions(n_rows: int, n: int, generator: torch.Generator) -> np.ndarray:
     """Return the positions of `n` stimuli, drawn at random."""
     return torch.randperm(n_rows, generator=generator)[:n].sort().values.numpy()
 
@@ -78,11 +78,11 @@ def count_uses(X: torch.Tensor, Z: torch.Tensor) -> Tensors:
     return A, B
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def _add_uses(X: np.ndarray, Z: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
-    for part in prange((len(A) + TAKEN - 1) // TAKEN):
+    for part in prange((len(A) + ATOMS_PER_TASK - 1) // ATOMS_PER_TASK):
         for i in range(len(X)):
-            for j in range(part * TAKEN, min((part + 1) * TAKEN, len(A))):
+            for j in range(part * ATOMS_PER_TASK, min((part + 1) * ATOMS_PER_TASK, len(A))):
                 code = Z[i, j]
                 if code != 0:
                     for k in range(len(A)):
@@ -98,31 +98,31 @@ def update_atoms(D: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> None:
     of atoms, which is corrected as they change.
     """
     turn = turn_compiled if D.device.type == "cpu" else turn_atoms
-    for start in range(0, len(D), BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, len(D), ATOMS_PER_PRODUCT):
+        block = slice(start, start + ATOMS_PER_PRODUCT)
         turn(D[block], A[block, block], B[block] - A[block] @ D)
 
 
-def turn_atoms(D: torch.Tensor, A: torch.Tensor, left: torch.Tensor) -> None:
-    """Turn atoms one after another, given what is `left` for each, B − A D over all atoms, which is written to."""
+def turn_atoms(D: torch.Tensor, A: torch.Tensor, residual: torch.Tensor) -> None:
+    """Turn atoms one after another, given what is `residual` for each, B − A D over all atoms, which is written to."""
     for j in range(len(D)):
-        goal = left[j] + A[j, j] * D[j]
+        goal = residual[j] + A[j, j] * D[j]
         length = goal.norm()
         change = torch.where((length > 0) & (A[j, j] > 0), goal / length, D[j]) - D[j]
-        left[j + 1 :] -= A[j + 1 :, j, None] * change
+        residual[j + 1 :] -= A[j + 1 :, j, None] * change
         D[j] += change
 
 
-def turn_compiled(D: torch.Tensor, A: torch.Tensor, left: torch.Tensor) -> None:
+def turn_compiled(D: torch.Tensor, A: torch.Tensor, residual: torch.Tensor) -> None:
     """Do the same in compiled loops on the CPU."""
-    _turn_atoms(D.numpy(), A.numpy(), left.numpy())
+    _turn_atoms(D.numpy(), A.numpy(), residual.numpy())
 
 
-@njit(fastmath=True)
-def _turn_atoms(D: np.ndarray, A: np.ndarray, left: np.ndarray) -> None:
+@njit(fastmath=FASTMATH)
+def _turn_atoms(D: np.ndarray, A: np.ndarray, residual: np.ndarray) -> None:
     (n, n_units), change = D.shape, np.empty_like(D[0])
     for j in range(n):
-        goal, square = left[j], left[j, 0] * 0
+        goal, square = residual[j], residual[j, 0] * 0
         for unit in range(n_units):
             goal[unit] += A[j, j] * D[j, unit]
             square += goal[unit] * goal[unit]
@@ -136,8 +136,8 @@ def _turn_atoms(D: np.ndarray, A: np.ndarray, left: np.ndarray) -> None:
         for i in range(j + 1, n):
             weight = A[i, j]
             for unit in range(n_units):
-                left[i, unit] -= weight * change[unit]
+                residual[i, unit] -= weight * change[unit]
 
 
-def _squared_length(part: torch.Tensor) -> Tensors:
+def squared_length(part: torch.Tensor) -> Tensors:
     return ((part**2).sum(dtype=torch.float64),)

@@ -12,24 +12,24 @@ import numba
 import numpy as np
 import torch
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
-from neurosuper.directions._rows.rows import Tensors, split
+from neurosuper.directions._rows.rows import Tensors
+from neurosuper.directions._rows.tiles import into_tiles
 from neurosuper.directions._solvers.nearest_centers import nearest, sum_by_center
 
 SAMPLE_ENTRIES = 2**25, 2**24  # of the rows that are searched, in memory and streamed: 128 and 64 MiB in float32
 SAMPLE_ROWS = 16  # a centre, if they are more
 SEED_ROWS = 16  # a centre to draw the first centres from
-BATCHES = 8  # in which they are drawn
-ROUNDS = 8  # of swaps at most
-SWAPPED = 0.1  # of the centres at most in a round
-LEAST_SPLIT = 4  # rows
-STRICT = {"reassoc", "nsz", "contract"}  # of fastmath, what leaves NaN and infinity alone
+N_DRAWS = 8  # in which they are drawn
+MAX_ROUNDS = 8  # of swaps at most
+MAX_SWAP_FRACTION = 0.1  # of the centres at most in a round
+MIN_SPLIT_ROWS = 4  # rows
 POWER_ITERATIONS = 6
 MIN_SWAP_FRACTION = 0.01  # of the centres: fewer swaps end the search
 MIN_GAIN_RATIO = 1.05  # gain over loss of a swap: both are measured before the others of the round
 
-Look = Callable[[torch.Tensor, torch.Tensor], Tensors]
+Assign = Callable[[torch.Tensor, torch.Tensor], Tensors]
 
 
 def sample_size(n_rows: int, n_columns: int, n: int, in_memory: bool) -> int:
@@ -37,19 +37,19 @@ def sample_size(n_rows: int, n_columns: int, n: int, in_memory: bool) -> int:
     return min(n_rows, max(SAMPLE_ROWS * n, SAMPLE_ENTRIES[not in_memory] // n_columns))
 
 
-def find_centers(X: torch.Tensor, n: int, generator: torch.Generator, look: Look | None = None) -> torch.Tensor:
+def find_centers(X: torch.Tensor, n: int, generator: torch.Generator, assign: Assign | None = None) -> torch.Tensor:
     """Return `n` centres of rows, such that no swap of two lowers the inertia by much.
 
-    `look(C, origin)` is `nearest` of all rows with their two nearest centres, if another is to reckon it.
+    `assign(C, origin)` is `nearest` of all rows with their two nearest centres, if another is to reckon it.
 
     Rows are drawn as in k-means++ (Arthur and Vassilvitskii 2007), a batch at a time (Bahmani et al. 2012). Then, in
     turn, one of Lloyd's iterations, and many swaps at once: centres that are little missed go where a cluster gains
     most by being split (local search; Lattanzi and Sohler 2019).
     """
-    look, origin = look or partial(nearest, X, n_nearest=2), X.mean(0)
+    assign, origin = assign or partial(nearest, X, n_nearest=2), X.mean(0)
     C = plus_plus(X[:: max(1, len(X) // (SEED_ROWS * n))].contiguous(), n, origin, generator)
-    for _ in range(ROUNDS):
-        label, distance, second = look(C, origin)
+    for _ in range(MAX_ROUNDS):
+        label, distance, second = assign(C, origin)
         C = means(X, label, distance, C)
         if _swap(X, C, label, distance, second) < max(1, MIN_SWAP_FRACTION * n):
             break
@@ -58,11 +58,11 @@ def find_centers(X: torch.Tensor, n: int, generator: torch.Generator, look: Look
 
 def plus_plus(X: torch.Tensor, n: int, origin: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return `n` rows, drawn in batches with a chance that is the squared distance to the nearest drawn before."""
-    drawn = torch.randperm(len(X), generator=generator)[: max(1, n // BATCHES)].to(X.device)
+    drawn = torch.randperm(len(X), generator=generator)[: max(1, n // N_DRAWS)].to(X.device)
     distance = nearest(X, X[drawn], origin)[1]
     while len(drawn) < n:
         distance[drawn] = 0
-        new = draw(distance, min(n - len(drawn), max(1, n // BATCHES)), generator)
+        new = draw(distance, min(n - len(drawn), max(1, n // N_DRAWS)), generator)
         drawn = torch.cat([drawn, new])
         distance = torch.minimum(distance, nearest(X, X[new], origin)[1])
     return X[drawn].clone()
@@ -92,16 +92,16 @@ def _swap(X: torch.Tensor, C: torch.Tensor, label: torch.Tensor, distance: torch
     """Move centres from where little is lost to clusters that gain by two; return how many, moved in place."""
     loss = torch.zeros_like(C[:, 0]).index_add_(0, label, second - distance)
     halves, gain = split_clusters(X, label, C)
-    splits, leaving = gain.argsort(descending=True), loss.argsort()
-    swaps = pair(gain[splits].tolist(), splits.tolist(), loss[leaving].tolist(), leaving.tolist())
-    swaps = swaps[: max(1, int(SWAPPED * len(C)))]
+    splits, removed = gain.argsort(descending=True), loss.argsort()
+    swaps = pair(gain[splits].tolist(), splits.tolist(), loss[removed].tolist(), removed.tolist())
+    swaps = swaps[: max(1, int(MAX_SWAP_FRACTION * len(C)))]
     if swaps:
-        split, left = torch.tensor(swaps, device=C.device).T
-        C[split], C[left] = halves[split].unbind(1)
+        split, moved = torch.tensor(swaps, device=C.device).T
+        C[split], C[moved] = halves[split].unbind(1)
     return len(swaps)
 
 
-def pair(gain: list[float], splits: list[int], loss: list[float], leaving: list[int]) -> list[tuple[int, int]]:
+def pair(gain: list[float], splits: list[int], loss: list[float], removed: list[int]) -> list[tuple[int, int]]:
     """Return pairs of a cluster to split and one to give up: the highest gains for the least losses.
 
     Gains fall, losses rise. A cluster takes part once.
@@ -110,12 +110,12 @@ def pair(gain: list[float], splits: list[int], loss: list[float], leaving: list[
     for cluster, gained in zip(splits, gain, strict=True):
         if cluster in used:
             continue
-        while at < len(leaving) and (leaving[at] in used or leaving[at] == cluster):
+        while at < len(removed) and (removed[at] in used or removed[at] == cluster):
             at += 1
-        if at == len(leaving) or gained <= MIN_GAIN_RATIO * loss[at]:
+        if at == len(removed) or gained <= MIN_GAIN_RATIO * loss[at]:
             break
-        swaps.append((cluster, leaving[at]))
-        used |= {cluster, leaving[at]}
+        swaps.append((cluster, removed[at]))
+        used |= {cluster, removed[at]}
     return swaps
 
 
@@ -148,7 +148,7 @@ def halve(X: torch.Tensor, label: torch.Tensor, C: torch.Tensor) -> tuple[torch.
     n_below = counts - n_above
     shifts = torch.stack([upper / n_above.clamp(min=1)[:, None], -upper / n_below.clamp(min=1)[:, None]], 1)
     gain = n_above * n_below / counts.clamp(min=1) * ((shifts[:, 0] - shifts[:, 1]) ** 2).sum(1)
-    is_split = (counts >= LEAST_SPLIT) & (n_above > 0) & (n_below > 0)
+    is_split = (counts >= MIN_SPLIT_ROWS) & (n_above > 0) & (n_below > 0)
     halves = torch.where(is_split[:, None, None], mean[:, None] + shifts, C[:, None])
     return halves, torch.where(is_split, gain, 0.0)
 
@@ -162,7 +162,7 @@ def _sum_sides(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the sums of each cluster's rows about its mean, weighed by where they lie along its axis, and weights."""
     sums, total = torch.zeros_like(mean, dtype=torch.float64), torch.zeros_like(mean[:, 0])
-    for P, at in _parts(X, label):
+    for P, at in _labelled_tiles(X, label):
         centred = P - mean[at]
         weight = weigh((centred * axis[at]).sum(1))
         sum_by_center(centred * weight[:, None], (at, sums))
@@ -172,18 +172,18 @@ def _sum_sides(
 
 def _farthest_of_each(X: torch.Tensor, label: torch.Tensor, mean: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """Return the position of each cluster's farthest row from its mean; any where a cluster is empty."""
-    order = torch.cat([((P - mean[at]) ** 2).sum(1) for P, at in _parts(X, label)]).argsort()
+    order = torch.cat([((P - mean[at]) ** 2).sum(1) for P, at in _labelled_tiles(X, label)]).argsort()
     order = order[label[order].argsort(stable=True)]
     return order[counts.cumsum(0) - 1]
 
 
-def _parts(X: torch.Tensor, label: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield parts of rows, with their labels."""
-    parts = split(X)
-    return zip(parts, label.split(len(parts[0])), strict=True)
+def _labelled_tiles(X: torch.Tensor, label: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield tiles of rows, with their labels."""
+    tiles = into_tiles(X)
+    return zip(tiles, label.split(len(tiles[0])), strict=True)
 
 
-@njit(parallel=True, fastmath=STRICT)
+@njit(parallel=True, fastmath=FASTMATH)
 def _halve_all(
     X: np.ndarray, order: np.ndarray, starts: np.ndarray, halves: np.ndarray, gain: np.ndarray
 ) -> None:  # pragma: no cover
@@ -191,7 +191,7 @@ def _halve_all(
     n_units = X.shape[1]
     for k in numba.prange(len(gain)):
         n = starts[k + 1] - starts[k]
-        if n < LEAST_SPLIT:
+        if n < MIN_SPLIT_ROWS:
             continue
         P, mean = np.empty((n, n_units), X.dtype), np.zeros(n_units, X.dtype)
         sides, upper = np.empty(n, X.dtype), np.zeros(n_units, X.dtype)
@@ -213,7 +213,7 @@ def _halve_all(
         gain[k] = total * n_above * (n - n_above) / n
 
 
-@njit(fastmath=STRICT)
+@njit(fastmath=FASTMATH)
 def _centre(X: np.ndarray, rows: np.ndarray, P: np.ndarray, mean: np.ndarray) -> int:  # pragma: no cover
     """Write rows about their mean into P, and add up the mean; return which of them is farthest from it."""
     for i in range(len(rows)):
@@ -232,7 +232,7 @@ def _centre(X: np.ndarray, rows: np.ndarray, P: np.ndarray, mean: np.ndarray) ->
     return far
 
 
-@njit(fastmath=STRICT)
+@njit(fastmath=FASTMATH)
 def _side(P: np.ndarray, axis: np.ndarray, sides: np.ndarray) -> None:  # pragma: no cover
     """Write where centred rows lie along their longest axis, found by power iteration from `axis`."""
     new = np.empty_like(axis)

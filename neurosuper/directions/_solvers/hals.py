@@ -10,10 +10,10 @@ import numba
 import numpy as np
 import torch
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
 
-ROWS = 128  # that one thread takes at a time
+ROWS_PER_TASK = 128  # that one thread takes at a time
 RIDGE = 0.1  # of the mean squared length of directions, where codes start
 
 
@@ -38,7 +38,7 @@ def nonnegative_codes(
         Symmetric, positive semi-definite. A code whose diagonal entry is zero stays as it starts.
     products : Tensor (row, direction)
     codes : Tensor (row, direction), optional
-        Where to start, ≥ 0; left alone. None starts at `ridge_codes`.
+        Where to start, ≥ 0; residual alone. None starts at `ridge_codes`.
     sweeps : int, optional
         At most.
     tol : float, optional
@@ -98,37 +98,37 @@ def _descend_compiled(
     return Z
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def _sweep_rows(
     gram: np.ndarray, inverse: np.ndarray, products: np.ndarray, codes: np.ndarray, sweeps: int, squared_tol: float
 ) -> None:
-    """Sweep over the codes of each row until they rest; what is left to explain is kept up to date beside them."""
+    """Sweep over the codes of each row until they rest; what is residual to explain is kept up to date beside them."""
     n_rows, n = codes.shape
-    for chunk in numba.prange((n_rows + ROWS - 1) // ROWS):
-        left = np.empty(n, codes.dtype)
-        for row in range(chunk * ROWS, min(n_rows, (chunk + 1) * ROWS)):
+    for task in numba.prange((n_rows + ROWS_PER_TASK - 1) // ROWS_PER_TASK):
+        residual = np.empty(n, codes.dtype)
+        for row in range(task * ROWS_PER_TASK, min(n_rows, (task + 1) * ROWS_PER_TASK)):
             z = codes[row]
-            left[:] = products[row]
+            residual[:] = products[row]
             for j in range(n):
                 if z[j] != 0:
-                    left -= z[j] * gram[j]
+                    residual -= z[j] * gram[j]
             for _ in range(sweeps):
-                change, largest = _sweep(gram, inverse, left, z)
+                change, largest = _sweep(gram, inverse, residual, z)
                 if change <= squared_tol * largest:
                     break
 
 
-@njit(fastmath=True)
-def _sweep(gram: np.ndarray, inverse: np.ndarray, left: np.ndarray, z: np.ndarray) -> tuple[float, float]:
+@njit(fastmath=FASTMATH)
+def _sweep(gram: np.ndarray, inverse: np.ndarray, residual: np.ndarray, z: np.ndarray) -> tuple[float, float]:
     """Give each code of a row its best value in turn; return the largest squared change, and the largest square."""
-    change = largest = left.dtype.type(0)
+    change = largest = residual.dtype.type(0)
     for j in range(len(z)):
-        best = max(z[j] + left[j] * inverse[j], left.dtype.type(0))
+        best = max(z[j] + residual[j] * inverse[j], residual.dtype.type(0))
         step = best - z[j]
         if step != 0:
             z[j] = best
             for other in range(len(z)):
-                left[other] -= step * gram[j, other]
+                residual[other] -= step * gram[j, other]
             change = max(change, step * step * gram[j, j])
         largest = max(largest, best * best * gram[j, j])
     return change, largest

@@ -12,7 +12,7 @@ import numba
 import numpy as np
 import torch
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
 from neurosuper.directions._rows.rows import Tensors
 
@@ -39,7 +39,7 @@ def _logcosh_compiled(S: torch.Tensor) -> Tensors:
     return S, len(S) - squares, contrast
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def _tanh_in_place(S: np.ndarray, totals: np.ndarray) -> None:
     """Write tanh s = ± (1 − e)/(1 + e), e = exp(−2 |s|), over float32 s; add Σ tanh² and Σ log cosh, a slice a thread.
 

@@ -9,18 +9,18 @@ import torch
 
 from neurosuper.directions._rows.moments import moments
 from neurosuper.directions._rows.rows import Kernel, Rows, Tensors
+from neurosuper.directions._rows.tiles import SOURCE_ROWS
 from neurosuper.directions._solvers.ica_contrasts import NONLINEARITIES
 
 RANK_TOLERANCE = 1e-10  # of the largest variance: less is rounding
 GAUSSIAN = {"logcosh": 0.37456720749, "exp": -(0.5**0.5)}  # E[G(ν)], ν standard normal
-MEMORY = 10  # steps from which the curvature is learned
-LEAST_CURVATURE = 1e-2
-FIXED_STEPS = 40  # of FastICA before the search, which rests where two sources are halfway mixed
-SHORTER = (1.0, 0.3, 0.1)  # lengths of a step that are tried
-CHUNK = {"cpu": 2048, "cuda": 2**17}  # rows whose sources stay in the cache
+N_REMEMBERED_STEPS = 10  # steps from which the curvature is learned
+MIN_CURVATURE = 1e-2
+MAX_FIXED_POINT_STEPS = 40  # of FastICA before the search, which rests where two sources are halfway mixed
+STEP_LENGTHS = (1.0, 0.3, 0.1)  # lengths of a step that are tried
 
 
-class _Space(NamedTuple):
+class PrincipalSpace(NamedTuple):
     """The principal components: y = (x − mean) K are white, and of this variance before; all in float64."""
 
     mean: torch.Tensor
@@ -28,7 +28,7 @@ class _Space(NamedTuple):
     variance: torch.Tensor
 
 
-def _principal_space(rows: Rows, n_directions: int | None) -> _Space:
+def principal_space(rows: Rows, n_directions: int | None) -> PrincipalSpace:
     """Return the first components, or all of them; one pass over the blocks."""
     if rows.in_memory and rows.n_columns > rows.n_rows:
         mean = rows.mean().double()
@@ -46,22 +46,22 @@ def _principal_space(rows: Rows, n_directions: int | None) -> _Space:
             "SparseAutoencoder, which give more directions than units"
         )
     variance = variance[:n_directions][:rank]
-    return _Space(mean, V[:, : len(variance)] / variance.sqrt(), variance)
+    return PrincipalSpace(mean, V[:, : len(variance)] / variance.sqrt(), variance)
 
 
-def _whiten(X: torch.Tensor, mean: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
+def whiten(X: torch.Tensor, mean: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
     mean, K = mean.to(X.dtype), K.to(X.dtype)
     Y = X.new_empty(len(X), K.shape[1])
-    size = CHUNK[X.device.type]
+    size = SOURCE_ROWS[X.device.type]
     for part, out in zip(X.split(size), Y.split(size), strict=True):
         torch.mm(part - mean, K, out=out)
     return Y
 
 
-class _Whitened(NamedTuple):
+class WhitenedRows(NamedTuple):
     """Whitened rows, held whole or whitened whenever they are read."""
 
-    space: _Space
+    space: PrincipalSpace
     rows: Rows
     whole: torch.Tensor | None
 
@@ -78,13 +78,13 @@ class _Whitened(NamedTuple):
 
 
 def _on_whitened(part: torch.Tensor, kernel: Kernel, mean: torch.Tensor, K: torch.Tensor, *state: Any) -> Tensors:
-    return kernel(_whiten(part, mean, K), *state)
+    return kernel(whiten(part, mean, K), *state)
 
 
 def _statistics(Y: torch.Tensor, W: torch.Tensor, fun: str) -> Tensors:
     """Return Σ g(s) yᵀ (direction, component), Σ g'(s) and Σ G(s) (direction,), in float64."""
     cross, slope, contrast = (W.new_zeros(shape, dtype=torch.float64) for shape in (W.shape, len(W), len(W)))
-    for y in Y.split(CHUNK[Y.device.type]):
+    for y in Y.split(SOURCE_ROWS[Y.device.type]):
         S, slopes, contrasts = NONLINEARITIES[fun](y @ W.T)
         cross += S.T @ y
         slope += slopes
@@ -92,7 +92,7 @@ def _statistics(Y: torch.Tensor, W: torch.Tensor, fun: str) -> Tensors:
     return cross, slope, contrast
 
 
-class _Point(NamedTuple):
+class Rotation(NamedTuple):
     """What one pass tells of a rotation W; changes of it are W ← W + E W with E antisymmetric."""
 
     W: torch.Tensor
@@ -108,7 +108,7 @@ class _Point(NamedTuple):
         return (self.tilt * self.gain).sum()
 
 
-def _evaluate(whitened: _Whitened, W: torch.Tensor, fun: str) -> _Point:
+def _evaluate(whitened: WhitenedRows, W: torch.Tensor, fun: str) -> Rotation:
     """Return where W stands; one pass."""
     dtype = whitened.rows.dtype
     cross, slope, contrast = (total / whitened.n_rows for total in whitened.sum(_statistics, W.to(dtype), fun))
@@ -117,25 +117,27 @@ def _evaluate(whitened: _Whitened, W: torch.Tensor, fun: str) -> _Point:
     tilt = torch.where(bend < 0, -1.0, 1.0).to(bend)
     tilted = tilt[:, None] * cross
     fixed_point = nearest_orthogonal(cross - slope.diag())
-    return _Point(
+    return Rotation(
         W,
         GAUSSIAN[fun] - contrast,
         tilt,
         (tilted - tilted.T) / 2,
-        ((bend.abs()[:, None] + bend.abs()) / 2).clamp(min=LEAST_CURVATURE),
+        ((bend.abs()[:, None] + bend.abs()) / 2).clamp(min=MIN_CURVATURE),
         float((1 - fixed_point.diagonal().abs()).max()),
         fixed_point @ W,
     )
 
 
-def _climb(whitened: _Whitened, W: torch.Tensor, fun: str, tol: float) -> Iterator[tuple[_Point, _Point]]:
+def maximise_contrast(
+    whitened: WhitenedRows, W: torch.Tensor, fun: str, tol: float
+) -> Iterator[tuple[Rotation, Rotation]]:
     """Yield rotations, and the best until then.
 
     Steps of FastICA, some of which fall; from the best of them on, preconditioned L-BFGS over the orthogonal matrices.
     """
     point = best = _evaluate(whitened, W, fun)
     yield point, best
-    for _ in range(FIXED_STEPS):
+    for _ in range(MAX_FIXED_POINT_STEPS):
         point = _evaluate(whitened, point.fixed_step, fun)
         if point.objective > best.objective - _rounding(whitened, point):
             best = point
@@ -153,16 +155,16 @@ def _climb(whitened: _Whitened, W: torch.Tensor, fun: str, tol: float) -> Iterat
         if bool((following.tilt != point.tilt).any()) or (change * bend).sum() <= 0:
             learned = []
         else:
-            learned = [*learned[1 - MEMORY :], (change, bend)]
+            learned = [*learned[1 - N_REMEMBERED_STEPS :], (change, bend)]
         point = following
         yield point, point
 
 
-def _search(whitened: _Whitened, point: _Point, E: torch.Tensor, fun: str) -> tuple[_Point, float]:
+def _search(whitened: WhitenedRows, point: Rotation, E: torch.Tensor, fun: str) -> tuple[Rotation, float]:
     """Return the first of ever shorter steps along E that lowers the loss enough (Armijo), or the shortest."""
     expected = (E * point.gradient).sum()
     rounding = _rounding(whitened, point)
-    for length in SHORTER:
+    for length in STEP_LENGTHS:
         following = _evaluate(whitened, nearest_orthogonal(point.W + length * E @ point.W), fun)
         rise = (point.tilt * following.gain).sum() - point.objective
         if rise >= -1e-4 * length * expected - rounding:
@@ -170,12 +172,12 @@ def _search(whitened: _Whitened, point: _Point, E: torch.Tensor, fun: str) -> tu
     return following, length
 
 
-def _rounding(whitened: _Whitened, point: _Point) -> float:
+def _rounding(whitened: WhitenedRows, point: Rotation) -> float:
     """Return by how much objectives may differ for nothing."""
     return float(torch.finfo(whitened.rows.dtype).eps * point.gain.numel())
 
 
-def _direction(point: _Point, learned: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+def _direction(point: Rotation, learned: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     """Return −H⁻¹ gradient, H the approximate Hessian as past steps correct it (Nocedal and Wright, algorithm 7.4)."""
     E, weights = point.gradient, []
     for change, bend in reversed(learned):

@@ -14,12 +14,13 @@ import numba
 import numpy as np
 import torch
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
-from neurosuper.directions._rows.rows import Tensors, split
-from neurosuper.directions._rows.shared_passes import batches_on
+from neurosuper.directions._rows.rows import Tensors
+from neurosuper.directions._rows.shared_passes import stacks_on
+from neurosuper.directions._rows.tiles import into_tiles
 
-LEAST_SIZE = 64  # centres and units from which the screen pays
+MIN_SCREENED = 64  # centres and units from which the screen pays
 ROUNDING = 2.0**-8 * 1.01  # of a bfloat16, relative
 SLACK = 1 + 2.0**-10  # for the rounding of the bounds themselves
 
@@ -39,12 +40,12 @@ def nearest(X: torch.Tensor, C: torch.Tensor, origin: torch.Tensor, n_nearest: i
     if n_nearest > len(C):
         label, distance = nearest(X, C + origin, origin)
         return label, distance, torch.full_like(distance, torch.inf)
-    kernel: Callable[..., Tensors] = best_screened if _pays(X, C) else best
-    table = Screen(C) if _pays(X, C) else C
-    columns, parts = [], split(X, len(C))
-    buffer = torch.empty_like(parts[0])
-    for part in parts:
-        centred = torch.sub(part, origin, out=buffer[: len(part)])
+    kernel: Callable[..., Tensors] = best_screened if _screen_pays(X, C) else best
+    table = Screen(C) if _screen_pays(X, C) else C
+    columns, tiles = [], into_tiles(X, len(C))
+    buffer = torch.empty_like(tiles[0])
+    for tile in tiles:
+        centred = torch.sub(tile, origin, out=buffer[: len(tile)])
         label, *scores = kernel(centred, table, n_nearest)
         length = torch.linalg.vector_norm(centred, dim=1).square()
         columns.append((label, *((length - 2 * score).clamp(min=0) for score in scores)))
@@ -60,13 +61,13 @@ def nearest_of_each(
     of one fit would be: fewer rows are taken at a time.
     """
     sizes = [len(C) for C in centers]
-    if len(sizes) == 1 or min(sizes) < n_nearest or not batches_on(X.device):
+    if len(sizes) == 1 or min(sizes) < n_nearest or not stacks_on(X.device):
         return [nearest(X, C, origin, n_nearest) for C, origin in zip(centers, origins, strict=True)]
     origin = torch.stack(list(origins)).mean(0)
     C = torch.cat(list(centers)) - origin
     columns = []
-    for part in split(X, len(C)):
-        centred = part - origin
+    for tile in into_tiles(X, len(C)):
+        centred = tile - origin
         found = [highest(scores, n_nearest) for scores in score(centred, C).split(sizes, dim=1)]
         label, *scores = map(torch.stack, zip(*found, strict=True))
         length = torch.linalg.vector_norm(centred, dim=1).square()
@@ -130,21 +131,21 @@ def best_screened(X: torch.Tensor, screen: Screen, n_best: int) -> Tensors:
 
 def sum_by_center(X: torch.Tensor, *labels_and_sums: tuple[torch.Tensor, torch.Tensor]) -> None:
     """Add each row to the sum of its centre, in float64; for each of several pairs of labels and sums."""
-    if X.device.type != "cpu" or X.shape[1] < LEAST_SIZE:
+    if X.device.type != "cpu" or X.shape[1] < MIN_SCREENED:
         start = 0
-        for part in split(X):
-            precise = part.double()
+        for tile in into_tiles(X):
+            precise = tile.double()
             for label, sums in labels_and_sums:
-                sums.index_add_(0, label[start : start + len(part)], precise)
-            start += len(part)
+                sums.index_add_(0, label[start : start + len(tile)], precise)
+            start += len(tile)
         return
     with torch_threads():
         for label, sums in labels_and_sums:
             _add_rows(X.numpy(), label.numpy(), sums.numpy(), numba.get_num_threads())
 
 
-def _pays(X: torch.Tensor, C: torch.Tensor) -> bool:
-    large = min(*C.shape, len(X)) >= LEAST_SIZE
+def _screen_pays(X: torch.Tensor, C: torch.Tensor) -> bool:
+    large = min(*C.shape, len(X)) >= MIN_SCREENED
     return large and X.device.type == "cpu" and X.dtype == torch.float32 and _multiplies_bfloat16()
 
 
@@ -155,7 +156,7 @@ def _multiplies_bfloat16() -> bool:
     return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16"))
 
 
-@njit(parallel=True, fastmath={"reassoc", "nnan", "nsz", "contract"})
+@njit(parallel=True, fastmath=FASTMATH)
 def _refine(  # pragma: no cover
     x_rounded: np.ndarray,
     products: np.ndarray,
@@ -217,11 +218,11 @@ def _widened(values: np.ndarray) -> np.ndarray:  # pragma: no cover
 
 
 @njit(parallel=True)
-def _add_rows(X: np.ndarray, label: np.ndarray, sums: np.ndarray, n_slices: int) -> None:  # pragma: no cover
+def _add_rows(X: np.ndarray, label: np.ndarray, sums: np.ndarray, n_threads: int) -> None:  # pragma: no cover
     """Add rows to the sums of their centres; each thread has units of its own."""
     n_units = X.shape[1]
-    for piece in numba.prange(n_slices):
-        start, stop = piece * n_units // n_slices, (piece + 1) * n_units // n_slices
+    for thread in numba.prange(n_threads):
+        start, stop = thread * n_units // n_threads, (thread + 1) * n_units // n_threads
         for i in range(len(X)):
             total, row = sums[label[i], start:stop], X[i, start:stop]
             for unit in range(len(row)):

@@ -9,18 +9,18 @@ from typing import NamedTuple
 import torch
 
 from neurosuper.directions._rows.rows import Rows, Tensors
+from neurosuper.directions._rows.tiles import CODE_ROWS
 from neurosuper.directions._solvers.hals import nonnegative_codes
 from neurosuper.directions._solvers.sparse_coding import correlate
 from neurosuper.directions._solvers.steps import Step, largest_turn
 
-SETTLED = 1e-4  # relative fall of the objective in an iteration on the sample: less, and all stimuli take over
-ROUNDS = 100  # of iterations on the sample, at most
-TILE = 4096  # rows whose codes are found at once on the CPU, while they lie in its cache
-FIRST_REST = 0.05  # how exactly codes are found while directions still turn; see `nonnegative_codes`
+SAMPLE_TOL = 1e-4  # relative fall of the objective in an iteration on the sample: less, and all stimuli take over
+MAX_SAMPLE_ITERATIONS = 100  # of iterations on the sample, at most
+FIRST_TOL = 0.05  # how exactly codes are found while directions still turn; see `nonnegative_codes`
 INNER_TOL = {torch.float32: 1e-5, torch.float64: 1e-12}  # how exactly codes are found in the end
 MOMENTUM = 0.9  # share of the last step that is taken once more, at first
-RESEEDINGS = 10  # iterations in which dead directions start anew, at most
-TINY = {torch.float32: 1e-6, torch.float64: 1e-12}  # share of a response that is not worth a direction
+MAX_RESEEDINGS = 10  # iterations in which dead directions start anew, at most
+MIN_RESIDUAL = {torch.float32: 1e-6, torch.float64: 1e-12}  # share of a response that is not worth a direction
 
 
 class Penalties(NamedTuple):
@@ -35,19 +35,19 @@ class Penalties(NamedTuple):
 Sums = Tensors  # Zᵀ X, Zᵀ Z, Σ Z, ‖X‖²
 
 
-def _codes(X: torch.Tensor, D: torch.Tensor, penalties: Penalties, rest: float) -> torch.Tensor:
+def best_codes(X: torch.Tensor, D: torch.Tensor, penalties: Penalties, tol: float) -> torch.Tensor:
     """Return the best codes of rows."""
     gram = D @ D.T + penalties.l2_codes * torch.eye(len(D), dtype=D.dtype, device=D.device)
-    return nonnegative_codes(gram, correlate(X, D) - penalties.l1_codes, tol=rest)
+    return nonnegative_codes(gram, correlate(X, D) - penalties.l1_codes, tol=tol)
 
 
-def _statistics(part: torch.Tensor, D: torch.Tensor, penalties: Penalties, rest: float) -> Sums:
+def code_statistics(part: torch.Tensor, D: torch.Tensor, penalties: Penalties, tol: float) -> Sums:
     """Return all that the next directions and the objective depend on, from the best codes of rows."""
     n = len(D)
     cross, gram = D.new_zeros(D.shape, dtype=torch.float64), D.new_zeros((n, n), dtype=torch.float64)
     total, squares = D.new_zeros(n, dtype=torch.float64), D.new_zeros((), dtype=torch.float64)
-    for X in part.split(TILE if part.device.type == "cpu" else len(part)):
-        Z = _codes(X, D, penalties, rest)
+    for X in part.split(CODE_ROWS if part.device.type == "cpu" else len(part)):
+        Z = best_codes(X, D, penalties, tol)
         cross += Z.T @ X
         gram += Z.T @ Z
         total += Z.sum(0)
@@ -62,47 +62,49 @@ def _squares(X: torch.Tensor) -> torch.Tensor:
 
 def _objective(sums: Sums, D: torch.Tensor, penalties: Penalties) -> float:
     (cross, gram, total, squares), D = sums, D.double()
-    residual = (squares - 2 * (cross * D).sum() + (gram * (D @ D.T)).sum()).clamp(min=0)
+    squared_error = (squares - 2 * (cross * D).sum() + (gram * (D @ D.T)).sum()).clamp(min=0)
     of_codes = penalties.l1_codes * total.sum() + penalties.l2_codes * gram.trace() / 2
     of_directions = penalties.l1_directions * D.abs().sum() + penalties.l2_directions * (D**2).sum() / 2
-    return float(residual / 2 + of_codes + of_directions)
+    return float(squared_error / 2 + of_codes + of_directions)
 
 
-def _alternate(
+def alternate(
     sums_of: Callable[..., Sums], D: torch.Tensor, penalties: Penalties, signed: bool, sample: torch.Tensor
 ) -> Iterator[Step]:
     """Yield directions after each pass: the best for the codes that are best for the extrapolated ones before."""
-    ahead, momentum, ceiling, before = D, MOMENTUM, 1.0, math.inf
-    rest, reseedings = FIRST_REST, RESEEDINGS
+    extrapolated, momentum, ceiling, before = D, MOMENTUM, 1.0, math.inf
+    tol, reseedings = FIRST_TOL, MAX_RESEEDINGS
     while True:
-        sums = sums_of(ahead, penalties, rest)
-        risen = (now := _objective(sums, ahead, penalties)) > before
-        new = _best_directions(sums, ahead, penalties, signed, rest)
+        sums = sums_of(extrapolated, penalties, tol)
+        has_risen = (now := _objective(sums, extrapolated, penalties)) > before
+        new = _best_directions(sums, extrapolated, penalties, signed, tol)
         objective = _objective(sums, new, penalties)
         new = _rescale(sums, new, penalties)
         if reseedings and (dead := sums[1].diagonal() <= 0).any():
-            new, reseedings, risen = _reseed(new, dead, sample, penalties, signed), reseedings - 1, True
+            new, reseedings, has_risen = _reseed(new, dead, sample, penalties, signed), reseedings - 1, True
         yield Step(new, objective)
-        rest = rest / 3 if risen else min(rest, 0.3 * math.sqrt(largest_turn(D, new)))
-        rest = max(rest, INNER_TOL[D.dtype])
+        tol = tol / 3 if has_risen else min(tol, 0.3 * math.sqrt(largest_turn(D, new)))
+        tol = max(tol, INNER_TOL[D.dtype])
         momentum, ceiling = (
-            (momentum / 2, momentum) if risen else (min(ceiling, 1.05 * momentum), min(1, 1.01 * ceiling))
+            (momentum / 2, momentum) if has_risen else (min(ceiling, 1.05 * momentum), min(1, 1.01 * ceiling))
         )
-        ahead = new if risen else _extrapolate(D, new, momentum, signed)
+        extrapolated = new if has_risen else _extrapolate(D, new, momentum, signed)
         D, before = new, now
 
 
-def _best_directions(sums: Sums, ahead: torch.Tensor, penalties: Penalties, signed: bool, rest: float) -> torch.Tensor:
+def _best_directions(
+    sums: Sums, extrapolated: torch.Tensor, penalties: Penalties, signed: bool, tol: float
+) -> torch.Tensor:
     """Return the best directions for codes of which only sums are known; one that no code uses, or wants, stays."""
     cross, gram = sums[0] - penalties.l1_directions, sums[1]
     used = gram.diagonal() > 0
     gram = gram + penalties.l2_directions * torch.diag(used.double())
     if signed:
-        D = (torch.linalg.pinv(gram, hermitian=True) @ cross).to(ahead.dtype)
+        D = (torch.linalg.pinv(gram, hermitian=True) @ cross).to(extrapolated.dtype)
     else:
-        gram, products = gram.to(ahead.dtype), cross.T.to(ahead.dtype)
-        D = nonnegative_codes(gram, products, ahead.T, tol=rest / 10).T.contiguous()
-    return torch.where((used & D.any(1))[:, None], D, ahead)
+        gram, products = gram.to(extrapolated.dtype), cross.T.to(extrapolated.dtype)
+        D = nonnegative_codes(gram, products, extrapolated.T, tol=tol / 10).T.contiguous()
+    return torch.where((used & D.any(1))[:, None], D, extrapolated)
 
 
 def _rescale(sums: Sums, D: torch.Tensor, penalties: Penalties) -> torch.Tensor:
@@ -133,33 +135,33 @@ def _reseed(
     D: torch.Tensor, dead: torch.Tensor, sample: torch.Tensor, penalties: Penalties, signed: bool
 ) -> torch.Tensor:
     """Return directions of which dead ones are what remains of the drawn stimuli that are explained worst."""
-    left = sample - _codes(sample, D, penalties, FIRST_REST) @ D
-    left = left if signed else left.clamp(min=0)
-    length = left.norm(dim=1)
+    residual = sample - best_codes(sample, D, penalties, FIRST_TOL) @ D
+    residual = residual if signed else residual.clamp(min=0)
+    length = residual.norm(dim=1)
     worst = length.topk(min(int(dead.sum()), len(sample))).indices
-    worst = worst[length[worst] > TINY[D.dtype] * sample.norm(dim=1).max()]
+    worst = worst[length[worst] > MIN_RESIDUAL[D.dtype] * sample.norm(dim=1).max()]
     D, at = D.clone(), dead.nonzero()[: len(worst), 0]
-    D[at] = torch.nn.functional.normalize(left[worst], dim=1)
+    D[at] = torch.nn.functional.normalize(residual[worst], dim=1)
     return D
 
 
-def _settle(steps: Iterator[Step]) -> torch.Tensor:
+def converge(steps: Iterator[Step]) -> torch.Tensor:
     """Return directions once the objective hardly falls any more."""
     before = math.inf
-    for step, _ in zip(steps, range(ROUNDS), strict=False):
-        if before - step.objective <= SETTLED * step.objective:
+    for step, _ in zip(steps, range(MAX_SAMPLE_ITERATIONS), strict=False):
+        if before - step.objective <= SAMPLE_TOL * step.objective:
             break
         before = step.objective
     return step.D
 
 
-def _multiply(rows: Rows, D: torch.Tensor, penalties: Penalties) -> Iterator[Step]:
+def multiplicative_updates(rows: Rows, D: torch.Tensor, penalties: Penalties) -> Iterator[Step]:
     """Yield directions after each multiplicative update of codes, which are kept, and directions."""
     level = float((rows.mean().mean() / len(D)).sqrt())
     codes: dict[int, torch.Tensor] = {}
     while True:
         sums: Tensors = ()
-        for i, X in enumerate(rows.parts(len(D))):
+        for i, X in enumerate(rows.tiles(len(D))):
             Z = codes.get(i, torch.full((len(X), len(D)), level, dtype=D.dtype, device=D.device))
             codes[i] = Z = _multiplied(Z, X @ D.T, D @ D.T, penalties.l1_codes, penalties.l2_codes)
             terms = (Z.T @ X).double(), (Z.T @ Z).double(), Z.sum(0).double(), _squares(X)

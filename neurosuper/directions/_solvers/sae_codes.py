@@ -21,7 +21,7 @@ BANDWIDTH = 0.15  # in which codes move a threshold; of the typical code, 1/√n
 
 
 class BatchStatistics(NamedTuple):
-    """What a batch gave: objective, its part that is the error, how many rows each atom is active in, least code."""
+    """What a batch gave: objective, its tile that is the error, how many rows each atom is active in, least code."""
 
     objective: torch.Tensor
     error: torch.Tensor
@@ -93,7 +93,7 @@ def encode(X: torch.Tensor, weights: Weights) -> torch.Tensor:
     return torch.addmm(weights["encoder_bias"], X - weights["bias"], weights["encoder"].T)
 
 
-def cut_of(weights: Weights) -> torch.Tensor | None:
+def threshold_of(weights: Weights) -> torch.Tensor | None:
     """Return what codes must exceed in training, where that is learned."""
     return weights["log_threshold"].exp() if "log_threshold" in weights else None
 
@@ -106,7 +106,7 @@ def gradients(X: torch.Tensor, weights: Weights, activation: Activation) -> tupl
     """
     n, D = len(X), weights["directions"]
     P = encode(X, weights)
-    threshold = cut_of(weights)
+    threshold = threshold_of(weights)
     Z = activation(P, threshold)
     active, E = Z > 0, torch.addmm(weights["bias"], Z, D) - X
     slopes, charge = (2 / n) * (E @ D.T), activation.alpha / n

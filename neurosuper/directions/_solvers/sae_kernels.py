@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import numpy as np
 from numba import prange
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import one_blas_thread, torch_threads
 
-TILE = 256  # atoms that one thread multiplies responses with at a time
+ATOMS_PER_TASK = 256  # atoms that one thread multiplies responses with at a time
 
 Array = np.ndarray
 
@@ -31,17 +31,17 @@ def threads() -> Iterator[None]:
 def encode(X: Array, encoder: Array, bias: Array) -> Array:
     """Return X encoderᵀ + bias `(row, direction)`; to be called under `threads`."""
     P = np.empty((len(X), len(encoder)), X.dtype)
-    for tile in prange(-(-len(encoder) // TILE)):
-        start = tile * TILE
-        part = np.dot(X, encoder[start : start + TILE].T)
+    for task in prange(-(-len(encoder) // ATOMS_PER_TASK)):
+        start = task * ATOMS_PER_TASK
+        product = np.dot(X, encoder[start : start + ATOMS_PER_TASK].T)
         for i in range(len(X)):
-            for j in range(part.shape[1]):
-                P[i, start + j] = part[i, j] + bias[start + j]
+            for j in range(product.shape[1]):
+                P[i, start + j] = product[i, j] + bias[start + j]
     return P
 
 
 @njit(inline="always")
-def _sift(values: Array, atoms: Array) -> None:
+def _sift_down(values: Array, atoms: Array) -> None:
     """Move the first entry of a heap, smallest on top, down to where it belongs."""
     at, n = 0, len(values)
     value, atom = values[0], atoms[0]
@@ -68,11 +68,11 @@ def largest(P: Array, n_active: int) -> tuple[Array, Array]:
         for j in range(P.shape[1]):
             if P[i, j] > values[i, 0]:
                 values[i, 0], atoms[i, 0] = P[i, j], j
-                _sift(values[i], atoms[i])
+                _sift_down(values[i], atoms[i])
     return atoms, values
 
 
-@njit(fastmath=True, inline="always")
+@njit(fastmath=FASTMATH, inline="always")
 def _dot(a: Array, b: Array) -> float:
     total = a.dtype.type(0)
     for i in range(len(a)):
@@ -80,7 +80,7 @@ def _dot(a: Array, b: Array) -> float:
     return total
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def decode(starts: Array, atoms: Array, codes: Array, D: Array, X: Array) -> tuple[Array, Array]:
     """Return the error Z D − X `(row, unit)` and how it changes with each active code, E Dᵀ `(entry,)`."""
     E, slopes = np.empty_like(X), np.empty_like(codes)
@@ -114,18 +114,18 @@ def by_atom(starts: Array, atoms: Array, n_atoms: int) -> tuple[Array, Array, Ar
     return first, entries, rows
 
 
-@njit(fastmath=True, inline="always")
+@njit(fastmath=FASTMATH, inline="always")
 def _adam(weights: Array, first: Array, second: Array, gradient: Array, rates: Array) -> None:
     """Take Adam's step; `rates` are β₁, β₂, the step and ε, both corrected for the start, of the weights' dtype."""
-    keep, keep_square, step, epsilon = rates
+    beta1, beta2, step, epsilon = rates
     for i in range(len(weights)):
         slope = gradient[i]
-        first[i] = slope + keep * (first[i] - slope)
-        second[i] = slope * slope + keep_square * (second[i] - slope * slope)
+        first[i] = slope + beta1 * (first[i] - slope)
+        second[i] = slope * slope + beta2 * (second[i] - slope * slope)
         weights[i] -= step * first[i] / (np.sqrt(second[i]) + epsilon)
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def update(
     groups: tuple[Array, Array, Array],
     codes: Array,
@@ -144,17 +144,17 @@ def update(
     """
     starts, entries, rows = groups
     for k in prange(len(D)):
-        towards, encoding = np.zeros_like(D[k]), np.zeros_like(D[k])
+        gradient, encoder_gradient = np.zeros_like(D[k]), np.zeros_like(D[k])
         for at in range(starts[k], starts[k + 1]):
             code, slope, error, x = codes[entries[at]], slopes[entries[at]], E[rows[at]], X[rows[at]]
             for unit in range(len(x)):
-                towards[unit] += code * error[unit]
-                encoding[unit] += slope * x[unit]
-        along = _dot(towards, D[k])
-        for unit in range(len(towards)):
-            towards[unit] -= along * D[k, unit]
-        _adam(D[k], moments[0][k], moments[1][k], towards, rates)
-        _adam(encoder[k], encoder_moments[0][k], encoder_moments[1][k], encoding, rates)
+                gradient[unit] += code * error[unit]
+                encoder_gradient[unit] += slope * x[unit]
+        along = _dot(gradient, D[k])
+        for unit in range(len(gradient)):
+            gradient[unit] -= along * D[k, unit]
+        _adam(D[k], moments[0][k], moments[1][k], gradient, rates)
+        _adam(encoder[k], encoder_moments[0][k], encoder_moments[1][k], encoder_gradient, rates)
         length = np.sqrt(_dot(D[k], D[k]))
-        for unit in range(len(towards)):
+        for unit in range(len(gradient)):
             D[k, unit] /= length

@@ -12,15 +12,16 @@ import numpy as np
 import torch
 
 from neurosuper.directions._rows.rows import Rows
+from neurosuper.directions._rows.tiles import RESIDUAL_ROWS
 from neurosuper.directions._solvers import sae_kernels
 from neurosuper.directions._solvers.sae_codes import (
     Activation,
     BatchStatistics,
     Weights,
-    cut_of,
     encode,
     gradients,
     kth_largest,
+    threshold_of,
 )
 
 BETA1, BETA2, EPSILON = 0.5, 0.999, 1e-10  # Adam's β₁, β₂ and ε; 0.9 and 0 learn less in one epoch
@@ -28,7 +29,6 @@ THRESHOLD_MOMENTUM = 0.02  # weight of the latest batch in the running threshold
 WARM_UP, COOL_DOWN = 0.05, 0.5  # shares of the training in which the learning rate rises, and falls to zero
 INIT_NOISE = 0.1  # length of the noise on first atoms, which are of length one
 SCALE_ROWS, REVIVAL_ROWS = 1024, 8192  # that the first encoder is fitted to; among which bad ones are sought
-REVIVAL_PART = 512  # of them whose codes are held at once
 
 
 class Epoch(NamedTuple):
@@ -75,24 +75,24 @@ class Training:
     def learned(self) -> Weights:
         """Return copies of the weights, and of `thresholds` (direction,), what codes must exceed, where learned."""
         learned = {name: weight.clone() for name, weight in self.weights.items()}
-        if (cut := self.cut) is not None:
-            learned["thresholds"] = cut.expand(len(learned["encoder_bias"])).clone()
+        if (threshold := self.threshold) is not None:
+            learned["thresholds"] = threshold.expand(len(learned["encoder_bias"])).clone()
         return learned
 
     @property
-    def cut(self) -> torch.Tensor | None:
+    def threshold(self) -> torch.Tensor | None:
         """What codes must exceed, outside training."""
-        return self.running["threshold"] if self.activation.kind == "batchtopk" else cut_of(self.weights)
+        return self.running["threshold"] if self.activation.kind == "batchtopk" else threshold_of(self.weights)
 
-    def epoch(self, parts: Iterator[torch.Tensor]) -> Epoch:
-        """Take a step on each batch; what each gives is added up at once: small results would keep memory in use."""
+    def epoch(self, minibatches: Iterator[torch.Tensor]) -> Epoch:
+        """Take a step on each batch; what each gives is added up at once: small results would beta1 memory in use."""
         bias = self.weights["encoder_bias"]
         total, active = bias.new_zeros(2, dtype=torch.float64), torch.zeros_like(bias, dtype=torch.long)
         n = 0
-        for X in parts:
-            tally = self.step(X)
-            total += torch.stack([tally.objective, tally.error])
-            active += tally.n_active
+        for X in minibatches:
+            statistics = self.step(X)
+            total += torch.stack([statistics.objective, statistics.error])
+            active += statistics.n_active
             n += 1
         objective, error = (total / n).tolist()
         return Epoch(objective, error, active == 0)
@@ -101,17 +101,17 @@ class Training:
         """Take one step; what is returned was so before it."""
         self.steps_done += 1
         if self.activation.is_sparse and X.device.type == "cpu":
-            found, tally = self._move_compiled(X)
+            found, statistics = self._move_compiled(X)
         else:
-            found, tally = gradients(X, self.weights, self.activation)
+            found, statistics = gradients(X, self.weights, self.activation)
             D = self.weights["directions"]
             found["directions"] -= (found["directions"] * D).sum(1, keepdim=True) * D
         for name, gradient in found.items():
             self._adam(name, gradient)
         if "directions" in found:
             D /= D.norm(dim=1, keepdim=True)
-        self.running["threshold"].lerp_(tally.least, max(THRESHOLD_MOMENTUM, 1 / self.steps_done))
-        return tally
+        self.running["threshold"].lerp_(statistics.least, max(THRESHOLD_MOMENTUM, 1 / self.steps_done))
+        return statistics
 
     def _move_compiled(self, X: torch.Tensor) -> tuple[Weights, BatchStatistics]:
         """Move directions and encoder, and return the gradients of the rest, and what the batch gave.
@@ -129,27 +129,27 @@ class Training:
             error = np.vdot(E, E) / len(X)
             E *= 2 / len(X)
             slopes *= 2 / len(X)
-            readying = np.bincount(atoms, slopes, len(D)).astype(E.dtype)
-            towards = E.sum(0) - readying @ encoder
+            bias_gradient = np.bincount(atoms, slopes, len(D)).astype(E.dtype)
+            decoder_bias_gradient = E.sum(0) - bias_gradient @ encoder
             groups = sae_kernels.by_atom(starts, atoms, len(D))
             rates = np.array(self._rates(), E.dtype)
             sae_kernels.update(groups, codes, slopes, E, centred, D, encoder, moments, encoder_moments, rates)
-        found = {"encoder_bias": torch.from_numpy(readying), "bias": torch.from_numpy(towards)}
+        found = {"encoder_bias": torch.from_numpy(bias_gradient), "bias": torch.from_numpy(decoder_bias_gradient)}
         least = codes.min() if len(codes) else 0
         error, least = (torch.as_tensor(value, dtype=X.dtype) for value in (error, least))
         return found, BatchStatistics(error, error, torch.from_numpy(np.diff(groups[0])), least)
 
     def _adam(self, name: str, gradient: torch.Tensor) -> None:
-        keep, keep_square, step, epsilon = self._rates()
+        beta1, beta2, step, epsilon = self._rates()
         first, second = self.first[name], self.second[name]
-        first.lerp_(gradient, 1 - keep)
-        second.mul_(keep_square).addcmul_(gradient, gradient, value=1 - keep_square)
+        first.lerp_(gradient, 1 - beta1)
+        second.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         self.weights[name].addcdiv_(first, second.sqrt().add_(epsilon), value=-step)
 
     def _rates(self) -> tuple[float, float, float, float]:
         """Return β₁, β₂, the step and ε of Adam, the last two corrected for moments that started at zero."""
-        done, left = self.steps_done / self.n_steps, (self.n_steps + 1 - self.steps_done) / self.n_steps
-        rate = self.learning_rate * min(1, done / WARM_UP, left / COOL_DOWN)
+        done, remaining = self.steps_done / self.n_steps, (self.n_steps + 1 - self.steps_done) / self.n_steps
+        rate = self.learning_rate * min(1, done / WARM_UP, remaining / COOL_DOWN)
         correction = (1 - BETA2**self.steps_done) ** 0.5
         return BETA1, BETA2, rate * correction / (1 - BETA1**self.steps_done), EPSILON * correction
 
@@ -158,23 +158,23 @@ class Training:
 
         Their encoders look the same way, and are as long and as ready as the average of those alive.
         """
-        chances = torch.cat([(E**2).sum(1) for E in self._left_of(X)]).double().cpu()
+        chances = torch.cat([(E**2).sum(1) for E in self._residuals(X)]).double().cpu()
         at = dead.nonzero().flatten()[: int((chances > 0).sum())]
         if len(at) == 0 or bool(dead.all()):
             return
         rows = torch.multinomial(chances, len(at), generator=generator).to(X.device)
-        D = torch.nn.functional.normalize(torch.cat([*self._left_of(X[rows])]), dim=1)
+        D = torch.nn.functional.normalize(torch.cat([*self._residuals(X[rows])]), dim=1)
         length = self.weights["encoder"][~dead].norm(dim=1).mean()
         for name in self.weights.keys() - {"bias"}:
             restart = {"directions": D, "encoder": length * D}.get(name, self.weights[name][~dead].mean())
             self.weights[name][at] = restart
             self.first[name][at], self.second[name][at] = 0, 0
 
-    def _left_of(self, X: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Yield what is not reconstructed of rows, part by part."""
-        for part in X.split(REVIVAL_PART):
-            Z = self.activation(encode(part, self.weights), self.cut)
-            yield part - torch.addmm(self.weights["bias"], Z, self.weights["directions"])
+    def _residuals(self, X: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yield what is not reconstructed of rows, tile by tile."""
+        for tile in X.split(RESIDUAL_ROWS):
+            Z = self.activation(encode(tile, self.weights), self.threshold)
+            yield tile - torch.addmm(self.weights["bias"], Z, self.weights["directions"])
 
 
 def _arrays(*tensors: torch.Tensor) -> Any:
@@ -199,12 +199,12 @@ def first_weights(
     X = taken[at_sample]
     P = encode(X, weights)
     if not activation.is_sparse:
-        cut = kth_largest(P.flatten(), min(activation.n_active, n_directions) * len(P)).clamp(min=1e-3)
+        threshold = kth_largest(P.flatten(), min(activation.n_active, n_directions) * len(P)).clamp(min=1e-3)
         if activation.kind == "jumprelu":
-            weights["log_threshold"] = cut.log().expand(n_directions).clone()
+            weights["log_threshold"] = threshold.log().expand(n_directions).clone()
         else:
-            weights["encoder_bias"] -= cut
-    guess = activation(encode(X, weights), cut_of(weights)) @ D
+            weights["encoder_bias"] -= threshold
+    guess = activation(encode(X, weights), threshold_of(weights)) @ D
     shrink = ((guess * (X - bias)).sum() / (guess**2).sum().clamp(min=1e-12)).clamp(min=1e-3)
     weights["encoder"] *= shrink
     weights["encoder_bias"] *= shrink
@@ -224,11 +224,11 @@ def first_rows(
     return positions.numpy(), at[:n_directions], at[n_directions:]
 
 
-def fill_reservoir(batches: Iterator[torch.Tensor], n_rows: int, aside: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield batches, of so many rows in all, and fill `aside` with the first rows of each, in equal shares."""
+def fill_reservoir(batches: Iterator[torch.Tensor], n_rows: int, reservoir: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield batches, of so many rows in all, and fill `reservoir` with the first rows of each, in equal shares."""
     seen = 0
     for X in batches:
-        start, seen = seen * len(aside) // n_rows, seen + len(X)
-        stop = seen * len(aside) // n_rows
-        aside[start:stop] = X[: stop - start]
+        start, seen = seen * len(reservoir) // n_rows, seen + len(X)
+        stop = seen * len(reservoir) // n_rows
+        reservoir[start:stop] = X[: stop - start]
         yield X

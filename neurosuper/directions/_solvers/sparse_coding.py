@@ -14,7 +14,7 @@ from contextvars import ContextVar
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from neurosuper.directions._rows.rows import split
+from neurosuper.directions._rows.tiles import into_tiles
 from neurosuper.directions._solvers.lasso_active_set import RANK_TOLERANCE, active_set
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # of a row's largest correlation: less is rounding
@@ -70,7 +70,7 @@ def lasso_codes(
     solve = active_set if X.device.type == "cpu" else fista
     codes, missed = solve(correlate(X, D), correlate(D, D) if gram is None else gram, alpha, positive, tol)
     if missed > 0:
-        _report(missed)
+        _warn_of_shortfall(missed)
     return codes
 
 
@@ -91,10 +91,10 @@ def one_warning() -> Iterator[None]:
     finally:
         _shortfalls.reset(token)
     if shortfalls:
-        _report(max(shortfalls))
+        _warn_of_shortfall(max(shortfalls))
 
 
-def _report(missed: float) -> None:
+def _warn_of_shortfall(missed: float) -> None:
     shortfalls = _shortfalls.get()
     if shortfalls is not None:
         shortfalls.append(missed)
@@ -131,25 +131,25 @@ def omp_codes(X: torch.Tensor, D: torch.Tensor, n_active: int) -> torch.Tensor:
     [[0.0, -4.0]]
     """
     G = D @ D.T
-    return torch.cat([_pursue(part @ D.T, G, n_active) for part in split(X, n_active * len(D))])
+    return torch.cat([_pursue(part @ D.T, G, n_active) for part in into_tiles(X, n_active * len(D))])
 
 
 def _pursue(C: torch.Tensor, G: torch.Tensor, n_active: int) -> torch.Tensor:
     (n_rows, n_atoms), tolerance = C.shape, RANK_TOLERANCE[C.dtype]
-    left, taken = C.clone(), torch.zeros_like(C, dtype=torch.bool)
+    residual, taken = C.clone(), torch.zeros_like(C, dtype=torch.bool)
     chosen = torch.zeros(n_rows, n_active, dtype=torch.long, device=C.device)
     basis = C.new_zeros(n_rows, n_active, n_atoms)  # correlations of atoms with an orthonormal basis of those chosen
     along = C.new_zeros(n_rows, n_active)  # the row's coordinates in that basis
     enough = tolerance * C.abs().amax(1, keepdim=True)
     for t in range(n_active):
-        atom = left.abs().masked_fill_(taken, -1).argmax(1, keepdim=True)
+        atom = residual.abs().masked_fill_(taken, -1).argmax(1, keepdim=True)
         before = basis[:, :t].take_along_dim(atom[:, None], dim=2)
         new = G[atom[:, 0]] - (before * basis[:, :t]).sum(1)
-        square, strength = new.gather(1, atom), left.gather(1, atom)
+        square, strength = new.gather(1, atom), residual.gather(1, atom)
         useful = (square > tolerance * G.diagonal()[atom]) & (strength.abs() > enough)
         new = torch.where(useful, new * square.clamp(min=tolerance**2).rsqrt(), 0)
         coordinate = torch.where(useful, strength * square.clamp(min=tolerance**2).rsqrt(), 0)
-        left = left - coordinate * new
+        residual = residual - coordinate * new
         basis[:, t], along[:, t], chosen[:, t] = new, coordinate[:, 0], atom[:, 0]
         taken.scatter_(1, atom, True)
     mixing = basis.take_along_dim(chosen[:, None], dim=2).triu_()
@@ -174,9 +174,9 @@ def fista(C: torch.Tensor, G: torch.Tensor, alpha: float, positive: bool, tol: f
         if i % FISTA_CHECK == 0:
             missed = (shrink(Y + slope, alpha, positive) - Y).abs().amax(1)
             codes[rows] = new
-            going = missed > tol * largest
+            unfinished = missed > tol * largest
             rows, C, Z, Y, new, t, largest, missed = (
-                values[going] for values in (rows, C, Z, Y, new, t, largest, missed)
+                values[unfinished] for values in (rows, C, Z, Y, new, t, largest, missed)
             )
             if len(rows) == 0:
                 return codes, 0.0

@@ -13,7 +13,7 @@ import torch
 from neurosuper._threads import one_blas_thread
 from neurosuper.directions._rows.moments import (
     RANK_TOLERANCE,
-    centred_chunks,
+    centred_tiles,
     is_small,
     moments,
 )
@@ -29,42 +29,42 @@ SAMPLE = 8  # one row in so many gives the first block
 Multiply = Callable[[torch.Tensor], torch.Tensor]
 
 
-class _Spectrum(NamedTuple):
+class Spectrum(NamedTuple):
     """Variances by falling size `(direction,)`, their directions `(direction, unit)`, and the variance in all."""
 
     variance: torch.Tensor
     D: torch.Tensor
-    in_all: torch.Tensor
+    total: torch.Tensor
 
 
-def _is_sure(found: _Spectrum) -> bool:
+def is_accurate(found: Spectrum) -> bool:
     return bool(found.variance[-1] > FLOAT32_SAFE_RATIO * found.variance[0])
 
 
-def _has_gram(rows: Rows) -> bool:
+def uses_gram(rows: Rows) -> bool:
     """Whether the Gram matrix of stimuli is the smaller one, and at hand."""
     return rows.in_memory and rows.n_columns > rows.n_rows
 
 
-def _exact(rows: Rows, wanted: int | None, center: bool) -> tuple[torch.Tensor, _Spectrum]:
+def exact_spectrum(rows: Rows, wanted: int | None, center: bool) -> tuple[torch.Tensor, Spectrum]:
     """Solve from float32 products where these will do, else from those of float64."""
-    solve = _from_gram if _has_gram(rows) else _from_covariance
+    solve = _from_gram if uses_gram(rows) else _from_covariance
     if wanted is not None and rows.dtype == torch.float32 and not is_small(rows):
         mean, found = solve(rows, wanted, center, precise=False)
-        if _is_sure(found):
+        if is_accurate(found):
             return mean, found
     return solve(rows, wanted, center, precise=True)
 
 
-def _from_covariance(rows: Rows, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
+def _from_covariance(rows: Rows, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, Spectrum]:
     mean, scatter = moments(rows, precise)
     if not center:
         mean, scatter = torch.zeros_like(mean), torch.addr(scatter, mean, mean, alpha=rows.n_rows)
     squares, vectors = _leading(scatter, wanted)
-    return mean, _Spectrum(squares / (rows.n_rows - 1), vectors.T, scatter.trace() / (rows.n_rows - 1))
+    return mean, Spectrum(squares / (rows.n_rows - 1), vectors.T, scatter.trace() / (rows.n_rows - 1))
 
 
-def _from_gram(rows: Rows, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
+def _from_gram(rows: Rows, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, Spectrum]:
     """Solve from inner products of stimuli, XXᵀ = U S² Uᵀ; D = S⁻¹ Uᵀ X."""
     X = rows.whole
     mean = rows.mean() if center else torch.zeros_like(rows.mean())
@@ -78,8 +78,8 @@ def _from_gram(rows: Rows, wanted: int | None, center: bool, precise: bool) -> t
     varies = squares > RANK_TOLERANCE[torch.float64] * squares[0]
     squares, U = squares[varies], U[:, varies].to(dtype)
     D = torch.cat([U.T @ (X[:, some] - mean[some]).to(dtype) for some in columns], dim=1)
-    in_all = inner.trace() / (len(X) - 1)
-    return mean, _Spectrum(squares / (len(X) - 1), torch.nn.functional.normalize(D, dim=1), in_all)
+    total = inner.trace() / (len(X) - 1)
+    return mean, Spectrum(squares / (len(X) - 1), torch.nn.functional.normalize(D, dim=1), total)
 
 
 def _leading(S: torch.Tensor, wanted: int | None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,7 +96,7 @@ def _leading(S: torch.Tensor, wanted: int | None) -> tuple[torch.Tensor, torch.T
     return values[-n:].flip(0), vectors[:, -n:].flip(1)
 
 
-def _randomized(rows: Rows, mean: torch.Tensor, n_directions: int, generator: torch.Generator) -> _Spectrum:
+def randomized_spectrum(rows: Rows, mean: torch.Tensor, n_directions: int, generator: torch.Generator) -> Spectrum:
     """Solve on a block Krylov space of the scatter S = XᵀX, X centred; one pass for each of its blocks."""
     width = min(n_directions + OVERSAMPLING, rows.n_columns)
     Q = torch.randn(rows.n_columns, width, generator=generator, dtype=rows.dtype).to(rows.device)
@@ -109,7 +109,7 @@ def _randomized(rows: Rows, mean: torch.Tensor, n_directions: int, generator: to
     H = torch.cat([upper.double(), torch.cat([upper[products.shape[1] :].T.double(), corner])], dim=1)
     values, V = _leading((H + H.T) / 2, n_directions)
     D = torch.linalg.qr(K @ V.to(K.dtype))[0].T
-    return _Spectrum(values.clamp(min=0) / (rows.n_rows - 1), D, squares / (rows.n_rows - 1))
+    return Spectrum(values.clamp(min=0) / (rows.n_rows - 1), D, squares / (rows.n_rows - 1))
 
 
 def _from_sample(X: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> torch.Tensor:
@@ -137,7 +137,7 @@ def _krylov(multiply: Multiply, Q: torch.Tensor, depth: int) -> tuple[torch.Tens
 def _multiply(block: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
     """Return S Q, S = XᵀX of centred rows."""
     total = bare(torch.zeros_like(Q))
-    for X in centred_chunks(block, mean):
+    for X in centred_tiles(block, mean):
         total += bare(product(X.T, product(X, Q)))
     return (torch.as_tensor(total),)
 
@@ -147,7 +147,7 @@ def _finish(block: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors
     corner = torch.zeros(Q.shape[1], Q.shape[1], dtype=torch.float64, device=Q.device)
     trace = corner.new_zeros(())
     vecdot = np.linalg.vecdot if block.device.type == "cpu" else torch.linalg.vecdot
-    for X in centred_chunks(block, mean):
+    for X in centred_tiles(block, mean):
         Y = product(X, Q)
         corner += gram(Y)
         trace += torch.as_tensor(vecdot(bare(X), bare(X))).double().sum()

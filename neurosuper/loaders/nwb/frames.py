@@ -68,16 +68,16 @@ def sum_frames(
     slack = SLACK * float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     order = np.argsort(starts, kind="stable")
     starts, ends = np.asarray(starts, float)[order] - slack, np.asarray(ends, float)[order] - slack
-    late = np.zeros(1) if delays is None else np.asarray(delays, float)
-    first = np.searchsorted(times, starts - late.max() - slack)
-    last = np.searchsorted(times, ends - late.min() + slack)
+    delays = np.zeros(1) if delays is None else np.asarray(delays, float)
+    first = np.searchsorted(times, starts - delays.max() - slack)
+    last = np.searchsorted(times, ends - delays.min() + slack)
     totals, n_frames = np.zeros((len(columns), len(starts))), np.zeros((len(columns), len(starts)), np.int32)
     low, high = columns.min(), columns.max() + 1
 
     def add(block: slice) -> int:
         rows = slice(first[block].min(), last[block].max())
         frames = np.asarray(data[rows, low:high], np.float64).take(columns - low, axis=1)
-        return _sum_block(frames, times[rows], late, starts[block], ends[block], totals[:, block], n_frames[:, block])
+        return _sum_block(frames, times[rows], delays, starts[block], ends[block], totals[:, block], n_frames[:, block])
 
     with ThreadPoolExecutor(n_threads()) as pool:
         n_nan = sum(pool.map(add, _blocks(first, last, max(1, BLOCK // int(high - low)), _gap(data))))

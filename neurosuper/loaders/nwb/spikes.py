@@ -23,9 +23,9 @@ from neurosuper.loaders.nwb.memory_map import mapped
 __all__ = ["SpikeCounts", "count_spikes"]
 
 BLOCK = 2**20  # spikes and edges that one thread takes at a time
-MANY = 32  # so many more spikes than edges: search instead of merging
-THREADS = 8  # at most; each holds a block of spikes
-NEIGHBOURS = 5  # spikes of a running median, which a few stray spikes do not move
+SEARCH_RATIO = 32  # so many more spikes than edges: search instead of merging
+MAX_THREADS = 8  # at most; each holds a block of spikes
+MEDIAN_SPIKES = 5  # spikes of a running median, which a few stray spikes do not move
 
 
 class SpikeCounts(NamedTuple):
@@ -89,7 +89,7 @@ def count_spikes(
     n = len(chosen)
     counts: np.ndarray = np.empty((n, len(start_at)), dtype)
     found = SpikeCounts(counts, np.zeros(n, int), *np.zeros((2, n), bool), *np.full((2, n), np.nan))
-    sound = np.ones(n, bool)
+    is_sorted = np.ones(n, bool)
 
     def count(block: slice) -> None:
         first, last = firsts[chosen[block]], stops[chosen[block]]
@@ -97,13 +97,13 @@ def count_spikes(
         if len(spikes) != last[-1] - first[0]:
             raise ValueError(f"there are fewer than {last[-1]} spike times, where the last unit should stop")
         first, last = first - first[0], last - first[0]
-        _count_block(spikes, first, last, edges, start_at, end_at, counts[block], sound[block])
-        fires = sound[block] & (last > first)
+        _count_block(spikes, first, last, edges, start_at, end_at, counts[block], is_sorted[block])
+        fires = is_sorted[block] & (last > first)
         found.firsts[block][fires], found.lasts[block][fires] = spikes[first[fires]], spikes[last[fires] - 1]
-        for place in np.flatnonzero(~sound[block]):
-            mended = _mend(spikes[first[place] : last[place]], found, block.start + place)
-            whole, row = np.array([0, len(mended)]), slice(block.start + place, block.start + place + 1)
-            _count_block(mended, whole[:1], whole[1:], edges, start_at, end_at, counts[row], np.ones(1, bool))
+        for place in np.flatnonzero(~is_sorted[block]):
+            repaired = _repair(spikes[first[place] : last[place]], found, block.start + place)
+            whole, row = np.array([0, len(repaired)]), slice(block.start + place, block.start + place + 1)
+            _count_block(repaired, whole[:1], whole[1:], edges, start_at, end_at, counts[row], np.ones(1, bool))
 
     with ThreadPoolExecutor(n_threads()) as pool:
         list(pool.map(count, _blocks(firsts[chosen], stops[chosen], len(edges), _gap(times))))
@@ -112,7 +112,7 @@ def count_spikes(
 
 def n_threads() -> int:
     """Return how many blocks to work on at once."""
-    return min(THREADS, os.cpu_count() or 1)
+    return min(MAX_THREADS, os.cpu_count() or 1)
 
 
 def _sort_edges(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,7 +134,7 @@ def _native(spikes: Any) -> np.ndarray:
     return np.ascontiguousarray(spikes, dtype=dtype)
 
 
-def _mend(spikes: np.ndarray, found: SpikeCounts, place: int) -> np.ndarray:
+def _repair(spikes: np.ndarray, found: SpikeCounts, place: int) -> np.ndarray:
     """Return the finite spikes of one unit in order, and note at its place what was wrong with them."""
     finite = spikes[np.isfinite(spikes)]
     found.n_lost[place] = len(spikes) - len(finite)
@@ -153,9 +153,9 @@ def _restarts(spikes: np.ndarray) -> bool:
     swapped with their neighbours fall by little, and single ones do not move the running median.
     """
     half = np.ptp(spikes) / 2 if len(spikes) else 0
-    if len(spikes) < 2 * NEIGHBOURS or _fallen(spikes) < half:
+    if len(spikes) < 2 * MEDIAN_SPIKES or _fallen(spikes) < half:
         return False
-    smooth = np.median(np.lib.stride_tricks.sliding_window_view(spikes, NEIGHBOURS), axis=1)
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(spikes, MEDIAN_SPIKES), axis=1)
     return bool(_fallen(smooth) >= half > 0)
 
 
@@ -182,15 +182,15 @@ def _blocks(firsts: np.ndarray, stops: np.ndarray, n_edges: int, gap: int) -> It
 
 
 @njit(nogil=True)
-def _count_block(times, first, last, edges, start_at, end_at, counts, sound):  # type: ignore[no-untyped-def]
+def _count_block(times, first, last, edges, start_at, end_at, counts, is_sorted):  # type: ignore[no-untyped-def]
     """Count block by block; units whose spikes are not finite and in order are marked, and their counts not written."""
     ranks = np.empty(edges.size + 1, np.int32)
     for unit in range(first.size):
         spikes = times[first[unit] : last[unit]]
-        sound[unit] = _is_sound(spikes)
-        if not sound[unit]:
+        is_sorted[unit] = _check_sorted(spikes)
+        if not is_sorted[unit]:
             continue  # merging would leave the arrays
-        if spikes.size > MANY * edges.size:
+        if spikes.size > SEARCH_RATIO * edges.size:
             for i in range(edges.size):
                 ranks[i] = _rank(spikes, edges[i])
         else:
@@ -200,7 +200,7 @@ def _count_block(times, first, last, edges, start_at, end_at, counts, sound):  #
 
 
 @njit(nogil=True)
-def _is_sound(values):  # type: ignore[no-untyped-def]
+def _check_sorted(values):  # type: ignore[no-untyped-def]
     """Return whether values are in order and finite: a NaN has no order, and infinities would be at the ends."""
     if values.size == 0:
         return True
@@ -259,24 +259,24 @@ def _merge(times, edges, ranks):  # type: ignore[no-untyped-def]
     if n_edges == 0:
         return
     n_times = _rank(times, edges[n_edges - 1])
-    part = (n_times + n_edges) // 8
+    step = (n_times + n_edges) // 8
     passed = np.zeros(8, np.uint64)
     for k in range(8):
-        passed[k] = _merge_partition(times[:n_times], edges[:n_edges], k * part)
+        passed[k] = _merge_partition(times[:n_times], edges[:n_edges], k * step)
     a, b, c, d = passed[0], passed[1], passed[2], passed[3]
     e, f, g, h = passed[4], passed[5], passed[6], passed[7]
-    for n in range(part):
+    for n in range(step):
         a = _step(times, edges, ranks, n, a)
-        b = _step(times, edges, ranks, n + part, b)
-        c = _step(times, edges, ranks, n + 2 * part, c)
-        d = _step(times, edges, ranks, n + 3 * part, d)
-        e = _step(times, edges, ranks, n + 4 * part, e)
-        f = _step(times, edges, ranks, n + 5 * part, f)
-        g = _step(times, edges, ranks, n + 6 * part, g)
-        h = _step(times, edges, ranks, n + 7 * part, h)
-    for n in range(8 * part, n_times + n_edges):
+        b = _step(times, edges, ranks, n + step, b)
+        c = _step(times, edges, ranks, n + 2 * step, c)
+        d = _step(times, edges, ranks, n + 3 * step, d)
+        e = _step(times, edges, ranks, n + 4 * step, e)
+        f = _step(times, edges, ranks, n + 5 * step, f)
+        g = _step(times, edges, ranks, n + 6 * step, g)
+        h = _step(times, edges, ranks, n + 7 * step, h)
+    for n in range(8 * step, n_times + n_edges):
         h = _step(times, edges, ranks, n, h)
-    for k in range(1, 8):  # where a part began, the part before wrote last
-        seam = k * part - np.int64(passed[k])
+    for k in range(1, 8):  # where a step began, the step before wrote last
+        seam = k * step - np.int64(passed[k])
         if seam < n_edges:
             ranks[seam] = _rank(times, edges[seam])
