@@ -24,7 +24,7 @@ from neurosuper.directions._solvers.nmf_alternation import (
     converge,
     multiplicative_updates,
 )
-from neurosuper.directions._solvers.nmf_starts import draw_directions, draw_positions, singular_parts
+from neurosuper.directions._solvers.nmf_starts import draw_directions, draw_positions, singular_directions
 from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.base import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
@@ -203,7 +203,7 @@ class NMF(IterativeFinder):
             return self._given_directions(sample, n)
         if self.init not in ("nndsvd", "random"):
             raise ValueError(f"init must be 'nndsvd', 'random' or an array of directions, got {self.init!r}")
-        parts = singular_parts(sample, n, self.signed) if self.init == "nndsvd" else sample[:0]
+        parts = singular_directions(sample, n, self.signed) if self.init == "nndsvd" else sample[:0]
         D = torch.cat([parts, draw_directions(sample, n - len(parts), generator)])
         return D + D.mean() if self.solver == "mu" else D
 

@@ -254,7 +254,7 @@ def test_fit_at_rest_rests_when_it_is_resumed(responses, tmp_path):
 def test_checkpoint_of_another_fit_or_a_damaged_one_is_refused(responses, tmp_path):
     path = tmp_path / "fit.pt"
     finder = SparseAutoencoder("2x", n_active=3, max_iter=2, checkpoint=str(path)).fit(responses)
-    with pytest.raises(ValueError, match="is of a fit with another n_active, 3, not 2; delete it to start anew"):
+    with pytest.raises(ValueError, match="is of a fit with another n_active, 3, not 2; delete it to start again"):
         SparseAutoencoder("2x", n_active=2, max_iter=2, checkpoint=str(path)).fit(responses)
     with pytest.raises(ValueError, match="another number of stimuli, 120, not 100"):
         finder.fit(responses[:100])
@@ -265,7 +265,7 @@ def test_checkpoint_of_another_fit_or_a_damaged_one_is_refused(responses, tmp_pa
         "labels": responses.assign_coords(stimulus=np.roll(responses.stimulus, 1)),
     }
     for what, other in others.items():
-        with pytest.raises(ValueError, match=r"fit\.pt is of a fit with other responses; delete it to start anew"):
+        with pytest.raises(ValueError, match=r"fit\.pt is of a fit with other responses; delete it to start again"):
             pytest.fail(f"took other {what}: {finder.fit(other)}")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is damaged or of another kind"):
@@ -291,7 +291,7 @@ def test_fit_goes_on_when_its_checkpoint_cannot_be_written(responses, tmp_path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fill_disk)
-    told = r"fit\.pt cannot be written \(No space left on device\); the fit goes on without"
+    told = r"fit\.pt cannot be written \(No space left on device\); the fit continues without it"
     with pytest.warns(UserWarning, match=told) as warned:
         fitted = SparseAutoencoder(checkpoint=str(tmp_path / "fit.pt"), **settings).fit(responses)
     assert len(warned) == 1

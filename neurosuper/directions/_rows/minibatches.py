@@ -1,4 +1,4 @@
-"""Rows of responses in shuffled batches, for methods that learn from one batch after another."""
+"""Rows of responses in shuffled mini-batches, for methods that learn online."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from neurosuper.directions._rows.rows import Rows
 
 
 def shuffled_minibatches(rows: Rows, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Yield all rows, shuffled, in batches of nearly the same size.
+    """Yield all rows, shuffled, in mini-batches of nearly the same size.
 
-    Rows in memory are shuffled as one; of rows that are streamed the order of blocks, and the rows within each.
+    Rows in memory are shuffled together; of rows that are streamed, the order of blocks and the rows within each block.
     """
     sizes = [len(part) for part in np.array_split(np.empty(rows.n_rows), count_minibatches(rows.n_rows, batch_size))]
     if rows.in_memory:
         order = torch.randperm(rows.n_rows, generator=generator).to(rows.device)
         yield from (rows.whole[part] for part in order.split(sizes))
         return
+    # Rows of a block that do not fill a mini-batch wait for the next block.
     waiting = torch.empty(0, rows.n_columns, dtype=rows.dtype, device=rows.device)
     for i in torch.randperm(len(rows.bounds), generator=generator).tolist():
         block = rows.read(*rows.bounds[i])
@@ -30,5 +31,5 @@ def shuffled_minibatches(rows: Rows, batch_size: int, generator: torch.Generator
 
 
 def count_minibatches(n_rows: int, batch_size: int) -> int:
-    """Return how many batches rows are split into."""
+    """Return the number of mini-batches that rows are split into."""
     return -(-n_rows // batch_size)

@@ -1,4 +1,4 @@
-"""Matrix products on all threads, in tiles that stay in the CPU cache."""
+"""Matrix products on a CPU: one tile of rows per thread, each multiplied by BLAS in one thread."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import scipy.linalg.cython_blas  # noqa: F401 - numba multiplies matrices with it: its threads are to be known
+import scipy.linalg.cython_blas  # noqa: F401 - numba multiplies matrices with it: threadpoolctl must know its threads
 import torch
 
 from neurosuper._threads import one_blas_thread
 
-MIN_THREADED_PRODUCTS = 2**22  # multiplications
+MIN_THREADED_PRODUCTS = 2**22  # multiplications: below this, starting threads costs more than it saves
 
 
 def bare(X: torch.Tensor) -> Any:
-    """Return the NumPy array that a tensor on a CPU is, which keeps torch's threads out; on a GPU the tensor."""
+    """Return a tensor on a CPU as NumPy array, so that torch starts no threads; on a GPU the tensor itself."""
     return X.numpy() if X.device.type == "cpu" else X
 
 
@@ -43,13 +43,13 @@ def gram(X: torch.Tensor) -> torch.Tensor:
 
 
 def _tiles(n_rows: int, work: int) -> list[slice]:
-    """Return slices of rows, one for each thread; one alone where the `work` on all rows is too little to share."""
+    """Return slices of rows, one per thread; a single one if n_rows × `work` multiplications are too few to share."""
     n = torch.get_num_threads() if n_rows * work > MIN_THREADED_PRODUCTS else 1
     return [slice(i * n_rows // n, (i + 1) * n_rows // n) for i in range(n)]
 
 
 def _each(function: Callable[[slice], np.ndarray], tiles: list[slice]) -> list[np.ndarray]:
-    """Return what a function returns for each tile; the first is left to the calling thread."""
+    """Return the results of a function for all tiles; the calling thread computes the first."""
     first, *rest = tiles
     with one_blas_thread():
         if not rest:

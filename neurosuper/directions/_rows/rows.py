@@ -1,13 +1,14 @@
 """Rows of responses as torch blocks, and reductions over them: one kernel, three scales.
 
-An array in memory is one block, on the device where it fits, else sent there piece by piece. A dask array is many, its
-chunks of stimuli, the next one read while one is reduced: at most three are held at once. With a `dask.distributed`
-client in charge blocks are reduced on its workers, where they lie, and added up in an order that is always the same.
+An array in memory is one block, on the device if it fits there, otherwise sent in smaller blocks. A dask array has one
+block per chunk of stimuli; the next is read while one is reduced, so that at most three are in memory. With an active
+`dask.distributed` client, blocks are reduced on its workers, and results are combined in a fixed order.
 
-A chunk costs about a millisecond whatever its size: chunks of 8 to 64 MB are good. Each pass reads them anew; responses
-that fit on a cluster are best `.persist()`ed there. Give a cluster one process per core or per GPU, of one thread each.
-dask starts them with a small `MALLOC_TRIM_THRESHOLD_`, so that memory is taken anew for each tile; passes are faster
-with a large one and `MALLOC_MMAP_THRESHOLD_` of 32 MiB (both in `distributed.nanny.pre-spawn-environ`).
+A chunk costs about a millisecond regardless of its size: use chunks of 8 to 64 MB. Each pass reads them again;
+responses that fit in the memory of a cluster are best `.persist()`ed there. Give a cluster one process per core or per
+GPU, with one thread each. dask starts processes with a small `MALLOC_TRIM_THRESHOLD_`, so that memory is allocated
+again for each tile; passes are faster with a large one and `MALLOC_MMAP_THRESHOLD_` of 32 MiB (both in
+`distributed.nanny.pre-spawn-environ`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from neurosuper.directions._rows.products import bare
 from neurosuper.directions._rows.tensors import DTYPES, require_finite, to_tensor
 from neurosuper.directions._rows.tiles import into_tiles, tile_rows
 
-N_READERS = 8  # of the pieces of one chunk: files wait, and decompress beside one another
-SUM_ROWS = 512  # rows added in their own dtype before float64 takes over
+N_READERS = 8  # threads that read one chunk, if it consists of several chunks of units: files wait and decompress
+SUM_ROWS = 512  # rows added in their own dtype; their sums are added in float64, so that rounding stays small
 
 Tensors = tuple[torch.Tensor, ...]
 Kernel = Callable[..., Tensors]
@@ -50,13 +51,13 @@ class ColumnRanges(NamedTuple):
 
 
 class Rows:
-    """Iterate over the rows of responses, on a device, and reduce them; see `prepared`.
+    """Rows of responses on a device, to iterate over in blocks and to reduce; see `prepared`.
 
     Parameters
     ----------
     responses : DataArray (stimulus, unit)
     device : {"cpu", "cuda"} or None
-        None takes a GPU if there is one; on a cluster each worker decides for itself.
+        None uses a GPU if there is one; on a cluster each worker decides for itself.
     dtype : {"float32", "float64"}
     """
 
@@ -77,7 +78,7 @@ class Rows:
 
     @property
     def raw(self) -> Rows:
-        """The same rows, not prepared."""
+        """The same rows without preparation."""
         return self._raw or self
 
     def reduced_by(self, reducer: Callable[..., Tensors]) -> Rows:
@@ -100,22 +101,23 @@ class Rows:
 
     @cached_property
     def in_memory(self) -> bool:
-        """Whether all rows are held on the device, in `whole`."""
+        """Whether all rows are in the memory of the device, in `whole`."""
         if self._raw:
             return self._raw.in_memory
         if self.is_lazy or self.device.type == "cpu":
             return not self.is_lazy
+        # The raw rows, the prepared ones, and as much again for a kernel.
         free, _ = torch.cuda.mem_get_info(self.device)
         return 3 * self.n_rows * self.n_columns * self.dtype.itemsize < free
 
     @cached_property
     def whole(self) -> torch.Tensor:
-        """All rows `(row, unit)`, prepared once and for all; only where they are `in_memory`.
+        """All rows `(row, unit)`, prepared once; only if they are `in_memory`.
 
-        Not to be written to: unless there was something to prepare, it may share the memory of the user's array.
+        Read-only: without preparation, it may share memory with the user's array.
         """
         if not self.in_memory:
-            raise RuntimeError("rows that are streamed are never held whole")
+            raise RuntimeError("rows that are streamed are never all in memory")
         return self.preparation(self._raw.whole) if self._raw else self._load(self._data)
 
     def _load(self, values: np.ndarray) -> torch.Tensor:
@@ -125,7 +127,7 @@ class Rows:
 
     @cached_property
     def bounds(self) -> list[tuple[int, int]]:
-        """Where each block starts and stops."""
+        """First and last row (exclusive) of each block."""
         if self.is_lazy:
             edges = np.cumsum([0, *self._data.chunks[0]]).tolist()
             return [(start, stop) for start, stop in pairwise(edges) if start < stop]
@@ -149,7 +151,7 @@ class Rows:
         return self._load(self._compute(chunk, pool))
 
     def _compute(self, chunk: Any, pool: Executor | None) -> np.ndarray:
-        """Read a chunk by the threads of a pool: dask would start new ones at each pass, and each hoards memory."""
+        """Read a chunk with the threads of a pool: dask would start threads for each pass, and each keeps memory."""
         import dask.base
 
         if pool is None or dask.base.get_scheduler() is not None:
@@ -165,7 +167,7 @@ class Rows:
             yield from self._stream(self.bounds, self._kept)
 
     def _stream(self, bounds: list[tuple[int, int]], picked: _PickedRows | None) -> Iterator[torch.Tensor]:
-        """Yield blocks, each of which is read, and some of its rows put aside, while the one before is reduced."""
+        """Yield blocks, while the next one is read and picked rows are copied from it."""
 
         def read(start: int, stop: int) -> torch.Tensor:
             block = self.read(start, stop, pool)
@@ -186,9 +188,9 @@ class Rows:
                 bar.update()
 
     def tiles(self, width: int | None = 1) -> Generator[torch.Tensor, None, None]:
-        """Yield the rows in tiles so small that a tile, and a matrix (row, width), stay in the cache: see `split`.
+        """Yield the rows in tiles, small enough that a tile and a matrix (row, width) stay in the cache.
 
-        Where `width` is None yield whole blocks, for kernels that go through them piece by piece themselves.
+        See `into_tiles`. If `width` is None yield whole blocks, for kernels that divide them themselves.
         """
         if self.in_memory:
             yield from into_tiles(self.whole, width)
@@ -197,7 +199,7 @@ class Rows:
             yield from self.tiles_of(block, width)
 
     def tiles_of(self, block: torch.Tensor, width: int | None) -> Iterator[torch.Tensor]:
-        """Yield the tiles of a raw block, prepared; those of `whole`, where that is held, which the block then is."""
+        """Yield the prepared tiles of a raw block, from `whole` if that was computed: the block is then all rows."""
         if "whole" in vars(self):
             return iter(into_tiles(self.whole, width))
         return (self.preparation(tile) for tile in into_tiles(block, width))
@@ -209,9 +211,9 @@ class Rows:
     def reduce(self, kernel: Kernel, combine: Combine, *state: Any, width: int | None = 1) -> Tensors:
         """Return what `kernel(tile, *state)` returns for each tile, combined pair by pair, on the device.
 
-        `combine` may write over its first argument, which it or the kernel made.
-        `kernel` and `combine` are functions of a module, and `state` whatever they need, so that both can be sent to a
-        worker: tensors in `state` are moved to the device of the tile.
+        `combine` may overwrite its first argument. `kernel` and `combine` are functions of a module, and `state` is
+        their further input, so that both can be sent to a worker; tensors in `state` are moved to the device of the
+        tile.
         """
         if self._reducer is not None:
             return self._reducer(self, kernel, combine, state, width)
@@ -221,7 +223,7 @@ class Rows:
             return _reduce_tiles(tiles, kernel, combine, state)
 
     def _reduce_on(self, client: Any, kernel: Kernel, combine: Combine, state: tuple, width: int | None) -> Tensors:
-        """Reduce blocks on the workers; rows that are to be kept come back from the same pass."""
+        """Reduce blocks on the workers; picked rows come back from the same pass."""
         raw = self.raw
         job = _Job(kernel, state, width, combine, self.preparation, self._device_name, self.dtype).packed()
         kept = raw._kept if raw._kept is not None and not raw._kept.is_complete else None
@@ -249,11 +251,12 @@ class Rows:
 
     @property
     def column_ranges(self) -> ColumnRanges:
-        """Range and mean of each unit's prepared responses; one pass the first time, none where only a mean is off."""
+        """Minimum, maximum and mean of each unit's prepared responses; one pass the first time they are needed."""
         normalize, mean, whitening, scale = self.preparation
         if whitening is not None:
             self._whitened_ranges = self._whitened_ranges or self._compute_ranges()
             return self._whitened_ranges
+        # Scaling and centring change ranges by a factor and a shift: raw and normalised ranges serve all of these.
         if normalize not in self._ranges:
             plain = self.preparation._replace(mean=None) if normalize else Preparation()
             unmoved = self if mean is None and (normalize or scale == 1) else self.prepared(plain)
@@ -270,12 +273,12 @@ class Rows:
         return self.column_ranges.mean
 
     def keep(self, positions: np.ndarray) -> None:
-        """Put the rows at these positions, in rising order, aside in the next pass: `take` then reads nothing."""
+        """Copy the rows at these sorted positions in the next pass, so that `take` need not read them again."""
         if not self.in_memory:
             self.raw._kept = _PickedRows(positions, self.n_columns, self.dtype, self.device)
 
     def take(self, positions: np.ndarray) -> torch.Tensor:
-        """Return the rows at these positions, in rising order, prepared; only the blocks that hold them are read."""
+        """Return the prepared rows at these sorted positions; only blocks that contain some are read."""
         if self.in_memory:
             return torch.as_tensor(bare(self.whole)[positions])
         return self.preparation(self.raw._take_raw(positions))
@@ -295,25 +298,25 @@ class Rows:
 
 
 class _PickedRows:
-    """Some rows, gathered block by block."""
+    """Rows at given positions, copied block by block."""
 
     def __init__(self, positions: np.ndarray, n_columns: int, dtype: torch.dtype, device: torch.device) -> None:
         self.positions, self.is_complete = positions, False
         self.rows = torch.empty(len(positions), n_columns, dtype=dtype, device=device)
 
     def within(self, bounds: list[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
-        """Return where in its block each of the rows is, for those blocks that hold any."""
+        """Return the positions of the rows in their block, for each block that contains any."""
         edges = {block: np.searchsorted(self.positions, block) for block in bounds}
         return {block: self.positions[first:last] - block[0] for block, (first, last) in edges.items() if first < last}
 
     def put(self, block: torch.Tensor, start: int, stop: int) -> None:
-        """Put aside what is in a block; blocks come in order."""
+        """Copy the rows that are in a block; blocks come in order."""
         first, last = np.searchsorted(self.positions, (start, stop))
         self.rows[first:last] = torch.as_tensor(bare(block)[self.positions[first:last] - start])
         self.is_complete = stop > self.positions[-1]
 
     def fill(self, rows: torch.Tensor) -> None:
-        """Put all of them aside at once."""
+        """Set all rows at once."""
         self.rows, self.is_complete = rows, True
 
 
@@ -328,7 +331,8 @@ def join(a: Tensors, b: Tensors) -> Tensors:
 
 
 def _range_and_total(tile: torch.Tensor) -> Tensors:
-    """Return least, largest and total; of these torch has slower ways: `aminmax(dim=0)`, sums straight in float64."""
+    """Return the minimum, maximum and sum of each unit."""
+    # Faster than `aminmax(dim=0)`, and than a sum straight in float64.
     totals = torch.stack([rows.sum(0) for rows in tile.split(SUM_ROWS)])
     return tile.amin(0), tile.amax(0), totals.sum(0, dtype=torch.float64)
 
@@ -342,7 +346,7 @@ def _reduce_tiles(tiles: Iterator[torch.Tensor], kernel: Kernel, combine: Combin
 
 
 class _Job(NamedTuple):
-    """What a worker is told: reduce a block of raw rows."""
+    """All that a worker needs to reduce a block of raw rows."""
 
     kernel: Kernel
     state: tuple
@@ -361,7 +365,7 @@ class _Job(NamedTuple):
 
 
 def _run(values: np.ndarray, job: _Job) -> Tensors:
-    """Reduce one block on a worker; what comes back lies on its CPU."""
+    """Return the result of reducing one block on a worker, in the memory of its CPU."""
     device = pick_device(job.device)
     R = to_tensor(require_finite(values), job.dtype, device)
     tiles = (job.preparation(tile) for tile in into_tiles(R, job.width))

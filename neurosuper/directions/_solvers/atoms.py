@@ -1,4 +1,9 @@
-"""Atoms of a dictionary: first draws, statistics of their use, and their update."""
+"""Atoms of a dictionary: initial draws, statistics of their use, and their update (online dictionary learning).
+
+X (row, unit) responses of a mini-batch, Z (row, direction) their codes, D (direction, unit) atoms, X ≈ Z D.
+A = ZᵀZ (direction, direction) and B = ZᵀX (direction, unit) are all that an update of D needs
+(Mairal, Bach, Ponce and Sapiro 2010).
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,14 @@ from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
 from neurosuper.directions._rows.rows import Rows, Tensors
 
-FORGETTING_EXPONENT = 0.7  # batch t weighs as much as t^0.7 batches before it have residual
-ATOMS_PER_PRODUCT = 64  # atoms that are updated after one product
-ATOMS_PER_TASK = 16  # atoms that a thread takes at a time
-IDLE_STIMULI = 10  # stimuli an atom, after which an atom that none of them used is dead
+FORGETTING_EXPONENT = 0.7  # after mini-batch t, older statistics are multiplied by 1 − t^(−0.7)
+ATOMS_PER_PRODUCT = 64  # atoms whose residuals come from one matrix product, then corrected as they change
+ATOMS_PER_TASK = 16  # atoms whose statistics a thread adds up at a time
+IDLE_STIMULI = 10  # stimuli per atom: an atom that none of so many stimuli used is dead, and restarts
 
 
 class Atoms:
-    """Atoms D (direction, unit), and the statistics that they follow: A = ZᵀZ and B = ZᵀX, where older batches fade."""
+    """Atoms D, and the statistics A = ZᵀZ and B = ZᵀX that determine them, in which older mini-batches fade."""
 
     def __init__(self, D: torch.Tensor) -> None:
         n = len(D)
@@ -25,12 +30,14 @@ class Atoms:
         self.n_batches, self.idle = 0, torch.zeros(n, dtype=torch.long, device=D.device)
 
     def learn(self, X: torch.Tensor, Z: torch.Tensor, G: torch.Tensor, alpha: float) -> torch.Tensor:
-        """Update the atoms on a batch, and return its summed objective before that: ½‖x − z D‖² + alpha ‖z‖₁.
+        """Update the atoms on a mini-batch; return its summed objective before the update, ½‖x − z D‖² + alpha ‖z‖₁.
 
         G (direction, direction) is D Dᵀ.
         """
+        # ‖X − Z D‖² = ‖X‖² − 2 ⟨ZᵀX, D⟩ + ⟨ZᵀZ, D Dᵀ⟩.
         (A, B), D = count_uses(X, Z), self.D
         misfit = (X**2).sum() - 2 * (B * D).sum() + (A * G).sum()
+        # Forget: A ← (1 − t^(−0.7)) A + ZᵀZ, and B likewise.
         self.n_batches += 1
         kept = 1 - self.n_batches**-FORGETTING_EXPONENT
         self.A.mul_(kept).add_(A)
@@ -41,7 +48,7 @@ class Atoms:
         return misfit.double() / 2 + alpha * Z.abs().sum(dtype=torch.float64)
 
     def revive(self, X: torch.Tensor, Z: torch.Tensor, generator: torch.Generator) -> None:
-        """Restart dead atoms at what is residual of rows, drawn as often as their squared errors are large."""
+        """Restart dead atoms at residuals of rows, drawn with probability proportional to the squared residual."""
         dead = (self.idle >= IDLE_STIMULI * len(self.D)).nonzero().flatten()
         if len(dead) == 0:
             return
@@ -56,7 +63,7 @@ class Atoms:
 
 
 def first_atoms(rows: Rows, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Return stimuli drawn at random, scaled to unit length; where one has no response, a random direction."""
+    """Return initial atoms: stimuli drawn at random, scaled to unit length (a random direction where all are zero)."""
     D = rows.take(draw_positions(rows.n_rows, n, generator)).clone()
     silent = ~D.any(1)
     D[silent] = torch.randn(n, D.shape[1], generator=generator).to(D)[silent]
@@ -69,7 +76,7 @@ def draw_positions(n_rows: int, n: int, generator: torch.Generator) -> np.ndarra
 
 
 def count_uses(X: torch.Tensor, Z: torch.Tensor) -> Tensors:
-    """Return the statistics ZᵀZ and ZᵀX; on the CPU by compiled loops over codes that are not zero."""
+    """Return the statistics ZᵀZ and ZᵀX; compiled on the CPU, where only non-zero codes cost time."""
     if X.device.type != "cpu":
         return Z.T @ Z, Z.T @ X
     A, B = Z.new_zeros(Z.shape[1], Z.shape[1]), X.new_zeros(Z.shape[1], X.shape[1])
@@ -80,9 +87,11 @@ def count_uses(X: torch.Tensor, Z: torch.Tensor) -> Tensors:
 
 @njit(parallel=True, fastmath=FASTMATH)
 def _add_uses(X: np.ndarray, Z: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
-    for part in prange((len(A) + ATOMS_PER_TASK - 1) // ATOMS_PER_TASK):
+    # A thread owns rows j of A and B, so that no two threads write to the same entry.
+    for task in prange((len(A) + ATOMS_PER_TASK - 1) // ATOMS_PER_TASK):
         for i in range(len(X)):
-            for j in range(part * ATOMS_PER_TASK, min((part + 1) * ATOMS_PER_TASK, len(A))):
+            for j in range(task * ATOMS_PER_TASK, min((task + 1) * ATOMS_PER_TASK, len(A))):
+                # A_j += z_j z and B_j += z_j x: nothing to add for the many codes that are zero.
                 code = Z[i, j]
                 if code != 0:
                     for k in range(len(A)):
@@ -92,11 +101,12 @@ def _add_uses(X: np.ndarray, Z: np.ndarray, A: np.ndarray, B: np.ndarray) -> Non
 
 
 def update_atoms(D: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> None:
-    """Set one atom after another, in place, to the one of unit length that is best for these statistics.
+    """Set each atom in turn, in place, to the unit vector that minimises the squared error for these statistics.
 
-    Each is the direction of B_j − Σ_{i≠j} A_ji d_i; those that no code used stay as they are. One product for a block
-    of atoms, which is corrected as they change.
+    Block coordinate descent (Mairal et al. 2010, algorithm 2): d_j is the direction of B_j − Σ_{i≠j} A_ji d_i. Atoms
+    that no code used do not change.
     """
+    # The residuals B − A D of 64 atoms come from one product, and are corrected as each of these atoms changes.
     turn = turn_compiled if D.device.type == "cpu" else turn_atoms
     for start in range(0, len(D), ATOMS_PER_PRODUCT):
         block = slice(start, start + ATOMS_PER_PRODUCT)
@@ -104,17 +114,19 @@ def update_atoms(D: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> None:
 
 
 def turn_atoms(D: torch.Tensor, A: torch.Tensor, residual: torch.Tensor) -> None:
-    """Turn atoms one after another, given what is `residual` for each, B − A D over all atoms, which is written to."""
+    """Update atoms in turn, given the residual B − A D over all atoms, which is overwritten."""
     for j in range(len(D)):
+        # B_j − Σ_{i≠j} A_ji d_i is the residual plus the contribution of atom j itself.
         goal = residual[j] + A[j, j] * D[j]
         length = goal.norm()
         change = torch.where((length > 0) & (A[j, j] > 0), goal / length, D[j]) - D[j]
+        # d_j changed by δ, so that the residuals of the atoms after it change by −A_ij δ.
         residual[j + 1 :] -= A[j + 1 :, j, None] * change
         D[j] += change
 
 
 def turn_compiled(D: torch.Tensor, A: torch.Tensor, residual: torch.Tensor) -> None:
-    """Do the same in compiled loops on the CPU."""
+    """Update atoms as `turn_atoms` does, in compiled loops on the CPU."""
     _turn_atoms(D.numpy(), A.numpy(), residual.numpy())
 
 
@@ -126,6 +138,7 @@ def _turn_atoms(D: np.ndarray, A: np.ndarray, residual: np.ndarray) -> None:
         for unit in range(n_units):
             goal[unit] += A[j, j] * D[j, unit]
             square += goal[unit] * goal[unit]
+        # An unused atom, or one that nothing is left for, stays as it is.
         if A[j, j] <= 0 or square <= 0:
             continue
         scale = 1 / np.sqrt(square)
@@ -133,11 +146,13 @@ def _turn_atoms(D: np.ndarray, A: np.ndarray, residual: np.ndarray) -> None:
             new = goal[unit] * scale
             change[unit] = new - D[j, unit]
             D[j, unit] = new
+        # Residuals of the atoms after it: −A_ij δ.
         for i in range(j + 1, n):
             weight = A[i, j]
             for unit in range(n_units):
                 residual[i, unit] -= weight * change[unit]
 
 
-def squared_length(part: torch.Tensor) -> Tensors:
-    return ((part**2).sum(dtype=torch.float64),)
+def squared_length(X: torch.Tensor) -> Tensors:
+    """Return Σ ‖x‖² over rows, in float64."""
+    return ((X**2).sum(dtype=torch.float64),)

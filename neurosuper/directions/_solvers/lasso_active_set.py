@@ -1,7 +1,8 @@
-"""The lasso by an active set, compiled for the CPU: one row after another, exactly but for rounding.
+"""Compiled lasso by an active set, for the CPU: one row after another, exact up to rounding.
 
-C (row, direction) correlations X Dᵀ, G (direction, direction) Gram matrix D Dᵀ, Z (row, direction) codes. Of one row:
-c, z, and q = c − z G, the correlations of atoms with what is left of it.
+C (row, direction) correlations X Dᵀ, G (direction, direction) Gram matrix D Dᵀ, Z (row, direction) codes. For one row:
+c, z, and q = c − z G, the correlations of atoms with its residual. z minimises ½ z G zᵀ − c zᵀ + alpha ‖z‖₁ if and only
+if qⱼ = alpha sign(zⱼ) where zⱼ ≠ 0, and |qⱼ| ≤ alpha elsewhere (the conditions of Karush, Kuhn and Tucker).
 """
 
 from __future__ import annotations
@@ -15,37 +16,40 @@ from numba import prange
 from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
 
-RANK_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # of an atom's squared length left by other atoms
-MAX_ROUNDS_PER_ATOM = 10  # at most, for each atom
-ENTRY_SHARE = 0.92  # of the strongest correlation: atoms above it enter the active set together,
-MAX_ENTRIES = 8  # so many at most
-N_PEAKS = 16  # in which the strongest correlation is sought
-N_TILES = 64  # of rows, for threads to take
+RANK_TOLERANCE = {
+    torch.float32: 1e-5,
+    torch.float64: 1e-10,
+}  # of an atom's squared length, which is residual
+MAX_ROUNDS_PER_ATOM = 10  # rounds per atom: a safeguard where rounding keeps atoms entering and leaving
+ENTRY_SHARE = 0.92  # of the strongest correlation: atoms above this share enter the active set in the same round
+MAX_ENTRIES = 8  # atoms that may enter per round: a wrong one costs a step to leave again
+N_PEAKS = 16  # running maxima of |q|: a power of two that fills a vector register of 512 bits in float32
+N_TILES = 64  # tiles of rows that threads take in turn: many more than cores, because rows differ in cost
 
 compiled = njit(fastmath=FASTMATH)
 
 
 class Workspace(NamedTuple):
-    """What is at hand for the row in work; all but `q` and `peaks` by position in its active set."""
+    """Memory for one row, reused for the next; all but `q` and `peaks` are indexed by position in the active set."""
 
-    q: np.ndarray  # correlations of all atoms with what is left of the row
+    q: np.ndarray  # correlations of all atoms with the residual of the row
     peaks: np.ndarray  # strongest correlations of every 16th atom
-    active: np.ndarray  # atoms that have a code
-    u: np.ndarray  # their codes, as they are to be
-    sign: np.ndarray  # and the signs of those
-    slope: np.ndarray  # what the conditions of an optimum are missed by
-    step: np.ndarray
+    active: np.ndarray  # indices of the active atoms
+    u: np.ndarray  # their new codes, before these are written to z
+    sign: np.ndarray  # signs of these codes
+    slope: np.ndarray  # q − alpha · sign: by how much the conditions of an optimum are missed
+    step: np.ndarray  # change of u that is tried next
     L: np.ndarray  # Cholesky factor of their Gram matrix: rows of a lower triangle, the diagonal inverted
 
 
 def active_set(
     C: torch.Tensor, G: torch.Tensor, alpha: float, positive: bool, tol: float
 ) -> tuple[torch.Tensor, float]:
-    """Return lasso codes, and by how much the conditions of an optimum are missed where that is more than `tol`.
+    """Return lasso codes, and by how much the conditions of an optimum are missed where that exceeds `tol`.
 
-    Atoms enter a row's active set where they violate the conditions, the strongest first; then comes a step to the
-    exact optimum of the signs at hand. Where a code would cross zero on the way, its atom leaves (feature-sign search;
-    Lee, Battle, Raina and Ng 2007). On as many threads as torch has.
+    Feature-sign search (Lee, Battle, Raina and Ng 2007, algorithm 1): atoms that violate the conditions enter a row's
+    active set, the strongest first, and a step goes to the exact optimum for the current signs. An atom whose code
+    would cross zero on the way leaves the active set. Uses as many threads as torch.
     """
     Z, one = torch.zeros_like(C), C.numpy().dtype.type
     with torch_threads():
@@ -83,7 +87,8 @@ def _code_row(
     rank_tolerance: Any,
     work: Workspace,
 ) -> Any:
-    """Write the codes of a row into `z`, zero before; return what is missed by, of its largest correlation."""
+    """Write the codes of a row into `z`, which is zero; return what they miss as a share of its largest correlation."""
+    # With z = 0, q = c. Tolerances are relative to max |c|, so that they do not depend on the unit of responses.
     work.q[:] = c
     _find_peaks(work, False)
     largest = _highest(work.peaks, len(c))
@@ -91,8 +96,10 @@ def _code_row(
     for _ in range(MAX_ROUNDS_PER_ATOM * (len(c) + MAX_ROUNDS_PER_ATOM)):
         _find_peaks(work, positive)
         strongest = _highest(work.peaks, len(c))
+        # Stop: |q| ≤ alpha for all atoms, and q = alpha · sign for active ones, both to within the tolerance.
         if strongest <= alpha + slack and off <= slack:
             return largest * 0
+        # Rows of the factor that belong to atoms before the new ones remain valid.
         known = n
         if strongest > alpha + slack:
             n = _add_atoms(z, max(alpha + slack, ENTRY_SHARE * strongest), alpha, positive, work, n)
@@ -113,10 +120,12 @@ def _count_peaks(n: int) -> int:
 
 @compiled
 def _find_peaks(work: Workspace, positive: bool) -> None:
-    """Write the strongest correlation of atoms j, j + 16, j + 32, … into `peaks`, by folding: no loop has to wait."""
+    """Write the strongest correlation of atoms j, j + 16, j + 32, … into `peaks`."""
     q, peaks, half = work.q, work.peaks, 1
     while 2 * half <= len(q):
         half *= 2
+    # |q| = max(q, −q); if codes must be positive, max(q, 0). The upper half is folded onto the lower one until 16
+    # maxima are left: the steps of such a loop do not depend on each other, so that it runs in vector registers.
     mirror = q[0] * 0 - (0 if positive else 1)
     for k in range(half):
         peaks[k] = max(q[k], mirror * q[k])
@@ -138,10 +147,11 @@ def _highest(peaks: np.ndarray, n: int) -> Any:
 
 @compiled
 def _add_atoms(z: np.ndarray, bar: Any, alpha: Any, positive: bool, work: Workspace, n: int) -> int:
-    """Let atoms whose correlation reaches the bar into the active set, which grows to n."""
+    """Add atoms whose correlation reaches the bar to the active set, and return its new size."""
     q, most = work.q, min(len(z), n + MAX_ENTRIES)
     n_peaks = _count_peaks(len(q))
     for k in range(n_peaks):
+        # None of the atoms k, k + 16, … can reach the bar if the strongest of them does not.
         if work.peaks[k] < bar:
             continue
         for j in range(k, len(q), n_peaks):
@@ -155,9 +165,10 @@ def _add_atoms(z: np.ndarray, bar: Any, alpha: Any, positive: bool, work: Worksp
 
 @compiled
 def _solve_active_set(G: np.ndarray, z: np.ndarray, rank_tolerance: Any, work: Workspace, known: int, n: int) -> int:
-    """Go to the optimum of the signs at hand; atoms whose code becomes zero on the way leave, and n are residual.
+    """Move to the optimum for the current signs; return the new size of the active set.
 
-    Where active atoms are linearly dependent there is no such point: one of them is traded for the others. The first
+    Atoms whose code reaches zero on the way leave the active set. Linearly dependent atoms have no unique optimum:
+    codes then move along a direction that leaves the reconstruction unchanged until one of them is zero. The first
     `known` rows of L are up to date.
     """
     while n > 0:
@@ -170,6 +181,7 @@ def _solve_active_set(G: np.ndarray, z: np.ndarray, rank_tolerance: Any, work: W
         share, first = _take_step(work, dependent, n)
         if first < 0:
             break
+        # After a share s of a Newton step the gradient is (1 − s) times the old one; a null step leaves it unchanged.
         for i in range(n):
             work.slope[i] *= 1 if dependent else 1 - share
         _drop_atom(G, z, work, first, n)
@@ -179,10 +191,14 @@ def _solve_active_set(G: np.ndarray, z: np.ndarray, rank_tolerance: Any, work: W
 
 @compiled
 def _take_step(work: Workspace, is_null_step: bool, n: int) -> tuple[Any, int]:
-    """Take the step, or the share of it after which a code is zero; return that share, and which code it is or −1."""
+    """Take the step up to the first code that becomes zero; return the share taken, and that code's position or −1.
+
+    A null step has no natural length: it is taken up to the first zero, or not at all.
+    """
     u, step, sign = work.u, work.step, work.sign
     share, first = u[0] * 0 + 1, -1
     least = share
+    # Only if a code changes its sign (or the step has no end) is the place of the first zero needed: u + s · step = 0.
     for i in range(n):
         least = min(least, (u[i] + step[i]) * sign[i])
     if least < 0 or is_null_step:
@@ -198,7 +214,7 @@ def _take_step(work: Workspace, is_null_step: bool, n: int) -> tuple[Any, int]:
 
 @compiled
 def _drop_atom(G: np.ndarray, z: np.ndarray, work: Workspace, i: int, n: int) -> None:
-    """Take the i-th of n atoms out of the active set, with what it has contributed."""
+    """Remove the i-th of n atoms from the active set, and its contribution to the reconstruction."""
     j = work.active[i]
     if z[j] != 0:
         for k in range(len(z)):
@@ -213,7 +229,8 @@ def _drop_atom(G: np.ndarray, z: np.ndarray, work: Workspace, i: int, n: int) ->
 
 @compiled
 def _commit_codes(G: np.ndarray, z: np.ndarray, work: Workspace, n: int) -> None:
-    """Take over the codes of active atoms, and correct the correlations of all."""
+    """Write the codes of active atoms to `z`, and update the correlations of all atoms."""
+    # q = c − z G, so that a change of zⱼ by δ changes q by −δ Gⱼ.
     q = work.q
     for i in range(n):
         j = work.active[i]
@@ -225,7 +242,7 @@ def _commit_codes(G: np.ndarray, z: np.ndarray, work: Workspace, n: int) -> None
 
 @compiled
 def _update_gradient(alpha: Any, work: Workspace, n: int) -> Any:
-    """Renew the slopes of active codes, and return how steep the steepest is."""
+    """Update the slopes q − alpha · sign of active codes, and return the largest |slope|."""
     steepest = work.q[0] * 0
     for i in range(n):
         slope = work.q[work.active[i]] - alpha * work.sign[i]
@@ -236,19 +253,21 @@ def _update_gradient(alpha: Any, work: Workspace, n: int) -> Any:
 
 @compiled
 def _factor(G: np.ndarray, rank_tolerance: Any, work: Workspace, known: int, n: int) -> int:
-    """Extend L from the `known` rows to n by Cholesky's method, and return how many are of full rank."""
+    """Extend the Cholesky factor L from `known` rows to n; return the number of rows that are linearly independent."""
     L, active = work.L, work.active
     for i in range(known, n):
         g, at = G[active[i]], 0
         row = L[i * (i + 1) // 2 : (i + 1) * (i + 2) // 2]
         square = g[active[i]]
         for j in range(i):
-            residual = g[active[j]]
+            # Lᵢⱼ = (Gᵢⱼ − Σ_{k<j} Lᵢₖ Lⱼₖ) / Lⱼⱼ; the diagonal of L is stored as 1 / Lⱼⱼ.
+            entry = g[active[j]]
             for k in range(j):
-                residual -= L[at + k] * row[k]
-            row[j] = residual * L[at + j]
+                entry -= L[at + k] * row[k]
+            row[j] = entry * L[at + j]
             square -= row[j] * row[j]
             at += j + 1
+        # Lᵢᵢ² = Gᵢᵢ − Σ Lᵢⱼ²: the squared length of the atom that no atom before it explains.
         if square <= rank_tolerance * g[active[i]]:
             return i
         row[i] = 1 / np.sqrt(square)
@@ -257,20 +276,22 @@ def _factor(G: np.ndarray, rank_tolerance: Any, work: Workspace, known: int, n: 
 
 @compiled
 def _solve(work: Workspace, n: int) -> None:
-    """Find the step H⁻¹ slope, H the Gram matrix of active atoms."""
+    """Write the Newton step H⁻¹ slope to `step`; H = L Lᵀ is the Gram matrix of active atoms."""
+    # Forward substitution, L y = slope, then back substitution, Lᵀ step = y.
     L, step, at = work.L, work.step, 0
     for i in range(n):
-        residual = work.slope[i]
+        entry = work.slope[i]
         for k in range(i):
-            residual -= L[at + k] * step[k]
-        step[i] = residual * L[at + i]
+            entry -= L[at + k] * step[k]
+        step[i] = entry * L[at + i]
         at += i + 1
     _solve_back(L, step, n)
 
 
 @compiled
 def _solve_back(L: np.ndarray, v: np.ndarray, n: int) -> None:
-    """Turn the first n entries of v into L⁻ᵀ v."""
+    """Replace the first n entries of v by L⁻ᵀ v."""
+    # Column by column from the last: each solved entry is subtracted from those before it.
     for i in range(n - 1, -1, -1):
         at = i * (i + 1) // 2
         value = v[i] * L[at + i]
@@ -281,13 +302,16 @@ def _solve_back(L: np.ndarray, v: np.ndarray, n: int) -> None:
 
 @compiled
 def _find_null_step(work: Workspace, i: int, n: int) -> None:
-    """Find how atoms before the i-th make up for it, in the direction in which codes become smaller."""
+    """Write the change of codes that replaces atom i by the atoms before it, and does not raise ‖u‖₁."""
+    # Atom i is a combination w of the atoms before it, L Lᵀ w = Gᵢ. L w' = Gᵢ was solved by `_factor`, in row i of L,
+    # so that w = L⁻ᵀ row, and (−w, 1) leaves the reconstruction unchanged.
     L, step, at = work.L, work.step, i * (i + 1) // 2
     step[:n] = 0
     for k in range(i):
         step[k] = -L[at + k]
     _solve_back(L, step, i)
     step[i] = 1
+    # To first order, ‖u‖₁ changes by sign · step: choose the sense in which it falls.
     cost = (work.sign[:n] * step[:n]).sum()
     if cost > 0:
         step[:n] *= -1

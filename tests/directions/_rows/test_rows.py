@@ -98,7 +98,7 @@ def test_an_array_in_memory_is_not_copied_and_not_written_to(responses):
     values = responses.values.astype("float32")
     rows = Rows(responses.copy(data=values), "cpu")
     assert rows.whole.data_ptr() == values.ctypes.data
-    with pytest.raises(RuntimeError, match="never held whole"):
+    with pytest.raises(RuntimeError, match="never all in memory"):
         _ = Rows(responses.chunk(stimulus=40), "cpu").whole
 
 
@@ -151,18 +151,18 @@ def test_what_is_not_finite_is_refused_when_it_is_read(bad, responses):
     values = responses.values.copy()
     values[[50, 51], 2] = bad
     rows = Rows(responses.copy(data=da.from_array(values, chunks=(40, 3))), "cpu")
-    told = "^responses hold 2 NaN or infinite values in a block of stimuli; drop them$"
+    message = "^responses contain 2 NaN or infinite values in a block of stimuli; drop them$"
     for call in (rows.mean, lambda: list(rows), lambda: rows.map(lengths), lambda: rows.take(np.array([50, 51]))):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             call()
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         require_finite(values)
     assert require_finite(values[:0]).shape == (0, 8)
 
 
 def test_what_float32_cannot_hold_is_refused(responses):
     large = responses * 1e300
-    with pytest.raises(ValueError, match="larger than float32 can hold; rescale them"):
+    with pytest.raises(ValueError, match="larger than the largest float32; rescale them"):
         KMeans(3).fit(large)
 
 
