@@ -172,7 +172,7 @@ def test_directions_that_nothing_is_left_for_are_finite_and_of_unit_length(solve
 
 def test_negative_responses_are_refused_by_name(responses):
     responses[3, 2] = -1
-    with pytest.raises(ValueError, match="Negative values in data, in unit 'u002'; NMF takes them with signed=True, or clip"):
+    with pytest.raises(ValueError, match="Negative values in data, in unit 'u002'; NMF takes them with signed=True"):
         NMF(3).fit(responses)
     assert NMF(3, signed=True, tol=None, max_iter=5).fit(responses).directions_.notnull().all()
 
