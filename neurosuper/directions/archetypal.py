@@ -51,6 +51,7 @@ class Archetypal(IterativeFinder):
     normalize, center, whiten : bool, optional
         As in every finder.
     max_iter : int, optional
+        Largest number of iterations.
     tol : float or None, optional
         As in every finder that iterates.
     random_state : int, optional
@@ -58,6 +59,7 @@ class Archetypal(IterativeFinder):
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
+        Of all computation.
 
     Attributes
     ----------

@@ -79,7 +79,8 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
 
     See Also
     --------
-    PCA, ICA, NMF, KMeans, DictionaryLearning, SparseAutoencoder, Archetypal, Random, Units
+    IterativeFinder : Base of finders that iterate.
+    neurosuper.compare : Compares the directions of several finders with units.
     """
 
     # Methods for users.
@@ -109,7 +110,7 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
 
         See Also
         --------
-        transform, fit_transform
+        transform : Gives the codes of these or other responses.
         """
         responses = label_input(responses)
         return self.fit_rows(responses, self.prepare_rows(responses))
@@ -131,7 +132,7 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
 
         See Also
         --------
-        inverse_transform
+        inverse_transform : Gives the responses that have these codes.
         """
         self._require_fitted()
         if isinstance(responses, xr.DataArray):
@@ -141,9 +142,22 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
     def fit_transform(self, responses: Array, y: object = None) -> Array:
         """Find directions and return the codes of the same responses.
 
+        Parameters
+        ----------
+        responses : DataArray (stimulus, unit)
+            As for `fit`.
+        y : ignored
+            As scikit-learn asks.
+
+        Returns
+        -------
+        DataArray (stimulus, direction)
+            As of `transform`.
+
         See Also
         --------
-        fit, transform
+        fit : Finds directions.
+        transform : Gives codes.
         """
         return self.fit(responses).transform(responses)
 
@@ -164,7 +178,7 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
 
         See Also
         --------
-        transform
+        transform : Gives the codes of responses.
         """
         self._require_fitted()
         if isinstance(codes, xr.DataArray):
@@ -195,11 +209,23 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
         return 1 - float(residual / total)
 
     def score(self, responses: xr.DataArray | np.ndarray, y: object = None) -> float:
-        """Return `explained_variance`, the score that scikit-learn's `GridSearchCV` and `cross_val_score` use.
+        """Return `explained_variance`, as the score for scikit-learn's `GridSearchCV` and `cross_val_score`.
+
+        Parameters
+        ----------
+        responses : DataArray (stimulus, unit)
+            As for `transform`.
+        y : ignored
+            As scikit-learn asks.
+
+        Returns
+        -------
+        float
+            Share of variance explained: higher is better.
 
         See Also
         --------
-        explained_variance
+        explained_variance : Defines it.
         """
         return self.explained_variance(responses)
 
@@ -213,7 +239,7 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
 
         See Also
         --------
-        from_dataset
+        from_dataset : Reads it again.
 
         Examples
         --------
@@ -238,7 +264,7 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
 
         See Also
         --------
-        to_dataset
+        to_dataset : Writes the Dataset.
         """
         return read_finder(cls, dataset)
 
@@ -254,7 +280,7 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
 
         See Also
         --------
-        fit_rows
+        fit_rows : Finds directions in these rows.
         """
         for option in ("normalize", "center", "whiten"):
             if not isinstance(getattr(self, option), bool | np.bool_):
@@ -271,7 +297,7 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
 
         See Also
         --------
-        prepare_rows
+        prepare_rows : Returns the rows.
         """
         for name in [name for name in vars(self) if name.endswith("_")]:
             delattr(self, name)

@@ -61,12 +61,15 @@ class DictionaryLearning(IterativeFinder):
     normalize, center, whiten : bool, optional
         As in every finder. Zero codes stand for no response without `center`, and for the mean response with it.
     max_iter : int, optional
+        Largest number of iterations.
     tol : float, optional
         As in every finder that iterates; None by default, since atoms of online learning never stop moving.
     random_state : int, optional
+        Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
+        Of all computation.
 
     Attributes
     ----------

@@ -60,6 +60,7 @@ class ICA(IterativeFinder):
     normalize : bool, optional
         Scale response vectors to unit length first, as in every finder.
     max_iter : int, optional
+        Largest number of iterations.
     tol : float or None, optional
         Stop when a fixed-point step of FastICA would turn no row of W by more: 1 − |cosine|. None runs all of
         `max_iter`.
@@ -68,11 +69,7 @@ class ICA(IterativeFinder):
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
-
-    Warns
-    -----
-    ConvergenceWarning
-        `max_iter` was reached first.
+        Of all computation.
 
     Attributes
     ----------
@@ -88,6 +85,11 @@ class ICA(IterativeFinder):
         (E[G(s)] − E[G(ν)])²: how non-Gaussian the codes of each direction are (Hyvärinen and Oja 2000, eq. 25).
     objective_, learning_curve_, n_iter_
         As in every finder that iterates; the objective is the sum above, which rises.
+
+    Warns
+    -----
+    ConvergenceWarning
+        `max_iter` was reached first.
 
     See Also
     --------

@@ -65,19 +65,15 @@ class KMeans(IterativeFinder):
     encoding : {"projection", "distance"}, optional
         Codes are projections on the directions, or minus the distances to the centres.
     max_iter : int, optional
+        Largest number of iterations.
     tol : float, optional
         As in every finder that iterates: stop when ½‖shift‖²/‖centre‖² is at most this for every centre.
     random_state : int, optional
+        Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
-
-    Warns
-    -----
-    UserWarning
-        Fewer than two stimuli per cluster: directions are then single stimuli, which look interpretable.
-    ConvergenceWarning
-        `max_iter` was reached first.
+        Of all computation.
 
     Attributes
     ----------
@@ -93,6 +89,13 @@ class KMeans(IterativeFinder):
         Sum of squared distances to the nearest centre, over the stimuli of the fit.
     objective_, learning_curve_, n_iter_
         As in every finder that iterates; the objective is the inertia before each iteration.
+
+    Warns
+    -----
+    UserWarning
+        Fewer than two stimuli per cluster: directions are then single stimuli, which look interpretable.
+    ConvergenceWarning
+        `max_iter` was reached first.
 
     See Also
     --------

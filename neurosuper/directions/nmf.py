@@ -71,6 +71,7 @@ class NMF(IterativeFinder):
     normalize, center, whiten : bool, optional
         As in every finder; the latter two only with `signed`.
     max_iter : int, optional
+        Largest number of iterations.
     tol : float or None, optional
         As in every finder that iterates.
     random_state : int, optional
@@ -78,6 +79,7 @@ class NMF(IterativeFinder):
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
+        Of all computation.
 
     Attributes
     ----------

@@ -75,6 +75,7 @@ class PCA(DirectionFinder):
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
+        Of all computation.
 
     Attributes
     ----------

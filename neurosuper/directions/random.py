@@ -30,9 +30,11 @@ class Random(DirectionFinder):
     normalize, center, whiten : bool, optional
         As in every finder.
     random_state : int, optional
+        Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
+        Of all computation.
 
     Attributes
     ----------

@@ -104,9 +104,11 @@ class SparseAutoencoder(IterativeFinder):
         from it and, on the CPU, gives the same bits as a fit that was not interrupted; a fit to other responses, or to
         the same ones in another order, is refused. This takes one more pass over a dask array.
     random_state : int, optional
+        Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None takes a GPU if there is one.
     dtype : {"float32", "float64"}, optional
+        Of all computation.
 
     Attributes
     ----------

@@ -70,6 +70,7 @@ def sweep(
     n_directions : sequence of int, str or None
         As in every finder: numbers, multiples of the units such as "2x", or None.
     seeds : sequence of int, optional
+        Each is a `random_state` of the finder.
 
     Returns
     -------
