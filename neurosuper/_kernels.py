@@ -1,4 +1,4 @@
-"""Compile loops with numba; cached on disk where a folder for that can be written, and usable after a fork."""
+"""Compile loops with numba; compiled code is stored on disk if possible, and works after a fork."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache
 
+# The one policy for floating point in compiled loops: sums may be regrouped ("reassoc", so that loops use vector
+# instructions), x·y + z may be rounded once ("contract"), and the sign of zero does not matter ("nsz"). Not allowed is
+# to assume that no value is NaN or infinite ("nnan", "ninf", both part of numba's `fastmath=True`): comparisons with
+# NaN would then have any result. Kernels whose result must not depend on the order of a sum are compiled without it.
+FASTMATH = {"reassoc", "contract", "nsz"}
+
 _inherits_threads = False
 
 
 class _Cache(FunctionCache):
-    """A cache whose damaged or missing files, or a full disk, cost time only: the kernel is compiled again."""
+    """A cache that compiles a kernel again if its files are damaged or missing, or the disk is full."""
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -32,13 +38,13 @@ class _Cache(FunctionCache):
 
 
 def njit(*, parallel: bool = False, **options: Any) -> Callable[[Callable], Any]:
-    """Return a decorator that compiles a function, as `numba.njit` does with these options; x / 0 is NumPy's.
+    """Return a decorator that compiles a function like `numba.njit` with these options; x / 0 follows NumPy's rules.
 
-    Compiled code is cached where one of numba's folders for it can be written (beside the source, the user's cache, or
-    `NUMBA_CACHE_DIR`). Elsewhere each process compiles again; numba would refuse to import the module.
+    Compiled code is stored in one of numba's folders if it can be written (next to the source, in the user's cache, or
+    `NUMBA_CACHE_DIR`). If none can, each process compiles again, where numba itself would fail to import the module.
 
-    A `parallel` kernel, which is to be called from Python, runs on one thread in a process that was forked after the
-    parent had started numba's threads: those do not exist in the child, and GNU OpenMP would end it.
+    A `parallel` kernel must be called from Python. It runs on one thread in a process that was forked after the parent
+    had started numba's threads: these do not exist in the child, and GNU OpenMP would end the process.
     """
 
     def decorate(function: Callable) -> Any:
@@ -58,7 +64,7 @@ def njit(*, parallel: bool = False, **options: Any) -> Callable[[Callable], Any]
 
 
 def _renamed(function: Callable) -> Callable:
-    """Return the same function under another name: numba's cache tells kernels by it, not by their options."""
+    """Return the same function under another name: numba's cache distinguishes kernels by name, not by options."""
     other = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
     other.__qualname__ = f"{function.__qualname__}_sequential"
     other.__module__ = function.__module__

@@ -1,7 +1,8 @@
-"""Compiled loops and products of matrices on a CPU use as many threads as torch does, and wait for none of one another.
+"""One number of threads, that of torch, for torch, BLAS and compiled loops on a CPU.
 
-Torch, BLAS and numba each keep threads of their own, which wait busily: two of them in turn share the cores with what
-the other left waiting. So products are cut into pieces here, each of which BLAS computes in one thread.
+Torch, BLAS and numba each have their own threads, which keep a core busy while they wait: if two of them take turns,
+the waiting threads of one slow down the other. Matrix products are therefore divided into tiles, one per thread, each
+of which BLAS computes in one thread (see `directions/_rows/products.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 from threading import Lock
 
 import numba
-import scipy.linalg.cython_blas  # noqa: F401 - numba multiplies matrices with it: its threads are to be known
+import scipy.linalg.cython_blas  # noqa: F401 - numba multiplies matrices with it: threadpoolctl must know its threads
 import threadpoolctl
 import torch
 
@@ -22,10 +23,10 @@ _lock, _users, _limits = Lock(), 0, None
 
 @contextmanager
 def torch_threads() -> Iterator[None]:
-    """Let compiled kernels run on at most as many threads as torch was told to use."""
+    """Run compiled kernels on at most as many threads as torch uses."""
     n = torch.get_num_threads()
     before = numba.get_num_threads()
-    if torch.get_num_threads() != n:  # numba has just started its threads, and told those of torch their number
+    if torch.get_num_threads() != n:  # numba has just started its threads, which resets the number of torch's
         torch.set_num_threads(n)
     most: int = getattr(numba.config, "NUMBA_NUM_THREADS")  # noqa: B009
     numba.set_num_threads(min(n, most))
@@ -35,14 +36,14 @@ def torch_threads() -> Iterator[None]:
         numba.set_num_threads(before)
 
 
-# OpenMP waits for ever for threads that did not survive a fork; one thread asks for none.
+# After a fork, OpenMP would wait forever for threads that exist only in the parent; with one thread it needs none.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let BLAS start no threads of its own, until the last of those who asked for it has left."""
+    """Limit BLAS to one thread, until the last of all callers that are in this context at the same time has left."""
     global _users, _limits
     with _lock:
         _users += 1

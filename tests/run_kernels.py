@@ -12,28 +12,19 @@ import torch
 
 import neurosuper
 from neurosuper import _kernels
-from neurosuper.directions import dictionary
 from neurosuper.directions._solvers import (
-    center_search as kmeans_search,
-)
-from neurosuper.directions._solvers import (
+    atoms,
+    center_search,
     hals,
+    ica_contrasts,
+    lasso_active_set,
+    nearest_centers,
     sae_kernels,
-)
-from neurosuper.directions._solvers import (
-    ica_contrasts as ica_nonlinearities,
-)
-from neurosuper.directions._solvers import (
-    lasso_active_set as active_set,
-)
-from neurosuper.directions._solvers import (
-    nearest_centers as kmeans_nearest,
 )
 from neurosuper.directions._solvers.sae_codes import Activation
 from neurosuper.directions._solvers.sae_training import Training
-from neurosuper.loaders.nwb.frames import sum_frames
-from neurosuper.loaders.nwb.spikes import count_spikes
-from neurosuper.metrics import distances as embedded
+from neurosuper.loaders.nwb import frames, spikes
+from neurosuper.metrics import distances
 
 
 def find_kernels():
@@ -65,14 +56,14 @@ def run_lasso():
     for dtype in (torch.float32, torch.float64):
         C = spoiled(draw(200, 40, seed=1).to(dtype)) @ D.T.to(dtype)
         for positive in (False, True):
-            active_set.active_set(C, (D @ D.T).to(dtype), 0.05, positive, 1e-5)
+            lasso_active_set.active_set(C, (D @ D.T).to(dtype), 0.05, positive, 1e-5)
 
 
 def run_dictionary():
     X, D = spoiled(draw(100, 30)), torch.nn.functional.normalize(draw(150, 30, seed=1), dim=1)
     Z = spoiled(draw(100, 150, seed=2))
-    A, B = dictionary.count_uses(X, Z)
-    dictionary.update_atoms(D, A, B)
+    A, B = atoms.count_uses(X, Z)
+    atoms.update_atoms(D, A, B)
 
 
 def run_hals():
@@ -81,18 +72,18 @@ def run_hals():
 
 
 def run_ica():
-    ica_nonlinearities.NONLINEARITIES["logcosh"](spoiled(draw(300, 70)))
+    ica_contrasts.NONLINEARITIES["logcosh"](spoiled(draw(300, 70)))
 
 
 def run_kmeans():
     X, C = spoiled(draw(700, 80)), draw(130, 80, seed=1)
     for rows in (X, draw(700, 80, seed=2)):
-        label, *_ = kmeans_nearest.nearest(rows, C, C.mean(0), 2)
+        label, *_ = nearest_centers.nearest(rows, C, C.mean(0), 2)
         for n_best in (1, 2):
-            kmeans_nearest.best_screened(rows, kmeans_nearest.Screen(C), n_best)
-        kmeans_nearest.sum_by_center(rows, (label, torch.zeros_like(C, dtype=torch.float64)))
-        kmeans_search.split_clusters(rows, label, C)
-        kmeans_search.split_clusters(rows, torch.zeros_like(label), C)
+            nearest_centers.best_screened(rows, nearest_centers.Screen(C), n_best)
+        nearest_centers.sum_by_center(rows, (label, torch.zeros_like(C, dtype=torch.float64)))
+        center_search.split_clusters(rows, label, C)
+        center_search.split_clusters(rows, torch.zeros_like(label), C)
 
 
 def run_autoencoder():
@@ -108,22 +99,43 @@ def run_autoencoder():
 
 def run_distances():
     E, at = spoiled(draw(60, 2500)), torch.arange(300).reshape(20, 15) % 60
-    embedded._squared_distances(E, at[:, :7], at[:, 3:8])
-    embedded._squared_lengths(E, at, draw(20, 15), [1, 4, 15])
+    distances._squared_distances(E, at[:, :7], at[:, 3:8])
+    distances._squared_lengths(E, at, draw(20, 15), [1, 4, 15])
 
 
-def run_recordings():
-    """Spike times and frames; what is done about spikes that are not in order is tested in load/nwb."""
+def run_spikes():
+    """Count spikes by searches and merges, of more than one block: in order, unordered, repeated, NaN and infinite."""
     rng = np.random.default_rng(0)
-    starts = np.concatenate([rng.uniform(-1, 12, 50), [3.0, 3.0]])
-    for n_spikes in (3, 100, 30_000):
-        times = np.sort(rng.uniform(0, 10, (4, n_spikes)), axis=1)
-        count_spikes(times.ravel(), n_spikes * np.arange(1, 5), starts, starts + rng.uniform(-1, 2, 52))
-    frames = rng.normal(size=(500, 6))
-    frames[3] = np.nan
-    times = np.sort(rng.uniform(0, 10, 500))
-    for delays in (None, np.linspace(0, 0.1, 3)):
-        sum_frames(frames, times, np.array([4, 0, 4]), starts, starts + 0.5, delays)
+    spikes.BLOCK = 2**12
+    ordered = np.sort(rng.uniform(0, 61, (8, 2000)))
+    with_stray, with_nan, with_inf = ordered.copy(), ordered.copy(), ordered.copy()
+    with_stray[:, 0], with_nan[:, [0, 77, 1999]], with_inf[:, [0, 1999]] = 99, np.nan, [-np.inf, np.inf]
+    repeated = [np.round(ordered), np.ones((8, 2000)), np.tile(ordered[:, :100], 20)]
+    unordered = [ordered[:, ::-1], rng.permuted(ordered, axis=1), with_stray]
+    for times in (ordered, *repeated, *unordered, with_nan, with_inf, np.full((8, 2000), np.nan), ordered[:, :3]):
+        for n in (1, 60, 5000):  # few windows are searched for, many are merged
+            starts = rng.uniform(-5, 70, n)
+            check_counts(times, starts, starts + rng.choice([-1, 0, 0.2, 9], n))
+
+
+def check_counts(times, starts, ends):
+    n_units, n_spikes = times.shape
+    found = spikes.count_spikes(times.ravel(), n_spikes * np.arange(1, n_units + 1), starts, ends)
+    for row, train in zip(found.counts, times, strict=True):
+        train = np.sort(train[np.isfinite(train)])
+        expected = np.searchsorted(train, np.maximum(starts, ends)) - np.searchsorted(train, starts)
+        np.testing.assert_array_equal(row, expected)
+
+
+def run_frames():
+    """Sum frames of more than one block: regular and repeated times, NaN and infinite values."""
+    rng = np.random.default_rng(0)
+    frames.BLOCK = 2**12
+    starts, columns = rng.uniform(-5, 99, 200), np.array([4, 1, 1, 0])
+    for times in (np.arange(3000) / 32, np.zeros(3000), np.repeat(np.arange(30.0), 100)):
+        for values in (rng.normal(size=(3000, 5)), np.full((3000, 5), np.nan), np.full((3000, 5), np.inf)):
+            for delays in (None, rng.uniform(-1, 1, 4)):
+                frames.sum_frames(values, times, columns, starts, starts + rng.uniform(0, 9, 200), delays)
 
 
 def find_run(kernels):
@@ -146,7 +158,17 @@ def main():
     print(len(kernels), "kernels; not run:", *sorted(kernels.keys() - find_run(kernels)))  # noqa: T201
 
 
-RUNS = (run_lasso, run_dictionary, run_hals, run_ica, run_kmeans, run_autoencoder, run_distances, run_recordings)
+RUNS = (
+    run_lasso,
+    run_dictionary,
+    run_hals,
+    run_ica,
+    run_kmeans,
+    run_autoencoder,
+    run_distances,
+    run_spikes,
+    run_frames,
+)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bounds import run_with_bounds_checked
+
 FOLDER = Path(__file__).parent
 
 
@@ -22,10 +24,10 @@ def run_python(*arguments, **environment):
 
 @pytest.mark.slow
 def test_no_kernel_leaves_its_arrays_and_none_is_forgotten(request):
-    cache = request.config.cache.mkdir("kernels-with-bounds-checks")
-    done = run_python(FOLDER / "run_kernels.py", NUMBA_BOUNDSCHECK="1", NUMBA_CACHE_DIR=str(cache), OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr[-2000:]
-    number, _, forgotten = done.stdout.partition(" kernels; not run:")
+    printed = run_with_bounds_checked(
+        FOLDER / "run_kernels.py", request.config.cache.mkdir("kernels-with-bounds-checks")
+    )
+    number, _, forgotten = printed.partition(" kernels; not run:")
     assert int(number) > 40
     assert forgotten.split() == [], "run them in tests/run_kernels.py"
 
@@ -65,7 +67,7 @@ def test_kernels_compile_where_no_cache_can_be_written(fault, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"\x80\x04cut"], ids=["empty", "cut"])
-def test_damaged_cache_heals(damage, tmp_path):
+def test_a_damaged_cache_is_replaced(damage, tmp_path):
     (tmp_path / "script.py").write_text(FIT)
     cache = tmp_path / "cache"
     first = run_python(tmp_path / "script.py", NUMBA_CACHE_DIR=str(cache))
@@ -99,7 +101,7 @@ print([float(abs(a - b).max()) < 1e-4 for a, b in zip(expected, found)])
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_processes_forked_after_a_fit_fit_alike(tmp_path):
+def test_processes_forked_after_a_fit_give_the_same_fit(tmp_path):
     (tmp_path / "script.py").write_text(FORK)
     done = run_python("-W", "ignore", tmp_path / "script.py", OMP_NUM_THREADS="2", NUMBA_NUM_THREADS="2")
     assert done.stdout == "[True, True, True]\n", done.stderr[-2000:]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from neurosuper._threads import one_blas_thread
-from neurosuper.directions._rows.products import _pieces, gram, product
+from neurosuper.directions._rows.products import _tiles, gram, product
 
 LAYOUTS = {
     "rows": lambda X: X.contiguous(),
@@ -46,7 +46,7 @@ def test_gram_matrices_are_those_of_torch(n, m, seed, layout):
 def test_large_products_are_cut_into_a_piece_a_thread(n_threads, monkeypatch):
     A, B = matrix(501, 300, 0, LAYOUTS["rows"]), matrix(300, 200, 1, LAYOUTS["rows"])
     monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
-    assert len(_pieces(501, 300 * 200)) == n_threads
+    assert len(_tiles(501, 300 * 200)) == n_threads
     assert_allclose(product(A, B), A @ B, atol=1e-11)
     assert_allclose(product(A.T, A), A.T @ A, atol=1e-11)
     assert_allclose(gram(A), A.T @ A, atol=1e-11)

@@ -13,7 +13,14 @@ from typing import ClassVar
 import torch
 
 from neurosuper.directions._rows.rows import Rows
-from neurosuper.directions._solvers.simplex import _extremes, _furthest, _more_extreme, _remix, _statistics, memberships
+from neurosuper.directions._solvers.simplex import (
+    extreme_rows,
+    furthest_sum,
+    membership_statistics,
+    memberships,
+    merge_extremes,
+    update_weights,
+)
 from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
@@ -103,10 +110,10 @@ class Archetypal(IterativeFinder):
                 f"Archetypal cannot make {n_directions} archetypes of {len(H)} stimuli on the hull of {rows.n_rows}; "
                 "ask for fewer directions"
             )
-        B = _furthest(H, n_directions)
+        B = furthest_sum(H, n_directions)
         while True:
-            cross, gram, residual = rows.sum(_statistics, B @ H, width=n_directions)
-            B = _remix(B, H, gram, cross)
+            cross, gram, residual = rows.sum(membership_statistics, B @ H, width=n_directions)
+            B = update_weights(B, H, gram, cross)
             yield Step(B @ H, float(residual))
 
     def _candidates(self, rows: Rows) -> torch.Tensor:
@@ -115,7 +122,7 @@ class Archetypal(IterativeFinder):
             return torch.cat(list(rows))
         along = torch.randn(CANDIDATES, rows.n_columns, generator=self.generator(), dtype=torch.float64)
         along = along.to(rows.device, rows.dtype)
-        _, top, _, bottom = rows.reduce(_extremes, _more_extreme, along, width=2 * CANDIDATES)
+        _, top, _, bottom = rows.reduce(extreme_rows, merge_extremes, along, width=2 * CANDIDATES)
         return torch.cat([top, bottom]).unique(dim=0)
 
     def finish(self, rows: Rows, step: Step) -> Learned:

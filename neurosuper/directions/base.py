@@ -17,8 +17,9 @@ from sklearn.exceptions import NotFittedError
 
 from neurosuper._torch import pick_device
 from neurosuper.directions._rows.preparation import choose_scale
-from neurosuper.directions._rows.rows import Rows, Tensors, split
+from neurosuper.directions._rows.rows import Rows, Tensors
 from neurosuper.directions._rows.tensors import DTYPES, require_finite, require_finite_codes, to_tensor
+from neurosuper.directions._rows.tiles import into_tiles
 from neurosuper.directions.hooks import FinderHooks, Learned
 from neurosuper.directions.labels import check_codes, coords_of_dims, label_input, label_known_input, label_responses
 from neurosuper.directions.settings import count_directions
@@ -374,7 +375,7 @@ def _codes_of_block(values: np.ndarray, finder: DirectionFinder) -> np.ndarray:
     """Return codes `(row, direction)` of a block of raw responses `(row, unit)`."""
     R = to_tensor(require_finite(values), DTYPES[finder.dtype], pick_device(finder.device))
     prepare, n_directions = finder.preparation(), len(finder.direction_index)
-    codes = torch.cat([finder.encode(prepare(part)) for part in split(R, n_directions)])
+    codes = torch.cat([finder.encode(prepare(part)) for part in into_tiles(R, n_directions)])
     factor = finder.prepared_scale
     return require_finite_codes((codes if factor == 1 else codes / factor).cpu().numpy())
 

@@ -15,9 +15,9 @@ import torch
 import xarray as xr
 
 from neurosuper._checks import check_count
-from neurosuper.directions._rows.minibatches import batches
+from neurosuper.directions._rows.minibatches import shuffled_minibatches
 from neurosuper.directions._rows.rows import Rows
-from neurosuper.directions._solvers.atoms import Atoms, _drawn, _squared_length, first_atoms
+from neurosuper.directions._solvers.atoms import Atoms, draw_positions, first_atoms, squared_length
 from neurosuper.directions._solvers.sparse_coding import correlate, lasso_codes, omp_codes, one_warning
 from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.hooks import Learned, as_learned
@@ -121,7 +121,7 @@ class DictionaryLearning(IterativeFinder):
 
     def rows_to_keep(self, rows: Rows) -> np.ndarray:
         """Return the positions of the stimuli at which atoms start."""
-        return _drawn(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self.generator())
+        return draw_positions(rows.n_rows, count_directions(self.n_directions, rows.n_columns), self.generator())
 
     def find_directions(self, rows: Rows, n_directions: int) -> Learned:
         """Return the atoms; at most one warning about codes that are not exact."""
@@ -161,7 +161,7 @@ class DictionaryLearning(IterativeFinder):
         atoms = Atoms(first_atoms(rows, n_directions, generator))
         while True:
             total = torch.zeros((), dtype=torch.float64, device=rows.device)
-            for X in batches(rows, self.batch_size, generator):
+            for X in shuffled_minibatches(rows, self.batch_size, generator):
                 G = correlate(atoms.D, atoms.D)
                 Z = self._code(X, atoms.D, G, penalty)
                 total += atoms.learn(X, Z, G, penalty)
@@ -177,7 +177,7 @@ class DictionaryLearning(IterativeFinder):
     def _absolute_l1(self, rows: Rows) -> float:
         if not isinstance(self.l1, str):
             return float(self.l1) * self.prepared_scale
-        (total,) = rows.sum(_squared_length)
+        (total,) = rows.sum(squared_length)
         return float(self.l1[:-1]) * float(total / rows.n_rows) ** 0.5
 
     def _check(self, rows: Rows, n_directions: int) -> None:

@@ -84,7 +84,7 @@ class FinderHooks(Estimator, ABC):
 
     def check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
         """Return the largest |response| of each unit; refuse units that never vary, and, in the same pass, NaN."""
-        least, largest, _ = rows.survey
+        least, largest, _ = rows.column_ranges
         constant = (least == largest).cpu().numpy()
         if constant.any():
             raise ValueError(f"zero variance over stimuli in unit {name_some(responses.unit[constant])}; {DROP_THEM}")

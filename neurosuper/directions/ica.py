@@ -18,12 +18,12 @@ from neurosuper.directions._rows.preparation import Preparation
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.ica_search import (
     GAUSSIAN,
-    _climb,
-    _principal_space,
-    _Space,
-    _whiten,
-    _Whitened,
+    PrincipalSpace,
+    WhitenedRows,
+    maximise_contrast,
     nearest_orthogonal,
+    principal_space,
+    whiten,
 )
 from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.hooks import Learned
@@ -131,15 +131,15 @@ class ICA(IterativeFinder):
         """Yield the rotation after each step of the search."""
         if self.contrast not in GAUSSIAN:
             raise ValueError(f"contrast must be 'logcosh' or 'exp', got {self.contrast!r}")
-        space = _principal_space(rows, None if self.n_directions is None else n_directions)
-        whitened = _Whitened(space, rows, _whiten(rows.whole, space.mean, space.K) if rows.in_memory else None)
+        space = principal_space(rows, None if self.n_directions is None else n_directions)
+        whitened = WhitenedRows(space, rows, whiten(rows.whole, space.mean, space.K) if rows.in_memory else None)
         tol = -1.0 if self.tol is None else self.tol
-        for point, best in _climb(whitened, self._first_rotation(space), self.contrast, tol):
+        for point, best in maximise_contrast(whitened, self._first_rotation(space), self.contrast, tol):
             yield Step(point.W, float(best.objective), (whitened, best))
             if best.turn <= tol:
                 return
 
-    def _first_rotation(self, space: _Space) -> torch.Tensor:
+    def _first_rotation(self, space: PrincipalSpace) -> torch.Tensor:
         """Return a random W, which does not depend on the basis of the components."""
         M = torch.randn(space.K.T.shape, generator=self.generator(), dtype=torch.float64)
         return nearest_orthogonal(M.to(space.K.device) @ (space.K * space.variance.sqrt()))

@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 
 from neurosuper.directions._rows.rows import Rows, Tensors, join
-from neurosuper.directions._rows.shared_passes import Batched
+from neurosuper.directions._rows.shared_passes import StackedKernel
 from neurosuper.directions._solvers.center_search import find_centers, sample_size
 from neurosuper.directions._solvers.nearest_centers import nearest, nearest_of_each, sum_by_center
 from neurosuper.directions._solvers.steps import Step
@@ -275,7 +275,7 @@ def _two_nearest_of_each(X: torch.Tensor, fits: list[tuple[torch.Tensor, torch.T
     return nearest_of_each(X, centers, origins, 2)
 
 
-_totals, _two_nearest = Batched(_totals_of_each), Batched(_two_nearest_of_each)
+_totals, _two_nearest = StackedKernel(_totals_of_each), StackedKernel(_two_nearest_of_each)
 
 
 def _update(

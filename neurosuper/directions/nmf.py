@@ -19,13 +19,13 @@ from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.nmf_alternation import (
     INNER_TOL,
     Penalties,
-    _alternate,
-    _codes,
-    _multiply,
-    _settle,
-    _statistics,
+    alternate,
+    best_codes,
+    code_statistics,
+    converge,
+    multiplicative_updates,
 )
-from neurosuper.directions._solvers.nmf_starts import draw_directions, draw_positions, singular_parts
+from neurosuper.directions._solvers.nmf_starts import draw_directions, draw_positions, singular_directions
 from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
@@ -140,7 +140,7 @@ class NMF(IterativeFinder):
         sizes = super().check_units(responses, rows)
         if not self.signed and (self.center or self.whiten):
             raise ValueError("centred or whitened responses have negative values; NMF takes them with signed=True")
-        negative = (rows.survey.least < 0).cpu().numpy()
+        negative = (rows.column_ranges.minimum < 0).cpu().numpy()
         if not self.signed and negative.any():
             raise ValueError(
                 f"Negative values in data, in unit {name_some(responses.unit.values[negative])}; NMF takes them with "
@@ -174,7 +174,7 @@ class NMF(IterativeFinder):
         """Return the best non-negative codes under the penalties."""
         D, lengths = self.tensor("directions_"), self.tensor("lengths_")
         penalties = self._penalties(1, D.shape[1])
-        return _codes(X, D * lengths[:, None], penalties, INNER_TOL[X.dtype]) * lengths
+        return best_codes(X, D * lengths[:, None], penalties, INNER_TOL[X.dtype]) * lengths
 
     def decode(self, Z: torch.Tensor) -> torch.Tensor:
         """Return Z D."""
@@ -189,19 +189,19 @@ class NMF(IterativeFinder):
         D = self._first_directions(sample, n_directions, generator)
         penalties = self._penalties(rows.n_rows, rows.n_columns)
         if self.solver == "mu":
-            yield from _multiply(rows, D, penalties)
+            yield from multiplicative_updates(rows, D, penalties)
             return
         if len(sample) < rows.n_rows:
             on_sample = self._penalties(len(sample), rows.n_columns)
-            D = _settle(_alternate(partial(_statistics, sample), D, on_sample, self.signed, sample))
-        yield from _alternate(partial(rows.sum, _statistics, width=None), D, penalties, self.signed, sample)
+            D = converge(alternate(partial(code_statistics, sample), D, on_sample, self.signed, sample))
+        yield from alternate(partial(rows.sum, code_statistics, width=None), D, penalties, self.signed, sample)
 
     def _first_directions(self, sample: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
         if not isinstance(self.init, str):
             return self._given_directions(sample, n)
         if self.init not in ("nndsvd", "random"):
             raise ValueError(f"init must be 'nndsvd', 'random' or an array of directions, got {self.init!r}")
-        parts = singular_parts(sample, n, self.signed) if self.init == "nndsvd" else sample[:0]
+        parts = singular_directions(sample, n, self.signed) if self.init == "nndsvd" else sample[:0]
         D = torch.cat([parts, draw_directions(sample, n - len(parts), generator)])
         return D + D.mean() if self.solver == "mu" else D
 

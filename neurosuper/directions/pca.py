@@ -20,7 +20,14 @@ from neurosuper.directions._rows.moments import (
 )
 from neurosuper.directions._rows.preparation import Preparation
 from neurosuper.directions._rows.rows import Rows
-from neurosuper.directions._solvers.spectrum import EXACT_SIDE, _exact, _has_gram, _is_sure, _randomized, _Spectrum
+from neurosuper.directions._solvers.spectrum import (
+    EXACT_SIDE,
+    Spectrum,
+    exact_spectrum,
+    is_accurate,
+    randomized_spectrum,
+    uses_gram,
+)
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.settings import count_directions
@@ -106,7 +113,7 @@ class PCA(DirectionFinder):
 
     def check_units(self, responses: xr.DataArray, rows: Rows) -> torch.Tensor:
         """Return the size of each unit; search for constant units only if the covariance leaves room for one."""
-        if not self.normalize and not self._is_randomized(rows) and not _has_gram(rows):
+        if not self.normalize and not self._is_randomized(rows) and not uses_gram(rows):
             mean, scatter = moments(rows, self.n_directions is None)
             variance = scatter.diagonal() / rows.n_rows
             if bool(((CONSTANT_UNIT_RTOL * mean**2 < variance) & (variance < torch.inf)).all()):
@@ -138,7 +145,7 @@ class PCA(DirectionFinder):
         return as_learned(signs * D) | {
             "mean": (("unit",), mean),
             "explained_variance": (("direction",), variance),
-            "explained_variance_ratio": (("direction",), variance / found.in_all),
+            "explained_variance_ratio": (("direction",), variance / found.total),
         }
 
     def _is_randomized(self, rows: Rows) -> bool:
@@ -152,16 +159,16 @@ class PCA(DirectionFinder):
             return are_few and smaller > EXACT_SIDE and rows.dtype == torch.float32
         return rows.n_columns > EXACT_STREAM and (are_few or rows.n_columns > rows.n_rows)
 
-    def _solve(self, rows: Rows, wanted: int | None) -> tuple[torch.Tensor, _Spectrum]:
+    def _solve(self, rows: Rows, wanted: int | None) -> tuple[torch.Tensor, Spectrum]:
         """Return the mean, and the principal components: as many as are wanted, or as exist."""
         if self._is_randomized(rows):
             mean = rows.mean() if self.center else torch.zeros_like(rows.mean())
-            found = _randomized(rows, mean, wanted or min(rows.n_rows, rows.n_columns), self.generator())
-            if self.solver == "randomized" or not rows.in_memory or _is_sure(found):
+            found = randomized_spectrum(rows, mean, wanted or min(rows.n_rows, rows.n_columns), self.generator())
+            if self.solver == "randomized" or not rows.in_memory or is_accurate(found):
                 return mean, found
         if self.solver == "auto" and not rows.in_memory and rows.n_columns > max(EXACT_STREAM, rows.n_rows):
             raise ValueError(
                 f"PCA cannot stream all directions of more units ({rows.n_columns}) than stimuli ({rows.n_rows}); give "
                 "n_directions, or call responses.compute() first"
             )
-        return _exact(rows, wanted, self.center)
+        return exact_spectrum(rows, wanted, self.center)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from neurosuper._checks import check_count
-from neurosuper.directions._rows.minibatches import batches, count_batches
+from neurosuper.directions._rows.minibatches import count_minibatches, shuffled_minibatches
 from neurosuper.directions._rows.rows import Rows, Tensors
 from neurosuper.directions._solvers.sae_checkpoint import (
     digest_rows,
@@ -193,7 +193,7 @@ class SparseAutoencoder(IterativeFinder):
         generator, scale = self.generator(), _scale(rows)
         size = min(BATCH_ROWS, -(-rows.n_rows // LEAST_BATCHES)) if self.batch_size is None else self.batch_size
         weights = first_weights(rows, n_directions, scale, self._activation(), generator)
-        n_steps = self.max_iter * count_batches(rows.n_rows, size)
+        n_steps = self.max_iter * count_minibatches(rows.n_rows, size)
         training = Training(weights, self._activation(), self.learning_rate / rows.n_columns**0.5, n_steps)
         fit = {} if self.checkpoint is None else self._fingerprint(rows, n_directions)
         progress, is_saved = self._resume(fit, training, generator), self.checkpoint is not None
@@ -201,7 +201,7 @@ class SparseAutoencoder(IterativeFinder):
         learned = training.learned()
         aside = weights["bias"].new_empty(min(REVIVAL_ROWS, rows.n_rows), rows.n_columns)
         while not progress.rested:
-            scaled = (X / scale for X in batches(rows, size, generator))
+            scaled = (X / scale for X in shuffled_minibatches(rows, size, generator))
             epoch = training.epoch(fill_reservoir(scaled, rows.n_rows, aside))
             rested = self.tol is not None and largest_turn(learned["directions"], weights["directions"]) <= self.tol
             progress = progress.after(epoch, rested)

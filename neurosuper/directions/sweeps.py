@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from neurosuper.directions._rows.cluster import client_in_charge
 from neurosuper.directions._rows.rows import Rows, Tensors
-from neurosuper.directions._rows.shared_passes import batches_on, fit_together
+from neurosuper.directions._rows.shared_passes import fit_together, stacks_on
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.iterative import IterativeFinder
 from neurosuper.directions.labels import label_input
@@ -125,7 +125,7 @@ def sweep(
 def _shares_passes(finder: DirectionFinder, rows: Rows) -> bool:
     """Whether fits run side by side: if each pass reads responses, or a GPU computes all fits at once."""
     if rows.in_memory:
-        return isinstance(finder, IterativeFinder) and finder.stacks_fits and batches_on(rows.device)
+        return isinstance(finder, IterativeFinder) and finder.stacks_fits and stacks_on(rows.device)
     return not (rows.is_lazy and client_in_charge())
 
 

@@ -1,7 +1,7 @@
 """Distances between images, each embedded once, for any number and size of embeddings.
 
-E (image, feature) embeddings under a metric, G = E Eᵀ: squared distances are ‖eᵢ‖² + ‖eⱼ‖² − 2 Gᵢⱼ. All pairs are
-summed over slabs of features, tile by tile, in double precision.
+E (image, feature) embeddings under a metric, rows eᵢ; a distance is ‖eᵢ − eⱼ‖, or its square if the metric is squared.
+Embeddings come in slabs of features, and squared distances are sums over slabs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 import xarray as xr
 from tqdm import tqdm
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
 from neurosuper.images import check_images
 from neurosuper.metrics.base import ImageMetric, check_metric
@@ -28,11 +28,11 @@ from neurosuper.responses import coords_along
 
 __all__ = ["Distances", "open_distances", "pairwise_distances"]
 
-GATHERED_BYTES = 2**27  # of embeddings, for the rows that are reckoned at once
-FEATURES = 1024  # summed at once
-TABLE_IMAGES = 8192  # a side of a table of distances, at most: 256 MiB
-TILE = 4096  # images per side of a tile of the table of all pairs
-TILE_FEATURES = 2048  # multiplied at once in a tile
+MAX_GATHERED_BYTES = 2**27  # bytes of embeddings that are copied out of a slab at once (128 MiB)
+CACHED_FEATURES = 1024  # features at a time: 4 KiB of each embedding, so that those of a row of pairs stay in the cache
+MAX_MATRIX_IMAGES = 8192  # images of a distance matrix in memory, at most: 256 MiB in float32
+TILE = 4096  # images per side of a tile of the matrix of all pairs: 128 MiB in float64
+TILE_FEATURES = 2048  # features that are multiplied at once in a tile: two copies of 64 MiB in float64
 
 
 class Distances(ABC):
@@ -43,14 +43,16 @@ class Distances(ABC):
         """Return the distances `(row, A, B)` between the images at positions `a (row, A)` and `b (row, B)`."""
 
     def mean(self, positions: np.ndarray, weights: np.ndarray, sizes: list[int]) -> np.ndarray:
-        """Return the mean distance `(row, size)` over the pairs of the first so many `positions (row, image)`.
+        """Return weighted means `(row, size)` over pairs of the first n `positions (row, image)`, for n in `sizes`.
 
-        A pair counts as much as the product of its two `weights (row, image)`.
+        The weight of a pair is the product of its two `weights (row, image)`.
         """
+        # Three float64 matrices (image, image) per row: distances, weights of pairs, and their product.
         blocks = _blocks(len(positions), 24 * positions.shape[1] ** 2)
-        return np.concatenate([self._mean_of_pairs(positions[rows], weights[rows], sizes) for rows in blocks])
+        return np.concatenate([self._weighted_mean(positions[rows], weights[rows], sizes) for rows in blocks])
 
-    def _mean_of_pairs(self, positions: np.ndarray, weights: np.ndarray, sizes: list[int]) -> np.ndarray:
+    def _weighted_mean(self, positions: np.ndarray, weights: np.ndarray, sizes: list[int]) -> np.ndarray:
+        # Σ_{j≠k} w_j w_k d_jk / Σ_{j≠k} w_j w_k: the zero diagonal does not count.
         pairs = weights[:, :, None] * weights[:, None, :] * ~np.eye(weights.shape[1], dtype=bool)
         weighted = pairs * self.between(positions, positions)
         return np.stack([weighted[:, :n, :n].sum((1, 2)) / pairs[:, :n, :n].sum((1, 2)) for n in sizes], axis=1)
@@ -60,35 +62,35 @@ class Distances(ABC):
         """Return the mean distance over all pairs of images."""
 
     def as_matrix(self) -> Distances:
-        """Return the same distances for many questions: from a table, to single precision, if there is room for one."""
+        """Return a float32 distance matrix if it fits in memory, for repeated lookups, else these distances."""
         return self
 
 
 class DistanceMatrix(Distances):
-    """Distances from a table `(image, image)`."""
+    """Distances in a matrix `table` (image, image)."""
 
     def __init__(self, table: np.ndarray) -> None:
         self.table = table
 
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Look them up."""
+        """Return entries of the matrix."""
         return self.table[a[:, :, None], b[:, None, :]]
 
     def mean_of_all(self) -> float:
-        """Add up the table, whose diagonal is 0."""
+        """Return the mean of the matrix without its diagonal, which is 0."""
         n = len(self.table)
         return float(self.table.sum(dtype=np.float64) / (n * (n - 1)))
 
 
 class EmbeddingDistances(Distances):
-    """Distances between embeddings that lie in slabs."""
+    """Distances between embeddings that are stored in slabs."""
 
     def __init__(self, slabs: Slabs, squared: bool) -> None:
         self.slabs, self.squared = slabs, squared
         self.n_images, self.device = slabs.n_images, slabs.device
 
     def between(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Compute them from differences, slab by slab."""
+        """Return distances computed from differences of embeddings, slab by slab."""
         first, second = (torch.as_tensor(positions, device=self.device) for positions in (a, b))
         squares = torch.zeros(len(a), a.shape[1], b.shape[1], dtype=torch.float64, device=self.device)
         for E in self.slabs:
@@ -97,9 +99,10 @@ class EmbeddingDistances(Distances):
         return (squares if self.squared else squares.sqrt()).cpu().numpy()
 
     def mean(self, positions: np.ndarray, weights: np.ndarray, sizes: list[int]) -> np.ndarray:
-        """Σ w_j w_k ‖e_j − e_k‖² over pairs is Σw Σw‖e‖² − ‖Σ w e‖²: of squared distances no pair is ever formed."""
+        """Return weighted means over pairs; means of squared distances need no single pair."""
         if not self.squared:
             return super().mean(positions, weights, sizes)
+        # Σ_{j<k} w_j w_k ‖e_j − e_k‖² = Σ w Σ w ‖e‖² − ‖Σ w e‖². Norms and sums are sums over slabs.
         at, w = (torch.as_tensor(values, device=self.device) for values in (positions, weights))
         alone = torch.arange(self.n_images, device=self.device)[:, None]
         norms = torch.zeros(self.n_images, dtype=torch.float64, device=self.device)
@@ -110,27 +113,30 @@ class EmbeddingDistances(Distances):
                 of_sums[rows] += _squared_lengths(E, at[rows], w[rows].to(E.dtype), sizes)
         last = torch.as_tensor(sizes, device=self.device) - 1
         total, squares, weighted = (values.cumsum(1)[:, last] for values in (w, w**2, w * norms[at]))
+        # Σ_{j<k} w_j w_k = ((Σ w)² − Σ w²) / 2.
         mean = (total * weighted - of_sums) * 2 / (total**2 - squares)
         return mean.clamp(min=0).cpu().numpy()
 
     def mean_of_all(self) -> float:
-        """Σ_{i<j} ‖e_i − e_j‖² is n Σ‖e‖² − ‖Σe‖², e reckoned from one of them, so that no digits are lost."""
+        """Return the mean over all pairs; that of squared distances needs no single pair."""
         if not self.squared:
-            return self._table().mean_of_all()
+            return self._matrix().mean_of_all()
         n, total = self.n_images, 0.0
+        # Σ_{i<j} ‖e_i − e_j‖² = n Σ ‖e‖² − ‖Σ e‖², with embeddings centred on the first image to avoid cancellation.
         for slab in self.slabs:
-            for E in slab.split(FEATURES, dim=1):
+            for E in slab.split(CACHED_FEATURES, dim=1):
                 centred = E - E[0]
                 squares = (centred**2).sum(dtype=torch.float64)
                 total += float(n * squares - (centred.sum(0, dtype=torch.float64) ** 2).sum())
         return max(0.0, 2 * total / (n * (n - 1)))
 
     def as_matrix(self) -> Distances:
-        """Make a table, of at most 8,192 images."""
-        return self if self.n_images > TABLE_IMAGES else self._table()
+        """Return a distance matrix if there are at most 8,192 images, else these distances."""
+        return self if self.n_images > MAX_MATRIX_IMAGES else self._matrix()
 
-    def _table(self) -> DistanceMatrix:
-        """Multiply embeddings, ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, about their mean; a near-copy loses digits."""
+    def _matrix(self) -> DistanceMatrix:
+        """Return the matrix of all distances, by products; those of near-copies lose digits."""
+        # ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, with embeddings centred on their mean to limit cancellation.
         squares = torch.zeros(self.n_images, self.n_images, device=self.device)
         norms = torch.zeros(self.n_images, dtype=torch.float64, device=self.device)
         for E in self.slabs:
@@ -143,7 +149,7 @@ class EmbeddingDistances(Distances):
 
 @contextmanager
 def open_distances(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric | Precomputed) -> Iterator[Distances]:
-    """Give the distances between the images at these rising positions; positions asked for are among them."""
+    """Yield the distances between the images at sorted positions `chosen`; positions in calls count from these."""
     check_metric(metric)
     if isinstance(metric, Precomputed):
         yield DistanceMatrix(metric.distances_between(images.stimulus.values[chosen]).numpy())
@@ -153,8 +159,9 @@ def open_distances(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric
 
 
 def _squared_distances(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Return ‖e_a − e_b‖² `(row, A, B)` of each row, from the differences themselves."""
+    """Return ‖e_a − e_b‖² `(row, A, B)` for each row, computed from differences."""
     if E.device.type == "cpu" and E.dtype == torch.float32:
+        # The kernel takes images two by two: an odd number is padded with a copy of the last.
         first, second = (np.pad(at.numpy(), [(0, 0), (0, at.shape[1] % 2)], "edge") for at in (a, b))
         squares = np.zeros((len(a), first.shape[1], second.shape[1]))
         with torch_threads():
@@ -163,20 +170,19 @@ def _squared_distances(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> tor
     return torch.cdist(E[a], E[b], compute_mode="donot_use_mm_for_euclid_dist").double() ** 2
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def _add_squared_distances(E: np.ndarray, a: np.ndarray, b: np.ndarray, squares: np.ndarray) -> None:
-    """Add what `_squared_distances` returns: two by two, so that each embedding is read once for two; A and B are even.
-
-    Of a few features at a time, which stay in the cache.
-    """
+    """Add ‖e_a − e_b‖² to `squares` (row, A, B); A and B are even."""
     n_features = E.shape[1]
     for row in numba.prange(len(a)):
-        for start in range(0, n_features, FEATURES):
-            stop = min(start + FEATURES, n_features)
+        for start in range(0, n_features, CACHED_FEATURES):
+            # Some features at a time, so that all embeddings of a row stay in the cache.
+            stop = min(start + CACHED_FEATURES, n_features)
             for i in range(0, a.shape[1], 2):
                 p, q = E[a[row, i], start:stop], E[a[row, i + 1], start:stop]
                 for j in range(0, b.shape[1], 2):
                     r, z = E[b[row, j], start:stop], E[b[row, j + 1], start:stop]
+                    # Four sums for 2 × 2 pairs: each value that is loaded is used twice.
                     s, t, u, v = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
                     for k in range(stop - start):
                         x, y = p[k] - r[k], q[k] - r[k]
@@ -185,6 +191,7 @@ def _add_squared_distances(E: np.ndarray, a: np.ndarray, b: np.ndarray, squares:
                         x, y = p[k] - z[k], q[k] - z[k]
                         u += x * x
                         v += y * y
+                    # Sums over 1,024 features are in float32, sums of these in float64.
                     squares[row, i, j] += s
                     squares[row, i, j + 1] += u
                     squares[row, i + 1, j] += t
@@ -192,12 +199,13 @@ def _add_squared_distances(E: np.ndarray, a: np.ndarray, b: np.ndarray, squares:
 
 
 def _squared_lengths(E: torch.Tensor, at: torch.Tensor, weights: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    """Return ‖Σ w e‖² `(row, size)` over the first so many images of each row."""
+    """Return ‖Σ w e‖² `(row, size)` over the first n images of each row, for each n in `sizes`, in ascending order."""
     if E.device.type == "cpu" and E.dtype == torch.float32:
         lengths = np.zeros((len(at), len(sizes)))
         with torch_threads():
             _add_squared_lengths(E.numpy(), at.numpy(), weights.numpy(), np.array(sizes), lengths)
         return torch.from_numpy(lengths)
+    # Sums for a size continue those for the size before.
     sums, columns = torch.zeros(1, dtype=E.dtype, device=E.device), []
     for start, stop in itertools.pairwise([0, *sizes]):
         bag = at[:, start:stop].contiguous(), weights[:, start:stop].contiguous()
@@ -206,16 +214,17 @@ def _squared_lengths(E: torch.Tensor, at: torch.Tensor, weights: torch.Tensor, s
     return torch.stack(columns, dim=1)
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def _add_squared_lengths(
     E: np.ndarray, at: np.ndarray, weights: np.ndarray, sizes: np.ndarray, lengths: np.ndarray
 ) -> None:
-    """Add what `_squared_lengths` returns: sums of a few features at a time, which stay in the cache."""
+    """Add ‖Σ w e‖² to `lengths` (row, size); see `_squared_lengths`."""
     n_features = E.shape[1]
     for row in numba.prange(len(at)):
-        sums = np.empty(FEATURES, np.float32)
-        for start in range(0, n_features, FEATURES):
-            width = min(FEATURES, n_features - start)
+        sums = np.empty(CACHED_FEATURES, np.float32)
+        for start in range(0, n_features, CACHED_FEATURES):
+            width = min(CACHED_FEATURES, n_features - start)
+            # Σ w e of some features at a time, which stay in the cache; a size continues the sum of the size before.
             sums[:width] = 0
             first = 0
             for i in range(len(sizes)):
@@ -231,15 +240,15 @@ def _add_squared_lengths(
 
 
 def _blocks(n_rows: int, bytes_per_row: int) -> Iterator[slice]:
-    size = max(1, GATHERED_BYTES // bytes_per_row)
+    size = max(1, MAX_GATHERED_BYTES // bytes_per_row)
     return (slice(start, start + size) for start in range(0, n_rows, size))
 
 
 def pairwise_distances(images: xr.DataArray, metric: ImageMetric | Precomputed) -> xr.DataArray:
     """Return the distances between all pairs of images.
 
-    Each image is embedded once, in batches; where embeddings are large they wait in a temporary file, so that memory
-    stays below about 1 GiB beside the result, whatever their size.
+    Each image is embedded once, in batches. Large embeddings are stored in a temporary file, so that memory stays below
+    about 1 GiB in addition to the result.
 
     Parameters
     ----------
@@ -252,12 +261,17 @@ def pairwise_distances(images: xr.DataArray, metric: ImageMetric | Precomputed) 
     -------
     DataArray (stimulus, other)
         float32, symmetric, with a zero diagonal; name `distance`. For `Label`, 1 − agreement. The coords of `stimulus`
-        are kept, and `other` bears the same labels; attrs name the metric and the quantity.
+        are kept, and `other` has the same labels; attrs name the metric and the quantity.
 
     Raises
     ------
     TypeError, ValueError
-        Not images, or no image; whatever the metric refuses.
+        `images` are not images, or there is none, or the metric refuses them.
+
+    See Also
+    --------
+    Precomputed : Use a matrix of distances as a metric.
+    load_images : Load images.
 
     Notes
     -----
@@ -306,13 +320,15 @@ def _between_embeddings(images: xr.DataArray, metric: ImageMetric) -> np.ndarray
 
 
 def _distances(slabs: Slabs, rows: slice, columns: slice, squared: bool) -> np.ndarray:
-    """Return the distances of one tile, (rows, columns)."""
+    """Return the distances of one tile (row, column) of the matrix."""
+    # ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, summed over features in float64, in which near-copies keep their digits.
     tile = torch.zeros(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.float64, device=slabs.device)
     for slab in slabs:
         for E in slab.split(TILE_FEATURES, dim=1):
             a, b = E[rows].double(), E[columns].double()
             tile.addmm_(a, b.T, alpha=-2).add_(a.square().sum(1, keepdim=True)).add_(b.square().sum(1))
     tile.clamp_(min=0)
+    # On the diagonal, rounding must neither break the symmetry nor give an image a distance from itself.
     if rows == columns:
         tile = torch.minimum(tile, tile.T).fill_diagonal_(0)
     return (tile if squared else tile.sqrt_()).float().cpu().numpy()

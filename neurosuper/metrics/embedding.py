@@ -1,4 +1,4 @@
-"""Embeddings of many images, batch by batch, so that neither images nor embeddings need fit in memory."""
+"""Embeddings of many images, batch by batch, so that neither images nor embeddings need to fit in memory."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from neurosuper.metrics.base import ImageMetric
 
 __all__ = ["embed_in_batches"]
 
-BATCH_BYTES = 2**26  # embeddings of one batch
-READ_AT_ONCE = 256  # images, of a stack in memory
+BATCH_BYTES = 2**26  # bytes of the embeddings of one batch, at most (64 MiB)
+READ_AT_ONCE = 256  # images per block, if the stack is not a dask array with blocks of its own
 
 
 def embed_in_batches(
     images: xr.DataArray, metric: ImageMetric, chosen: np.ndarray | None = None
 ) -> Iterator[torch.Tensor]:
-    """Embed a stack of images once, in order: one image, then as many at a time as the metric likes or 64 MiB hold.
+    """Yield embeddings of a stack of images, in order, each image embedded once.
+
+    The first batch is one image, which gives the size of an embedding; others have the `batch_size` of the metric, or
+    as many images as have 64 MiB of embeddings.
 
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel)
-        In memory or dask, of which each block is read once.
+        In memory, or a dask array whose blocks are read once.
     metric : ImageMetric
-        One without `batch_size` gets the whole stack in one call.
+        If its `batch_size` is None, the whole stack is embedded in one call.
     chosen : array of int (image,), optional
-        Rising positions of those that are embedded; None: all.
+        Sorted positions of the images to embed; None: all.
 
     Yields
     ------
@@ -60,7 +63,7 @@ def embed_in_batches(
 
 
 def _read(images: xr.DataArray, chosen: np.ndarray) -> Iterator[xr.DataArray]:
-    """Read the images at these rising positions into memory, block by block."""
+    """Yield the images at these sorted positions, read into memory block by block."""
     n = images.sizes["stimulus"]
     sizes = images.variable.chunksizes.get("stimulus") or [READ_AT_ONCE] * (n // READ_AT_ONCE + 1)
     for own in np.split(chosen, np.searchsorted(chosen, np.cumsum(sizes))):

@@ -1,4 +1,4 @@
-"""Embeddings of images in slabs, each of all images and some features: no more than one need be in memory."""
+"""Embeddings of images in slabs of all images and some features, so that only one slab need be in memory."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from neurosuper.metrics.embedding import embed_in_batches
 
 __all__ = ["Slabs"]
 
-SLAB_BYTES = 2**25  # in which rows are found faster than in larger ones
-IN_MEMORY = 4  # slabs, of embeddings that need no file
+SLAB_BYTES = 2**25  # bytes of a slab (32 MiB): rows are gathered faster from it than from larger ones
+IN_MEMORY = 4  # slabs: embeddings of at most this size stay in memory, without a file
 
 
 class Slabs:
     """Images embedded once, batch by batch, and read back slab by slab.
 
-    Small embeddings stay in one slab, on the metric's device; slabs of others are at most 32 MiB, and wait in a file.
+    Small embeddings stay in one slab, on the metric's device; others are stored in a file, in slabs of at most 32 MiB.
 
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel)
     metric : ImageMetric
     file : binary file
-        Open for reading and writing, as long as slabs are asked for.
+        Open for reading and writing while slabs are read.
     chosen : array of int (image,), optional
-        Rising positions of the images that are embedded; None: all.
+        Sorted positions of the images to embed; None: all.
 
     Examples
     --------
@@ -40,7 +40,7 @@ class Slabs:
     >>> from neurosuper import Color, load_images
     >>> images = load_images(np.zeros((5, 4, 4, 3), np.uint8))
     >>> with tempfile.TemporaryFile() as file:
-    ...     [tuple(E.shape) for E in Slabs(images, Color("cpu"), file)]
+    ...     [tuple(E.shape) for E in Slabs(images, Color(device="cpu"), file)]
     [(5, 3)]
     """
 
@@ -68,7 +68,7 @@ class Slabs:
             yield torch.from_numpy(np.memmap(self._file, np.float32, "c", offset, shape)).to(self.device)
 
     def _keep_all(self, batches: Iterable[torch.Tensor]) -> None:
-        """Keep embeddings, each batch while the next is made."""
+        """Store embeddings, each batch while the next is computed."""
         start = 0
         with ThreadPoolExecutor(1, "neurosuper-slab") as pool:
             keeping: Future[None] | None = None
@@ -84,6 +84,7 @@ class Slabs:
         if self._whole is not None:
             self._whole[start : start + len(batch)] = batch
             return
+        # A slab is contiguous in the file, so that a batch of rows is written in one piece per slab.
         values = batch.cpu().numpy()
         for left, right in itertools.pairwise(self._edges):
             self._file.seek(4 * (self.n_images * left + start * (right - left)))

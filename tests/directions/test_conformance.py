@@ -226,7 +226,7 @@ def test_nan_in_a_lazy_block_is_refused(finder, responses):
     values = responses.values.copy()
     values[50, 2] = np.nan
     lazy = responses.copy(data=da.from_array(values, chunks=(40, -1)))
-    message = "responses hold 1 NaN or infinite values in a block of stimuli"
+    message = "responses contain 1 NaN or infinite values in a block of stimuli"
     codes = clone(finder).fit(responses).transform(lazy)
     with pytest.raises(ValueError, match=message):
         codes.compute()

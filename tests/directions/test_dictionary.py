@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import orthogonal_mp_gram
 
 from neurosuper.directions import recovery
-from neurosuper.directions._rows.rows import TILE_ENTRIES
+from neurosuper.directions._rows.tiles import TILE_ENTRIES
 from neurosuper.directions._solvers.atoms import count_uses, turn_atoms, turn_compiled, update_atoms
 from neurosuper.directions._solvers.sparse_coding import TOLERANCE
 from neurosuper.directions.dictionary import DictionaryLearning
@@ -136,7 +136,7 @@ def test_codes_that_are_not_accurate_are_warned_of_once_a_call(superposition, mo
     """No code is exact to a tolerance of zero; the largest error of all mini-batches and tiles is reported."""
     R, _ = superposition
     monkeypatch.setitem(TOLERANCE, torch.float32, 0.0)
-    monkeypatch.setattr("neurosuper.directions._rows.rows.TILE_ROWS", 100)
+    monkeypatch.setattr("neurosuper.directions._rows.tiles.TILE_ROWS", 100)
     monkeypatch.setitem(TILE_ENTRIES, "cpu", 100)
     with pytest.warns(ConvergenceWarning, match="raise alpha, or use dtype='float64'") as of_fit:
         finder = DictionaryLearning(batch_size=300, max_iter=2).fit(R)

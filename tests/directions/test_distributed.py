@@ -180,7 +180,7 @@ def test_errors_of_workers_arrive_as_they_are(bad, responses, client):
     values = responses.values.copy()
     values[50, 2] = bad
     lazy = responses.copy(data=da.from_array(values, chunks=(40, -1)))
-    message = "^responses hold 1 NaN or infinite values in a block of stimuli; drop them$"
+    message = "^responses contain 1 NaN or infinite values in a block of stimuli; drop them$"
     with pytest.raises(ValueError, match=message):
         PCA().fit(lazy)
     assert keys_on(client) == set()

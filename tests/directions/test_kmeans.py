@@ -11,7 +11,8 @@ from sklearn.preprocessing import normalize
 
 from neurosuper.directions import KMeans, Random, Units, recovery
 from neurosuper.directions._rows import shared_passes as together
-from neurosuper.directions._rows.rows import TILE_ENTRIES, Rows
+from neurosuper.directions._rows.rows import Rows
+from neurosuper.directions._rows.tiles import TILE_ENTRIES
 from neurosuper.directions._solvers.center_search import find_centers, halve, pair, plus_plus, split_clusters
 from neurosuper.directions._solvers.nearest_centers import (
     Screen,
@@ -201,7 +202,7 @@ def test_distances_of_several_fits_at_once_are_those_of_each(n_nearest, dtype, m
     centers = [C, X[:3], X[50:67]]
     origins = [group.mean(0) for group in centers]
     expected = [nearest(X, *fit, n_nearest) for fit in zip(centers, origins, strict=True)]
-    monkeypatch.setattr(together, "BATCHING", ("cpu",))
+    monkeypatch.setattr(together, "STACKING_DEVICES", ("cpu",))
     monkeypatch.setitem(TILE_ENTRIES, "cpu", 100 * 700)
     found = nearest_of_each(X, centers, origins, n_nearest)
     for columns, (label, *distances) in zip(found, expected, strict=True):
@@ -212,7 +213,7 @@ def test_distances_of_several_fits_at_once_are_those_of_each(n_nearest, dtype, m
 
 def test_a_fit_of_one_cluster_among_others_has_no_second_nearest(many_rows, monkeypatch):
     X, C = many_rows
-    monkeypatch.setattr(together, "BATCHING", ("cpu",))
+    monkeypatch.setattr(together, "STACKING_DEVICES", ("cpu",))
     (_, _, second), (label, *_) = nearest_of_each(X, [C[:1], C], [X.mean(0)] * 2, 2)
     assert second.isinf().all()
     assert (label == nearest(X, C, X.mean(0))[0]).all()

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from neurosuper import _files
 from neurosuper.directions import sae
-from neurosuper.directions._rows.minibatches import batches
+from neurosuper.directions._rows.minibatches import shuffled_minibatches
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers import sae_codes, sae_kernels
 from neurosuper.directions._solvers.sae_checkpoint import digest_rows
@@ -291,7 +291,7 @@ def test_fit_goes_on_when_its_checkpoint_cannot_be_written(responses, tmp_path, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fill_disk)
-    message = r"fit\.pt cannot be written \(No space left on device\); the fit goes on without"
+    message = r"fit\.pt cannot be written \(No space left on device\); the fit continues without"
     with pytest.warns(UserWarning, match=message) as warned:
         fitted = SparseAutoencoder(checkpoint=str(tmp_path / "fit.pt"), **settings).fit(responses)
     assert len(warned) == 1
@@ -316,7 +316,7 @@ def test_leftovers_of_killed_processes_are_removed_by_the_next_fit(responses, tm
 def test_every_row_is_in_one_batch(responses):
     for R in (responses, responses.chunk(stimulus=37)):
         rows = Rows(R, "cpu", "float64")
-        parts = list(batches(rows, 50, torch.Generator().manual_seed(0)))
+        parts = list(shuffled_minibatches(rows, 50, torch.Generator().manual_seed(0)))
         assert [len(part) for part in parts] == [40, 40, 40]
         shuffled = torch.cat(parts).numpy()
         assert not np.array_equal(shuffled, responses)
@@ -340,7 +340,9 @@ def test_streamed_fit_is_that_of_the_same_rows_in_the_same_order(kind, superposi
     finder = SparseAutoencoder("2x", activation=kind, n_active=2, max_iter=5, dtype="float64")
     streamed = finder.fit(lazy).directions_
     rows = Rows(lazy, "cpu", "float64")
-    monkeypatch.setattr(sae, "batches", lambda _, size, generator: batches(rows, size, generator))
+    monkeypatch.setattr(
+        sae, "shuffled_minibatches", lambda _, size, generator: shuffled_minibatches(rows, size, generator)
+    )
     assert_allclose(finder.fit(responses).directions_, streamed, atol=1e-8)
 
 

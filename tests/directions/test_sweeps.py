@@ -102,7 +102,7 @@ def test_streamed_fits_share_their_passes(responses, count_reads):
 def batched(monkeypatch):
     """Batch fits on a CPU too, as on a GPU; return the number of fits of each product with centres."""
     sizes = []
-    monkeypatch.setattr(together, "BATCHING", ("cpu", "cuda"))
+    monkeypatch.setattr(together, "STACKING_DEVICES", ("cpu", "cuda"))
     answer = kmeans.nearest_of_each
     monkeypatch.setattr(kmeans, "nearest_of_each", lambda X, C, *args: sizes.append(len(C)) or answer(X, C, *args))
     return sizes
@@ -136,7 +136,7 @@ def test_batched_fits_are_those_made_alone(finder, chunk, settings, superpositio
 def test_batched_family_in_memory_is_that_of_fits_in_turn(finder, responses, monkeypatch, batched):
     together_ = sweep(finder, responses, **FAMILY)
     assert max(batched) == 6
-    monkeypatch.setattr(together, "BATCHING", ())
+    monkeypatch.setattr(together, "STACKING_DEVICES", ())
     xr.testing.assert_allclose(together_, sweep(finder, responses, **FAMILY), rtol=1e-5)
 
 

@@ -7,7 +7,7 @@ from scipy.spatial.distance import pdist, squareform
 from neurosuper import Pixel
 from neurosuper.metrics import distances as embedded
 from neurosuper.metrics import slabs
-from neurosuper.metrics.distances import FEATURES, _squared_distances, _squared_lengths, open_distances
+from neurosuper.metrics.distances import CACHED_FEATURES, _squared_distances, _squared_lengths, open_distances
 
 
 class SquaredPixel(Pixel):
@@ -18,7 +18,7 @@ class SquaredPixel(Pixel):
 
 @pytest.fixture
 def embeddings(rng):
-    return torch.tensor(rng.normal(size=(30, 2 * FEATURES + 7)), dtype=torch.float32)
+    return torch.tensor(rng.normal(size=(30, 2 * CACHED_FEATURES + 7)), dtype=torch.float32)
 
 
 def test_compiled_distances_equal_those_of_torch(embeddings, rng):
@@ -49,6 +49,6 @@ def test_a_table_and_its_mean_are_those_of_all_pairs(images, monkeypatch, kind, 
 
 
 def test_too_many_images_for_a_table_are_looked_at_each_time(images, monkeypatch):
-    monkeypatch.setattr(embedded, "TABLE_IMAGES", len(images) - 1)
+    monkeypatch.setattr(embedded, "MAX_MATRIX_IMAGES", len(images) - 1)
     with open_distances(images, np.arange(len(images)), Pixel(device="cpu")) as distances:
         assert distances.as_matrix() is distances

@@ -1,4 +1,4 @@
-"""A reduction on a `dask.distributed` cluster: blocks are reduced by the workers, where they lie."""
+"""Reductions on a `dask.distributed` cluster: blocks are reduced by the workers that have them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-FAN_IN = 8  # blocks whose sums one task adds
-WARN_ABOVE = "distributed.admin.large-graph-warning-threshold"  # that a task graph is large, which state may make it
+FAN_IN = 8  # blocks whose results one task combines
+WARN_ABOVE = "distributed.admin.large-graph-warning-threshold"  # raised by the size of the state that a job carries
 
 
 def client_in_charge() -> Any:
-    """Return the `dask.distributed` client that would compute a dask array now, or None."""
+    """Return the `dask.distributed` client that would compute a dask array, or None."""
     import dask.base
 
     client = getattr(dask.base.get_scheduler(), "__self__", None)
@@ -27,15 +27,15 @@ def reduce_on(
 ) -> tuple[tuple[torch.Tensor, ...], list[np.ndarray]]:
     """Return what `run(chunk, job)` returns for each chunk, combined by `job.combine`, and rows picked from chunks.
 
-    One task a chunk, and a tree that combines them in a fixed order. Whatever a task needs is a key of the graph, and
-    so survives the worker that held it.
+    One task per chunk, and a tree of tasks that combines results in a fixed order. All input of a task is part of the
+    graph, so that it can be sent again if a worker is lost.
 
     Parameters
     ----------
     client : Client
     chunks : iterable of dask.delayed
     run, job
-        A function of a module, and `n_bytes` of what it needs.
+        A function of a module, and its argument, of `n_bytes`.
     picks : iterable of (dask.delayed, array of int)
         Chunks, and positions of rows in them.
     """
@@ -69,7 +69,7 @@ def move(values: tuple, device: torch.device) -> tuple:
 
 
 def pack(values: tuple) -> tuple:
-    """Return tensors to be sent: on the CPU, and without what else their memory holds where they are views."""
+    """Return tensors that can be sent: on the CPU, and copied if they are views of larger memory."""
     values = move(values, torch.device("cpu"))
     views = [isinstance(value, torch.Tensor) and value.untyped_storage().nbytes() > value.nbytes for value in values]
     return tuple(value.clone() if is_view else value for value, is_view in zip(values, views, strict=True))

@@ -1,4 +1,4 @@
-"""Rows of responses in shuffled batches, for methods that learn from one batch after another."""
+"""Rows of responses in shuffled mini-batches, for methods that learn online."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import torch
 from neurosuper.directions._rows.rows import Rows
 
 
-def batches(rows: Rows, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Yield all rows, shuffled, in batches of nearly the same size.
+def shuffled_minibatches(rows: Rows, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yield all rows, shuffled, in mini-batches of nearly the same size.
 
-    Rows in memory are shuffled as one; of rows that are streamed the order of blocks, and the rows within each.
+    Rows in memory are shuffled together; of rows that are streamed, the order of blocks and the rows within each block.
     """
-    sizes = [len(part) for part in np.array_split(np.empty(rows.n_rows), count_batches(rows.n_rows, batch_size))]
+    sizes = [len(part) for part in np.array_split(np.empty(rows.n_rows), count_minibatches(rows.n_rows, batch_size))]
     if rows.in_memory:
         order = torch.randperm(rows.n_rows, generator=generator).to(rows.device)
         yield from (rows.whole[part] for part in order.split(sizes))
         return
+    # Rows of a block that do not fill a mini-batch wait for the next block.
     waiting = torch.empty(0, rows.n_columns, dtype=rows.dtype, device=rows.device)
     for i in torch.randperm(len(rows.bounds), generator=generator).tolist():
         block = rows.read(*rows.bounds[i])
@@ -29,6 +30,6 @@ def batches(rows: Rows, batch_size: int, generator: torch.Generator) -> Iterator
             waiting = waiting[sizes.pop(0) :]
 
 
-def count_batches(n_rows: int, batch_size: int) -> int:
-    """Return how many batches rows are split into."""
+def count_minibatches(n_rows: int, batch_size: int) -> int:
+    """Return the number of mini-batches that rows are split into."""
     return -(-n_rows // batch_size)

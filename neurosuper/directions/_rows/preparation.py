@@ -1,6 +1,6 @@
-"""What is done to responses first.
+"""Preparation of responses before directions are fitted: scaling, normalising, centring, whitening.
 
-R (row, unit) responses, X the same, prepared.
+R (row, unit) responses, X (row, unit) prepared responses.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 
 from neurosuper.responses import name_some
 
-SMALLEST, LARGEST = 1e-24, 1e19  # of the largest response: float32 loses digits below; 1e20 and 1e30 mean "missing"
-ORDINARY = 2.0**-16, 2.0**16  # of the largest response: such responses are taken as they are, without a copy
-OUTSIZED = 1e6  # times the median unit: rounding in float32 leaves little of the other units beside it
+SMALLEST, LARGEST = 1e-24, 1e19  # largest response: below, float32 loses digits; 1e20 and 1e30 mark missing values
+ORDINARY = 2.0**-16, 2.0**16  # largest response: within these bounds responses are not scaled, and not copied
+OUTSIZED = 1e6  # largest response of a unit over that of the median unit: float32 has 7 digits, others would be lost
 
 
 class Preparation(NamedTuple):
-    """What is done to response vectors before directions are sought, in this order; the same in `transform`.
+    """Steps that prepare response vectors, in this order, for a fit and in `transform`.
 
-    They are multiplied by `scale`; each is scaled to unit length; the mean is taken off; they are whitened
-    `(unit, unit)`.
+    Responses are multiplied by `scale`; each vector is scaled to unit length; the mean is subtracted; the result is
+    multiplied by `whitening` (unit, unit).
     """
 
     normalize: bool = False
@@ -32,7 +32,7 @@ class Preparation(NamedTuple):
     scale: float = 1.0
 
     def __call__(self, R: torch.Tensor) -> torch.Tensor:
-        """Return X `(row, unit)`, a new tensor unless there is nothing to do."""
+        """Return X `(row, unit)`; R itself if there is nothing to do."""
         if self.scale != 1:
             R = R * self.scale
         if self.normalize:
@@ -42,7 +42,7 @@ class Preparation(NamedTuple):
         return R if self.whitening is None else R @ self.whitening.to(R.device)
 
     def undo(self, X: torch.Tensor) -> torch.Tensor:
-        """Return R `(row, unit)`, whose length is that of X where it was normalised."""
+        """Return R `(row, unit)`; where vectors were normalised, their length is lost."""
         if self.whitening is not None:
             X = X @ torch.linalg.pinv(self.whitening.to(X.device), hermitian=True)
         X = X if self.mean is None else X + self.mean.to(X.device)
@@ -50,37 +50,37 @@ class Preparation(NamedTuple):
 
     @property
     def is_unitless(self) -> bool:
-        """Whether prepared responses have lost their physical unit."""
+        """Whether prepared responses have no physical unit."""
         return self.normalize or self.whitening is not None
 
     @property
     def is_nothing(self) -> bool:
-        """Whether rows stay as they are."""
+        """Whether rows do not change."""
         return not self.normalize and self.mean is None and self.whitening is None and self.scale == 1
 
 
 def choose_scale(sizes: np.ndarray, units: np.ndarray) -> float:
-    """Return the power of two that brings responses to an ordinary size, 1 where they are of one.
+    """Return the power of two that brings responses to an ordinary size; 1 if they have one.
 
-    Volts and tesla are as good as spikes per second then: thresholds that are absolute, and squares in float32, need
-    numbers that are neither tiny nor huge. A power of two changes no digit.
+    Absolute thresholds, and squares in float32, need numbers that are neither tiny nor huge, in volts as in spikes per
+    second. A power of two changes no digit.
 
     Parameters
     ----------
     sizes : array (unit,)
-        The largest |response| of each unit.
+        Largest |response| of each unit.
     units : array (unit,)
-        Their labels.
+        Labels of the units.
 
     Raises
     ------
     ValueError
-        The largest response of all is beyond `SMALLEST` or `LARGEST`.
+        The largest response is below `SMALLEST` or above `LARGEST`.
 
     Warns
     -----
     UserWarning
-        Some units are 10⁶ times as large as the median one.
+        Some units are over 10⁶ times as large as the median unit.
     """
     if not (fits := sizes < LARGEST).all():
         raise ValueError(

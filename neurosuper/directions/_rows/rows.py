@@ -1,13 +1,14 @@
 """Rows of responses as torch blocks, and reductions over them: one kernel, three scales.
 
-An array in memory is one block, on the device where it fits, else sent there piece by piece. A dask array is many, its
-chunks of stimuli, the next one read while one is reduced: at most three are held at once. With a `dask.distributed`
-client in charge blocks are reduced on its workers, where they lie, and added up in an order that is always the same.
+An array in memory is one block, on the device if it fits there, otherwise sent in smaller blocks. A dask array has one
+block per chunk of stimuli; the next is read while one is reduced, so that at most three are in memory. With an active
+`dask.distributed` client, blocks are reduced on its workers, and results are combined in a fixed order.
 
-A chunk costs about a millisecond whatever its size: chunks of 8 to 64 MB are good. Each pass reads them anew; responses
-that fit on a cluster are best `.persist()`ed there. Give a cluster one process per core or per GPU, of one thread each.
-dask starts them with a small `MALLOC_TRIM_THRESHOLD_`, so that memory is taken anew for each part; passes are faster
-with a large one and `MALLOC_MMAP_THRESHOLD_` of 32 MiB (both in `distributed.nanny.pre-spawn-environ`).
+A chunk costs about a millisecond regardless of its size: use chunks of 8 to 64 MB. Each pass reads them again;
+responses that fit in the memory of a cluster are best `.persist()`ed there. Give a cluster one process per core or per
+GPU, with one thread each. dask starts processes with a small `MALLOC_TRIM_THRESHOLD_`, so that memory is allocated
+again for each tile; passes are faster with a large one and `MALLOC_MMAP_THRESHOLD_` of 32 MiB (both in
+`distributed.nanny.pre-spawn-environ`).
 """
 
 from __future__ import annotations
@@ -31,11 +32,10 @@ from neurosuper.directions._rows.cluster import client_in_charge, move, pack, re
 from neurosuper.directions._rows.preparation import Preparation
 from neurosuper.directions._rows.products import bare
 from neurosuper.directions._rows.tensors import DTYPES, require_finite, to_tensor
+from neurosuper.directions._rows.tiles import into_tiles, tile_rows
 
-TILE_ENTRIES = {"cpu": 2**20, "cuda": 2**25}  # 4 MiB in float32, which stays in the cache; 128 MiB keep a GPU busy
-TILE_ROWS = 512  # at least, so that what a kernel returns for a part is small beside the work on it
-N_READERS = 8  # of the pieces of one chunk: files wait, and decompress beside one another
-SUM_ROWS = 512  # rows added in their own dtype before float64 takes over
+N_READERS = 8  # threads that read one chunk, if it consists of several chunks of units: files wait and decompress
+SUM_ROWS = 512  # rows added in their own dtype; their sums are added in float64, so that rounding stays small
 
 Tensors = tuple[torch.Tensor, ...]
 Kernel = Callable[..., Tensors]
@@ -43,21 +43,21 @@ Combine = Callable[[Tensors, Tensors], Tensors]
 
 
 class ColumnRanges(NamedTuple):
-    """Least, largest and mean response of each unit."""
+    """Smallest, largest and mean response of each unit."""
 
-    least: torch.Tensor
-    largest: torch.Tensor
+    minimum: torch.Tensor
+    maximum: torch.Tensor
     mean: torch.Tensor
 
 
 class Rows:
-    """Iterate over the rows of responses, on a device, and reduce them; see `prepared`.
+    """Rows of responses on a device, to iterate over in blocks and to reduce; see `prepared`.
 
     Parameters
     ----------
     responses : DataArray (stimulus, unit)
     device : {"cpu", "cuda"} or None
-        None takes a GPU if there is one; on a cluster each worker decides for itself.
+        None uses a GPU if there is one; on a cluster each worker decides for itself.
     dtype : {"float32", "float64"}
     """
 
@@ -66,25 +66,25 @@ class Rows:
         self.indexes = responses.indexes
         self.is_lazy = responses.chunks is not None
         self._data: Any = responses.data.rechunk({1: -1}) if self.is_lazy else responses.values
-        self._is_in_pieces = self.is_lazy and responses.data.numblocks[1] > 1
+        self._has_unit_chunks = self.is_lazy and responses.data.numblocks[1] > 1
         self._device_name = device
         self.device, self.dtype = pick_device(device), DTYPES[dtype]
         self.preparation = Preparation()
         self._raw: Rows | None = None
-        self._surveys: dict[bool, ColumnRanges] = {}  # of raw and of normalised rows
-        self._whitened_survey: ColumnRanges | None = None
+        self._ranges: dict[bool, ColumnRanges] = {}  # of raw and of normalised rows
+        self._whitened_ranges: ColumnRanges | None = None
         self._kept: _PickedRows | None = None
-        self._ask: Callable[..., Tensors] | None = None
+        self._reducer: Callable[..., Tensors] | None = None
 
     @property
     def raw(self) -> Rows:
-        """The same rows, not prepared."""
+        """The same rows without preparation."""
         return self._raw or self
 
-    def asking(self, ask: Callable[..., Tensors]) -> Rows:
+    def reduced_by(self, reducer: Callable[..., Tensors]) -> Rows:
         """Return the same rows, reduced by `ask(rows, kernel, combine, state, width)`: see `fit_together`."""
         other = copy.copy(self)
-        other._ask, other._raw = ask, self._raw and self._raw.asking(ask)
+        other._reducer, other._raw = reducer, self._raw and self._raw.reduced_by(reducer)
         if self.in_memory:
             other.whole = self.whole
         return other
@@ -96,27 +96,28 @@ class Rows:
         other = copy.copy(self)
         other._raw, other.preparation = self._raw or self, preparation
         other.__dict__.pop("whole", None)
-        other._whitened_survey = None
+        other._whitened_ranges = None
         return other
 
     @cached_property
     def in_memory(self) -> bool:
-        """Whether all rows are held on the device, in `whole`."""
+        """Whether all rows are in the memory of the device, in `whole`."""
         if self._raw:
             return self._raw.in_memory
         if self.is_lazy or self.device.type == "cpu":
             return not self.is_lazy
+        # The raw rows, the prepared ones, and as much again for a kernel.
         free, _ = torch.cuda.mem_get_info(self.device)
         return 3 * self.n_rows * self.n_columns * self.dtype.itemsize < free
 
     @cached_property
     def whole(self) -> torch.Tensor:
-        """All rows `(row, unit)`, prepared once and for all; only where they are `in_memory`.
+        """All rows `(row, unit)`, prepared once; only if they are `in_memory`.
 
-        Not to be written to: unless there was something to prepare, it may share the memory of the user's array.
+        Read-only: without preparation, it may share memory with the user's array.
         """
         if not self.in_memory:
-            raise RuntimeError("rows that are streamed are never held whole")
+            raise RuntimeError("rows that are streamed are never all in memory")
         return self.preparation(self._raw.whole) if self._raw else self._load(self._data)
 
     def _load(self, values: np.ndarray) -> torch.Tensor:
@@ -126,11 +127,11 @@ class Rows:
 
     @cached_property
     def bounds(self) -> list[tuple[int, int]]:
-        """Where each block starts and stops."""
+        """First and last row (exclusive) of each block."""
         if self.is_lazy:
             edges = np.cumsum([0, *self._data.chunks[0]]).tolist()
             return [(start, stop) for start, stop in pairwise(edges) if start < stop]
-        size = self.n_rows if self.in_memory else _rows_of_part(self.device, self.n_columns)
+        size = self.n_rows if self.in_memory else tile_rows(self.device, self.n_columns)
         return [(start, min(start + size, self.n_rows)) for start in range(0, self.n_rows, size)]
 
     @cached_property
@@ -150,12 +151,12 @@ class Rows:
         return self._load(self._compute(chunk, pool))
 
     def _compute(self, chunk: Any, pool: Executor | None) -> np.ndarray:
-        """Read a chunk by the threads of a pool: dask would start new ones at each pass, and each hoards memory."""
+        """Read a chunk with the threads of a pool: dask would start threads for each pass, and each keeps memory."""
         import dask.base
 
         if pool is None or dask.base.get_scheduler() is not None:
             return chunk.compute()
-        return chunk.compute(pool=pool) if self._is_in_pieces else chunk.compute(scheduler="synchronous")
+        return chunk.compute(pool=pool) if self._has_unit_chunks else chunk.compute(scheduler="synchronous")
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         if self.in_memory:
@@ -165,13 +166,13 @@ class Rows:
         else:
             yield from self._stream(self.bounds, self._kept)
 
-    def _stream(self, bounds: list[tuple[int, int]], some: _PickedRows | None) -> Iterator[torch.Tensor]:
-        """Yield blocks, each of which is read, and some of its rows put aside, while the one before is reduced."""
+    def _stream(self, bounds: list[tuple[int, int]], picked: _PickedRows | None) -> Iterator[torch.Tensor]:
+        """Yield blocks, while the next one is read and picked rows are copied from it."""
 
         def read(start: int, stop: int) -> torch.Tensor:
             block = self.read(start, stop, pool)
-            if some is not None and not some.is_complete:
-                some.put(block, start, stop)
+            if picked is not None and not picked.is_complete:
+                picked.put(block, start, stop)
             return block
 
         with (
@@ -186,43 +187,43 @@ class Rows:
                 yield block
                 bar.update()
 
-    def parts(self, width: int | None = 1) -> Generator[torch.Tensor, None, None]:
-        """Yield the rows in parts so small that a part, and a matrix (row, width), stay in the cache: see `split`.
+    def tiles(self, width: int | None = 1) -> Generator[torch.Tensor, None, None]:
+        """Yield the rows in tiles, small enough that a tile and a matrix (row, width) stay in the cache.
 
-        Where `width` is None yield whole blocks, for kernels that go through them piece by piece themselves.
+        See `into_tiles`. If `width` is None yield whole blocks, for kernels that divide them themselves.
         """
         if self.in_memory:
-            yield from split(self.whole, width)
+            yield from into_tiles(self.whole, width)
             return
         for block in self.raw:
-            yield from self.parts_of(block, width)
+            yield from self.tiles_of(block, width)
 
-    def parts_of(self, block: torch.Tensor, width: int | None) -> Iterator[torch.Tensor]:
-        """Yield the parts of a raw block, prepared; those of `whole`, where that is held, which the block then is."""
+    def tiles_of(self, block: torch.Tensor, width: int | None) -> Iterator[torch.Tensor]:
+        """Yield the prepared tiles of a raw block, from `whole` if that was computed: the block is then all rows."""
         if "whole" in vars(self):
-            return iter(split(self.whole, width))
-        return (self.preparation(part) for part in split(block, width))
+            return iter(into_tiles(self.whole, width))
+        return (self.preparation(tile) for tile in into_tiles(block, width))
 
     def sum(self, kernel: Kernel, *state: Any, width: int | None = 1) -> Tensors:
-        """Return the sum over parts (see `parts`) of the tensors that `kernel(part, *state)` returns."""
+        """Return the sum over tiles (see `tiles`) of the tensors that `kernel(tile, *state)` returns."""
         return self.reduce(kernel, add, *state, width=width)
 
     def reduce(self, kernel: Kernel, combine: Combine, *state: Any, width: int | None = 1) -> Tensors:
-        """Return what `kernel(part, *state)` returns for each part, combined pair by pair, on the device.
+        """Return what `kernel(tile, *state)` returns for each tile, combined pair by pair, on the device.
 
-        `combine` may write over its first argument, which it or the kernel made.
-        `kernel` and `combine` are functions of a module, and `state` whatever they need, so that both can be sent to a
-        worker: tensors in `state` are moved to the device of the part.
+        `combine` may overwrite its first argument. `kernel` and `combine` are functions of a module, and `state` is
+        their further input, so that both can be sent to a worker; tensors in `state` are moved to the device of the
+        tile.
         """
-        if self._ask is not None:
-            return self._ask(self, kernel, combine, state, width)
+        if self._reducer is not None:
+            return self._reducer(self, kernel, combine, state, width)
         if self.is_lazy and (client := client_in_charge()) is not None:
             return move(self._reduce_on(client, kernel, combine, state, width), self.device)
-        with closing(self.parts(width)) as parts:
-            return _reduce_parts(parts, kernel, combine, state)
+        with closing(self.tiles(width)) as tiles:
+            return _reduce_tiles(tiles, kernel, combine, state)
 
     def _reduce_on(self, client: Any, kernel: Kernel, combine: Combine, state: tuple, width: int | None) -> Tensors:
-        """Reduce blocks on the workers; rows that are to be kept come back from the same pass."""
+        """Reduce blocks on the workers; picked rows come back from the same pass."""
         raw = self.raw
         job = _Job(kernel, state, width, combine, self.preparation, self._device_name, self.dtype).packed()
         kept = raw._kept if raw._kept is not None and not raw._kept.is_complete else None
@@ -233,50 +234,51 @@ class Rows:
         return totals
 
     def map(self, kernel: Kernel, *state: Any, width: int | None = 1) -> Tensors:
-        """Return what `kernel(part, *state)` returns for each row, in the order of rows, on the device."""
-        if self._ask is not None or (self.is_lazy and client_in_charge() is not None):
+        """Return what `kernel(tile, *state)` returns for each row, in the order of rows, on the device."""
+        if self._reducer is not None or (self.is_lazy and client_in_charge() is not None):
             return self.reduce(kernel, join, *state, width=width)
         columns: Tensors = ()
         start = 0
-        with closing(self.parts(width)) as parts:
-            for part in parts:
-                results = kernel(part, *state)
+        with closing(self.tiles(width)) as tiles:
+            for tile in tiles:
+                results = kernel(tile, *state)
                 # Small results left between large temporary ones would keep their memory from being used again.
                 columns = columns or tuple(result.new_empty(self.n_rows, *result.shape[1:]) for result in results)
                 for column, result in zip(columns, results, strict=True):
-                    column[start : start + len(part)] = result
-                start += len(part)
+                    column[start : start + len(tile)] = result
+                start += len(tile)
         return columns
 
     @property
-    def survey(self) -> ColumnRanges:
-        """Range and mean of each unit's prepared responses; one pass the first time, none where only a mean is off."""
+    def column_ranges(self) -> ColumnRanges:
+        """Minimum, maximum and mean of each unit's prepared responses; one pass the first time they are needed."""
         normalize, mean, whitening, scale = self.preparation
         if whitening is not None:
-            self._whitened_survey = self._whitened_survey or self._look()
-            return self._whitened_survey
-        if normalize not in self._surveys:
+            self._whitened_ranges = self._whitened_ranges or self._compute_ranges()
+            return self._whitened_ranges
+        # Scaling and centring change ranges by a factor and a shift: raw and normalised ranges serve all of these.
+        if normalize not in self._ranges:
             plain = self.preparation._replace(mean=None) if normalize else Preparation()
             unmoved = self if mean is None and (normalize or scale == 1) else self.prepared(plain)
-            self._surveys[normalize] = unmoved._look()
+            self._ranges[normalize] = unmoved._compute_ranges()
         factor, shift = (1.0 if normalize else scale), (0.0 if mean is None else mean.to(self.device))
-        return ColumnRanges(*(factor * values - shift for values in self._surveys[normalize]))
+        return ColumnRanges(*(factor * values - shift for values in self._ranges[normalize]))
 
-    def _look(self) -> ColumnRanges:
+    def _compute_ranges(self) -> ColumnRanges:
         least, largest, total = self.reduce(_range_and_total, _combine_ranges)
         return ColumnRanges(least, largest, (total / self.n_rows).to(self.dtype))
 
     def mean(self) -> torch.Tensor:
         """Return the mean row `(unit,)`; groups of 512 rows are added in float64."""
-        return self.survey.mean
+        return self.column_ranges.mean
 
     def keep(self, positions: np.ndarray) -> None:
-        """Put the rows at these positions, in rising order, aside in the next pass: `take` then reads nothing."""
+        """Copy the rows at these sorted positions in the next pass, so that `take` need not read them again."""
         if not self.in_memory:
             self.raw._kept = _PickedRows(positions, self.n_columns, self.dtype, self.device)
 
     def take(self, positions: np.ndarray) -> torch.Tensor:
-        """Return the rows at these positions, in rising order, prepared; only the blocks that hold them are read."""
+        """Return the prepared rows at these sorted positions; only blocks that contain some are read."""
         if self.in_memory:
             return torch.as_tensor(bare(self.whole)[positions])
         return self.preparation(self.raw._take_raw(positions))
@@ -296,38 +298,26 @@ class Rows:
 
 
 class _PickedRows:
-    """Some rows, gathered block by block."""
+    """Rows at given positions, copied block by block."""
 
     def __init__(self, positions: np.ndarray, n_columns: int, dtype: torch.dtype, device: torch.device) -> None:
         self.positions, self.is_complete = positions, False
         self.rows = torch.empty(len(positions), n_columns, dtype=dtype, device=device)
 
     def within(self, bounds: list[tuple[int, int]]) -> dict[tuple[int, int], np.ndarray]:
-        """Return where in its block each of the rows is, for those blocks that hold any."""
+        """Return the positions of the rows in their block, for each block that contains any."""
         edges = {block: np.searchsorted(self.positions, block) for block in bounds}
         return {block: self.positions[first:last] - block[0] for block, (first, last) in edges.items() if first < last}
 
     def put(self, block: torch.Tensor, start: int, stop: int) -> None:
-        """Put aside what is in a block; blocks come in order."""
+        """Copy the rows that are in a block; blocks come in order."""
         first, last = np.searchsorted(self.positions, (start, stop))
         self.rows[first:last] = torch.as_tensor(bare(block)[self.positions[first:last] - start])
         self.is_complete = stop > self.positions[-1]
 
     def fill(self, rows: torch.Tensor) -> None:
-        """Put all of them aside at once."""
+        """Set all rows at once."""
         self.rows, self.is_complete = rows, True
-
-
-def split(block: torch.Tensor, width: int | None = 1) -> tuple[torch.Tensor, ...]:
-    """Return parts of rows such that neither a part nor a matrix (row, width) has more entries than `TILE_ENTRIES`.
-
-    That is 4 MiB in float32 on a CPU and 128 MiB on a GPU; 512 rows, where they are more. None does not split.
-    """
-    return (block,) if width is None else block.split(_rows_of_part(block.device, max(width, block.shape[1])))
-
-
-def _rows_of_part(device: torch.device, width: int) -> int:
-    return max(TILE_ROWS, TILE_ENTRIES[device.type] // width)
 
 
 def add(a: Tensors, b: Tensors) -> Tensors:
@@ -340,22 +330,23 @@ def join(a: Tensors, b: Tensors) -> Tensors:
     return tuple(torch.cat(pair) for pair in zip(a, b, strict=True))
 
 
-def _range_and_total(part: torch.Tensor) -> Tensors:
-    """Return least, largest and total; of these torch has slower ways: `aminmax(dim=0)`, sums straight in float64."""
-    totals = torch.stack([rows.sum(0) for rows in part.split(SUM_ROWS)])
-    return part.amin(0), part.amax(0), totals.sum(0, dtype=torch.float64)
+def _range_and_total(tile: torch.Tensor) -> Tensors:
+    """Return the minimum, maximum and sum of each unit."""
+    # Faster than `aminmax(dim=0)`, and than a sum straight in float64.
+    totals = torch.stack([rows.sum(0) for rows in tile.split(SUM_ROWS)])
+    return tile.amin(0), tile.amax(0), totals.sum(0, dtype=torch.float64)
 
 
 def _combine_ranges(a: Tensors, b: Tensors) -> Tensors:
     return torch.minimum(a[0], b[0]), torch.maximum(a[1], b[1]), a[2] + b[2]
 
 
-def _reduce_parts(parts: Iterator[torch.Tensor], kernel: Kernel, combine: Combine, state: tuple) -> Tensors:
-    return reduce(combine, (kernel(part, *state) for part in parts))
+def _reduce_tiles(tiles: Iterator[torch.Tensor], kernel: Kernel, combine: Combine, state: tuple) -> Tensors:
+    return reduce(combine, (kernel(tile, *state) for tile in tiles))
 
 
 class _Job(NamedTuple):
-    """What a worker is told: reduce a block of raw rows."""
+    """All that a worker needs to reduce a block of raw rows."""
 
     kernel: Kernel
     state: tuple
@@ -374,9 +365,9 @@ class _Job(NamedTuple):
 
 
 def _run(values: np.ndarray, job: _Job) -> Tensors:
-    """Reduce one block on a worker; what comes back lies on its CPU."""
+    """Return the result of reducing one block on a worker, in the memory of its CPU."""
     device = pick_device(job.device)
     R = to_tensor(require_finite(values), job.dtype, device)
-    parts = (job.preparation(part) for part in split(R, job.width))
-    terms = _reduce_parts(parts, job.kernel, job.combine, move(job.state, device))
+    tiles = (job.preparation(tile) for tile in into_tiles(R, job.width))
+    terms = _reduce_tiles(tiles, job.kernel, job.combine, move(job.state, device))
     return pack(terms)

@@ -1,6 +1,6 @@
-"""Fits side by side, whose passes over the responses are made together: each block is read once for all of them.
+"""Several fits that share their passes over the responses: each block is read once for all of them.
 
-Some kernels are `Batched`: they answer the questions of all fits at once, as by one product with all their centres.
+A `StackedKernel` answers the requests of all fits in one call, for example by one product with all their centres.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ import torch
 from neurosuper.directions._rows.rows import Combine, Kernel, Rows, Tensors
 
 Result = TypeVar("Result")
-BATCHING = ("cuda",)  # devices; on a CPU compiled kernels answer one question after another
+STACKING_DEVICES = ("cuda",)  # on a CPU compiled kernels answer one request after another
 
 
-def batches_on(device: torch.device) -> bool:
-    """Whether several questions are to be answered at once there, rather than one by one."""
-    return device.type in BATCHING
+def stacks_on(device: torch.device) -> bool:
+    """Return whether stacked kernels answer several requests at once on a device."""
+    return device.type in STACKING_DEVICES
 
 
 @dataclass(frozen=True)
-class Batched:
-    """A kernel that answers several questions about the same rows: `answer(part, states)`, one for each state."""
+class StackedKernel:
+    """A kernel that answers several requests about the same rows: `answer(tile, states)`, one result per state."""
 
     answer: Callable[[torch.Tensor, list[tuple]], list[Tensors]]
 
-    def __call__(self, part: torch.Tensor, *state: Any) -> Tensors:
-        """Answer one question."""
-        return self.answer(part, [state])[0]
+    def __call__(self, tile: torch.Tensor, *state: Any) -> Tensors:
+        """Answer one request."""
+        return self.answer(tile, [state])[0]
 
 
 def fit_together(fits: Sequence[Callable[[Rows], Result]], rows: Rows) -> list[Result]:
-    """Return what each function makes of rows: one pass for all of them, whenever each has asked for one.
+    """Return the result of each function of rows; a pass is made when every running fit waits for one.
 
-    Each runs in a thread of its own, but one at a time: they take turns, and a turn lasts until the next pass.
+    Each fit has its own thread, but only one runs at a time: they take turns, and a turn lasts until the next pass.
 
     Parameters
     ----------
     fits : sequence of callable
-        Each takes rows, reduces them as often as it likes, and returns what it likes. What a fit keeps between passes
-        is held as many times as there are fits.
+        Each takes rows, reduces them any number of times, and returns anything. Memory that a fit keeps between passes
+        is needed once per fit.
     rows : Rows
 
     Raises
     ------
     Exception
-        The first that any of them raises, once all have ended. KeyboardInterrupt ends them all.
+        The first exception of any fit, after all have ended. KeyboardInterrupt ends all fits.
     """
     passes = _PassScheduler(rows, len(fits))
-    gpu = torch.cuda.current_device() if rows.device.type == "cuda" else -1  # each thread has one that is current
+    gpu = torch.cuda.current_device() if rows.device.type == "cuda" else -1  # each thread has its own current device
     with ThreadPoolExecutor(len(fits), "neurosuper-fit", torch.cuda.set_device, (gpu,)) as pool:
         futures = [pool.submit(passes.run, fit) for fit in fits]
         passes.serve()
@@ -71,14 +71,14 @@ class _ReductionRequest(NamedTuple):
     width: int | None
 
     def is_like(self, other: _ReductionRequest) -> bool:
-        """Whether both ask the same of the same rows; tensors that are part of a question are not looked into."""
+        """Return whether both have the same rows, kernel and state; a request with tensors equals only itself."""
         if any(isinstance(value, torch.Tensor) for value in (*self.state, *other.state)):
             return self is other
         return self[1:] == other[1:] and self._is_of_rows_of(other)
 
-    def is_batched_with(self, other: _ReductionRequest) -> bool:
-        """Whether one call of a kernel answers both."""
-        if not isinstance(self.kernel, Batched):
+    def is_stacked_with(self, other: _ReductionRequest) -> bool:
+        """Return whether one call of a kernel answers both."""
+        if not isinstance(self.kernel, StackedKernel):
             return self is other
         return self.kernel == other.kernel and self._is_of_rows_of(other)
 
@@ -87,7 +87,7 @@ class _ReductionRequest(NamedTuple):
 
 
 class _PassScheduler:
-    """What the fits that still run have asked for."""
+    """Requests of the fits that still run, and the passes that answer them."""
 
     def __init__(self, rows: Rows, n_running: int) -> None:
         self.rows, self.n_running = rows, n_running
@@ -99,7 +99,7 @@ class _PassScheduler:
         """Run a fit, in a thread of its own, when it is its turn."""
         try:
             with self.turn:
-                return fit(self.rows.asking(self._ask))
+                return fit(self.rows.reduced_by(self._ask))
         finally:
             with self.changed:
                 self.n_running -= 1
@@ -117,7 +117,7 @@ class _PassScheduler:
             self.turn.acquire()
 
     def serve(self) -> None:
-        """Make passes until no fit runs any more; once interrupted, tell whoever asks."""
+        """Make passes until no fit runs; after an interrupt, raise it in each fit that makes a request."""
         while self.n_running:
             try:
                 with self.changed:
@@ -133,7 +133,7 @@ class _PassScheduler:
         try:
             if self.interrupt is not None:
                 raise self.interrupt
-            totals = _pass_over(self.rows.raw, [question for question, _ in self.pending])
+            totals = _pass_over(self.rows.raw, [request for request, _ in self.pending])
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 self.interrupt = error
@@ -145,27 +145,27 @@ class _PassScheduler:
         self.pending = []
 
 
-def _pass_over(raw: Rows, questions: Sequence[_ReductionRequest]) -> list[Tensors]:
-    """Return the totals of all questions, those that are alike reckoned once."""
-    first_like = [next(i for i, one in enumerate(questions) if one.is_like(other)) for other in questions]
-    batches: dict[int, list[int]] = {}
+def _pass_over(raw: Rows, requests: Sequence[_ReductionRequest]) -> list[Tensors]:
+    """Answer all requests in one pass, computing identical ones once."""
+    first_like = [next(i for i, one in enumerate(requests) if one.is_like(other)) for other in requests]
+    groups: dict[int, list[int]] = {}
     for i in sorted(set(first_like)):
-        first = next((j for j in batches if questions[j].is_batched_with(questions[i])), i)
-        batches.setdefault(first, []).append(i)
+        first = next((j for j in groups if requests[j].is_stacked_with(requests[i])), i)
+        groups.setdefault(first, []).append(i)
     totals: dict[int, Tensors] = {}
     for block in raw:
-        for batch in batches.values():
-            for answers in _answers(block, [questions[i] for i in batch]):
-                for i, terms in zip(batch, answers, strict=True):
-                    totals[i] = questions[i].combine(totals[i], terms) if i in totals else terms
+        for group in groups.values():
+            for answers in _answers(block, [requests[i] for i in group]):
+                for i, terms in zip(group, answers, strict=True):
+                    totals[i] = requests[i].combine(totals[i], terms) if i in totals else terms
     return [totals[i] for i in first_like]
 
 
-def _answers(block: torch.Tensor, batch: list[_ReductionRequest]) -> Iterator[list[Tensors]]:
-    """Yield what each part of a block contributes to the answers of questions that one call answers."""
-    rows, kernel, *_ = batch[0]
-    widths = [question.width for question in batch if question.width is not None]
-    parts = rows.parts_of(block, sum(widths) if widths else None)
-    if isinstance(kernel, Batched):
-        return (kernel.answer(part, [question.state for question in batch]) for part in parts)
-    return ([kernel(part, *batch[0].state)] for part in parts)
+def _answers(block: torch.Tensor, group: list[_ReductionRequest]) -> Iterator[list[Tensors]]:
+    """Yield the contribution of each tile of a block to the answers of requests that one call answers."""
+    rows, kernel, *_ = group[0]
+    widths = [request.width for request in group if request.width is not None]
+    tiles = rows.tiles_of(block, sum(widths) if widths else None)
+    if isinstance(kernel, StackedKernel):
+        return (kernel.answer(tile, [request.state for request in group]) for tile in tiles)
+    return ([kernel(tile, *group[0].state)] for tile in tiles)

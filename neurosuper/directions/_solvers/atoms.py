@@ -1,4 +1,9 @@
-"""Atoms of a dictionary: first draws, statistics of their use, and their update."""
+"""Atoms of a dictionary: initial draws, statistics of their use, and their update (online dictionary learning).
+
+X (row, unit) responses of a mini-batch, Z (row, direction) their codes, D (direction, unit) atoms, X ≈ Z D.
+A = ZᵀZ (direction, direction) and B = ZᵀX (direction, unit) are all that an update of D needs
+(Mairal, Bach, Ponce and Sapiro 2010).
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,18 @@ import numpy as np
 import torch
 from numba import prange
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
 from neurosuper.directions._rows.rows import Rows, Tensors
 
-FORGETTING = 0.7  # batch t weighs as much as t^0.7 batches before it have left
-BLOCK = 64  # atoms that are updated after one product
-TAKEN = 16  # atoms that a thread takes at a time
-PATIENCE = 10  # stimuli an atom, after which an atom that none of them used is dead
+FORGETTING_EXPONENT = 0.7  # after mini-batch t, older statistics are multiplied by 1 − t^(−0.7)
+ATOMS_PER_PRODUCT = 64  # atoms whose residuals come from one matrix product, then corrected as they change
+ATOMS_PER_TASK = 16  # atoms whose statistics a thread adds up at a time
+IDLE_STIMULI = 10  # stimuli per atom: an atom that none of so many stimuli used is dead, and restarts
 
 
 class Atoms:
-    """Atoms D (direction, unit), and the statistics that they follow: A = ZᵀZ and B = ZᵀX, where older batches fade."""
+    """Atoms D, and the statistics A = ZᵀZ and B = ZᵀX that determine them, in which older mini-batches fade."""
 
     def __init__(self, D: torch.Tensor) -> None:
         n = len(D)
@@ -25,14 +30,16 @@ class Atoms:
         self.n_batches, self.idle = 0, torch.zeros(n, dtype=torch.long, device=D.device)
 
     def learn(self, X: torch.Tensor, Z: torch.Tensor, G: torch.Tensor, alpha: float) -> torch.Tensor:
-        """Update the atoms on a batch, and return its summed objective before that: ½‖x − z D‖² + alpha ‖z‖₁.
+        """Update the atoms on a mini-batch; return its summed objective before the update, ½‖x − z D‖² + alpha ‖z‖₁.
 
         G (direction, direction) is D Dᵀ.
         """
+        # ‖X − Z D‖² = ‖X‖² − 2 ⟨ZᵀX, D⟩ + ⟨ZᵀZ, D Dᵀ⟩.
         (A, B), D = count_uses(X, Z), self.D
         misfit = (X**2).sum() - 2 * (B * D).sum() + (A * G).sum()
+        # Forget: A ← (1 − t^(−0.7)) A + ZᵀZ, and B likewise.
         self.n_batches += 1
-        kept = 1 - self.n_batches**-FORGETTING
+        kept = 1 - self.n_batches**-FORGETTING_EXPONENT
         self.A.mul_(kept).add_(A)
         self.B.mul_(kept).add_(B)
         self.idle += len(X)
@@ -41,8 +48,8 @@ class Atoms:
         return misfit.double() / 2 + alpha * Z.abs().sum(dtype=torch.float64)
 
     def revive(self, X: torch.Tensor, Z: torch.Tensor, generator: torch.Generator) -> None:
-        """Restart dead atoms at what is left of rows, drawn as often as their squared errors are large."""
-        dead = (self.idle >= PATIENCE * len(self.D)).nonzero().flatten()
+        """Restart dead atoms at residuals of rows, drawn with probability proportional to the squared residual."""
+        dead = (self.idle >= IDLE_STIMULI * len(self.D)).nonzero().flatten()
         if len(dead) == 0:
             return
         E = X - Z @ self.D
@@ -56,20 +63,20 @@ class Atoms:
 
 
 def first_atoms(rows: Rows, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Return stimuli drawn at random, scaled to unit length; where one has no response, a random direction."""
-    D = rows.take(_drawn(rows.n_rows, n, generator)).clone()
+    """Return initial atoms: stimuli drawn at random, scaled to unit length (a random direction where all are zero)."""
+    D = rows.take(draw_positions(rows.n_rows, n, generator)).clone()
     silent = ~D.any(1)
     D[silent] = torch.randn(n, D.shape[1], generator=generator).to(D)[silent]
     return torch.nn.functional.normalize(D, dim=1)
 
 
-def _drawn(n_rows: int, n: int, generator: torch.Generator) -> np.ndarray:
+def draw_positions(n_rows: int, n: int, generator: torch.Generator) -> np.ndarray:
     """Return the positions of `n` stimuli, drawn at random."""
     return torch.randperm(n_rows, generator=generator)[:n].sort().values.numpy()
 
 
 def count_uses(X: torch.Tensor, Z: torch.Tensor) -> Tensors:
-    """Return the statistics ZᵀZ and ZᵀX; on the CPU by compiled loops over codes that are not zero."""
+    """Return the statistics ZᵀZ and ZᵀX; compiled on the CPU, where only non-zero codes cost time."""
     if X.device.type != "cpu":
         return Z.T @ Z, Z.T @ X
     A, B = Z.new_zeros(Z.shape[1], Z.shape[1]), X.new_zeros(Z.shape[1], X.shape[1])
@@ -78,11 +85,13 @@ def count_uses(X: torch.Tensor, Z: torch.Tensor) -> Tensors:
     return A, B
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def _add_uses(X: np.ndarray, Z: np.ndarray, A: np.ndarray, B: np.ndarray) -> None:
-    for part in prange((len(A) + TAKEN - 1) // TAKEN):
+    # A thread owns rows j of A and B, so that no two threads write to the same entry.
+    for task in prange((len(A) + ATOMS_PER_TASK - 1) // ATOMS_PER_TASK):
         for i in range(len(X)):
-            for j in range(part * TAKEN, min((part + 1) * TAKEN, len(A))):
+            for j in range(task * ATOMS_PER_TASK, min((task + 1) * ATOMS_PER_TASK, len(A))):
+                # A_j += z_j z and B_j += z_j x: nothing to add for the many codes that are zero.
                 code = Z[i, j]
                 if code != 0:
                     for k in range(len(A)):
@@ -92,40 +101,44 @@ def _add_uses(X: np.ndarray, Z: np.ndarray, A: np.ndarray, B: np.ndarray) -> Non
 
 
 def update_atoms(D: torch.Tensor, A: torch.Tensor, B: torch.Tensor) -> None:
-    """Set one atom after another, in place, to the one of unit length that is best for these statistics.
+    """Set each atom in turn, in place, to the unit vector that minimises the squared error for these statistics.
 
-    Each is the direction of B_j − Σ_{i≠j} A_ji d_i; those that no code used stay as they are. One product for a block
-    of atoms, which is corrected as they change.
+    Block coordinate descent (Mairal et al. 2010, algorithm 2): d_j is the direction of B_j − Σ_{i≠j} A_ji d_i. Atoms
+    that no code used do not change.
     """
+    # The residuals B − A D of 64 atoms come from one product, and are corrected as each of these atoms changes.
     turn = turn_compiled if D.device.type == "cpu" else turn_atoms
-    for start in range(0, len(D), BLOCK):
-        block = slice(start, start + BLOCK)
+    for start in range(0, len(D), ATOMS_PER_PRODUCT):
+        block = slice(start, start + ATOMS_PER_PRODUCT)
         turn(D[block], A[block, block], B[block] - A[block] @ D)
 
 
-def turn_atoms(D: torch.Tensor, A: torch.Tensor, left: torch.Tensor) -> None:
-    """Turn atoms one after another, given what is `left` for each, B − A D over all atoms, which is written to."""
+def turn_atoms(D: torch.Tensor, A: torch.Tensor, residual: torch.Tensor) -> None:
+    """Update atoms in turn, given the residual B − A D over all atoms, which is overwritten."""
     for j in range(len(D)):
-        goal = left[j] + A[j, j] * D[j]
+        # B_j − Σ_{i≠j} A_ji d_i is the residual plus the contribution of atom j itself.
+        goal = residual[j] + A[j, j] * D[j]
         length = goal.norm()
         change = torch.where((length > 0) & (A[j, j] > 0), goal / length, D[j]) - D[j]
-        left[j + 1 :] -= A[j + 1 :, j, None] * change
+        # d_j changed by δ, so that the residuals of the atoms after it change by −A_ij δ.
+        residual[j + 1 :] -= A[j + 1 :, j, None] * change
         D[j] += change
 
 
-def turn_compiled(D: torch.Tensor, A: torch.Tensor, left: torch.Tensor) -> None:
-    """Do the same in compiled loops on the CPU."""
-    _turn_atoms(D.numpy(), A.numpy(), left.numpy())
+def turn_compiled(D: torch.Tensor, A: torch.Tensor, residual: torch.Tensor) -> None:
+    """Update atoms as `turn_atoms` does, in compiled loops on the CPU."""
+    _turn_atoms(D.numpy(), A.numpy(), residual.numpy())
 
 
-@njit(fastmath=True)
-def _turn_atoms(D: np.ndarray, A: np.ndarray, left: np.ndarray) -> None:
+@njit(fastmath=FASTMATH)
+def _turn_atoms(D: np.ndarray, A: np.ndarray, residual: np.ndarray) -> None:
     (n, n_units), change = D.shape, np.empty_like(D[0])
     for j in range(n):
-        goal, square = left[j], left[j, 0] * 0
+        goal, square = residual[j], residual[j, 0] * 0
         for unit in range(n_units):
             goal[unit] += A[j, j] * D[j, unit]
             square += goal[unit] * goal[unit]
+        # An unused atom, or one that nothing is left for, stays as it is.
         if A[j, j] <= 0 or square <= 0:
             continue
         scale = 1 / np.sqrt(square)
@@ -133,11 +146,13 @@ def _turn_atoms(D: np.ndarray, A: np.ndarray, left: np.ndarray) -> None:
             new = goal[unit] * scale
             change[unit] = new - D[j, unit]
             D[j, unit] = new
+        # Residuals of the atoms after it: −A_ij δ.
         for i in range(j + 1, n):
             weight = A[i, j]
             for unit in range(n_units):
-                left[i, unit] -= weight * change[unit]
+                residual[i, unit] -= weight * change[unit]
 
 
-def _squared_length(part: torch.Tensor) -> Tensors:
-    return ((part**2).sum(dtype=torch.float64),)
+def squared_length(X: torch.Tensor) -> Tensors:
+    """Return Σ ‖x‖² over rows, in float64."""
+    return ((X**2).sum(dtype=torch.float64),)

@@ -1,6 +1,6 @@
-"""Good centres to start K-means from: k-means++ in batches, then Lloyd's iterations with swaps.
+"""Initial centres for K-means: k-means++ in rounds of several draws, then Lloyd's iterations with swaps.
 
-X (row, unit) prepared responses, C (direction, unit) centres.
+X (row, unit) prepared responses, C (direction, unit) centres. Inertia is Σ min_j ‖x − c_j‖².
 """
 
 from __future__ import annotations
@@ -12,44 +12,45 @@ import numba
 import numpy as np
 import torch
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import torch_threads
-from neurosuper.directions._rows.rows import Tensors, split
+from neurosuper.directions._rows.rows import Tensors
+from neurosuper.directions._rows.tiles import into_tiles
 from neurosuper.directions._solvers.nearest_centers import nearest, sum_by_center
 
-SAMPLE_ENTRIES = 2**25, 2**24  # of the rows that are searched, in memory and streamed: 128 and 64 MiB in float32
-SAMPLE_ROWS = 16  # a centre, if they are more
-SEED_ROWS = 16  # a centre to draw the first centres from
-BATCHES = 8  # in which they are drawn
-ROUNDS = 8  # of swaps at most
-SWAPPED = 0.1  # of the centres at most in a round
-LEAST_SPLIT = 4  # rows
-STRICT = {"reassoc", "nsz", "contract"}  # of fastmath, what leaves NaN and infinity alone
-POWER_ITERATIONS = 6
-MIN_SWAP_FRACTION = 0.01  # of the centres: fewer swaps end the search
-MIN_GAIN_RATIO = 1.05  # gain over loss of a swap: both are measured before the others of the round
+SAMPLE_ENTRIES = 2**25, 2**24  # of the rows searched, in memory and streamed: 128 and 64 MiB in float32
+SAMPLE_ROWS = 16  # rows per centre that are searched at least, even if they take more memory
+SEED_ROWS = 16  # rows per centre that initial centres are drawn from
+N_DRAWS = 8  # rounds of k-means++; each draws an eighth of the centres
+MAX_ROUNDS = 8  # of Lloyd's iterations with swaps
+MAX_SWAP_FRACTION = 0.1  # of the centres, per round: gains are exact for a single swap only
+MIN_SPLIT_ROWS = 4  # rows of a cluster that may be split: two per half
+POWER_ITERATIONS = 6  # towards the longest axis of a cluster; any axis near it splits the cluster about as well
+MIN_SWAP_FRACTION = 0.01  # of the centres: fewer swaps in a round end the search
+MIN_GAIN_RATIO = 1.05  # gain / loss of a swap: both ignore the other swaps of the round, so that 1 is too little
 
-Look = Callable[[torch.Tensor, torch.Tensor], Tensors]
+Assign = Callable[[torch.Tensor, torch.Tensor], Tensors]
 
 
 def sample_size(n_rows: int, n_columns: int, n: int, in_memory: bool) -> int:
-    """Return on how many rows to search for `n` centres: all, where they are few."""
+    """Return the number of rows to search for `n` centres: all, if they are few."""
     return min(n_rows, max(SAMPLE_ROWS * n, SAMPLE_ENTRIES[not in_memory] // n_columns))
 
 
-def find_centers(X: torch.Tensor, n: int, generator: torch.Generator, look: Look | None = None) -> torch.Tensor:
-    """Return `n` centres of rows, such that no swap of two lowers the inertia by much.
+def find_centers(X: torch.Tensor, n: int, generator: torch.Generator, assign: Assign | None = None) -> torch.Tensor:
+    """Return `n` centres of rows that no exchange of two centres improves by much.
 
-    `look(C, origin)` is `nearest` of all rows with their two nearest centres, if another is to reckon it.
+    `assign(C, origin)` replaces `nearest` of all rows to their two nearest centres, where several fits share one matrix
+    product.
 
-    Rows are drawn as in k-means++ (Arthur and Vassilvitskii 2007), a batch at a time (Bahmani et al. 2012). Then, in
-    turn, one of Lloyd's iterations, and many swaps at once: centres that are little missed go where a cluster gains
-    most by being split (local search; Lattanzi and Sohler 2019).
+    Rows are drawn as in k-means++ (Arthur and Vassilvitskii 2007), several at a time (Bahmani et al. 2012). Lloyd's
+    iterations then alternate with many swaps at once: centres whose removal costs least move to the clusters whose
+    split helps most (local search; Lattanzi and Sohler 2019).
     """
-    look, origin = look or partial(nearest, X, n_nearest=2), X.mean(0)
+    assign, origin = assign or partial(nearest, X, n_nearest=2), X.mean(0)
     C = plus_plus(X[:: max(1, len(X) // (SEED_ROWS * n))].contiguous(), n, origin, generator)
-    for _ in range(ROUNDS):
-        label, distance, second = look(C, origin)
+    for _ in range(MAX_ROUNDS):
+        label, distance, second = assign(C, origin)
         C = means(X, label, distance, C)
         if _swap(X, C, label, distance, second) < max(1, MIN_SWAP_FRACTION * n):
             break
@@ -57,19 +58,24 @@ def find_centers(X: torch.Tensor, n: int, generator: torch.Generator, look: Look
 
 
 def plus_plus(X: torch.Tensor, n: int, origin: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return `n` rows, drawn in batches with a chance that is the squared distance to the nearest drawn before."""
-    drawn = torch.randperm(len(X), generator=generator)[: max(1, n // BATCHES)].to(X.device)
+    """Return `n` rows, drawn with probability proportional to the squared distance to the nearest row drawn before."""
+    drawn = torch.randperm(len(X), generator=generator)[: max(1, n // N_DRAWS)].to(X.device)
     distance = nearest(X, X[drawn], origin)[1]
     while len(drawn) < n:
+        # P(x) ∝ min_j ‖x − c_j‖², exactly zero for rows already drawn (rounding may leave a little).
         distance[drawn] = 0
-        new = draw(distance, min(n - len(drawn), max(1, n // BATCHES)), generator)
+        new = draw(distance, min(n - len(drawn), max(1, n // N_DRAWS)), generator)
         drawn = torch.cat([drawn, new])
         distance = torch.minimum(distance, nearest(X, X[new], origin)[1])
     return X[drawn].clone()
 
 
 def draw(weight: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Return at most `n` distinct positions, drawn with a chance that is their weight; any where all weigh nothing."""
+    """Return at most `n` distinct positions, drawn with probability proportional to their weight.
+
+    If all weights are zero, all positions have the same probability.
+    """
+    # Inverse transform sampling: the first position whose cumulated weight exceeds u · Σ weight.
     cumulated = weight.double().cumsum(0)
     if not cumulated[-1] > 0:
         return torch.randperm(len(weight), generator=generator)[:n].to(weight.device)
@@ -78,7 +84,7 @@ def draw(weight: torch.Tensor, n: int, generator: torch.Generator) -> torch.Tens
 
 
 def means(X: torch.Tensor, label: torch.Tensor, distance: torch.Tensor, C: torch.Tensor) -> torch.Tensor:
-    """Return the means of clusters; the farthest rows where one is empty."""
+    """Return the means of clusters; for empty clusters, the rows farthest from their centres."""
     sums = torch.zeros_like(C, dtype=torch.float64)
     sum_by_center(X, (label, sums))
     counts = torch.bincount(label, minlength=len(C))
@@ -89,40 +95,41 @@ def means(X: torch.Tensor, label: torch.Tensor, distance: torch.Tensor, C: torch
 
 
 def _swap(X: torch.Tensor, C: torch.Tensor, label: torch.Tensor, distance: torch.Tensor, second: torch.Tensor) -> int:
-    """Move centres from where little is lost to clusters that gain by two; return how many, moved in place."""
+    """Move centres that are missed least to clusters that gain most by a split, in place; return how many."""
+    # Without centre j each of its rows belongs to the second nearest: loss_j = Σ (‖x − c_second‖² − ‖x − c_j‖²).
     loss = torch.zeros_like(C[:, 0]).index_add_(0, label, second - distance)
     halves, gain = split_clusters(X, label, C)
-    splits, leaving = gain.argsort(descending=True), loss.argsort()
-    swaps = pair(gain[splits].tolist(), splits.tolist(), loss[leaving].tolist(), leaving.tolist())
-    swaps = swaps[: max(1, int(SWAPPED * len(C)))]
+    splits, removed = gain.argsort(descending=True), loss.argsort()
+    swaps = pair(gain[splits].tolist(), splits.tolist(), loss[removed].tolist(), removed.tolist())
+    swaps = swaps[: max(1, int(MAX_SWAP_FRACTION * len(C)))]
     if swaps:
-        split, left = torch.tensor(swaps, device=C.device).T
-        C[split], C[left] = halves[split].unbind(1)
+        split, moved = torch.tensor(swaps, device=C.device).T
+        C[split], C[moved] = halves[split].unbind(1)
     return len(swaps)
 
 
-def pair(gain: list[float], splits: list[int], loss: list[float], leaving: list[int]) -> list[tuple[int, int]]:
-    """Return pairs of a cluster to split and one to give up: the highest gains for the least losses.
+def pair(gain: list[float], splits: list[int], loss: list[float], removed: list[int]) -> list[tuple[int, int]]:
+    """Return pairs of a cluster to split and a cluster to remove: the highest gains with the smallest losses.
 
-    Gains fall, losses rise. A cluster takes part once.
+    Gains are in descending order, losses in ascending order. Each cluster is in at most one pair.
     """
     swaps, used, at = [], set(), 0
     for cluster, gained in zip(splits, gain, strict=True):
         if cluster in used:
             continue
-        while at < len(leaving) and (leaving[at] in used or leaving[at] == cluster):
+        while at < len(removed) and (removed[at] in used or removed[at] == cluster):
             at += 1
-        if at == len(leaving) or gained <= MIN_GAIN_RATIO * loss[at]:
+        if at == len(removed) or gained <= MIN_GAIN_RATIO * loss[at]:
             break
-        swaps.append((cluster, leaving[at]))
-        used |= {cluster, leaving[at]}
+        swaps.append((cluster, removed[at]))
+        used |= {cluster, removed[at]}
     return swaps
 
 
 def split_clusters(X: torch.Tensor, label: torch.Tensor, C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the means of each cluster's two halves `(direction, 2, unit)`, and by how much they lower the inertia.
 
-    Halves lie on either side of the centre, along the axis of largest variance (a few power iterations).
+    A cluster is cut at its mean, across the axis of largest variance, which a few power iterations approximate.
     """
     if X.device.type != "cpu":
         return halve(X, label, C)
@@ -135,20 +142,23 @@ def split_clusters(X: torch.Tensor, label: torch.Tensor, C: torch.Tensor) -> tup
 
 
 def halve(X: torch.Tensor, label: torch.Tensor, C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the same in torch, all clusters halved at once: a GPU would mostly wait between many small ones."""
+    """Return what `split_clusters` does, in torch and for all clusters at once: many small steps leave a GPU idle."""
     counts = torch.bincount(label, minlength=len(C))
     sums = torch.zeros_like(C, dtype=torch.float64)
     sum_by_center(X, (label, sums))
     mean = (sums / counts.clamp(min=1)[:, None]).to(X.dtype)
+    # Power iteration on each cluster's scatter, a ← Σ (x − m) (x − m)·a, from its farthest row.
     axis = X[_farthest_of_each(X, label, mean, counts)] - mean
     for _ in range(POWER_ITERATIONS):
         turned, _ = _sum_sides(X, label, mean, axis, lambda side: side)
         axis = torch.nn.functional.normalize(turned, dim=1, eps=torch.finfo(X.dtype).tiny)
     upper, n_above = _sum_sides(X, label, mean, axis, lambda side: (side > 0).to(side.dtype))
+    # Centred rows sum to zero, so that those below sum to minus those above.
     n_below = counts - n_above
     shifts = torch.stack([upper / n_above.clamp(min=1)[:, None], -upper / n_below.clamp(min=1)[:, None]], 1)
+    # Inertia falls by n₁ n₂ / n · ‖m₁ − m₂‖² (Ward 1963).
     gain = n_above * n_below / counts.clamp(min=1) * ((shifts[:, 0] - shifts[:, 1]) ** 2).sum(1)
-    is_split = (counts >= LEAST_SPLIT) & (n_above > 0) & (n_below > 0)
+    is_split = (counts >= MIN_SPLIT_ROWS) & (n_above > 0) & (n_below > 0)
     halves = torch.where(is_split[:, None, None], mean[:, None] + shifts, C[:, None])
     return halves, torch.where(is_split, gain, 0.0)
 
@@ -160,9 +170,9 @@ def _sum_sides(
     axis: torch.Tensor,
     weigh: Callable[[torch.Tensor], torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the sums of each cluster's rows about its mean, weighed by where they lie along its axis, and weights."""
+    """Return each cluster's sum of centred rows, weighted by their projection on its axis, and the sum of weights."""
     sums, total = torch.zeros_like(mean, dtype=torch.float64), torch.zeros_like(mean[:, 0])
-    for P, at in _parts(X, label):
+    for P, at in _labelled_tiles(X, label):
         centred = P - mean[at]
         weight = weigh((centred * axis[at]).sum(1))
         sum_by_center(centred * weight[:, None], (at, sums))
@@ -171,27 +181,28 @@ def _sum_sides(
 
 
 def _farthest_of_each(X: torch.Tensor, label: torch.Tensor, mean: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
-    """Return the position of each cluster's farthest row from its mean; any where a cluster is empty."""
-    order = torch.cat([((P - mean[at]) ** 2).sum(1) for P, at in _parts(X, label)]).argsort()
+    """Return the position of each cluster's farthest row from its mean; an arbitrary one for an empty cluster."""
+    # Sorted by distance, then stably by cluster: the last row of each cluster is its farthest.
+    order = torch.cat([((P - mean[at]) ** 2).sum(1) for P, at in _labelled_tiles(X, label)]).argsort()
     order = order[label[order].argsort(stable=True)]
     return order[counts.cumsum(0) - 1]
 
 
-def _parts(X: torch.Tensor, label: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield parts of rows, with their labels."""
-    parts = split(X)
-    return zip(parts, label.split(len(parts[0])), strict=True)
+def _labelled_tiles(X: torch.Tensor, label: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Return pairs of a tile of rows and its labels."""
+    tiles = into_tiles(X)
+    return zip(tiles, label.split(len(tiles[0])), strict=True)
 
 
-@njit(parallel=True, fastmath=STRICT)
+@njit(parallel=True, fastmath=FASTMATH)
 def _halve_all(
     X: np.ndarray, order: np.ndarray, starts: np.ndarray, halves: np.ndarray, gain: np.ndarray
 ) -> None:  # pragma: no cover
-    """Halve every cluster, as `halve` does: a thread a cluster."""
+    """Halve every cluster, as `halve` does: one thread per cluster."""
     n_units = X.shape[1]
     for k in numba.prange(len(gain)):
         n = starts[k + 1] - starts[k]
-        if n < LEAST_SPLIT:
+        if n < MIN_SPLIT_ROWS:
             continue
         P, mean = np.empty((n, n_units), X.dtype), np.zeros(n_units, X.dtype)
         sides, upper = np.empty(n, X.dtype), np.zeros(n_units, X.dtype)
@@ -209,13 +220,14 @@ def _halve_all(
         for unit in range(n_units):
             halves[k, 0, unit] = mean[unit] + upper[unit] / n_above
             halves[k, 1, unit] = mean[unit] - upper[unit] / (n - n_above)
+            # ‖m₁ − m₂‖², for the gain n₁ n₂ / n · ‖m₁ − m₂‖² (Ward 1963).
             total += (halves[k, 0, unit] - halves[k, 1, unit]) ** 2
         gain[k] = total * n_above * (n - n_above) / n
 
 
-@njit(fastmath=STRICT)
+@njit(fastmath=FASTMATH)
 def _centre(X: np.ndarray, rows: np.ndarray, P: np.ndarray, mean: np.ndarray) -> int:  # pragma: no cover
-    """Write rows about their mean into P, and add up the mean; return which of them is farthest from it."""
+    """Write centred rows to P and their mean to `mean`, zero before; return the index of the row farthest from it."""
     for i in range(len(rows)):
         for unit in range(len(mean)):
             P[i, unit] = X[rows[i], unit]
@@ -232,11 +244,12 @@ def _centre(X: np.ndarray, rows: np.ndarray, P: np.ndarray, mean: np.ndarray) ->
     return far
 
 
-@njit(fastmath=STRICT)
+@njit(fastmath=FASTMATH)
 def _side(P: np.ndarray, axis: np.ndarray, sides: np.ndarray) -> None:  # pragma: no cover
-    """Write where centred rows lie along their longest axis, found by power iteration from `axis`."""
+    """Write the projections of centred rows on their longest axis, found by power iteration from `axis`."""
     new = np.empty_like(axis)
     for turn in range(POWER_ITERATIONS + 1):
+        # s = P a; in the last turn only the projections are needed.
         for i in range(len(P)):
             side = P.dtype.type(0)
             for unit in range(len(axis)):
@@ -244,6 +257,7 @@ def _side(P: np.ndarray, axis: np.ndarray, sides: np.ndarray) -> None:  # pragma
             sides[i] = side
         if turn == POWER_ITERATIONS:
             break
+        # a ← Pᵀ s / ‖Pᵀ s‖.
         new[:] = 0
         for i in range(len(P)):
             for unit in range(len(axis)):

@@ -1,4 +1,4 @@
-"""Checkpoints of a fit: written whole or not at all, and resumed only by a fit of the same settings and responses."""
+"""Checkpoints of a fit: written completely or not at all, and resumed only with the same settings and responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from neurosuper.directions._rows.rows import Rows
 def digest_rows(rows: Rows) -> str:
     """Return a digest of all responses, in order, and of the labels of stimuli and units; one pass.
 
-    It is that of the numbers in the dtype of the fit, so that neither chunks nor the dtype of a file matter.
+    Responses are digested in the dtype of the fit, so that neither chunks nor the dtype of a file matter.
     """
     digest = hashlib.blake2b(digest_size=16)
     for labels in (rows.indexes["stimulus"], rows.indexes["unit"]):
@@ -28,12 +28,14 @@ def digest_rows(rows: Rows) -> str:
 
 
 def prepare_place(path: str) -> None:
-    """Refuse a folder that does not exist, and remove what processes left that were killed while they wrote.
+    """Refuse a folder that does not exist, and remove unfinished files of processes that were killed.
+
+    Called before the fit: an error hours later would lose it.
 
     Raises
     ------
     FileNotFoundError
-        Before the fit, not hours later.
+        The folder of the checkpoint does not exist.
     """
     folder = Path(path).parent
     if not folder.is_dir():
@@ -42,7 +44,7 @@ def prepare_place(path: str) -> None:
 
 
 def write_checkpoint(path: str, state: dict[str, Any]) -> bool:
-    """Write tensors and plain values; the file of that name is replaced only when the new one is complete.
+    """Write tensors and plain values to a file; an older file is replaced only when the new one is complete.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def write_checkpoint(path: str, state: dict[str, Any]) -> bool:
     Warns
     -----
     UserWarning
-        It cannot be written, as on a full disk. The fit goes on: hours of it are worth more than its checkpoint.
+        The file cannot be written, for example on a full disk. The fit continues without it.
     """
     try:
         with whole_file(Path(path)) as partial:
@@ -60,8 +62,8 @@ def write_checkpoint(path: str, state: dict[str, Any]) -> bool:
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
         reason = getattr(error, "strerror", None) or one_line(error)
         warnings.warn(
-            f"checkpoint {path} cannot be written ({reason}); the fit goes on without: free some space, or name "
-            "another path",
+            f"checkpoint {path} cannot be written ({reason}); the fit continues without it: free some space, or "
+            "name another path",
             stacklevel=2,
         )
         return False
@@ -69,18 +71,18 @@ def write_checkpoint(path: str, state: dict[str, Any]) -> bool:
 
 
 def read_checkpoint(path: str, expected: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what `write_checkpoint` wrote, on the CPU, or None where there is no such file yet.
+    """Return the content of a checkpoint, on the CPU, or None if there is no such file yet.
 
     Parameters
     ----------
     path : str
     expected : dict
-        Plain values that must be the same in `state["fit"]`: settings, and what tells the responses.
+        Plain values that must be the same in `state["fit"]`: settings, and a digest of the responses.
 
     Raises
     ------
     ValueError
-        A file that is damaged or no checkpoint, or that of another fit.
+        The file is damaged, is not a checkpoint, or belongs to another fit.
     """
     if not Path(path).exists():
         return None
@@ -89,13 +91,13 @@ def read_checkpoint(path: str, expected: dict[str, Any]) -> dict[str, Any] | Non
         found = dict(state["fit"])
     except Exception as error:  # torch raises nearly anything at a damaged file
         raise ValueError(
-            f"checkpoint {path} is damaged or of another kind ({type(error).__name__}); delete it to start anew, or "
+            f"checkpoint {path} is damaged or of another kind ({type(error).__name__}); delete it to start again, or "
             "name another path"
         ) from error
     for name, value in expected.items():
         if type(found.get(name)) is not type(value) or found[name] != value:
             what = "other responses" if name == "responses" else f"another {name}, {found.get(name)!r}, not {value!r}"
             raise ValueError(
-                f"checkpoint {path} is of a fit with {what}; delete it to start anew, or name another path"
+                f"checkpoint {path} is of a fit with {what}; delete it to start again, or name another path"
             )
     return state

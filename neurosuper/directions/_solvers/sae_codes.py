@@ -1,4 +1,4 @@
-"""Codes of a sparse autoencoder, what they cost, and the gradients, written by hand.
+"""Codes of a sparse autoencoder, its objective, and the gradients, derived by hand.
 
 X (row, unit) responses, scaled, D (direction, unit) atoms, Z (row, direction) codes ≥ 0,
 Z = activation((X − bias) encoderᵀ + encoder_bias), X ≈ Z D + bias.
@@ -17,11 +17,11 @@ from neurosuper.directions._solvers import sae_kernels
 Kind = Literal["topk", "batchtopk", "relu", "jumprelu"]
 Weights = dict[str, torch.Tensor]
 
-BANDWIDTH = 0.15  # in which codes move a threshold; of the typical code, 1/√n_active where the mean ‖x − mean‖² is 1
+BANDWIDTH = 0.15  # width of the kernel around a threshold, in units of a typical code, 1/√n_active if E‖x − mean‖² = 1
 
 
 class BatchStatistics(NamedTuple):
-    """What a batch gave: objective, its part that is the error, how many rows each atom is active in, least code."""
+    """Of a mini-batch: objective, squared error, number of rows that use each atom, smallest non-zero code."""
 
     objective: torch.Tensor
     error: torch.Tensor
@@ -30,29 +30,31 @@ class BatchStatistics(NamedTuple):
 
 
 class Activation(NamedTuple):
-    """What makes codes of the encoder's output P `(row, direction)`, and what the objective charges for them."""
+    """The function from the encoder's output P `(row, direction)` to codes, and the penalty on codes."""
 
     kind: Kind
     n_active: int
     alpha: float
 
     def __call__(self, P: torch.Tensor, threshold: torch.Tensor | None = None) -> torch.Tensor:
-        """Return codes; where a `threshold` is given, all that exceeds it."""
+        """Return codes; if a `threshold` is given, all entries that exceed it."""
         if threshold is not None:
             return torch.where(threshold < P, P, 0)
         return scatter(*self.select(P), P.shape[1]) if self.is_sparse else P.clamp(min=0)
 
     @property
     def is_sparse(self) -> bool:
-        """Whether codes come as lists of few active atoms."""
+        """Whether codes are stored as lists of the few active atoms."""
         return self.kind in ("topk", "batchtopk")
 
     def select(self, P: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the active atoms, row by row: where each row starts, the atoms, and their codes, all above zero."""
+        """Return the active atoms, row by row: the start of each row, the atoms, and their codes, all above zero."""
         if self.kind == "topk":
             atoms, codes = largest(P, self.n_active)
             active = codes > 0
             return _starts(active.sum(1)), atoms[active], codes[active]
+        # Batch top-k (Bussmann, Leask and Nanda 2024): n_active per row on average, the largest of the whole
+        # mini-batch.
         n_active = min(self.n_active, P.shape[1]) * len(P)
         least = kth_largest(P.flatten(), n_active)
         active = (least <= P) & (P > 0)
@@ -64,7 +66,7 @@ def _starts(counts: torch.Tensor) -> torch.Tensor:
 
 
 def largest(P: torch.Tensor, n_active: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return atoms and values `(row, n_active)` of the largest entries of each row; those below zero as zero."""
+    """Return atoms and values `(row, n_active)` of the largest entries in each row; negative values become zero."""
     if P.device.type == "cpu":
         with torch_threads():
             found = sae_kernels.largest(P.numpy(), n_active)
@@ -93,37 +95,42 @@ def encode(X: torch.Tensor, weights: Weights) -> torch.Tensor:
     return torch.addmm(weights["encoder_bias"], X - weights["bias"], weights["encoder"].T)
 
 
-def cut_of(weights: Weights) -> torch.Tensor | None:
-    """Return what codes must exceed in training, where that is learned."""
+def threshold_of(weights: Weights) -> torch.Tensor | None:
+    """Return the learned thresholds that codes must exceed, or None if the activation has none."""
     return weights["log_threshold"].exp() if "log_threshold" in weights else None
 
 
 def gradients(X: torch.Tensor, weights: Weights, activation: Activation) -> tuple[Weights, BatchStatistics]:
-    """Return the objective's gradients, and what the batch gave.
+    """Return the gradients of the objective, and statistics of the mini-batch.
 
     The objective is the mean over rows of ‖x − x̂‖² + alpha × (Σ z for relu, the number of z > 0 for jumprelu). The
     gradient of a threshold is the straight-through one of Rajamanoharan et al. (2024), with a rectangular kernel.
     """
     n, D = len(X), weights["directions"]
     P = encode(X, weights)
-    threshold = cut_of(weights)
+    threshold = threshold_of(weights)
     Z = activation(P, threshold)
     active, E = Z > 0, torch.addmm(weights["bias"], Z, D) - X
+    # ∂/∂Z of the mean squared error, with E = Z D + bias − X: (2/n) E Dᵀ.
     slopes, charge = (2 / n) * (E @ D.T), activation.alpha / n
     error, found = (E**2).sum() / n, Weights()
     objective = error
     if threshold is not None:
         bandwidth = BANDWIDTH / activation.n_active**0.5
+        # Straight-through gradient of a threshold θ: −(θ · ∂L/∂z + penalty) / bandwidth for P within half a bandwidth
+        # of θ; times θ, because log θ is learned.
         near = ((P - threshold).abs() < bandwidth / 2) / bandwidth
         found["log_threshold"] = -threshold * (near * (slopes * threshold + charge)).sum(0)
         objective = error + charge * active.sum()
     elif activation.kind == "relu":
         slopes += charge
         objective = error + charge * Z.sum()
+    # Only active codes pass gradients on, to the encoder: P = (X − bias) encoderᵀ + encoder_bias.
     slopes *= active
     found["directions"] = (2 / n) * (Z.T @ E)
     found["encoder"] = slopes.T @ (X - weights["bias"])
     found["encoder_bias"] = slopes.sum(0)
+    # The bias is added to the reconstruction and subtracted from the input.
     found["bias"] = (2 / n) * E.sum(0) - found["encoder_bias"] @ weights["encoder"]
     least = torch.where(active, Z, torch.inf).min()
     return found, BatchStatistics(objective, error, active.sum(0), torch.where(least.isfinite(), least, 0))

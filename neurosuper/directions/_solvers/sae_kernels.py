@@ -1,7 +1,7 @@
-"""Compiled twin of a training step: the sparse codes of a batch, and Adam on the few weights that each stimulus moves.
+"""Compiled training step: sparse codes of a mini-batch, and Adam on the weights of atoms that are active in it.
 
-X (row, unit) responses, D (direction, unit) atoms, Z (row, direction) codes, kept as lists of the active atoms of each
-row: entries `starts[i]` to `starts[i + 1]` of `atoms` and `codes`.
+X (row, unit) responses, D (direction, unit) atoms, Z (row, direction) codes, stored as lists of the active atoms of
+each row: entries `starts[i]` to `starts[i + 1]` of `atoms` and `codes`.
 """
 
 from __future__ import annotations
@@ -12,37 +12,38 @@ from contextlib import contextmanager
 import numpy as np
 from numba import prange
 
-from neurosuper._kernels import njit
+from neurosuper._kernels import FASTMATH, njit
 from neurosuper._threads import one_blas_thread, torch_threads
 
-TILE = 256  # atoms that one thread multiplies responses with at a time
+ATOMS_PER_TASK = 256  # atoms that a thread multiplies responses with at a time
 
 Array = np.ndarray
 
 
 @contextmanager
 def threads() -> Iterator[None]:
-    """Run compiled loops on torch's threads, in which BLAS starts none of its own."""
+    """Run compiled loops on as many threads as torch uses, and BLAS on one thread within each."""
     with torch_threads(), one_blas_thread():
         yield
 
 
 @njit(parallel=True)
 def encode(X: Array, encoder: Array, bias: Array) -> Array:
-    """Return X encoderᵀ + bias `(row, direction)`; to be called under `threads`."""
+    """Return X encoderᵀ + bias `(row, direction)`; call it within `threads()`."""
     P = np.empty((len(X), len(encoder)), X.dtype)
-    for tile in prange(-(-len(encoder) // TILE)):
-        start = tile * TILE
-        part = np.dot(X, encoder[start : start + TILE].T)
+    for task in prange(-(-len(encoder) // ATOMS_PER_TASK)):
+        start = task * ATOMS_PER_TASK
+        product = np.dot(X, encoder[start : start + ATOMS_PER_TASK].T)
         for i in range(len(X)):
-            for j in range(part.shape[1]):
-                P[i, start + j] = part[i, j] + bias[start + j]
+            for j in range(product.shape[1]):
+                P[i, start + j] = product[i, j] + bias[start + j]
     return P
 
 
 @njit(inline="always")
-def _sift(values: Array, atoms: Array) -> None:
-    """Move the first entry of a heap, smallest on top, down to where it belongs."""
+def _sift_down(values: Array, atoms: Array) -> None:
+    """Restore a heap, smallest entry on top, after its first entry was replaced."""
+    # Move the entry down as long as one of its children, 2 i + 1 and 2 i + 2, is smaller.
     at, n = 0, len(values)
     value, atom = values[0], atoms[0]
     child = 1
@@ -58,21 +59,22 @@ def _sift(values: Array, atoms: Array) -> None:
 
 @njit(parallel=True)
 def largest(P: Array, n_active: int) -> tuple[Array, Array]:
-    """Return atoms and values `(row, n_active)` of the largest positive entries of each row of P (row, direction).
+    """Return atoms and values `(row, n_active)` of the largest positive entries in each row of P (row, direction).
 
-    One pass: a heap holds the largest so far. Where fewer are positive, the rest are zeros.
+    If fewer entries are positive, the remaining values are zero.
     """
     atoms = np.zeros((len(P), n_active), np.int32)
     values = np.zeros((len(P), n_active), P.dtype)
     for i in prange(len(P)):
+        # One pass: a heap contains the largest entries so far, and an entry that exceeds the smallest replaces it.
         for j in range(P.shape[1]):
             if P[i, j] > values[i, 0]:
                 values[i, 0], atoms[i, 0] = P[i, j], j
-                _sift(values[i], atoms[i])
+                _sift_down(values[i], atoms[i])
     return atoms, values
 
 
-@njit(fastmath=True, inline="always")
+@njit(fastmath=FASTMATH, inline="always")
 def _dot(a: Array, b: Array) -> float:
     total = a.dtype.type(0)
     for i in range(len(a)):
@@ -80,18 +82,20 @@ def _dot(a: Array, b: Array) -> float:
     return total
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def decode(starts: Array, atoms: Array, codes: Array, D: Array, X: Array) -> tuple[Array, Array]:
-    """Return the error Z D − X `(row, unit)` and how it changes with each active code, E Dᵀ `(entry,)`."""
+    """Return the error E = Z D − X `(row, unit)`, and d·e `(entry,)` for each active code."""
     E, slopes = np.empty_like(X), np.empty_like(codes)
     for i in prange(len(X)):
         error = E[i]
         for unit in range(len(error)):
             error[unit] = -X[i, unit]
+        # e = z D − x, over the active atoms only.
         for entry in range(starts[i], starts[i + 1]):
             code, atom = codes[entry], D[atoms[entry]]
             for unit in range(len(error)):
                 error[unit] += code * atom[unit]
+        # ½ ∂‖e‖²/∂z_k = d_k·e; the caller multiplies by 2 / n.
         for entry in range(starts[i], starts[i + 1]):
             slopes[entry] = _dot(D[atoms[entry]], error)
     return E, slopes
@@ -99,7 +103,8 @@ def decode(starts: Array, atoms: Array, codes: Array, D: Array, X: Array) -> tup
 
 @njit()
 def by_atom(starts: Array, atoms: Array, n_atoms: int) -> tuple[Array, Array, Array]:
-    """Return the entries grouped by atom: where each atom's start, which they are, and their rows."""
+    """Return the entries grouped by atom: the start of each atom's group, the entries, and their rows."""
+    # A counting sort by atom: count, cumulate, then place each entry at the next free position of its atom.
     first = np.zeros(n_atoms + 1, np.int64)
     for atom in atoms:
         first[atom + 1] += 1
@@ -114,18 +119,22 @@ def by_atom(starts: Array, atoms: Array, n_atoms: int) -> tuple[Array, Array, Ar
     return first, entries, rows
 
 
-@njit(fastmath=True, inline="always")
+@njit(fastmath=FASTMATH, inline="always")
 def _adam(weights: Array, first: Array, second: Array, gradient: Array, rates: Array) -> None:
-    """Take Adam's step; `rates` are β₁, β₂, the step and ε, both corrected for the start, of the weights' dtype."""
-    keep, keep_square, step, epsilon = rates
+    """Take one step of Adam (Kingma and Ba 2015, algorithm 1), in place.
+
+    `rates` are β₁, β₂, the step and ε in the dtype of the weights; the last two include the bias correction.
+    """
+    beta1, beta2, step, epsilon = rates
     for i in range(len(weights)):
+        # m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²,  w ← w − step · m / (√v + ε).
         slope = gradient[i]
-        first[i] = slope + keep * (first[i] - slope)
-        second[i] = slope * slope + keep_square * (second[i] - slope * slope)
+        first[i] = slope + beta1 * (first[i] - slope)
+        second[i] = slope * slope + beta2 * (second[i] - slope * slope)
         weights[i] -= step * first[i] / (np.sqrt(second[i]) + epsilon)
 
 
-@njit(parallel=True, fastmath=True)
+@njit(parallel=True, fastmath=FASTMATH)
 def update(
     groups: tuple[Array, Array, Array],
     codes: Array,
@@ -138,23 +147,25 @@ def update(
     encoder_moments: tuple[Array, Array],
     rates: Array,
 ) -> None:
-    """Sum each atom's gradients over the rows that it is active in, and take Adam's step, while they are in cache.
+    """Update atoms and encoder rows, in place, by Adam, from the rows in which each atom is active.
 
-    For atoms Zᵀ E, less what lies along the atom, whose length then returns to one; for encoders slopesᵀ X.
+    One atom after another, so that its gradients stay in the cache.
     """
     starts, entries, rows = groups
     for k in prange(len(D)):
-        towards, encoding = np.zeros_like(D[k]), np.zeros_like(D[k])
+        gradient, encoder_gradient = np.zeros_like(D[k]), np.zeros_like(D[k])
+        # ∂L/∂d_k = Σ z_ik e_i and ∂L/∂encoder_k = Σ slope_ik x_i, over the rows i that use atom k.
         for at in range(starts[k], starts[k + 1]):
             code, slope, error, x = codes[entries[at]], slopes[entries[at]], E[rows[at]], X[rows[at]]
             for unit in range(len(x)):
-                towards[unit] += code * error[unit]
-                encoding[unit] += slope * x[unit]
-        along = _dot(towards, D[k])
-        for unit in range(len(towards)):
-            towards[unit] -= along * D[k, unit]
-        _adam(D[k], moments[0][k], moments[1][k], towards, rates)
-        _adam(encoder[k], encoder_moments[0][k], encoder_moments[1][k], encoding, rates)
+                gradient[unit] += code * error[unit]
+                encoder_gradient[unit] += slope * x[unit]
+        # Atoms have unit length: remove the component along the atom, and normalise after the step.
+        along = _dot(gradient, D[k])
+        for unit in range(len(gradient)):
+            gradient[unit] -= along * D[k, unit]
+        _adam(D[k], moments[0][k], moments[1][k], gradient, rates)
+        _adam(encoder[k], encoder_moments[0][k], encoder_moments[1][k], encoder_gradient, rates)
         length = np.sqrt(_dot(D[k], D[k]))
-        for unit in range(len(towards)):
+        for unit in range(len(gradient)):
             D[k, unit] /= length

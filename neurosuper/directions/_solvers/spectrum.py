@@ -1,4 +1,8 @@
-"""Leading eigenvectors of the responses' covariance: exact, by Krylov iterations, or from a sample."""
+"""Leading eigenvectors of the covariance of responses: exact, or by block Krylov iterations.
+
+X (row, unit) centred responses, S = XᵀX (unit, unit) their scatter, D (direction, unit) its unit eigenvectors; the
+variance along a direction is its eigenvalue / (n − 1).
+"""
 
 from __future__ import annotations
 
@@ -13,63 +17,66 @@ import torch
 from neurosuper._threads import one_blas_thread
 from neurosuper.directions._rows.moments import (
     RANK_TOLERANCE,
-    centred_chunks,
+    centred_tiles,
     is_small,
     moments,
 )
 from neurosuper.directions._rows.products import bare, gram, product
 from neurosuper.directions._rows.rows import Rows, Tensors
 
-FLOAT32_SAFE_RATIO = 1e-4  # of the largest variance: below, products in float32 are not good enough
-EXACT_SIDE = 1000  # always exact, where the smaller of stimuli and units is not more
-DEPTH = 2  # blocks of the Krylov space beside the first, where the first comes from a sample
-BLIND_DEPTH = 3  # where it is random
-OVERSAMPLING = 12  # columns of a block beside one per direction
-SAMPLE = 8  # one row in so many gives the first block
+FLOAT32_SAFE_RATIO = 1e-4  # smallest / largest variance: below this, products in float32 are not accurate enough
+EXACT_SIDE = 1000  # stimuli or units, the smaller number: up to this the exact solution is always used
+DEPTH = 2  # blocks of the Krylov space after the first, if the first comes from a sample of rows
+BLIND_DEPTH = 3  # blocks after the first, if the first is random
+OVERSAMPLING = 12  # columns of a block in addition to one per direction
+SAMPLE = 8  # one row in 8 gives the first block
 Multiply = Callable[[torch.Tensor], torch.Tensor]
 
 
-class _Spectrum(NamedTuple):
-    """Variances by falling size `(direction,)`, their directions `(direction, unit)`, and the variance in all."""
+class Spectrum(NamedTuple):
+    """Variances in descending order `(direction,)`, their directions `(direction, unit)`, and the total variance."""
 
     variance: torch.Tensor
     D: torch.Tensor
-    in_all: torch.Tensor
+    total: torch.Tensor
 
 
-def _is_sure(found: _Spectrum) -> bool:
+def is_accurate(found: Spectrum) -> bool:
+    """Return whether products in float32 were accurate enough for all directions."""
     return bool(found.variance[-1] > FLOAT32_SAFE_RATIO * found.variance[0])
 
 
-def _has_gram(rows: Rows) -> bool:
-    """Whether the Gram matrix of stimuli is the smaller one, and at hand."""
+def uses_gram(rows: Rows) -> bool:
+    """Return whether to use the Gram matrix of stimuli: it is the smaller one, and all rows are in memory."""
     return rows.in_memory and rows.n_columns > rows.n_rows
 
 
-def _exact(rows: Rows, wanted: int | None, center: bool) -> tuple[torch.Tensor, _Spectrum]:
-    """Solve from float32 products where these will do, else from those of float64."""
-    solve = _from_gram if _has_gram(rows) else _from_covariance
+def exact_spectrum(rows: Rows, wanted: int | None, center: bool) -> tuple[torch.Tensor, Spectrum]:
+    """Return the mean row and the spectrum, from float32 products if these are accurate enough, else from float64."""
+    solve = _from_gram if uses_gram(rows) else _from_covariance
     if wanted is not None and rows.dtype == torch.float32 and not is_small(rows):
         mean, found = solve(rows, wanted, center, precise=False)
-        if _is_sure(found):
+        if is_accurate(found):
             return mean, found
     return solve(rows, wanted, center, precise=True)
 
 
-def _from_covariance(rows: Rows, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
+def _from_covariance(rows: Rows, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, Spectrum]:
     mean, scatter = moments(rows, precise)
+    # Without centring, the second moment Σ x xᵀ = Σ (x − m)(x − m)ᵀ + n m mᵀ.
     if not center:
         mean, scatter = torch.zeros_like(mean), torch.addr(scatter, mean, mean, alpha=rows.n_rows)
     squares, vectors = _leading(scatter, wanted)
-    return mean, _Spectrum(squares / (rows.n_rows - 1), vectors.T, scatter.trace() / (rows.n_rows - 1))
+    return mean, Spectrum(squares / (rows.n_rows - 1), vectors.T, scatter.trace() / (rows.n_rows - 1))
 
 
-def _from_gram(rows: Rows, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, _Spectrum]:
-    """Solve from inner products of stimuli, XXᵀ = U S² Uᵀ; D = S⁻¹ Uᵀ X."""
+def _from_gram(rows: Rows, wanted: int | None, center: bool, precise: bool) -> tuple[torch.Tensor, Spectrum]:
+    """Return mean and spectrum from inner products of stimuli, XXᵀ = U S² Uᵀ; D = S⁻¹ Uᵀ X."""
     X = rows.whole
     mean = rows.mean() if center else torch.zeros_like(rows.mean())
     dtype = torch.float64 if precise else X.dtype
     columns = [slice(start, start + len(X)) for start in range(0, X.shape[1], len(X))]
+    # XXᵀ is summed over square slices of units, so that no centred copy of all responses is needed.
     inner = torch.zeros(len(X), len(X), dtype=torch.float64, device=X.device)
     for some in columns:
         centred = (X[:, some] - mean[some]).to(dtype)
@@ -78,17 +85,17 @@ def _from_gram(rows: Rows, wanted: int | None, center: bool, precise: bool) -> t
     varies = squares > RANK_TOLERANCE[torch.float64] * squares[0]
     squares, U = squares[varies], U[:, varies].to(dtype)
     D = torch.cat([U.T @ (X[:, some] - mean[some]).to(dtype) for some in columns], dim=1)
-    in_all = inner.trace() / (len(X) - 1)
-    return mean, _Spectrum(squares / (len(X) - 1), torch.nn.functional.normalize(D, dim=1), in_all)
+    total = inner.trace() / (len(X) - 1)
+    return mean, Spectrum(squares / (len(X) - 1), torch.nn.functional.normalize(D, dim=1), total)
 
 
 def _leading(S: torch.Tensor, wanted: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the largest eigenvalues of a symmetric matrix, falling, and eigenvectors as columns; of all where None."""
+    """Return the largest eigenvalues of a symmetric matrix (None: all), descending, and eigenvectors as columns."""
     size = len(S)
     n = size if wanted is None else min(wanted, size)
     if S.device.type == "cpu":
         some = [size - n, size - 1] if 2 * n <= size else None
-        columnwise = S.numpy().T  # as LAPACK takes it, without a copy to turn it round
+        columnwise = S.numpy().T  # LAPACK's layout; the matrix is symmetric, so no copy is needed
         with one_blas_thread() if size <= EXACT_SIDE else nullcontext():
             values, vectors = scipy.linalg.eigh(columnwise, subset_by_index=some, check_finite=False)
         return torch.from_numpy(values[::-1][:n].copy()), torch.from_numpy(vectors[:, ::-1][:, :n].copy())
@@ -96,8 +103,8 @@ def _leading(S: torch.Tensor, wanted: int | None) -> tuple[torch.Tensor, torch.T
     return values[-n:].flip(0), vectors[:, -n:].flip(1)
 
 
-def _randomized(rows: Rows, mean: torch.Tensor, n_directions: int, generator: torch.Generator) -> _Spectrum:
-    """Solve on a block Krylov space of the scatter S = XᵀX, X centred; one pass for each of its blocks."""
+def randomized_spectrum(rows: Rows, mean: torch.Tensor, n_directions: int, generator: torch.Generator) -> Spectrum:
+    """Return the spectrum of S on a block Krylov space (Musco and Musco 2015); one pass for each of its blocks."""
     width = min(n_directions + OVERSAMPLING, rows.n_columns)
     Q = torch.randn(rows.n_columns, width, generator=generator, dtype=rows.dtype).to(rows.device)
     depth = BLIND_DEPTH
@@ -105,15 +112,17 @@ def _randomized(rows: Rows, mean: torch.Tensor, n_directions: int, generator: to
         Q, depth = _from_sample(rows.whole[::SAMPLE], mean, Q), DEPTH
     K, products = _krylov(lambda Q: rows.sum(_multiply, mean, Q, width=None)[0], Q, depth)
     corner, squares = rows.sum(_finish, mean, K[:, products.shape[1] :], width=None)
+    # Rayleigh–Ritz: eigenvectors of H = KᵀSK, mapped back by K. SK is known for all but the last block, whose corner of
+    # H comes from one more pass; H is symmetric.
     upper = K.T @ products
     H = torch.cat([upper.double(), torch.cat([upper[products.shape[1] :].T.double(), corner])], dim=1)
     values, V = _leading((H + H.T) / 2, n_directions)
     D = torch.linalg.qr(K @ V.to(K.dtype))[0].T
-    return _Spectrum(values.clamp(min=0) / (rows.n_rows - 1), D, squares / (rows.n_rows - 1))
+    return Spectrum(values.clamp(min=0) / (rows.n_rows - 1), D, squares / (rows.n_rows - 1))
 
 
 def _from_sample(X: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> torch.Tensor:
-    """Return approximate eigenvectors of some rows, as many as Q `(unit, column)` has."""
+    """Return approximate eigenvectors of the scatter of some rows, as many as Q `(unit, column)` has columns."""
     K, products = _krylov(lambda Q: _multiply(X, mean, Q)[0], Q, BLIND_DEPTH)
     K = K[:, : products.shape[1]]
     return K @ _leading((K.T @ products).double(), Q.shape[1])[1].to(K.dtype)
@@ -128,6 +137,7 @@ def _krylov(multiply: Multiply, Q: torch.Tensor, depth: int) -> tuple[torch.Tens
         block = products[:, -Q.shape[1] :][:, : len(K) - K.shape[1]]
         if not block.shape[1]:
             break
+        # Gram–Schmidt twice: once leaves rounding that grows from block to block.
         for _ in range(2):
             block = torch.linalg.qr(block - K @ (K.T @ block))[0]
         K = torch.cat([K, block], dim=1)
@@ -135,19 +145,19 @@ def _krylov(multiply: Multiply, Q: torch.Tensor, depth: int) -> tuple[torch.Tens
 
 
 def _multiply(block: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
-    """Return S Q, S = XᵀX of centred rows."""
+    """Return the contribution of a block to S Q = Xᵀ (X Q)."""
     total = bare(torch.zeros_like(Q))
-    for X in centred_chunks(block, mean):
+    for X in centred_tiles(block, mean):
         total += bare(product(X.T, product(X, Q)))
     return (torch.as_tensor(total),)
 
 
 def _finish(block: torch.Tensor, mean: torch.Tensor, Q: torch.Tensor) -> Tensors:
-    """Return QᵀSQ and the trace of S."""
+    """Return the contributions of a block to QᵀSQ = (XQ)ᵀ(XQ) and to the trace of S, Σ ‖x‖²."""
     corner = torch.zeros(Q.shape[1], Q.shape[1], dtype=torch.float64, device=Q.device)
     trace = corner.new_zeros(())
     vecdot = np.linalg.vecdot if block.device.type == "cpu" else torch.linalg.vecdot
-    for X in centred_chunks(block, mean):
+    for X in centred_tiles(block, mean):
         Y = product(X, Q)
         corner += gram(Y)
         trace += torch.as_tensor(vecdot(bare(X), bare(X))).double().sum()

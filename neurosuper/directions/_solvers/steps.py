@@ -1,4 +1,4 @@
-"""The state of an iterative fit after each pass, and how far its directions turned."""
+"""The state of an iterative fit after each pass, and the largest change of its directions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 class Step(NamedTuple):
-    """Where a fit stands after one more pass over the responses.
+    """The state of a fit after one more pass over the responses.
 
-    `D` (direction, unit) are the directions, or centres, of any length; `objective` is what the method lowers (or, for
-    ICA, raises); `state` is whatever else the finder needs to finish from here.
+    `D` (direction, unit) are the directions, or centres, of any length; `objective` is the value that the method
+    minimises (or, for ICA, maximises); `state` is anything else that the finder needs to finish from here.
     """
 
     D: torch.Tensor
@@ -20,7 +20,7 @@ class Step(NamedTuple):
 
 
 def largest_turn(before: torch.Tensor, after: torch.Tensor) -> float:
-    """Return the largest 1 − cosine between directions before and after, ½‖b − a‖²/(‖b‖‖a‖), which minds length too."""
+    """Return the largest change of a direction, ½‖b − a‖² / (‖b‖‖a‖): 1 − cosine if its length does not change."""
     change = ((after - before) ** 2).sum(1) / 2
     length = before.norm(dim=1) * after.norm(dim=1)
     return float((change / length.clamp(min=torch.finfo(length.dtype).tiny)).max())

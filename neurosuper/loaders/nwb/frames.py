@@ -1,6 +1,6 @@
-"""Time series: what each column of frames (time × column) was in each window.
+"""Sums of time series (time, column) over windows.
 
-Frames are read in blocks of some MiB, those between windows as little as may be; a compiled loop adds them up.
+Frames are read in blocks of some MiB, with as few frames between windows as possible; a compiled loop adds them up.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from neurosuper.loaders.nwb.spikes import n_threads
 
 __all__ = ["Frames", "sum_frames"]
 
-BLOCK = 2**20  # values that one thread takes at a time
-SLACK = 1e-6  # of a frame: so near to the edge of a window, a frame lies on it
+BLOCK = 2**20  # values that a thread reads and adds up at a time: 8 MiB in float64
+SLACK = 1e-6  # of the time between frames: a frame this close to the edge of a window is on it, for times are rounded
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Sums over the frames in each window, and of how many frames (unit, window); how many values were not finite."""
+    """Sums and numbers of frames in each window, both (unit, window), and the number of values that are not finite."""
 
     totals: np.ndarray
     n_frames: np.ndarray
@@ -38,20 +38,20 @@ def sum_frames(
     ends: np.ndarray,
     delays: np.ndarray | None = None,
 ) -> Frames:
-    """Sum the frames that fall into each window, column by column; NaN and infinite values are left out.
+    """Return sums of the frames in each window, column by column, without NaN and infinite values.
 
     Parameters
     ----------
     data : array (time, column)
-        Or a dataset of an open HDF5 file, of which only the frames in windows (and those close by) are read.
+        Or a dataset of an open HDF5 file; only frames in windows, and some between them, are read.
     times : array (time,)
         In seconds, in order.
     columns : array of int
-        Which columns to read.
+        Columns to read.
     starts, ends : array (window,)
         In seconds, in any order. A frame at the start counts, one at the end does not.
     delays : array, one for each of `columns`, optional
-        How long after the time of its frame a column was recorded, in seconds.
+        Time from that of a frame to the recording of a column, in seconds.
 
     Returns
     -------
@@ -65,19 +65,21 @@ def sum_frames(
     >>> frames.totals.tolist(), frames.n_frames.tolist()
     ([[6.0]], [[2]])
     """
+    # Moving both edges of all windows earlier puts frames that rounding left just before an edge onto it.
     slack = SLACK * float(np.median(np.diff(times))) if len(times) > 1 else 0.0
     order = np.argsort(starts, kind="stable")
     starts, ends = np.asarray(starts, float)[order] - slack, np.asarray(ends, float)[order] - slack
-    late = np.zeros(1) if delays is None else np.asarray(delays, float)
-    first = np.searchsorted(times, starts - late.max() - slack)
-    last = np.searchsorted(times, ends - late.min() + slack)
+    delays = np.zeros(1) if delays is None else np.asarray(delays, float)
+    # Frames that any column may need, for the largest and the smallest delay.
+    first = np.searchsorted(times, starts - delays.max() - slack)
+    last = np.searchsorted(times, ends - delays.min() + slack)
     totals, n_frames = np.zeros((len(columns), len(starts))), np.zeros((len(columns), len(starts)), np.int32)
     low, high = columns.min(), columns.max() + 1
 
     def add(block: slice) -> int:
         rows = slice(first[block].min(), last[block].max())
         frames = np.asarray(data[rows, low:high], np.float64).take(columns - low, axis=1)
-        return _sum_block(frames, times[rows], late, starts[block], ends[block], totals[:, block], n_frames[:, block])
+        return _sum_block(frames, times[rows], delays, starts[block], ends[block], totals[:, block], n_frames[:, block])
 
     with ThreadPoolExecutor(n_threads()) as pool:
         n_nan = sum(pool.map(add, _blocks(first, last, max(1, BLOCK // int(high - low)), _gap(data))))
@@ -86,13 +88,13 @@ def sum_frames(
 
 
 def _gap(data: Any) -> int:
-    """Return how many frames between windows may be read along: those of one chunk of a file are read in any case."""
+    """Return the number of frames between windows that may be read too: a file is read in whole chunks anyway."""
     chunks = getattr(data, "chunks", None)
     return chunks[0] if chunks else 64
 
 
 def _blocks(first: np.ndarray, last: np.ndarray, n_rows: int, gap: int) -> Iterator[slice]:
-    """Yield windows (sorted by their first frame) in blocks whose frames lie together."""
+    """Yield windows (sorted by their first frame) in blocks whose frames are close together."""
     start, stop = 0, 0
     for window in range(len(first)):
         if window > start and (last[window] - first[start] > n_rows or first[window] > stop + gap):
@@ -105,7 +107,7 @@ def _blocks(first: np.ndarray, last: np.ndarray, n_rows: int, gap: int) -> Itera
 
 @njit(nogil=True)
 def _frame_at(times, delay, edge):  # type: ignore[no-untyped-def]
-    """Return the first frame whose time plus delay is not before an edge."""
+    """Return the first frame whose time plus delay is not before an edge (binary search)."""
     low, high = 0, times.size
     while low < high:
         middle = (low + high) >> 1
@@ -118,10 +120,12 @@ def _frame_at(times, delay, edge):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _sum_block(frames, times, delays, starts, ends, totals, n_frames):  # type: ignore[no-untyped-def]
+    """Add the frames of each window to `totals`, their number to `n_frames`; return the number of values left out."""
     n_nan = 0
     for window in range(starts.size):
         first, last = 0, 0
         for column in range(frames.shape[1]):
+            # Without delays there is one entry for all columns: the search is made for the first only.
             if column < delays.size:
                 first = _frame_at(times, delays[column], starts[window])
                 last = _frame_at(times, delays[column], ends[window])

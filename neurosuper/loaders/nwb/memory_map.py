@@ -1,4 +1,4 @@
-"""Datasets of HDF5 without a copy: slices of a large one that lies uncompressed in a local file are views of it."""
+"""HDF5 datasets without copies: slices of a large, uncompressed dataset of a local file are views of the file."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import numpy as np
 
 __all__ = ["mapped"]
 
-LARGE = 2**26  # bytes; below this a copy costs nothing
+LARGE = 2**26  # bytes of a dataset (64 MiB): below this a copy costs little
 
 
 def mapped(dataset: Any) -> Any:
-    """Return what is sliced along its one axis as the dataset is, without a copy where that can be.
+    """Return an object that is sliced like the dataset, along its one axis, without copies if possible.
 
     Parameters
     ----------
-    dataset : h5py.Dataset, or anything else that is sliced
+    dataset : h5py.Dataset or any object that can be sliced
 
     Returns
     -------
     array-like
-        The same, unless it is a large, flat, unfiltered dataset of a local file: then its slices are read-only views of
-        the mapped file, but for those few that cross from one run of chunks to another.
+        The dataset itself, unless it is a large, one-dimensional, unfiltered dataset of a local file: then slices are
+        read-only views of the mapped file. Only slices that cross from one run of chunks to the next are copied.
 
     Examples
     --------
@@ -38,14 +38,14 @@ def mapped(dataset: Any) -> Any:
 
 
 def _is_plain(dataset: h5py.Dataset) -> bool:
-    """Return whether the bytes of a dataset lie in a local file as they are in memory."""
+    """Return whether the bytes of a dataset are stored in a local file as they would be in memory."""
     file, filters = dataset.file, dataset.id.get_create_plist().get_nfilters()
     local = file.driver == "sec2" and file.userblock_size == 0 and Path(file.filename).is_file()
     return local and not filters and dataset.dtype.isnative and dataset.external is None and not dataset.is_virtual
 
 
 def _runs(dataset: h5py.Dataset) -> tuple[Any, Any]:
-    """Return where each run of values that lie together in the file starts, in the dataset and in the file (bytes)."""
+    """Return where each run of values that are contiguous in the file starts: in the dataset, and in bytes."""
     if dataset.chunks is None:
         offset = dataset.id.get_offset()
         return (None, None) if offset is None else (np.array([0]), np.array([offset]))
@@ -54,12 +54,13 @@ def _runs(dataset: h5py.Dataset) -> tuple[Any, Any]:
     starts, offsets = np.array(sorted(found)).reshape(-1, 2).T
     if len(starts) != -(-len(dataset) // dataset.chunks[0]):
         return None, None  # chunks that were never written
+    # A chunk starts a run unless it follows the chunk before it directly.
     first = np.append(True, np.diff(offsets) != dataset.chunks[0] * dataset.dtype.itemsize)
     return starts[first], offsets[first]
 
 
 class _MemoryMapped:
-    """A dataset as the runs of values that it lies in."""
+    """A dataset as memory-mapped runs of contiguous values."""
 
     def __init__(self, dataset: h5py.Dataset, starts: np.ndarray, offsets: np.ndarray) -> None:
         self.dtype, self.chunks, self._starts = dataset.dtype, None, starts
@@ -75,8 +76,8 @@ class _MemoryMapped:
     def __getitem__(self, key: slice) -> np.ndarray:
         start, stop, _ = key.indices(len(self))
         first, last = np.searchsorted(self._starts, [start, max(start, stop - 1)], side="right") - 1
-        parts = [
+        pieces = [
             self._runs[run][max(start - self._starts[run], 0) : max(stop - self._starts[run], 0)]
             for run in range(first, last + 1)
         ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

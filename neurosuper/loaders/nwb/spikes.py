@@ -1,11 +1,12 @@
-"""Spikes: how many of each unit's fall into each window, counted by a compiled merge of sorted times and edges.
+"""Spike counts of each unit in each window, by a compiled merge of sorted times and edges.
 
-Windows are half-open: a spike at the start counts, one at the stop does not. The edges of all windows are sorted once;
-each unit's spikes are then merged with them. Every step of a merge waits for the one before, so that eight parts of it
-run side by side. Units are counted in blocks, on all processors, while others are still being read.
+Windows are half-open: a spike at the start counts, one at the end does not. The rank of an edge is the number of spikes
+before it; the count of a window is the rank of its end minus that of its start. The edges of all windows are sorted
+once, and merged with the spikes of each unit. Units are counted in blocks, on all processors, while others are being
+read.
 
-The merge stays within its arrays only where times and edges are finite and in order. Both are checked before: edges
-where they are sorted, the spikes of each unit in the compiled loop itself, right before they are merged.
+The merge stays within its arrays only if times and edges are finite and sorted. Both are checked: edges when they are
+sorted, the spikes of each unit in the compiled loop, immediately before they are merged.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from neurosuper.loaders.nwb.memory_map import mapped
 
 __all__ = ["SpikeCounts", "count_spikes"]
 
-BLOCK = 2**20  # spikes and edges that one thread takes at a time
-MANY = 32  # so many more spikes than edges: search instead of merging
-THREADS = 8  # at most; each holds a block of spikes
-NEIGHBOURS = 5  # spikes of a running median, which a few stray spikes do not move
+BLOCK = 2**20  # spikes and edges that a thread counts at a time: 8 MiB in float64
+SEARCH_RATIO = 32  # spikes per edge: above this, a binary search per edge costs less than a merge of all spikes
+MAX_THREADS = 8  # threads, at most: each needs the memory of a block
+MEDIAN_SPIKES = 5  # width of a running median, which one or two stray spikes do not change
 
 
 class SpikeCounts(NamedTuple):
-    """Counts of spikes, and what was wrong with the spike times of each unit, by its place in `counts`."""
+    """Spike counts, and problems with the spike times of each unit, in the order of `counts`."""
 
     counts: np.ndarray  # (unit, window)
     n_lost: np.ndarray  # (unit,) times that are NaN or infinite: no spikes
     disordered: np.ndarray  # (unit,) bool: times were not in order, and were sorted to be counted
-    restarted: np.ndarray  # (unit,) bool: they fall back over half of their range or more
+    restarted: np.ndarray  # (unit,) bool: times go back by half of their range or more in total
     firsts: np.ndarray  # (unit,) the first spike in s, NaN where there is none
     lasts: np.ndarray
 
@@ -48,7 +49,7 @@ def count_spikes(
     units: Sequence[int] | np.ndarray | None = None,
     dtype: type = np.int32,
 ) -> SpikeCounts:
-    """Count the spikes of every unit in every window.
+    """Return the number of spikes of each unit in each window.
 
     Parameters
     ----------
@@ -60,15 +61,15 @@ def count_spikes(
     starts, ends : array (window,)
         In seconds, in any order; windows may overlap. Not NaN.
     units : array of int, optional
-        Which units to count, in increasing order; the spikes of others are not read. By default all.
+        Units to count, in increasing order; spikes of other units are not read. By default all.
     dtype : optional
-        Of the counts.
+        Data type of the counts.
 
     Returns
     -------
     SpikeCounts
-        `counts` (unit, window) first. Times that are NaN or infinite are left out, and times out of order are sorted;
-        the other fields say in which units.
+        `counts` (unit, window) first. NaN and infinite times are left out, and unsorted times are sorted; the other
+        fields give the units concerned.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def count_spikes(
     n = len(chosen)
     counts: np.ndarray = np.empty((n, len(start_at)), dtype)
     found = SpikeCounts(counts, np.zeros(n, int), *np.zeros((2, n), bool), *np.full((2, n), np.nan))
-    sound = np.ones(n, bool)
+    is_sorted = np.ones(n, bool)
 
     def count(block: slice) -> None:
         first, last = firsts[chosen[block]], stops[chosen[block]]
@@ -97,13 +98,13 @@ def count_spikes(
         if len(spikes) != last[-1] - first[0]:
             raise ValueError(f"there are fewer than {last[-1]} spike times, where the last unit should stop")
         first, last = first - first[0], last - first[0]
-        _count_block(spikes, first, last, edges, start_at, end_at, counts[block], sound[block])
-        fires = sound[block] & (last > first)
+        _count_block(spikes, first, last, edges, start_at, end_at, counts[block], is_sorted[block])
+        fires = is_sorted[block] & (last > first)
         found.firsts[block][fires], found.lasts[block][fires] = spikes[first[fires]], spikes[last[fires] - 1]
-        for place in np.flatnonzero(~sound[block]):
-            mended = _mend(spikes[first[place] : last[place]], found, block.start + place)
-            whole, row = np.array([0, len(mended)]), slice(block.start + place, block.start + place + 1)
-            _count_block(mended, whole[:1], whole[1:], edges, start_at, end_at, counts[row], np.ones(1, bool))
+        for place in np.flatnonzero(~is_sorted[block]):
+            repaired = _repair(spikes[first[place] : last[place]], found, block.start + place)
+            whole, row = np.array([0, len(repaired)]), slice(block.start + place, block.start + place + 1)
+            _count_block(repaired, whole[:1], whole[1:], edges, start_at, end_at, counts[row], np.ones(1, bool))
 
     with ThreadPoolExecutor(n_threads()) as pool:
         list(pool.map(count, _blocks(firsts[chosen], stops[chosen], len(edges), _gap(times))))
@@ -111,12 +112,13 @@ def count_spikes(
 
 
 def n_threads() -> int:
-    """Return how many blocks to work on at once."""
-    return min(THREADS, os.cpu_count() or 1)
+    """Return the number of blocks to count at once."""
+    return min(MAX_THREADS, os.cpu_count() or 1)
 
 
 def _sort_edges(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the edges of all windows in order, and where the start and the end of each window is among them."""
+    """Return the sorted edges of all windows, and the positions of the starts and the ends of windows among them."""
+    # A window that ends before it starts is empty: its end moves to its start.
     both = np.concatenate([starts, np.maximum(starts, ends)])
     if np.isnan(both).any():
         raise ValueError(f"{np.isnan(both).sum()} edges of windows are NaN; leave these windows out")
@@ -127,15 +129,15 @@ def _sort_edges(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _native(spikes: Any) -> np.ndarray:
-    """Return spikes in a type that the compiler knows."""
+    """Return spikes in a data type that numba supports."""
     dtype = spikes.dtype.newbyteorder("=")
     if dtype.kind == "f" and dtype.itemsize not in (4, 8):
         dtype = np.dtype(np.float64)
     return np.ascontiguousarray(spikes, dtype=dtype)
 
 
-def _mend(spikes: np.ndarray, found: SpikeCounts, place: int) -> np.ndarray:
-    """Return the finite spikes of one unit in order, and note at its place what was wrong with them."""
+def _repair(spikes: np.ndarray, found: SpikeCounts, place: int) -> np.ndarray:
+    """Return the sorted, finite spikes of one unit, and record its problems in `found`."""
     finite = spikes[np.isfinite(spikes)]
     found.n_lost[place] = len(spikes) - len(finite)
     ordered = np.sort(finite)
@@ -147,31 +149,31 @@ def _mend(spikes: np.ndarray, found: SpikeCounts, place: int) -> np.ndarray:
 
 
 def _restarts(spikes: np.ndarray) -> bool:
-    """Return whether times fall back over half of their range or more, all falls together.
+    """Return whether times go back by half of their range or more, adding up all steps back.
 
-    Times that are relative to each trial fall with every trial, those of two files in a row once; spikes that are
-    swapped with their neighbours fall by little, and single ones do not move the running median.
+    Times that are relative to each trial go back with every trial, those of two concatenated files once. Swapped
+    neighbours go back by little, and single stray spikes do not change the running median.
     """
     half = np.ptp(spikes) / 2 if len(spikes) else 0
-    if len(spikes) < 2 * NEIGHBOURS or _fallen(spikes) < half:
+    if len(spikes) < 2 * MEDIAN_SPIKES or _fallen(spikes) < half:
         return False
-    smooth = np.median(np.lib.stride_tricks.sliding_window_view(spikes, NEIGHBOURS), axis=1)
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(spikes, MEDIAN_SPIKES), axis=1)
     return bool(_fallen(smooth) >= half > 0)
 
 
 def _fallen(values: np.ndarray) -> float:
-    """Return the sum of all steps down."""
+    """Return the sum of all decreases between neighbours."""
     return float(np.maximum(values[:-1] - values[1:], 0).sum())
 
 
 def _gap(times: Any) -> int:
-    """Return how many spikes of units left out may be read along: those of one chunk of a file are read in any case."""
+    """Return the number of spikes of other units that may be read too: a file is read in whole chunks anyway."""
     chunks = getattr(times, "chunks", None)
     return chunks[0] if chunks else 0
 
 
 def _blocks(firsts: np.ndarray, stops: np.ndarray, n_edges: int, gap: int) -> Iterator[slice]:
-    """Yield units in blocks of enough work, that lie together in the file."""
+    """Yield units in blocks of enough work whose spikes are close together in the file."""
     start, work = 0, 0
     for unit in range(len(firsts)):
         work += stops[unit] - firsts[unit] + n_edges
@@ -182,15 +184,16 @@ def _blocks(firsts: np.ndarray, stops: np.ndarray, n_edges: int, gap: int) -> It
 
 
 @njit(nogil=True)
-def _count_block(times, first, last, edges, start_at, end_at, counts, sound):  # type: ignore[no-untyped-def]
-    """Count block by block; units whose spikes are not finite and in order are marked, and their counts not written."""
+def _count_block(times, first, last, edges, start_at, end_at, counts, is_sorted):  # type: ignore[no-untyped-def]
+    """Write the counts of a block of units; those with spikes that are not finite and sorted are only marked."""
     ranks = np.empty(edges.size + 1, np.int32)
     for unit in range(first.size):
         spikes = times[first[unit] : last[unit]]
-        sound[unit] = _is_sound(spikes)
-        if not sound[unit]:
-            continue  # merging would leave the arrays
-        if spikes.size > MANY * edges.size:
+        is_sorted[unit] = _check_sorted(spikes)
+        if not is_sorted[unit]:
+            continue  # the merge would leave its arrays
+        # Ranks of all edges: by binary searches if edges are few, by a merge otherwise.
+        if spikes.size > SEARCH_RATIO * edges.size:
             for i in range(edges.size):
                 ranks[i] = _rank(spikes, edges[i])
         else:
@@ -200,10 +203,12 @@ def _count_block(times, first, last, edges, start_at, end_at, counts, sound):  #
 
 
 @njit(nogil=True)
-def _is_sound(values):  # type: ignore[no-untyped-def]
-    """Return whether values are in order and finite: a NaN has no order, and infinities would be at the ends."""
+def _check_sorted(values):  # type: ignore[no-untyped-def]
+    """Return whether values are sorted and finite."""
     if values.size == 0:
         return True
+    # Comparisons with NaN are false, and infinities of sorted values are at the ends. No early exit: the loop then uses
+    # vector instructions.
     n_steps = 0
     for i in range(1, values.size):
         n_steps += values[i - 1] <= values[i]
@@ -212,7 +217,7 @@ def _is_sound(values):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _rank(values, edge):  # type: ignore[no-untyped-def]
-    """Return how many of the sorted values lie before an edge."""
+    """Return how many of the sorted values are before an edge (binary search)."""
     low, high = 0, values.size
     while low < high:
         middle = (low + high) >> 1
@@ -225,7 +230,8 @@ def _rank(values, edge):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _merge_partition(times, edges, n):  # type: ignore[no-untyped-def]
-    """Return how many times are among the first n of times and edges in order, an edge before times that equal it."""
+    """Return how many of the first n of merged times and edges are times; an edge precedes times that equal it."""
+    # Binary search for i with times[i − 1] < edges[n − i] and times[i] ≥ edges[n − i − 1] (merge path).
     low, high = max(0, n - edges.size), min(n, times.size)
     while low < high:
         middle = (low + high) >> 1
@@ -238,10 +244,12 @@ def _merge_partition(times, edges, n):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _step(times, edges, ranks, n, i):  # type: ignore[no-untyped-def]
-    """Make step n of a merge, in which i times were passed before: pass the smaller of the next time and the next edge.
+    """Make step n of a merge after i times and n − i edges: pass the smaller of the next time and the next edge.
 
-    Return how many times were passed. There is no branch; unsigned numbers spare a look at negative indices.
+    Return the new number of times passed.
     """
+    # The rank of the next edge is at least i, and is final once that edge is passed. There is no branch to mispredict,
+    # and unsigned numbers need no check for negative indices.
     edge = np.uint64(n) - i
     ranks[edge] = i
     return i + np.uint64(times[i] < edges[edge])
@@ -249,34 +257,35 @@ def _step(times, edges, ranks, n, i):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _merge(times, edges, ranks):  # type: ignore[no-untyped-def]
-    """Write how many of the sorted times lie before each of the sorted edges.
-
-    Only edges up to the last time are merged, and times before the last of these edges: so no step needs to ask whether
-    one side is at its end.
-    """
+    """Write the rank of each sorted edge: the number of sorted times before it."""
+    # Only edges up to the last time are merged, and only times before the last of these edges, so that no step needs to
+    # check whether one side is exhausted.
     n_edges = np.searchsorted(edges, times[-1], side="right") if times.size else 0
     ranks[n_edges:] = times.size
     if n_edges == 0:
         return
     n_times = _rank(times, edges[n_edges - 1])
-    part = (n_times + n_edges) // 8
+    # Each step of a merge waits for the step before. Eight segments of equal length, whose first times are found by
+    # binary search, are merged side by side, so that the processor works on eight steps at once.
+    length = (n_times + n_edges) // 8
     passed = np.zeros(8, np.uint64)
     for k in range(8):
-        passed[k] = _merge_partition(times[:n_times], edges[:n_edges], k * part)
+        passed[k] = _merge_partition(times[:n_times], edges[:n_edges], k * length)
     a, b, c, d = passed[0], passed[1], passed[2], passed[3]
     e, f, g, h = passed[4], passed[5], passed[6], passed[7]
-    for n in range(part):
+    for n in range(length):
         a = _step(times, edges, ranks, n, a)
-        b = _step(times, edges, ranks, n + part, b)
-        c = _step(times, edges, ranks, n + 2 * part, c)
-        d = _step(times, edges, ranks, n + 3 * part, d)
-        e = _step(times, edges, ranks, n + 4 * part, e)
-        f = _step(times, edges, ranks, n + 5 * part, f)
-        g = _step(times, edges, ranks, n + 6 * part, g)
-        h = _step(times, edges, ranks, n + 7 * part, h)
-    for n in range(8 * part, n_times + n_edges):
+        b = _step(times, edges, ranks, n + length, b)
+        c = _step(times, edges, ranks, n + 2 * length, c)
+        d = _step(times, edges, ranks, n + 3 * length, d)
+        e = _step(times, edges, ranks, n + 4 * length, e)
+        f = _step(times, edges, ranks, n + 5 * length, f)
+        g = _step(times, edges, ranks, n + 6 * length, g)
+        h = _step(times, edges, ranks, n + 7 * length, h)
+    for n in range(8 * length, n_times + n_edges):
         h = _step(times, edges, ranks, n, h)
-    for k in range(1, 8):  # where a part began, the part before wrote last
-        seam = k * part - np.int64(passed[k])
+    # The first edge of a segment was also written, last and too low, by the segment before it: compute its rank again.
+    for k in range(1, 8):
+        seam = k * length - np.int64(passed[k])
         if seam < n_edges:
             ranks[seam] = _rank(times, edges[seam])

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import skew
 
 from neurosuper.directions._rows import moments as module
-from neurosuper.directions._rows.moments import centred_chunks, moments, skew_signs, whitening
+from neurosuper.directions._rows.moments import centred_tiles, moments, skew_signs, whitening
 from neurosuper.directions._rows.rows import Rows
 
 
@@ -41,7 +41,7 @@ def test_moments_are_kept_until_better_ones_are_asked_for(rng, make_responses):
 
 def test_chunks_are_the_centred_rows_in_order():
     X = torch.arange(3000 * 2000, dtype=torch.float32).reshape(3000, 2000)
-    parts = [chunk.clone() for chunk in centred_chunks(X, X[1])]
+    parts = [chunk.clone() for chunk in centred_tiles(X, X[1])]
     assert len(parts) > 1
     assert torch.equal(torch.cat(parts), X - X[1])
 
@@ -79,8 +79,8 @@ def test_whitening_moves_units_least(responses):
 @pytest.mark.parametrize("entries", [2**21, 60], ids=["one chunk", "many chunks"])
 def test_signs_skew_codes_to_the_right_and_are_1_where_there_is_no_skew(entries, rng, monkeypatch):
     """The last rows alone would tell otherwise: their codes are skewed to the other side."""
-    monkeypatch.setitem(module.CHUNK_ENTRIES, "cpu", entries)
-    monkeypatch.setattr(module, "MIN_TILE_ROWS", 1)
+    monkeypatch.setitem(module.CENTRED_TILE_ENTRIES, "cpu", entries)
+    monkeypatch.setattr(module, "MIN_CENTRED_ROWS", 1)
     X = rng.exponential(size=(200, 6)) * rng.choice([-1, 1], 6) + 3
     X[150:] = 2 * X.mean(0) - X[150:]
     D = rng.normal(size=(4, 6))

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from neurosuper.directions import KMeans
-from neurosuper.directions._rows import rows as module
+from neurosuper.directions._rows import tiles as tiles_module
 from neurosuper.directions._rows.preparation import Preparation
-from neurosuper.directions._rows.rows import Rows, require_finite, split, to_tensor
+from neurosuper.directions._rows.rows import Rows, require_finite, to_tensor
+from neurosuper.directions._rows.tiles import into_tiles
 
 
 def gram(part, shift):
@@ -63,8 +64,8 @@ layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Let parts be of 16 rows of 8 units, as if the cache were tiny."""
-    monkeypatch.setattr(module, "TILE_ENTRIES", {"cpu": 128, "cuda": 128})
-    monkeypatch.setattr(module, "TILE_ROWS", 2)
+    monkeypatch.setattr(tiles_module, "TILE_ENTRIES", {"cpu": 128, "cuda": 128})
+    monkeypatch.setattr(tiles_module, "TILE_ROWS", 2)
 
 
 @layouts
@@ -77,8 +78,8 @@ def test_reductions_over_any_layout_are_those_of_the_whole(layout, responses):
     assert_allclose(rows.map(lengths)[0], np.linalg.norm(R, axis=1))
     assert_allclose(torch.cat(list(rows)), R)
     assert_allclose(rows.mean(), R.mean(0))
-    assert_array_equal(rows.survey.least, R.min(0))
-    assert_array_equal(rows.survey.largest, R.max(0))
+    assert_array_equal(rows.column_ranges.minimum, R.min(0))
+    assert_array_equal(rows.column_ranges.maximum, R.max(0))
     assert_array_equal(rows.take(np.array([0, 3, 118])), R[[0, 3, 118]])
     assert_array_equal(torch.cat([rows.read(*bounds) for bounds in rows.bounds]), R)
     assert_array_equal(rows.read(5, 99), R[5:99])
@@ -97,7 +98,7 @@ def test_an_array_in_memory_is_not_copied_and_not_written_to(responses):
     values = responses.values.astype("float32")
     rows = Rows(responses.copy(data=values), "cpu")
     assert rows.whole.data_ptr() == values.ctypes.data
-    with pytest.raises(RuntimeError, match="never held whole"):
+    with pytest.raises(RuntimeError, match="never all in memory"):
         _ = Rows(responses.chunk(stimulus=40), "cpu").whole
 
 
@@ -122,7 +123,7 @@ def test_prepared_rows_are_surveyed_and_undone(steps, layout, responses):
     raw = Rows(responses.copy(data=layout(responses.values)), "cpu", "float64")
     rows = raw.prepared(Preparation(normalize=True)).prepared(preparation)
     assert_allclose(torch.cat(list(rows)), X)
-    for told, truth in zip(rows.survey, (X.min(0), X.max(0), X.mean(0)), strict=True):
+    for told, truth in zip(rows.column_ranges, (X.min(0), X.max(0), X.mean(0)), strict=True):
         assert_allclose(told, truth, atol=1e-14)
     assert_allclose(preparation.undo(torch.from_numpy(X)), expected)
     assert_array_equal(torch.cat(list(raw)), responses.values, err_msg="raw rows stay as they were")
@@ -134,15 +135,15 @@ def test_parts_cover_all_rows_once_in_order_and_are_small(sizes, width):
     R = np.arange(sum(sizes) * 4.0).reshape(-1, 4)
     responses = xr.DataArray(da.from_array(R, chunks=(tuple(sizes), -1)), dims=("stimulus", "unit"))
     rows = Rows(responses, "cpu", "float64")
-    parts = list(rows.parts(width))
+    parts = list(rows.tiles(width))
     assert_array_equal(torch.cat(parts), R)
-    assert all(len(part) <= max(module.TILE_ROWS, 128 // max(width, 4)) for part in parts)
+    assert all(len(part) <= max(tiles_module.TILE_ROWS, 128 // max(width, 4)) for part in parts)
 
 
 def test_parts_have_a_least_number_of_rows(monkeypatch):
     monkeypatch.undo()
-    assert {len(part) for part in split(torch.zeros(4096, 1024))} == {1024}
-    assert {len(part) for part in split(torch.zeros(4096, 8), width=10**6)} == {512}
+    assert {len(part) for part in into_tiles(torch.zeros(4096, 1024))} == {1024}
+    assert {len(part) for part in into_tiles(torch.zeros(4096, 8), width=10**6)} == {512}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -150,18 +151,18 @@ def test_what_is_not_finite_is_refused_when_it_is_read(bad, responses):
     values = responses.values.copy()
     values[[50, 51], 2] = bad
     rows = Rows(responses.copy(data=da.from_array(values, chunks=(40, 3))), "cpu")
-    told = "^responses hold 2 NaN or infinite values in a block of stimuli; drop them$"
+    message = "^responses contain 2 NaN or infinite values in a block of stimuli; drop them$"
     for call in (rows.mean, lambda: list(rows), lambda: rows.map(lengths), lambda: rows.take(np.array([50, 51]))):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             call()
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         require_finite(values)
     assert require_finite(values[:0]).shape == (0, 8)
 
 
 def test_what_float32_cannot_hold_is_refused(responses):
     large = responses * 1e300
-    with pytest.raises(ValueError, match="larger than float32 can hold; rescale them"):
+    with pytest.raises(ValueError, match="larger than the largest float32; rescale them"):
         KMeans(3).fit(large)
 
 
@@ -175,7 +176,7 @@ def test_no_thread_outlives_a_pass_however_it_ends(layout, responses):
         Rows(responses.chunk(stimulus=40), "cpu").sum(fails_at_the_third_row)
     with closing(iter(rows)) as blocks:
         next(blocks)
-    for _ in rows.parts():
+    for _ in rows.tiles():
         break
     with pytest.raises(KeyboardInterrupt):
         rows.sum(interrupt)
@@ -227,7 +228,9 @@ def test_rows_that_do_not_fit_on_the_device_are_sent_piece_by_piece(responses, m
 
 def test_a_bar_of_blocks_appears_in_a_long_pass(responses, monkeypatch):
     drawn = []
-    monkeypatch.setattr(module, "tqdm", lambda **settings: drawn.append(Bar(**settings)) or drawn[-1])
+    monkeypatch.setattr(
+        "neurosuper.directions._rows.rows.tqdm", lambda **settings: drawn.append(Bar(**settings)) or drawn[-1]
+    )
     Rows(responses.chunk(stimulus=30), "cpu").mean()
     assert [(bar.total, bar.done, bar.closed) for bar in drawn] == [(4, 4, True)]
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from neurosuper.directions._rows import rows as blocks
+from neurosuper.directions._rows import tiles
 from neurosuper.directions._rows.preparation import Preparation
 from neurosuper.directions._rows.rows import Rows
-from neurosuper.directions._rows.shared_passes import Batched, fit_together
+from neurosuper.directions._rows.shared_passes import StackedKernel, fit_together
 
 
 def total(X, factor):
@@ -46,8 +46,8 @@ def test_same_question_is_answered_once(streamed):
 
 
 def test_a_batched_kernel_answers_all_that_wait_in_parts_that_all_widths_bound(streamed, monkeypatch):
-    monkeypatch.setattr(blocks, "TILE_ROWS", 1)
-    monkeypatch.setitem(blocks.TILE_ENTRIES, "cpu", 120)
+    monkeypatch.setattr(tiles, "TILE_ROWS", 1)
+    monkeypatch.setitem(tiles.TILE_ENTRIES, "cpu", 120)
     asked = []
 
     def totals(X, states):
@@ -55,7 +55,7 @@ def test_a_batched_kernel_answers_all_that_wait_in_parts_that_all_widths_bound(s
         return [total(X, factor) for (factor,) in states]
 
     rows, _ = streamed
-    kernel = Batched(totals)
+    kernel = StackedKernel(totals)
     found = fit_together([lambda rows, w=width: rows.sum(kernel, 2.0 * w, width=w) for width in (5, 7, 8, 8)], rows)
     assert asked == ([(6, 3)] * 6 + [(4, 3)]) * 3, "of each block's 40 rows 6 at a time, for 20 columns"
     alone = [rows.sum(kernel, 2.0 * width) for width in (5, 7, 8, 8)]
