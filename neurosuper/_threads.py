@@ -1,8 +1,8 @@
 """One number of threads, that of torch, for torch, BLAS and compiled loops on a CPU.
 
 Torch, BLAS and numba each have their own threads, which keep a core busy while they wait: if two of them take turns,
-the waiting threads of one slow down the other. Matrix products are therefore divided into tiles, one per thread, each
-of which BLAS computes in one thread (see `directions/_rows/products.py`).
+the waiting threads of one slow down the other. Matrix products are therefore divided into tiles, one per thread, and
+BLAS computes each tile in one thread (see `directions/_rows/products.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Run every compiled kernel with bounds checks, and print those that were not run.
 
-Sizes are above every block threshold, and input is unordered, repeated and NaN wherever that can reach a kernel. For
-`test_kernels.py`, in a process with NUMBA_BOUNDSCHECK=1 and a cache of its own: numba's cache does not know the checks.
+Sizes are above every block threshold, and input is unordered, repeated, NaN and infinite, for all kernels that can get
+such input. Run by `test_kernels.py` in a process with NUMBA_BOUNDSCHECK=1 and its own cache, because numba's cache does
+not distinguish kernels with and without these checks.
 """
 
 import importlib
@@ -40,7 +41,7 @@ def find_kernels():
 
 
 def spoiled(X):
-    """Return rows of which some are repeated, one is NaN and one infinite."""
+    """Return rows with repetitions, one NaN and one infinite value."""
     X = X.clone()
     X[1::5], X[7], X[8, 3] = X[0], torch.nan, torch.inf
     return X
@@ -139,7 +140,7 @@ def run_frames():
 
 
 def find_run(kernels):
-    """Return the names of kernels that were run: those that were compiled or loaded, and what they call."""
+    """Return the names of kernels that were run: those that were compiled or loaded, and those that they call."""
     run = {name for name, kernel in kernels.items() if getattr(kernel, "sequential", kernel).signatures}
     while True:
         called = {

@@ -52,8 +52,8 @@ def turn_atoms(rng, n, m):
 
 @case
 def centre(rng, n, m):
-    rows = rng.permutation(n + m)[:n]
-    return normal(rng, n + m, 6), rows, np.zeros((n, 6), np.float32), np.zeros(6, np.float32)
+    rows = rng.permutation(n + m + 1)[: n + 1]  # two rows would be equally far from their mean
+    return normal(rng, n + m + 1, 6), rows, np.zeros((n + 1, 6), np.float32), np.zeros(6, np.float32)
 
 
 def long_axis(rng, n, dtype=np.float64):

@@ -1,4 +1,4 @@
-"""Products are products, whatever the layout, and use no more threads than torch."""
+"""Products are right for any memory layout, and use no more threads than torch."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ def test_gram_matrices_are_those_of_torch(n, m, seed, layout):
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_large_products_are_cut_into_a_piece_a_thread(n_threads, monkeypatch):
+def test_large_products_are_divided_into_one_tile_per_thread(n_threads, monkeypatch):
     A, B = matrix(501, 300, 0, LAYOUTS["rows"]), matrix(300, 200, 1, LAYOUTS["rows"])
     monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
     assert len(_tiles(501, 300 * 200)) == n_threads
@@ -63,14 +63,14 @@ for _ in range(2):
         import numba
         print(numba.get_num_threads(), torch.get_num_threads())
 """
-    told = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-c", script],
         env=os.environ | {"NUMBA_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout.split() == 4 * ["1"]
+    assert ran.stdout.split() == 4 * ["1"]
 
 
 def blas_threads():

@@ -38,7 +38,7 @@ def test_compiled_lengths_equal_those_of_torch(embeddings, rng):
 
 @pytest.mark.parametrize("kind", [Pixel, SquaredPixel], ids=["distances", "squared distances"])
 @pytest.mark.parametrize("slab_bytes", [2**25, 2**10], ids=["one slab", "slabs in a file"])
-def test_a_table_and_its_mean_are_those_of_all_pairs(images, monkeypatch, kind, slab_bytes):
+def test_a_matrix_and_its_mean_are_those_of_all_pairs(images, monkeypatch, kind, slab_bytes):
     metric = kind(device="cpu")
     monkeypatch.setattr(slabs, "SLAB_BYTES", slab_bytes)
     expected = pdist(metric.embed(images).double(), "sqeuclidean" if metric.squared else "euclidean")
@@ -48,7 +48,7 @@ def test_a_table_and_its_mean_are_those_of_all_pairs(images, monkeypatch, kind, 
         assert_allclose([distances.mean_of_all(), as_matrix.mean_of_all()], expected.mean(), rtol=1e-5)
 
 
-def test_too_many_images_for_a_table_are_looked_at_each_time(images, monkeypatch):
+def test_distances_of_too_many_images_are_computed_each_time(images, monkeypatch):
     monkeypatch.setattr(embedded, "MAX_MATRIX_IMAGES", len(images) - 1)
     with open_distances(images, np.arange(len(images)), Pixel(device="cpu")) as distances:
         assert distances.as_matrix() is distances

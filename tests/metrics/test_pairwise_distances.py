@@ -39,7 +39,7 @@ def metric(request, tmp_path):
 
 
 @pytest.fixture
-def in_small_pieces(monkeypatch):
+def with_small_tiles(monkeypatch):
     """Many tiles and slabs, of unequal size, in a file; batches of few images."""
     monkeypatch.setattr(distances, "TILE", 5)
     monkeypatch.setattr(distances, "TILE_FEATURES", 20)
@@ -66,9 +66,9 @@ def test_distances_equal_those_between_embeddings(images, metric):
     assert not ours.values.diagonal().any()
 
 
-@pytest.mark.usefixtures("in_small_pieces")
+@pytest.mark.usefixtures("with_small_tiles")
 @pytest.mark.parametrize("chunked", [False, True])
-def test_pieces_make_no_difference(images, metric, chunked):
+def test_tiles_and_slabs_make_no_difference(images, metric, chunked):
     images = enlarge(images[:12])
     given = images.chunk(stimulus=5).transpose("channel", ...) if chunked else images
     ours = pairwise_distances(given, metric)
@@ -76,7 +76,7 @@ def test_pieces_make_no_difference(images, metric, chunked):
     np.testing.assert_array_equal(ours, ours.T)
 
 
-def test_near_copies_are_told_apart(images):
+def test_near_copies_have_a_distance(images):
     """One value of one pixel differs by one step: float32 sums of squares would lose it."""
     pair = images[[0, 0]].assign_coords(stimulus=["one", "other"]).copy()
     pair[1, 3, 4, 0] = pair[0, 3, 4, 0] + 1
@@ -98,7 +98,7 @@ def test_labels_coords_and_attrs(images):
     assert ours.attrs == {"metric": "color", "quantity": "color distance (mean RGB, 0–1)"}
 
 
-@pytest.mark.usefixtures("in_small_pieces")
+@pytest.mark.usefixtures("with_small_tiles")
 def test_each_image_is_embedded_once(images):
     class Counting(Pixel):
         seen = ()
@@ -112,7 +112,7 @@ def test_each_image_is_embedded_once(images):
     assert metric.seen == tuple(images.stimulus.values)
 
 
-def test_what_was_computed_is_a_metric_in_turn(images):
+def test_computed_distances_are_a_metric_in_turn(images):
     ours = pairwise_distances(images[:20], Color(device="cpu"))
     metric = Precomputed(ours)
     np.testing.assert_array_equal(metric.distances_between(ours.stimulus.values), ours)

@@ -15,10 +15,11 @@ def shuffled_minibatches(rows: Rows, batch_size: int, generator: torch.Generator
 
     Rows in memory are shuffled together; of rows that are streamed, the order of blocks and the rows within each block.
     """
-    sizes = [len(part) for part in np.array_split(np.empty(rows.n_rows), count_minibatches(rows.n_rows, batch_size))]
+    n = count_minibatches(rows.n_rows, batch_size)
+    sizes = [len(positions) for positions in np.array_split(np.empty(rows.n_rows), n)]
     if rows.in_memory:
         order = torch.randperm(rows.n_rows, generator=generator).to(rows.device)
-        yield from (rows.whole[part] for part in order.split(sizes))
+        yield from (rows.whole[positions] for positions in order.split(sizes))
         return
     # Rows of a block that do not fill a mini-batch wait for the next block.
     waiting = torch.empty(0, rows.n_columns, dtype=rows.dtype, device=rows.device)

@@ -66,7 +66,7 @@ def centred_tiles(X: torch.Tensor, mean: torch.Tensor) -> Iterator[torch.Tensor]
 
 def _block_moments(block: torch.Tensor, precise: bool) -> Tensors:
     """Return the number n of rows, their mean m, a point p near it or 0, and the scatter Σ (x − p)(x − p)ᵀ."""
-    # p is the mean of every so many-th row, and is used if mean² is large compared with the variance of any unit.
+    # p is the mean of about 256 evenly spaced rows; it is used if mean² is large compared with the variance of a unit.
     sample = bare(block)[:: max(1, len(block) // ROUGH_MEAN_ROWS)]
     point = sample.mean(0)
     is_centred = precise or bool((point**2 > FAR_MEAN_RATIO * ((sample - point) ** 2).mean(0)).any())

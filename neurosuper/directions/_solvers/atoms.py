@@ -18,7 +18,7 @@ from neurosuper.directions._rows.rows import Rows, Tensors
 FORGETTING_EXPONENT = 0.7  # after mini-batch t, older statistics are multiplied by 1 − t^(−0.7)
 ATOMS_PER_PRODUCT = 64  # atoms whose residuals come from one matrix product, then corrected as they change
 ATOMS_PER_TASK = 16  # atoms whose statistics a thread adds up at a time
-IDLE_STIMULI = 10  # stimuli per atom: an atom that none of so many stimuli used is dead, and restarts
+IDLE_STIMULI = 10  # stimuli per atom: an atom that the last 10 × n_atoms stimuli did not use is dead, and restarts
 
 
 class Atoms:

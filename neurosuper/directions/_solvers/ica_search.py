@@ -60,8 +60,8 @@ def whiten(X: torch.Tensor, mean: torch.Tensor, K: torch.Tensor) -> torch.Tensor
     mean, K = mean.to(X.dtype), K.to(X.dtype)
     Y = X.new_empty(len(X), K.shape[1])
     size = SOURCE_ROWS[X.device.type]
-    for part, out in zip(X.split(size), Y.split(size), strict=True):
-        torch.mm(part - mean, K, out=out)
+    for tile, out in zip(X.split(size), Y.split(size), strict=True):
+        torch.mm(tile - mean, K, out=out)
     return Y
 
 
@@ -84,8 +84,8 @@ class WhitenedRows(NamedTuple):
         return self.rows.n_rows if self.whole is None else len(self.whole)
 
 
-def _on_whitened(part: torch.Tensor, kernel: Kernel, mean: torch.Tensor, K: torch.Tensor, *state: Any) -> Tensors:
-    return kernel(whiten(part, mean, K), *state)
+def _on_whitened(tile: torch.Tensor, kernel: Kernel, mean: torch.Tensor, K: torch.Tensor, *state: Any) -> Tensors:
+    return kernel(whiten(tile, mean, K), *state)
 
 
 def _statistics(Y: torch.Tensor, W: torch.Tensor, fun: str) -> Tensors:
@@ -144,7 +144,7 @@ def maximise_contrast(
 ) -> Iterator[tuple[Rotation, Rotation]]:
     """Yield pairs of the current rotation and the best one so far.
 
-    Steps of FastICA, some of which lower the objective; then, from the best of them, preconditioned L-BFGS.
+    Steps of FastICA, which may lower the objective; then, from the best of them, preconditioned L-BFGS.
     """
     point = best = _evaluate(whitened, W, fun)
     yield point, best

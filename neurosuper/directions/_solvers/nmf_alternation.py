@@ -46,12 +46,12 @@ def best_codes(X: torch.Tensor, D: torch.Tensor, penalties: Penalties, tol: floa
     return nonnegative_codes(gram, correlate(X, D) - penalties.l1_codes, tol=tol)
 
 
-def code_statistics(part: torch.Tensor, D: torch.Tensor, penalties: Penalties, tol: float) -> Sums:
+def code_statistics(block: torch.Tensor, D: torch.Tensor, penalties: Penalties, tol: float) -> Sums:
     """Return ZᵀX, ZᵀZ, Σ Z and ‖X‖² for the best codes of rows: all that directions and objective depend on."""
     n = len(D)
     cross, gram = D.new_zeros(D.shape, dtype=torch.float64), D.new_zeros((n, n), dtype=torch.float64)
     total, squares = D.new_zeros(n, dtype=torch.float64), D.new_zeros((), dtype=torch.float64)
-    for X in part.split(CODE_ROWS if part.device.type == "cpu" else len(part)):
+    for X in block.split(CODE_ROWS if block.device.type == "cpu" else len(block)):
         Z = best_codes(X, D, penalties, tol)
         cross += Z.T @ X
         gram += Z.T @ Z
@@ -97,7 +97,8 @@ def alternate(
         momentum, ceiling = (
             (momentum / 2, momentum) if has_risen else (min(ceiling, 1.05 * momentum), min(1, 1.01 * ceiling))
         )
-        extrapolated = new if has_risen else _extrapolate(D, new, momentum, signed)
+        extrapolated = new if has_risen else new + momentum * (new - D)
+        extrapolated = extrapolated if signed else extrapolated.clamp(min=0)
         D, before = new, now
 
 
@@ -135,11 +136,6 @@ def _rescale(sums: Sums, D: torch.Tensor, penalties: Penalties) -> torch.Tensor:
         curvature = terms[0] + terms[2] + 2 * (terms[1] + terms[3])
         log -= (slope / curvature).clamp(-1, 1)
     return torch.where((a + b > 0)[:, None], D * log.exp()[:, None], D).to(D.dtype)
-
-
-def _extrapolate(D: torch.Tensor, new: torch.Tensor, momentum: float, signed: bool) -> torch.Tensor:
-    further = new + momentum * (new - D)
-    return further if signed else further.clamp(min=0)
 
 
 def _reseed(

@@ -166,6 +166,6 @@ def update(
             gradient[unit] -= along * D[k, unit]
         _adam(D[k], moments[0][k], moments[1][k], gradient, rates)
         _adam(encoder[k], encoder_moments[0][k], encoder_moments[1][k], encoder_gradient, rates)
-        length = np.sqrt(_dot(D[k], D[k]))
+        scale = 1 / np.sqrt(_dot(D[k], D[k]))
         for unit in range(len(gradient)):
-            D[k, unit] /= length
+            D[k, unit] *= scale

@@ -19,7 +19,7 @@ from neurosuper.directions._solvers.lasso_active_set import RANK_TOLERANCE, acti
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # of a row's largest correlation: near rounding
 FISTA_ITERATIONS = 5000  # steps, after which a ConvergenceWarning says what codes miss
-FISTA_CHECK = 10  # steps between checks of which rows are done
+FISTA_CHECK = 10  # steps between checks for rows that are done
 
 _shortfalls: ContextVar[list[float] | None] = ContextVar("shortfalls", default=None)  # collected by `one_warning`
 
@@ -132,7 +132,7 @@ def omp_codes(X: torch.Tensor, D: torch.Tensor, n_active: int) -> torch.Tensor:
     [[0.0, -4.0]]
     """
     G = D @ D.T
-    return torch.cat([_pursue(part @ D.T, G, n_active) for part in into_tiles(X, n_active * len(D))])
+    return torch.cat([_pursue(tile @ D.T, G, n_active) for tile in into_tiles(X, n_active * len(D))])
 
 
 def _pursue(C: torch.Tensor, G: torch.Tensor, n_active: int) -> torch.Tensor:

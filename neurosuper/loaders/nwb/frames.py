@@ -18,6 +18,7 @@ from neurosuper.loaders.nwb.spikes import n_threads
 __all__ = ["Frames", "sum_frames"]
 
 BLOCK = 2**20  # values that a thread reads and adds up at a time: 8 MiB in float64
+MEMORY_GAP = 64  # frames between windows that may be read too; of a file, one chunk: it is read in whole chunks anyway
 SLACK = 1e-6  # of the time between frames: a frame this close to the edge of a window is on it, for times are rounded
 
 
@@ -57,6 +58,10 @@ def sum_frames(
     -------
     Frames
 
+    See Also
+    --------
+    neurosuper.loaders.nwb.spikes.count_spikes : Count spikes in windows.
+
     Examples
     --------
     >>> import numpy as np
@@ -82,19 +87,14 @@ def sum_frames(
         return _sum_block(frames, times[rows], delays, starts[block], ends[block], totals[:, block], n_frames[:, block])
 
     with ThreadPoolExecutor(n_threads()) as pool:
-        n_nan = sum(pool.map(add, _blocks(first, last, max(1, BLOCK // int(high - low)), _gap(data))))
+        gap = chunks[0] if (chunks := getattr(data, "chunks", None)) else MEMORY_GAP
+        n_nan = sum(pool.map(add, _blocks(first, last, max(1, BLOCK // int(high - low)), gap)))
     back = np.argsort(order)
     return Frames(totals[:, back], n_frames[:, back], n_nan)
 
 
-def _gap(data: Any) -> int:
-    """Return the number of frames between windows that may be read too: a file is read in whole chunks anyway."""
-    chunks = getattr(data, "chunks", None)
-    return chunks[0] if chunks else 64
-
-
 def _blocks(first: np.ndarray, last: np.ndarray, n_rows: int, gap: int) -> Iterator[slice]:
-    """Yield windows (sorted by their first frame) in blocks whose frames are close together."""
+    """Yield windows (sorted by their first frame) in blocks, with at most `gap` frames between two of them."""
     start, stop = 0, 0
     for window in range(len(first)):
         if window > start and (last[window] - first[start] > n_rows or first[window] > stop + gap):

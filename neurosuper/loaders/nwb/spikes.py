@@ -76,6 +76,10 @@ def count_spikes(
     ValueError
         An edge of a window is NaN, or `times` ends before the spikes of the last unit.
 
+    See Also
+    --------
+    neurosuper.loaders.nwb.frames.sum_frames : Sum the frames of time series in windows.
+
     Examples
     --------
     >>> import numpy as np
@@ -86,6 +90,7 @@ def count_spikes(
     times, stops = mapped(times), np.asarray(stops, np.int64)
     firsts = np.concatenate([[0], stops[:-1]])
     chosen = np.arange(len(stops)) if units is None else np.asarray(units)
+    gap = chunks[0] if (chunks := getattr(times, "chunks", None)) else 0  # a file is read in whole chunks anyway
     edges, start_at, end_at = _sort_edges(np.asarray(starts, float), np.asarray(ends, float))
     n = len(chosen)
     counts: np.ndarray = np.empty((n, len(start_at)), dtype)
@@ -107,7 +112,7 @@ def count_spikes(
             _count_block(repaired, whole[:1], whole[1:], edges, start_at, end_at, counts[row], np.ones(1, bool))
 
     with ThreadPoolExecutor(n_threads()) as pool:
-        list(pool.map(count, _blocks(firsts[chosen], stops[chosen], len(edges), _gap(times))))
+        list(pool.map(count, _blocks(firsts[chosen], stops[chosen], len(edges), gap)))
     return found
 
 
@@ -166,14 +171,8 @@ def _fallen(values: np.ndarray) -> float:
     return float(np.maximum(values[:-1] - values[1:], 0).sum())
 
 
-def _gap(times: Any) -> int:
-    """Return the number of spikes of other units that may be read too: a file is read in whole chunks anyway."""
-    chunks = getattr(times, "chunks", None)
-    return chunks[0] if chunks else 0
-
-
 def _blocks(firsts: np.ndarray, stops: np.ndarray, n_edges: int, gap: int) -> Iterator[slice]:
-    """Yield units in blocks of enough work whose spikes are close together in the file."""
+    """Yield units in blocks of enough work, with at most `gap` spikes of other units between two of them."""
     start, work = 0, 0
     for unit in range(len(firsts)):
         work += stops[unit] - firsts[unit] + n_edges

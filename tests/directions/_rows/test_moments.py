@@ -32,14 +32,14 @@ def test_a_far_mean_costs_no_digits_in_single_precision(precise, rng, make_respo
     assert_allclose(scatter, expected, atol=(1e-9 if precise else 1e-6) * np.abs(expected).max())
 
 
-def test_moments_are_kept_until_better_ones_are_asked_for(rng, make_responses):
+def test_moments_are_stored_until_better_ones_are_requested(rng, make_responses):
     rows = Rows(make_responses(rng.normal(size=(3000, 900)).astype(np.float32)), "cpu")
     rough, exact = moments(rows, precise=False)[1], moments(rows)[1]
     assert exact is not rough
     assert moments(rows, precise=False)[1] is exact
 
 
-def test_chunks_are_the_centred_rows_in_order():
+def test_tiles_are_the_centred_rows_in_order():
     X = torch.arange(3000 * 2000, dtype=torch.float32).reshape(3000, 2000)
     parts = [chunk.clone() for chunk in centred_tiles(X, X[1])]
     assert len(parts) > 1
@@ -62,12 +62,12 @@ def test_whitened_rows_have_identity_covariance_on_the_kept_space(lost, conditio
     assert_allclose(W, W.T, atol=1e-9 * condition)
 
 
-def test_what_is_rounding_is_not_blown_up(rng):
+def test_rounding_is_not_amplified(rng):
     C, _ = covariance(np.array([1, 1, 1e-9]), rng)
     assert np.linalg.norm(whitening(C, 2), 2) == pytest.approx(1)
 
 
-def test_whitening_moves_units_least(responses):
+def test_whitening_changes_units_least(responses):
     X = responses.values - responses.values.mean(0)
     W = whitening(torch.from_numpy(X.T @ X), len(X)).numpy()
     values, vectors = np.linalg.eigh(np.cov(X.T))
@@ -77,8 +77,8 @@ def test_whitening_moves_units_least(responses):
 
 
 @pytest.mark.parametrize("entries", [2**21, 60], ids=["one chunk", "many chunks"])
-def test_signs_skew_codes_to_the_right_and_are_1_where_there_is_no_skew(entries, rng, monkeypatch):
-    """The last rows alone would tell otherwise: their codes are skewed to the other side."""
+def test_signs_give_codes_positive_skewness_and_are_1_without_skewness(entries, rng, monkeypatch):
+    """Also where the codes of the last rows are skewed to the other side."""
     monkeypatch.setitem(module.CENTRED_TILE_ENTRIES, "cpu", entries)
     monkeypatch.setattr(module, "MIN_CENTRED_ROWS", 1)
     X = rng.exponential(size=(200, 6)) * rng.choice([-1, 1], 6) + 3

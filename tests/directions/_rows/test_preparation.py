@@ -11,12 +11,12 @@ UNITS = np.array(["a", "b", "c"])
 
 
 @pytest.mark.parametrize("largest", [2.0**-16, 1.0, 250.0, 2.0**16])
-def test_ordinary_responses_are_taken_as_they_are(largest):
+def test_ordinary_responses_are_not_scaled(largest):
     assert choose_scale(np.array([largest, largest / 2, largest / 3]), UNITS) == 1
 
 
 @pytest.mark.parametrize("largest", [2e-24, 1e-13, 1e-5, 1e5, 1e12, 9e18])
-def test_others_are_brought_near_one_by_a_power_of_two(largest):
+def test_other_responses_are_scaled_near_one_by_a_power_of_two(largest):
     scale = choose_scale(np.array([largest, largest / 2, largest / 3]), UNITS)
     assert 0.5 <= scale * largest < 1
     assert np.log2(scale) % 1 == 0

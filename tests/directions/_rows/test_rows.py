@@ -1,4 +1,4 @@
-"""Rows: whatever the layout of responses, every reduction over their rows gives what numpy gives of the whole."""
+"""Rows: for any layout of responses, every reduction over their rows equals that of NumPy on the whole array."""
 
 import threading
 from contextlib import closing
@@ -62,7 +62,7 @@ layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
 
 @pytest.fixture(autouse=True)
-def small_parts(monkeypatch):
+def small_tiles(monkeypatch):
     """Let parts be of 16 rows of 8 units, as if the cache were tiny."""
     monkeypatch.setattr(tiles_module, "TILE_ENTRIES", {"cpu": 128, "cuda": 128})
     monkeypatch.setattr(tiles_module, "TILE_ROWS", 2)
@@ -87,7 +87,7 @@ def test_reductions_over_any_layout_are_those_of_the_whole(layout, responses):
 
 @layouts
 @pytest.mark.parametrize("dtype", ["float16", ">f4", ">f8", "float64", "uint8", "int16", "uint16", ">i4", "int64"])
-def test_any_real_dtype_is_read_alike(layout, dtype, responses):
+def test_any_real_dtype_is_read_in_the_same_way(layout, dtype, responses):
     counts = responses.values.round().astype(dtype)
     rows = Rows(responses.copy(data=layout(counts)), "cpu")
     assert {block.dtype for block in rows} == {torch.float32}
@@ -113,7 +113,7 @@ PREPARATIONS = {
 
 @pytest.mark.parametrize("steps", PREPARATIONS.values(), ids=PREPARATIONS)
 @pytest.mark.parametrize("layout", [as_is, LAYOUTS["chunks of units"]], ids=["memory", "streamed"])
-def test_prepared_rows_are_surveyed_and_undone(steps, layout, responses):
+def test_ranges_of_prepared_rows_are_right_and_preparation_can_be_undone(steps, layout, responses):
     normalize, center, whiten = steps
     expected = responses.values / np.linalg.norm(responses.values, axis=1, keepdims=True) ** normalize
     mean = expected.mean(0) if center else None
@@ -123,15 +123,15 @@ def test_prepared_rows_are_surveyed_and_undone(steps, layout, responses):
     raw = Rows(responses.copy(data=layout(responses.values)), "cpu", "float64")
     rows = raw.prepared(Preparation(normalize=True)).prepared(preparation)
     assert_allclose(torch.cat(list(rows)), X)
-    for told, truth in zip(rows.column_ranges, (X.min(0), X.max(0), X.mean(0)), strict=True):
-        assert_allclose(told, truth, atol=1e-14)
+    for found, truth in zip(rows.column_ranges, (X.min(0), X.max(0), X.mean(0)), strict=True):
+        assert_allclose(found, truth, atol=1e-14)
     assert_allclose(preparation.undo(torch.from_numpy(X)), expected)
     assert_array_equal(torch.cat(list(raw)), responses.values, err_msg="raw rows stay as they were")
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=8).filter(lambda sizes: sum(sizes) > 1), st.integers(1, 300))
-def test_parts_cover_all_rows_once_in_order_and_are_small(sizes, width):
+def test_tiles_cover_all_rows_once_in_order_and_are_small(sizes, width):
     R = np.arange(sum(sizes) * 4.0).reshape(-1, 4)
     responses = xr.DataArray(da.from_array(R, chunks=(tuple(sizes), -1)), dims=("stimulus", "unit"))
     rows = Rows(responses, "cpu", "float64")
@@ -140,14 +140,14 @@ def test_parts_cover_all_rows_once_in_order_and_are_small(sizes, width):
     assert all(len(part) <= max(tiles_module.TILE_ROWS, 128 // max(width, 4)) for part in parts)
 
 
-def test_parts_have_a_least_number_of_rows(monkeypatch):
+def test_tiles_have_a_minimum_number_of_rows(monkeypatch):
     monkeypatch.undo()
     assert {len(part) for part in into_tiles(torch.zeros(4096, 1024))} == {1024}
     assert {len(part) for part in into_tiles(torch.zeros(4096, 8), width=10**6)} == {512}
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_refused_when_it_is_read(bad, responses):
+def test_values_that_are_not_finite_are_refused_when_they_are_read(bad, responses):
     values = responses.values.copy()
     values[[50, 51], 2] = bad
     rows = Rows(responses.copy(data=da.from_array(values, chunks=(40, 3))), "cpu")
@@ -160,7 +160,7 @@ def test_what_is_not_finite_is_refused_when_it_is_read(bad, responses):
     assert require_finite(values[:0]).shape == (0, 8)
 
 
-def test_what_float32_cannot_hold_is_refused(responses):
+def test_values_beyond_float32_are_refused(responses):
     large = responses * 1e300
     with pytest.raises(ValueError, match="larger than the largest float32; rescale them"):
         KMeans(3).fit(large)
@@ -216,7 +216,7 @@ def test_the_next_block_is_read_while_one_is_reduced_and_no_more(responses):
     assert read == [0, 1, 2]
 
 
-def test_rows_that_do_not_fit_on_the_device_are_sent_piece_by_piece(responses, monkeypatch):
+def test_rows_that_do_not_fit_on_the_device_are_sent_in_blocks(responses, monkeypatch):
     whole = KMeans(5, dtype="float64", device="cpu").fit(responses)
     monkeypatch.setattr(Rows, "in_memory", False)
     rows = Rows(responses, "cpu", "float64")

@@ -34,7 +34,7 @@ def test_fits_of_different_length_share_their_passes(streamed, responses):
     assert set(reads.values()) == {5}
 
 
-def test_same_question_is_answered_once(streamed):
+def test_identical_requests_are_answered_once(streamed):
     asked = []
 
     def count(X, factor):
@@ -45,7 +45,7 @@ def test_same_question_is_answered_once(streamed):
     assert asked == [40, 40, 40]
 
 
-def test_a_batched_kernel_answers_all_that_wait_in_parts_that_all_widths_bound(streamed, monkeypatch):
+def test_a_stacked_kernel_answers_all_requests_in_tiles_bounded_by_the_sum_of_widths(streamed, monkeypatch):
     monkeypatch.setattr(tiles, "TILE_ROWS", 1)
     monkeypatch.setitem(tiles.TILE_ENTRIES, "cpu", 120)
     asked = []
@@ -73,7 +73,7 @@ def test_rows_in_memory_are_prepared_once(responses, monkeypatch):
     assert prepared.count(Preparation(True)) == 1
 
 
-def test_other_preparations_of_rows_in_memory_are_not_held(responses):
+def test_other_preparations_of_rows_in_memory_are_not_stored(responses):
     rows = Rows(responses, "cpu", "float64").prepared(Preparation(True))
     held = []
 
@@ -101,7 +101,7 @@ def test_one_fit_runs_at_a_time(streamed):
     fit_together([fit] * 5, streamed[0])
 
 
-def test_failure_of_one_leaves_the_others_to_their_end_and_is_told(streamed):
+def test_a_failure_lets_other_fits_finish_and_is_raised(streamed):
     ended = []
 
     def fails(rows):
@@ -117,7 +117,7 @@ def test_failure_of_one_leaves_the_others_to_their_end_and_is_told(streamed):
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_what_goes_wrong_in_a_pass_ends_all_fits(error, streamed):
+def test_an_error_in_a_pass_ends_all_fits(error, streamed):
     seen = []
 
     def kernel(X):
@@ -135,7 +135,7 @@ def test_what_goes_wrong_in_a_pass_ends_all_fits(error, streamed):
     assert len(seen) == 3
 
 
-def test_interrupted_fits_can_ask_no_more(streamed):
+def test_interrupted_fits_can_make_no_more_requests(streamed):
     def kernel(X):
         raise KeyboardInterrupt
 

@@ -47,7 +47,7 @@ FINDERS = [
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="tells no peak of memory")
+@pytest.mark.skipif(sys.platform == "win32", reason="does not report peak memory")
 @pytest.mark.parametrize("finder", FINDERS)
 def test_419_mb_in_chunks_of_4_mb_take_less_than_a_fifth_of_that(finder):
     """A few chunks, and what does not grow with the array.
@@ -55,10 +55,10 @@ def test_419_mb_in_chunks_of_4_mb_take_less_than_a_fifth_of_that(finder):
     That is matrices (unit, unit) in float64 of 2 MB each, and stimuli that are put aside in a first pass: 17 MB of them
     for signs (PCA and ICA) and revivals (SparseAutoencoder), 25 MB for NMF; and what the allocator hoards.
     """
-    told = subprocess.run(
+    ran = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(finder=finder)], capture_output=True, text=True, check=True
     )
-    assert float(told.stdout) < 0.2
+    assert float(ran.stdout) < 0.2
 
 
 PASSES = [
@@ -83,7 +83,7 @@ PASSES = [
 @pytest.mark.parametrize(("finder", "passes"), PASSES, ids=[repr(finder) for finder, _ in PASSES])
 @pytest.mark.parametrize("n_stimuli", [7, 40, 120])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_each_chunk_is_read_once_a_pass(finder, passes, n_stimuli, responses, count_reads):
+def test_each_chunk_is_read_once_per_pass(finder, passes, n_stimuli, responses, count_reads):
     lazy, reads = count_reads(responses, n_stimuli)
     fitted = clone(finder).fit(lazy)
     assert set(reads.values()) == {passes(fitted)}
@@ -100,7 +100,7 @@ def test_stimuli_that_a_fit_starts_on_or_restarts_from_cost_no_pass(finder, resp
     assert set(reads.values()) == {1 + fitted.n_iter_ + isinstance(fitted, SparseAutoencoder)}
 
 
-def test_codes_are_read_once_and_not_before_they_are_asked_for(responses, count_reads):
+def test_codes_are_computed_once_and_only_when_needed(responses, count_reads):
     lazy, reads = count_reads(responses, 40)
     codes = PCA().fit(responses).transform(lazy)
     assert not reads

@@ -55,7 +55,7 @@ def test_codes_of_a_row_depend_on_no_other_row():
 
 
 @pytest.mark.parametrize("descend", [nonnegative_codes, lambda *a: _descend(*a, 100, 1e-6)], ids=["compiled", "torch"])
-def test_a_direction_of_no_length_keeps_its_codes_and_the_start_is_left_alone(descend):
+def test_a_direction_of_no_length_keeps_its_codes_and_initial_codes_are_not_written_to(descend):
     D, X = problem(3)
     D[2] = 0
     start = torch.ones(40, 6, dtype=torch.float64)
@@ -79,7 +79,7 @@ def test_gpu_gives_the_codes_of_the_cpu():
     assert_allclose(nonnegative_codes(D @ D.T, X @ D.T, tol=1e-6).cpu(), on_cpu, atol=1e-4)
 
 
-def test_a_start_for_codes_is_that_of_ridge_regression_without_what_is_below_0(rng):
+def test_initial_codes_are_those_of_ridge_regression_without_negative_ones(rng):
     D, X = rng.normal(size=(4, 9)), rng.normal(size=(30, 9))
     gram, products = D @ D.T, X @ D.T
     damped = gram + 0.1 * np.diag(gram).mean() * np.eye(4)

@@ -59,7 +59,7 @@ def test_both_kernels_give_the_same_codes(positive):
     n_units=st.integers(1, 12),
     n_atoms=st.integers(1, 30),
 )
-def test_lasso_codes_keep_the_conditions_of_an_optimum(seed, alpha, positive, n_units, n_atoms):
+def test_lasso_codes_meet_the_conditions_of_an_optimum(seed, alpha, positive, n_units, n_atoms):
     X, D = problem(seed, 5, n_units, n_atoms)
     codes = lasso_codes(X, D, alpha, positive=positive)
     assert missed(X, D, codes, alpha, positive) < 1e-8
@@ -86,7 +86,7 @@ def test_a_penalty_beyond_every_correlation_gives_no_codes(kernel):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), alpha=st.floats(1e-2, 5), positive=st.booleans(), n_units=st.integers(2, 40))
-def test_atoms_that_are_much_alike_keep_them_too(seed, alpha, positive, n_units):
+def test_codes_on_similar_atoms_meet_these_conditions_too(seed, alpha, positive, n_units):
     """Cosines of about 0.9, as between responses that are not centred."""
     X, D = problem(seed, 5, n_units, 60)
     D = torch.nn.functional.normalize(D.abs() + 2, dim=1)
@@ -94,13 +94,13 @@ def test_atoms_that_are_much_alike_keep_them_too(seed, alpha, positive, n_units)
 
 
 @KERNELS
-def test_kernels_tell_by_how_much_they_miss_what_is_asked(kernel, monkeypatch):
-    """Nothing can be had to a tolerance of zero, as little in ten steps as within rounding."""
+def test_kernels_report_how_much_they_miss_the_tolerance(kernel, monkeypatch):
+    """A tolerance of zero is never reached, neither in ten steps nor within rounding."""
     monkeypatch.setattr("neurosuper.directions._solvers.sparse_coding.FISTA_ITERATIONS", 10)
     X, D = problem(seed=6)
-    codes, told = kernel(X @ D.T, D @ D.T, 0.1, False, 0.0)
+    codes, shortfall = kernel(X @ D.T, D @ D.T, 0.1, False, 0.0)
     true = missed(X, D, codes, 0.1, False)
-    assert 0 < told < (0.5 if kernel is fista else 1e-13)
+    assert 0 < shortfall < (0.5 if kernel is fista else 1e-13)
     assert true < (10 if kernel is fista else 1e-13)
 
 
@@ -111,9 +111,9 @@ def test_codes_that_miss_their_tolerance_are_warned_of_once():
     def code_all():
         return [lasso_codes(part, D, 0.1, tol=0.0) for part in X.split(20)]
 
-    with pytest.warns(ConvergenceWarning, match=r"missed an optimum's conditions by \d") as told:
+    with pytest.warns(ConvergenceWarning, match=r"missed an optimum's conditions by \d") as warnings:
         code_all()
-    assert len(told) == 1
+    assert len(warnings) == 1
     with pytest.warns(ConvergenceWarning):
         lasso_codes(X, D, 0.1, tol=0.0)
 
@@ -135,7 +135,7 @@ def test_omp_takes_no_more_atoms_than_explain_a_row():
     assert_allclose(codes @ torch.cat([D, D[:8]]), X, atol=1e-12)
 
 
-def test_bound_lies_just_above_the_largest_eigenvalue():
+def test_bound_is_just_above_the_largest_eigenvalue():
     D = problem(n_atoms=200, n_units=50)[1]
     largest = torch.linalg.eigvalsh(D @ D.T)[-1]
     assert 1 <= bound_eigenvalue(D @ D.T) / largest <= 1.1

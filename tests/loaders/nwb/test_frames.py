@@ -1,4 +1,4 @@
-"""Sums over the frames in windows must equal those of brute force, whatever the blocks in which they are read."""
+"""Sums over frames in windows equal those of brute force, for any size of the blocks that are read."""
 
 import h5py
 import numpy as np

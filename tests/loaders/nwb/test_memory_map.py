@@ -1,4 +1,4 @@
-"""Slices of a mapped dataset must equal those of the dataset, wherever its chunks lie."""
+"""Slices of a mapped dataset equal those of the dataset, for any order of its chunks in the file."""
 
 import h5py
 import numpy as np
@@ -14,7 +14,7 @@ VALUES = np.random.default_rng(0).normal(size=1050)
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """Datasets that lie in one run, in several (their chunks written in turns), or cannot be mapped."""
+    """Datasets in one run of chunks, in several (two were written in turns), and datasets that cannot be mapped."""
     path = tmp_path_factory.mktemp("mapped") / "a.h5"
     with h5py.File(path, "w") as file:
         file["contiguous"] = VALUES
@@ -36,7 +36,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def small():
-    """Map what is small, too."""
+    """Map small datasets, too."""
     before, module.LARGE = module.LARGE, 0
     yield
     module.LARGE = before
@@ -59,7 +59,7 @@ def test_a_slice_within_a_run_is_no_copy_and_cannot_be_written(file):
 
 
 @pytest.mark.parametrize("name", ["squeezed", "foreign", "unwritten", "empty", "square"])
-def test_what_cannot_be_mapped_stays_as_it_is(file, name):
+def test_datasets_that_cannot_be_mapped_stay_as_they_are(file, name):
     np.testing.assert_array_equal(mapped(file[name])[:], file[name][:])
     assert isinstance(mapped(file[name]), h5py.Dataset)
 
@@ -69,6 +69,6 @@ def test_a_stream_cannot_be_mapped(file):
         assert isinstance(mapped(streamed["contiguous"]), h5py.Dataset)
 
 
-def test_what_is_small_is_not_mapped(file, monkeypatch):
+def test_small_datasets_are_not_mapped(file, monkeypatch):
     monkeypatch.setattr(module, "LARGE", 2**26)
     assert isinstance(mapped(file["contiguous"]), h5py.Dataset)

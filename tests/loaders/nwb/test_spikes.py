@@ -1,4 +1,4 @@
-"""Counts must equal those of brute force at every edge, whatever the order of windows, spikes and units."""
+"""Counts equal those of brute force at every edge, for any order of windows, spikes and units."""
 
 import subprocess
 import sys
@@ -144,7 +144,7 @@ SECONDS = np.sort(np.random.default_rng(0).uniform(0, 100, 300))
         (SECONDS.reshape(-1, 2)[:, ::-1].ravel(), False),  # neighbours are swapped
         (SECONDS, False),
         (np.zeros(300), False),
-        (SECONDS[[5, 1]], False),  # too few to tell
+        (SECONDS[[5, 1]], False),  # too few to decide
         (np.where(np.arange(300) % 7, SECONDS, np.nan), False),
     ],
 )
