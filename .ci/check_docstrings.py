@@ -23,8 +23,15 @@ REQUIRED = {  # not PR07, a description of each parameter: `path : str or Path` 
     "SA01": "See Also",
     "EX01": "Examples",
 }
+FINDERS = ("Units", "Random", "PCA", "ICA", "NMF", "KMeans", "DictionaryLearning", "SparseAutoencoder", "Archetypal")
 EXCEPTIONS = {  # (public name, check): reason
     ("neurosuper.metrics.ImageMetric", "PR01"): "a protocol has no constructor of its own",
+    ("neurosuper.directions.DirectionFinder", "PR02"): "an abstract base: settings that some finders add",
+    ("neurosuper.directions.DirectionFinder", "EX01"): "an abstract base: see tutorials/methods/write_a_finder.md",
+    ("neurosuper.directions.IterativeFinder", "PR01"): "an abstract base: those of DirectionFinder are described there",
+    ("neurosuper.directions.IterativeFinder", "EX01"): "an abstract base: see tutorials/methods/write_a_finder.md",
+    # a dataclass has the fields of its base first; the docstrings have what a user sets most often first
+    **{(f"neurosuper.directions.{name}", "PR03"): "the order of reading" for name in FINDERS},
 }
 
 

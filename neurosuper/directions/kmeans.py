@@ -43,7 +43,7 @@ class KMeans(IterativeFinder):
     products in bfloat16 show which centres can be the nearest, and only these are compared in float32: the nearest
     centre found is the same.
 
-    Centres stop moving after some tens of iterations; for responses too large for that, `tol=5e-3` stops after a few.
+    Centres stop moving after some tens of iterations; for very large data, `tol=5e-3` stops after a few.
     An iteration costs 2 stimuli × units × directions operations. In addition to the iterations, a dask array is passed
     over once for the ranges of units and the sample, and once for the labels. Memory, in addition to the (normalised)
     responses: the sample, if it is not all of them, and a copy of it; a few numbers per stimulus; and a few times the

@@ -26,7 +26,7 @@ def arrange(values: np.ndarray, labels: np.ndarray, order: np.ndarray | None = N
     stimuli : list of str
         In Unicode form NFC, without padding; sorted as numbers if all labels are numbers, else as text.
     arranged : array (stimulus, repetition, unit)
-        float32; NaN if a stimulus has fewer repetitions than another.
+        In float32; NaN if a stimulus has fewer repetitions than another.
 
     Raises
     ------

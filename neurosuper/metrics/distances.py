@@ -260,7 +260,7 @@ def pairwise_distances(images: xr.DataArray, metric: ImageMetric | Precomputed) 
     Returns
     -------
     DataArray (stimulus, other)
-        float32, symmetric, with a zero diagonal; name `distance`. For `Label`, 1 − agreement. The coords of `stimulus`
+        Symmetric float32, with a zero diagonal; name `distance`. For `Label`, 1 − agreement. The coords of `stimulus`
         are kept, and `other` has the same labels; attrs name the metric and the quantity.
 
     Raises

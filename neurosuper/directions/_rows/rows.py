@@ -59,6 +59,16 @@ class Rows:
     device : {"cpu", "cuda"} or None
         None uses a GPU if there is one; on a cluster each worker decides for itself.
     dtype : {"float32", "float64"}
+
+    See Also
+    --------
+    neurosuper.directions.DirectionFinder : finders get their responses as rows.
+
+    Examples
+    --------
+    >>> rows = Rows(xr.DataArray([[1.0, 2.0], [3.0, 4.0]], dims=("stimulus", "unit")), "cpu")
+    >>> rows.n_rows, [block.shape for block in rows]
+    (2, [torch.Size([2, 2])])
     """
 
     def __init__(self, responses: xr.DataArray, device: str | None, dtype: str = "float32") -> None:

@@ -10,8 +10,23 @@ import torch
 class Step(NamedTuple):
     """The state of a fit after one more pass over the responses.
 
-    `D` (direction, unit) are the directions, or centres, of any length; `objective` is the value that the method
-    minimises (or, for ICA, maximises); `state` is anything else that the finder needs to finish from here.
+    Parameters
+    ----------
+    D : Tensor (direction, unit)
+        The directions, or centres, of any length.
+    objective : float
+        The value that the method minimises (or, for ICA, maximises).
+    state : object, optional
+        Anything else that the finder needs to finish from here.
+
+    See Also
+    --------
+    neurosuper.directions.IterativeFinder : yields one after every pass.
+
+    Examples
+    --------
+    >>> Step(torch.eye(2), objective=0.5).objective
+    0.5
     """
 
     D: torch.Tensor

@@ -104,9 +104,8 @@ def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False)
 
 def check_source(source: Any) -> Any:
     """Return a path or a stream; refuse objects that pynwb or h5py opened, and several files."""
-    is_stream = all(hasattr(source, name) for name in ("read", "seek", "tell")) and not isinstance(
-        source, TextIOBase
-    )  # prose: ok
+    methods = ("read", "seek", "tell")  # prose: ok
+    is_stream = all(hasattr(source, name) for name in methods) and not isinstance(source, TextIOBase)
     if isinstance(source, str | PathLike) or (is_stream and not isinstance(source, NWBHDF5IO)):
         return source
     kind = f"{type(source).__module__.partition('.')[0]}.{type(source).__name__}".removeprefix("builtins.")
