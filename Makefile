@@ -21,7 +21,7 @@ help:
 	@echo "make clean     remove .venv and generated files"
 
 $(READY): pyproject.toml
-	@echo "-- installing neurosuper and what its tests need into .venv (a few minutes, once)"
+	@echo "-- installing neurosuper and what its tests need into .venv (about 2 GB; 10 to 20 minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "neurosuper needs Python 3.11 or newer; try: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
@@ -33,7 +33,7 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "-- running all tests"
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	@echo "-- style, types, imports between modules, docstrings, spelling, retired words"

@@ -48,6 +48,7 @@ def find_copies(images: xr.DataArray) -> xr.DataArray:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from neurosuper import load_images
     >>> pixels = np.zeros((3, 4, 4, 3), np.uint8)
     >>> pixels[1] = 255
@@ -108,6 +109,8 @@ def average_copies(responses: xr.DataArray, images: xr.DataArray | None = None) 
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from neurosuper import load_images
     >>> images = load_images(np.zeros((3, 4, 4, 3), np.uint8))
     >>> r = xr.DataArray([[1.], [5.], [6.]], dims=("stimulus", "unit"),

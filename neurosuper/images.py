@@ -171,6 +171,7 @@ def check_images(images: xr.DataArray) -> xr.DataArray:
 
     Examples
     --------
+    >>> from neurosuper import load_images
     >>> import numpy as np
     >>> check_images(load_images(np.zeros((2, 8, 8, 3), np.uint8))).sizes["row"]
     8

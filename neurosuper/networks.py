@@ -123,6 +123,7 @@ def activations(
 
     Examples
     --------
+    >>> from torch import nn
     >>> import numpy as np
     >>> from neurosuper import load_images
     >>> images = load_images(np.zeros((2, 8, 8, 3), np.uint8))

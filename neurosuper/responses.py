@@ -90,7 +90,7 @@ def _check_values(responses: xr.DataArray, allow_nan: bool) -> None:
         kind = "infinite" if allow_nan else "NaN or infinite"
         cure = "responses.where(np.isfinite(responses))" + ("" if allow_nan else ".dropna('stimulus')")
         raise ValueError(
-            f"responses hold {int(bad.sum())} {kind} values, in unit {name_some(units)}; drop those units, or "
+            f"responses contain {int(bad.sum())} {kind} values, in unit {name_some(units)}; drop those units, or "
             f"remove the values with {cure}"
         )
 

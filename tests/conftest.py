@@ -10,9 +10,13 @@ import pytest
 import xarray as xr
 from PIL import Image
 
+LONGEST_FIRST = ("test_tutorials", "test_kills", "test_sae", "test_conformance", "test_files", "test_killed_fetches")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is marked `gpu` where torch sees no CUDA device."""
+    """Start the files that take longest, so that no core waits for one of them at the end; skip what needs a GPU."""
+    rank = {name: i for i, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu:
         import torch

@@ -125,8 +125,8 @@ plt.show()
 assert (by_size["KMeans"].mean("direction") > by_size["Units"].mean("direction")).all()
 
 # %% [markdown]
-# But the index of *one* unit depends on only five photographs, and its standard error is almost as large as the spread
-# between units: do not interpret single units, compare sets of them.
+# But the index of *one* unit depends on only five photographs, and its standard error is more than half as large as the
+# standard deviation over units: do not interpret single units, compare sets of them.
 
 # %%
 unit_index = by_size["Units"].sel(top=TOP)
@@ -353,7 +353,8 @@ axes.set_ylabel("difference of the mean index from units (LPIPS)")
 plt.show()
 
 # %% [markdown]
-# K-means directions are above units in all ten splits, by nearly one standard deviation of the items (`cohens_d`).
+# K-means directions are above units in all ten splits, by more than half a standard deviation of the items
+# (`cohens_d`).
 # No other finder is; random and PCA directions are, if anything, below units.
 
 # %%
@@ -537,7 +538,7 @@ plt.show()
 # %% [markdown]
 # The index of K-means directions is above that of units here, too, and also with reliable units: noise alone does not
 # explain it. Beyond plainness, no difference is detectable with ten splits. In the task K-means directions are above
-# units by half as much as before, which is compatible with chance. Units are not above random directions here in any
+# units by an amount that is compatible with chance. Units are not above random directions here in any
 # score.
 
 # %%
@@ -574,13 +575,13 @@ print(
 #
 # Not supported:
 #
-# - *That K-means directions are easier to interpret.* More than half of their gain in the first session, and all of the
-#   detectable gain in the second, arises because they select plain photographs. The task with references from top and
+# - *That K-means directions are easier to interpret.* After the correction for plain photographs, less than half of their
+#   gain remains in the first session, and no detectable gain in the second. The task with references from top and
 #   bottom favours them in the first session and is inconclusive in the second. No person has judged the photographs.
 # - *That K-means directions are better than random ones.* Beyond plainness, random directions did as well in the first
 #   session; in the task they did not.
 # - *That units are more interpretable than random directions.* It depends on session and score.
-# - *That any single unit is interpretable.* Nearly all units are within the range of random sets of photographs.
+# - *That any single unit is interpretable.* Most units are within the range of random sets of photographs.
 # - *Anything about V4 of other animals.* These are two sessions from one laboratory.
 #
 # The check for plainness and the third design were added after the scores had been seen. The next step should be to

@@ -28,7 +28,7 @@ def contrast_finders(
 ) -> xr.Dataset:
     """Return tests of the difference in mean index between finders, for every system and metric.
 
-    Intervals and p-values are for other stimuli and other items of the same kind: the variance over stimuli is
+    Intervals and p-values generalise to new stimuli and new items of the same kind: the variance over stimuli is
     estimated from random halves of them (see `index_difference`), with directions held fixed. Conclusions are about
     these recordings only. p-values are adjusted over all tests (Benjamini and Hochberg 1995). With several seeds, only
     the first is tested, because seeds share units and stimuli.
@@ -49,10 +49,10 @@ def contrast_finders(
     Dataset (test,)
         Coords `system`, `finder` and `metric`. `difference` of means (finder − `against`), with `difference_low` and
         `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the permutation test over items, which treats the
-        stimuli as fixed and is therefore too small; `cohens_d` and `superiority`; `estimate_a` and `estimate_b` (the
+        stimuli as fixed and is therefore too small if the same images drive many items; `cohens_d` and `superiority`; `estimate_a` and `estimate_b` (the
         means), `n_a` and `n_b` (numbers of items); and `sentence`, ready for a paper, which claims a direction if the
         adjusted p is below 0.05. If a comparison has no index on halves (fewer stimuli than twice `top`, or written by
-        an older version), the interval is NaN, and `p_value` is `p_items`. Systems with fewer than two items of either
+        an earlier development version), the interval is NaN, and `p_value` is `p_items`. Systems with fewer than two items of either
         finder are left out. attrs: `against`, `n_tests`, `adjustment`, `confidence_level`.
 
     Raises
@@ -68,6 +68,8 @@ def contrast_finders(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> index = np.concatenate([np.linspace(-0.8, -0.6, 30), np.linspace(-0.6, -0.4, 30)])
     >>> finders = np.repeat(["Units", "KMeans"], 30)
     >>> comparison = xr.Dataset(
@@ -118,6 +120,8 @@ def contrast_systems(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> index = np.concatenate([np.linspace(-0.8, -0.6, 30), np.linspace(-0.6, -0.4, 30)])
     >>> systems = np.repeat(["V4", "net"], 30)
     >>> comparison = xr.Dataset(

@@ -59,6 +59,9 @@ class Fit(NamedTuple):
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from neurosuper.comparison import fit_systems
     >>> from neurosuper import Units
     >>> r = xr.DataArray(np.random.default_rng(0).gamma(1, 5, (40, 3)), dims=("stimulus", "unit"),
     ...                  coords={"stimulus": [f"s{i}" for i in range(40)], "unit": list("abc")})
@@ -122,6 +125,8 @@ def fit_systems(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from neurosuper import PCA, Units
     >>> r = xr.DataArray(np.random.default_rng(0).gamma(1, 5, (40, 6)), dims=("stimulus", "unit"),
     ...                  coords={"stimulus": [f"s{i}" for i in range(40)], "unit": list("abcdef")})

@@ -20,7 +20,7 @@ from neurosuper.metrics.base import check_metric
 from neurosuper.metrics.distances import open_distances
 from neurosuper.responses import name_some
 
-N_SETS = 200  # random sets of stimuli per system, for the chance level: a s.e. of 7 % of the s.d. between sets
+N_RANDOM_SETS = 200  # random sets of stimuli per system, for the chance level: a s.e. of 7 % of the s.d. between sets
 CONFIDENCE_LEVEL = 0.95  # share of random sets between `chance_level_low` and `chance_level_high`
 TAILS = (0.025, 0.975)  # the quantiles of these two
 Metrics = Sequence[ImageMetric | Precomputed] | Mapping[str, ImageMetric | Precomputed]
@@ -59,6 +59,8 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from neurosuper import Color, Units, load_images
     >>> from neurosuper.comparison import fit_systems
     >>> rng = np.random.default_rng(0)
@@ -78,7 +80,7 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     scored = [_score(fits, every, images, metric) for metric in metrics.values()]
     scores = np.stack([index for index, _ in scored], axis=1)
     # The chance level of a system is the mean index of random sets of its stimuli; its interval is their quantiles.
-    by_chance = scores[n_items:].reshape(len(random), N_SETS, -1)  # (system, set, metric)
+    by_chance = scores[n_items:].reshape(len(random), N_RANDOM_SETS, -1)  # (system, set, metric)
     chance_levels = np.stack([by_chance.mean(1), *np.quantile(by_chance, TAILS, axis=1)])
     of_items = chance_levels[:, pd.Index(list(random)).get_indexer(coords["system"][1])]
     columns = {"interpretability": scores[:n_items]} | dict(
@@ -99,7 +101,7 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
             "metric": list(metrics),
             "quantity": ("metric", [index_label(metric) for metric in metrics.values()]),
         },
-        attrs={"top": len(top), "n_chance_sets": N_SETS, "confidence_level": CONFIDENCE_LEVEL},
+        attrs={"top": len(top), "n_resamples": N_RANDOM_SETS, "confidence_level": CONFIDENCE_LEVEL},
     )
 
 
@@ -141,7 +143,7 @@ def _draw_random_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
     """Return random sets `(rank, set)` of the stimuli that the first fit of each system was scored on."""
     rng, first = np.random.default_rng(0), {fit.system: fit.scored for fit in reversed(fits)}
     return {
-        system: np.stack([rng.choice(first[system], top, replace=False) for _ in range(N_SETS)], axis=1)
+        system: np.stack([rng.choice(first[system], top, replace=False) for _ in range(N_RANDOM_SETS)], axis=1)
         for system in dict.fromkeys(fit.system for fit in fits)
     }
 

@@ -60,7 +60,7 @@ def compare(
         - `has_copies (item,)`, only if an item has two copies of one photograph among its top stimuli (see
           `find_copies`).
 
-        attrs: `top`, `confidence_level` of the chance level, `n_chance_sets`, `score_on`, `random_state`,
+        attrs: `top`, `confidence_level` of the chance level, `n_resamples`, `score_on`, `random_state`,
         `shared_stimuli` (a description of how many stimuli the systems share), and, if stimuli had no image,
         `n_stimuli_left_out` of each system. `drop_dims("draw").to_dataframe()` is the table without halves.
 

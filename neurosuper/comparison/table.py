@@ -29,6 +29,7 @@ def summarize(comparison: xr.Dataset) -> pd.DataFrame:
 
     Examples
     --------
+    >>> import xarray as xr
     >>> comparison = xr.Dataset(
     ...     {"interpretability": (("item", "metric"), [[-0.7], [-0.6], [-0.5]])},
     ...     {"system": ("item", ["V4"] * 3), "finder": ("item", ["Units", "Units", "KMeans"]), "metric": ["LPIPS"]})
@@ -67,6 +68,7 @@ def headline(comparison: xr.Dataset) -> list[str]:
 
     Examples
     --------
+    >>> import xarray as xr
     >>> comparison = xr.Dataset(
     ...     {"interpretability": (("item", "metric"), [[-0.7], [-0.6], [-0.5]])},
     ...     {"system": ("item", ["V4"] * 3), "finder": ("item", ["Units", "Units", "KMeans"]), "metric": ["LPIPS"]})

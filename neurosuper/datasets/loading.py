@@ -76,6 +76,8 @@ def load(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from neurosuper import load_stimuli
     >>> import tempfile
     >>> import numpy as np
     >>> from PIL import Image

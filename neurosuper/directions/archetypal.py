@@ -57,9 +57,9 @@ class Archetypal(IterativeFinder):
     random_state : int, optional
         Seed of the random directions along which candidates are extreme, if there are more than 2,048 stimuli.
     device : {"cpu", "cuda"}, optional
-        None takes a GPU if there is one.
+        None: a GPU if available.
     dtype : {"float32", "float64"}, optional
-        Of all computation.
+        Precision of all computation.
 
     Attributes
     ----------

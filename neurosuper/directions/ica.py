@@ -67,9 +67,9 @@ class ICA(IterativeFinder):
     random_state : int, optional
         Seed of the first W.
     device : {"cpu", "cuda"}, optional
-        None takes a GPU if there is one.
+        None: a GPU if available.
     dtype : {"float32", "float64"}, optional
-        Of all computation.
+        Precision of all computation.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class ICA(IterativeFinder):
         return nearest_orthogonal(M.to(space.K.device) @ (space.K * space.variance.sqrt()))
 
     def finish(self, rows: Rows, step: Step) -> Learned:
-        """Return mixing patterns and filters, by falling variance of the codes."""
+        """Return mixing patterns and filters, sorted by decreasing variance of the codes."""
         whitened, point = step.state
         space, W = whitened.space, point.W
         mean, K = space.mean.to(rows.dtype), space.K.to(rows.dtype)

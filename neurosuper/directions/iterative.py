@@ -37,9 +37,10 @@ class IterativeFinder(DirectionFinder):
     n_iter_ : int
         Number of iterations of the fit.
     objective_ : float
-        Value after the last iteration of the function that the method minimises.
+        Last value of the objective.
     learning_curve_ : DataArray (iteration,)
-        The objective after each iteration.
+        The objective of the method (ICA maximises it, all others minimise it), once per iteration; each finder says
+        whether before or after the update.
 
     See Also
     --------

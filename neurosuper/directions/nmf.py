@@ -77,9 +77,9 @@ class NMF(IterativeFinder):
     random_state : int, optional
         Seed of the random sample and of random starts.
     device : {"cpu", "cuda"}, optional
-        None takes a GPU if there is one.
+        None: a GPU if available.
     dtype : {"float32", "float64"}, optional
-        Of all computation.
+        Precision of all computation.
 
     Attributes
     ----------

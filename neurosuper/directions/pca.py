@@ -73,14 +73,14 @@ class PCA(DirectionFinder):
     random_state : int, optional
         Seed of the randomized solver.
     device : {"cpu", "cuda"}, optional
-        None takes a GPU if there is one.
+        None: a GPU if available.
     dtype : {"float32", "float64"}, optional
-        Of all computation.
+        Precision of all computation.
 
     Attributes
     ----------
     directions_ : DataArray (direction, unit)
-        Orthonormal, by falling variance, each with the sign that skews the codes of the stimuli (of 4,096, evenly
+        Orthonormal, sorted by decreasing variance, each with the sign that skews the codes of the stimuli (of 4,096, evenly
         spread, if there are more) to the right.
     mean_ : DataArray (unit,)
         Mean response of each unit.

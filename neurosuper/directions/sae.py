@@ -106,9 +106,9 @@ class SparseAutoencoder(IterativeFinder):
     random_state : int, optional
         Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
-        None takes a GPU if there is one.
+        None: a GPU if available.
     dtype : {"float32", "float64"}, optional
-        Of all computation.
+        Precision of all computation.
 
     Attributes
     ----------

@@ -141,7 +141,7 @@ def _fit_and_measure(
 
 def _require_distinct(values: Sequence[int], name: str) -> None:
     if not len(values) or len(set(values)) < len(values):
-        raise ValueError(f"{name} must hold at least one number and none twice, got {list(values)!r}")
+        raise ValueError(f"{name} must contain at least one number and no duplicates, got {list(values)!r}")
 
 
 def _measure(fitted: DirectionFinder, rows: Rows) -> dict[str, float]:

@@ -101,6 +101,7 @@ def bootstrap_interval(
 
     Examples
     --------
+    >>> import xarray as xr
     >>> scores = xr.DataArray([1., 2., 3., 6.], dims="unit", coords={"subject": ("unit", list("aabb"))})
     >>> interval = bootstrap_interval(scores, "unit")
     >>> interval.estimate.item(), bool(interval.estimate_low < 3 < interval.estimate_high), interval.n_items

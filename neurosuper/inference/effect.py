@@ -46,6 +46,7 @@ def cohens_d(a: xr.DataArray, b: xr.DataArray, *, paired: bool = False) -> float
 
     Examples
     --------
+    >>> import xarray as xr
     >>> a, b = (xr.DataArray(values, dims="unit") for values in ([3., 4., 5.], [2., 3., 4.]))
     >>> cohens_d(a, b)
     1.0
@@ -87,6 +88,7 @@ def probability_of_superiority(a: xr.DataArray, b: xr.DataArray, *, paired: bool
 
     Examples
     --------
+    >>> import xarray as xr
     >>> a, b = (xr.DataArray(values, dims="unit") for values in ([3., 4.], [2., 3.]))
     >>> probability_of_superiority(a, b)
     0.875

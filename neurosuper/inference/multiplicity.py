@@ -48,6 +48,7 @@ def adjust_p_values(
 
     Examples
     --------
+    >>> import xarray as xr
     >>> adjust_p_values(xr.DataArray([0.01, 0.03, 0.5], dims="metric")).values.round(3).tolist()
     [0.03, 0.045, 0.5]
     """

@@ -91,6 +91,7 @@ def permutation_test(
 
     Examples
     --------
+    >>> import xarray as xr
     >>> a, b = (xr.DataArray(values, dims="unit") for values in ([4., 5., 6., 7.], [0., 1., 2., 3.]))
     >>> test = permutation_test(a, b)
     >>> test.difference.item(), round(test.p_value.item(), 4), test.n_permutations  # 2 in 70

@@ -72,6 +72,8 @@ def separability(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from neurosuper import Color, load_images
     >>> grey = np.repeat(np.array([0, 255], np.uint8), 6)[:, None, None, None]
     >>> images = load_images(grey * np.ones((1, 2, 2, 3), np.uint8))

@@ -70,6 +70,7 @@ def read_judgements(path: str | Path) -> pd.DataFrame:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import tempfile
     >>> table = "model,layer,channel,batch,correct,confidence\nresnet50,layer1,7,0,True,3\n"
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -147,6 +148,8 @@ def validate_against_humans(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> import xarray as xr
     >>> scores = xr.DataArray([0.1, 0.2, 0.4], dims="unit", coords={"unit": list("abc"),
     ...     "layer": ("unit", ["layer1"] * 3), "channel": ("unit", [0, 1, 2])})
     >>> judgements = pd.DataFrame({"model": "net", "layer": "layer1", "channel": [0, 0, 1, 1, 2, 2], "batch": 0,
@@ -211,6 +214,8 @@ def agreement_with_humans(
 
     Examples
     --------
+    >>> import pandas as pd
+    >>> import xarray as xr
     >>> judgements = pd.DataFrame({"model": "net", "layer": "layer1", "channel": 0, "batch": [0, 1, 1],
     ...                            "correct": [1, 1, 0], "confidence": [3, 2, 1]})
     >>> machine = xr.DataArray([[True, True]], dims=("unit", "batch"),

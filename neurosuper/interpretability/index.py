@@ -148,6 +148,8 @@ def index_of_top(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from neurosuper import Color, load_images
     >>> images = load_images(np.zeros((3, 4, 4, 3), np.uint8))
     >>> chosen = xr.DataArray([["0"], ["2"]], dims=("rank", "unit"), coords={"unit": ["a"]})

@@ -121,6 +121,8 @@ def psychophysics(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from neurosuper import Color, load_images
     >>> grey = np.arange(40, dtype=np.uint8)[:, None, None, None]
     >>> images = load_images(6 * grey * np.ones((1, 4, 4, 3), np.uint8))
@@ -189,6 +191,8 @@ def answer_trials(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from neurosuper import Color, load_images
     >>> from neurosuper.interpretability import make_trials
     >>> grey = np.arange(0, 240, 20, dtype=np.uint8)[:, None, None, None]

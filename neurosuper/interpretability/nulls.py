@@ -62,6 +62,7 @@ def shuffle_stimuli(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.
 
     Examples
     --------
+    >>> import xarray as xr
     >>> codes = xr.DataArray([[1, 10], [2, 20], [3, 30]], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": ["x", "y", "z"], "unit": ["a", "b"]})
     >>> null = shuffle_stimuli(codes)
@@ -103,6 +104,7 @@ def shuffle_units(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.Da
 
     Examples
     --------
+    >>> import xarray as xr
     >>> codes = xr.DataArray([[1, 2, 3], [10, 20, 30]], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": ["x", "y"], "unit": ["a", "b", "c"]})
     >>> sorted(shuffle_units(codes).sel(stimulus="y").values.tolist())
@@ -156,6 +158,7 @@ def phase_surrogates(codes: xr.DataArray, *, random_state: int | None = 0) -> xr
 
     Examples
     --------
+    >>> import xarray as xr
     >>> codes = xr.DataArray([[1.], [5.], [2.], [9.]], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": list("wxyz"), "unit": ["a"]})
     >>> sorted(phase_surrogates(codes).values.ravel().tolist())
@@ -237,6 +240,8 @@ def null_test(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from neurosuper import Color, load_images
     >>> images = load_images(np.repeat(np.arange(60, dtype=np.uint8), 3).reshape(60, 1, 1, 3))
     >>> codes = xr.DataArray(np.arange(60.)[:, None], dims=("stimulus", "unit"),

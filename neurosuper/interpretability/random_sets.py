@@ -64,6 +64,7 @@ def chance_level(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from neurosuper import Color, load_images
     >>> grey = np.array([0, 0, 255, 255], np.uint8)[:, None, None, None]
     >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))

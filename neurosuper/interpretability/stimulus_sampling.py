@@ -97,6 +97,8 @@ def index_interval(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from neurosuper import Color, load_images
     >>> rng = np.random.default_rng(0)
     >>> images = load_images(rng.integers(0, 256, (80, 1, 1, 3), dtype=np.uint8))
@@ -172,6 +174,8 @@ def index_difference(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> from neurosuper import Color, load_images
     >>> images = load_images(np.arange(240, dtype=np.uint8).reshape(80, 1, 1, 3))
     >>> noise = xr.DataArray(np.random.default_rng(0).normal(size=(80, 20)), dims=("stimulus", "unit"),
@@ -234,6 +238,9 @@ def index_power(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> from neurosuper.interpretability import index_difference
     >>> from neurosuper import Color, load_images
     >>> rng = np.random.default_rng(0)
     >>> images = load_images(rng.integers(0, 256, (80, 1, 1, 3), dtype=np.uint8))

@@ -89,6 +89,8 @@ def make_trials(
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import xarray as xr
     >>> codes = xr.DataArray(np.arange(12.)[:, None], dims=("stimulus", "unit"),
     ...                      coords={"stimulus": list("abcdefghijkl"), "unit": ["u"]})
     >>> made = make_trials(codes, n_references=1, n_trials=1)

@@ -73,6 +73,7 @@ def load_cadena(
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "meta_data.json").write_text('{"subject_id": "m1", "session_id": 7}')
@@ -141,6 +142,10 @@ def load_cadena2019(path: str | Path, *, sha256: str) -> xr.DataArray:
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> import hashlib
+    >>> import pickle
+    >>> import numpy as np
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "data.pkl")
     >>> data = {"responses": np.ones((4, 2, 3)), "image_ids": np.array([7, 7]), "image_types": ["original", "conv1"]}

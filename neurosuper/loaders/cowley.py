@@ -69,6 +69,8 @@ def load_cowley(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> import numpy as np
     >>> import tempfile, zipfile
     >>> folder = Path(tempfile.mkdtemp())
     >>> np.save(folder / "responses_avg_190923.npy", [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])

@@ -88,6 +88,8 @@ def load_neuroid(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> import xarray as xr
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "assy.nc")
     >>> coords = {"stimulus_id": ("presentation", ["owl", "cat", "owl"]), "neuroid_id": ("neuroid", ["a", "b"])}

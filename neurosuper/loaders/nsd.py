@@ -139,6 +139,7 @@ def load_nsd(
     --------
     One voxel that responds with the number of the trial, in percent:
 
+    >>> import numpy as np
     >>> import h5py, nibabel, pathlib, scipy.io, tempfile
     >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> design, rois = folder / "nsddata" / "experiments" / "nsd", folder / "nsddata/ppdata/subj01/func1pt8mm/roi"

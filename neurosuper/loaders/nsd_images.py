@@ -63,6 +63,7 @@ def load_nsd_images(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import h5py, pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "nsd_stimuli.hdf5")
     >>> with h5py.File(path, "w") as file:

@@ -60,6 +60,7 @@ def load_stringer(
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import tempfile
     >>> from scipy.io import savemat
     >>> path = Path(tempfile.mkdtemp(), "natimg2800.mat")
@@ -134,6 +135,8 @@ def load_mat_images(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> import numpy as np
     >>> import tempfile
     >>> from scipy.io import savemat
     >>> path = Path(tempfile.mkdtemp(), "images.mat")

@@ -91,6 +91,8 @@ def load_tvsd(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> import numpy as np
     >>> import h5py, tempfile
     >>> folder = Path(tempfile.mkdtemp(), "monkeyN")
     >>> (folder / "_logs").mkdir(parents=True)

@@ -84,6 +84,7 @@ def cached(metric: ImageMetric, folder: str | Path, *, dtype: Stored = "float16"
 
     Examples
     --------
+    >>> import numpy as np
     >>> import tempfile
     >>> from neurosuper import Color, load_images
     >>> images = load_images(np.full((2, 4, 4, 3), 255, np.uint8))

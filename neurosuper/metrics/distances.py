@@ -279,6 +279,7 @@ def pairwise_distances(images: xr.DataArray, metric: ImageMetric | Precomputed) 
 
     Examples
     --------
+    >>> import numpy as np
     >>> from neurosuper import Color, load_images
     >>> grey = np.array([0, 0, 255], np.uint8)[:, None, None, None]
     >>> images = load_images(grey * np.ones((1, 4, 4, 3), np.uint8))

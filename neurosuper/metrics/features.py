@@ -54,6 +54,8 @@ class Features(ImageMetric):
 
     Examples
     --------
+    >>> from torch import nn
+    >>> import torch
     >>> red_and_blue = torch.zeros(2, 3, 2, 2)
     >>> red_and_blue[0, 0] = red_and_blue[1, 2] = 1
     >>> model = nn.Sequential(nn.AvgPool2d(2), nn.ReLU())

@@ -39,6 +39,7 @@ class Label(ImageMetric):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from neurosuper.images import load_images
     >>> images = load_images(np.zeros((3, 2, 2, 3), np.uint8), category_from={"0": "cat", "1": "dog", "2": "cat"})
     >>> first, second, third = Label(device="cpu").embed(images)

@@ -27,6 +27,7 @@ class Pixel(ImageMetric):
 
     Examples
     --------
+    >>> import torch
     >>> black_and_white = torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)])
     >>> black, white = Pixel(device="cpu").embed(black_and_white)
     >>> round(torch.dist(black, white).item(), 4)  # √(2 · 2 · 3)

@@ -50,6 +50,7 @@ class Precomputed(ImageMetric):
 
     Examples
     --------
+    >>> import xarray as xr
     >>> judged = xr.DataArray([[0, 3], [3, 0]], dims=("stimulus", "other"),
     ...                       coords={"stimulus": ["cat", "dog"], "other": ["cat", "dog"]})
     >>> metric = Precomputed(judged, name="human", quantity="judged distance (1–7)")

@@ -46,6 +46,7 @@ def plot_difficulty(result: xr.Dataset | Mapping[str, xr.Dataset]) -> Figure:
 
     Examples
     --------
+    >>> import xarray as xr
     >>> import numpy as np
     >>> accuracy = np.linspace([0.95, 0.8, 0.6], [0.85, 0.7, 0.4], 30)
     >>> result = xr.Dataset({"accuracy": (("unit", "quantile"), accuracy)}, coords={"quantile": [0, 0.2, 0.4]})

@@ -89,6 +89,7 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
 
     Examples
     --------
+    >>> import json
     >>> import numpy as np, xarray as xr
     >>> from neurosuper import PCA, Color, Units, compare, load_images
     >>> rng = np.random.default_rng(0)

@@ -111,6 +111,7 @@ def read_study(path: str | Path) -> Study:
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "study.toml")
     >>> _ = path.write_text('''

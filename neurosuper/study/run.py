@@ -91,6 +91,7 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> import numpy as np, tempfile
     >>> from PIL import Image
     >>> folder, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)

@@ -103,7 +103,7 @@ def test_errors_name_the_bad_system(responses, images):
 
     with pytest.raises(ValueError, match="system 'net': no stimulus label in common"):
         attempt(responses.assign_coords(stimulus=[f"photo {i}" for i in range(120)]))
-    with pytest.raises(ValueError, match="system 'net': responses hold 120 NaN or infinite values, in unit 'u001'"):
+    with pytest.raises(ValueError, match="system 'net': responses contain 120 NaN or infinite values, in unit 'u001'"):
         attempt(responses.where(responses.unit != "u001"))
     with pytest.raises(TypeError, match="system 'net': responses must be an xarray.DataArray, got ndarray"):
         attempt(responses.values)

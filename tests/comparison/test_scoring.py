@@ -54,7 +54,7 @@ def test_chance_level_is_the_index_of_random_sets_of_the_scored_stimuli(systems,
 
 def test_the_band_of_chance_is_that_of_95_of_100_random_sets(responses, images, rng, monkeypatch):
     """Of 4,000 sets, the standard error of the share outside is 0.3 %."""
-    monkeypatch.setattr(scoring, "N_SETS", 4000)
+    monkeypatch.setattr(scoring, "N_RANDOM_SETS", 4000)
     table = compare({"brain": responses}, images, [Units()], [Color()], score_on="all").isel(item=0, metric=0)
     points = Color(device="cpu").embed(images).numpy()
     index = np.array([-pdist(points[rng.choice(120, 5, replace=False)]).mean() for _ in range(4000)])

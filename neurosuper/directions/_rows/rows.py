@@ -66,6 +66,7 @@ class Rows:
 
     Examples
     --------
+    >>> import xarray as xr
     >>> rows = Rows(xr.DataArray([[1.0, 2.0], [3.0, 4.0]], dims=("stimulus", "unit")), "cpu")
     >>> rows.n_rows, [block.shape for block in rows]
     (2, [torch.Size([2, 2])])

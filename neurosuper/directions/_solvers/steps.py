@@ -25,6 +25,7 @@ class Step(NamedTuple):
 
     Examples
     --------
+    >>> import torch
     >>> Step(torch.eye(2), objective=0.5).objective
     0.5
     """

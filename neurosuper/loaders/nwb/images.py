@@ -59,6 +59,7 @@ def load_nwb_images(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import datetime, pathlib, pynwb, tempfile
     >>> from pynwb.image import GrayscaleImage
     >>> nwb = pynwb.NWBFile("two scenes", "demo", datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc))
