@@ -144,3 +144,13 @@ def test_wrong_images_are_refused_with_the_remedy(wrong, error, message):
     with pytest.raises(error, match=message) as caught:
         pixels(wrong, "cpu")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("view", [lambda x: x[::-1], lambda x: x[:, ::2], lambda x: x.copy()], ids=["back", "2nd", "w"])
+def test_pixels_of_a_view_or_of_memory_that_must_not_be_written_are_those_of_a_copy(view):
+    values = view(np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8))
+    values.flags.writeable = False
+    images = xr.DataArray(values, dims=("stimulus", "row", "column", "channel"), coords={"stimulus": list("abc")})
+    before = values.copy()
+    np.testing.assert_array_equal(pixels(images, "cpu").numpy(), before.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    np.testing.assert_array_equal(values, before)
