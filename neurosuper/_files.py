@@ -46,7 +46,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     >>> [each.name for each in path.parent.iterdir()]
     ['a.txt']
     """
-    partial = path.with_name(f"{path.name}.{_machine()}.{os.getpid()}.{uuid.uuid4().hex}{SUFFIX}")
+    partial = path.with_name(f"{_start_of(path.name)}.{_machine()}.{os.getpid()}.{uuid.uuid4().hex}{SUFFIX}")
     try:
         yield partial
         os.replace(partial, path)
@@ -69,10 +69,15 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
     --------
     whole_file : write a file whole or not at all.
     """
-    for path in folder.glob(f"*{SUFFIX}" if name is None else f"{glob.escape(name)}.*{SUFFIX}"):
+    for path in folder.glob(f"*{SUFFIX}" if name is None else f"{glob.escape(_start_of(name))}.*{SUFFIX}"):
         if _is_left_over(path):
             with suppress(OSError):
                 path.unlink()
+
+
+def _start_of(name: str) -> str:
+    """Return the part of a name that temporary names begin with: with its 53 characters more, at most 255 bytes."""
+    return name.encode()[:150].decode(errors="ignore")
 
 
 def _machine() -> str:

@@ -87,3 +87,10 @@ def test_a_folder_that_cannot_be_made_costs_one_warning(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="cannot write to .*Permission denied"):
         cache = BatchCache(tmp_path / "none", "net")
     np.testing.assert_array_equal(cache.recall(batch(), units)[0], units()[0])
+
+
+def test_what_a_killed_run_left_is_removed_when_the_cache_is_opened(tmp_path, gone):
+    left = tmp_path / f"a.npz.{_files._machine()}.{gone}.0f.part"
+    left.write_bytes(b"half")
+    BatchCache(tmp_path, "net")
+    assert not left.exists()

@@ -75,6 +75,16 @@ def test_leftovers_of_one_file_are_removed_without_those_of_others(tmp_path, gon
     assert list(tmp_path.iterdir()) == [other]
 
 
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, gone):
+    for name in ("n" * 255, "é" * 127):
+        with whole_file(tmp_path / name) as partial:
+            partial.write_text("new")
+        leave(tmp_path, _files._start_of(name), gone)
+        remove_unfinished(tmp_path, name)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        (tmp_path / name).unlink()
+
+
 @pytest.mark.parametrize("name", ["a.part", ".part", "a.b.c.part", "a.b.notanumber.c.part"])
 def test_files_of_other_names_are_left_alone_until_they_are_a_day_old(tmp_path, name):
     path = tmp_path / name

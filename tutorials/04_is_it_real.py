@@ -575,8 +575,8 @@ print(
 #
 # Not supported:
 #
-# - *That K-means directions are easier to interpret.* After the correction for plain photographs, less than half of their
-#   gain remains in the first session, and no detectable gain in the second. The task with references from top and
+# - *That K-means directions are easier to interpret.* After the correction for plain photographs, less than half of
+#   their gain remains in the first session, and no detectable gain in the second. The task with references from top and
 #   bottom favours them in the first session and is inconclusive in the second. No person has judged the photographs.
 # - *That K-means directions are better than random ones.* Beyond plainness, random directions did as well in the first
 #   session; in the task they did not.

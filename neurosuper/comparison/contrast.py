@@ -49,11 +49,12 @@ def contrast_finders(
     Dataset (test,)
         Coords `system`, `finder` and `metric`. `difference` of means (finder − `against`), with `difference_low` and
         `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the permutation test over items, which treats the
-        stimuli as fixed and is therefore too small if the same images drive many items; `cohens_d` and `superiority`; `estimate_a` and `estimate_b` (the
-        means), `n_a` and `n_b` (numbers of items); and `sentence`, ready for a paper, which claims a direction if the
-        adjusted p is below 0.05. If a comparison has no index on halves (fewer stimuli than twice `top`, or written by
-        an earlier development version), the interval is NaN, and `p_value` is `p_items`. Systems with fewer than two items of either
-        finder are left out. attrs: `against`, `n_tests`, `adjustment`, `confidence_level`.
+        stimuli as fixed and is therefore too small if the same images drive many items; `cohens_d` and `superiority`;
+        `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items); and `sentence`, ready for a
+        paper, which claims a direction if the adjusted p is below 0.05. If a comparison has no index on halves (fewer
+        stimuli than twice `top`, or written by an earlier development version), the interval is NaN, and `p_value` is
+        `p_items`. Systems with fewer than two items of either finder are left out. attrs: `against`, `n_tests`,
+        `adjustment`, `confidence_level`.
 
     Raises
     ------

@@ -189,7 +189,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, with the permissions of the user's umask."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as partial:
+    with suppress(FileNotFoundError), whole_file(path) as partial:  # the folder was cleared by another process
         partial.write_bytes(content)
 
 

@@ -260,7 +260,7 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
         Raises
         ------
         ValueError
-            A Dataset that no finder of this class wrote.
+            A Dataset that no finder of this class wrote, or one of another format version.
 
         See Also
         --------

@@ -138,7 +138,7 @@ class FinderHooks(Estimator, ABC):
 
         See Also
         --------
-        prepare_rows : Prepares rows for a fit.
+        DirectionFinder.prepare_rows : Prepares rows for a fit.
         """
         whitening = self.tensor("whitening_") if hasattr(self, "whitening_") else None
         return Preparation(self.normalize, self.tensor("mean_"), whitening, self.scale_)

@@ -66,7 +66,7 @@ def label_known_input(responses: Any, finder: Any) -> xr.DataArray:
 
 def _is_plain(responses: Any) -> bool:
     """Whether responses have no labels of stimuli: an array in memory, a nested list, or a data frame."""
-    if hasattr(responses, "chunks"):  # xarray, dask, zarr and HDF5: reading these whole is left to the caller
+    if hasattr(type(responses), "chunks"):  # xarray, dask, zarr and HDF5: reading these whole is left to the caller
         return False
     return hasattr(responses, "__array__") or isinstance(responses, list | tuple) or issparse(responses)
 
@@ -78,6 +78,10 @@ def _check_plain(responses: Any, min_stimuli: int) -> np.ndarray:
             f"a plain array of responses must be (stimulus, unit), got shape {responses.shape}. Reshape your data, "
             "e.g. responses[None] if it is one stimulus"
         )
+    if np.iscomplexobj(responses):  # scikit-learn's own message prints the whole array
+        raise ValueError("Complex data not supported: responses must be real numbers")
+    if isinstance(responses, np.ndarray) and responses.dtype.kind in "US":
+        raise TypeError(f"responses must be real numbers, got dtype {responses.dtype}")
     return check_array(responses, ensure_all_finite=False, ensure_min_samples=min_stimuli)
 
 

@@ -80,8 +80,8 @@ class PCA(DirectionFinder):
     Attributes
     ----------
     directions_ : DataArray (direction, unit)
-        Orthonormal, sorted by decreasing variance, each with the sign that skews the codes of the stimuli (of 4,096, evenly
-        spread, if there are more) to the right.
+        Orthonormal, sorted by decreasing variance, each with the sign that skews the codes of the stimuli (of 4,096,
+        evenly spread, if there are more) to the right.
     mean_ : DataArray (unit,)
         Mean response of each unit.
     explained_variance_, explained_variance_ratio_ : DataArray (direction,)

@@ -228,9 +228,14 @@ class SparseAutoencoder(IterativeFinder):
     def _check(self, n_directions: int) -> None:
         if self.activation not in KINDS:
             raise ValueError(f"activation must be {', '.join(map(repr, KINDS))}, got {self.activation!r}")
-        check_count("n_active", self.n_active, most=n_directions, why=", the number of directions")
+        check_count(
+            "n_active",
+            self.n_active,
+            most=n_directions,
+            why=", the number of directions (set n_active or n_directions)",
+        )
         if self.batch_size is not None:
-            check_count("batch_size", self.batch_size)
+            check_count("batch_size", self.batch_size, why=", or None")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate!r}")
         if self.l1 is not None and not self.l1 >= 0:

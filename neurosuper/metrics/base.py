@@ -135,8 +135,9 @@ def pixels(images: Images, device: str | torch.device | None = None) -> torch.Te
     """
     chosen = pick_device(device)
     if isinstance(images, xr.DataArray):
-        stack = torch.from_numpy(check_images(images).values.copy()).to(chosen)
-        return _check_shape(stack.permute(0, 3, 1, 2)).contiguous().float() / 255
+        values = np.require(check_images(images).values, requirements=["C", "W"])  # torch takes no other array
+        stack = _check_shape(torch.from_numpy(values).to(chosen).permute(0, 3, 1, 2))
+        return stack.to(torch.float32, memory_format=torch.contiguous_format).div_(255)  # transposed and cast in one
     return _check_range(_check_shape(_as_tensor(images)).to(chosen, torch.float32))
 
 

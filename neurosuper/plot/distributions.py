@@ -78,6 +78,8 @@ def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
 
 def _chance_levels(chosen: xr.Dataset) -> dict[str, ChanceLevel]:
     """Return the chance level of each system, by one metric."""
+    if "floor" in chosen:
+        raise ValueError("the comparison is of an older layout ('floor'); run its study again")
     if "chance_level" not in chosen:
         return {}
     columns = (

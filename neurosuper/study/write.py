@@ -31,7 +31,7 @@ import xarray as xr
 from filelock import FileLock, Timeout
 
 from neurosuper._checks import one_line_with_type
-from neurosuper._files import remove_unfinished
+from neurosuper._files import SUFFIX as UNFINISHED_SUFFIX
 from neurosuper._torch import pick_device
 from neurosuper.comparison.fitting import Fit, describe_shared
 from neurosuper.directions import Units
@@ -86,7 +86,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
         lock.release()  # it was acquired above and again by `with`
         for left in folder.glob(f"{STAGING}*"):
             shutil.rmtree(left, ignore_errors=True)
-        remove_unfinished(cache)
+        for part in cache.glob(f"*{UNFINISHED_SUFFIX}"):  # no other run writes here while this one has the lock
+            part.unlink(missing_ok=True)
         yield
 
 

@@ -154,3 +154,13 @@ def test_images_without_a_dim_of_rows_are_refused():
 def test_a_class_in_place_of_a_metric_is_named():
     with pytest.raises(TypeError, match="got the class Color, which is not called"):
         check_metric(Color)
+
+
+@pytest.mark.parametrize("view", [lambda x: x[::-1], lambda x: x[:, ::2], lambda x: x.copy()], ids=["back", "2nd", "w"])
+def test_pixels_of_a_view_or_of_memory_that_must_not_be_written_are_those_of_a_copy(view):
+    values = view(np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8))
+    values.flags.writeable = False
+    images = xr.DataArray(values, dims=("stimulus", "row", "column", "channel"), coords={"stimulus": list("abc")})
+    before = values.copy()
+    np.testing.assert_array_equal(pixels(images, "cpu").numpy(), before.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    np.testing.assert_array_equal(values, before)
