@@ -27,25 +27,22 @@ def test_import_is_light():
 
 
 @pytest.mark.parametrize(
-    ("room", "name"),
+    ("code", "also_unwanted"),
     [
-        ("responses", "check_responses"),
-        ("images", "load_images"),
-        ("loaders", "load_array"),
-        ("loaders", "load_nwb"),
-        ("inference", "permutation_test"),
+        ("from neurosuper import load_array, load_images, inference, responses; inference.permutation_test", {"pynwb"}),
+        ("from neurosuper import load_nwb", set()),
     ],
+    ids=["arrays, images and inference", "NWB"],
 )
-def test_responses_images_loaders_and_inference_need_no_torch(room, name):
-    loaded = modules_after(f"from neurosuper.{room} import {name}")
-    unwanted = {"torch", "matplotlib", "dandi", "sklearn"} | (set() if name == "load_nwb" else {"pynwb"})
+def test_responses_images_loaders_and_inference_need_no_torch(code, also_unwanted):
+    loaded = modules_after(code)
     assert "xarray" in loaded
-    assert not loaded & unwanted
+    assert not loaded & ({"torch", "matplotlib", "dandi", "sklearn"} | also_unwanted)
 
 
-@pytest.mark.parametrize("name", ["Color", "Pixel", "top_stimuli", "average_repetitions", "compare", "KMeans"])
-def test_only_pretrained_trunks_need_torchvision(name):
-    assert not modules_after(f"from neurosuper import {name}") & {"torchvision", "torch._dynamo", "matplotlib"}
+def test_only_pretrained_trunks_need_torchvision():
+    names = "Color, KMeans, Pixel, average_repetitions, compare, top_stimuli"
+    assert not modules_after(f"from neurosuper import {names}") & {"torchvision", "torch._dynamo", "matplotlib"}
 
 
 COMPARE = """
