@@ -33,7 +33,8 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "-- running all tests"
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# one process per core, and so one thread per process: more of them would wait for each other
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	@echo "-- style, types, imports between modules, docstrings, spelling, retired words"
