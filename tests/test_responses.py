@@ -142,9 +142,9 @@ REFUSED = {
     "NaN": (
         lambda r: replace(r, (0, 3, NAN), (5, 3, NAN), (5, 6, INF)),
         ValueError,
-        r"hold 3 NaN or infinite values, in unit 'u003', 'u006'; drop those units, or .*\.dropna\('stimulus'\)",
+        r"contain 3 NaN or infinite values, in unit 'u003', 'u006'; drop those units, or .*\.dropna\('stimulus'\)",
     ),
-    "infinite": (lambda r: replace(r, (0, 7, -INF)), ValueError, "hold 1 NaN or infinite values, in unit 'u007'"),
+    "infinite": (lambda r: replace(r, (0, 7, -INF)), ValueError, "contain 1 NaN or infinite values, in unit 'u007'"),
 }
 
 

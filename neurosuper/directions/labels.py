@@ -78,9 +78,10 @@ def _check_plain(responses: Any, min_stimuli: int) -> np.ndarray:
             f"a plain array of responses must be (stimulus, unit), got shape {responses.shape}. Reshape your data, "
             "e.g. responses[None] if it is one stimulus"
         )
-    if np.iscomplexobj(responses):  # scikit-learn's own message prints the whole array
-        raise ValueError("Complex data not supported: responses must be real numbers")
-    if isinstance(responses, np.ndarray) and responses.dtype.kind in "US":
+    kind = responses.dtype.kind if isinstance(responses, np.ndarray) else ""
+    if kind == "c":  # scikit-learn asks for these words, but its own message prints the whole array
+        raise ValueError(f"Complex data not supported: responses must be real numbers, got dtype {responses.dtype}")
+    if kind in ("U", "S"):
         raise TypeError(f"responses must be real numbers, got dtype {responses.dtype}")
     return check_array(responses, ensure_all_finite=False, ensure_min_samples=min_stimuli)
 

@@ -202,7 +202,7 @@ def test_hoyer_is_one_for_a_single_active_code_and_zero_for_equal_ones(row, expe
     ("family", "message"),
     [
         ({"n_directions": []}, "n_directions must contain at least one number and no duplicates, got \\[\\]"),
-        ({"n_directions": [8, "1x"]}, "none twice, got \\[8, 8\\]"),
+        ({"n_directions": [8, "1x"]}, "no duplicates, got \\[8, 8\\]"),
         ({"n_directions": [2], "seeds": [1, 1]}, "seeds must contain at least one number and no duplicates"),
         ({"n_directions": ["many"]}, "a multiple of the units such as '2x'"),
     ],

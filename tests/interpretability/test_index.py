@@ -20,7 +20,7 @@ from neurosuper.metrics.base import pixels
 @pytest.fixture(params=[2**25, 1000], ids=["one slab", "many slabs"])
 def slab_bytes(request, monkeypatch):
     monkeypatch.setattr(slabs, "SLAB_BYTES", request.param)
-    monkeypatch.setattr(embedded, "GATHERED_BYTES", request.param)
+    monkeypatch.setattr(embedded, "MAX_GATHERED_BYTES", request.param)
 
 
 def test_equals_the_mean_over_pairs(metric, slab_bytes, responses, images):
@@ -191,7 +191,7 @@ import numpy as np, torch, xarray as xr
 from neurosuper import Color, load_images, interpretability_index
 from neurosuper.interpretability import index_of_top
 from neurosuper.metrics import distances, slabs
-slabs.SLAB_BYTES = distances.GATHERED_BYTES = 8 * 2**20
+slabs.SLAB_BYTES = distances.MAX_GATHERED_BYTES = 8 * 2**20
 
 class Wide(Color):
     squared = True

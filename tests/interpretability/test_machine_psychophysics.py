@@ -147,7 +147,7 @@ def test_few_stimuli_get_the_trials_that_they_allow(responses, images):
 def test_slabs_do_not_matter(metric, responses, images, monkeypatch):
     whole = psychophysics(responses, images, metric, evidence=True, **few)
     monkeypatch.setattr(slabs, "SLAB_BYTES", 1000)
-    monkeypatch.setattr(embedded, "GATHERED_BYTES", 4000)
+    monkeypatch.setattr(embedded, "MAX_GATHERED_BYTES", 4000)
     xr.testing.assert_allclose(psychophysics(responses, images, metric, evidence=True, **few), whole, atol=1e-5)
 
 
