@@ -63,15 +63,14 @@ def load(
     Raises
     ------
     ValueError
-        The dataset, subset or option is unknown; a file does not match the manifest; or the dataset contains human
-        judgements, which `neurosuper.interpretability.read_judgements` reads.
+        Unknown dataset, subset or option; a file unlike the manifest; human judgements (see `read_judgements`).
     FileNotFoundError
         `path` lacks a file.
 
     See Also
     --------
-    neurosuper.load_stimuli : the images that were shown.
-    neurosuper.list_datasets : a table of all datasets.
+    load_stimuli : the images that were shown.
+    list_datasets : a table of all datasets.
     neurosuper.datasets.fetch : fetch files without reading them.
 
     Examples
@@ -185,9 +184,9 @@ def _add_new_stimuli(images: xr.DataArray, more: xr.DataArray) -> xr.DataArray:
     new = more.sel(stimulus=~more.indexes["stimulus"].isin(images.indexes["stimulus"]))
     if not new.sizes["stimulus"]:
         return images
-    known = all(CONTENT in part.coords for part in (images, new))  # stacks too large for memory do not have it
-    parts = [part if known else part.drop_vars(CONTENT, errors="ignore") for part in (images, new)]
-    return xr.concat(parts, dim="stimulus")
+    if not all(CONTENT in part.coords for part in (images, new)):  # stacks too large for memory do not have it
+        images, new = (part.drop_vars(CONTENT, errors="ignore") for part in (images, new))
+    return xr.concat([images, new], dim="stimulus")
 
 
 def _loader_by_name(loader: str) -> Callable[..., xr.DataArray]:
