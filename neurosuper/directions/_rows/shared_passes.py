@@ -91,7 +91,7 @@ class _PassScheduler:
 
     def __init__(self, rows: Rows, n_running: int) -> None:
         self.rows, self.n_running = rows, n_running
-        self.pending: list[tuple[_ReductionRequest, Future[Tensors]]] = []
+        self.asked: list[tuple[_ReductionRequest, Future[Tensors]]] = []  # all that are not answered, at least
         self.changed, self.turn = Condition(), Lock()
         self.interrupt: KeyboardInterrupt | None = None
 
@@ -110,39 +110,43 @@ class _PassScheduler:
         self.turn.release()
         try:
             with self.changed:
-                self.pending.append((_ReductionRequest(rows, kernel, combine, state, width), answer))
+                self.asked = [*self._unanswered(), (_ReductionRequest(rows, kernel, combine, state, width), answer)]
                 self.changed.notify()
             return answer.result()
         finally:
             self.turn.acquire()
+
+    def _unanswered(self) -> list[tuple[_ReductionRequest, Future[Tensors]]]:
+        return [(request, answer) for request, answer in self.asked if not answer.done()]
 
     def serve(self) -> None:
         """Make passes until no fit runs; after an interrupt, raise it in each fit that makes a request."""
         while self.n_running:
             try:
                 with self.changed:
-                    self.changed.wait_for(lambda: len(self.pending) == self.n_running)
-                if self.pending:
-                    self._answer()
+                    self.changed.wait_for(lambda: len(self._unanswered()) == self.n_running)
+                    waiting = self._unanswered()
+                if waiting:
+                    self._answer(waiting)
             except KeyboardInterrupt as error:
                 self.interrupt = error
         if self.interrupt is not None:
             raise self.interrupt
 
-    def _answer(self) -> None:
+    def _answer(self, waiting: list[tuple[_ReductionRequest, Future[Tensors]]]) -> None:
+        """Answer these requests; a fit may make its next request before the last of them is answered."""
         try:
             if self.interrupt is not None:
                 raise self.interrupt
-            totals = _pass_over(self.rows.raw, [request for request, _ in self.pending])
+            totals = _pass_over(self.rows.raw, [request for request, _ in waiting])
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 self.interrupt = error
-            for _, answer in self.pending:
+            for _, answer in waiting:
                 answer.set_exception(error)
         else:
-            for (_, answer), total in zip(self.pending, totals, strict=True):
+            for (_, answer), total in zip(waiting, totals, strict=True):
                 answer.set_result(total)
-        self.pending = []
 
 
 def _pass_over(raw: Rows, requests: Sequence[_ReductionRequest]) -> list[Tensors]:

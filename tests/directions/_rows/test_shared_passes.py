@@ -1,12 +1,14 @@
 """Fits side by side, whose passes are made together."""
 
 import time
+from concurrent.futures import Future
+from threading import Thread
 
 import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from neurosuper.directions._rows import tiles
+from neurosuper.directions._rows import shared_passes, tiles
 from neurosuper.directions._rows.preparation import Preparation
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._rows.shared_passes import StackedKernel, fit_together
@@ -99,6 +101,22 @@ def test_one_fit_runs_at_a_time(streamed):
             rows.sum(total, 1.0)
 
     fit_together([fit] * 5, streamed[0])
+
+
+def test_a_fit_may_ask_again_before_the_others_are_answered(streamed, monkeypatch):
+    """A request that arrives between two answers was lost, and its fit waited for ever."""
+
+    class SlowlyAnswered(Future):
+        def set_result(self, result):
+            super().set_result(result)
+            time.sleep(0.02)
+
+    monkeypatch.setattr(shared_passes, "Future", SlowlyAnswered)
+    found = []
+    fits = Thread(target=lambda: found.extend(fit_together([sum_so_often(3)] * 3, streamed[0])), daemon=True)
+    fits.start()
+    fits.join(10)
+    assert [len(sums) for sums in found] == [3, 3, 3]
 
 
 def test_a_failure_lets_other_fits_finish_and_is_raised(streamed):
