@@ -55,8 +55,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def remove_unfinished(folder: Path, name: str | None = None) -> None:
-    """Delete the temporary files that killed processes left in a folder, of one final name or of all.
+def remove_unfinished(folder: Path, name: str | None = None, *, ending: str = "") -> None:
+    """Delete the temporary files that killed processes left in a folder, of one final name, of some or of all.
 
     Parameters
     ----------
@@ -64,12 +64,15 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
         Only files directly in it are deleted.
     name : str, optional
         Final name of one file.
+    ending : str, optional
+        End of the final names, for a folder in which other files may be as old as they like.
 
     See Also
     --------
     whole_file : write a file whole or not at all.
     """
-    for path in folder.glob(f"*{SUFFIX}" if name is None else f"{glob.escape(_start_of(name))}.*{SUFFIX}"):
+    final = f"*{ending}" if name is None else glob.escape(_start_of(name))
+    for path in folder.glob(f"*{SUFFIX}" if final == "*" else f"{final}.*{SUFFIX}"):
         if _is_left_over(path):
             with suppress(OSError):
                 path.unlink()

@@ -75,6 +75,15 @@ def test_leftovers_of_one_file_are_removed_without_those_of_others(tmp_path, gon
     assert list(tmp_path.iterdir()) == [other]
 
 
+def test_leftovers_of_one_ending_are_removed_whatever_else_is_old(tmp_path, gone):
+    leave(tmp_path, "a.json", gone)
+    resumed = tmp_path / "a.part"
+    resumed.touch()
+    os.utime(resumed, (0, 0))
+    remove_unfinished(tmp_path, ending=".json")
+    assert list(tmp_path.iterdir()) == [resumed]
+
+
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, gone):
     for name in ("n" * 255, "é" * 127):
         with whole_file(tmp_path / name) as partial:

@@ -130,6 +130,7 @@ def fetch(
     if isinstance(manifest.source, Local):
         return [_check_local(file, root, folder) for file in list_files(manifest, choice, roles)]
     listing = root / LISTINGS / f"{_fingerprint(manifest, choice, roles)}.json"
+    remove_unfinished(listing.parent)
     known = {file: _place(file, root, folder) for file in _read_listing(manifest, listing)}
     if known and not _missing(known, verify):
         return [root / file.path for file in known]
@@ -197,6 +198,8 @@ def _missing(places: Mapping[RemoteFile, Place], verify: Verify) -> dict[RemoteF
             place.tidy()
     for folder in {place.receipt.parent for place in places.values()}:
         remove_unfinished(folder)
+    for folder in {place.staged.parent for place in places.values()}:
+        remove_unfinished(folder, ending=".json")  # of notes; staged files are resumed, however old they are
     return missing
 
 

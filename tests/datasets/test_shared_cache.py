@@ -184,6 +184,8 @@ def test_leftovers_of_killed_processes_are_removed_by_the_next(archive, cache, g
     left = [
         next(cache.rglob(".receipts")) / f"a.json.{_files._machine()}.{gone}.0f.part",
         *(staged / f"{hashlib.sha256(b'a.bin').hexdigest()[:32]}{suffix}" for suffix in (".part", ".json")),
+        staged / f"other.json.{_files._machine()}.{gone}.0f.part",
+        next(cache.rglob(".listings")) / f"b.json.{_files._machine()}.{gone}.0f.part",
     ]
     for scrap in left:
         scrap.write_bytes(b"half")
