@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neurosuper._toml import parse_toml
 from neurosuper.metrics.cache import Stored
@@ -19,6 +19,41 @@ def _refuse_repeats(seeds: list[int]) -> list[int]:
     if len(set(seeds)) < len(seeds):
         raise ValueError("each seed may be named once")
     return seeds
+
+
+class Hypothesis(BaseModel):
+    """A difference in the mean index that a study states before it computes scores: a table `[[hypotheses]]` of a file.
+
+    Parameters
+    ----------
+    system, finder, metric : str
+        Names in the study; a layer of a network is called by both names, as in "net layer1".
+    against : str, optional
+        The finder that `finder` is tested against.
+    correction : {"hub", "none"}, optional
+        Of the index; see `neurosuper.interpretability_index`.
+    alternative : {"greater", "less", "two-sided"}, optional
+        Whether the index of `finder` is expected to be greater or less than that of `against`.
+
+    See Also
+    --------
+    Study : all settings of a study.
+    neurosuper.comparison.test_hypotheses : the tests.
+
+    Examples
+    --------
+    >>> Hypothesis(system="V4", finder="KMeans", metric="LPIPS").alternative
+    'greater'
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    system: str
+    finder: str
+    metric: str
+    against: str = "Units"
+    correction: Literal["hub", "none"] = "hub"
+    alternative: Literal["greater", "less", "two-sided"] = "greater"
 
 
 class Study(BaseModel):
@@ -55,6 +90,9 @@ class Study(BaseModel):
         `path` of a folder or file of images, or `dataset`.
     systems, finders, metrics : dict of dict
         By name, at least one of each: the keys are settings of the loader, finder or metric.
+    hypotheses : list of Hypothesis, optional
+        Written to `registry.json` in the output folder before scores exist; the report tests them separately from all
+        other contrasts, which are exploratory.
 
     See Also
     --------
@@ -83,6 +121,20 @@ class Study(BaseModel):
     systems: Annotated[dict[Name, Table], Field(min_length=1)]
     finders: Annotated[dict[Name, Table], Field(min_length=1)]
     metrics: Annotated[dict[Name, Table], Field(min_length=1)]
+    hypotheses: list[Hypothesis] = []
+
+    @model_validator(mode="after")
+    def _check_hypotheses(self) -> Study:
+        """Refuse names that the study does not have; those of layers are known only when systems are loaded."""
+        if len(set(self.hypotheses)) < len(self.hypotheses):
+            raise ValueError("a hypothesis is stated twice")
+        for hypothesis in self.hypotheses:
+            for key, known in (("finder", self.finders), ("against", self.finders), ("metric", self.metrics)):
+                if (name := getattr(hypothesis, key)) not in known:
+                    raise ValueError(f"a hypothesis has the {key} {name!r}; the study has {', '.join(known)}")
+            if hypothesis.finder == hypothesis.against:
+                raise ValueError(f"a hypothesis tests {hypothesis.finder!r} against itself")
+        return self
 
 
 def read_study(path: str | Path) -> Study:

@@ -25,7 +25,8 @@ from neurosuper.study.build import (
     refuse_equal_names,
 )
 from neurosuper.study.file import Study, read_study
-from neurosuper.study.references import References
+from neurosuper.study.references import References, shared_name
+from neurosuper.study.registry import Registry, check_hypotheses
 from neurosuper.study.write import (
     NUMBERS,
     command_line,
@@ -47,12 +48,13 @@ SEEDLESS = (Units, PCA)  # find the same directions with every seed
 def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> xr.Dataset:
     """Return the results of a study, after writing them to `study.nc` and a report to `report.html`.
 
-    Each file is written whole or not at all, and a report never appears with the numbers of another run. The folder and
-    all names are tried before the first fit. If a run fails late, its results are kept: the numbers, if only the report
-    fails; all results in a temporary folder, if `output` is full; the directions in `unfinished.nc`, if a later fit or
-    a metric fails. A second run in the same folder waits for the first. Activations of networks are stored in `cache/`
-    of the output folder, and so are embeddings of images if the file sets `cache_embeddings` (see `Study`): a run after
-    an interruption continues where the last one stopped.
+    Hypotheses of the file are written to `registry.json` before the first fit, and every run with scores is counted
+    there (see `Study`). Each file is written whole or not at all, and a report never appears with the numbers of
+    another run. The folder and all names are tried before the first fit. If a run fails late, its results are kept: the
+    numbers, if only the report fails; all results in a temporary folder, if `output` is full; the directions in
+    `unfinished.nc`, if a later fit or a metric fails. A second run in the same folder waits for the first. Activations
+    of networks are stored in `cache/` of the output folder, and so are embeddings of images if the file sets
+    `cache_embeddings` (see `Study`): a run after an interruption continues where the last one stopped.
 
     Parameters
     ----------
@@ -138,7 +140,12 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
     refuse_equal_names([system.name for system in systems])
     try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
     _check_truths(systems)
-    provenance = json.dumps(trace_provenance(study, systems, files, command))
+    check_hypotheses(study.hypotheses, [system.name for system in systems])
+    checksums = files.checksums()
+    data = {name: checksum for name, checksum in checksums.items() if name != shared_name(files.study.name)}
+    registry = Registry(folder, study, data)
+    registry.state()
+    provenance = json.dumps(trace_provenance(study, systems, checksums, command))
 
     fits: dict[int, list[Fit]] = {seed: [] for seed in study.seeds}
     try:
@@ -147,6 +154,7 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
                 found.append(fit)
         result = _score(fits, images, metrics).assign_attrs(describe_run(study, systems, fits), provenance=provenance)
         result = result.merge(_recover(fits, systems))
+        result.attrs["registry"] = json.dumps(registry.score(len(systems)))
     except Exception as error:
         if where := keep_directions(folder, fits):
             error.add_note(f"({where})")

@@ -296,7 +296,7 @@ def _dropped(systems: list[System], fits: dict[int, list[Fit]]) -> Iterator[str]
             yield f"{system.name}: {n_lost} of {n_units} units do not vary over the stimuli and were dropped."
 
 
-def trace_provenance(study: Study, systems: list[System], files: References, command: str) -> dict[str, Any]:
+def trace_provenance(study: Study, systems: list[System], checksums: Mapping[str, str], command: str) -> dict[str, Any]:
     """Return the command, device, seeds, package versions, datasets and file checksums of a run."""
     keys = ("dataset", "dataset_version", "doi")
     attrs_of = {system.name: system.responses.attrs for system in systems}
@@ -309,7 +309,7 @@ def trace_provenance(study: Study, systems: list[System], files: References, com
         "datasets": {
             name: {key: attrs[key] for key in keys} for name, attrs in attrs_of.items() if set(keys) <= set(attrs)
         },
-        "files": files.checksums(),
+        "files": dict(checksums),
     }
 
 

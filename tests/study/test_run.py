@@ -39,7 +39,7 @@ images = { loader = "load_images", opens = "images" }
 def test_a_study_writes_every_number_and_a_report(study):
     result = run_study(study)
     folder = study.parent / "study_output"
-    assert sorted(path.name for path in folder.iterdir()) == ["cache", "report.html", "study.nc"]
+    assert sorted(path.name for path in folder.iterdir()) == ["cache", "registry.json", "report.html", "study.nc"]
     xr.testing.assert_identical(xr.load_dataset(folder / "study.nc"), result)
     assert list(dict.fromkeys(result.system.values)) == ["brain", "net first", "net second"]
     assert list(dict.fromkeys(result.finder.values)) == ["Units", "KMeans 4"]
@@ -212,7 +212,12 @@ def test_a_failure_while_writing_leaves_the_last_results_whole(study, monkeypatc
     with pytest.raises(OSError, match="No space left"):
         run_study(study)
     assert numbers.read_bytes() == before
-    assert sorted(path.name for path in numbers.parent.iterdir()) == ["cache", "report.html", "study.nc"]
+    assert sorted(path.name for path in numbers.parent.iterdir()) == [
+        "cache",
+        "registry.json",
+        "report.html",
+        "study.nc",
+    ]
 
 
 def test_environment_variables_are_filled_in(study, monkeypatch):

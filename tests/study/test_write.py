@@ -19,6 +19,9 @@ from neurosuper.study.write import lock_folder, publish, try_writing
 NFC, NFD = (unicodedata.normalize(form, "Zürich") for form in ("NFC", "NFD"))
 
 
+FILES = ["cache", "registry.json", "report.html", "study.nc"]  # in the output folder, after a run
+
+
 @pytest.fixture
 def small(study):
     """The study without its network."""
@@ -149,7 +152,7 @@ def test_a_report_that_fails_costs_no_number(small, monkeypatch):
         RuntimeError, match=r"there is no report \(KeyError: 'figure'\); all numbers are in .*study\.nc"
     ):
         run_study(small)
-    assert sorted(path.name for path in folder.iterdir()) == ["cache", "study.nc"], "no page of another run"
+    assert sorted(path.name for path in folder.iterdir()) == ["cache", "registry.json", "study.nc"], "no page of another run"
     xr.testing.assert_identical(xr.load_dataset(folder / "study.nc").drop_attrs(), expected.drop_attrs())
 
 
@@ -198,7 +201,7 @@ def test_directions_found_before_a_failure_are_kept_until_a_run_succeeds(small, 
     assert xr.load_dataset(unfinished).format_version == FORMAT_VERSION
     monkeypatch.setattr(KMeans, "fit", fit)
     run_study(small)
-    assert sorted(path.name for path in unfinished.parent.iterdir()) == ["cache", "report.html", "study.nc"]
+    assert sorted(path.name for path in unfinished.parent.iterdir()) == FILES
 
 
 def test_a_second_run_warns_that_it_waits(tmp_path):
@@ -266,7 +269,7 @@ def test_a_run_killed_at_any_moment_leaves_no_page_with_numbers_of_another_run(s
     assert seen == [(True, True), (True, False), (False, False)]
     result = run_study(small, folders[2])
     xr.testing.assert_identical(result.drop_attrs(), expected.drop_attrs())
-    assert sorted(path.name for path in folders[2].iterdir()) == ["cache", "report.html", "study.nc"]
+    assert sorted(path.name for path in folders[2].iterdir()) == FILES
 
 
 def test_values_of_environment_variables_are_not_stored(small, monkeypatch):
