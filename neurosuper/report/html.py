@@ -22,6 +22,7 @@ from neurosuper.comparison.fitting import SEPARATOR
 from neurosuper.comparison.table import headline, summarize
 from neurosuper.plot import plot_distributions, plot_recovery
 from neurosuper.plot.style import PLAIN
+from neurosuper.report.hypotheses import section_of_hypotheses
 from neurosuper.report.thumbnails import embed_thumbnails
 
 __all__ = ["render_report"]
@@ -127,6 +128,7 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
             f"<title>{escape(comparison.title)}</title>\n<style>\n{style}{css}\n</style>\n</head>\n<body>",
             _front(comparison),
             _contents(comparison, tests),
+            section_of_hypotheses(comparison),
             _table(comparison, list(chosen)),
             *(section for _, section in tests.values()),
             _figures(comparison),

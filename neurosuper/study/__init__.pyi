@@ -1,3 +1,4 @@
+from .file import Hypothesis as Hypothesis
 from .file import Study as Study
 from .file import read_study as read_study
 from .run import run_study as run_study

@@ -30,7 +30,7 @@ class Hypothesis(BaseModel):
         Names in the study; a layer of a network is called by both names, as in "net layer1".
     against : str, optional
         The finder that `finder` is tested against.
-    correction : {"hub", "none"}, optional
+    correction : {"none", "hub"}, optional
         Of the index; see `neurosuper.interpretability_index`.
     alternative : {"greater", "less", "two-sided"}, optional
         Whether the index of `finder` is expected to be greater or less than that of `against`.
@@ -38,7 +38,7 @@ class Hypothesis(BaseModel):
     See Also
     --------
     Study : all settings of a study.
-    neurosuper.comparison.test_hypotheses : the tests.
+    neurosuper.comparison.contrast_hypotheses : the tests.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class Hypothesis(BaseModel):
     finder: str
     metric: str
     against: str = "Units"
-    correction: Literal["hub", "none"] = "hub"
+    correction: Literal["none", "hub"] = "none"
     alternative: Literal["greater", "less", "two-sided"] = "greater"
 
 

@@ -152,7 +152,8 @@ def test_a_report_that_fails_costs_no_number(small, monkeypatch):
         RuntimeError, match=r"there is no report \(KeyError: 'figure'\); all numbers are in .*study\.nc"
     ):
         run_study(small)
-    assert sorted(path.name for path in folder.iterdir()) == ["cache", "registry.json", "study.nc"], "no page of another run"
+    left = sorted(path.name for path in folder.iterdir())
+    assert left == ["cache", "registry.json", "study.nc"], "no page of another run"
     xr.testing.assert_identical(xr.load_dataset(folder / "study.nc").drop_attrs(), expected.drop_attrs())
 
 

@@ -1,0 +1,120 @@
+"""Tests of the hypotheses that were stated before the scores existed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neurosuper.comparison.contrast import contrast_finders
+from neurosuper.inference import adjust_p_values
+
+ALPHA = 0.05
+CLAIMS = {"greater": "above", "less": "below", "two-sided": "different from"}
+KEYS = ("system", "finder", "metric", "against", "correction", "alternative")
+IN_WORDS = {"hub": "corrected for hubs", "none": "not corrected"}
+
+
+def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str, str]]) -> xr.Dataset:
+    """Return the tests of stated hypotheses, adjusted over these alone.
+
+    The tests are those of `contrast_finders`; a one-sided p is half the two-sided one if the difference has the stated
+    direction, else 1 minus this half. Whether the hypotheses were stated before scores existed is not known here:
+    `run_study` writes it down.
+
+    Parameters
+    ----------
+    comparison : Dataset (item, metric)
+        From `compare` or `run_study`.
+    hypotheses : sequence of mapping
+        Each with `system`, `finder`, `metric`, `against`, `correction` ("hub" or "none") and `alternative` ("greater",
+        "less" or "two-sided"); see `neurosuper.study.Hypothesis`. Other keys are ignored.
+
+    Returns
+    -------
+    Dataset (test,)
+        Coords: the keys above. `difference` (finder − against) with `difference_low` and `difference_high` (two-sided
+        95 %), `p_value`, `p_adjusted` over all hypotheses (Benjamini and Hochberg 1995), `supported` (adjusted p below
+        0.05), and `sentence`.
+
+    Raises
+    ------
+    ValueError
+        No hypothesis, or one that the comparison cannot test.
+
+    See Also
+    --------
+    contrast_finders : All contrasts of a comparison.
+    neurosuper.run_study : Writes hypotheses down before scores exist.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xarray as xr
+    >>> index = np.concatenate([np.linspace(-0.8, -0.6, 30), np.linspace(-0.6, -0.4, 30)])
+    >>> finders = np.repeat(["Units", "KMeans"], 30)
+    >>> comparison = xr.Dataset(
+    ...     {"interpretability": (("item", "metric"), index[:, None])},
+    ...     {"system": ("item", ["V4"] * 60), "finder": ("item", finders), "metric": ["LPIPS"]})
+    >>> stated = {"system": "V4", "finder": "KMeans", "metric": "LPIPS", "against": "Units"}
+    >>> tests = contrast_hypotheses(comparison, [stated | {"correction": "none", "alternative": "greater"}])
+    >>> tests.sentence.item()[:70]
+    'V4: KMeans above Units by LPIPS, not corrected: supported (difference '
+    """
+    if not hypotheses:
+        raise ValueError("no hypotheses to test; name at least one")
+    contrasts = {
+        against: contrast_finders(comparison, against=against)
+        for against in dict.fromkeys(stated["against"] for stated in hypotheses)
+    }
+    tested = [_find(contrasts[stated["against"]], stated) for stated in hypotheses]
+    columns = {
+        name: np.array([test[name].item() for test in tested])
+        for name in ("difference", "difference_low", "difference_high")
+    }
+    p_values = np.array(
+        [_p_value(test, stated["alternative"]) for test, stated in zip(tested, hypotheses, strict=True)]
+    )
+    adjusted = adjust_p_values(xr.DataArray(p_values, dims="test")).values
+    table = pd.DataFrame(columns | {"p_value": p_values, "p_adjusted": adjusted, "supported": adjusted < ALPHA})
+    table["sentence"] = [_sentence(stated, row) for stated, (_, row) in zip(hypotheses, table.iterrows(), strict=True)]
+    return xr.Dataset(
+        {name: ("test", table[name].to_numpy()) for name in table},
+        coords={key: ("test", [stated[key] for stated in hypotheses]) for key in KEYS},
+        attrs={"n_tests": len(hypotheses), "adjustment": "Benjamini-Hochberg", "confidence_level": 1 - ALPHA},
+    )
+
+
+def _find(contrasts: xr.Dataset, stated: Mapping[str, str]) -> xr.Dataset:
+    """Return the contrast that a hypothesis is about."""
+    keys = [key for key in ("system", "finder", "metric", "correction") if key in contrasts.coords]
+    if "correction" not in keys and stated["correction"] != "none":
+        raise ValueError("the comparison has no corrected index; score it again, or state correction='none'")
+    here = np.logical_and.reduce([contrasts[key].values == stated[key] for key in keys])
+    if here.sum() != 1:
+        what = " ".join(f"{key} {stated[key]!r}" for key in ("system", "finder", "metric", "correction"))
+        raise ValueError(f"the comparison has no contrast of {what} against {stated['against']!r}")
+    return contrasts.isel(test=int(np.flatnonzero(here)[0]))
+
+
+def _p_value(test: xr.Dataset, alternative: str) -> float:
+    p = float(test.p_value)
+    if alternative == "two-sided":
+        return p
+    as_stated = float(test.difference) * (1 if alternative == "greater" else -1) > 0
+    return p / 2 if as_stated else 1 - p / 2
+
+
+def _sentence(stated: Mapping[str, str], row: pd.Series) -> str:
+    verdict = "supported" if row.supported else "not supported"
+    sides = "two-sided" if stated["alternative"] == "two-sided" else "one-sided"
+    interval = ""
+    if np.isfinite(row.difference_low):
+        interval = f", 95 % interval {row.difference_low:.3f} to {row.difference_high:.3f}"
+    return (
+        f"{stated['system']}: {stated['finder']} {CLAIMS[stated['alternative']]} {stated['against']} by "
+        f"{stated['metric']}, {IN_WORDS[stated['correction']]}: {verdict} (difference {row.difference:.3f}{interval}; "
+        f"{sides} p = {row.p_value:.3g}, adjusted {row.p_adjusted:.3g})."
+    ).replace(" -", " −")

@@ -1,0 +1,45 @@
+"""The section of a report on hypotheses that were stated before scores existed, and on everything that was tried."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+
+import xarray as xr
+
+from neurosuper.comparison.hypotheses import contrast_hypotheses
+
+BEFORE = (
+    "Written to the registry before this folder had scores ({} UTC). p is adjusted over these alone. The registry "
+    "shows the order of events in this folder, not what was tried elsewhere."
+)
+AFTER = "Stated for these settings only after this folder had scores ({} UTC), and therefore exploratory."
+NONE = "No hypothesis was stated before scores existed: every contrast in this report is exploratory. "
+TRIED = (
+    "Tried in this folder: {runs} with scores, {settings} of settings and data, {tests} of finders and of systems in "
+    "all. The tests in the sections below are exploratory."
+)
+
+
+def section_of_hypotheses(comparison: xr.Dataset) -> str:
+    """Return the tests of the stated hypotheses and how much else was tried, as HTML; empty without a registry."""
+    if "registry" not in comparison.attrs:
+        return ""
+    tried, parts = json.loads(comparison.registry), []
+    for before, text in ((True, BEFORE), (False, AFTER)):
+        if own := [stated for stated in tried["hypotheses"] if stated["before_scores"] == before]:
+            times = ", ".join(sorted({stated["time"][:16].replace("T", " ") for stated in own}))
+            sentences = contrast_hypotheses(comparison, own).sentence.values.tolist()
+            items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+            parts.append(f"<p>{escape(text.format(times))}</p><ul>{items}</ul>")
+    tally = TRIED.format(
+        runs=_count(tried["n_runs"], "run"),
+        settings=_count(tried["n_settings"], "combination"),
+        tests=_count(tried["n_tests"], "contrast"),
+    )
+    none = "" if any(stated["before_scores"] for stated in tried["hypotheses"]) else NONE
+    return f'<section id="hypotheses"><h2>Stated beforehand</h2>{"".join(parts)}<p>{escape(none + tally)}</p></section>'
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")

@@ -1,0 +1,55 @@
+"""Stated hypotheses are tested as they were stated, and adjusted over themselves alone."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_allclose
+from scipy.stats import false_discovery_control
+
+from neurosuper.comparison import contrast_finders, contrast_hypotheses
+
+STATED = {"system": "V4", "finder": "KMeans", "metric": "LPIPS", "against": "Units"}
+STATED |= {"correction": "none", "alternative": "greater"}
+
+
+@pytest.fixture
+def comparison(rng):
+    """Three finders of 20 items in two systems; those of K-means score higher."""
+    finders = np.tile(np.repeat(["Units", "KMeans", "PCA"], 20), 2)
+    index = rng.normal(-0.6, 0.1, (120, 2)) + 0.05 * (finders == "KMeans")[:, None]
+    systems = np.repeat(["V4", "IT"], 60)
+    coords = {"system": ("item", systems), "finder": ("item", finders), "metric": ["LPIPS", "Color"]}
+    return xr.Dataset({"interpretability": (("item", "metric"), index)}, coords)
+
+
+def test_each_is_the_contrast_that_it_states(comparison):
+    stated = [STATED | {"alternative": "two-sided"}, STATED | {"system": "IT", "finder": "Units", "against": "PCA"}]
+    found = contrast_hypotheses(comparison, stated)
+    first = contrast_finders(comparison)
+    first = first.isel(test=((first.system == "V4") & (first.finder == "KMeans") & (first.metric == "LPIPS")).values)
+    assert_allclose(found.difference[0], first.difference)
+    assert_allclose(found.p_value[0], first.p_value)
+    means = comparison.interpretability.sel(metric="LPIPS").groupby(["system", "finder"]).mean()
+    assert_allclose(found.difference[1], means.sel(system="IT", finder="Units") - means.sel(system="IT", finder="PCA"))
+
+
+def test_one_sided_p_values_add_to_one(comparison):
+    found = contrast_hypotheses(comparison, [STATED, STATED | {"alternative": "less"}])
+    assert_allclose(found.p_value.sum(), 1)
+    assert found.p_value[0] < found.p_value[1]
+    assert found.supported.values.tolist() == [True, False]
+
+
+def test_p_is_adjusted_over_the_stated_hypotheses_alone(comparison):
+    found = contrast_hypotheses(comparison, [STATED, STATED | {"system": "IT"}, STATED | {"finder": "PCA"}])
+    assert_allclose(found.p_adjusted, false_discovery_control(found.p_value))
+    assert found.n_tests == 3
+
+
+def test_what_cannot_be_tested_is_refused(comparison):
+    with pytest.raises(ValueError, match="no hypotheses"):
+        contrast_hypotheses(comparison, [])
+    with pytest.raises(ValueError, match="no corrected index; score it again"):
+        contrast_hypotheses(comparison, [STATED | {"correction": "hub"}])
+    with pytest.raises(ValueError, match="no contrast of system 'V1' finder 'KMeans' metric 'LPIPS'"):
+        contrast_hypotheses(comparison, [STATED | {"system": "V1"}])

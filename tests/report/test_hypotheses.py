@@ -1,0 +1,46 @@
+"""The report separates what was stated before scores existed from all else that was tried."""
+
+import json
+import re
+from html import unescape
+
+import pytest
+
+from neurosuper.comparison import contrast_hypotheses
+from neurosuper.report import render_report
+
+TRIED = {"n_runs": 3, "n_settings": 2, "n_tests": 1}
+
+
+@pytest.fixture
+def stated(comparison):
+    finders = list(dict.fromkeys(comparison.finder.values.tolist()))
+    names = {"system": comparison.system.values[0], "finder": finders[1], "against": finders[0]}
+    names |= {"metric": comparison.metric.values[0], "correction": "none", "alternative": "greater"}
+    return names | {"time": "2026-01-02T03:04:05+00:00", "before_scores": True}
+
+
+def section(read, comparison, images, hypotheses):
+    """Return the paragraphs and sentences of the section, in order."""
+    registry = json.dumps(TRIED | {"hypotheses": hypotheses})
+    page = read(render_report(comparison.assign_attrs(registry=registry), images)).html
+    inner = re.search(r'<section id="hypotheses">(.*?)</section>', page, re.DOTALL)[1]
+    return [unescape(text) for text in re.findall(r"<(?:p|li)>(.*?)</(?:p|li)>", inner)]
+
+
+def test_hypotheses_stated_before_scores_are_tested_in_a_section_of_their_own(comparison, images, read, stated):
+    heading, sentence, tally = section(read, comparison, images, [stated])
+    assert heading.startswith("Written to the registry before this folder had scores (2026-01-02 03:04 UTC).")
+    assert sentence == contrast_hypotheses(comparison, [stated]).sentence.item()
+    assert tally.startswith("Tried in this folder: 3 runs with scores, 2 combinations of settings and data, 1 contrast")
+
+
+def test_those_stated_later_are_called_exploratory(comparison, images, read, stated):
+    heading, _, tally = section(read, comparison, images, [stated | {"before_scores": False}])
+    assert "and therefore exploratory" in heading
+    assert tally.startswith("No hypothesis was stated before scores existed")
+
+
+def test_without_hypotheses_every_contrast_is_called_exploratory(comparison, images, read):
+    (tally,) = section(read, comparison, images, [])
+    assert "every contrast in this report is exploratory" in tally
