@@ -33,7 +33,7 @@ MODULES = (
     *("reliability", "repetitions", "responses", "copies"),
     *("_joins", "_content", "_labels", "_layouts", "_fingerprint"),
     *(f"inference/{name}" for name in ("bootstrap", "effect", "items", "multiplicity", "permutation", "power")),
-    *(f"interpretability/{name}" for name in ("cross_unit_task", "extrapolation", "human_judgements", "index")),
+    *(f"interpretability/{name}" for name in ("cross_unit_task", "human_judgements", "index")),
     *(f"interpretability/{name}" for name in ("machine_psychophysics", "nulls", "random_splits", "ranking")),
     *(f"interpretability/{name}" for name in ("stimulus_sampling", "trials")),
     *(f"metrics/{name}" for name in ("base", "color", "distances", "features", "label", "lpips", "pixel", "slabs")),

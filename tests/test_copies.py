@@ -21,7 +21,7 @@ from neurosuper import (
 from neurosuper._content import photographs_of
 from neurosuper.comparison.fitting import split_systems
 from neurosuper.copies import average_copies, find_copies
-from neurosuper.interpretability import extrapolate_index, index_interval, null_test, separability
+from neurosuper.interpretability import index_interval, null_test, separability
 from neurosuper.interpretability.random_splits import draw_splits
 
 SHOWN = [0, 1, 2, 0, 3, 4, 1, 0, 5, 6]  # the photograph of each stimulus
@@ -220,12 +220,10 @@ def test_every_score_of_top_stimuli_counts_items_with_copies(rng):
     assert one > 0
     table = compare({"V4": responses}, images, [Units()], [color], score_on="all")
     assert int(table.has_copies.sum()) == one
-    repeated = xr.concat([responses + rng.normal(size=(40, 6)) for _ in range(3)], "repetition")
     for scored in (
         null_test(responses, images, color, n_resamples=19),
         index_interval(responses, images, color),
         separability(responses, images, color, n_references=3, n_trials=2),
-        extrapolate_index(repeated, images, color, n_resamples=2),
     ):
         assert scored.attrs["n_items_with_copies"] > 0
 

@@ -50,8 +50,9 @@ def interpretability_index(
     end : {"top", "bottom", "both"}, optional
         Score the stimuli with the largest codes, the smallest, or each of the two separately.
     weights : {"activation"}, optional
-        Weight a pair by the product of the distances of its two codes from the mean code. None weights all pairs
-        equally, as in the paper.
+        Weight a pair by the product of how far its two codes are above the mean code (below it, for the stimuli with
+        the smallest codes); stimuli on the other side of the mean have weight 0. None weights all pairs equally, as in
+        the paper.
     spread : bool, optional
         Add the coord `spread`, which shows how much the index depends on single images: its standard error by the
         jackknife over the top stimuli (Efron and Stein 1981). Needs `top` of at least 3.
@@ -101,7 +102,7 @@ def interpretability_index(
     require_varying(codes)
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
     chosen = top_or_bottom(codes, most, end)
-    weighted = None if weights is None else _activation(codes, chosen, weights)
+    weighted = None if weights is None else _activation(codes, chosen, weights, end)
     index = index_of_top(chosen, images, metric, top=top, weights=weighted, spread=spread)
     return _flag_copies(index, chosen, top).assign_attrs(left_out(codes))
 
@@ -209,14 +210,15 @@ def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[
     return index.assign_coords(has_copies=has_copies).assign_attrs(copies_among(chosen))
 
 
-def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str) -> xr.DataArray:
-    """Return the distance of the codes of top stimuli from the mean code, |z − mean z|."""
+def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str, end: str) -> xr.DataArray:
+    """Return how far the codes of top stimuli are beyond the mean code, max(z − mean z, 0); at the bottom, below it."""
     if weights != "activation":
         raise ValueError(f"weights must be 'activation' or None, got {weights!r}")
-    far = np.abs(chosen.code - codes.mean("stimulus").compute())
+    side = xr.DataArray([1, -1], coords={"end": ["top", "bottom"]}) if end == "both" else 1 if end == "top" else -1
+    far = ((chosen.code - codes.mean("stimulus").compute()) * side).clip(min=0).transpose(*chosen.dims)
     if ((far > 0).sum("rank") < 2).any():
         raise ValueError(
-            "fewer than two top stimuli of a unit differ from its mean code; raise `top`, or use weights=None"
+            "fewer than two top stimuli of a unit are beyond its mean code; raise `top`, or use weights=None"
         )
     return far
 

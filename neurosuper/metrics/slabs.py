@@ -24,6 +24,8 @@ class Slabs:
     """Images embedded once, batch by batch, and read back slab by slab.
 
     Small embeddings stay in one slab, on the metric's device; others are stored in a file, in slabs of at most 32 MiB.
+    Embeddings of squared metrics are stored less the mean of the first two batches: means of their distances come from
+    norms and sums, which would lose the digits of embeddings far from 0.
 
     Parameters
     ----------
@@ -49,13 +51,17 @@ class Slabs:
     ) -> None:
         self.n_images, self._file = images.sizes["stimulus"] if chosen is None else len(chosen), file
         batches = embed_in_batches(images, metric, chosen)
-        first = next(batches)
+        start = list(itertools.islice(batches, 2))  # one image, and a batch of them
+        first = start[0]
         self.device = first.device
+        # e − c has the same distances as e. A centre c near the mean is enough: what is left of an offset is of the
+        # order of the spread of embeddings. Differences e_a − e_b, of other metrics, are exact without it.
+        self._center = torch.cat(start).mean(0, dtype=torch.float64).to(first.dtype) if metric.squared else None
         width = max(1, SLAB_BYTES // (4 * self.n_images))
         self._edges = [*range(0, first.shape[1], width), first.shape[1]]
         is_small = first.shape[1] <= IN_MEMORY * width
         self._whole = first.new_empty(self.n_images, first.shape[1]) if is_small else None
-        self._keep_all(itertools.chain([first], batches))
+        self._keep_all(itertools.chain(start, batches))
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Yield slabs `(image, feature)`, on the device."""
@@ -81,6 +87,7 @@ class Slabs:
                 keeping.result()
 
     def _keep(self, start: int, batch: torch.Tensor) -> None:
+        batch = batch if self._center is None else batch - self._center
         if self._whole is not None:
             self._whole[start : start + len(batch)] = batch
             return

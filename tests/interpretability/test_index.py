@@ -58,6 +58,33 @@ def test_activation_weights_pairs_by_the_distance_of_their_codes_from_the_mean(m
             assert_allclose(ours.sel(unit=unit, top=n), metric.self_similarity - mean, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("end", ["top", "bottom", "both"])
+def test_stimuli_on_the_other_side_of_the_mean_have_no_weight(end, make_responses, images, rng):
+    """Oracle: loops. One stimulus far out moves the mean beyond most of the top: |code − mean| would weight these."""
+    codes = rng.normal(size=(120, 4))
+    codes[:3, :2] += 1000
+    codes[:3, 2:] -= 1000
+    responses = make_responses(codes)
+    codes = responses.values.astype(float)
+    ours = interpretability_index(responses, images, Color(), top=110, end=end, weights="activation")
+    distance = pairs_of(Color(), images, images.stimulus.values)
+    n_weightless = 0
+    for sign, name in [(1, "top"), (-1, "bottom")]:
+        for u in range(4):
+            chosen = np.argsort(-sign * codes[:, u])[:110]
+            w = [max(0, sign * (codes[i, u] - codes[:, u].mean())) for i in chosen]
+            n_weightless += w.count(0)
+            total = norm = 0
+            for a, b in itertools.combinations(range(110), 2):
+                total += w[a] * w[b] * distance[chosen[a], chosen[b]]
+                norm += w[a] * w[b]
+            if end == "both":
+                assert_allclose(ours.sel(end=name)[u], -total / norm, rtol=1e-5)
+            elif end == name:
+                assert_allclose(ours[u], -total / norm, rtol=1e-5)
+    assert n_weightless > 200
+
+
 def test_spread_is_the_jackknife_over_top_images(metric, responses, images):
     ours = interpretability_index(responses, images, metric, top=7, spread=True)
     assert_allclose(ours, interpretability_index(responses, images, metric, top=7), atol=1e-6)

@@ -52,3 +52,37 @@ def test_distances_of_too_many_images_are_computed_each_time(images, monkeypatch
     monkeypatch.setattr(embedded, "MAX_MATRIX_IMAGES", len(images) - 1)
     with open_distances(images, np.arange(len(images)), Pixel(device="cpu")) as distances:
         assert distances.as_matrix() is distances
+
+
+class FarFromOrigin(SquaredPixel):
+    """A squared metric whose embeddings have an offset that is a multiple of their standard deviation."""
+
+    def __init__(self, offset, batch_size):
+        super().__init__(device="cpu")
+        self.offset, self.batch_size = offset, batch_size
+
+    def embed(self, images):
+        near = super().embed(images)
+        return near + self.offset * 0.3  # the standard deviation of pixels is about 0.3
+
+
+@pytest.mark.parametrize("offset", [0, 1e3, 1e4])
+@pytest.mark.parametrize("slab_bytes", [2**25, 2**10], ids=["one slab", "slabs in a file"])
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_an_offset_of_the_embeddings_does_not_change_means_of_squared_distances(
+    images, monkeypatch, rng, offset, slab_bytes, batch_size
+):
+    """Oracle: every pair, in float64, from the same float32 embeddings."""
+    metric = FarFromOrigin(offset, batch_size)
+    monkeypatch.setattr(slabs, "SLAB_BYTES", slab_bytes)
+    embedded_alone = metric.embed(images).double().numpy()
+    positions, weights = rng.permuted(np.tile(np.arange(len(images)), (7, 1)), axis=1)[:, :6], rng.random((7, 6))
+    i, j = np.triu_indices(6, 1)
+    expected = []
+    for row, w in zip(positions, weights, strict=True):
+        squares = pdist(embedded_alone[row], "sqeuclidean")
+        expected.append((w[i] * w[j] * squares).sum() / (w[i] * w[j]).sum())
+    with open_distances(images, np.arange(len(images)), metric) as distances:
+        assert_allclose(distances.mean(positions, weights, [6])[:, 0], expected, rtol=1e-5)
+        assert_allclose(distances.mean_of_all(), pdist(embedded_alone, "sqeuclidean").mean(), rtol=1e-5)
+        assert_allclose(distances.as_matrix().table, squareform(pdist(embedded_alone, "sqeuclidean")), atol=1e-3)
