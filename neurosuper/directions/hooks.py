@@ -32,7 +32,7 @@ class FinderHooks(Estimator, ABC):
 
     n_directions: int | str | None = None
     _: KW_ONLY
-    random_state: int | None = 0
+    random_state: int | np.random.Generator | np.random.RandomState | None = 0
     device: str | None = None
     dtype: str = "float32"
 
@@ -117,8 +117,8 @@ class FinderHooks(Estimator, ABC):
 
         Raises
         ------
-        TypeError
-            `random_state` is neither an int nor None.
+        TypeError, ValueError
+            `random_state` is none of those that `check_seed` takes.
         """
         seed, generator = check_seed(self.random_state), torch.Generator()
         if seed is None:

@@ -15,7 +15,7 @@ from neurosuper.directions._rows.products import bare, gram, product
 from neurosuper.directions._rows.rows import SUM_ROWS, Rows, Tensors, join
 from neurosuper.directions._rows.tiles import CENTRED_TILE_ENTRIES, MIN_CENTRED_ROWS
 
-RANK_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}  # of the largest variance: below, whitening would amplify rounding
+RANK_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}  # of the largest variance
 FLOAT32_SUM_ROWS = 2**15  # rows whose products are added in float32 before they are added in float64
 FAR_MEAN_RATIO = 10  # mean² / variance of a unit: above this, rows are centred first, or float32 would lose digits
 ROUGH_MEAN_ROWS = 256  # rows that give a rough mean to centre a block on
