@@ -23,7 +23,10 @@ REQUIRED = {  # not PR07, a description of each parameter: `path : str or Path` 
     "SA01": "See Also",
     "EX01": "Examples",
 }
-FINDERS = ("Units", "Random", "PCA", "ICA", "NMF", "KMeans", "DictionaryLearning", "SparseAutoencoder", "Archetypal")
+FINDERS = (
+    *("Units", "Random", "Exemplars", "CovarianceMatched"),
+    *("PCA", "ICA", "NMF", "KMeans", "DictionaryLearning", "SparseAutoencoder", "Archetypal"),
+)
 EXCEPTIONS = {  # (public name, check): reason
     ("neurosuper.metrics.ImageMetric", "PR01"): "a protocol has no constructor of its own",
     ("neurosuper.directions.DirectionFinder", "PR02"): "an abstract base: settings that some finders add",

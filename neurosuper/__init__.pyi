@@ -24,7 +24,9 @@ from .directions import ICA as ICA
 from .directions import NMF as NMF
 from .directions import PCA as PCA
 from .directions import Archetypal as Archetypal
+from .directions import CovarianceMatched as CovarianceMatched
 from .directions import DictionaryLearning as DictionaryLearning
+from .directions import Exemplars as Exemplars
 from .directions import KMeans as KMeans
 from .directions import Random as Random
 from .directions import SparseAutoencoder as SparseAutoencoder

@@ -7,6 +7,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+LARGEST_SEED, LARGEST_DRAWN_SEED = 2**64 - 1, 2**31 - 1  # that torch takes; that every generator can draw
+
 
 def check_count(name: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> int:
     """Return a setting that must be a whole number of at least `least`, and at most `most`.
@@ -73,16 +75,49 @@ def check_share(name: str, value: float, such_as: float) -> None:
 
 
 def check_seed(random_state: object) -> int | None:
-    """Return a seed, or None for a new one each time.
+    """Return a seed from an int, None (a new seed each time), or a generator of NumPy, which draws it and advances.
+
+    This is the rule for `random_state` of all functions and finders; `make_rng` gives a generator by the same rule.
 
     Raises
     ------
+    ValueError
+        An int that is negative, or over 2⁶⁴ − 1.
     TypeError
-        Neither an int nor None.
+        Anything else.
+
+    Examples
+    --------
+    >>> check_seed(3)
+    3
     """
-    if not isinstance(random_state, Integral | None):
-        raise TypeError(f"random_state must be an int or None, got {type(random_state).__name__}")
-    return None if random_state is None else int(random_state)
+    if random_state is None:
+        return None
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(LARGEST_DRAWN_SEED))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(LARGEST_DRAWN_SEED))
+    if not isinstance(random_state, Integral) or isinstance(random_state, bool):
+        raise TypeError(
+            "random_state must be an int, None, or a numpy.random.Generator or RandomState, got "
+            f"{type(random_state).__name__}"
+        )
+    if not 0 <= int(random_state) <= LARGEST_SEED:
+        raise ValueError(f"random_state must be an int from 0 to 2**64 - 1, got {random_state}")
+    return int(random_state)
+
+
+def make_rng(random_state: object) -> np.random.Generator:
+    """Return a generator by the rule of `check_seed`; one that is given is returned itself, and advances.
+
+    Examples
+    --------
+    >>> int(make_rng(3).integers(100)) == int(make_rng(3).integers(100))
+    True
+    """
+    if isinstance(random_state, np.random.Generator):
+        return random_state
+    return np.random.default_rng(check_seed(random_state))
 
 
 def one_line(error: BaseException) -> str:

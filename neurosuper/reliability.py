@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from neurosuper._checks import check_count
+from neurosuper._checks import check_count, make_rng
 from neurosuper.repetitions import Repeats, find_repeats, first_half, mean_inverse, rank_labels
 from neurosuper.responses import check_responses, coords_along, name_some
 
@@ -80,7 +80,7 @@ def split_half_reliability(
     n_resamples = check_count("n_resamples", n_resamples)
     repeats = find_repeats(responses, "split_half_reliability")
     position = rank_labels(responses)
-    rng = np.random.default_rng(random_state)
+    rng = make_rng(random_state)
     bar = tqdm(range(n_resamples), desc="split-half", unit="split", delay=2)
     r = np.mean([_correlate_halves(repeats, first_half(repeats.valid, position, rng)) for _ in bar], axis=0)
     rule = "split-half correlation" + ", Spearman–Brown" * bool(spearman_brown)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from neurosuper._checks import make_rng
 from neurosuper.responses import average_repetitions, check_responses, name_some
 
 __all__ = ["split_repetitions"]
@@ -53,7 +54,7 @@ def split_repetitions(responses: xr.DataArray, *, random_state: int | None = 0) 
     """
     responses = check_responses(responses)
     present = require_repetitions(responses, 2, "split_repetitions")
-    first = first_half(present, rank_labels(responses), np.random.default_rng(random_state))
+    first = first_half(present, rank_labels(responses), make_rng(random_state))
     a, b = (
         average_repetitions(responses.where(np.broadcast_to(half, responses.shape)))
         for half in (first, present & ~first)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neurosuper._checks import make_rng
 from neurosuper._content import photographs_of
 from neurosuper._joins import By, is_images, join
 from neurosuper._labels import check_labels, name_some
@@ -303,7 +304,7 @@ def split_stimuli(responses: Labelled, *, fit: float = 0.5, random_state: int | 
     order = np.argsort(responses.stimulus.values.astype(str))
     photographs = pd.factorize(photographs_of(responses)[order])[0]  # numbered in order of label
     sizes = np.bincount(photographs)
-    drawn = np.random.default_rng(random_state).permutation(len(sizes))
+    drawn = make_rng(random_state).permutation(len(sizes))
     # photographs are taken whole, with all their copies, until the next one would exceed n_fit
     n_chosen = int(np.searchsorted(sizes[drawn].cumsum(), n_fit, side="right"))
     if min(n_fit, n_stimuli - n_fit) < 2 or min(n_chosen, len(sizes) - n_chosen) < 2:

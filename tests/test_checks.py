@@ -11,6 +11,7 @@ from neurosuper._checks import (
     check_one_of,
     check_seed,
     check_share,
+    make_rng,
     one_line,
     one_line_with_type,
 )
@@ -53,8 +54,29 @@ def test_words_shares_and_seeds():
         with pytest.raises(ValueError, match="alpha must be strictly between 0 and 1, such as 0.05; got"):
             check_share("alpha", wrong, 0.05)
     assert (check_seed(None), check_seed(np.int64(3))) == (None, 3)
-    with pytest.raises(TypeError, match="random_state must be an int or None, got Generator"):
-        check_seed(np.random.default_rng())
+
+
+@pytest.mark.parametrize("kind", [np.random.default_rng, np.random.RandomState])
+def test_generators_of_numpy_give_seeds_and_advance(kind):
+    first, second = kind(1), kind(1)
+    drawn = [check_seed(first) for _ in range(3)]
+    assert len(set(drawn)) == 3
+    assert drawn == [check_seed(second) for _ in range(3)]
+    assert make_rng(kind(1)).random() == make_rng(kind(1)).random()
+
+
+def test_random_state_is_checked_by_one_rule():
+    generator = np.random.default_rng(0)
+    assert make_rng(generator) is generator
+    assert make_rng(5).random() == np.random.default_rng(5).random()
+    assert make_rng(None).random() != make_rng(None).random()
+    for check in (check_seed, make_rng):
+        for wrong in (-1, np.int64(-3), 2**64):
+            with pytest.raises(ValueError, match=rf"random_state must be an int from 0 to 2\*\*64 - 1, got {wrong}"):
+                check(wrong)
+        for wrong in (1.5, "0", True, [1]):
+            with pytest.raises(TypeError, match="random_state must be an int, None, or a numpy.random.Generator or"):
+                check(wrong)
 
 
 def test_errors_of_other_libraries_in_one_line():

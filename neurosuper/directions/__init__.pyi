@@ -2,7 +2,9 @@ from ._rows.rows import Rows as Rows
 from ._solvers.steps import Step as Step
 from .archetypal import Archetypal as Archetypal
 from .base import DirectionFinder as DirectionFinder
+from .covariance_matched import CovarianceMatched as CovarianceMatched
 from .dictionary import DictionaryLearning as DictionaryLearning
+from .exemplars import Exemplars as Exemplars
 from .ica import ICA as ICA
 from .iterative import IterativeFinder as IterativeFinder
 from .kmeans import KMeans as KMeans

@@ -52,8 +52,8 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
         A number, a multiple of the units such as "2x", or None for as many as units.
     normalize, center, whiten : bool, optional
         See above; `whiten` also centres.
-    random_state : int, optional
-        Seed; None draws a new one at every fit.
+    random_state : int, Generator, RandomState or None, optional
+        Seed; a generator of NumPy draws a new one at every fit, and None too, from the operating system.
     device : {"cpu", "cuda"}, optional
         None: a GPU if available.
     dtype : {"float32", "float64"}, optional

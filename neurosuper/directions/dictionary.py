@@ -24,6 +24,9 @@ from neurosuper.directions.hooks import Learned, as_learned
 from neurosuper.directions.iterative import IterativeFinder
 from neurosuper.directions.settings import count_directions
 
+LARGEST_BATCH = 512  # stimuli between two updates, by default
+LEAST_UPDATES = 16  # in an iteration, by default: few updates teach atoms little, however few the stimuli are
+
 
 @dataclass(eq=False, repr=False)
 class DictionaryLearning(IterativeFinder):
@@ -56,8 +59,8 @@ class DictionaryLearning(IterativeFinder):
         Number of active atoms per stimulus, with "omp" only, instead of l1. None takes a tenth of the units.
     positive : bool, optional
         Require codes of the lasso to be non-negative.
-    batch_size : int, optional
-        Stimuli between two updates of the atoms.
+    batch_size : int or None, optional
+        Stimuli between two updates of the atoms. None: 512, or fewer, so that an iteration has at least 16 updates.
     normalize, center, whiten : bool, optional
         As in every finder. Zero codes stand for no response without `center`, and for the mean response with it.
     max_iter : int, optional
@@ -112,7 +115,7 @@ class DictionaryLearning(IterativeFinder):
     encoding: Literal["lasso", "omp"] = "lasso"
     n_active: int | None = None
     positive: bool = False
-    batch_size: int = 512
+    batch_size: int | None = None
     normalize: bool = False
     center: bool = False
     whiten: bool = False
@@ -158,10 +161,11 @@ class DictionaryLearning(IterativeFinder):
         if self.encoding == "lasso":
             penalty = self._absolute_l1(rows)
             self.l1_ = penalty / self.prepared_scale
+        batch_size = self.batch_size or min(LARGEST_BATCH, -(-rows.n_rows // LEAST_UPDATES))
         atoms = Atoms(first_atoms(rows, n_directions, generator))
         while True:
             total = torch.zeros((), dtype=torch.float64, device=rows.device)
-            for X in shuffled_minibatches(rows, self.batch_size, generator):
+            for X in shuffled_minibatches(rows, batch_size, generator):
                 G = correlate(atoms.D, atoms.D)
                 Z = self._code(X, atoms.D, G, penalty)
                 total += atoms.learn(X, Z, G, penalty)
@@ -185,7 +189,8 @@ class DictionaryLearning(IterativeFinder):
             raise ValueError(f"encoding must be 'lasso' or 'omp', got {self.encoding!r}")
         if not isinstance(self.positive, bool | np.bool_):
             raise ValueError(f"positive must be True or False, got {self.positive!r}")
-        check_count("batch_size", self.batch_size)
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
         if n_directions > rows.n_rows:
             raise ValueError(
                 f"DictionaryLearning cannot learn {n_directions} atoms from {rows.n_rows} stimuli; ask for fewer"

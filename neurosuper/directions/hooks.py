@@ -15,7 +15,8 @@ import xarray as xr
 
 from neurosuper._checks import check_seed
 from neurosuper._torch import pick_device
-from neurosuper.directions._rows.moments import moments, whitening
+from neurosuper.directions._rows.lost_digits import warn_of_dropped, warn_of_far_units
+from neurosuper.directions._rows.moments import RANK_TOLERANCE, moments, whitening
 from neurosuper.directions._rows.preparation import Preparation
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._rows.tensors import DTYPES, to_tensor
@@ -31,7 +32,7 @@ class FinderHooks(Estimator, ABC):
 
     n_directions: int | str | None = None
     _: KW_ONLY
-    random_state: int | None = 0
+    random_state: int | np.random.Generator | np.random.RandomState | None = 0
     device: str | None = None
     dtype: str = "float32"
 
@@ -88,6 +89,7 @@ class FinderHooks(Estimator, ABC):
         constant = (least == largest).cpu().numpy()
         if constant.any():
             raise ValueError(f"zero variance over stimuli in unit {name_some(responses.unit[constant])}; {DROP_THEM}")
+        warn_of_far_units(rows, least, largest)
         return torch.maximum(least.abs(), largest.abs())
 
     def choose_preparation(self, rows: Rows, scale: float) -> Preparation:
@@ -96,7 +98,10 @@ class FinderHooks(Estimator, ABC):
         rows = rows.prepared(first)
         if self.whiten:
             mean, scatter = moments(rows)
-            return first._replace(mean=mean.to(rows.dtype), whitening=whitening(scatter, rows.n_rows).to(rows.dtype))
+            variance, V = torch.linalg.eigh(scatter / (rows.n_rows - 1))
+            tolerance = RANK_TOLERANCE[rows.dtype]
+            warn_of_dropped("whitening", rows, mean, variance, V, tolerance)
+            return first._replace(mean=mean.to(rows.dtype), whitening=whitening(variance, V, tolerance).to(rows.dtype))
         return first._replace(mean=rows.mean() if self.center else None)
 
     # Tools.
@@ -112,8 +117,8 @@ class FinderHooks(Estimator, ABC):
 
         Raises
         ------
-        TypeError
-            `random_state` is neither an int nor None.
+        TypeError, ValueError
+            `random_state` is none of those that `check_seed` takes.
         """
         seed, generator = check_seed(self.random_state), torch.Generator()
         if seed is None:

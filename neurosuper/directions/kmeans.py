@@ -15,9 +15,11 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neurosuper._checks import check_count
 from neurosuper.directions._rows.rows import Rows, Tensors, join
 from neurosuper.directions._rows.shared_passes import StackedKernel
-from neurosuper.directions._solvers.center_search import find_centers, sample_size
+from neurosuper.directions._solvers.center_exchange import best_centers
+from neurosuper.directions._solvers.center_search import sample_size
 from neurosuper.directions._solvers.nearest_centers import nearest, nearest_of_each, sum_by_center
 from neurosuper.directions._solvers.steps import Step
 from neurosuper.directions.base import Array
@@ -39,6 +41,10 @@ class KMeans(IterativeFinder):
     Centres start from a search on a sample of stimuli (2²⁵ responses, or 2²⁴ if they are streamed, and at least 16
     stimuli per cluster): k-means++ in batches (Bahmani et al. 2012), then Lloyd's iterations during which the centres
     whose removal costs least move to the clusters whose split helps most (local search; Lattanzi and Sohler 2019).
+    If stimuli are few (stimuli × units × K up to 2²⁵), single stimuli then move to other clusters, and clusters merge
+    and split, while the inertia falls (Hartigan and Wong 1979): with few stimuli per cluster Lloyd's algorithm alone
+    hardly moves from its start.
+
     After that, every iteration is one pass over all stimuli, streamed or in memory. On CPUs with bfloat16 instructions,
     products in bfloat16 show which centres can be the nearest, and only these are compared in float32: the nearest
     centre found is the same.
@@ -57,11 +63,15 @@ class KMeans(IterativeFinder):
         Scale response vectors to unit length, here and in `transform`. A stimulus without any response stays zero and
         is left out of the fit.
     center, whiten : bool, optional
-        As in every finder.
+        As in every finder. Without `center`, the default as in the paper, all centres are close to the mean response:
+        see Notes.
     init : {"k-means++", "units"} or array (direction, unit), optional
         Where the centres start: at rows drawn as in k-means++ (Arthur and Vassilvitskii 2007) and improved by the
         search; on the axes of the units (K must be the number of units; a cluster that stays empty stays on its unit);
         or at given centres. From units or given centres, only Lloyd's algorithm is run.
+    n_init : int or None, optional
+        How many times first centres are searched for, with "k-means++"; the fit continues from those of the smallest
+        inertia. None: four times if stimuli × units × K is at most 2²², otherwise once.
     encoding : {"projection", "distance"}, optional
         Codes are projections on the directions, or minus the distances to the centres.
     max_iter : int, optional
@@ -99,9 +109,19 @@ class KMeans(IterativeFinder):
 
     See Also
     --------
+    Exemplars, CovarianceMatched : Baselines for the preparation that centres were found in.
     sweep : Fit with several numbers of directions and seeds.
     neurosuper.directions.direction_stability : How well directions are recovered from other stimuli or seeds.
     DictionaryLearning, SparseAutoencoder : Other finders that give more directions than units.
+
+    Notes
+    -----
+    Response vectors of unit length that are not centred are all in one corner of the sphere: most of each is the mean
+    response, and so are the centres of their clusters (in two sessions of V4 the mean cosine of a centre with the mean
+    response is 0.97). Codes then measure above all how close a response is to the mean pattern, with any centre. The
+    default is kept, as it is the method of the paper; its baselines are ``Exemplars(normalize=True)`` and
+    ``CovarianceMatched(normalize=True)``. With ``center=True`` the mean response is subtracted first: centres are
+    deviations from it, which differ between clusters, and their baselines have ``center=True`` too. Report both.
 
     Examples
     --------
@@ -116,6 +136,7 @@ class KMeans(IterativeFinder):
     center: bool = False
     whiten: bool = False
     init: str | np.ndarray = "k-means++"
+    n_init: int | None = None
     encoding: Literal["projection", "distance"] = "projection"
     max_iter: int = 300
     tol: float | None = 1e-7
@@ -185,6 +206,8 @@ class KMeans(IterativeFinder):
     def _check(self, rows: Rows, n_directions: int) -> None:
         if self.encoding not in ("projection", "distance"):
             raise ValueError(f"encoding must be 'projection' or 'distance', got {self.encoding!r}")
+        if self.n_init is not None:
+            check_count("n_init", self.n_init)
         if n_directions > rows.n_rows:
             raise ValueError(
                 f"KMeans cannot make {n_directions} clusters of {rows.n_rows} stimuli; ask for fewer directions"
@@ -239,7 +262,7 @@ class KMeans(IterativeFinder):
                 f"KMeans cannot make {n_directions} clusters of {len(X)} stimuli that have a response; ask for fewer"
             )
         look = partial(rows.map, _two_nearest, width=None) if X is whole else None
-        return find_centers(X, n_directions, generator, look)
+        return best_centers(X, n_directions, generator, self.n_init, look)
 
 
 def _sample(rows: Rows, n_directions: int, generator: torch.Generator) -> np.ndarray:

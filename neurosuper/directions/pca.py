@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from neurosuper.directions._rows.lost_digits import warn_of_dropped
 from neurosuper.directions._rows.moments import (
     RANK_TOLERANCE,
     moments,
@@ -139,6 +140,8 @@ class PCA(DirectionFinder):
                 f"these responses vary along {rank} directions (the rank of {rows.n_rows} stimuli × {rows.n_columns} "
                 f"units), not {wanted}; ask for fewer, or use KMeans, which gives more directions than units"
             )
+        if wanted is None:
+            warn_of_dropped("PCA", rows, mean, found.variance, found.D.T, tolerance)
         variance, D = found.variance[:rank], found.D[:rank].to(rows.dtype)
         mean = mean.to(rows.dtype)
         signs = skew_signs(rows.take(sign_rows(rows)), mean if self.center else rows.mean(), D)

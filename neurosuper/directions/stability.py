@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
 from tqdm import tqdm
 
-from neurosuper._checks import check_count
+from neurosuper._checks import check_count, make_rng
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.labels import label_input
 from neurosuper.responses import coords_along
@@ -88,7 +88,7 @@ def direction_stability(
     if over not in ORIGIN:
         raise ValueError(f"over must be 'stimuli' or 'seeds', got {over!r}")
     n_resamples = check_count("n_resamples", n_resamples)
-    labelled, rng = label_input(responses), np.random.default_rng(random_state)
+    labelled, rng = label_input(responses), make_rng(random_state)
     directions = clone(finder).fit(labelled).directions_
     refits = _resampled(finder, labelled, rng) if over == "stimuli" else _reseeded(finder, labelled, rng)
     bar = tqdm(range(n_resamples), desc="stability", unit="fit", leave=False, delay=2)

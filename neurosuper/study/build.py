@@ -18,8 +18,10 @@ from neurosuper.directions import (
     NMF,
     PCA,
     Archetypal,
+    CovarianceMatched,
     DictionaryLearning,
     DirectionFinder,
+    Exemplars,
     KMeans,
     Random,
     SparseAutoencoder,
@@ -33,7 +35,10 @@ from neurosuper.study.file import Study
 from neurosuper.study.references import References, Table, call
 
 LOADERS = ("load", "load_nwb", "load_array", "activations")
-FINDERS = (Units, Random, PCA, ICA, NMF, KMeans, DictionaryLearning, SparseAutoencoder, Archetypal)
+FINDERS = (
+    *(Units, Random, Exemplars, CovarianceMatched),  # baselines
+    *(PCA, ICA, NMF, KMeans, DictionaryLearning, SparseAutoencoder, Archetypal),
+)
 METRICS = (LPIPS, Pixel, Color, Label, Features)
 STORED_METRICS = (LPIPS, Features)  # their embeddings take longer to compute than to read
 

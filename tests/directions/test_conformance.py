@@ -18,8 +18,10 @@ from neurosuper.directions import (
     NMF,
     PCA,
     Archetypal,
+    CovarianceMatched,
     DictionaryLearning,
     DirectionFinder,
+    Exemplars,
     KMeans,
     Random,
     SparseAutoencoder,
@@ -30,6 +32,12 @@ FINDERS = [
     Units(),
     Random(),
     Random("2x", random_state=3),
+    Exemplars(),
+    Exemplars("2x", normalize=True, random_state=1),
+    Exemplars(5, whiten=True),
+    CovarianceMatched(),
+    CovarianceMatched("2x", normalize=True, center=True, random_state=1),
+    CovarianceMatched(5, whiten=True),
     PCA(),
     PCA(3),
     KMeans(),
@@ -346,8 +354,20 @@ def test_more_directions_than_memory_holds_are_refused_before_any_is_drawn(kind,
 def test_seeds_are_ints_of_any_kind(responses):
     expected = Random(random_state=3).fit(responses).directions_
     assert_allclose(Random(random_state=np.int64(3)).fit(responses).directions_, expected)
-    with pytest.raises(TypeError, match="random_state must be an int or None, got Generator"):
-        Random(random_state=np.random.default_rng(0)).fit(responses)
+    with pytest.raises(ValueError, match="random_state must be an int from 0 to"):
+        Random(random_state=-1).fit(responses)
+
+
+@finders
+@pytest.mark.parametrize("kind", [np.random.default_rng, np.random.RandomState])
+def test_generators_seed_each_fit_anew(finder, kind, responses):
+    lazy = responses.copy(data=da.from_array(responses.values, chunks=(40, 8)))
+    one, other = (clone(finder).set_params(random_state=kind(2)) for _ in range(2))
+    fits = [f.fit(r).directions_.values for f in (one, other) for r in (responses, responses)]
+    assert_allclose(fits[:2], fits[2:])
+    if isinstance(finder, Random | Exemplars | CovarianceMatched):
+        assert np.abs(fits[0] - fits[1]).max() > 0.01
+    assert np.isfinite(one.fit(lazy).directions_).all(), "stimuli drawn in the first pass may not be those needed"
 
 
 @pytest.mark.parametrize("kind", sorted({type(f) for f in FINDERS}, key=repr))

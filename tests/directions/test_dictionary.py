@@ -6,13 +6,14 @@ import pytest
 import torch
 import xarray as xr
 from numpy.testing import assert_allclose
+from sklearn.decomposition import DictionaryLearning as BatchDictionaryLearning
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import orthogonal_mp_gram
 
 from neurosuper.directions import recovery
 from neurosuper.directions._rows.tiles import TILE_ENTRIES
-from neurosuper.directions._solvers.atoms import count_uses, turn_atoms, turn_compiled, update_atoms
+from neurosuper.directions._solvers.atoms import Atoms, count_uses, turn_atoms, turn_compiled, update_atoms
 from neurosuper.directions._solvers.sparse_coding import TOLERANCE
 from neurosuper.directions.dictionary import DictionaryLearning
 
@@ -44,6 +45,33 @@ def test_objective_is_no_worse_than_scikit_learns(superposition):
     assert at_end <= objective(R.values, theirs.components_, 0.1)
     assert_allclose(ours.objective_, at_end, rtol=0.05)
     assert ours.learning_curve_[-1] < ours.learning_curve_[0]
+
+
+@pytest.mark.parametrize(("n_stimuli", "n_updates"), [(60, 15), (300, 16), (512, 16), (9000, 18)])
+def test_an_iteration_has_at_least_about_16_updates(n_stimuli, n_updates, make_responses, rng, monkeypatch):
+    updates = []
+
+    def learn(atoms, X, *_):
+        updates.append(len(X))
+        atoms.A.fill_(1)
+        return torch.ones(())
+
+    monkeypatch.setattr(Atoms, "learn", learn)
+    DictionaryLearning(2, max_iter=1).fit(make_responses(rng.gamma(1, 1, (n_stimuli, 3))))
+    assert len(updates) == n_updates
+    assert sum(updates) == n_stimuli
+
+
+@pytest.mark.filterwarnings("ignore:Objective did not converge")
+def test_few_stimuli_are_learned_nearly_as_well_as_by_batches(superposition):
+    """300 stimuli: within 7 % of scikit-learn's batch algorithm; one update per iteration gives 13 %."""
+    R = superposition[0][:300]
+    ours = DictionaryLearning(48, l1=0.1).fit(R)
+    theirs = BatchDictionaryLearning(48, alpha=0.1, fit_algorithm="cd", max_iter=100, random_state=0).fit(R.values)
+    best = objective(R.values, theirs.components_, 0.1)
+    assert objective(R.values, ours.directions_.values.astype(float), 0.1) < 1.07 * best
+    one_update = DictionaryLearning(48, l1=0.1, batch_size=512).fit(R)
+    assert objective(R.values, one_update.directions_.values.astype(float), 0.1) > 1.1 * best
 
 
 @pytest.mark.parametrize("positive", [False, True])

@@ -15,7 +15,18 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
-from neurosuper.directions import ICA, NMF, PCA, Archetypal, DictionaryLearning, KMeans, Random, SparseAutoencoder
+from neurosuper.directions import (
+    ICA,
+    NMF,
+    PCA,
+    Archetypal,
+    CovarianceMatched,
+    DictionaryLearning,
+    Exemplars,
+    KMeans,
+    Random,
+    SparseAutoencoder,
+)
 from neurosuper.directions._rows.rows import Rows
 
 distributed = pytest.importorskip("distributed")
@@ -23,6 +34,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:distributed"
 
 FINDERS = [
     Random(),
+    Exemplars(4, normalize=True),
+    CovarianceMatched(4),
     PCA(),
     PCA(normalize=True),
     KMeans(5),

@@ -13,6 +13,7 @@ from neurosuper.directions import KMeans, Random, Units, recovery
 from neurosuper.directions._rows import shared_passes as together
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._rows.tiles import TILE_ENTRIES
+from neurosuper.directions._solvers.center_exchange import exchange
 from neurosuper.directions._solvers.center_search import find_centers, halve, pair, plus_plus, split_clusters
 from neurosuper.directions._solvers.nearest_centers import (
     Screen,
@@ -43,6 +44,53 @@ def test_seeding_is_as_good_as_scikit_learns(superposition):
     ours = np.mean([KMeans(30, random_state=seed).fit(R).inertia_ for seed in range(5)])
     theirs = np.mean([SklearnKMeans(30, n_init=1, random_state=seed).fit(X).inertia_ for seed in range(5)])
     assert ours < 1.02 * theirs
+
+
+def few_rows(kind):
+    """Rows and a number of clusters for which Lloyd's algorithm depends on its start."""
+    rng = np.random.default_rng(0)
+    if kind == "clustered":
+        return (rng.normal(0, 4, (50, 1, 50)) + rng.normal(0, 0.3, (50, 100, 50))).reshape(-1, 50), 40
+    if kind == "clustered, few":
+        return (rng.normal(0, 4, (50, 1, 10)) + rng.normal(0, 0.3, (50, 20, 10))).reshape(-1, 10), 40
+    if kind == "distinct":
+        return rng.gamma(1, 1, (60, 20)), 50
+    return (np.repeat(rng.gamma(1, 1, (60, 20)), 3, 0), 50) if kind == "repeated" else (rng.gamma(1, 1, (60, 200)), 30)
+
+
+@pytest.mark.filterwarnings("ignore:.*many directions are single stimuli")
+@pytest.mark.parametrize("kind", ["clustered, few", "clustered", "distinct", "repeated", "more units than rows"])
+def test_one_fit_of_few_rows_is_no_worse_than_the_best_of_ten_by_scikit_learn(kind, make_responses):
+    X, k = few_rows(kind)
+    ours = [KMeans(k, normalize=False, random_state=seed).fit(make_responses(X)).inertia_ for seed in range(4)]
+    theirs = [SklearnKMeans(k, n_init=10, random_state=seed).fit(X).inertia_ for seed in range(2)]
+    single = [SklearnKMeans(k, n_init=1, random_state=seed).fit(X).inertia_ for seed in range(10)]
+    assert np.mean(ours) <= np.mean(theirs)
+    assert max(ours) < 0.99 * np.mean(single)
+
+
+def test_exchange_gives_the_inertia_of_its_centres_which_no_single_move_lowers(rng):
+    X = np.repeat(rng.gamma(1, 1, (40, 5)), rng.integers(1, 4, 40), axis=0)
+    C, inertia = exchange(torch.from_numpy(X), torch.from_numpy(X[:12]))
+    label = ((X[:, None] - C.numpy()) ** 2).sum(2).argmin(1)
+
+    def sum_of_squares(label):
+        return sum(((X[label == k] - X[label == k].mean(0)) ** 2).sum() for k in np.unique(label))
+
+    assert_allclose(inertia, sum_of_squares(label), rtol=1e-9)
+    rows, which = np.unique(X, axis=0, return_inverse=True)
+    for i in range(len(rows)):
+        for k in range(12):
+            assert sum_of_squares(np.where(which == i, k, label)) > inertia - 1e-6
+
+
+def test_more_searches_give_the_one_of_smallest_inertia(superposition, monkeypatch):
+    monkeypatch.setattr("neurosuper.directions._solvers.center_exchange.FEW_PRODUCTS", 0)
+    R, _ = superposition
+    fits = [KMeans(30, n_init=n, random_state=seed).fit(R).inertia_ for n in (1, 8) for seed in range(4)]
+    assert max(fits[4:]) < np.mean(fits[:4])
+    with pytest.raises(ValueError, match="n_init must be a whole number of at least 1, got 0"):
+        KMeans(30, n_init=0).fit(R)
 
 
 def test_recovers_planted_features_in_superposition(superposition):

@@ -17,7 +17,8 @@ from neurosuper.directions import *
 
 warnings.simplefilter("ignore")
 FINDERS = [
-    Units(), Random(4), PCA(4), KMeans(8, max_iter=2, tol=None), ICA(4, max_iter=2, tol=None),
+    Units(), Random(4), Exemplars(4), CovarianceMatched(4), PCA(4),
+    KMeans(8, max_iter=2, tol=None), ICA(4, max_iter=2, tol=None),
     NMF(4, max_iter=2, tol=None), DictionaryLearning(8, max_iter=1), Archetypal(4, max_iter=1, tol=None),
     SparseAutoencoder(8, n_active=2, max_iter=1), KMeans(8, max_iter=1, tol=None, normalize=False),
 ]
@@ -54,6 +55,6 @@ def test_memory_grows_in_proportion_to_the_responses():
     )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert len(lines) == 10 * 2
+    assert len(lines) == 12 * 2
     steep = [line for line in lines if int(line[-1]) > 2.3 * int(line[-2]) + 8192]  # kB
     assert not steep

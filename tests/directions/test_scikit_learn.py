@@ -17,7 +17,9 @@ from neurosuper.directions import (
     NMF,
     PCA,
     Archetypal,
+    CovarianceMatched,
     DictionaryLearning,
+    Exemplars,
     KMeans,
     Random,
     SparseAutoencoder,
@@ -27,6 +29,8 @@ from neurosuper.directions import (
 SMALL = [
     Units(),
     Random(2),
+    Exemplars(2),
+    CovarianceMatched(2),
     PCA(2),
     ICA(2, max_iter=20),
     NMF(2, max_iter=20),

@@ -15,7 +15,7 @@ from neurosuper.directions._rows.products import bare, gram, product
 from neurosuper.directions._rows.rows import SUM_ROWS, Rows, Tensors, join
 from neurosuper.directions._rows.tiles import CENTRED_TILE_ENTRIES, MIN_CENTRED_ROWS
 
-RANK_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}  # of the largest variance: smaller ones are rounding
+RANK_TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-10}  # of the largest variance
 FLOAT32_SUM_ROWS = 2**15  # rows whose products are added in float32 before they are added in float64
 FAR_MEAN_RATIO = 10  # mean² / variance of a unit: above this, rows are centred first, or float32 would lose digits
 ROUGH_MEAN_ROWS = 256  # rows that give a rough mean to centre a block on
@@ -135,14 +135,13 @@ def skew_signs(X: torch.Tensor, mean: torch.Tensor, D: torch.Tensor) -> torch.Te
     return torch.as_tensor(third < 0).to(D.dtype)[:, None] * -2 + 1
 
 
-def whitening(scatter: torch.Tensor, n_rows: int) -> torch.Tensor:
-    """Return the symmetric whitening matrix C^(−½) `(unit, unit)`, C = scatter / (n − 1).
+def whitening(variance: torch.Tensor, V: torch.Tensor, tolerance: float) -> torch.Tensor:
+    """Return the symmetric whitening matrix C^(−½) `(unit, unit)`, from eigenvalues and eigenvectors of C = V Λ Vᵀ.
 
-    Zero-phase (ZCA) whitening changes units least (Kessy, Lewin and Strimmer 2018). Directions whose variance is below
-    10⁻⁶ of the largest are projected out: in float32 they contain only rounding, which whitening would amplify.
+    Zero-phase (ZCA) whitening changes units least (Kessy, Lewin and Strimmer 2018). Directions whose variance is at
+    most `tolerance` of the largest are projected out: whitening would amplify their rounding.
     """
-    # C = V Λ Vᵀ, so that C^(−½) = V Λ^(−½) Vᵀ.
-    variance, vectors = torch.linalg.eigh(scatter / (n_rows - 1))
-    kept = variance > RANK_TOLERANCE[torch.float32] * variance[-1]
-    vectors, variance = vectors[:, kept], variance[kept]
-    return (vectors / variance.sqrt()) @ vectors.T
+    kept = variance > tolerance * variance.max()
+    V, variance = V[:, kept], variance[kept]
+    # C^(−½) = V Λ^(−½) Vᵀ.
+    return (V / variance.sqrt()) @ V.T

@@ -75,7 +75,7 @@ class Rows:
     def __init__(self, responses: xr.DataArray, device: str | None, dtype: str = "float32") -> None:
         self.n_rows, self.n_columns = responses.shape
         self.indexes = responses.indexes
-        self.is_lazy = responses.chunks is not None
+        self.is_lazy, self.source_dtype = responses.chunks is not None, responses.dtype
         self._data: Any = responses.data.rechunk({1: -1}) if self.is_lazy else responses.values
         self._has_unit_chunks = self.is_lazy and responses.data.numblocks[1] > 1
         self._device_name = device

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from neurosuper.directions._rows.lost_digits import warn_of_dropped
 from neurosuper.directions._rows.moments import moments
 from neurosuper.directions._rows.rows import Kernel, Rows, Tensors
 from neurosuper.directions._rows.tiles import SOURCE_ROWS
@@ -37,8 +38,9 @@ def principal_space(rows: Rows, n_directions: int | None) -> PrincipalSpace:
     """Return the first `n_directions` components, or all of them; one pass over the blocks."""
     if rows.in_memory and rows.n_columns > rows.n_rows:
         # Fewer stimuli than units: a singular value decomposition of X is cheaper than the covariance of units.
-        mean = rows.mean().double()
-        singular, V = torch.linalg.svd(rows.whole.double() - mean, full_matrices=False)[1:]
+        X = rows.whole.double()
+        mean = X.mean(0)  # in float64: what is lost in float32 would be one more component
+        singular, V = torch.linalg.svd(X - mean, full_matrices=False)[1:]
         variance, V = singular**2 / rows.n_rows, V.T
     else:
         mean, scatter = moments(rows)
@@ -51,6 +53,8 @@ def principal_space(rows: Rows, n_directions: int | None) -> PrincipalSpace:
             f"stimuli × {rows.n_columns} units), not {n_directions}; ask for fewer, or use KMeans or "
             "SparseAutoencoder, which give more directions than units"
         )
+    if n_directions is None:
+        warn_of_dropped("ICA", rows, mean, variance, V, RANK_TOLERANCE)
     variance = variance[:n_directions][:rank]
     return PrincipalSpace(mean, V[:, : len(variance)] / variance.sqrt(), variance)
 

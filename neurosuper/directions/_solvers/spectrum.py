@@ -16,7 +16,6 @@ import torch
 
 from neurosuper._threads import one_blas_thread
 from neurosuper.directions._rows.moments import (
-    RANK_TOLERANCE,
     centred_tiles,
     is_small,
     moments,
@@ -26,6 +25,7 @@ from neurosuper.directions._rows.rows import Rows, Tensors
 
 FLOAT32_SAFE_RATIO = 1e-4  # smallest / largest variance: below this, products in float32 are not accurate enough
 EXACT_SIDE = 1000  # stimuli or units, the smaller number: up to this the exact solution is always used
+ROUNDING = 1e-14  # of the largest variance: what eigenvalues of a Gram matrix in float64 may be by rounding alone
 DEPTH = 2  # blocks of the Krylov space after the first, if the first comes from a sample of rows
 BLIND_DEPTH = 3  # blocks after the first, if the first is random
 OVERSAMPLING = 12  # columns of a block in addition to one per direction
@@ -76,15 +76,20 @@ def _from_gram(rows: Rows, wanted: int | None, center: bool, precise: bool) -> t
     mean = rows.mean() if center else torch.zeros_like(rows.mean())
     dtype = torch.float64 if precise else X.dtype
     columns = [slice(start, start + len(X)) for start in range(0, X.shape[1], len(X))]
+
+    def prepare(some: slice) -> torch.Tensor:
+        """Return units, centred in the dtype of the products: a mean rounded to float32 would leave a rest of it."""
+        part = X[:, some].to(dtype)
+        return part - part.mean(0) if center else part
+
     # XXᵀ is summed over square slices of units, so that no centred copy of all responses is needed.
     inner = torch.zeros(len(X), len(X), dtype=torch.float64, device=X.device)
     for some in columns:
-        centred = (X[:, some] - mean[some]).to(dtype)
-        inner += gram(centred.T)
+        inner += gram(prepare(some).T)
     squares, U = _leading(inner, wanted)
-    varies = squares > RANK_TOLERANCE[torch.float64] * squares[0]
+    varies = squares > ROUNDING * squares[0]
     squares, U = squares[varies], U[:, varies].to(dtype)
-    D = torch.cat([U.T @ (X[:, some] - mean[some]).to(dtype) for some in columns], dim=1)
+    D = torch.cat([U.T @ prepare(some) for some in columns], dim=1)
     total = inner.trace() / (len(X) - 1)
     return mean, Spectrum(squares / (len(X) - 1), torch.nn.functional.normalize(D, dim=1), total)
 

@@ -6,7 +6,18 @@ import sys
 import pytest
 from sklearn.base import clone
 
-from neurosuper.directions import ICA, NMF, PCA, Archetypal, DictionaryLearning, KMeans, Random, SparseAutoencoder
+from neurosuper.directions import (
+    ICA,
+    NMF,
+    PCA,
+    Archetypal,
+    CovarianceMatched,
+    DictionaryLearning,
+    Exemplars,
+    KMeans,
+    Random,
+    SparseAutoencoder,
+)
 
 SCRIPT = """
 import resource, sys, warnings
@@ -36,6 +47,8 @@ print((peak() - before) / lazy.nbytes)
 
 FINDERS = [
     "Random(device='cpu')",
+    "Exemplars(device='cpu')",
+    "CovarianceMatched(device='cpu')",
     "PCA(device='cpu')",
     "KMeans(64, init=np.eye(64, 512), max_iter=3, tol=None, device='cpu')",  # k-means++ keeps a sample besides
     "NMF(16, max_iter=1, tol=None, device='cpu')",
@@ -63,6 +76,11 @@ def test_419_mb_in_chunks_of_4_mb_take_less_than_a_fifth_of_that(finder):
 
 PASSES = [
     (Random(), lambda _fitted: 1),  # range and mean
+    (Exemplars(normalize=True), lambda _fitted: 1),  # range and stimuli
+    (Exemplars(center=True), lambda _fitted: 1),
+    (Exemplars(whiten=True), lambda _fitted: 2),  # range and stimuli; scatter
+    (CovarianceMatched(), lambda _fitted: 2),  # range; scatter
+    (CovarianceMatched(whiten=True), lambda _fitted: 3),
     (PCA(), lambda _fitted: 1),  # scatter
     (PCA(normalize=True), lambda _fitted: 2),  # range; scatter
     (KMeans(4, normalize=False, tol=None, max_iter=3), lambda fitted: 2 + fitted.n_iter_),  # range and sample; labels
