@@ -83,8 +83,8 @@ def bootstrap_interval(
     Notes
     -----
     Without groups, the interval of a mean is the BCa interval for 30 items or more, and Student's t interval, which
-    does not resample, for fewer: of means of 8, 12 and 20 normal scores, BCa intervals cover the true value in 87, 91 and
-    90 %, t intervals in 95 %; of exponential scores, t intervals cover it in 89 to 92 %. That of a median is the
+    does not resample, for fewer: of means of 8, 12 and 20 normal scores, BCa intervals cover the true value in 87, 91
+    and 90 %, t intervals in 95 %; of exponential scores, t intervals cover it in 89 to 92 %. That of a median is the
     percentile interval (BCa uses the jackknife, which fails for medians).
 
     With groups, it is estimate ± t √(n/(n−1)) s. Each resample draws n of the n groups with replacement, each with all

@@ -82,7 +82,7 @@ def halves_interval(
     √(`fall` · v(n/2)), averaged over splits before the root. The interval is estimate ± t · standard_error, where t has
     2 (Σu²)² / (Σu⁴ − (Σu²)²/m) degrees of freedom, from the changes u of the statistic without each of m random parts
     of the stimuli (at most 50; whole groups). In simulations, 95 % intervals cover a mean and a correlation of 60
-    normal stimuli in 94 to 95 % of studies, and their variance in 92 %. They do not show a bias of the statistic itself,
+    normal stimuli in 94 to 95 % of studies, and their variance in 92 %. They do not show a bias of the statistic,
     such as that of a participation ratio.
 
     References
