@@ -398,3 +398,21 @@ def add_squared_lengths(E, at, weights, sizes, lengths):
     for row in range(len(at)):
         for i, n in enumerate(sizes):
             lengths[row, i] += ((weights[row, :n, None] * E[at[row, :n]].astype(float)).sum(0) ** 2).sum()
+
+
+# neurosuper.interpretability.group_scores
+
+
+def places_needed(order, groups, n_groups, top):
+    needed = [
+        [max(np.flatnonzero(marks == group)[top - 1] + 1 for group in range(n_groups)) for marks in groups[own].T]
+        for own in order
+    ]
+    return np.array(needed).max(1)
+
+
+def mean_in_groups(tables, leading, groups, top, means):
+    n_pairs = top * (top - 1)
+    for draw, group, item in np.ndindex(means.shape):
+        members = np.flatnonzero(groups[leading[item], draw] == group)[:top]
+        means[draw, group, item] = tables[item][np.ix_(members, members)].sum() / n_pairs

@@ -24,6 +24,7 @@ from neurosuper.directions._solvers import (
 )
 from neurosuper.directions._solvers.sae_codes import Activation
 from neurosuper.directions._solvers.sae_training import Training
+from neurosuper.interpretability import group_scores
 from neurosuper.loaders.nwb import frames, spikes
 from neurosuper.metrics import distances
 
@@ -104,6 +105,14 @@ def run_distances():
     distances._squared_lengths(E, at, draw(20, 15), [1, 4, 15])
 
 
+def run_group_scores():
+    rng = np.random.default_rng(0)
+    order = rng.permuted(np.tile(np.arange(60, dtype=np.int32), (7, 1)), axis=1)
+    groups = rng.permuted(np.tile(np.arange(60) % 4, (30, 1)).astype(np.int8), axis=1).T.copy()
+    group_scores._places_needed(order, groups, 4, 5)
+    group_scores._mean_in_groups(rng.random((7, 60, 60)), order, groups, 5, np.zeros((30, 4, 7), np.float32))
+
+
 def run_spikes():
     """Count spikes by searches and merges, of more than one block: in order, unordered, repeated, NaN and infinite."""
     rng = np.random.default_rng(0)
@@ -167,6 +176,7 @@ RUNS = (
     run_kmeans,
     run_autoencoder,
     run_distances,
+    run_group_scores,
     run_spikes,
     run_frames,
 )

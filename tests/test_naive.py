@@ -367,6 +367,27 @@ def add_squared_lengths(rng, n, m):
     return normal(rng, n, 1030), rng.integers(0, n, (m, 4)), normal(rng, m, 4), sizes, np.zeros((m, 3))
 
 
+def draw_groups(rng, n, m):
+    """Return orders (item, place) of 2n + 8 stimuli, and their groups (stimulus, draw), at least 4 in each of two."""
+    marks = np.arange(2 * n + 8) % 2
+    order = rng.permuted(np.broadcast_to(np.arange(len(marks), dtype=np.int32), (m, len(marks))), axis=1)
+    return order, rng.permuted(np.tile(marks.astype(np.int8), (5, 1)), axis=1).T.copy()
+
+
+@case
+def places_needed(rng, n, m):
+    return *draw_groups(rng, n, m), 2, 1 + n % 4
+
+
+@case
+def mean_in_groups(rng, n, m):
+    order, groups = draw_groups(rng, n, m)
+    tables = rng.random((m, order.shape[1], order.shape[1]))
+    tables = tables + tables.transpose(0, 2, 1)
+    tables[:, np.arange(order.shape[1]), np.arange(order.shape[1])] = 0
+    return tables, order, groups, 2 + n % 3, np.zeros((5, 2, m), np.float32)
+
+
 def flat(value):
     """Return all arrays and numbers in nested tuples."""
     return list(itertools.chain.from_iterable(map(flat, value))) if isinstance(value, tuple) else [np.asarray(value)]

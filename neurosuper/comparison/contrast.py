@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neurosuper.comparison.fitting import SEPARATOR
 from neurosuper.inference import adjust_p_values, test_sentence
 from neurosuper.inference.permutation import compare_means
 from neurosuper.interpretability.stimulus_sampling import compare_mean_index
@@ -169,21 +170,35 @@ def _scores_by_name(comparison: xr.Dataset) -> dict[tuple[str, str, str], ItemSc
     else:
         kept = np.arange(len(systems))
     index = comparison.interpretability.transpose("item", "metric").values
-    halves = None
-    if "index_of_halves" in comparison:
-        halves = comparison.index_of_halves.transpose("metric", "draw", "half", "item").values
+    halves, influence = (
+        comparison[name].transpose("metric", ..., "item").values if name in comparison else None
+        for name in ("difference_of_halves", "influence")
+    )
+    stimuli, n_stimuli = _number_top_stimuli(comparison) if influence is not None else (None, 0)
     scores = {}
     for (system, finder), rows in pd.Series(kept).groupby([systems[kept], finders[kept]], sort=False):
         for i, metric in enumerate(comparison.metric.values.tolist()):
             items = rows.values[np.isfinite(index[rows, i])]
-            of_halves = np.full((1, 2, len(items)), np.nan) if halves is None else halves[i][..., items]
-            scores[system, finder, metric] = ItemScores(index[items, i], of_halves)
+            if halves is None or influence is None or stimuli is None:
+                scores[system, finder, metric] = ItemScores(index[items, i], np.full((1, 2, len(items)), np.nan))
+                continue
+            # Only the difference between two halves matters: each is put as far from 0 as the other.
+            of_halves = np.stack([halves[i][:, items] / 2, -halves[i][:, items] / 2], axis=1)
+            u = np.bincount(stimuli[items].ravel(), influence[i][:, items].T.ravel(), n_stimuli) / max(1, len(items))
+            scores[system, finder, metric] = ItemScores(index[items, i], of_halves, influence=u)
     return scores
+
+
+def _number_top_stimuli(comparison: xr.Dataset) -> tuple[np.ndarray, int]:
+    """Return the number of each top stimulus (item, rank), and how many stimuli were scored on."""
+    labels = [joined.split(SEPARATOR) for joined in comparison.top_stimuli.values.tolist()]
+    numbers, names = pd.factorize(np.array(labels).ravel())
+    return numbers.reshape(len(labels), -1), max(len(names), comparison.attrs.get("n_stimuli", 0))
 
 
 def _test(a: ItemScores, b: ItemScores, by_items: xr.Dataset) -> xr.Dataset:
     """Return the test over stimuli and items, or that over items alone without an index on halves."""
-    if np.isnan(a.scores_of_halves).any() or np.isnan(b.scores_of_halves).any():
+    if np.isnan(a.of_halves).any() or np.isnan(b.of_halves).any():
         return by_items.assign(p_items=by_items.p_value, difference_low=np.nan, difference_high=np.nan)
     sizes = {name: by_items[name] for name in ("cohens_d", "superiority")}
     return compare_mean_index(a, b, CONFIDENCE_LEVEL).assign(sizes | {"p_items": by_items.p_value})

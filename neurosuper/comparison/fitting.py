@@ -15,9 +15,10 @@ from neurosuper._checks import check_one_of
 from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.directions import DirectionFinder
-from neurosuper.interpretability.random_splits import draw_splits, smallest_group, top_in_groups
+from neurosuper.interpretability.group_scores import groups_of, leading_stimuli
+from neurosuper.interpretability.random_splits import draw_splits, smallest_group
 from neurosuper.interpretability.ranking import top_stimuli
-from neurosuper.interpretability.stimulus_sampling import N_RESAMPLES
+from neurosuper.interpretability.sampled_sets import N_RESAMPLES
 from neurosuper.responses import (
     DROP_THEM,
     check_averaged,
@@ -31,7 +32,7 @@ from neurosuper.responses import (
 SEPARATOR = " | "  # between the labels in the variable `top_stimuli` of a comparison
 RESERVED = {  # names of variables, coords and dims of a comparison, which no unit coord may have
     *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
-    *("chance_level", "chance_level_low", "chance_level_high", "index_of_halves", "draw", "half"),
+    *("chance_level", "chance_level_low", "chance_level_high", "difference_of_halves", "draw", "influence", "rank"),
 }
 ScoreOn = Literal["held-out", "all"]
 
@@ -49,8 +50,12 @@ class Fit(NamedTuple):
         Labels, from `top_stimuli`, among the stimuli that were scored.
     scored : array of str (stimulus,)
         Labels of the stimuli to score on.
-    top_of_halves : array (draw, half, item, rank) or None
-        Positions in `scored` of the top stimuli in random halves of them; None if a half has fewer stimuli than `top`.
+    halves : array (stimulus, draw) or None
+        The half of each stimulus in `scored`, 0 or 1, in each random split; None if a half is smaller than `top`.
+    leading : array (item, place) or None
+        Positions in `scored` of the stimuli with the largest codes, as many as the top stimuli of all halves may be.
+    n_stimuli : int
+        Number of stimuli of all systems that were split, with copies of one photograph counted once.
 
     See Also
     --------
@@ -75,7 +80,9 @@ class Fit(NamedTuple):
     fitted: DirectionFinder
     top_stimuli: xr.DataArray
     scored: np.ndarray
-    top_of_halves: np.ndarray | None
+    halves: np.ndarray | None
+    leading: np.ndarray | None
+    n_stimuli: int
 
 
 def fit_systems(
@@ -141,7 +148,12 @@ def fit_systems(
     _check_top(top, parts)
     scored_on = all_stimuli(scored for _, scored in parts.values())
     # One set of splits for all fits, always with the same seed: differences between items share their stimuli.
-    halves = draw_splits(scored_on.stimulus.values, 2, N_RESAMPLES, np.random.default_rng(0), photographs_of(scored_on))
+    photographs = photographs_of(scored_on)
+    splits = draw_splits(scored_on.stimulus.values, 2, N_RESAMPLES, np.random.default_rng(0), photographs)
+    halves = {
+        name: groups_of(scored, splits, top) if smallest_group(scored, splits) >= top else None
+        for name, (_, scored) in parts.items()
+    }
     pairs = [(system, finder) for system in parts for finder in finders]
     for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", delay=2)):
         bar.set_postfix_str(f"{system}, {finder}")
@@ -149,8 +161,10 @@ def fit_systems(
         fitted = clone(finders[finder]).fit(fit_part)
         codes = fitted.transform(score_part)
         require_varying(codes, f" of {system!r} by {finder!r}")
-        of_halves = top_in_groups(codes, halves, top) if smallest_group(codes, halves) >= top else None
-        yield Fit(system, finder, fitted, top_stimuli(codes, top=top), codes.stimulus.values, of_halves)
+        own = halves[system]
+        leading = None if own is None else leading_stimuli(codes, [own], top)
+        chosen, n_stimuli = top_stimuli(codes, top=top), int(photographs.max()) + 1
+        yield Fit(system, finder, fitted, chosen, codes.stimulus.values, own, leading, n_stimuli)
 
 
 def name_each(

@@ -11,10 +11,11 @@ import xarray as xr
 from neurosuper.comparison.fitting import SEPARATOR, Fit, name_each
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
+from neurosuper.interpretability.group_scores import sample_index
 from neurosuper.interpretability.index import index_label
 from neurosuper.interpretability.random_splits import index_of_sets
 from neurosuper.interpretability.ranking import warn_of_copies
-from neurosuper.interpretability.stimulus_sampling import N_RESAMPLES
+from neurosuper.interpretability.sampled_sets import N_RESAMPLES
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
 from neurosuper.metrics.distances import open_distances
@@ -78,7 +79,7 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     n_items, coords, random = top.shape[1], _item_coords(fits), _draw_random_sets(fits, len(top))
     every = np.concatenate([top, *random.values()], axis=1).T
     scored = [_score(fits, every, images, metric) for metric in metrics.values()]
-    scores = np.stack([index for index, _ in scored], axis=1)
+    scores, of_halves, influence = (np.stack(of_metrics, axis=1) for of_metrics in zip(*scored, strict=True))
     # The chance level of a system is the mean index of random sets of its stimuli; its interval is their quantiles.
     by_chance = scores[n_items:].reshape(len(random), N_RANDOM_SETS, -1)  # (system, set, metric)
     chance_levels = np.stack([by_chance.mean(1), *np.quantile(by_chance, TAILS, axis=1)])
@@ -86,14 +87,14 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     columns = {"interpretability": scores[:n_items]} | dict(
         zip(("chance_level", "chance_level_low", "chance_level_high"), of_items, strict=True)
     )
-    of_halves = np.stack([halves for _, halves in scored], axis=1)
     has_copies = np.concatenate([_has_copies(fit.top_stimuli) for fit in fits])
     if has_copies.any():
         warn_of_copies(int(has_copies.sum()), n_items, len(top))
     return xr.Dataset(
         {name: (("item", "metric"), values) for name, values in columns.items()}
         | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))}
-        | {"index_of_halves": (("item", "metric", "draw", "half"), of_halves)}
+        | {"difference_of_halves": (("item", "metric", "draw"), of_halves)}
+        | {"influence": (("item", "metric", "rank"), influence)}
         | ({"has_copies": ("item", has_copies)} if has_copies.any() else {}),
         coords=coords
         | {
@@ -101,7 +102,8 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
             "metric": list(metrics),
             "quantity": ("metric", [index_label(metric) for metric in metrics.values()]),
         },
-        attrs={"top": len(top), "n_resamples": N_RANDOM_SETS, "confidence_level": CONFIDENCE_LEVEL},
+        attrs={"top": len(top), "n_resamples": N_RANDOM_SETS, "confidence_level": CONFIDENCE_LEVEL}
+        | {"n_stimuli": max(fit.n_stimuli for fit in fits)},
     )
 
 
@@ -123,20 +125,28 @@ def _check_fits(fits: Sequence[Fit], images: xr.DataArray) -> None:
 
 def _score(
     fits: Sequence[Fit], every: np.ndarray, images: xr.DataArray, metric: ImageMetric | Precomputed
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of sets `(set, rank)` of stimuli, and that of all items on halves `(item, draw, half)`."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the index of sets `(set, rank)`, and differences between halves and influences of top stimuli of items.
+
+    The latter two are `(item, draw)` and `(item, rank)`; see `compare`.
+    """
     index = images.get_index("stimulus")
     sets = index.get_indexer(every.ravel()).reshape(every.shape)
-    halves = [None if fit.top_of_halves is None else index.get_indexer(fit.scored)[fit.top_of_halves] for fit in fits]
-    chosen = np.unique(np.concatenate([sets.ravel(), *(shown.ravel() for shown in halves if shown is not None)]))
-    of_halves = [np.full((N_RESAMPLES, 2, fit.top_stimuli.shape[1]), np.nan, np.float32) for fit in fits]
+    shown = [None if fit.leading is None else index.get_indexer(fit.scored)[fit.leading] for fit in fits]
+    chosen = np.unique(np.concatenate([sets.ravel(), *(places.ravel() for places in shown if places is not None)]))
+    n_items = [fit.top_stimuli.shape[1] for fit in fits]
+    differences = [np.full((n, N_RESAMPLES), np.nan, np.float32) for n in n_items]
+    influence = [np.full((n, every.shape[1]), np.nan, np.float32) for n in n_items]
     with open_distances(images, chosen, metric) as distances:
         of_sets = index_of_sets(distances, np.searchsorted(chosen, sets), metric.self_similarity)
         as_matrix = distances.as_matrix()
-        for values, shown in zip(of_halves, halves, strict=True):
-            if shown is not None:
-                values[:] = index_of_sets(as_matrix, np.searchsorted(chosen, shown), metric.self_similarity)
-    return of_sets, np.moveaxis(np.concatenate(of_halves, axis=2), 2, 0)
+        for i, (fit, places) in enumerate(zip(fits, shown, strict=True)):
+            if places is not None and fit.leading is not None and fit.halves is not None:
+                at = np.searchsorted(chosen, places)
+                sampled = sample_index(as_matrix, at, fit.leading, [fit.halves], every.shape[1], metric.self_similarity)
+                differences[i] = (sampled.of_groups[0][:, 0] - sampled.of_groups[0][:, 1]).T
+                influence[i] = sampled.influence.astype(np.float32)
+    return of_sets, np.concatenate(differences), np.concatenate(influence)
 
 
 def _draw_random_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:

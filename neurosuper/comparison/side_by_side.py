@@ -54,15 +54,17 @@ def compare(
         - `interpretability (item, metric)`, the index, and `top_stimuli (item,)`, labels joined by " | ";
         - `chance_level (item, metric)`, the mean index of 200 random sets of `top` of the stimuli that the item's
           system was scored on; 95 % of these sets are between `chance_level_low` and `chance_level_high`;
-        - `index_of_halves (item, metric, draw, half)`, the index on random halves of the stimuli, the same halves for
-          all items, from which `contrast_finders` estimates the variance over stimuli; NaN where a half has fewer
-          stimuli than `top`;
+        - `difference_of_halves (item, metric, draw)`, between the index on two random halves of the stimuli, the same
+          500 splits for all items, and `influence (item, metric, rank)`, the change of the index without each top
+          stimulus, from which `contrast_finders` estimates the variance over stimuli; NaN where a half has fewer
+          stimuli than `top`. They take 2 KB per item and metric;
         - `has_copies (item,)`, only if an item has two copies of one photograph among its top stimuli (see
           `find_copies`).
 
-        attrs: `top`, `confidence_level` of the chance level, `n_resamples`, `score_on`, `random_state`,
+        attrs: `top`, `confidence_level` of the chance level, `n_resamples`, `n_stimuli` (scored on, of all
+        systems), `score_on`, `random_state`,
         `shared_stimuli` (a description of how many stimuli the systems share), and, if stimuli had no image,
-        `n_stimuli_left_out` of each system. `drop_dims("draw").to_dataframe()` is the table without halves.
+        `n_stimuli_left_out` of each system. `drop_dims(["draw", "rank"]).to_dataframe()` is the table without halves.
 
     Raises
     ------

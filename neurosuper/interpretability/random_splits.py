@@ -20,7 +20,7 @@ def draw_splits(
     the same group, and groups have equally many photographs.
     """
     photographs = np.arange(len(labels)) if photographs is None else photographs
-    groups = np.arange(photographs.max() + 1) % n_groups
+    groups = (np.arange(photographs.max() + 1) % n_groups).astype(np.int8)
     drawn = rng.permuted(np.broadcast_to(groups, (n_resamples, len(groups))), axis=1)[:, photographs]
     return xr.DataArray(drawn, dims=("draw", "stimulus"), coords={"stimulus": labels}, attrs={"n_groups": n_groups})
 
@@ -28,7 +28,7 @@ def draw_splits(
 def smallest_group(codes: xr.DataArray, splits: xr.DataArray) -> int:
     """Return the smallest number of stimuli of these codes in a group of any split."""
     groups = splits.sel(stimulus=codes.stimulus.values).values
-    return min(int(np.bincount(row, minlength=splits.n_groups).min()) for row in groups)
+    return min(int((groups == group).sum(axis=1).min()) for group in range(splits.n_groups))
 
 
 def top_in_groups(codes: xr.DataArray, splits: xr.DataArray, top: int) -> np.ndarray:

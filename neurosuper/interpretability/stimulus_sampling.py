@@ -1,7 +1,6 @@
-"""Intervals, tests and power for mean indices, treating both stimuli and items as random samples.
+"""Intervals and tests for mean indices, treating both stimuli and items (or subjects) as random samples.
 
-v(n) variance of a mean index over samples of n stimuli, for given items (see `variance_components`). S, I and J are its
-components `var_stimuli`, `var_interaction` and `var_items`.
+v variance of a mean index over samples of stimuli, for given items (see `variance_components`); m a mean distance.
 """
 
 from __future__ import annotations
@@ -13,19 +12,18 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from neurosuper._checks import check_count, check_counts, check_share
-from neurosuper._content import all_stimuli, photographs_of
-from neurosuper._joins import LEFT_OUT, join_images, left_out
-from neurosuper.images import check_images
-from neurosuper.interpretability.index import index_label
-from neurosuper.interpretability.random_splits import draw_splits, index_of_sets, smallest_group, top_in_groups
-from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
-from neurosuper.interpretability.variance_components import ItemScores, variances_of
+from neurosuper._checks import check_count, check_share
+from neurosuper.interpretability.sampled_sets import N_RESAMPLES, StimulusGroups, score_sets
+from neurosuper.interpretability.variance_components import (
+    ItemScores,
+    Variances,
+    by_subject,
+    log_variance,
+    paired_difference,
+    variances_of,
+)
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.metrics.distances import open_distances
-from neurosuper.responses import require_varying
-
-N_RESAMPLES = 50  # random splits; were they independent, a variance of halves would have a relative s.e. of √(2/50)
+from neurosuper.responses import name_some
 
 
 def index_interval(
@@ -35,6 +33,8 @@ def index_interval(
     *,
     top: int = 5,
     n_resamples: int = N_RESAMPLES,
+    stimulus_groups: StimulusGroups = None,
+    subjects: str | None = None,
     confidence_level: float = 0.95,
     random_state: int | None = 0,
 ) -> xr.Dataset:
@@ -46,8 +46,8 @@ def index_interval(
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
-        Without NaN, for at least twice as many stimuli as `top`. Stimuli without an image are left out. Directions are
-        taken as given: fit them on other stimuli.
+        Without NaN, for at least twice as many stimuli as `top`; with fewer than 8 times as many there is a warning.
+        Stimuli without an image are left out. Directions are taken as given: fit them on other stimuli.
     images : DataArray (stimulus, row, column, channel)
         See `load_images`.
     metric : ImageMetric or Precomputed
@@ -56,6 +56,12 @@ def index_interval(
         Number of top stimuli.
     n_resamples : int, optional
         Number of random splits of the stimuli, at least 10.
+    stimulus_groups : str or DataArray (stimulus,), optional
+        A stimulus coord of codes or images, or labels, of stimuli that are not independent: clusters, categories,
+        bursts of frames. The interval is then for other groups. At least 4.
+    subjects : str, optional
+        A coord along the items, such as `"subject"`. The interval is then for other subjects, of whom at least 2 are
+        needed; without it, for other items of these.
     confidence_level : float, optional
         Strictly between 0 and 1.
     random_state : int, optional
@@ -64,21 +70,28 @@ def index_interval(
     Returns
     -------
     Dataset
-        Scalars: `interpretability`, the mean index, with `interpretability_low` and `interpretability_high`, and its
-        `standard_error`; the variance components `var_stimuli` (over stimuli, shared by all items), `var_interaction`
-        (over stimuli, of a single item, beyond the shared part) and `var_items` (over items, of a single item); and
-        `fall`, the factor by which doubling the stimuli lowers the first two components (NaN with fewer than
-        four times as many stimuli as `top`). attrs: `n_items`, `n_stimuli`, `confidence_level`, and the settings.
+        Scalars: `interpretability`, the mean index, with `interpretability_low` and `interpretability_high`; its
+        `standard_error`, and the `monte_carlo_error` of that (its standard deviation over other seeds) and its
+        `degrees_of_freedom`; the variance components `var_stimuli` (over stimuli, shared by all items),
+        `var_interaction` (over stimuli, of a single item, beyond the shared part) and `var_items` (over items, of a
+        single item), with subjects in the place of items if `subjects` are given; and `fall`, the factor by which
+        doubling the stimuli lowers the first two components (NaN with fewer than four times as many stimuli as `top`).
+        attrs: `n_items`, `n_stimuli`, `n_stimulus_groups`, `n_subjects`, `confidence_level`, `scale` ("log" or
+        "linear", see Notes), and the settings.
 
     Raises
     ------
+    TypeError
+        `stimulus_groups` are neither a name nor a DataArray.
     ValueError
-        Too few stimuli; fewer than two items; NaN or constant codes; settings out of range.
+        Too few stimuli or groups; fewer than two items or subjects; no such coord, or a stimulus or item without a
+        label; NaN or constant codes; settings out of range.
 
     See Also
     --------
     index_difference : Interval and test of the difference between two mean indices.
     neurosuper.inference.bootstrap_interval : Interval over items or groups of items, for given stimuli.
+    neurosuper.inference.halves_interval : Interval over stimuli of any other statistic.
     neurosuper.interpretability_index : The index of each item.
 
     Notes
@@ -87,13 +100,24 @@ def index_interval(
     as many stimuli, so the estimate is too large, but by less than the factor of two that it would be for a mean over
     stimuli: only a few images drive an item, and with more images these are more extreme. A bootstrap of stimuli would
     be wrong: it draws some of them twice, and two copies of an image are more similar than any two images. The variance
-    over items is added as in a crossed design, and the interval is normal. The interval is too narrow if a few images
-    of extreme contrast drive all items. `make validate` measures its coverage.
+    over items is added as in a crossed design. Of distances, with a mean m, the interval is symmetric for log m
+    (`scale` "log"): −m exp(± t · standard_error / m). It is mean ± t · standard_error for an agreement such as that of
+    `Label`, and with `stimulus_groups` or `subjects`. t has ν degrees of freedom by Satterthwaite (1946), from those of
+    the variance over items, and of that over stimuli, 2 (Σu²)² / (Σu⁴ − (Σu²)²/n), with u the change of the mean index
+    if a stimulus (or group) is left out. With `subjects`, ν is their number − 1.
+
+    In simulations (`make validate`), 95 % intervals cover the true value in 95 to 99 % of studies with a bounded metric
+    such as LPIPS. They are too narrow if a few images of extreme contrast drive all items under an unbounded metric:
+    93 % with gamma- or exponentially distributed contrast, 87 % with lognormal contrast, and 77 % if features have t
+    distributions with 3 degrees of freedom. If stimuli come in clusters and `stimulus_groups` is not given, they cover
+    73 to 82 %; if it is, 97 to 99 %. For other subjects, they cover 90 to 96 % with 2 `subjects`, and 97 to
+    99 % with more.
 
     References
     ----------
     Wolter 2007, Introduction to Variance Estimation, chapter 2 (random groups).
     Owen 2007, Ann. Appl. Stat. 1, 386-411 (crossed random effects).
+    Satterthwaite 1946, Biometrics Bull. 2, 110-114.
 
     Examples
     --------
@@ -111,12 +135,20 @@ def index_interval(
     (20, 80)
     """
     _check_settings(n_resamples, confidence_level)
-    (items,), attrs = _score_sets([codes], images, metric, top, n_resamples, random_state)
-    variances, mean = variances_of([items]), float(items.scores.mean())
-    numbers = {"interpretability": mean}
-    numbers |= _interval("interpretability", mean, variances.total([items.n]), confidence_level)
-    numbers |= variances.summary([items.n])
-    return xr.Dataset(numbers, attrs={"n_items": items.n, **attrs, "confidence_level": confidence_level})
+    (items,), attrs = score_sets(
+        [codes],
+        images,
+        metric,
+        top=top,
+        n_resamples=n_resamples,
+        stimulus_groups=stimulus_groups,
+        random_state=random_state,
+    )
+    (sampled,), df = ([items], None) if subjects is None else _sample_subjects([items], [codes], subjects)
+    log = metric.self_similarity == 0 and stimulus_groups is None and subjects is None
+    numbers, scale = _mean(items, sampled, confidence_level, df, log)
+    counts = {"n_items": items.n} | ({} if subjects is None else {"n_subjects": sampled.n})
+    return xr.Dataset(numbers, attrs={**counts, **attrs, "confidence_level": confidence_level, "scale": scale})
 
 
 def index_difference(
@@ -127,6 +159,8 @@ def index_difference(
     *,
     top: int = 5,
     n_resamples: int = N_RESAMPLES,
+    stimulus_groups: StimulusGroups = None,
+    subjects: str | None = None,
     confidence_level: float = 0.95,
     random_state: int | None = 0,
 ) -> xr.Dataset:
@@ -147,6 +181,11 @@ def index_difference(
         Number of top stimuli.
     n_resamples : int, optional
         Number of random splits of the stimuli, at least 10.
+    stimulus_groups : str or DataArray (stimulus,), optional
+        Stimuli that are not independent; see `index_interval`.
+    subjects : str, optional
+        A coord along the items of both sets. If both have the same subjects, the difference is that within subjects,
+        for other subjects; if they have none in common, the subjects of each set are a sample of their own.
     confidence_level : float, optional
         Strictly between 0 and 1.
     random_state : int, optional
@@ -155,22 +194,33 @@ def index_difference(
     Returns
     -------
     Dataset
-        Scalars: `difference` of means (a − b), with `difference_low`, `difference_high` and `standard_error`; the
-        two-sided `p_value`; `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items); variance
-        components as from `index_interval`, those of single items with `_a` and `_b`. attrs: `n_stimuli` of both sets
-        together, `confidence_level`, and the settings.
+        Scalars: `difference` of means (a − b), with `difference_low`, `difference_high`, `standard_error`,
+        `monte_carlo_error` and `degrees_of_freedom`; the two-sided `p_value`; `estimate_a` and `estimate_b` (the
+        means), `n_a` and `n_b` (numbers of items); variance components as from `index_interval`, those of single items
+        with `_a` and `_b` (with the same subjects, of pairs, and without). attrs: `n_stimuli` of both sets together,
+        `n_stimulus_groups`, `n_subjects`, `confidence_level`, and the settings.
 
     Raises
     ------
+    TypeError
+        `stimulus_groups` are neither a name nor a DataArray.
     ValueError
-        Too few stimuli; fewer than two items; NaN or constant codes; settings out of range.
+        As for `index_interval`; sets that share some subjects but not all.
 
     See Also
     --------
-    index_interval : Interval of one mean index; its Notes describe the method.
+    index_interval : Interval of one mean index.
     index_power : Power of this test with other numbers of stimuli and items.
     neurosuper.inference.permutation_test : Test over items alone.
     neurosuper.inference.test_sentence : The result as a sentence for a paper.
+
+    Notes
+    -----
+    The variance and its degrees of freedom are those of `index_interval`, with differences in the place of means; the
+    interval is difference ± t · standard_error.
+
+    In simulations without a difference (`make validate`), p is below 0.05 in 2 to 5 % of studies. It is in 10 to 15 %
+    if stimuli come in clusters and `stimulus_groups` is not given, and in 10 % if `top` is a third of the stimuli.
 
     Examples
     --------
@@ -186,175 +236,114 @@ def index_difference(
     (True, True)
     """
     _check_settings(n_resamples, confidence_level)
-    (first, second), attrs = _score_sets([a, b], images, metric, top, n_resamples, random_state)
-    return compare_mean_index(first, second, confidence_level).assign_attrs(attrs)
-
-
-def index_power(
-    pilot: xr.Dataset,
-    *,
-    n_stimuli: int | Sequence[int],
-    n_items: int | Sequence[int],
-    difference: float | None = None,
-    alpha: float = 0.05,
-) -> xr.DataArray:
-    """Return the power of `index_difference` with other numbers of stimuli and items.
-
-    Parameters
-    ----------
-    pilot : Dataset
-        From `index_difference`.
-    n_stimuli : int or sequence of int
-        Numbers of stimuli to score on.
-    n_items : int or sequence of int
-        Numbers of items in each of the two sets, such as units and equally many directions.
-    difference : float, optional
-        The true difference of means, in the unit of the index. None: that of the pilot, which gives too high a power if
-        the pilot was chosen because its difference is large.
-    alpha : float, optional
-        Significance level of the test.
-
-    Returns
-    -------
-    DataArray (n_stimuli, n_items)
-        Name `power`, from `alpha` to 1.
-
-    Raises
-    ------
-    TypeError
-        Not a Dataset from `index_difference`.
-    ValueError
-        A pilot with too few stimuli to estimate how variances decrease; numbers below 2; `alpha` not between 0 and 1.
-
-    See Also
-    --------
-    index_difference : The test, which also gives the pilot.
-    neurosuper.inference.statistical_power : Power over items alone, for given stimuli.
-
-    Notes
-    -----
-    The difference is assumed not to depend on the number of stimuli, and variances over stimuli to decrease at the rate
-    seen from quarters to halves of the pilot. The farther from the pilot's number of stimuli, the less certain this is.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import xarray as xr
-    >>> from neurosuper.interpretability import index_difference
-    >>> from neurosuper import Color, load_images
-    >>> rng = np.random.default_rng(0)
-    >>> images = load_images(rng.integers(0, 256, (80, 1, 1, 3), dtype=np.uint8))
-    >>> a, b = (xr.DataArray(rng.normal(size=(80, 20)), dims=("stimulus", "unit"),
-    ...                      coords={"stimulus": images.stimulus, "unit": [f"u{i}" for i in range(20)]}) for _ in "ab")
-    >>> pilot = index_difference(a, b, images, Color())
-    >>> power = index_power(pilot, n_stimuli=[80, 320], n_items=[20, 80], difference=0.1)
-    >>> power.dims, bool((power.diff("n_items") > 0).all())
-    (('n_stimuli', 'n_items'), True)
-    """
-    if not isinstance(pilot, xr.Dataset) or not {"difference", "var_items_b", "fall"} <= set(pilot):
-        raise TypeError(f"pilot must be a Dataset from index_difference, got {type(pilot).__name__}")
-    if not 0 < alpha < 1:
-        raise ValueError(f"alpha must be strictly between 0 and 1, got {alpha!r}; 0.05 is usual")
-    if np.isnan(pilot.fall):
-        raise ValueError(
-            f"the pilot has {pilot.n_stimuli} stimuli, too few to estimate how variances decrease with their number; "
-            "lower its `top`, or use at least 4 × `top` stimuli, shown to both sets"
-        )
-    stimuli, items = (
-        xr.DataArray(counts, dims=name, coords={name: counts})
-        for name, counts in (
-            ("n_stimuli", check_counts("n_stimuli", n_stimuli)),
-            ("n_items", check_counts("n_items", n_items)),
-        )
+    scored, attrs = score_sets(
+        [a, b],
+        images,
+        metric,
+        top=top,
+        n_resamples=n_resamples,
+        stimulus_groups=stimulus_groups,
+        random_state=random_state,
     )
-    sums = {name: float(pilot[f"{name}_a"] + pilot[f"{name}_b"]) for name in ("var_interaction", "var_items")}
-    # v(n) = v(n₀) fall^log₂(n/n₀): each doubling of the stimuli multiplies the variance over them by `fall`
-    falls = pilot.fall ** np.log2(stimuli / pilot.n_stimuli)
-    # Var(difference) = (S + I/k) v(n)/v(n₀) + J/k, with k items in each set
-    error = np.sqrt((pilot.var_stimuli + sums["var_interaction"] / items) * falls + sums["var_items"] / items)
-    effect = abs(float(pilot.difference) if difference is None else difference) / error
-    critical = stats.norm.isf(alpha / 2)
-    # power = P(|Z + effect| > critical), Z standard normal
-    power = xr.apply_ufunc(lambda z: stats.norm.sf(critical - z) + stats.norm.cdf(-critical - z), effect)
-    return power.transpose("n_stimuli", "n_items").rename("power").assign_attrs(alpha=alpha)
+    sampled, df = (scored, None) if subjects is None else _sample_subjects(scored, [a, b], subjects)
+    if subjects is not None:
+        attrs["n_subjects"] = [own.n for own in sampled] if len(sampled) > 1 else sampled[0].n
+    first, second = scored
+    return _difference(first, second, sampled, confidence_level, df).assign_attrs(attrs)
 
 
 def compare_mean_index(a: ItemScores, b: ItemScores, confidence_level: float = 0.95) -> xr.Dataset:
     """Return the result of `index_difference` for items scored on the same splits."""
-    variances, counts = variances_of([a, b]), (a.n, b.n)
-    difference = float(a.scores.mean() - b.scores.mean())
-    interval = _interval("difference", difference, variances.total(counts), confidence_level)
-    if (error := interval["standard_error"]) > 0:
-        p = float(2 * stats.norm.sf(abs(difference) / error))
-    else:
-        p = 0.0 if difference else 1.0
-    numbers = {"difference": difference} | interval | {"p_value": p}
-    numbers |= {"estimate_a": a.scores.mean(), "estimate_b": b.scores.mean(), "n_a": a.n, "n_b": b.n}
+    return _difference(a, b, [a, b], confidence_level, None)
+
+
+def _difference(
+    a: ItemScores, b: ItemScores, sampled: Sequence[ItemScores], confidence_level: float, df: float | None
+) -> xr.Dataset:
+    """Return the difference of means, with an interval over what is `sampled`: both sets, their subjects, or pairs."""
+    means = float(a.scores.mean()), float(b.scores.mean())
+    difference, variances, counts = means[0] - means[1], variances_of(sampled), [own.n for own in sampled]
+    df = variances.degrees_of_freedom(counts) if df is None else df
+    error = float(np.sqrt(variances.total(counts)))
+    margin = float(stats.t.isf((1 - confidence_level) / 2, df)) * error
+    p = float(2 * stats.t.sf(abs(difference) / error, df)) if error > 0 else float(difference == 0)
+    numbers = {"difference": difference, "difference_low": difference - margin, "difference_high": difference + margin}
+    numbers |= _describe_error(error, variances, df) | {"p_value": p}
+    numbers |= {"estimate_a": means[0], "estimate_b": means[1], "n_a": a.n, "n_b": b.n}
     attrs = {"statistic": "mean", "alternative": "two-sided", "confidence_level": confidence_level}
     return xr.Dataset(numbers | variances.summary(counts), attrs=attrs)
 
 
-def _interval(name: str, center: float, variance: float, confidence_level: float) -> dict[str, float]:
-    """Return center ± z √variance, z the normal quantile."""
-    error = float(np.sqrt(variance))
-    margin = stats.norm.isf((1 - confidence_level) / 2) * error
-    return {"standard_error": error, f"{name}_low": center - margin, f"{name}_high": center + margin}
+def _mean(
+    items: ItemScores, sampled: ItemScores, confidence_level: float, df: float | None, log: bool
+) -> tuple[dict[str, float], str]:
+    """Return the mean index with its interval, over what is `sampled` (items or subjects), and the scale of it."""
+    variances, mean = variances_of([sampled]), float(items.scores.mean())
+    df = variances.degrees_of_freedom([sampled.n]) if df is None else df
+    t = float(stats.t.isf((1 - confidence_level) / 2, df))
+    # A half of copies has no log.
+    log = log and mean < 0 and bool((sampled.of_halves.mean(-1, dtype=float) < 0).all())
+    if log:
+        # −m exp(± t √(v_log + v_items/m²)), with m = −mean
+        error = float(np.sqrt(mean**2 * log_variance(sampled) + variances.items[0] / sampled.n))
+        low, high = (mean * np.exp(sign * t * error / -mean) for sign in (1, -1))
+    else:
+        error = float(np.sqrt(variances.total([sampled.n])))
+        low, high = mean - t * error, mean + t * error
+    numbers = {"interpretability": mean, "interpretability_low": low, "interpretability_high": high}
+    numbers |= _describe_error(error, variances, df) | variances.summary([sampled.n])
+    return numbers, "log" if log else "linear"
 
 
-def _score_sets(
-    sets: Sequence[xr.DataArray],
-    images: xr.DataArray,
-    metric: ImageMetric | Precomputed,
-    top: int,
-    n_resamples: int,
-    random_state: int | None,
-) -> tuple[list[ItemScores], dict]:
-    """Return the scores of every set of items, on all stimuli and on the same random splits, and the attrs."""
-    images = check_images(images)
-    sets = [_check_set(codes, images) for codes in sets]
-    stimuli = all_stimuli(sets)
-    rng, index = np.random.default_rng(random_state), images.get_index("stimulus")
-    labels, photographs = stimuli.stimulus.values, photographs_of(stimuli)
-    splits = [draw_splits(labels, n_groups, n_resamples, rng, photographs) for n_groups in (2, 4)]
-    if min(smallest_group(codes, splits[1]) for codes in sets) < top:
-        del splits[1]
-    tops = [top_stimuli(codes, top=top) for codes in sets]
-    shown = [_images_to_score(codes, best, index, splits, top) for codes, best in zip(sets, tops, strict=True)]
-    chosen = np.unique(np.concatenate([places.ravel() for of_set in shown for places in of_set]))
-    with open_distances(images, chosen, metric) as distances:
-        sources = [distances] + [distances.as_matrix()] * len(splits)
-        scored = [
-            [
-                index_of_sets(source, np.searchsorted(chosen, places), metric.self_similarity)
-                for source, places in zip(sources, of_set, strict=True)
-            ]
-            for of_set in shown
-        ]
-    attrs = {"n_stimuli": len(labels), "top": int(top), "metric": metric.name, "quantity": index_label(metric)}
-    for key, of_sets in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
-        if any(counts := [of_set.get(key, 0) for of_set in of_sets]):
-            attrs[key] = counts if len(counts) > 1 else counts[0]
-    attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}
-    return [ItemScores(*of_set) for of_set in scored], attrs
+def _describe_error(error: float, variances: Variances, df: float) -> dict[str, float]:
+    # By the delta method, √v has the standard error (standard error of v) / (2 √v).
+    monte_carlo = variances.monte_carlo_error / (2 * error) if error > 0 else 0.0
+    return {"standard_error": error, "monte_carlo_error": monte_carlo, "degrees_of_freedom": df}
 
 
-def _images_to_score(
-    codes: xr.DataArray, chosen: xr.DataArray, index: pd.Index, splits: Sequence[xr.DataArray], top: int
-) -> list[np.ndarray]:
-    """Return positions of images: `(item, rank)` of all stimuli, and `(draw, group, item, rank)` of each split."""
-    places = index.get_indexer(codes.stimulus.values)
-    whole = index.get_indexer(chosen.values.T.ravel()).reshape(-1, top)
-    return [whole, *(places[top_in_groups(codes, split, top)] for split in splits)]
-
-
-def _check_set(codes: xr.DataArray, images: xr.DataArray) -> xr.DataArray:
-    codes = join_images(check_codes(codes), images)
-    require_varying(codes)
-    if codes.shape[1] < 2:
+def _sample_subjects(
+    scored: Sequence[ItemScores], sets: Sequence[xr.DataArray], subjects: str
+) -> tuple[list[ItemScores], float]:
+    """Return the scores of subjects, or the paired differences if both sets have the same, and degrees of freedom."""
+    labels = [_subjects_of(codes, subjects) for codes in sets]
+    by_subjects = [
+        by_subject(items, np.unique(own, return_inverse=True)[1]) for items, own in zip(scored, labels, strict=True)
+    ]
+    df = float(min(own.n for own in by_subjects) - 1)
+    if len(sets) == 1:
+        return by_subjects, df
+    first, second = (set(own.tolist()) for own in labels)
+    if first == second:
+        return [paired_difference(*by_subjects)], df
+    if shared := first & second:
         raise ValueError(
-            f"the variance over items needs at least 2 items, got {codes.shape[1]}; score more units or directions"
+            f"both sets have the {subjects} {name_some(sorted(shared))}, but others are in only one; compare sets of "
+            f"the same {subjects} labels, or of none in common"
         )
-    return codes
+    return by_subjects, df
+
+
+def _subjects_of(codes: xr.DataArray, subjects: str) -> np.ndarray:
+    """Return the label of the subject of each item."""
+    item = next(dim for dim in codes.dims if dim != "stimulus")
+    if subjects not in codes.coords or codes[subjects].dims != (item,):
+        raise ValueError(
+            f"codes have no coord {subjects!r} along {item!r}; add it with "
+            f".assign_coords({subjects}=({item!r}, labels))"
+        )
+    labels = codes[subjects].values
+    missing = pd.isnull(labels) | (labels == "")
+    if missing.any():
+        raise ValueError(
+            f"no {subjects} for {item} {name_some(codes[item].values[missing])}; leave out items that belong to no "
+            f"{subjects} or to several"
+        )
+    if len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"all items have the {subjects} {name_some(np.unique(labels))}, and no interval for others follows from "
+            f"one; record at least 2, or leave out subjects={subjects!r} and restrict conclusions to this one"
+        )
+    return labels
 
 
 def _check_settings(n_resamples: int, confidence_level: float) -> None:

@@ -3,6 +3,7 @@
 v(n) variance of a mean index over samples of n stimuli, for given items. Two random halves, with no stimulus in common,
 estimate v(n/2), which is at least v(n); quarters estimate v(n/4), and so how fast v decreases with n.
 S shared by all items, I of a single item beyond S, both over stimuli; J of a single item over items. k number of items.
+u change of a mean index without one stimulus (or group of stimuli).
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from neurosuper.inference import degrees_of_freedom
+
 FALL_LIMITS = (0.5, 1.0)  # of v(2n) / v(n): 1/2 for a mean over stimuli, 1 if v does not depend on n
 
 
 class ItemScores(NamedTuple):
-    """The index of each item `(item,)`, and on halves and quarters of the stimuli `(draw, group, item)`."""
+    """The index of each item `(item,)`, on halves of the stimuli `(draw, half, item)`, and without each stimulus."""
 
     scores: np.ndarray
-    scores_of_halves: np.ndarray
-    scores_of_quarters: np.ndarray | None = None  # None with too few stimuli
+    of_halves: np.ndarray
+    mean_of_quarters: np.ndarray | None = None  # (draw, quarter), mean over items; None with too few stimuli
+    influence: np.ndarray | None = None  # u (stimulus,), in one order for all sets; None: infinite degrees of freedom
 
     @property
     def n(self) -> int:
@@ -32,13 +36,21 @@ class Variances(NamedTuple):
     """Variances of a mean index or of a difference of two; `interaction` and `items` of single items, for each set."""
 
     over_stimuli: float  # for given items
+    monte_carlo_error: float  # of `over_stimuli`: its standard deviation over other draws of the splits
     interaction: Sequence[float]
     items: Sequence[float]
     fall: float
+    stimulus_df: float  # degrees of freedom of `over_stimuli`
 
     def total(self, counts: Sequence[int]) -> float:
         """Return the variance over stimuli and items, for these numbers of items in each set."""
-        return self.over_stimuli + sum(of_item / n for of_item, n in zip(self.items, counts, strict=True))
+        return self.over_stimuli + sum(self._over_items(counts))
+
+    def degrees_of_freedom(self, counts: Sequence[int]) -> float:
+        """Return the degrees of freedom of `total`."""
+        return degrees_of_freedom.of_sum(
+            [self.over_stimuli, *self._over_items(counts)], [self.stimulus_df, *(n - 1 for n in counts)]
+        )
 
     def summary(self, counts: Sequence[int]) -> dict[str, float]:
         """Return the variance components as variables of a Dataset."""
@@ -53,12 +65,53 @@ class Variances(NamedTuple):
         }
         return {"var_stimuli": max(0.0, shared)} | of_items | {"fall": self.fall}
 
+    def _over_items(self, counts: Sequence[int]) -> list[float]:
+        """Return J/k of each set."""
+        return [of_item / n for of_item, n in zip(self.items, counts, strict=True)]
+
 
 def variances_of(sets: Sequence[ItemScores]) -> Variances:
     """Return the variances of the mean index of one set of items, or of the difference between two."""
-    of_halves = _variance_between_groups(_mean_or_difference([items.scores_of_halves for items in sets]))
+    by_draw = _mean_or_difference([items.of_halves.mean(-1, dtype=float) for items in sets]).var(axis=1, ddof=1)
+    over_stimuli = float(by_draw.mean())
+    error = float(by_draw.std(ddof=1) / np.sqrt(len(by_draw))) if len(by_draw) > 1 else np.nan
     interaction, of_items = zip(*map(_components_of_one_item, sets), strict=True)
-    return Variances(of_halves, interaction, of_items, _fall(of_halves, [items.scores_of_quarters for items in sets]))
+    known = [items.influence for items in sets if items.influence is not None]
+    df = degrees_of_freedom.of_influence(_mean_or_difference(known)) if len(known) == len(sets) else np.inf
+    fall = _fall(over_stimuli, [items.mean_of_quarters for items in sets])
+    return Variances(over_stimuli, error, interaction, of_items, fall, df)
+
+
+def log_variance(items: ItemScores) -> float:
+    """Return the variance over stimuli of the log of the mean distance, of an index that is minus a mean distance."""
+    return _variance_between_groups(np.log(-items.of_halves.mean(-1, dtype=float)))
+
+
+def by_subject(items: ItemScores, subjects: np.ndarray) -> ItemScores:
+    """Return the scores of subjects, as if each were an item, from those of their items; the means do not change.
+
+    Parameters
+    ----------
+    items : ItemScores
+    subjects : array (item,)
+        The number of each item's subject, from 0.
+    """
+    sizes = np.bincount(subjects)
+    members = (subjects == np.arange(len(sizes))[:, None]) / sizes[:, None]  # (subject, item)
+
+    # The mean over items is Σ w_a y_a, with y_a the mean of subject a and w_a its share of the items. It is also the
+    # mean over A subjects of ȳ + A w_a (y_a − ȳ), whose differences from ȳ are the linear terms of a weighted mean.
+    def of_subjects(values: np.ndarray) -> np.ndarray:
+        mean = values.mean(-1, keepdims=True, dtype=float)
+        return mean + len(sizes) * sizes / sizes.sum() * (values @ members.T - mean)
+
+    return items._replace(scores=of_subjects(items.scores), of_halves=of_subjects(items.of_halves))
+
+
+def paired_difference(a: ItemScores, b: ItemScores) -> ItemScores:
+    """Return the differences between two sets of scores of the same subjects, in the same order."""
+    of_both = zip(a, b, strict=True)
+    return ItemScores(*(None if x is None or y is None else x - y for x, y in of_both))  # type: ignore[arg-type]
 
 
 def _components_of_one_item(items: ItemScores) -> tuple[float, float]:
@@ -67,8 +120,8 @@ def _components_of_one_item(items: ItemScores) -> tuple[float, float]:
     S is shared by all items. Over stimuli, one item has the variance S + I and the mean of k items S + I/k; over items,
     for given stimuli, single items have the variance I + J.
     """
-    of_mean = _variance_between_groups(items.scores_of_halves.mean(-1))  # S + I/k
-    of_one = _variance_between_groups(items.scores_of_halves)  # S + I
+    of_mean = _variance_between_groups(items.of_halves.mean(-1, dtype=float))  # S + I/k
+    of_one = _variance_between_groups(items.of_halves)  # S + I
     # S = (of_mean − of_one/k) / (1 − 1/k); negative estimates of a variance are set to 0
     shared = max(0.0, (of_mean - of_one / items.n) / (1 - 1 / items.n))
     interaction = max(0.0, of_one - shared)
@@ -83,11 +136,11 @@ def _fall(of_halves: float, quarters: Sequence[np.ndarray | None]) -> float:
 
 
 def _mean_or_difference(sets: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the mean over items `(draw, group)` of one set, or the difference between the means of two."""
-    first, *second = (of_set.mean(-1) for of_set in sets)
+    """Return the values of one set, or the difference between those of two."""
+    first, *second = sets
     return first - sum(second)
 
 
 def _variance_between_groups(values: np.ndarray) -> float:
     """Return the variance between the groups of a split `(draw, group, …)`, averaged over splits and items."""
-    return float(values.var(axis=1, ddof=1).mean())
+    return float(values.var(axis=1, ddof=1, dtype=float).mean())

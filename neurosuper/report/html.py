@@ -347,7 +347,7 @@ def _provenance(provenance: dict) -> str:
 
 def _by_finder(comparison: xr.Dataset) -> Iterator[tuple[tuple[str, str], xr.Dataset]]:
     """Yield each system and finder with its items, in the order of the comparison."""
-    shown = comparison.drop_dims("draw", errors="ignore")  # the indices of halves are large, and not shown
+    shown = comparison.drop_dims(["draw", "rank"], errors="ignore")  # values on halves are large, and not shown
     names = [comparison[name].values.astype(str) for name in ("system", "finder")]
     places = pd.Series(np.arange(len(names[0]))).groupby(names, sort=False).indices
     for pair in itertools.product(*(dict.fromkeys(own.tolist()) for own in names)):

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import false_discovery_control
 
-from neurosuper import contrast_finders, contrast_systems
+from neurosuper import Color, Pixel, Random, Units, compare, contrast_finders, contrast_systems
 from neurosuper.inference import permutation_test
+from neurosuper.interpretability import index_difference
 
 
 def make_comparison(rng, shift, n=40):
@@ -45,51 +46,55 @@ def test_each_pair_is_tested_as_it_would_be_alone(rng, contrast, varied, against
 
 
 def add_halves(comparison, rng, shared):
-    """Give each item an index on halves, with a term of its own and a term shared by all items."""
-    shape = (*comparison.interpretability.shape, 50, 2)
-    halves = comparison.interpretability.values[:, :, None, None] + rng.normal(0, 0.5, shape)
-    halves += rng.normal(0, shared, shape[1:])
-    return comparison.assign(index_of_halves=(("item", "metric", "draw", "half"), halves))
+    """Give each item differences between halves, with a term of its own and a term shared by all items."""
+    shape = (*comparison.interpretability.shape, 50)
+    halves = rng.normal(0, 0.5, shape) + rng.normal(0, shared, shape[1:])
+    top = [" | ".join(rng.choice(100, 3, replace=False).astype(str)) for _ in range(shape[0])]
+    influence = rng.normal(0, 1, (*shape[:2], 3))
+    columns = {"difference_of_halves": (("item", "metric", "draw"), halves), "top_stimuli": ("item", top)}
+    columns["influence"] = (("item", "metric", "rank"), influence)
+    return comparison.assign(columns).assign_attrs(n_stimuli=100)
 
 
 def test_with_an_index_on_halves_stimuli_are_a_sample_too(rng):
     comparison = add_halves(make_comparison(rng, 2.0), rng, 1.0)
     tests = contrast_finders(comparison, n_resamples=200)
-    for i in range(tests.sizes["test"]):
-        test = tests.isel(test=i)
-        sets = [
-            comparison.sel(metric=test.metric.item()).isel(
-                item=((comparison.system == test.system.item()) & (comparison.finder == finder)).values
-            )
-            for finder in (test.finder.item(), "Units")
-        ]
-        means = [own.index_of_halves.mean("item") for own in sets]
-        variance = (means[0] - means[1]).var("half", ddof=1).mean().item() + sum(
-            max(0, own.interpretability.var(ddof=1) - interaction_of(own)) / own.sizes["item"] for own in sets
-        )
-        difference = sets[0].interpretability.mean().item() - sets[1].interpretability.mean().item()
-        assert_allclose([test.difference, test.difference_low], [difference, difference - 1.959964 * variance**0.5])
-        assert_allclose(test.p_value, 2 * norm.sf(abs(difference) / variance**0.5))
-        scores = [own.interpretability.reset_coords(drop=True) for own in sets]
-        assert_allclose(test.p_items, permutation_test(*scores, n_resamples=200).p_value)
     claimed = tests.sentence.values[(tests.p_adjusted < 0.05).values]
     assert all("over stimuli and items, adjusted p" in sentence for sentence in claimed)
     assert tests.confidence_level == 0.95
+    first = tests.isel(test=0)
+    sets = [
+        scores_of(comparison, first.metric.item(), system=first.system.item(), finder=finder)
+        for finder in (first.finder.item(), "Units")
+    ]
+    assert_allclose(first.p_items, permutation_test(*sets, n_resamples=200).p_value)
 
 
-def interaction_of(own):
-    """Return the variance of one item over stimuli, less the variance shared by all items."""
-    one = own.index_of_halves.var("half", ddof=1).mean().item()
-    together = own.index_of_halves.mean("item").var("half", ddof=1).mean().item()
-    n = own.sizes["item"]
-    return one - (together - one / n) / (1 - 1 / n)
+def test_a_contrast_is_the_index_difference_of_the_same_codes(responses, images):
+    finders, metrics = [Units(), Random(6)], [Color(), Pixel()]
+    table = compare({"brain": responses}, images, finders, metrics, top=4, score_on="all")
+    tests = contrast_finders(table, n_resamples=200)
+    codes = Random(6).fit_transform(responses)
+    for metric in metrics:
+        alone = index_difference(codes, responses, images, metric, top=4)
+        test = tests.isel(test=(tests.metric == metric.name).values).squeeze()
+        for name in ("difference", "difference_low", "difference_high", "p_value", "n_a", "n_b"):
+            assert_allclose(test[name], alone[name], rtol=1e-4)
+
+
+def test_items_may_be_dropped_from_a_comparison_before_its_contrasts(responses, images):
+    table = compare({"brain": responses}, images, [Units(), Random(6)], [Color()], top=4, score_on="all")
+    test = contrast_finders(table.isel(item=slice(2, 12)), n_resamples=200)
+    codes = Random(6).fit_transform(responses)
+    alone = index_difference(codes[:, :4], responses[:, 2:], images, Color(), top=4)
+    assert_allclose(test.p_value.item(), alone.p_value.item(), rtol=1e-4)
 
 
 def test_a_shared_effect_of_stimuli_cancels_between_finders_and_not_between_systems(rng):
     comparison = add_halves(make_comparison(rng, 0.0), rng, 0.0)
     shifted = comparison.copy()
-    in_net = (comparison.system == "net").values[:, None, None, None]
-    shifted["index_of_halves"] = comparison.index_of_halves + in_net * rng.normal(0, 3, (1, 2, 50, 2))
+    in_net = (comparison.system == "net").values[:, None, None]
+    shifted["difference_of_halves"] = comparison.difference_of_halves + in_net * rng.normal(0, 4, (1, 2, 50))
     of_finders, of_systems = (
         [
             (tests.difference_high - tests.difference_low).sel(test=tests.system == "net")

@@ -23,7 +23,7 @@ def test_a_comparison_is_one_table_of_items_and_metrics(systems, images):
     table = compare(systems, images, [Units(), KMeans(4)], [Color(), Label()], top=4)
     assert dict(table.interpretability.sizes) == {"item": 8 + 4 + 5 + 4, "metric": 2}
     assert table.metric.values.tolist() == ["color", "label"]
-    frame = table.drop_dims("draw").to_dataframe()
+    frame = table.drop_dims(["draw", "rank"]).to_dataframe()
     counts = frame.reset_index().groupby(["system", "finder"]).item.nunique()
     assert counts.to_dict() == {
         ("brain", "KMeans"): 4,

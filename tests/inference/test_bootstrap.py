@@ -54,6 +54,22 @@ def test_intervals_are_those_of_scipy(skewed, statistic, method):
         assert_allclose(ours.estimate, center(x))
 
 
+@pytest.mark.parametrize("n", [2, 8, 29])
+def test_a_mean_of_fewer_than_30_items_has_a_t_interval(rng, make_scores, n):
+    x = make_scores(rng.gamma(1, 1, (3, n)), ("metric", "unit"))
+    interval = bootstrap_interval(x, "unit", confidence_level=0.9)
+    theirs = stats.ttest_1samp(x.values, 0, axis=1).confidence_interval(0.9)
+    assert_allclose([interval.estimate_low, interval.estimate_high], theirs)
+    assert interval.method == "t interval over items"
+    assert bootstrap_interval(x, "unit", statistic="median").method == "percentile bootstrap over items"
+
+
+@pytest.mark.parametrize("n", [8, 12, 20])
+def test_an_interval_covers_the_mean_of_few_normal_scores_as_often_as_it_should(rng, make_scores, n):
+    studies = make_scores(rng.normal(size=(2000, n)), ("study", "unit"))
+    assert 0.93 < covers(bootstrap_interval(studies, "unit"), 0) < 0.97
+
+
 @pytest.mark.parametrize("statistic", ["mean", "median"])
 def test_grouped_intervals_have_the_spread_of_all_draws_of_groups(skewed, statistic):
     """Groups of 3, 7, 8 and 12 items; to the precision of 20,000 resamples."""

