@@ -2,8 +2,8 @@
 
     NEUROSUPER_TEST_DATA=… python benchmarks/v4_claims.py
 
-Sessions 201025 and 210325 of Cowley et al. 2023; LPIPS with AlexNet, top 5 photographs, ten splits: directions are found
-on one half of the photographs and scored on the other. Each row is the mean difference over splits, its standard error
+Sessions 201025 and 210325 of Cowley et al. 2023; LPIPS with AlexNet, top 5 photographs, ten splits: directions are
+found on one half of the photographs and scored on the other. Each row is the mean difference over splits, its standard error
 (the mean over splits: these share photographs) and twice the median p (Meinshausen, Meier and Bühlmann 2009). `audit`
 is what an independent audit of these recordings found with code of its own, and `apart` the distance between the two in
 standard errors.
@@ -76,10 +76,14 @@ def rows_of(data: Path, session: str, place: int) -> None:
             )
             for codes in splits
         ]
-        difference, error = (float(np.mean([test[name] for test in tests])) for name in ("difference", "standard_error"))
+        difference, error = (
+            float(np.mean([test[name] for test in tests])) for name in ("difference", "standard_error")
+        )
         p = min(1, 2 * float(np.median([test.p_value for test in tests])))
         cells = (session, finder, against, correction or "raw", f"{difference:+.3f} ± {error:.3f}", f"{p:.3g}")
-        print(f"| {' | '.join(cells)} | {audit[place]:+.3f} | {abs(difference - audit[place]) / error:.1f} |", flush=True)
+        print(
+            f"| {' | '.join(cells)} | {audit[place]:+.3f} | {abs(difference - audit[place]) / error:.1f} |", flush=True
+        )
 
 
 def main() -> None:
