@@ -170,12 +170,12 @@ def _summarize(both: np.ndarray, on_all: np.ndarray, confidence_level: float) ->
     """Return the reliability and its interval, from the index on two sets (draw, set, item) and on all (item,)."""
     n = both.shape[2]
     r = float(_correlate(both[:, 0], both[:, 1]).mean())
-    if not np.isfinite(r):
+    without = np.stack([_correlate(*np.delete(both, i, axis=2).transpose(1, 0, 2)).mean() for i in range(n)])
+    if not np.isfinite([r, *without]).all():
         raise ValueError(
             "all items have the same index on some set of stimuli, and no correlation; use larger `sizes`, or a metric "
             "with more than a few values"
         )
-    without = np.stack([_correlate(*np.delete(both, i, axis=2).transpose(1, 0, 2)).mean() for i in range(n)])
     z, of_jackknife = np.arctanh(min(r, 1 - 1e-15)), np.arctanh(np.minimum(without, 1 - 1e-15))
     error = np.sqrt((n - 1) / n * ((of_jackknife - of_jackknife.mean()) ** 2).sum())
     margin = stats.t.isf((1 - confidence_level) / 2, n - 1) * error

@@ -19,8 +19,11 @@ def make_world(rng, n_stimuli, n_items, tuned):
     values = 3 * share * preferred + np.sqrt(1 - share**2) * rng.normal(size=(n_stimuli, n_items))
     labels = [f"s{i:04d}" for i in range(n_stimuli)]
     codes = xr.DataArray(values, {"stimulus": labels, "unit": np.arange(n_items).astype(str)}, ("stimulus", "unit"))
+    other = rng.random(n_stimuli)
     table = xr.DataArray(
-        (feature[:, None] != feature).astype(float), {"stimulus": labels, "other": labels}, ("stimulus", "other")
+        (feature[:, None] != feature) + 0.2 * np.abs(other[:, None] - other),
+        {"stimulus": labels, "other": labels},
+        ("stimulus", "other"),
     )
     blank = np.zeros((n_stimuli, 1, 1, 3), np.uint8)
     images = xr.DataArray(blank, {"stimulus": labels}, ("stimulus", "row", "column", "channel"))
