@@ -2,19 +2,18 @@
 
 Each row is 500 studies. Tests: two sets, or pairs, without a difference; p must be uniform. Nulls: the index of 20
 units whose responses are noise, tested against each null model of the same responses. Stimuli: each study has new
-stimuli and new units. Intervals: means and medians with a known true value; subjects differ as much as the units of one
-subject, or not at all.
+stimuli and new units (`validate_sampling.py`). Intervals: means and medians with a known true value; subjects differ as
+much as the units of one subject, or not at all.
 """
 
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 from scipy import stats
-from scipy.spatial import distance
+from validate_sampling import print_worlds
 
 import neurosuper as ns
 from neurosuper.inference import bootstrap_interval, permutation_test
@@ -71,79 +70,6 @@ def p_of_null(name: str, study: int) -> float:
     return test.p_value.item()
 
 
-@dataclass
-class World:
-    """Stimuli in a space of 6 features, in which the squared distance is the metric, and two sets of noisy units.
-
-    Units of the first set have independent axes; those of the second may be correlated. On average both sets have the
-    same index.
-    """
-
-    n_stimuli: int
-    n_units: int
-    correlated: bool
-    top: int = 5
-    contrast: bool = False  # whether some stimuli have more of all features
-
-    def draw(self, rng: np.random.Generator) -> tuple[xr.DataArray, xr.DataArray, xr.DataArray, ns.Precomputed]:
-        """Return the codes of both sets, blank images, and the metric."""
-        n, k = self.n_stimuli, self.n_units
-        features = rng.normal(size=(n, 6)) * (rng.gamma(8, 1 / 8, (n, 1)) if self.contrast else 1)
-        axes = rng.normal(size=(6, 2 * k))
-        if self.correlated:
-            axes[:, k:] = rng.normal(size=(6, 1)) + 0.5 * axes[:, k:]
-        codes = features @ (axes / np.linalg.norm(axes, axis=0)) + 0.5 * rng.normal(size=(n, 2 * k))
-        stimuli, units = [f"s{i:04d}" for i in range(n)], [f"u{i}" for i in range(2 * k)]
-        squares = distance.squareform(distance.pdist(features, "sqeuclidean"))
-        metric = ns.Precomputed(xr.DataArray(squares, {"stimulus": stimuli, "other": stimuli}, ("stimulus", "other")))
-        blank = np.zeros((n, 1, 1, 3), np.uint8)
-        images = xr.DataArray(blank, {"stimulus": stimuli}, ("stimulus", "row", "column", "channel"))
-        labelled = xr.DataArray(codes, {"stimulus": stimuli, "unit": units}, ("stimulus", "unit"))
-        return labelled[:, :k], labelled[:, k:], images, metric
-
-    def __str__(self) -> str:
-        kind = "correlated units" if self.correlated else "independent units"
-        contrast = ", contrast varies" if self.contrast else ""
-        return f"{self.n_stimuli} stimuli, {self.n_units} {kind}, top {self.top}{contrast}"
-
-
-WORLDS = [
-    World(100, 30, correlated=True),
-    World(200, 30, correlated=False),
-    World(200, 30, correlated=True),
-    World(600, 40, correlated=True),
-    World(600, 40, correlated=True, top=20),
-    World(600, 40, correlated=True, contrast=True),
-]
-
-
-def study_world(world: World, study: int) -> dict[str, float]:
-    """Return p of the difference, p of a test that assumes independent items, and the interval of the second set."""
-    a, b, images, metric = world.draw(np.random.default_rng([study, 2]))
-    index = [ns.interpretability_index(codes, images, metric, top=world.top) for codes in (a, b)]
-    mean = ns.interpretability.index_interval(b, images, metric, top=world.top)
-    return {
-        "p": ns.interpretability.index_difference(a, b, images, metric, top=world.top).p_value.item(),
-        "p_by_items": float(stats.ttest_ind(*index).pvalue),
-        **{name: mean[name].item() for name in ("interpretability", "interpretability_low", "interpretability_high")},
-    }
-
-
-def row_of_world(world: World, studies: pd.DataFrame) -> tuple[str, str]:
-    """Return a row on tests, and one on intervals; the true value is the mean over studies."""
-    true_value = studies["interpretability"].mean()
-    low, high = (
-        100 * missed.mean()
-        for missed in (studies["interpretability_high"] < true_value, studies["interpretability_low"] > true_value)
-    )
-    small = 100 * (studies["p_by_items"] <= 0.05).mean()
-    width = (studies["interpretability_high"] - studies["interpretability_low"]).median()
-    return (
-        f"{row_of_test(str(world), studies['p'].to_numpy())} {small:.1f} % |",
-        f"| {world} | {100 - low - high:.1f} % | {low:.1f} % | {high:.1f} % | {width:.2f} |",
-    )
-
-
 def row_of_test(name: str, p: np.ndarray) -> str:
     """Return a row: the p of a test that p is uniform, and how often p is small."""
     uniform = stats.kstest(p, "uniform").pvalue
@@ -180,22 +106,16 @@ def validate_nulls(pool: ProcessPoolExecutor) -> None:
 
 
 def validate_stimuli(pool: ProcessPoolExecutor) -> None:
-    rows = []
-    for world in WORLDS:
-        studies = pool.map(study_world, [world] * STUDIES, range(STUDIES), chunksize=25)
-        rows.append(row_of_world(world, pd.DataFrame(studies)))
-    print("\n| `index_difference`, no difference | KS p | p ≤ 0.05 | p ≤ 0.01 | t-test of items, p ≤ 0.05 |")
-    print("|---|---|---|---|---|")
-    print("\n".join(of_test for of_test, _ in rows))
-    print("\n| `index_interval`, 95 % | covers the true value | too low | too high | median width |")
-    print("|---|---|---|---|---|")
-    print("\n".join(of_interval for _, of_interval in rows))
-    print("\nIf a few stimuli of high contrast drive all units, intervals are too narrow.")
+    print("\n`index_interval` (95 %) and `index_difference` (no difference), with the standard errors of both shares:")
+    print_worlds(STUDIES, partial(pool.map, chunksize=25))
+    print("\nIf a few stimuli of extreme contrast drive all items under an unbounded metric, intervals are too narrow.")
 
 
 def validate_intervals(rng: np.random.Generator) -> None:
     print("\n| 95 % interval | covers the true value | too low | too high | median width |")
     print("|---|---|---|---|---|")
+    for n in (8, 12, 20):
+        print(row_of_interval(f"mean of {n}, normal (t)", label(rng.normal(size=(STUDIES, n))), 0))
     print(row_of_interval("mean of 40, normal (BCa)", label(rng.normal(size=(STUDIES, 40))), 0))
     gamma = label(rng.gamma(1, 1, (STUDIES, 40)))
     print(row_of_interval("mean of 40, exponential (BCa)", gamma, 1))

@@ -12,6 +12,7 @@ from .nulls import shuffle_stimuli as shuffle_stimuli
 from .nulls import shuffle_units as shuffle_units
 from .random_sets import chance_level as chance_level
 from .ranking import top_stimuli as top_stimuli
+from .reliability import index_reliability as index_reliability
 from .sampling_power import index_power as index_power
 from .stimulus_sampling import index_difference as index_difference
 from .stimulus_sampling import index_interval as index_interval

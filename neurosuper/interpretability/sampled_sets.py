@@ -22,7 +22,7 @@ from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.distances import open_distances
 from neurosuper.responses import name_some, require_varying
 
-N_RESAMPLES = 500  # random halves: the standard error then varies by about 2 % with the seed
+N_RESAMPLES = 500  # random halves: the standard error then varies by about 3 % with the seed
 STIMULI_PER_TOP = 8  # with fewer stimuli for each top stimulus, v(n/2) may be below v(n), and intervals too narrow
 MIN_STIMULUS_GROUPS = 4  # whole groups, two in each half
 StimulusGroups = str | xr.DataArray | None
