@@ -32,6 +32,7 @@ SEPARATOR = " | "  # between the labels in the variable `top_stimuli` of a compa
 RESERVED = {  # names of variables, coords and dims of a comparison, which no unit coord may have
     *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
     *("chance_level", "chance_level_low", "chance_level_high", "index_of_halves", "draw", "half"),
+    *("corrected", "corrected_of_halves", "frequency_floor"),
 }
 ScoreOn = Literal["held-out", "all"]
 

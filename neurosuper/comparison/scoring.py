@@ -11,13 +11,15 @@ import xarray as xr
 from neurosuper.comparison.fitting import SEPARATOR, Fit, name_each
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
+from neurosuper.interpretability.corrections import hub_shifts
+from neurosuper.interpretability.frequency_floor import balance_picks, floor_distances
 from neurosuper.interpretability.index import index_label
 from neurosuper.interpretability.random_splits import index_of_sets
 from neurosuper.interpretability.ranking import warn_of_copies
 from neurosuper.interpretability.stimulus_sampling import N_RESAMPLES
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
-from neurosuper.metrics.distances import open_distances
+from neurosuper.metrics.distances import Distances, open_distances
 from neurosuper.responses import name_some
 
 N_RANDOM_SETS = 200  # random sets of stimuli per system, for the chance level: a s.e. of 7 % of the s.d. between sets
@@ -29,7 +31,7 @@ Metrics = Sequence[ImageMetric | Precomputed] | Mapping[str, ImageMetric | Preco
 def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
     """Return the interpretability of every item of every fit, by every metric: the second half of `compare`.
 
-    Each image is embedded once per metric.
+    Each image that was scored is embedded once per metric.
 
     Parameters
     ----------
@@ -86,14 +88,20 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     columns = {"interpretability": scores[:n_items]} | dict(
         zip(("chance_level", "chance_level_low", "chance_level_high"), of_items, strict=True)
     )
-    of_halves = np.stack([halves for _, halves in scored], axis=1)
+    columns |= {
+        name: np.stack([values[name] for _, values in scored], axis=1) for name in ("corrected", "frequency_floor")
+    }
+    of_halves = {
+        name: np.stack([values[name] for _, values in scored], axis=1)
+        for name in ("index_of_halves", "corrected_of_halves")
+    }
     has_copies = np.concatenate([_has_copies(fit.top_stimuli) for fit in fits])
     if has_copies.any():
         warn_of_copies(int(has_copies.sum()), n_items, len(top))
     return xr.Dataset(
         {name: (("item", "metric"), values) for name, values in columns.items()}
         | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))}
-        | {"index_of_halves": (("item", "metric", "draw", "half"), of_halves)}
+        | {name: (("item", "metric", "draw", "half"), values) for name, values in of_halves.items()}
         | ({"has_copies": ("item", has_copies)} if has_copies.any() else {}),
         coords=coords
         | {
@@ -123,20 +131,62 @@ def _check_fits(fits: Sequence[Fit], images: xr.DataArray) -> None:
 
 def _score(
     fits: Sequence[Fit], every: np.ndarray, images: xr.DataArray, metric: ImageMetric | Precomputed
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index of sets `(set, rank)` of stimuli, and that of all items on halves `(item, draw, half)`."""
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the index of sets `(set, rank)` of stimuli, and the other scores `(item, …)` of all items, by name."""
     index = images.get_index("stimulus")
-    sets = index.get_indexer(every.ravel()).reshape(every.shape)
-    halves = [None if fit.top_of_halves is None else index.get_indexer(fit.scored)[fit.top_of_halves] for fit in fits]
-    chosen = np.unique(np.concatenate([sets.ravel(), *(shown.ravel() for shown in halves if shown is not None)]))
-    of_halves = [np.full((N_RESAMPLES, 2, fit.top_stimuli.shape[1]), np.nan, np.float32) for fit in fits]
+    sets, scored = index.get_indexer(every.ravel()).reshape(every.shape), [index.get_indexer(f.scored) for f in fits]
+    chosen = np.unique(np.concatenate([sets.ravel(), *scored]))
+    sets, scored = np.searchsorted(chosen, sets), [np.searchsorted(chosen, places) for places in scored]
+    ends = np.cumsum([fit.top_stimuli.shape[1] for fit in fits])
+    own = np.split(sets[: ends[-1]], ends[:-1])
+    halves = [
+        None if fit.top_of_halves is None else places[fit.top_of_halves]
+        for fit, places in zip(fits, scored, strict=True)
+    ]
+    similarity = metric.self_similarity
     with open_distances(images, chosen, metric) as distances:
-        of_sets = index_of_sets(distances, np.searchsorted(chosen, sets), metric.self_similarity)
         as_matrix = distances.as_matrix()
-        for values, shown in zip(of_halves, halves, strict=True):
-            if shown is not None:
-                values[:] = index_of_sets(as_matrix, np.searchsorted(chosen, shown), metric.self_similarity)
-    return of_sets, np.moveaxis(np.concatenate(of_halves, axis=2), 2, 0)
+        of_sets = index_of_sets(distances, sets, similarity)
+        of_halves = [
+            np.full((N_RESAMPLES, 2, len(best)), np.nan)
+            if shown is None
+            else index_of_sets(as_matrix, shown, similarity)
+            for best, shown in zip(own, halves, strict=True)
+        ]
+        shifts, floors = _shifts_and_floors(distances if metric.squared else as_matrix, scored, own)
+    of_items = np.split(of_sets[: ends[-1]], ends[:-1])
+    corrected, corrected_of_halves = (
+        [_correct(*each, similarity) for each in zip(raw, shifts.T, places, strict=True)]
+        for raw, places in ((of_items, own), (of_halves, halves))
+    )
+    return of_sets, {
+        "corrected": np.concatenate(corrected),
+        "frequency_floor": np.repeat(similarity - floors, np.diff(ends, prepend=0)),
+        "index_of_halves": np.moveaxis(np.concatenate(of_halves, axis=2).astype(np.float32), 2, 0),
+        "corrected_of_halves": np.moveaxis(np.concatenate(corrected_of_halves, axis=2).astype(np.float32), 2, 0),
+    }
+
+
+def _correct(index: np.ndarray, shifts: np.ndarray, sets: np.ndarray | None, self_similarity: float) -> np.ndarray:
+    """Return the hub-corrected index `(…)` of sets of images `(…, rank)` from their raw index; None has NaN."""
+    # The mean of d_jk − s_j − s_k over the pairs of a set is that of d_jk less twice the mean of s.
+    return index if sets is None else index - self_similarity + 2 * shifts[sets].mean(-1)
+
+
+def _shifts_and_floors(
+    distances: Distances, scored: list[np.ndarray], own: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the terms `(image, fit)` of the hub correction over the scored stimuli, and the frequency floors `(fit,)`.
+
+    `own (item, rank)` are the top stimuli of the items of each fit.
+    """
+    n_images = max(places.max() for places in scored) + 1
+    among = np.stack([np.bincount(places, minlength=n_images) for places in scored], axis=1)
+    picks = balance_picks(np.stack([np.bincount(best.ravel(), minlength=n_images) for best in own], axis=1))
+    sets, of_fit = np.unique(among, axis=1, return_inverse=True)  # fits of one system share their stimuli
+    sums = distances.weighted_sums(np.concatenate([sets, picks], axis=1))
+    shifts = [hub_shifts(sums[:, i], sets[:, i] > 0) for i in range(sets.shape[1])]
+    return np.stack(shifts, axis=1)[:, of_fit], floor_distances(sums[:, sets.shape[1] :], picks)
 
 
 def _draw_random_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:

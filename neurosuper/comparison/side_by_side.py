@@ -57,6 +57,10 @@ def compare(
         - `index_of_halves (item, metric, draw, half)`, the index on random halves of the stimuli, the same halves for
           all items, from which `contrast_finders` estimates the variance over stimuli; NaN where a half has fewer
           stimuli than `top`;
+        - `corrected (item, metric)`, the hub-corrected index over the stimuli that the item's system was scored on,
+          with chance at 0 (see `interpretability_index`), and `corrected_of_halves (item, metric, draw, half)`;
+        - `frequency_floor (item, metric)`, the index of a set whose items would pick the same images as often, but at
+          random: the same for all items of a system and finder (see `interpretability.frequency_floor`);
         - `has_copies (item,)`, only if an item has two copies of one photograph among its top stimuli (see
           `find_copies`).
 
