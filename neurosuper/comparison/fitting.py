@@ -33,6 +33,7 @@ SEPARATOR = " | "  # between the labels in the variable `top_stimuli` of a compa
 RESERVED = {  # names of variables, coords and dims of a comparison, which no unit coord may have
     *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
     *("chance_level", "chance_level_low", "chance_level_high", "difference_of_halves", "draw", "influence", "rank"),
+    *("corrected", "corrected_difference_of_halves", "corrected_influence", "frequency_floor"),
 }
 ScoreOn = Literal["held-out", "all"]
 

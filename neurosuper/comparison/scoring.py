@@ -11,6 +11,8 @@ import xarray as xr
 from neurosuper.comparison.fitting import SEPARATOR, Fit, name_each
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
+from neurosuper.interpretability.corrections import ShiftedDistances, hub_shifts
+from neurosuper.interpretability.frequency_floor import balance_picks, floor_distances
 from neurosuper.interpretability.group_scores import sample_index
 from neurosuper.interpretability.index import index_label
 from neurosuper.interpretability.random_splits import index_of_sets
@@ -18,11 +20,19 @@ from neurosuper.interpretability.ranking import warn_of_copies
 from neurosuper.interpretability.sampled_sets import N_RESAMPLES
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
-from neurosuper.metrics.distances import open_distances
+from neurosuper.metrics.distances import Distances, open_distances
 from neurosuper.responses import name_some
 
 N_RANDOM_SETS = 200  # random sets of stimuli per system, for the chance level: a s.e. of 7 % of the s.d. between sets
 CONFIDENCE_LEVEL = 0.95  # share of random sets between `chance_level_low` and `chance_level_high`
+ITEM = ("item", "metric")
+CORRECTED = ("corrected", "frequency_floor")
+ON_HALVES = {  # variables from which contrasts estimate the variance over stimuli, and their last dim
+    "difference_of_halves": "draw",
+    "influence": "rank",
+    "corrected_difference_of_halves": "draw",
+    "corrected_influence": "rank",
+}
 TAILS = (0.025, 0.975)  # the quantiles of these two
 Metrics = Sequence[ImageMetric | Precomputed] | Mapping[str, ImageMetric | Precomputed]
 
@@ -30,7 +40,7 @@ Metrics = Sequence[ImageMetric | Precomputed] | Mapping[str, ImageMetric | Preco
 def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
     """Return the interpretability of every item of every fit, by every metric: the second half of `compare`.
 
-    Each image is embedded once per metric.
+    Each image that was scored is embedded once per metric.
 
     Parameters
     ----------
@@ -79,7 +89,7 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     n_items, coords, random = top.shape[1], _item_coords(fits), _draw_random_sets(fits, len(top))
     every = np.concatenate([top, *random.values()], axis=1).T
     scored = [_score(fits, every, images, metric) for metric in metrics.values()]
-    scores, of_halves, influence = (np.stack(of_metrics, axis=1) for of_metrics in zip(*scored, strict=True))
+    scores = np.stack([index for index, _ in scored], axis=1)
     # The chance level of a system is the mean index of random sets of its stimuli; its interval is their quantiles.
     by_chance = scores[n_items:].reshape(len(random), N_RANDOM_SETS, -1)  # (system, set, metric)
     chance_levels = np.stack([by_chance.mean(1), *np.quantile(by_chance, TAILS, axis=1)])
@@ -87,14 +97,18 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     columns = {"interpretability": scores[:n_items]} | dict(
         zip(("chance_level", "chance_level_low", "chance_level_high"), of_items, strict=True)
     )
+    columns |= {name: np.stack([values[name] for _, values in scored], axis=1) for name in CORRECTED}
+    on_halves = {
+        name: ((*ITEM, dim), np.stack([values[name] for _, values in scored], axis=1))
+        for name, dim in ON_HALVES.items()
+    }
     has_copies = np.concatenate([_has_copies(fit.top_stimuli) for fit in fits])
     if has_copies.any():
         warn_of_copies(int(has_copies.sum()), n_items, len(top))
     return xr.Dataset(
         {name: (("item", "metric"), values) for name, values in columns.items()}
         | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))}
-        | {"difference_of_halves": (("item", "metric", "draw"), of_halves)}
-        | {"influence": (("item", "metric", "rank"), influence)}
+        | on_halves
         | ({"has_copies": ("item", has_copies)} if has_copies.any() else {}),
         coords=coords
         | {
@@ -125,28 +139,61 @@ def _check_fits(fits: Sequence[Fit], images: xr.DataArray) -> None:
 
 def _score(
     fits: Sequence[Fit], every: np.ndarray, images: xr.DataArray, metric: ImageMetric | Precomputed
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the index of sets `(set, rank)`, and differences between halves and influences of top stimuli of items.
-
-    The latter two are `(item, draw)` and `(item, rank)`; see `compare`.
-    """
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the index of sets `(set, rank)` of stimuli, and the other scores `(item, …)` of all items, by name."""
     index = images.get_index("stimulus")
-    sets = index.get_indexer(every.ravel()).reshape(every.shape)
-    shown = [None if fit.leading is None else index.get_indexer(fit.scored)[fit.leading] for fit in fits]
-    chosen = np.unique(np.concatenate([sets.ravel(), *(places.ravel() for places in shown if places is not None)]))
-    n_items = [fit.top_stimuli.shape[1] for fit in fits]
-    differences = [np.full((n, N_RESAMPLES), np.nan, np.float32) for n in n_items]
-    influence = [np.full((n, every.shape[1]), np.nan, np.float32) for n in n_items]
+    sets, scored = index.get_indexer(every.ravel()).reshape(every.shape), [index.get_indexer(f.scored) for f in fits]
+    chosen = np.unique(np.concatenate([sets.ravel(), *scored]))
+    sets, scored = np.searchsorted(chosen, sets), [np.searchsorted(chosen, places) for places in scored]
+    ends = np.cumsum([fit.top_stimuli.shape[1] for fit in fits])
+    own = np.split(sets[: ends[-1]], ends[:-1])
     with open_distances(images, chosen, metric) as distances:
-        of_sets = index_of_sets(distances, np.searchsorted(chosen, sets), metric.self_similarity)
+        of_sets = index_of_sets(distances, sets, metric.self_similarity)
         as_matrix = distances.as_matrix()
-        for i, (fit, places) in enumerate(zip(fits, shown, strict=True)):
-            if places is not None and fit.leading is not None and fit.halves is not None:
-                at = np.searchsorted(chosen, places)
-                sampled = sample_index(as_matrix, at, fit.leading, [fit.halves], every.shape[1], metric.self_similarity)
-                differences[i] = (sampled.of_groups[0][:, 0] - sampled.of_groups[0][:, 1]).T
-                influence[i] = sampled.influence.astype(np.float32)
-    return of_sets, np.concatenate(differences), np.concatenate(influence)
+        shifts, floors = _shifts_and_floors(distances if metric.squared else as_matrix, scored, own)
+        parts = []
+        for fit, places, of_fit in zip(fits, scored, shifts.T, strict=True):
+            raw = _on_halves(fit, places, as_matrix, metric.self_similarity)
+            corrected = _on_halves(fit, places, ShiftedDistances(as_matrix, of_fit), 0)
+            parts.append(dict(zip(ON_HALVES, (*raw, *corrected), strict=True)))
+    # The mean of d_jk − s_j − s_k over the pairs of a set is that of d_jk less twice the mean of s.
+    corrected_index = [
+        raw - metric.self_similarity + 2 * of_fit[best].mean(-1)
+        for raw, of_fit, best in zip(np.split(of_sets[: ends[-1]], ends[:-1]), shifts.T, own, strict=True)
+    ]
+    scores = {
+        "corrected": np.concatenate(corrected_index),
+        "frequency_floor": np.repeat(metric.self_similarity - floors, np.diff(ends, prepend=0)),
+    }
+    return of_sets, scores | {name: np.concatenate([part[name] for part in parts]) for name in ON_HALVES}
+
+
+def _on_halves(
+    fit: Fit, places: np.ndarray, distances: Distances, self_similarity: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return differences of the index between halves `(item, draw)`, and influences of top stimuli `(item, rank)`."""
+    top, n_items = fit.top_stimuli.shape
+    if fit.leading is None or fit.halves is None:
+        return np.full((n_items, N_RESAMPLES), np.nan, np.float32), np.full((n_items, top), np.nan, np.float32)
+    sampled = sample_index(distances, places[fit.leading], fit.leading, [fit.halves], top, self_similarity)
+    of_halves = sampled.of_groups[0]
+    return (of_halves[:, 0] - of_halves[:, 1]).T, sampled.influence.astype(np.float32)
+
+
+def _shifts_and_floors(
+    distances: Distances, scored: list[np.ndarray], own: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the terms `(image, fit)` of the hub correction over the scored stimuli, and the frequency floors `(fit,)`.
+
+    `own (item, rank)` are the top stimuli of the items of each fit.
+    """
+    n_images = max(places.max() for places in scored) + 1
+    among = np.stack([np.bincount(places, minlength=n_images) for places in scored], axis=1)
+    picks = balance_picks(np.stack([np.bincount(best.ravel(), minlength=n_images) for best in own], axis=1))
+    sets, of_fit = np.unique(among, axis=1, return_inverse=True)  # fits of one system share their stimuli
+    sums = distances.weighted_sums(np.concatenate([sets, picks], axis=1))
+    shifts = [hub_shifts(sums[:, i], sets[:, i] > 0) for i in range(sets.shape[1])]
+    return np.stack(shifts, axis=1)[:, of_fit], floor_distances(sums[:, sets.shape[1] :], picks)
 
 
 def _draw_random_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:

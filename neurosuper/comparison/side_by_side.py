@@ -58,6 +58,11 @@ def compare(
           500 splits for all items, and `influence (item, metric, rank)`, the change of the index without each top
           stimulus, from which `contrast_finders` estimates the variance over stimuli; NaN where a half has fewer
           stimuli than `top`. They take 2 KB per item and metric;
+        - `corrected (item, metric)`, the hub-corrected index over the stimuli that the item's system was scored on,
+          with chance at 0 (see `interpretability_index`), with `corrected_difference_of_halves` and
+          `corrected_influence`;
+        - `frequency_floor (item, metric)`, the index of a set whose items would pick the same images as often, but at
+          random: the same for all items of a system and finder (see `interpretability.frequency_floor`);
         - `has_copies (item,)`, only if an item has two copies of one photograph among its top stimuli (see
           `find_copies`).
 

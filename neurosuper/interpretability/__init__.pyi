@@ -1,4 +1,5 @@
 from .cross_unit_task import separability as separability
+from .frequency_floor import frequency_floor as frequency_floor
 from .human_judgements import agreement_with_humans as agreement_with_humans
 from .human_judgements import read_judgements as read_judgements
 from .human_judgements import validate_against_humans as validate_against_humans

@@ -10,6 +10,11 @@ import xarray as xr
 
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
+from neurosuper.interpretability.corrections import (
+    check_correction,
+    correct_distances,
+    describe_correction,
+)
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli, warn_of_copies
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
@@ -28,6 +33,8 @@ def interpretability_index(
     end: Literal["top", "bottom", "both"] = "top",
     weights: Literal["activation"] | None = None,
     spread: bool = False,
+    correction: Literal["hub"] | None = None,
+    covariates: xr.Dataset | None = None,
 ) -> xr.DataArray:
     """Return the interpretability index of every unit or direction: how similar its top stimuli are to one another.
 
@@ -56,21 +63,29 @@ def interpretability_index(
     spread : bool, optional
         Add the coord `spread`, which shows how much the index depends on single images: its standard error by the
         jackknife over the top stimuli (Efron and Stein 1981). Needs `top` of at least 3.
+    correction : {"hub"}, optional
+        "hub": score how much nearer the top stimuli are to one another than single images explain (see Notes). Chance
+        is then exactly 0, for `Label` too. None scores the distances as in the paper.
+    covariates : Dataset (stimulus,), optional
+        Numeric properties of every scored image, such as its luminance. Score how much nearer the top stimuli are to
+        one another than images with the same properties (see Notes); up to 8,192 images. Without `correction`.
 
     Returns
     -------
     DataArray (unit,) or (direction,)
         Name `interpretability`, with the coords of the units or directions. Several numbers of top stimuli add a dim
         `top`; `end="both"` adds a dim `end`; a sequence of metrics adds a last dim `metric`, labelled by their names,
-        with the coord `quantity`. For a single metric, attrs contain `metric` and `quantity`. If stimuli were left out
-        because they have no image, `attrs["n_stimuli_left_out"]` counts them. If an item has two copies of one
-        photograph among its top stimuli, the coord `has_copies` marks it (see `find_copies`).
+        with the coord `quantity`. For a single metric, attrs contain `metric` and `quantity`. attrs contain
+        `correction` ("none", "hub" or "covariates"), and with covariates their names, `covariates`. If stimuli were
+        left out because they have no image, `attrs["n_stimuli_left_out"]` counts them. If an item has two copies of
+        one photograph among its top stimuli, the coord `has_copies` marks it (see `find_copies`).
 
     Raises
     ------
     ValueError
         Codes and images share no stimulus, `top` below 2 or above the number of stimuli, constant codes, or a sequence
-        of metrics that is empty or has a name twice.
+        of metrics that is empty or has a name twice. Fewer than 3 images, or more than fit, for a correction;
+        covariates that are missing or not finite.
 
     See Also
     --------
@@ -78,10 +93,25 @@ def interpretability_index(
     psychophysics : Score by a two-alternative task.
     neurosuper.interpretability.index_interval : Confidence interval of the mean index.
     neurosuper.interpretability.chance_level : The index of random images.
+    neurosuper.interpretability.frequency_floor : The index of sets that pick the same images as often.
     compare : Scores of several systems, finders and metrics.
+
+    Notes
+    -----
+    A plain image is near to all others by most metrics, so an item that picks plain images has a high index though its
+    images have nothing else in common. With h_i the mean distance of image i to the other n − 1 images that have a code
+    and an image, μ the mean of h, and a_i = (h_i − μ)(n − 1)/(n − 2), `correction="hub"` returns minus the mean of
+    d_jk − μ − a_j − a_k. What is left of a nuisance is smaller, but not always 0: an item that picks the images of
+    least contrast has images that share this. All n images are embedded. For squared distances, such as `LPIPS`,
+    this reads the embeddings once more; for others, such as `Pixel`, it takes the distances of all pairs.
+
+    With `covariates`, the mean distance of two images that are like j and k is subtracted from d_jk: d_jk −
+    (PDPᵀ)_jk/(1 − (PPᵀ)_jk), where P gives equal weight to the 30 images that are nearest in the z-scored covariates
+    (or to all others, if these are fewer). A constant covariate has no effect.
 
     References
     ----------
+    Radovanović, Nanopoulos, Ivanović 2010, J. Mach. Learn. Res. 11, 2487-2531 (hubs).
     Klindt, Sanborn, Acosta, Poitevin, Miolane 2023, arXiv 2310.11431.
 
     Examples
@@ -97,13 +127,24 @@ def interpretability_index(
     >>> interpretability_index(codes, images, [Color(), Pixel()], top=2).sel(metric="pixel").values.round(1).tolist()
     [-0.1, -6.9]
     """
+    check_correction(correction, covariates)
     images = check_images(images)
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
     chosen = top_or_bottom(codes, most, end)
     weighted = None if weights is None else _activation(codes, chosen, weights, end)
-    index = index_of_top(chosen, images, metric, top=top, weights=weighted, spread=spread)
+    index = index_of_top(
+        chosen,
+        images,
+        metric,
+        top=top,
+        weights=weighted,
+        spread=spread,
+        correction=correction,
+        covariates=covariates,
+        among=codes.stimulus.values,
+    )
     return _flag_copies(index, chosen, top).assign_attrs(left_out(codes))
 
 
@@ -115,6 +156,9 @@ def index_of_top(
     top: int | Sequence[int] | None = None,
     weights: xr.DataArray | None = None,
     spread: bool = False,
+    correction: Literal["hub"] | None = None,
+    covariates: xr.Dataset | None = None,
+    among: Sequence[str] | np.ndarray | None = None,
 ) -> xr.DataArray:
     """Return the interpretability index of units or directions with known top stimuli.
 
@@ -132,6 +176,10 @@ def index_of_top(
         Weight of each top stimulus, not negative; a pair counts by the product of its two weights.
     spread : bool, optional
         Add the coord `spread`, the standard error by the jackknife; see `interpretability_index`.
+    correction, covariates : optional
+        As for `interpretability_index`.
+    among : sequence of str, optional
+        Labels of the stimuli that the top stimuli were chosen from: those that a correction is over. None: all images.
 
     Returns
     -------
@@ -159,27 +207,46 @@ def index_of_top(
     """
     if isinstance(metric, Sequence) and not isinstance(metric, str):
         _check_names([check_metric(each).name for each in metric])
-        return _join([index_of_top(chosen, images, each, top=top, weights=weights, spread=spread) for each in metric])
+        return _join(
+            [
+                index_of_top(
+                    chosen,
+                    images,
+                    each,
+                    top=top,
+                    weights=weights,
+                    spread=spread,
+                    correction=correction,
+                    covariates=covariates,
+                    among=among,
+                )
+                for each in metric
+            ]
+        )
+    check_correction(correction, covariates)
     chosen = chosen.transpose("rank", ...)
     single = top is None or isinstance(top, int | np.integer)
     sizes = _check_sizes(chosen.sizes["rank"] if top is None else top, chosen.sizes["rank"], spread)
-    places = images.get_index("stimulus").get_indexer(chosen.values.ravel())
-    if (places < 0).any():
-        missing = np.unique(chosen.values.ravel()[places < 0])
-        raise ValueError(f"no image for stimulus {name_some(missing)}; images have {name_some(images.stimulus)}")
-    embedded, positions = np.unique(places, return_inverse=True)
-    positions = positions.reshape(len(chosen), -1).T
+    is_raw = correction is None and covariates is None
+    places = _places_of(chosen.values.ravel(), images)
+    # Without a correction, only top images are embedded.
+    embedded = np.unique(places if is_raw else _places_of(images.stimulus.values if among is None else among, images))
+    positions = np.searchsorted(embedded, places).reshape(len(chosen), -1).T
     w = (
         np.ones(positions.shape)
         if weights is None
         else weights.transpose(*chosen.dims).values.reshape(len(chosen), -1).T
     )
-    with open_distances(images, embedded, metric) as distances:
-        columns = {"interpretability": metric.self_similarity - distances.mean(positions, w, sizes)}
+    with open_distances(images, embedded, metric) as raw:
+        distances = correct_distances(raw, images.stimulus.values[embedded], correction, covariates)
+        columns = {
+            "interpretability": (metric.self_similarity if is_raw else 0.0) - distances.mean(positions, w, sizes)
+        }
         if spread:
             columns["spread"] = _jackknife(distances, positions, w, sizes)
-    attrs = {"metric": metric.name, "quantity": index_label(metric), "top": sizes[0] if single else sizes}
-    index = _label(columns, chosen, sizes).assign_attrs(attrs)
+    ending, about = describe_correction(correction, covariates)
+    attrs = {"metric": metric.name, "quantity": index_label(metric) + ending, "top": sizes[0] if single else sizes}
+    index = _label(columns, chosen, sizes).assign_attrs(attrs | about)
     return index.isel(top=0, drop=True) if single else index
 
 
@@ -237,7 +304,7 @@ def _join(indices: list[xr.DataArray]) -> xr.DataArray:
     names, quantities = ([index.attrs[key] for index in indices] for key in ("metric", "quantity"))
     coords: list[str] | Literal["minimal"] = ["spread"] if "spread" in indices[0].coords else "minimal"
     joined = xr.concat(indices, xr.Variable("metric", names), coords=coords, compat="override", join="exact")
-    joined.attrs = {"top": indices[0].attrs["top"]}
+    joined.attrs = {name: value for name, value in indices[0].attrs.items() if name not in ("metric", "quantity")}
     return joined.assign_coords(quantity=("metric", quantities)).transpose(..., "metric")
 
 
@@ -252,6 +319,16 @@ def _check_sizes(top: int | Sequence[int], n_ranks: int, spread: bool) -> list[i
     if sizes[-1] > n_ranks:
         raise ValueError(f"{sizes[-1]} top stimuli requested, but only {n_ranks} are given; lower `top`")
     return [int(size) for size in sizes]
+
+
+def _places_of(labels: Sequence[str] | np.ndarray, images: xr.DataArray) -> np.ndarray:
+    """Return the positions of stimuli in the images."""
+    labels = np.asarray(labels)
+    places: np.ndarray = images.get_index("stimulus").get_indexer(labels)
+    if (places < 0).any():
+        missing = np.unique(labels[places < 0])
+        raise ValueError(f"no image for stimulus {name_some(missing)}; images have {name_some(images.stimulus)}")
+    return places
 
 
 def _label(columns: dict[str, np.ndarray], chosen: xr.DataArray, sizes: list[int]) -> xr.DataArray:

@@ -61,6 +61,10 @@ class Distances(ABC):
     def mean_of_all(self) -> float:
         """Return the mean distance over all pairs of images."""
 
+    @abstractmethod
+    def weighted_sums(self, weights: np.ndarray) -> np.ndarray:
+        """Return Σ_{j≠i} w_j d_ij `(image, set)` of every image i, for sets of `weights (image, set)`."""
+
     def as_matrix(self) -> Distances:
         """Return a float32 distance matrix if it fits in memory, for repeated lookups, else these distances."""
         return self
@@ -80,6 +84,12 @@ class DistanceMatrix(Distances):
         """Return the mean of the matrix without its diagonal, which is 0."""
         n = len(self.table)
         return float(self.table.sum(dtype=np.float64) / (n * (n - 1)))
+
+    def weighted_sums(self, weights: np.ndarray) -> np.ndarray:
+        """Return the product of the matrix with the weights, some rows at a time in float64."""
+        weights = weights.astype(np.float64)
+        rows = _blocks(len(self.table), 8 * len(self.table))
+        return np.concatenate([self.table[block].astype(np.float64) @ weights for block in rows])
 
 
 class EmbeddingDistances(Distances):
@@ -129,6 +139,31 @@ class EmbeddingDistances(Distances):
                 squares = (centred**2).sum(dtype=torch.float64)
                 total += float(n * squares - (centred.sum(0, dtype=torch.float64) ** 2).sum())
         return max(0.0, 2 * total / (n * (n - 1)))
+
+    def weighted_sums(self, weights: np.ndarray) -> np.ndarray:
+        """Return sums over images; those of squared distances need no single pair, others are computed in tiles."""
+        if not self.squared:
+            return self._sums_in_tiles(weights)
+        # Σ_j w_j ‖e_i − e_j‖² = W ‖e_i‖² + Σ w ‖e‖² − 2 e_i · Σ w e, with embeddings centred on their mean.
+        w = torch.as_tensor(weights, dtype=torch.float64, device=self.device)
+        norms = torch.zeros(self.n_images, dtype=torch.float64, device=self.device)
+        products = torch.zeros_like(w)
+        for slab in self.slabs:
+            for E in slab.split(CACHED_FEATURES, dim=1):
+                centred = E - E.mean(0)
+                norms += centred.square().sum(1)
+                products += centred @ (centred.T @ w.to(E.dtype))
+        return (w.sum(0) * norms[:, None] + norms @ w - 2 * products).cpu().numpy()
+
+    def _sums_in_tiles(self, weights: np.ndarray) -> np.ndarray:
+        sums, n = np.zeros(weights.shape), self.n_images
+        for top, left in itertools.combinations_with_replacement(range(0, n, TILE), 2):
+            rows, columns = slice(top, min(top + TILE, n)), slice(left, min(left + TILE, n))
+            tile = _distances(self.slabs, rows, columns, self.squared).astype(np.float64)
+            sums[rows] += tile @ weights[columns]
+            if top != left:
+                sums[columns] += tile.T @ weights[rows]
+        return sums
 
     def as_matrix(self) -> Distances:
         """Return a distance matrix if there are at most 8,192 images, else these distances."""

@@ -1,17 +1,22 @@
+import itertools
+
 import numpy as np
 import pytest
+import xarray as xr
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import pdist
 
-from neurosuper import (
-    PCA,
-    Color,
-    Precomputed,
-    Units,
-    compare,
-)
+from neurosuper import PCA, Color, KMeans, Label, Precomputed, Units, compare, interpretability_index
 from neurosuper.comparison import fit_systems, score_fits, scoring
+from neurosuper.interpretability import frequency_floor, index_of_top
 from neurosuper.metrics import pairwise_distances
+
+
+class SquaredColor(Color):
+    """A squared metric, as LPIPS is one."""
+
+    squared = True
+    name = "squared"
 
 
 def test_precomputed_distances_give_the_same_comparison(systems, images):
@@ -83,3 +88,37 @@ def test_halves_of_a_comparison_refuse_what_they_cannot_use(responses, images):
     fits = list(fit_systems({"brain": responses}, [Units()], score_on="all"))
     with pytest.raises(ValueError, match="no image for stimulus 's0060', .*; join each system with neurosuper.align"):
         score_fits(fits, images[:60], [Color()])
+
+
+def test_corrected_indices_and_floors_are_those_of_the_scored_codes(systems, images):
+    metrics = [Color(), Label(), SquaredColor()]
+    fits = list(fit_systems(systems, [Units(), KMeans(4)], top=4))
+    table = score_fits(fits, images, metrics)
+    for fit, metric in itertools.product(fits, metrics):
+        codes = fit.fitted.transform(systems[fit.system].sel(stimulus=fit.scored))
+        own = table.sel(item=(table.system == fit.system) & (table.finder == fit.finder), metric=metric.name)
+        expected = interpretability_index(codes, images, metric, top=4, correction="hub")
+        assert_allclose(own.corrected, expected, atol=1e-5)
+        assert_allclose(own.frequency_floor, float(frequency_floor(codes, images, metric, top=4)), atol=1e-5)
+
+
+def test_the_corrected_index_on_halves_is_corrected_over_all_scored_stimuli(responses, images):
+    (fit,) = fit_systems({"brain": responses}, [Units()], top=4)
+    table = score_fits([fit], images, [Label()]).isel(metric=0)
+    shown = images.sel(stimulus=fit.scored)
+
+    def index(draw, half, item):
+        leading = [place for place in dict.fromkeys(fit.leading[item]) if fit.halves[place, draw] == half]
+        chosen = xr.DataArray(fit.scored[leading[:4]][:, None], dims=("rank", "unit"), coords={"unit": ["u"]})
+        return index_of_top(chosen, shown, Label(), correction="hub").item()
+
+    for draw, item in [(0, 0), (3, 2), (49, 7)]:
+        found = table.corrected_difference_of_halves.isel(draw=draw, item=item)
+        assert_allclose(found, index(draw, 0, item) - index(draw, 1, item), atol=1e-5)
+
+
+def test_without_halves_the_corrected_index_has_no_halves_either(responses, images):
+    table = compare({"brain": responses[:14]}, images, [Units()], [Color()], top=4)
+    assert np.isnan(table.difference_of_halves).all()
+    assert np.isnan(table.corrected_difference_of_halves).all()
+    assert np.isfinite(table.corrected).all()

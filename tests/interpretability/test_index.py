@@ -143,7 +143,7 @@ def test_several_metrics_in_one_call_are_those_of_single_calls(top, options, res
     assert several.dims == (*singles[0].dims, "metric")
     assert several.metric.values.tolist() == ["label", "label:animal", "color", "given"]
     assert several.quantity.values.tolist() == [single.quantity for single in singles]
-    assert several.attrs == {"top": top}
+    assert several.attrs == {"top": top, "correction": "none"}
     for single in singles:
         mine = several.sel(metric=single.attrs["metric"], drop=True)
         xr.testing.assert_identical(mine.assign_attrs(single.attrs), single)
