@@ -34,7 +34,7 @@ MODULES = (
     *("_joins", "_content", "_labels", "_layouts", "_fingerprint"),
     *(f"inference/{name}" for name in ("bootstrap", "effect", "items", "multiplicity", "permutation", "power")),
     *(f"interpretability/{name}" for name in ("cross_unit_task", "explained", "human_judgements", "index")),
-    *(f"interpretability/{name}" for name in ("low_level_statistics",)),
+    *(f"interpretability/{name}" for name in ("human_reliability", "low_level_statistics")),
     *(f"interpretability/{name}" for name in ("machine_psychophysics", "nulls", "random_splits", "ranking")),
     *(f"interpretability/{name}" for name in ("stimulus_sampling", "trials")),
     *(f"metrics/{name}" for name in ("base", "color", "distances", "features", "label", "lpips", "pixel", "slabs")),
