@@ -1,10 +1,13 @@
 from .cross_unit_task import separability as separability
+from .explained import explained_by as explained_by
 from .frequency_floor import frequency_floor as frequency_floor
 from .human_judgements import agreement_with_humans as agreement_with_humans
-from .human_judgements import read_judgements as read_judgements
 from .human_judgements import validate_against_humans as validate_against_humans
+from .human_reliability import human_ceiling as human_ceiling
 from .index import index_of_top as index_of_top
 from .index import interpretability_index as interpretability_index
+from .judgement_tables import read_judgements as read_judgements
+from .low_level_statistics import image_statistics as image_statistics
 from .machine_psychophysics import answer_trials as answer_trials
 from .machine_psychophysics import psychophysics as psychophysics
 from .nulls import null_test as null_test

@@ -1,18 +1,9 @@
-"""Validation of interpretability scores against human judgements.
-
-A judgement is the answer of one person to one trial of the two-alternative task of IMI: given nine references from the
-top and nine from the bottom, which of two queries drives the unit more? A unit is identified by `model`, `layer` and
-`channel`, and each of its trials by `batch`; some trials have several judgements.
-"""
+"""Validation of interpretability scores against human judgements (see `judgement_tables`)."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,79 +12,19 @@ import xarray as xr
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from neurosuper._checks import check_count, check_share, one_line
+from neurosuper._checks import check_count, check_share
+from neurosuper.interpretability.human_reliability import MIN_CEILING, ceiling_of
+from neurosuper.interpretability.judgement_tables import (
+    NEEDED,
+    UNIT,
+    check_judgements,
+    label_columns,
+    require_columns,
+    truth,
+)
 from neurosuper.responses import check_labels, coords_along, name_some
 
-UNIT = ["model", "layer", "channel"]
-NEEDED = [*UNIT, "batch", "correct", "confidence"]
-LEFT_OUT = ("is_demo", "catch_trial")  # columns that mark demonstrations and checks of attention
-TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-MAX_BYTES = 2**28  # of an unpacked table: five times that of IMI; a larger file is refused before it fills memory
 Measure = Callable[[pd.DataFrame], dict[str, Any]]
-
-
-def read_judgements(path: str | Path) -> pd.DataFrame:
-    r"""Return a table of human judgements, one answer per row, from a file as published by IMI.
-
-    In their archive (Zenodo 8131197) it is `responses_main.csv`.
-
-    Parameters
-    ----------
-    path : str or Path
-        A .csv or .csv.gz file with the columns `model`, `layer`, `channel`, `batch`, `correct` (true or false, 1 or 0)
-        and `confidence` (1, 2 or 3). `neurosuper.datasets.info("imi-2023")` says where to get that of IMI, and
-        `neurosuper.datasets.fetch("imi-2023")` returns its path.
-
-    Returns
-    -------
-    DataFrame
-        Without demonstrations and catch trials, where columns `is_demo` and `catch_trial` mark them. Labels are
-        strings, `correct` is bool, `confidence` int; further columns are unchanged. To select a condition, index the
-        table: `judgements[judgements["mode"] == "natural"]`.
-
-    Raises
-    ------
-    FileNotFoundError
-        No such file.
-    ValueError
-        Another kind of file, missing columns, or values that are not allowed.
-
-    See Also
-    --------
-    validate_against_humans : How well scores predict these judgements.
-    agreement_with_humans : How often a machine gives the same answers.
-
-    References
-    ----------
-    Zimmermann, Klein, Brendel 2023, "Scale alone does not improve mechanistic interpretability in vision models",
-    arXiv 2307.05471.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> import tempfile
-    >>> table = "model,layer,channel,batch,correct,confidence\nresnet50,layer1,7,0,True,3\n"
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = Path(folder, "judgements.csv")
-    ...     written = path.write_text(table)
-    ...     read_judgements(path).loc[0, "channel"]
-    '7'
-    """
-    path = Path(path)
-    if not path.name.endswith((".csv", ".csv.gz")):
-        raise ValueError(f"judgements are a .csv or .csv.gz file, got {path.name}; write one with DataFrame.to_csv")
-    if not path.is_file():
-        raise FileNotFoundError(f"no judgements at {path}; check the path")
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise ValueError(f"it has more than {MAX_BYTES / 1e6:.0f} MB")
-        table = pd.read_csv(io.BytesIO(content), low_memory=False)
-    except (ValueError, EOFError, OSError, zlib.error) as error:
-        reason = one_line(error)
-        raise ValueError(f"{path.name} is not a readable table ({reason}); fetch it again") from error
-    return _check_judgements(table)
 
 
 def validate_against_humans(
@@ -114,11 +45,11 @@ def validate_against_humans(
     judgements : DataFrame
         See `read_judgements`; the dataset `imi-2023` is that of the paper.
     n_resamples : int, optional
-        Number of bootstrap resamples of the units, at least 1.
+        Number of bootstrap resamples of the units, and of random halves of their trials, at least 1.
     confidence_level : float, optional
         Confidence level of the intervals, strictly between 0 and 1.
     random_state : int, optional
-        Seed of the bootstrap.
+        Seed of the bootstrap and of the halves.
 
     Returns
     -------
@@ -127,8 +58,10 @@ def validate_against_humans(
         coords of `scores`. Over `group` (all trials, those of each layer, and those of each confidence; coords `by` and
         `value`): `n_units`, `n_trials`, and the `accuracy` of people; the correlations `pearson` and `spearman` of
         score and human accuracy over units, with percentile intervals `pearson_low`, `pearson_high`, `spearman_low` and
-        `spearman_high`; and `auc`, the probability that the unit of a correct judgement has a higher score than that of
-        an incorrect one. Correlations are NaN for fewer than 3 units, or without variation. attrs: `n_units_unjudged`,
+        `spearman_high`; the `ceiling` of `pearson` for a perfect score (see `human_ceiling`; halves of the trials of
+        this group), and `pearson_ceiled`, pearson/ceiling, which may be above 1, and is NaN where the ceiling is below
+        0.1; and `auc`, the probability that the unit of a correct judgement has a higher score than that of an
+        incorrect one. Correlations are NaN for fewer than 3 units, or without variation. attrs: `n_units_unjudged`,
         `n_judgements_unscored`, `n_resamples` and `confidence_level`.
 
     Raises
@@ -140,6 +73,7 @@ def validate_against_humans(
     See Also
     --------
     read_judgements : Reads the judgements.
+    human_ceiling : The reliability of the judgements, and the AUC of one person for another.
     agreement_with_humans : Agreement on single trials.
 
     References
@@ -160,10 +94,11 @@ def validate_against_humans(
     """
     n_resamples = check_count("n_resamples", n_resamples)
     check_share("confidence_level", confidence_level, 0.95)
-    judgements, machine = _check_judgements(judgements), _score_table(scores)
+    judgements, machine = check_judgements(judgements), _score_table(scores)
     trials = _join(machine, judgements, _key(machine, judgements))
     bootstrap = partial(_interval, n_resamples=n_resamples, level=confidence_level, random_state=random_state)
-    result = _by_group(trials, partial(_validity, bootstrap=bootstrap))
+    ceiling = partial(ceiling_of, n_resamples=n_resamples, seed=random_state)
+    result = _by_group(trials, partial(_validity, bootstrap=bootstrap, ceiling=ceiling))
     units = trials.groupby("unit")
     judged = scores.sel(unit=scores.indexes["unit"].isin(units.groups.keys()))
     by_unit = {
@@ -224,56 +159,11 @@ def agreement_with_humans(
     0.667
     """
     check_share("confidence_level", confidence_level, 0.95)
-    judgements, machine = _check_judgements(judgements), _answer_table(machine_correct)
+    judgements, machine = check_judgements(judgements), _answer_table(machine_correct)
     trials = _join(machine, judgements, [*_key(machine, judgements), "batch"])
     return _by_group(trials, partial(_agreement, level=confidence_level)).assign_attrs(
         n_judgements_unanswered=len(judgements) - len(trials), confidence_level=confidence_level
     )
-
-
-def _check_judgements(judgements: pd.DataFrame) -> pd.DataFrame:
-    """Return judgements with checked and converted columns, without demonstrations and catch trials."""
-    if not isinstance(judgements, pd.DataFrame):
-        raise TypeError(f"judgements must be a DataFrame, got {type(judgements).__name__}; see read_judgements")
-    _require_columns(judgements, NEEDED, "judgements")
-    for mark in LEFT_OUT:
-        if mark in judgements:
-            marks = judgements[mark]
-            judgements = judgements[~_truth(marks.astype(object).where(marks.notna(), False))]
-    if judgements.empty:
-        raise ValueError("judgements have only demonstrations and catch trials; check the table")
-    confidence = pd.to_numeric(judgements["confidence"], errors="coerce")
-    if (wrong := ~confidence.isin([1, 2, 3])).any():
-        raise ValueError(f"confidence must be 1, 2 or 3, got {name_some(judgements['confidence'][wrong].unique())}")
-    checked = {"correct": _truth(judgements["correct"]), "confidence": confidence.astype(int)}
-    return judgements.assign(**_labels(judgements, [*UNIT, "batch"]), **checked).reset_index(drop=True)
-
-
-def _require_columns(table: pd.DataFrame, names: list[str], what: str) -> None:
-    if missing := [name for name in names if name not in table]:
-        has = name_some(table.columns, 12)
-        raise ValueError(
-            f"no column {name_some(missing, len(NEEDED))} in {what}, which has {has}; rename or add columns"
-        )
-
-
-def _truth(values: pd.Series) -> pd.Series:
-    """Return values as bool, from any spelling in `TRUTH`."""
-    truth = values.astype(str).str.lower().map(TRUTH)
-    if (wrong := truth.isna()).any():
-        raise ValueError(f"{values.name} must be true or false, or 1 or 0, got {name_some(values[wrong].unique())}")
-    return truth.astype(bool)
-
-
-def _labels(table: pd.DataFrame, names: list[str]) -> dict[str, pd.Series]:
-    """Return columns of labels as strings; a channel or batch 7 is read as 7.0 if its column had gaps."""
-    labels = {name: table[name].astype(str) for name in names}
-    for name in names:
-        if (missing := table[name].isna()).any():
-            raise ValueError(f"no {name} in {int(missing.sum())} rows; drop them with .dropna(subset=[{name!r}])")
-        if name in ("channel", "batch"):
-            labels[name] = labels[name].str.replace(r"^(-?\d+)\.0$", r"\1", regex=True)
-    return labels
 
 
 def _score_table(scores: xr.DataArray) -> pd.DataFrame:
@@ -297,17 +187,17 @@ def _answer_table(machine: xr.DataArray | pd.DataFrame) -> pd.DataFrame:
         machine = machine.rename("correct").to_dataframe().reset_index()
     if not isinstance(machine, pd.DataFrame):
         raise TypeError(f"machine_correct must be a DataArray or DataFrame, got {type(machine).__name__}")
-    _require_columns(machine, ["correct"], "machine_correct")
+    require_columns(machine, ["correct"], "machine_correct")
     answered = machine[machine["correct"].notna()]
-    return _keyed(answered.assign(machine=_truth(answered["correct"])), ["batch"], "machine_correct")
+    return _keyed(answered.assign(machine=truth(answered["correct"])), ["batch"], "machine_correct")
 
 
 def _keyed(table: pd.DataFrame, more: list[str], what: str) -> pd.DataFrame:
     """Return a table whose key columns are strings, and identify each row."""
-    _require_columns(table, [*UNIT[1:], *more], what)
+    require_columns(table, [*UNIT[1:], *more], what)
     key = [name for name in UNIT if name in table] + more
     table = table[[name for name in ("unit", "score", "machine") if name in table and name not in key]].assign(
-        **_labels(table, key)
+        **label_columns(table, key)
     )
     if (twice := table.duplicated(key)).any():
         raise ValueError(f"{name_some(_names(table[twice], key))} twice in {what}; add the model, or drop one of them")
@@ -352,7 +242,7 @@ def _by_group(trials: pd.DataFrame, measure: Measure) -> xr.Dataset:
     return xr.Dataset({name: ("group", column) for name, column in columns.items()}, coords)
 
 
-def _validity(trials: pd.DataFrame, bootstrap: Callable) -> dict[str, Any]:
+def _validity(trials: pd.DataFrame, bootstrap: Callable, ceiling: Callable) -> dict[str, Any]:
     """Return correlations of the scores of units with the accuracy of people in these trials."""
     units = trials.groupby("unit").agg(score=("score", "first"), accuracy=("correct", "mean"))
     a, b = units["score"].to_numpy(float), units["accuracy"].to_numpy(float)
@@ -362,6 +252,10 @@ def _validity(trials: pd.DataFrame, bootstrap: Callable) -> dict[str, Any]:
         measures[name] = correlate(a, b).statistic if is_defined else np.nan
         interval = bootstrap(a, b, ranked=name == "spearman") if is_defined else (np.nan, np.nan)
         measures[f"{name}_low"], measures[f"{name}_high"] = interval
+    measures["ceiling"] = ceiling(trials)["ceiling"]
+    measures["pearson_ceiled"] = (
+        measures["pearson"] / measures["ceiling"] if measures["ceiling"] >= MIN_CEILING else np.nan
+    )
     measures["auc"] = roc_auc_score(trials["correct"], trials["score"]) if trials["correct"].nunique() == 2 else np.nan
     return measures
 

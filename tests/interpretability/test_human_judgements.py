@@ -315,7 +315,7 @@ def test_bad_scores_and_answers_are_refused_with_a_reason(scores, machine, judge
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
 def test_a_table_that_unpacks_to_more_than_any_is_refused_before_it_is_read(suffix, tmp_path, monkeypatch):
-    monkeypatch.setattr("neurosuper.interpretability.human_judgements.MAX_BYTES", 2**20)
+    monkeypatch.setattr("neurosuper.interpretability.judgement_tables.MAX_BYTES", 2**20)
     content = b"model,layer,channel,batch,correct,confidence\n" + b"\n" * 2**20
     path = tmp_path / f"a{suffix}"
     path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
