@@ -103,6 +103,14 @@ class NMF(IterativeFinder):
     DictionaryLearning : Sparse codes, with directions of any sign.
     Archetypal : Directions towards extreme stimuli.
 
+    Notes
+    -----
+    More directions than units are not unique, so that features in superposition are not recovered, not even if they are
+    non-negative, as tuning of firing rates. Share of 64 planted atoms in 32 units that a direction matches at a cosine
+    above .9 (8,000 stimuli, three active atoms each, codes not negative), for atoms of any sign and for non-negative
+    ones: this finder (with `signed` for the first) .08 and .00, `SparseAutoencoder` .94 and .00, but `KMeans` 1.00 and
+    1.00, and `DictionaryLearning` with ``positive=True`` 1.00 and 1.00.
+
     Examples
     --------
     >>> import numpy as np

