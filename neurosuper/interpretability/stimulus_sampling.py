@@ -104,7 +104,7 @@ def index_interval(
     (`scale` "log"): −m exp(± t · standard_error / m). It is mean ± t · standard_error for an agreement such as that of
     `Label`, and with `stimulus_groups` or `subjects`. t has ν degrees of freedom by Satterthwaite (1946), from those of
     the variance over items, and of that over stimuli, 2 (Σu²)² / (Σu⁴ − (Σu²)²/n), with u the change of the mean index
-    if a stimulus (or group) is left out. With `subjects`, ν is their number − 1.
+    if a stimulus (or group) is left out. With `subjects`, their variance takes the place of that over items.
 
     In simulations (`make validate`), 95 % intervals cover the true value in 95 to 99 % of studies with a bounded metric
     such as LPIPS. They are too narrow if a few images of extreme contrast drive all items under an unbounded metric:
@@ -144,9 +144,9 @@ def index_interval(
         stimulus_groups=stimulus_groups,
         random_state=random_state,
     )
-    (sampled,), df = ([items], None) if subjects is None else _sample_subjects([items], [codes], subjects)
+    (sampled,) = [items] if subjects is None else _sample_subjects([items], [codes], subjects)
     log = metric.self_similarity == 0 and stimulus_groups is None and subjects is None
-    numbers, scale = _mean(items, sampled, confidence_level, df, log)
+    numbers, scale = _mean(items, sampled, confidence_level, log)
     counts = {"n_items": items.n} | ({} if subjects is None else {"n_subjects": sampled.n})
     return xr.Dataset(numbers, attrs={**counts, **attrs, "confidence_level": confidence_level, "scale": scale})
 
@@ -245,25 +245,23 @@ def index_difference(
         stimulus_groups=stimulus_groups,
         random_state=random_state,
     )
-    sampled, df = (scored, None) if subjects is None else _sample_subjects(scored, [a, b], subjects)
+    sampled = scored if subjects is None else _sample_subjects(scored, [a, b], subjects)
     if subjects is not None:
         attrs["n_subjects"] = [own.n for own in sampled] if len(sampled) > 1 else sampled[0].n
     first, second = scored
-    return _difference(first, second, sampled, confidence_level, df).assign_attrs(attrs)
+    return _difference(first, second, sampled, confidence_level).assign_attrs(attrs)
 
 
 def compare_mean_index(a: ItemScores, b: ItemScores, confidence_level: float = 0.95) -> xr.Dataset:
     """Return the result of `index_difference` for items scored on the same splits."""
-    return _difference(a, b, [a, b], confidence_level, None)
+    return _difference(a, b, [a, b], confidence_level)
 
 
-def _difference(
-    a: ItemScores, b: ItemScores, sampled: Sequence[ItemScores], confidence_level: float, df: float | None
-) -> xr.Dataset:
+def _difference(a: ItemScores, b: ItemScores, sampled: Sequence[ItemScores], confidence_level: float) -> xr.Dataset:
     """Return the difference of means, with an interval over what is `sampled`: both sets, their subjects, or pairs."""
     means = float(a.scores.mean()), float(b.scores.mean())
     difference, variances, counts = means[0] - means[1], variances_of(sampled), [own.n for own in sampled]
-    df = variances.degrees_of_freedom(counts) if df is None else df
+    df = variances.degrees_of_freedom(counts)
     error = float(np.sqrt(variances.total(counts)))
     margin = float(stats.t.isf((1 - confidence_level) / 2, df)) * error
     p = float(2 * stats.t.sf(abs(difference) / error, df)) if error > 0 else float(difference == 0)
@@ -274,12 +272,10 @@ def _difference(
     return xr.Dataset(numbers | variances.summary(counts), attrs=attrs)
 
 
-def _mean(
-    items: ItemScores, sampled: ItemScores, confidence_level: float, df: float | None, log: bool
-) -> tuple[dict[str, float], str]:
+def _mean(items: ItemScores, sampled: ItemScores, confidence_level: float, log: bool) -> tuple[dict[str, float], str]:
     """Return the mean index with its interval, over what is `sampled` (items or subjects), and the scale of it."""
     variances, mean = variances_of([sampled]), float(items.scores.mean())
-    df = variances.degrees_of_freedom([sampled.n]) if df is None else df
+    df = variances.degrees_of_freedom([sampled.n])
     t = float(stats.t.isf((1 - confidence_level) / 2, df))
     # A half of copies has no log.
     log = log and mean < 0 and bool((sampled.of_halves.mean(-1, dtype=float) < 0).all())
@@ -301,26 +297,23 @@ def _describe_error(error: float, variances: Variances, df: float) -> dict[str, 
     return {"standard_error": error, "monte_carlo_error": monte_carlo, "degrees_of_freedom": df}
 
 
-def _sample_subjects(
-    scored: Sequence[ItemScores], sets: Sequence[xr.DataArray], subjects: str
-) -> tuple[list[ItemScores], float]:
-    """Return the scores of subjects, or the paired differences if both sets have the same, and degrees of freedom."""
+def _sample_subjects(scored: Sequence[ItemScores], sets: Sequence[xr.DataArray], subjects: str) -> list[ItemScores]:
+    """Return the scores of subjects, or their paired differences if both sets have the same subjects."""
     labels = [_subjects_of(codes, subjects) for codes in sets]
     by_subjects = [
         by_subject(items, np.unique(own, return_inverse=True)[1]) for items, own in zip(scored, labels, strict=True)
     ]
-    df = float(min(own.n for own in by_subjects) - 1)
     if len(sets) == 1:
-        return by_subjects, df
+        return by_subjects
     first, second = (set(own.tolist()) for own in labels)
     if first == second:
-        return [paired_difference(*by_subjects)], df
+        return [paired_difference(*by_subjects)]
     if shared := first & second:
         raise ValueError(
             f"both sets have the {subjects} {name_some(sorted(shared))}, but others are in only one; compare sets of "
             f"the same {subjects} labels, or of none in common"
         )
-    return by_subjects, df
+    return by_subjects
 
 
 def _subjects_of(codes: xr.DataArray, subjects: str) -> np.ndarray:

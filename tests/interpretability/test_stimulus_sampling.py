@@ -160,7 +160,7 @@ def label_subjects(codes, n):
     return codes.assign_coords(subject=("unit", [f"m{i % n}" for i in range(codes.sizes["unit"])]))
 
 
-def test_subjects_add_the_variance_between_them_with_one_degree_of_freedom_less_than_subjects(rng):
+def test_subjects_take_the_place_of_items(rng):
     a, _, images, metric = simulate(rng, n_stimuli=120, n_items=12)
     a = label_subjects(a, 3)
     result = index_interval(a, images, metric, subjects="subject", n_resamples=10)
@@ -172,7 +172,9 @@ def test_subjects_add_the_variance_between_them_with_one_degree_of_freedom_less_
     between = max(0, np.var([index[i::3].mean() for i in range(3)], ddof=1) - interaction) / 3
     assert_allclose(result.interpretability, index.mean())
     assert_allclose(result.standard_error, (of_mean + between) ** 0.5, rtol=1e-5)
-    assert (result.degrees_of_freedom, result.n_subjects, result.scale) == (2, 3, "linear")
+    u = without_each(a, images, metric, a.stimulus.values, 5)
+    assert_allclose(result.degrees_of_freedom, degrees_of_freedom(u, of_mean, [between], [3]), rtol=1e-5)
+    assert (result.n_subjects, result.scale) == (3, "linear")
 
 
 def test_a_difference_within_the_same_subjects_is_that_of_pairs(rng):
@@ -184,7 +186,7 @@ def test_a_difference_within_the_same_subjects_is_that_of_pairs(rng):
     strangers = b.assign_coords(subject=("unit", [f"other {name}" for name in b.subject.values]))
     apart = index_difference(a, strangers, images, metric, subjects="subject")
     assert pairs.standard_error < 0.85 * apart.standard_error
-    assert (pairs.degrees_of_freedom, pairs.n_subjects, apart.n_subjects) == (3, 4, [4, 4])
+    assert (pairs.n_subjects, apart.n_subjects) == (4, [4, 4])
     assert_allclose(pairs.difference, apart.difference)
 
 
