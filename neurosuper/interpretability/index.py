@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from neurosuper._checks import seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli, warn_of_copies
@@ -28,6 +29,7 @@ def interpretability_index(
     end: Literal["top", "bottom", "both"] = "top",
     weights: Literal["activation"] | None = None,
     spread: bool = False,
+    random_state: int | None = 0,
 ) -> xr.DataArray:
     """Return the interpretability index of every unit or direction: how similar its top stimuli are to one another.
 
@@ -55,6 +57,8 @@ def interpretability_index(
     spread : bool, optional
         Add the coord `spread`, which shows how much the index depends on single images: its standard error by the
         jackknife over the top stimuli (Efron and Stein 1981). Needs `top` of at least 3.
+    random_state : int, optional
+        Seed of the order of stimuli with equal codes (see `top_stimuli`). None: a new one each time.
 
     Returns
     -------
@@ -79,6 +83,11 @@ def interpretability_index(
     neurosuper.interpretability.chance_level : The index of random images.
     compare : Scores of several systems, finders and metrics.
 
+    Notes
+    -----
+    Where equal codes leave open which stimuli are the top ones, one choice is drawn for each item. The mean index over
+    many seeds is the average over all choices.
+
     References
     ----------
     Klindt, Sanborn, Acosta, Poitevin, Miolane 2023, arXiv 2310.11431.
@@ -100,7 +109,7 @@ def interpretability_index(
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
-    chosen = top_or_bottom(codes, most, end)
+    chosen = top_or_bottom(codes, most, end, random_state)
     weighted = None if weights is None else _activation(codes, chosen, weights)
     index = index_of_top(chosen, images, metric, top=top, weights=weighted, spread=spread)
     return _flag_copies(index, chosen, top).assign_attrs(left_out(codes))
@@ -182,17 +191,21 @@ def index_of_top(
     return index.isel(top=0, drop=True) if single else index
 
 
-def top_or_bottom(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"]) -> xr.DataArray:
+def top_or_bottom(
+    codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"], random_state: int | None = 0
+) -> xr.DataArray:
     """Return the stimuli `(rank, item)` with the largest or smallest codes, or `(rank, end, item)` of both."""
     if end == "both":
-        both = [top_stimuli(codes, top=top, end="top"), top_stimuli(codes, top=top, end="bottom")]
+        seed = seed_or_new(random_state)
+        both = [top_stimuli(codes, top=top, end="top", random_state=seed)]
+        both.append(top_stimuli(codes, top=top, end="bottom", random_state=seed))
         if any("is_copy" in each.coords for each in both):
             none = xr.zeros_like(both[0], dtype=bool)
             both = [each.assign_coords(is_copy=each.coords.get("is_copy", none).variable) for each in both]
         return xr.concat(both, xr.Variable("end", ["top", "bottom"]), combine_attrs="drop").transpose("rank", ...)
     if end not in ("top", "bottom"):
         raise ValueError(f"end must be 'top', 'bottom' or 'both', got {end!r}")
-    return top_stimuli(codes, top=top, end=end)
+    return top_stimuli(codes, top=top, end=end, random_state=random_state)
 
 
 def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[int]) -> xr.DataArray:
