@@ -134,6 +134,23 @@ def check_codes(codes: xr.DataArray) -> xr.DataArray:
     return codes
 
 
+def count_active(codes: np.ndarray, end: End = "top") -> np.ndarray:
+    """Return the number of active stimuli of each item of codes `(stimulus, item)`, NaN left out.
+
+    A stimulus is active if its code is above (for `end="bottom"`: below) the one that more than half of the stimuli
+    share, such as 0 of a sparse code. If there is no such code, all stimuli with a code are active.
+    """
+    n_active = np.empty(codes.shape[1], int)
+    for item, column in enumerate(codes.T):
+        values = column[~np.isnan(column)] if codes.dtype.kind == "f" else column
+        middle = np.partition(values, len(values) // 2)[len(values) // 2]  # the code that more than half share, if any
+        if 2 * np.count_nonzero(values == middle) > len(values):
+            n_active[item] = np.count_nonzero(values > middle if end == "top" else values < middle)
+        else:
+            n_active[item] = len(values)
+    return n_active
+
+
 def _blocks(codes: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
     stop = 0
     for size in codes.variable.chunksizes.get("stimulus", (codes.sizes["stimulus"],)):
