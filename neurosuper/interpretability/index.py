@@ -11,7 +11,13 @@ import xarray as xr
 from neurosuper._checks import seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
-from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli, warn_of_copies
+from neurosuper.interpretability.ranking import (
+    check_codes,
+    copies_among,
+    count_active,
+    top_stimuli,
+    warn_of_copies,
+)
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
 from neurosuper.metrics.distances import Distances, open_distances
@@ -67,7 +73,9 @@ def interpretability_index(
         `top`; `end="both"` adds a dim `end`; a sequence of metrics adds a last dim `metric`, labelled by their names,
         with the coord `quantity`. For a single metric, attrs contain `metric` and `quantity`. If stimuli were left out
         because they have no image, `attrs["n_stimuli_left_out"]` counts them. If an item has two copies of one
-        photograph among its top stimuli, the coord `has_copies` marks it (see `find_copies`).
+        photograph among its top stimuli, the coord `has_copies` marks it (see `find_copies`). If an item
+        has fewer active stimuli than `top`, the coord `n_active` counts those of every item (see `compare`), and
+        `attrs["n_items_inactive"]` such items: their top stimuli are in part drawn at random.
 
     Raises
     ------
@@ -112,7 +120,7 @@ def interpretability_index(
     chosen = top_or_bottom(codes, most, end, random_state)
     weighted = None if weights is None else _activation(codes, chosen, weights)
     index = index_of_top(chosen, images, metric, top=top, weights=weighted, spread=spread)
-    return _flag_copies(index, chosen, top).assign_attrs(left_out(codes))
+    return _flag_inactive(_flag_copies(index, chosen, top), codes, chosen, end).assign_attrs(left_out(codes))
 
 
 def index_of_top(
@@ -220,6 +228,27 @@ def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[
         copies_among(chosen)["n_items_with_copies"], chosen[0].isel(end=0, missing_dims="ignore").size, sizes[-1]
     )
     return index.assign_coords(has_copies=has_copies).assign_attrs(copies_among(chosen))
+
+
+def _flag_inactive(
+    index: xr.DataArray, codes: xr.DataArray, chosen: xr.DataArray, end: Literal["top", "bottom", "both"]
+) -> xr.DataArray:
+    """Return the index with the coord `n_active`, if any item has fewer active stimuli than top stimuli."""
+    least = chosen.code[-1].drop_vars(["rank", "code", "is_copy"], errors="ignore")
+    # Unless `top` is more than half of the stimuli, one that is not active is among the top ones only if more than half
+    # have the code of the last one: this is cheap to find out, unlike the code that most stimuli share.
+    if 2 * chosen.sizes["rank"] <= codes.sizes["stimulus"]:
+        shared = (codes == least).sum("stimulus").compute()
+        if shared.max() < 2 or not (2 * shared > codes.notnull().sum("stimulus").compute()).any():
+            return index
+    values = codes.values
+    values = values if values.dtype.kind == "f" else values.astype(float)
+    ends = chosen.end.values.tolist() if end == "both" else [end]
+    counts = np.stack([count_active(values, each) for each in ends])
+    if not (n_inactive := int((counts < chosen.sizes["rank"]).any(0).sum())):
+        return index
+    n_active = (("end", codes.dims[1]), counts) if end == "both" else (codes.dims[1], counts[0])
+    return index.assign_coords(n_active=n_active).assign_attrs(n_items_inactive=n_inactive)
 
 
 def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str) -> xr.DataArray:

@@ -60,6 +60,23 @@ def test_the_mean_index_over_seeds_is_the_average_over_ties(rng):
     assert abs(np.mean(drawn) + average / 6) < 3 * np.std(drawn) / 2000**0.5
 
 
+@pytest.mark.parametrize("top", [5, [3, 5]])
+def test_items_with_fewer_active_stimuli_than_top_are_flagged(top, rng):
+    images = load_images(rng.integers(0, 255, (40, 4, 4, 3), dtype=np.uint8))
+    values = np.concatenate([silent_but_for(n, 40, 2, rng) for n in (3, 5)] + [rng.normal(size=(40, 2))], axis=1)
+    coords = {"stimulus": images.stimulus, "unit": [f"u{i}" for i in range(6)]}
+    codes = xr.DataArray(values, coords, ("stimulus", "unit"))
+    index = interpretability_index(codes, images, Color(), top=top)
+    assert index.n_active.values.tolist() == [3, 3, 5, 5, 40, 40]
+    assert index.n_items_inactive == 2
+    lazy = interpretability_index(codes.chunk({"stimulus": 7}), images, Color(), top=top)
+    xr.testing.assert_identical(lazy, index)
+    both = interpretability_index(codes, images, Color(), top=top, end="both")
+    assert both.n_active.sel(end="bottom").values.tolist() == [0, 0, 0, 0, 40, 40]
+    assert both.n_items_inactive == 4
+    assert "n_active" not in interpretability_index(codes[:, 2:], images, Color(), top=top).coords
+
+
 def test_every_tied_stimulus_is_drawn_equally_often():
     """Oracle: the binomial distribution. 4,000 items draw 5 of 40 tied stimuli each."""
     coords = {"stimulus": [f"s{i}" for i in range(40)], "unit": [f"u{i}" for i in range(4000)]}
