@@ -120,6 +120,12 @@ def make_rng(random_state: object) -> np.random.Generator:
     return np.random.default_rng(check_seed(random_state))
 
 
+def seed_or_new(random_state: object) -> int:
+    """Return the checked seed, or a new one for None."""
+    seed = check_seed(random_state)
+    return int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+
+
 def one_line(error: BaseException) -> str:
     """Return the message of an exception in one line, or its type if there is no message."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

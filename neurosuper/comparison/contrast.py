@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import product
 from typing import Literal
 
@@ -20,12 +21,17 @@ KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}  # the coo
 CONFIDENCE_LEVEL = 0.95
 TESTED = (
     *("difference", "difference_low", "difference_high", "p_value", "p_items", "cohens_d", "superiority"),
-    *("estimate_a", "estimate_b", "n_a", "n_b"),
+    *("estimate_a", "estimate_b", "n_a", "n_b", "n_inactive_a", "n_inactive_b"),
 )
 
 
 def contrast_finders(
-    comparison: xr.Dataset, *, against: str = "Units", n_resamples: int = 9999, random_state: int | None = 0
+    comparison: xr.Dataset,
+    *,
+    against: str = "Units",
+    include_inactive: bool = False,
+    n_resamples: int = 9999,
+    random_state: int | None = 0,
 ) -> xr.Dataset:
     """Return tests of the difference in mean index between finders, for every system and metric.
 
@@ -40,6 +46,9 @@ def contrast_finders(
         From `compare` or `run_study`. Items without an index are left out.
     against : str, optional
         The finder that all others are tested against.
+    include_inactive : bool, optional
+        Test also the items with fewer active stimuli than `top`, which have top stimuli drawn at random (see `n_active`
+        of `compare`), and score near the chance level.
     n_resamples : int, optional
         Number of permutations for `p_items`, at least 100.
     random_state : int, optional
@@ -51,7 +60,8 @@ def contrast_finders(
         Coords `system`, `finder` and `metric`. `difference` of means (finder − `against`), with `difference_low` and
         `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the permutation test over items, which treats the
         stimuli as fixed and is therefore too small if the same images drive many items; `cohens_d` and `superiority`;
-        `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items); and `sentence`, ready for a
+        `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items), `n_inactive_a` and
+        `n_inactive_b` (items left out, as they have fewer active stimuli than `top`); and `sentence`, ready for a
         paper, which claims a direction if the adjusted p is below 0.05. If a comparison has no index on halves (fewer
         stimuli than twice `top`, or written by an earlier development version), the interval is NaN, and `p_value` is
         `p_items`. Systems with fewer than two items of either finder are left out. attrs: `against`, `n_tests`,
@@ -81,11 +91,16 @@ def contrast_finders(
     >>> tests.finder.values.tolist(), bool(tests.p_adjusted[0] < 0.001)
     (['KMeans'], True)
     """
-    return _contrast(comparison, "finder", against, n_resamples, random_state)
+    return _contrast(comparison, "finder", against, include_inactive, n_resamples, random_state)
 
 
 def contrast_systems(
-    comparison: xr.Dataset, *, against: str | None = None, n_resamples: int = 9999, random_state: int | None = 0
+    comparison: xr.Dataset,
+    *,
+    against: str | None = None,
+    include_inactive: bool = False,
+    n_resamples: int = 9999,
+    random_state: int | None = 0,
 ) -> xr.Dataset:
     """Return tests of the difference in mean index between systems, for every finder and metric.
 
@@ -99,6 +114,9 @@ def contrast_systems(
         From `compare` or `run_study`. Items without an index are left out.
     against : str, optional
         The system that all others are tested against. None: the first.
+    include_inactive : bool, optional
+        Test also the items with fewer active stimuli than `top`, which have top stimuli drawn at random (see `n_active`
+        of `compare`), and score near the chance level.
     n_resamples : int, optional
         Number of permutations for `p_items`, at least 100.
     random_state : int, optional
@@ -133,17 +151,23 @@ def contrast_systems(
     'KMeans: net (n = 30, mean −0.50) scored higher in interpretability by LPIPS'
     """
     against = str(comparison.system.values[0]) if against is None else against
-    return _contrast(comparison, "system", against, n_resamples, random_state)
+    return _contrast(comparison, "system", against, include_inactive, n_resamples, random_state)
 
 
 def _contrast(
-    comparison: xr.Dataset, varied: Varied, against: str, n_resamples: int, random_state: int | None
+    comparison: xr.Dataset,
+    varied: Varied,
+    against: str,
+    include_inactive: bool,
+    n_resamples: int,
+    random_state: int | None,
 ) -> xr.Dataset:
     """Test each finder (or system) against one of them, with the system (or finder) and the metric the same."""
     names = {name: list(dict.fromkeys(comparison[name].values.tolist())) for name in KEPT}
     if against not in names[varied]:
         raise ValueError(f"no {varied} {against!r} in the comparison; it has {', '.join(names[varied])}")
-    scores = _scores_by_name(comparison)
+    kept, n_inactive = _items_to_test(comparison, include_inactive)
+    scores = _scores_by_name(comparison, kept)
     keys, pairs = [], []
     for system, metric, finder in product(names["system"], comparison.metric.values.tolist(), names["finder"]):
         key = {"system": system, "finder": finder, "metric": metric}
@@ -159,16 +183,32 @@ def _contrast(
         [(a.scores, b.scores) for a, b in pairs], n_resamples=n_resamples, random_state=random_state
     )
     tests = [_test(a, b, of_items) for (a, b), of_items in zip(pairs, by_items, strict=True)]
+    tests = [
+        test.assign(n_inactive_a=_count(n_inactive, key), n_inactive_b=_count(n_inactive, key | {varied: against}))
+        for test, key in zip(tests, keys, strict=True)
+    ]
     return _as_table(keys, tests, varied, against)
 
 
-def _scores_by_name(comparison: xr.Dataset) -> dict[tuple[str, str, str], ItemScores]:
-    """Return the scores of items with an index, by system, finder and metric; only those of the first seed."""
-    systems, finders = (comparison[name].values for name in ("system", "finder"))
+def _items_to_test(comparison: xr.Dataset, include_inactive: bool) -> tuple[np.ndarray, dict[tuple[str, str], int]]:
+    """Return the positions of items of the first seed that are active, and how many are not, by system and finder."""
+    kept = np.arange(comparison.sizes["item"])
     if "seed" in comparison.coords:
         kept = np.flatnonzero((comparison.seed == comparison.seed[0]).values)
-    else:
-        kept = np.arange(len(systems))
+    if include_inactive or "n_active" not in comparison:
+        return kept, {}
+    active = comparison.n_active.values[kept] >= comparison.top
+    names = zip(*(comparison[name].values[kept[~active]].tolist() for name in ("system", "finder")), strict=True)
+    return kept[active], Counter(names)
+
+
+def _count(n_inactive: dict[tuple[str, str], int], key: dict[str, str]) -> int:
+    return n_inactive.get((key["system"], key["finder"]), 0)
+
+
+def _scores_by_name(comparison: xr.Dataset, kept: np.ndarray) -> dict[tuple[str, str, str], ItemScores]:
+    """Return the scores of items that are kept and have an index, by system, finder and metric."""
+    systems, finders = (comparison[name].values for name in ("system", "finder"))
     index = comparison.interpretability.transpose("item", "metric").values
     halves, influence = (
         comparison[name].transpose("metric", ..., "item").values if name in comparison else None
@@ -211,6 +251,7 @@ def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varie
     sentences = [
         f"{key[KEPT[varied]]}: "
         + test_sentence(test.assign(p_value=p), key[varied], against, f"interpretability by {key['metric']}")
+        + _name_inactive(test, key[varied], against)
         for key, test, p in zip(keys, tests, adjusted, strict=True)
     ]
     attrs = {"against": against, "n_tests": len(tests), "adjustment": "Benjamini-Hochberg"}
@@ -220,3 +261,11 @@ def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varie
         coords={name: ("test", [key[name] for key in keys]) for name in ("system", "finder", "metric")},
         attrs=attrs | {"confidence_level": CONFIDENCE_LEVEL},
     )
+
+
+def _name_inactive(test: xr.Dataset, name: str, against: str) -> str:
+    """Return a sentence with the numbers of items that were left out, or nothing."""
+    n_a, n_b = int(test.n_inactive_a), int(test.n_inactive_b)
+    if not n_a + n_b:
+        return ""
+    return f" Items with too few active stimuli were left out: {n_a} of {name}, {n_b} of {against}."

@@ -11,17 +11,18 @@ import xarray as xr
 from sklearn.base import clone
 from tqdm import tqdm
 
-from neurosuper._checks import check_one_of
+from neurosuper._checks import check_one_of, seed_or_new
 from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.directions import DirectionFinder
 from neurosuper.interpretability.group_scores import groups_of, leading_stimuli
 from neurosuper.interpretability.random_splits import draw_splits, smallest_group
-from neurosuper.interpretability.ranking import top_stimuli
+from neurosuper.interpretability.ranking import count_active, top_stimuli
 from neurosuper.interpretability.sampled_sets import N_RESAMPLES
 from neurosuper.responses import (
     DROP_THEM,
     check_averaged,
+    constant_items,
     coords_along,
     name_some,
     part_of,
@@ -34,6 +35,7 @@ RESERVED = {  # names of variables, coords and dims of a comparison, which no un
     *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
     *("chance_level", "chance_level_low", "chance_level_high", "difference_of_halves", "draw", "influence", "rank"),
     *("corrected", "corrected_difference_of_halves", "corrected_influence", "frequency_floor"),
+    "n_active",
 }
 ScoreOn = Literal["held-out", "all"]
 
@@ -57,6 +59,10 @@ class Fit(NamedTuple):
         Positions in `scored` of the stimuli with the largest codes, as many as the top stimuli of all halves may be.
     n_stimuli : int
         Number of stimuli of all systems that were split, with copies of one photograph counted once.
+    n_active : array of int (item,)
+        Number of active stimuli among those that were scored (see `compare`).
+    n_constant : int
+        Number of directions that are constant on the stimuli to score on, and were left out.
 
     See Also
     --------
@@ -84,6 +90,8 @@ class Fit(NamedTuple):
     halves: np.ndarray | None
     leading: np.ndarray | None
     n_stimuli: int
+    n_active: np.ndarray
+    n_constant: int = 0
 
 
 def fit_systems(
@@ -110,12 +118,14 @@ def fit_systems(
         "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
         where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
     random_state : int, optional
-        Seed of the split into a half to fit on and a half to score on. Finders have their own.
+        Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
+        (see `top_stimuli`). Finders have their own.
 
     Yields
     ------
     Fit
         One for each system and finder, systems first. Settings are checked, and fits are made, during the iteration.
+        Directions that are constant on the stimuli to score on have no top stimuli, and are left out and counted.
 
     Raises
     ------
@@ -123,7 +133,8 @@ def fit_systems(
         Systems are not a mapping, a name is not a str, or a finder is not a `DirectionFinder`.
     ValueError
         No system or finder; systems with other dims; names that are not unique; a unit coord with a reserved name;
-        units of zero variance; more `top` than stimuli to score on; systems that mark the same stimulus differently;
+        units of zero variance; a finder all of whose directions are constant on the stimuli to score on; more `top`
+        than stimuli to score on; systems that mark the same stimulus differently;
         another `score_on`.
 
     See Also
@@ -155,17 +166,29 @@ def fit_systems(
         name: groups_of(scored, splits, top) if smallest_group(scored, splits) >= top else None
         for name, (_, scored) in parts.items()
     }
+    seed = seed_or_new(random_state)
     pairs = [(system, finder) for system in parts for finder in finders]
     for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", delay=2)):
         bar.set_postfix_str(f"{system}, {finder}")
         fit_part, score_part = parts[system]
         fitted = clone(finders[finder]).fit(fit_part)
-        codes = fitted.transform(score_part)
-        require_varying(codes, f" of {system!r} by {finder!r}")
+        codes, n_constant = _drop_constant(fitted.transform(score_part), system, finder)
         own = halves[system]
-        leading = None if own is None else leading_stimuli(codes, [own], top)
-        chosen, n_stimuli = top_stimuli(codes, top=top), int(photographs.max()) + 1
-        yield Fit(system, finder, fitted, chosen, codes.stimulus.values, own, leading, n_stimuli)
+        leading = None if own is None else leading_stimuli(codes, [own], top, seed)
+        chosen, n_stimuli = top_stimuli(codes, top=top, random_state=seed), int(photographs.max()) + 1
+        n_active, scored = count_active(codes.values), codes.stimulus.values
+        yield Fit(system, finder, fitted, chosen, scored, own, leading, n_stimuli, n_active, n_constant)
+
+
+def _drop_constant(codes: xr.DataArray, system: str, finder: str) -> tuple[xr.DataArray, int]:
+    """Return codes without the directions that give all stimuli the same code, and the number of these."""
+    constant = constant_items(codes)
+    if len(constant) == codes.shape[1]:
+        raise ValueError(
+            f"no direction of {system!r} by {finder!r} varies over the {len(codes)} stimuli to score on, so none has "
+            "top stimuli; fit on more units, change the settings of the finder, or leave it out"
+        )
+    return codes[:, ~np.isin(codes[codes.dims[1]].values, constant)] if len(constant) else codes, len(constant)
 
 
 def name_each(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -105,8 +106,10 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     has_copies = np.concatenate([_has_copies(fit.top_stimuli) for fit in fits])
     if has_copies.any():
         warn_of_copies(int(has_copies.sum()), n_items, len(top))
+    constant = _warn_of_constant(fits)
     return xr.Dataset(
         {name: (("item", "metric"), values) for name, values in columns.items()}
+        | {"n_active": ("item", np.concatenate([fit.n_active for fit in fits]))}
         | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))}
         | on_halves
         | ({"has_copies": ("item", has_copies)} if has_copies.any() else {}),
@@ -117,7 +120,8 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
             "quantity": ("metric", [index_label(metric) for metric in metrics.values()]),
         },
         attrs={"top": len(top), "n_resamples": N_RANDOM_SETS, "confidence_level": CONFIDENCE_LEVEL}
-        | {"n_stimuli": max(fit.n_stimuli for fit in fits)},
+        | {"n_stimuli": max(fit.n_stimuli for fit in fits)}
+        | constant,
     )
 
 
@@ -209,20 +213,20 @@ def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
     """Return the coords of all items: system, finder, direction, and the unit coords of any system."""
     frames = []
     for fit in fits:
-        labels = fit.fitted.directions_.direction.values
+        labels = fit.top_stimuli[fit.top_stimuli.dims[1]].values
         names = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str)}
-        frames.append(names | _unit_coords(fit.fitted))
+        frames.append(names | _unit_coords(fit.fitted, len(labels)))
     return {
         name: ("item", _concatenate(frames, name)) for name in dict.fromkeys(key for frame in frames for key in frame)
     }
 
 
-def _unit_coords(fitted: DirectionFinder) -> dict[str, np.ndarray]:
-    """Return unit coords for the items of a fit; a direction has the value that all units share, or an empty one."""
+def _unit_coords(fitted: DirectionFinder, n: int) -> dict[str, np.ndarray]:
+    """Return unit coords for the `n` items of a fit; a direction has the value that all units share, or none."""
     coords = {str(name): coord.values for name, coord in fitted.mean_.coords.items() if name != "unit"}
     if isinstance(fitted, Units):
         return coords
-    n, shared = fitted.directions_.sizes["direction"], {}
+    shared = {}
     for name, values in coords.items():
         empty = np.nan if values.dtype.kind in "iufb" else ""
         shared[name] = np.repeat(values[0] if (values == values[0]).all() else empty, n)
@@ -235,6 +239,23 @@ def _concatenate(frames: Sequence[Mapping], name: str) -> np.ndarray:
     empty, dtype = (np.nan, float) if numeric else ("", str)
     columns = [np.broadcast_to(frame.get(name, empty), len(frame["direction"])) for frame in frames]
     return np.concatenate([np.where(pd.isnull(column), empty, column.astype(dtype)) for column in columns])
+
+
+def _warn_of_constant(fits: Sequence[Fit]) -> dict[str, list[int]]:
+    """Warn of directions that were left out because they are constant, and return the attr with their numbers."""
+    if not any(counts := [fit.n_constant for fit in fits]):
+        return {}
+    parts = [
+        f"{fit.n_constant} of {fit.n_constant + fit.top_stimuli.shape[1]} by {fit.finder!r} in {fit.system!r}"
+        for fit in fits
+        if fit.n_constant
+    ]
+    warnings.warn(
+        "directions that give all stimuli to score on the same code have no top stimuli, and were left out: "
+        f"{', '.join(parts)}; attrs['n_constant'] counts them",
+        stacklevel=3,
+    )
+    return {"n_constant": counts}
 
 
 def _has_copies(top: xr.DataArray) -> np.ndarray:

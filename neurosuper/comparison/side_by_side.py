@@ -43,7 +43,8 @@ def compare(
         "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
         where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
     random_state : int, optional
-        Seed of the split into a half to fit on and a half to score on. Finders have their own.
+        Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
+        (see `top_stimuli`). Finders have their own.
 
     Returns
     -------
@@ -63,12 +64,16 @@ def compare(
           `corrected_influence`;
         - `frequency_floor (item, metric)`, the index of a set whose items would pick the same images as often, but at
           random: the same for all items of a system and finder (see `interpretability.frequency_floor`);
+        - `n_active (item,)`, the number of active stimuli among those scored: with a code above the one that more than
+          half of them share, such as 0 of a sparse code (all, if there is no such code). The top stimuli of an
+          item with fewer than `top` are in part drawn at random; contrasts leave such items out;
         - `has_copies (item,)`, only if an item has two copies of one photograph among its top stimuli (see
           `find_copies`).
 
-        attrs: `top`, `confidence_level` of the chance level, `n_resamples`, `n_stimuli` (scored on, of all
-        systems), `score_on`, `random_state`,
-        `shared_stimuli` (a description of how many stimuli the systems share), and, if stimuli had no image,
+        attrs: `top`, `confidence_level` of the chance level, `n_resamples`, `n_stimuli` (scored on, of all systems),
+        `score_on`, `random_state`, `shared_stimuli` (a description of how many stimuli the systems share),
+        `n_constant`, if directions were left out because they are constant on the stimuli to score on (their number for
+        each system and finder, systems first; a warning names them), and, if stimuli had no image,
         `n_stimuli_left_out` of each system. `drop_dims(["draw", "rank"]).to_dataframe()` is the table without halves.
 
     Raises
@@ -76,8 +81,8 @@ def compare(
     TypeError
         Systems are not a mapping, a name is not a str, or an object is not a finder or a metric.
     ValueError
-        No system, finder or metric; names that are not unique; no image in common; units of zero variance; more `top`
-        than stimuli to score on.
+        No system, finder or metric; names that are not unique; no image in common; units of zero variance; a finder
+        all of whose directions are constant on the stimuli to score on; more `top` than stimuli to score on.
 
     See Also
     --------

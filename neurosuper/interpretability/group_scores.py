@@ -15,6 +15,7 @@ import xarray as xr
 
 from neurosuper._kernels import FASTMATH, njit
 from neurosuper.interpretability.random_splits import smallest_group
+from neurosuper.interpretability.ties import TieOrder, rank_stimuli
 from neurosuper.metrics.distances import Distances
 from neurosuper.responses import name_some
 
@@ -52,10 +53,11 @@ def groups_of(codes: xr.DataArray, splits: xr.DataArray, top: int) -> np.ndarray
     return np.ascontiguousarray(splits.sel(stimulus=codes.stimulus.values).values.T, np.int8)
 
 
-def leading_stimuli(codes: xr.DataArray, splits: Sequence[np.ndarray], top: int) -> np.ndarray:
+def leading_stimuli(codes: xr.DataArray, splits: Sequence[np.ndarray], top: int, random_state: int = 0) -> np.ndarray:
     """Return positions `(item, place)` of the stimuli with the largest codes, as many as fill all groups in all draws.
 
-    Stimuli with equal codes are in the order of `codes`. Places that an item does not need repeat its first stimulus.
+    Stimuli with equal codes are in the order of `top_stimuli`. Places that an item does not need repeat its first
+    stimulus.
 
     Parameters
     ----------
@@ -64,6 +66,8 @@ def leading_stimuli(codes: xr.DataArray, splits: Sequence[np.ndarray], top: int)
         From `groups_of`.
     top : int
         Number of top stimuli of a group.
+    random_state : int, optional
+        Seed of the order of stimuli with equal codes.
 
     Raises
     ------
@@ -72,7 +76,7 @@ def leading_stimuli(codes: xr.DataArray, splits: Sequence[np.ndarray], top: int)
     """
     if (missing := codes.isnull().values.any(1)).any():
         raise ValueError(f"no code for stimulus {name_some(codes.stimulus.values[missing])}; leave it out")
-    order = np.argsort(-codes.values.T, axis=1, kind="stable").astype(np.int32)
+    order = rank_stimuli(codes.values, TieOrder(codes.stimulus.values, codes[codes.dims[1]].values, random_state))
     needed = np.max([_places_needed(order, groups, int(groups.max()) + 1, top) for groups in splits], axis=0)
     leading = order[:, : needed.max()].copy()
     unneeded = np.arange(leading.shape[1]) >= needed[:, None]

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from neurosuper._checks import seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.corrections import (
@@ -15,7 +16,13 @@ from neurosuper.interpretability.corrections import (
     correct_distances,
     describe_correction,
 )
-from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli, warn_of_copies
+from neurosuper.interpretability.ranking import (
+    check_codes,
+    copies_among,
+    count_active,
+    top_stimuli,
+    warn_of_copies,
+)
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
 from neurosuper.metrics.distances import Distances, open_distances
@@ -35,6 +42,7 @@ def interpretability_index(
     spread: bool = False,
     correction: Literal["hub"] | None = None,
     covariates: xr.Dataset | None = None,
+    random_state: int | None = 0,
 ) -> xr.DataArray:
     """Return the interpretability index of every unit or direction: how similar its top stimuli are to one another.
 
@@ -69,6 +77,8 @@ def interpretability_index(
     covariates : Dataset (stimulus,), optional
         Numeric properties of every scored image, such as its luminance. Score how much nearer the top stimuli are to
         one another than images with the same properties (see Notes); up to 8,192 images. Without `correction`.
+    random_state : int, optional
+        Seed of the order of stimuli with equal codes (see `top_stimuli`). None: a new one each time.
 
     Returns
     -------
@@ -78,7 +88,9 @@ def interpretability_index(
         with the coord `quantity`. For a single metric, attrs contain `metric` and `quantity`. attrs contain
         `correction` ("none", "hub" or "covariates"), and with covariates their names, `covariates`. If stimuli were
         left out because they have no image, `attrs["n_stimuli_left_out"]` counts them. If an item has two copies of
-        one photograph among its top stimuli, the coord `has_copies` marks it (see `find_copies`).
+        one photograph among its top stimuli, the coord `has_copies` marks it (see `find_copies`). If an item
+        has fewer active stimuli than `top`, the coord `n_active` counts those of every item (see `compare`), and
+        `attrs["n_items_inactive"]` such items: their top stimuli are in part drawn at random.
 
     Raises
     ------
@@ -109,6 +121,9 @@ def interpretability_index(
     (PDPᵀ)_jk/(1 − (PPᵀ)_jk), where P gives equal weight to the 30 images that are nearest in the z-scored covariates
     (or to all others, if these are fewer). A constant covariate has no effect.
 
+    Where equal codes leave open which stimuli are the top ones, one choice is drawn for each item. The mean index over
+    many seeds is the average over all choices.
+
     References
     ----------
     Radovanović, Nanopoulos, Ivanović 2010, J. Mach. Learn. Res. 11, 2487-2531 (hubs).
@@ -132,7 +147,7 @@ def interpretability_index(
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
-    chosen = top_or_bottom(codes, most, end)
+    chosen = top_or_bottom(codes, most, end, random_state)
     weighted = None if weights is None else _activation(codes, chosen, weights, end)
     index = index_of_top(
         chosen,
@@ -145,7 +160,7 @@ def interpretability_index(
         covariates=covariates,
         among=codes.stimulus.values,
     )
-    return _flag_copies(index, chosen, top).assign_attrs(left_out(codes))
+    return _flag_inactive(_flag_copies(index, chosen, top), codes, chosen, end).assign_attrs(left_out(codes))
 
 
 def index_of_top(
@@ -250,17 +265,21 @@ def index_of_top(
     return index.isel(top=0, drop=True) if single else index
 
 
-def top_or_bottom(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"]) -> xr.DataArray:
+def top_or_bottom(
+    codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"], random_state: int | None = 0
+) -> xr.DataArray:
     """Return the stimuli `(rank, item)` with the largest or smallest codes, or `(rank, end, item)` of both."""
     if end == "both":
-        both = [top_stimuli(codes, top=top, end="top"), top_stimuli(codes, top=top, end="bottom")]
+        seed = seed_or_new(random_state)
+        both = [top_stimuli(codes, top=top, end="top", random_state=seed)]
+        both.append(top_stimuli(codes, top=top, end="bottom", random_state=seed))
         if any("is_copy" in each.coords for each in both):
             none = xr.zeros_like(both[0], dtype=bool)
             both = [each.assign_coords(is_copy=each.coords.get("is_copy", none).variable) for each in both]
         return xr.concat(both, xr.Variable("end", ["top", "bottom"]), combine_attrs="drop").transpose("rank", ...)
     if end not in ("top", "bottom"):
         raise ValueError(f"end must be 'top', 'bottom' or 'both', got {end!r}")
-    return top_stimuli(codes, top=top, end=end)
+    return top_stimuli(codes, top=top, end=end, random_state=random_state)
 
 
 def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[int]) -> xr.DataArray:
@@ -275,6 +294,27 @@ def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[
         copies_among(chosen)["n_items_with_copies"], chosen[0].isel(end=0, missing_dims="ignore").size, sizes[-1]
     )
     return index.assign_coords(has_copies=has_copies).assign_attrs(copies_among(chosen))
+
+
+def _flag_inactive(
+    index: xr.DataArray, codes: xr.DataArray, chosen: xr.DataArray, end: Literal["top", "bottom", "both"]
+) -> xr.DataArray:
+    """Return the index with the coord `n_active`, if any item has fewer active stimuli than top stimuli."""
+    least = chosen.code[-1].drop_vars(["rank", "code", "is_copy"], errors="ignore")
+    # Unless `top` is more than half of the stimuli, one that is not active is among the top ones only if more than half
+    # have the code of the last one: this is cheap to find out, unlike the code that most stimuli share.
+    if 2 * chosen.sizes["rank"] <= codes.sizes["stimulus"]:
+        shared = (codes == least).sum("stimulus").compute()
+        if shared.max() < 2 or not (2 * shared > codes.notnull().sum("stimulus").compute()).any():
+            return index
+    values = codes.values
+    values = values if values.dtype.kind == "f" else values.astype(float)
+    ends = chosen.end.values.tolist() if end == "both" else [end]
+    counts = np.stack([count_active(values, each) for each in ends])
+    if not (n_inactive := int((counts < chosen.sizes["rank"]).any(0).sum())):
+        return index
+    n_active = (("end", codes.dims[1]), counts) if end == "both" else (codes.dims[1], counts[0])
+    return index.assign_coords(n_active=n_active).assign_attrs(n_items_inactive=n_inactive)
 
 
 def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str, end: str) -> xr.DataArray:

@@ -16,7 +16,7 @@ import xarray as xr
 from scipy import special, stats
 from tqdm import tqdm
 
-from neurosuper._checks import check_count, check_seed
+from neurosuper._checks import check_count, seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_of_top
@@ -291,12 +291,6 @@ def _p_of_draws(observed: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """Return p = (1 + number of draws `(draw, …)` ≥ observed) / (1 + number of draws)."""
     rounding = 1e-12 * np.abs(draws).max()  # sums of the same distances in another order differ by less
     return (1 + (draws >= observed - rounding).sum(0)) / (1 + len(draws))
-
-
-def seed_or_new(random_state: int | None) -> int:
-    """Return the checked seed, or a new one for None."""
-    seed = check_seed(random_state)
-    return int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
 
 
 def _as_null(codes: xr.DataArray, values: object, null: str, seed: int) -> xr.DataArray:

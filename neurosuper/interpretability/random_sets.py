@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from neurosuper._checks import check_count
+from neurosuper._checks import check_count, seed_or_new
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_label
-from neurosuper.interpretability.nulls import seed_or_new
 from neurosuper.interpretability.random_splits import index_of_sets
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.distances import open_distances

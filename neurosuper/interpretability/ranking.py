@@ -10,26 +10,29 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neurosuper._checks import check_count
+from neurosuper._checks import check_count, seed_or_new
 from neurosuper._content import photographs_of
+from neurosuper.interpretability.ties import TieOrder
 from neurosuper.responses import check_labels, coords_along, name_some
 
 End = Literal["top", "bottom"]
 MAX_RANKED = 2**20  # codes that are ranked at once: a working copy of 8 MiB in double precision
 
 
-def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top") -> xr.DataArray:
+def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top", random_state: int | None = 0) -> xr.DataArray:
     """Return the top stimuli of every unit or direction: those with the largest codes, or the smallest.
 
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
-        Responses or codes. NaN is never chosen; equal codes are ranked by label. A dask array is read one block of
+        Responses or codes. NaN is never chosen; equal codes are ranked at random. A dask array is read one block of
         stimuli at a time.
     top : int, optional
         Number of top stimuli (M in Klindt et al. 2023).
     end : {"top", "bottom"}, optional
         "top": the stimuli with the largest codes. "bottom": those with the smallest.
+    random_state : int, optional
+        Seed of the order of stimuli with equal codes. None: a new one each time.
 
     Returns
     -------
@@ -50,6 +53,13 @@ def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top") -> xr.Da
     neurosuper.interpretability.index_of_top : The index of given top stimuli.
     neurosuper.plot.plot_top_stimuli : A figure of the top stimuli.
 
+    Notes
+    -----
+    Stimuli with equal codes are ranked in a random order, drawn for each item from its label, the labels of the stimuli
+    and `random_state`. So neither labels nor positions favour a stimulus, two items with the same codes have different
+    top stimuli, and the order is the same after stimuli or items are reordered or left out. "bottom" reads the order
+    from its end. Trials, indices and intervals use this order too.
+
     Examples
     --------
     >>> import xarray as xr
@@ -62,17 +72,16 @@ def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top") -> xr.Da
     if end not in ("top", "bottom"):
         raise ValueError(f"end must be 'top' or 'bottom', got {end!r}")
     top = check_count("top", top, most=codes.sizes["stimulus"], why=", the number of stimuli")
-    item = codes.dims[1]
-    labels = np.sort(codes.stimulus.values.astype(str))
-    sign = 1 if end == "top" else -1
-    ranks, values = _merge_blocks(codes, sign, np.searchsorted(labels, codes.stimulus.values.astype(str)), top)
+    item, labels = codes.dims[1], codes.stimulus.values.astype(str)
+    ties = TieOrder(labels, codes[item].values, seed_or_new(random_state), from_end=end == "bottom")
+    positions, values = _merge_blocks(codes, 1 if end == "top" else -1, ties, top)
     if (short := ~np.isfinite(values).all(axis=0)).any():
         names = name_some(codes[item].values[short])
         raise ValueError(f"{item} {names} has fewer than {top} stimuli with a code; lower `top` or drop it")
     coords = {"rank": np.arange(1, top + 1), "code": (("rank", item), values)} | coords_along(codes, str(item))
-    if (copies := _find_copies(codes, ranks)).any():
+    if (copies := _find_copies(codes, positions)).any():
         coords["is_copy"] = (("rank", item), copies)
-    chosen = xr.DataArray(labels[ranks], dims=("rank", item), coords=coords, name="top_stimuli")
+    chosen = xr.DataArray(labels[positions], dims=("rank", item), coords=coords, name="top_stimuli")
     return chosen.assign_attrs(top=top, end=end, **copies_among(chosen))
 
 
@@ -95,15 +104,15 @@ def warn_of_copies(n_items: int, of: int, top: int) -> None:
     )
 
 
-def _find_copies(codes: xr.DataArray, ranks: np.ndarray) -> np.ndarray:
-    """Return which top stimuli (n, item), given by the rank of their label, show the photograph of a higher one."""
+def _find_copies(codes: xr.DataArray, positions: np.ndarray) -> np.ndarray:
+    """Return which top stimuli (n, item), given by their positions, show the photograph of a higher one."""
     photographs = photographs_of(codes)
     if photographs[-1] == len(photographs) - 1:  # no copies
-        return np.zeros(ranks.shape, bool)
-    shown = photographs[np.argsort(codes.stimulus.values.astype(str))][ranks]
+        return np.zeros(positions.shape, bool)
+    shown = photographs[positions]
     order = np.argsort(shown, axis=0, kind="stable")
     in_order = np.take_along_axis(shown, order, axis=0)
-    copies = np.zeros(ranks.shape, bool)
+    copies = np.zeros(positions.shape, bool)
     np.put_along_axis(copies, order[1:], in_order[1:] == in_order[:-1], axis=0)
     return copies
 
@@ -125,6 +134,23 @@ def check_codes(codes: xr.DataArray) -> xr.DataArray:
     return codes
 
 
+def count_active(codes: np.ndarray, end: End = "top") -> np.ndarray:
+    """Return the number of active stimuli of each item of codes `(stimulus, item)`, NaN left out.
+
+    A stimulus is active if its code is above (for `end="bottom"`: below) the one that more than half of the stimuli
+    share, such as 0 of a sparse code. If there is no such code, all stimuli with a code are active.
+    """
+    n_active = np.empty(codes.shape[1], int)
+    for item, column in enumerate(codes.T):
+        values = column[~np.isnan(column)] if codes.dtype.kind == "f" else column
+        middle = np.partition(values, len(values) // 2)[len(values) // 2]  # the code that more than half share, if any
+        if 2 * np.count_nonzero(values == middle) > len(values):
+            n_active[item] = np.count_nonzero(values > middle if end == "top" else values < middle)
+        else:
+            n_active[item] = len(values)
+    return n_active
+
+
 def _blocks(codes: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
     stop = 0
     for size in codes.variable.chunksizes.get("stimulus", (codes.sizes["stimulus"],)):
@@ -133,38 +159,46 @@ def _blocks(codes: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
         yield slice(start, stop), values if values.dtype.kind == "f" else values.astype(float)
 
 
-def _merge_blocks(codes: xr.DataArray, sign: int, label_ranks: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rank of the label, code) of the `n` stimuli with the largest sign × code, both (n, item)."""
+def _merge_blocks(codes: xr.DataArray, sign: int, ties: TieOrder, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (position, code) of the `n` stimuli with the largest sign × code, both (n, item)."""
     tops = []
     for rows, values in _blocks(codes):
-        order = np.argsort(label_ranks[rows])
-        positions, keys = _smallest_of_columns(values, sign, order, min(n, len(values)))
-        tops.append((label_ranks[rows][order][positions], keys))
-    ranks, keys = (np.concatenate(parts) for parts in zip(*tops, strict=True))
-    order = np.lexsort((ranks, keys), axis=0)[:n]
-    return np.take_along_axis(ranks, order, axis=0), -sign * np.take_along_axis(keys, order, axis=0)
+        positions, keys = _smallest_of_columns(values, sign, ties, rows, min(n, len(values)))
+        tops.append((positions + rows.start, keys))
+    positions, keys = (np.concatenate(parts) for parts in zip(*tops, strict=True))
+    order = np.argsort(keys, axis=0)
+    ranked = np.take_along_axis(keys, order, axis=0)
+    if (ranked[1:] == ranked[:-1]).any():
+        order = np.lexsort((ties.numbers(positions, np.arange(positions.shape[1])), keys), axis=0)
+    order = order[:n]
+    return np.take_along_axis(positions, order, axis=0), -sign * np.take_along_axis(keys, order, axis=0)
 
 
-def _smallest_of_columns(values: np.ndarray, sign: int, order: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions in `order` of the `n` smallest keys −sign × value of each column, and the keys (n, item)."""
+def _smallest_of_columns(
+    values: np.ndarray, sign: int, ties: TieOrder, rows: slice, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions in `values`, the codes of `rows`, of the `n` smallest −sign × value, and these (n, item)."""
     width = max(1, MAX_RANKED // len(values))
     places, smallest = [], []
     for start in range(0, values.shape[1], width):
-        keys = values[order, start : start + width].T.copy()
+        keys = values[:, start : start + width].T.copy()
         keys *= -sign
         if (missing := np.isnan(keys)).any():
             keys[missing] = np.inf
-        positions = _smallest(keys, n)
+        positions = _smallest(keys, n, ties, rows, start)
         places.append(positions.T)
         smallest.append(np.take_along_axis(keys, positions, axis=1).T)
     return np.concatenate(places, axis=1), np.concatenate(smallest, axis=1)
 
 
-def _smallest(keys: np.ndarray, n: int) -> np.ndarray:
-    """Return positions (item, n) of the `n` smallest keys of each row; of equal keys, the first ones."""
-    # topk chooses among equal keys arbitrarily: rows with a tie at the threshold are sorted instead.
+def _smallest(keys: np.ndarray, n: int, ties: TieOrder, rows: slice, first_item: int) -> np.ndarray:
+    """Return positions (item, n) of the `n` smallest keys of each row; of equal keys, those first by `ties`."""
+    # topk chooses among equal keys arbitrarily: rows with a tie at the threshold are ranked by `ties` instead.
     positions = torch.from_numpy(keys).topk(n, dim=1, largest=False, sorted=False).indices.numpy()
     threshold = np.take_along_axis(keys, positions, axis=1).max(axis=1)
-    tied = (keys <= threshold[:, None]).sum(axis=1) > n
-    positions[tied] = np.argsort(keys[tied], axis=1, kind="stable")[:, :n]
+    for i in np.flatnonzero((keys <= threshold[:, None]).sum(axis=1) > n).tolist():
+        below, equal = (np.flatnonzero(compare(keys[i], threshold[i])) for compare in (np.less, np.equal))
+        numbers = ties.numbers(rows.start + equal, first_item + i)
+        drawn = np.argpartition(numbers, n - len(below) - 1)[: n - len(below)]
+        positions[i] = np.concatenate([below, equal[drawn]])
     return positions

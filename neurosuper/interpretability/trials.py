@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import xarray as xr
 
-from neurosuper._checks import check_count
+from neurosuper._checks import check_count, seed_or_new
 from neurosuper._content import photographs_of
 from neurosuper.interpretability.ranking import check_codes
+from neurosuper.interpretability.ties import TieOrder, rank_stimuli
 from neurosuper.responses import coords_along, name_some, require_varying
 
 DesignName = Literal["imi", "scripts", "mis", "paper"]
@@ -42,7 +43,7 @@ def make_trials(
     Parameters
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
-        Stimuli with equal codes are ranked at random, in the same order for all units.
+        Stimuli with equal codes are ranked at random by `random_state`, as by `top_stimuli`.
     design : {"imi", "scripts", "mis", "paper"}, optional
         "imi": the stimuli of the top, and those of the bottom, are divided into bins of `n_trials` consecutive ranks; a
         trial shows one stimulus of each bin, drawn without replacement; the query is from the most extreme bin
@@ -155,13 +156,14 @@ def choose_trials(
     _check_settings(design, n_references, n_trials, query, quantiles)
     published = DESIGNS[design]
     quantiles = list(published.quantiles if quantiles is None else quantiles)
-    rng, n_stimuli = np.random.default_rng(random_state), codes.sizes["stimulus"]
+    seed, n_stimuli = seed_or_new(random_state), codes.sizes["stimulus"]
+    rng = np.random.default_rng(seed)
     extreme = (query or published.query) == "extreme"
     shapes = [_Shape(n_stimuli, int(np.ceil((n_stimuli - 1) * q)), n_references, n_trials, extreme) for q in quantiles]
     shapes = [shape._replace(n_trials=max(0, min(n_trials, published.most(shape)))) for shape in shapes]
     if not any(shape.n_trials for shape in shapes):
         raise ValueError(_too_few(design, shapes[0]))
-    order = _order(codes, rng)
+    order = _order(codes, seed)
     filled = [published.fill(shape, rng) if shape.n_trials else None for shape in shapes]
     possible = [shape.n_trials for shape in shapes]
     queries, shown = (_stack(order, filled, part, max(possible)) for part in (0, 1))
@@ -199,29 +201,14 @@ def _stack(order: np.ndarray, filled: list, part: int, n_trials: int) -> np.ndar
     return positions
 
 
-def _order(codes: xr.DataArray, rng: np.random.Generator) -> np.ndarray:
-    """Return the positions `(place, item)` of stimuli, the largest code first; equal codes are in random order."""
+def _order(codes: xr.DataArray, seed: int) -> np.ndarray:
+    """Return the positions `(place, item)` of stimuli, the largest code first; the seed ranks equal codes."""
     require_varying(codes)
     values = codes.values
     if np.isnan(values).any():
         missing = codes.stimulus.values[np.isnan(values).any(1)]
         raise ValueError(f"no code for stimulus {name_some(missing)}; trials rank all stimuli, so drop these")
-    shuffled = rng.permutation(len(values)).astype(np.int32)
-    order = np.empty(values.shape[::-1], np.int32)
-    for places, of_item in zip(order, np.ascontiguousarray(values.T), strict=True):
-        places[:] = shuffled[_decreasing_order(of_item[shuffled])]
-    return order.T
-
-
-def _decreasing_order(values: np.ndarray) -> np.ndarray:
-    """Return the order of values, the largest first; equal values stay in their order."""
-    order = values.argsort()[::-1]
-    ranked = values[order]
-    differ = ranked[1:] != ranked[:-1]
-    if differ.all():
-        return order
-    # One key per value, (number of larger distinct values) × n + position: sorting the keys sorts ties by position.
-    return np.sort(np.cumsum(np.append(0, differ)) * len(values) + order) % len(values)
+    return rank_stimuli(values, TieOrder(codes.stimulus.values, codes[codes.dims[1]].values, seed)).T
 
 
 def _places_of_ranks(ranks: np.ndarray, n_stimuli: int) -> np.ndarray:

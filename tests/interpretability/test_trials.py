@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurosuper.interpretability import make_trials
-from neurosuper.interpretability.trials import DESIGNS, _decreasing_order
+from neurosuper.interpretability.trials import DESIGNS
 
 ENDS = ("top", "bottom")
 designs = pytest.mark.parametrize("design", list(DESIGNS))
@@ -131,15 +131,6 @@ def test_equal_codes_are_ranked_at_random_not_by_label(make_responses):
     assert abs(np.mean(position) - 210) < 50
     other = make_trials(make_responses(silent), n_references=4, n_trials=10, random_state=1)
     assert (other.references != made.references).any()
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32", "uint8"])
-@pytest.mark.parametrize("most", [3, 250])
-def test_the_largest_comes_first_and_equals_stay_in_order(most, dtype, rng):
-    values = rng.integers(0, most, 500).astype(dtype)
-    assert _decreasing_order(values).tolist() == np.argsort(-values.astype(float), kind="stable").tolist()
-    distinct = rng.permutation(200).astype(dtype)
-    assert _decreasing_order(distinct).tolist() == np.argsort(-distinct.astype(float)).tolist()
 
 
 @pytest.mark.parametrize(
