@@ -16,6 +16,10 @@ from neurosuper.interpretability.variance_components import ItemScores
 
 Varied = Literal["finder", "system"]
 KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}  # the coord that is the same in both sets
+VARIABLES = {  # of a comparison: the index of items, and that on halves, by the correction of the index
+    "none": ("interpretability", "index_of_halves"),
+    "hub": ("corrected", "corrected_of_halves"),
+}
 CONFIDENCE_LEVEL = 0.95
 TESTED = (
     *("difference", "difference_low", "difference_high", "p_value", "p_items", "cohens_d", "superiority"),
@@ -47,14 +51,15 @@ def contrast_finders(
     Returns
     -------
     Dataset (test,)
-        Coords `system`, `finder` and `metric`. `difference` of means (finder − `against`), with `difference_low` and
-        `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the permutation test over items, which treats the
-        stimuli as fixed and is therefore too small if the same images drive many items; `cohens_d` and `superiority`;
-        `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items); and `sentence`, ready for a
-        paper, which claims a direction if the adjusted p is below 0.05. If a comparison has no index on halves (fewer
-        stimuli than twice `top`, or written by an earlier development version), the interval is NaN, and `p_value` is
-        `p_items`. Systems with fewer than two items of either finder are left out. attrs: `against`, `n_tests`,
-        `adjustment`, `confidence_level`.
+        Coords `system`, `finder`, `metric` and `correction`: "none" tests the index itself, "hub" the hub-corrected
+        index (see `interpretability_index`), if the comparison has it. `difference` of means (finder − `against`), with
+        `difference_low` and `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the permutation test over
+        items, which treats the stimuli as fixed and is therefore too small if the same images drive many items;
+        `cohens_d` and `superiority`; `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items); and
+        `sentence`, ready for a paper, which claims a direction if the adjusted p is below 0.05, and with "hub" mentions
+        the difference of the index itself. If a comparison has no index on halves (fewer stimuli than twice `top`, or
+        written by an earlier development version), the interval is NaN, and `p_value` is `p_items`. Systems with fewer
+        than two items of either finder are left out. attrs: `against`, `n_tests`, `adjustment`, `confidence_level`.
 
     Raises
     ------
@@ -142,13 +147,19 @@ def _contrast(
     names = {name: list(dict.fromkeys(comparison[name].values.tolist())) for name in KEPT}
     if against not in names[varied]:
         raise ValueError(f"no {varied} {against!r} in the comparison; it has {', '.join(names[varied])}")
-    scores = _scores_by_name(comparison)
+    scores = {
+        correction: _scores_by_name(comparison, *variables)
+        for correction, variables in VARIABLES.items()
+        if variables[0] in comparison
+    }
     keys, pairs = [], []
-    for system, metric, finder in product(names["system"], comparison.metric.values.tolist(), names["finder"]):
+    for system, metric, finder, correction in product(
+        names["system"], comparison.metric.values.tolist(), names["finder"], scores
+    ):
         key = {"system": system, "finder": finder, "metric": metric}
-        a, b = (scores.get(tuple(names_of_set.values())) for names_of_set in (key, key | {varied: against}))
+        a, b = (scores[correction].get(tuple(of_set.values())) for of_set in (key, key | {varied: against}))
         if key[varied] != against and a and b and min(a.n, b.n) > 1:
-            keys.append(key)
+            keys.append(key | {"correction": correction})
             pairs.append((a, b))
     if not pairs:
         raise ValueError(
@@ -161,18 +172,18 @@ def _contrast(
     return _as_table(keys, tests, varied, against)
 
 
-def _scores_by_name(comparison: xr.Dataset) -> dict[tuple[str, str, str], ItemScores]:
+def _scores_by_name(comparison: xr.Dataset, index_name: str, halves_name: str) -> dict[tuple[str, ...], ItemScores]:
     """Return the scores of items with an index, by system, finder and metric; only those of the first seed."""
     systems, finders = (comparison[name].values for name in ("system", "finder"))
     if "seed" in comparison.coords:
         kept = np.flatnonzero((comparison.seed == comparison.seed[0]).values)
     else:
         kept = np.arange(len(systems))
-    index = comparison.interpretability.transpose("item", "metric").values
+    index = comparison[index_name].transpose("item", "metric").values
     halves = None
-    if "index_of_halves" in comparison:
-        halves = comparison.index_of_halves.transpose("metric", "draw", "half", "item").values
-    scores = {}
+    if halves_name in comparison:
+        halves = comparison[halves_name].transpose("metric", "draw", "half", "item").values
+    scores: dict[tuple[str, ...], ItemScores] = {}
     for (system, finder), rows in pd.Series(kept).groupby([systems[kept], finders[kept]], sort=False):
         for i, metric in enumerate(comparison.metric.values.tolist()):
             items = rows.values[np.isfinite(index[rows, i])]
@@ -193,15 +204,22 @@ def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varie
     """Return all tests as one Dataset `(test,)`, with adjusted p-values and a sentence for each."""
     columns = {name: np.array([test[name].item() for test in tests]) for name in TESTED}
     adjusted = adjust_p_values(xr.DataArray(columns["p_value"], dims="test"))
-    sentences = [
-        f"{key[KEPT[varied]]}: "
-        + test_sentence(test.assign(p_value=p), key[varied], against, f"interpretability by {key['metric']}")
-        for key, test, p in zip(keys, tests, adjusted, strict=True)
-    ]
+    sentences, raw = [], ""
+    for key, test, p in zip(keys, tests, adjusted, strict=True):
+        is_raw = key["correction"] == "none"
+        quantity = f"{'' if is_raw else 'hub-corrected '}interpretability by {key['metric']}"
+        sentence = test_sentence(test.assign(p_value=p), key[varied], against, quantity)
+        sentences.append(f"{key[KEPT[varied]]}: {sentence}{'' if is_raw else raw}")
+        # Tests of one pair follow one another, the raw one first; the corrected one mentions it.
+        raw = f" Not corrected: difference {float(test.difference):+.3f}, p {_p(float(p))}.".replace(" -", " −")
     attrs = {"against": against, "n_tests": len(tests), "adjustment": "Benjamini-Hochberg"}
     return xr.Dataset(
         {name: ("test", values) for name, values in columns.items()}
         | {"p_adjusted": ("test", adjusted.values), "sentence": ("test", sentences)},
-        coords={name: ("test", [key[name] for key in keys]) for name in ("system", "finder", "metric")},
+        coords={name: ("test", [key[name] for key in keys]) for name in keys[0]},
         attrs=attrs | {"confidence_level": CONFIDENCE_LEVEL},
     )
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"

@@ -143,3 +143,41 @@ def test_errors_say_what_cannot_be_tested(rng):
         contrast_systems(comparison, against="V4")
     with pytest.raises(ValueError, match="nothing to test 'net' against: no finder has two items of it and of another"):
         contrast_systems(comparison.isel(item=(comparison.system == "net").values))
+
+
+def with_correction(comparison, rng, shift):
+    """Add a corrected index, by which K-means in the brain is higher by `shift`."""
+    is_higher = (comparison.system == "brain") & (comparison.finder == "KMeans")
+    noise = xr.zeros_like(comparison.interpretability) + rng.normal(size=comparison.interpretability.shape)
+    return comparison.assign(corrected=noise + shift * is_higher)
+
+
+def test_raw_and_corrected_index_are_both_tested_and_adjusted_together(rng):
+    comparison = with_correction(make_comparison(rng, 3.0), rng, 0.0)
+    tests = contrast_finders(comparison)
+    assert tests.correction.values[:4].tolist() == ["none", "hub"] * 2
+    raw, hub = (tests.isel(test=(tests.correction == name).values) for name in ("none", "hub"))
+    assert_allclose(raw.difference, contrast_finders(comparison.drop_vars("corrected")).difference)
+    of_corrected = comparison.drop_vars("corrected").assign(interpretability=comparison.corrected)
+    assert_allclose(hub.difference, contrast_finders(of_corrected).difference)
+    assert_allclose(tests.p_adjusted, false_discovery_control(tests.p_value))
+    assert tests.n_tests == 24
+
+
+def test_a_gain_of_the_raw_index_alone_is_not_claimed_of_the_corrected_one(rng):
+    tests = contrast_finders(with_correction(make_comparison(rng, 3.0), rng, 0.0))
+    of_kmeans = ((tests.system == "brain") & (tests.finder == "KMeans") & (tests.metric == "color")).values
+    raw, corrected = tests.isel(test=of_kmeans).sentence.values
+    assert "scored higher in interpretability by color" in raw
+    assert "did not differ detectably in hub-corrected interpretability by color" in corrected
+    first = tests.isel(test=of_kmeans).isel(test=0)
+    assert f"Not corrected: difference {first.difference.item():+.3f}, p = {first.p_adjusted.item():.3f}." in corrected
+
+
+def test_halves_of_the_corrected_index_give_its_interval(rng):
+    comparison = with_correction(make_comparison(rng, 3.0), rng, 2.0)
+    halves = comparison.corrected.expand_dims(draw=50, half=2) + rng.normal(size=(50, 2, 360, 2))
+    tests = contrast_finders(comparison.assign(corrected_of_halves=halves))
+    is_hub = (tests.correction == "hub").values
+    assert np.isfinite(tests.difference_low[is_hub]).all()
+    assert np.isnan(tests.difference_low[~is_hub]).all()
