@@ -3,10 +3,10 @@
     NEUROSUPER_TEST_DATA=… python benchmarks/v4_claims.py
 
 Sessions 201025 and 210325 of Cowley et al. 2023; LPIPS with AlexNet, top 5 photographs, ten splits: directions are
-found on one half of the photographs and scored on the other. Each row is the mean difference over splits, its standard error
-(the mean over splits: these share photographs) and twice the median p (Meinshausen, Meier and Bühlmann 2009). `audit`
-is what an independent audit of these recordings found with code of its own, and `apart` the distance between the two in
-standard errors.
+found on one half of the photographs and scored on the other. Each row is the mean difference over splits, its standard
+error (the mean over splits: these share photographs) and twice the median p (Meinshausen, Meier and Bühlmann 2009).
+`audit` is what an independent audit of these recordings found with code of its own, and `apart` the distance between
+the two in standard errors.
 """
 
 from __future__ import annotations

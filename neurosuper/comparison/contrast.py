@@ -18,6 +18,10 @@ from neurosuper.interpretability.variance_components import ItemScores
 
 Varied = Literal["finder", "system"]
 KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}  # the coord that is the same in both sets
+VARIABLES = {  # of a comparison, by the correction: the index, its difference between halves, influence of top stimuli
+    "none": ("interpretability", "difference_of_halves", "influence"),
+    "hub": ("corrected", "corrected_difference_of_halves", "corrected_influence"),
+}
 CONFIDENCE_LEVEL = 0.95
 TESTED = (
     *("difference", "difference_low", "difference_high", "p_value", "p_items", "cohens_d", "superiority"),
@@ -57,15 +61,16 @@ def contrast_finders(
     Returns
     -------
     Dataset (test,)
-        Coords `system`, `finder` and `metric`. `difference` of means (finder − `against`), with `difference_low` and
-        `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the permutation test over items, which treats the
-        stimuli as fixed and is therefore too small if the same images drive many items; `cohens_d` and `superiority`;
-        `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items), `n_inactive_a` and
-        `n_inactive_b` (items left out, as they have fewer active stimuli than `top`); and `sentence`, ready for a
-        paper, which claims a direction if the adjusted p is below 0.05. If a comparison has no index on halves (fewer
-        stimuli than twice `top`, or written by an earlier development version), the interval is NaN, and `p_value` is
-        `p_items`. Systems with fewer than two items of either finder are left out. attrs: `against`, `n_tests`,
-        `adjustment`, `confidence_level`.
+        Coords `system`, `finder`, `metric` and `correction`: "none" tests the index itself, "hub" the hub-corrected
+        index (see `interpretability_index`), if the comparison has it. `difference` of means (finder − `against`), with
+        `difference_low` and `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the permutation test over
+        items, which treats the stimuli as fixed and is therefore too small if the same images drive many items;
+        `cohens_d` and `superiority`; `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items),
+        `n_inactive_a` and `n_inactive_b` (items left out, as they have fewer active stimuli than `top`); and
+        `sentence`, ready for a paper, which claims a direction if the adjusted p is below 0.05, and with "hub" mentions
+        the difference of the index itself. If a comparison has no index on halves (fewer stimuli than twice `top`, or
+        written by an earlier development version), the interval is NaN, and `p_value` is `p_items`. Systems with fewer
+        than two items of either finder are left out. attrs: `against`, `n_tests`, `adjustment`, `confidence_level`.
 
     Raises
     ------
@@ -167,13 +172,19 @@ def _contrast(
     if against not in names[varied]:
         raise ValueError(f"no {varied} {against!r} in the comparison; it has {', '.join(names[varied])}")
     kept, n_inactive = _items_to_test(comparison, include_inactive)
-    scores = _scores_by_name(comparison, kept)
+    scores = {
+        correction: _scores_by_name(comparison, kept, *variables)
+        for correction, variables in VARIABLES.items()
+        if variables[0] in comparison
+    }
     keys, pairs = [], []
-    for system, metric, finder in product(names["system"], comparison.metric.values.tolist(), names["finder"]):
+    for system, metric, finder, correction in product(
+        names["system"], comparison.metric.values.tolist(), names["finder"], scores
+    ):
         key = {"system": system, "finder": finder, "metric": metric}
-        a, b = (scores.get(tuple(names_of_set.values())) for names_of_set in (key, key | {varied: against}))
+        a, b = (scores[correction].get(tuple(of_set.values())) for of_set in (key, key | {varied: against}))
         if key[varied] != against and a and b and min(a.n, b.n) > 1:
-            keys.append(key)
+            keys.append(key | {"correction": correction})
             pairs.append((a, b))
     if not pairs:
         raise ValueError(
@@ -206,16 +217,18 @@ def _count(n_inactive: dict[tuple[str, str], int], key: dict[str, str]) -> int:
     return n_inactive.get((key["system"], key["finder"]), 0)
 
 
-def _scores_by_name(comparison: xr.Dataset, kept: np.ndarray) -> dict[tuple[str, str, str], ItemScores]:
+def _scores_by_name(
+    comparison: xr.Dataset, kept: np.ndarray, index_name: str, halves_name: str, influence_name: str
+) -> dict[tuple[str, ...], ItemScores]:
     """Return the scores of items that are kept and have an index, by system, finder and metric."""
     systems, finders = (comparison[name].values for name in ("system", "finder"))
-    index = comparison.interpretability.transpose("item", "metric").values
+    index = comparison[index_name].transpose("item", "metric").values
     halves, influence = (
         comparison[name].transpose("metric", ..., "item").values if name in comparison else None
-        for name in ("difference_of_halves", "influence")
+        for name in (halves_name, influence_name)
     )
     stimuli, n_stimuli = _number_top_stimuli(comparison) if influence is not None else (None, 0)
-    scores = {}
+    scores: dict[tuple[str, ...], ItemScores] = {}
     for (system, finder), rows in pd.Series(kept).groupby([systems[kept], finders[kept]], sort=False):
         for i, metric in enumerate(comparison.metric.values.tolist()):
             items = rows.values[np.isfinite(index[rows, i])]
@@ -248,17 +261,21 @@ def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varie
     """Return all tests as one Dataset `(test,)`, with adjusted p-values and a sentence for each."""
     columns = {name: np.array([test[name].item() for test in tests]) for name in TESTED}
     adjusted = adjust_p_values(xr.DataArray(columns["p_value"], dims="test"))
-    sentences = [
-        f"{key[KEPT[varied]]}: "
-        + test_sentence(test.assign(p_value=p), key[varied], against, f"interpretability by {key['metric']}")
-        + _name_inactive(test, key[varied], against)
-        for key, test, p in zip(keys, tests, adjusted, strict=True)
-    ]
+    sentences, raw = [], ""
+    for key, test, p in zip(keys, tests, adjusted, strict=True):
+        is_raw = key["correction"] == "none"
+        quantity = f"{'' if is_raw else 'hub-corrected '}interpretability by {key['metric']}"
+        sentence = test_sentence(test.assign(p_value=p), key[varied], against, quantity)
+        sentences.append(
+            f"{key[KEPT[varied]]}: {sentence}{'' if is_raw else raw}{_name_inactive(test, key[varied], against)}"
+        )
+        # Tests of one pair follow one another, the raw one first; the corrected one mentions it.
+        raw = f" Not corrected: difference {float(test.difference):+.3f}, p {_p(float(p))}.".replace(" -", " −")
     attrs = {"against": against, "n_tests": len(tests), "adjustment": "Benjamini-Hochberg"}
     return xr.Dataset(
         {name: ("test", values) for name, values in columns.items()}
         | {"p_adjusted": ("test", adjusted.values), "sentence": ("test", sentences)},
-        coords={name: ("test", [key[name] for key in keys]) for name in ("system", "finder", "metric")},
+        coords={name: ("test", [key[name] for key in keys]) for name in keys[0]},
         attrs=attrs | {"confidence_level": CONFIDENCE_LEVEL},
     )
 
@@ -269,3 +286,7 @@ def _name_inactive(test: xr.Dataset, name: str, against: str) -> str:
     if not n_a + n_b:
         return ""
     return f" Items with too few active stimuli were left out: {n_a} of {name}, {n_b} of {against}."
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"

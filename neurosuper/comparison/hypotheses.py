@@ -89,10 +89,11 @@ def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str
 
 def _find(contrasts: xr.Dataset, stated: Mapping[str, str]) -> xr.Dataset:
     """Return the contrast that a hypothesis is about."""
-    keys = [key for key in ("system", "finder", "metric", "correction") if key in contrasts.coords]
-    if "correction" not in keys and stated["correction"] != "none":
+    if stated["correction"] not in contrasts.correction.values:
         raise ValueError("the comparison has no corrected index; score it again, or state correction='none'")
-    here = np.logical_and.reduce([contrasts[key].values == stated[key] for key in keys])
+    here = np.logical_and.reduce(
+        [contrasts[key].values == stated[key] for key in ("system", "finder", "metric", "correction")]
+    )
     if here.sum() != 1:
         what = " ".join(f"{key} {stated[key]!r}" for key in ("system", "finder", "metric", "correction"))
         raise ValueError(f"the comparison has no contrast of {what} against {stated['against']!r}")

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pandas as pd
 import xarray as xr
 
+CORRECTED = {"median_corrected": "corrected", "frequency_floor": "frequency_floor"}  # columns of a table: variables
+
 
 def summarize(comparison: xr.Dataset) -> pd.DataFrame:
     """Return the median and quartiles of the index per system, finder and metric.
@@ -20,7 +22,9 @@ def summarize(comparison: xr.Dataset) -> pd.DataFrame:
     -------
     DataFrame
         Indexed by (system, finder, metric) in the order of the comparison, with the columns `median`, `lower_quartile`,
-        `upper_quartile` and `n_items` (items with an index).
+        `upper_quartile` and `n_items` (items with an index). If the comparison has a hub-corrected index, also
+        `median_corrected`, and `frequency_floor`, the index of a set that picks the same images as often, but at
+        random.
 
     See Also
     --------
@@ -36,20 +40,27 @@ def summarize(comparison: xr.Dataset) -> pd.DataFrame:
     >>> int(summarize(comparison).loc[("V4", "Units", "LPIPS"), "n_items"])
     2
     """
-    frame = comparison["interpretability"].to_dataframe().reset_index()
-    groups = frame.groupby(["system", "finder", "metric"], sort=False)["interpretability"]
+    frame = (
+        comparison[["interpretability", *(name for name in CORRECTED.values() if name in comparison)]]
+        .to_dataframe()
+        .reset_index()
+    )
+    by_set = frame.groupby(["system", "finder", "metric"], sort=False)
+    groups = by_set["interpretability"]
     quartiles = groups.quantile([0.25, 0.5, 0.75]).unstack()
     table = quartiles.set_axis(["lower_quartile", "median", "upper_quartile"], axis=1)[
         ["median", "lower_quartile", "upper_quartile"]
     ]
-    return table.assign(n_items=groups.count()).reindex(groups.count().index)
+    medians = {column: by_set[name].median() for column, name in CORRECTED.items() if name in comparison}
+    return table.assign(n_items=groups.count(), **medians).reindex(groups.count().index)
 
 
 def headline(comparison: xr.Dataset) -> list[str]:
     """Return the medians of a comparison by its first metric as sentences: one per system, and one across systems.
 
-    If planted directions are known, one more sentence per system reports how well they were recovered. Only medians are
-    compared, without a test.
+    If the comparison has a hub-corrected index, the sentences are about it, with the medians of the index itself in
+    brackets. If planted directions are known, one more sentence per system reports how well they were recovered. Only
+    medians are compared, without a test.
 
     Parameters
     ----------
@@ -76,9 +87,17 @@ def headline(comparison: xr.Dataset) -> list[str]:
     ['V4: median index by LPIPS, best first: KMeans −0.500, Units −0.650.']
     """
     metric = comparison.metric.values[0]
-    medians = summarize(comparison)["median"].xs(metric, level="metric").unstack("finder", sort=False)
+    table = summarize(comparison).xs(metric, level="metric")
+    raw = table["median"].unstack("finder", sort=False)
+    is_corrected = "median_corrected" in table
+    medians = table["median_corrected"].unstack("finder", sort=False) if is_corrected else raw
     systems = list(dict.fromkeys(comparison.system.values))
-    sentences = [f"{system}: median index by {metric}, best first: {_rank(medians.loc[system])}." for system in systems]
+    what = "hub-corrected index (raw)" if is_corrected else "index"
+    sentences = [
+        f"{system}: median {what} by {metric}, best first: "
+        f"{_rank(medians.loc[system], raw.loc[system] if is_corrected else None)}."
+        for system in systems
+    ]
     if "recovery" in comparison:
         sentences += [
             f"{system}: planted directions recovered, median of max |cosine|: {_rank(found)}."
@@ -87,8 +106,10 @@ def headline(comparison: xr.Dataset) -> list[str]:
     if {"Units", "KMeans"} <= set(medians.columns) and len(systems) > 1:
         above = [system for system in systems if medians.loc[system, "KMeans"] > medians.loc[system, "Units"]]
         names = f" ({', '.join(above)})" if above else ""
+        corrected = " in the hub-corrected index" if is_corrected else ""
         sentences.append(
-            f"By {metric}, K-means directions are above single units in {len(above)} of {len(systems)} systems{names}."
+            f"By {metric}, K-means directions are above single units{corrected} in {len(above)} of {len(systems)} "
+            f"systems{names}."
         )
     return sentences
 
@@ -101,6 +122,9 @@ def _median_recovery(comparison: xr.Dataset) -> Iterator[tuple[str, pd.Series]]:
         yield str(system), part.groupby("finder", sort=False)["recovery"].median()
 
 
-def _rank(medians: pd.Series) -> str:
+def _rank(medians: pd.Series, raw: pd.Series | None = None) -> str:
+    """Return the finders by decreasing median, each with its raw median in brackets if there is one."""
     ranked = medians.dropna().sort_values(ascending=False)
-    return ", ".join(f"{finder} {value:.3f}".replace(" -", " −") for finder, value in ranked.items())
+    brackets = {finder: "" if raw is None else f" ({raw[finder]:.3f})" for finder in ranked.index}
+    entries = (f"{finder} {value:.3f}{brackets[finder]}" for finder, value in ranked.items())
+    return ", ".join(entry.replace(" -", " −").replace("(-", "(−") for entry in entries)

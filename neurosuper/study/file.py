@@ -30,7 +30,7 @@ class Hypothesis(BaseModel):
         Names in the study; a layer of a network is called by both names, as in "net layer1".
     against : str, optional
         The finder that `finder` is tested against.
-    correction : {"none", "hub"}, optional
+    correction : {"hub", "none"}, optional
         Of the index; see `neurosuper.interpretability_index`.
     alternative : {"greater", "less", "two-sided"}, optional
         Whether the index of `finder` is expected to be greater or less than that of `against`.
@@ -52,7 +52,7 @@ class Hypothesis(BaseModel):
     finder: str
     metric: str
     against: str = "Units"
-    correction: Literal["none", "hub"] = "none"
+    correction: Literal["hub", "none"] = "hub"
     alternative: Literal["greater", "less", "two-sided"] = "greater"
 
 

@@ -77,14 +77,17 @@ def test_a_contrast_is_the_index_difference_of_the_same_codes(responses, images)
     codes = Random(6).fit_transform(responses)
     for metric in metrics:
         alone = index_difference(codes, responses, images, metric, top=4)
-        test = tests.isel(test=(tests.metric == metric.name).values).squeeze()
+        own = (tests.metric == metric.name) & (tests.correction == "none")
+        test = tests.isel(test=own.values).squeeze()
         for name in ("difference", "difference_low", "difference_high", "p_value", "n_a", "n_b"):
             assert_allclose(test[name], alone[name], rtol=1e-4)
 
 
 def test_items_may_be_dropped_from_a_comparison_before_its_contrasts(responses, images):
     table = compare({"brain": responses}, images, [Units(), Random(6)], [Color()], top=4, score_on="all")
-    test = contrast_finders(table.isel(item=slice(2, 12)), n_resamples=200)
+    test = (
+        contrast_finders(table.isel(item=slice(2, 12)), n_resamples=200).set_index(test="correction").sel(test="none")
+    )
     codes = Random(6).fit_transform(responses)
     alone = index_difference(codes[:, :4], responses[:, 2:], images, Color(), top=4)
     assert_allclose(test.p_value.item(), alone.p_value.item(), rtol=1e-4)
@@ -148,3 +151,45 @@ def test_errors_say_what_cannot_be_tested(rng):
         contrast_systems(comparison, against="V4")
     with pytest.raises(ValueError, match="nothing to test 'net' against: no finder has two items of it and of another"):
         contrast_systems(comparison.isel(item=(comparison.system == "net").values))
+
+
+def with_correction(comparison, rng, shift):
+    """Add a corrected index, by which K-means in the brain is higher by `shift`."""
+    is_higher = (comparison.system == "brain") & (comparison.finder == "KMeans")
+    noise = xr.zeros_like(comparison.interpretability) + rng.normal(size=comparison.interpretability.shape)
+    return comparison.assign(corrected=noise + shift * is_higher)
+
+
+def test_raw_and_corrected_index_are_both_tested_and_adjusted_together(rng):
+    comparison = with_correction(make_comparison(rng, 3.0), rng, 0.0)
+    tests = contrast_finders(comparison)
+    assert tests.correction.values[:4].tolist() == ["none", "hub"] * 2
+    raw, hub = (tests.isel(test=(tests.correction == name).values) for name in ("none", "hub"))
+    assert_allclose(raw.difference, contrast_finders(comparison.drop_vars("corrected")).difference)
+    of_corrected = comparison.drop_vars("corrected").assign(interpretability=comparison.corrected)
+    assert_allclose(hub.difference, contrast_finders(of_corrected).difference)
+    assert_allclose(tests.p_adjusted, false_discovery_control(tests.p_value))
+    assert tests.n_tests == 24
+
+
+def test_a_gain_of_the_raw_index_alone_is_not_claimed_of_the_corrected_one(rng):
+    tests = contrast_finders(with_correction(make_comparison(rng, 3.0), rng, 0.0))
+    of_kmeans = ((tests.system == "brain") & (tests.finder == "KMeans") & (tests.metric == "color")).values
+    raw, corrected = tests.isel(test=of_kmeans).sentence.values
+    assert "scored higher in interpretability by color" in raw
+    assert "did not differ detectably in hub-corrected interpretability by color" in corrected
+    first = tests.isel(test=of_kmeans).isel(test=0)
+    assert f"Not corrected: difference {first.difference.item():+.3f}, p = {first.p_adjusted.item():.3f}." in corrected
+
+
+def test_halves_of_the_corrected_index_give_its_interval(rng):
+    comparison = with_correction(make_comparison(rng, 3.0), rng, 2.0)
+    halves = (("item", "metric", "draw"), rng.normal(size=(360, 2, 50)))
+    influence = (("item", "metric", "rank"), rng.normal(size=(360, 2, 3)))
+    tops = ("item", np.array([" | ".join(rng.choice(60, 3, replace=False).astype(str)) for _ in range(360)]))
+    tests = contrast_finders(
+        comparison.assign(corrected_difference_of_halves=halves, corrected_influence=influence, top_stimuli=tops)
+    )
+    is_hub = (tests.correction == "hub").values
+    assert np.isfinite(tests.difference_low[is_hub]).all()
+    assert np.isnan(tests.difference_low[~is_hub]).all()

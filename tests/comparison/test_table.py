@@ -55,3 +55,20 @@ def test_headline_says_how_well_planted_directions_were_recovered(comparison):
 def test_headline_does_not_count_equal_medians_as_above(comparison):
     comparison["interpretability"][:] = -0.5
     assert headline(comparison)[-1] == "By color, K-means directions are above single units in 0 of 2 systems."
+
+
+def test_with_a_corrected_index_the_headline_speaks_of_it_and_shows_the_raw_one(comparison):
+    """Corrected, K-means is above units in the network, too."""
+    corrected = xr.where(comparison.finder == "KMeans", 0.1, -0.05) + 0 * comparison.interpretability
+    floor = xr.full_like(corrected, -0.55)
+    both = comparison.assign(corrected=corrected, frequency_floor=floor)
+
+    assert headline(both) == [
+        "brain: median hub-corrected index (raw) by color, best first: KMeans 0.100 (−0.500), Units −0.050 (−0.600).",
+        "net: median hub-corrected index (raw) by color, best first: KMeans 0.100 (−0.400), Units −0.050 (−0.300).",
+        "By color, K-means directions are above single units in the hub-corrected index in 2 of 2 systems "
+        "(brain, net).",
+    ]
+    table = summarize(both)
+    assert_allclose(table.loc[("net", "Units", "pixel"), ["median_corrected", "frequency_floor"]], [-0.05, -0.55])
+    assert_allclose(table["median"], summarize(comparison)["median"])
