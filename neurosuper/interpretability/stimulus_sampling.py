@@ -108,9 +108,10 @@ def index_interval(
 
     In simulations (`make validate`), 95 % intervals cover the true value in 97 to 99 % of studies with a bounded metric
     such as LPIPS, for 60 to 600 stimuli and 8 to 40 items: they are a little too wide. They are too narrow if a few
-    images of extreme contrast drive all items under an unbounded metric: 92 % with gamma(8) or exponential contrast, 87 %
-    with lognormal contrast, and 77 % if features have t distributions with 3 degrees of freedom. With 10 clusters of
-    stimuli they cover 78 % without `stimulus_groups`, 97 % with. For other subjects they cover 98 % with 2 `subjects`.
+    images of extreme contrast drive all items under an unbounded metric: 92 % with gamma(8) or exponential contrast,
+    87 % with lognormal contrast, and 77 % if features have t distributions with 3 degrees of freedom. With 10 clusters
+    of stimuli they cover 78 % without `stimulus_groups`, 97 % with. For other subjects they cover 98 % with 2
+    `subjects`.
 
     References
     ----------
@@ -218,9 +219,9 @@ def index_difference(
     The variance and its degrees of freedom are those of `index_interval`, with differences in the place of means; the
     interval is difference ± t · standard_error.
 
-    In simulations without a difference (`make validate`), p is below 0.05 in 1 to 5 % of studies, and in 16 % with 10
-    clusters of stimuli if `stimulus_groups` is not given (4 % if it is). With bounded distances and extreme contrast, or
-    with 2 subjects, it is in 1 %: differences are then hard to detect.
+    In simulations without a difference (`make validate`), p is below 0.05 in 1 to 5 % of studies, but in 16 % with 10
+    clusters of stimuli if `stimulus_groups` is not given (4 % if it is), and in 9 % if `top` is a third of the stimuli.
+    With extreme contrast, or with 2 subjects, it is in 1 %: differences are then hard to detect.
 
     Examples
     --------
