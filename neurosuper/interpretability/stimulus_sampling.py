@@ -7,6 +7,7 @@ components `var_stimuli`, `var_interaction` and `var_items`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from neurosuper._checks import check_count, check_counts, check_share
 from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.images import check_images
+from neurosuper.interpretability.corrections import Correction, check_correction, correct_each, describe_correction
 from neurosuper.interpretability.index import index_label
 from neurosuper.interpretability.random_splits import draw_splits, index_of_sets, smallest_group, top_in_groups
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
@@ -37,6 +39,7 @@ def index_interval(
     n_resamples: int = N_RESAMPLES,
     confidence_level: float = 0.95,
     random_state: int | None = 0,
+    correction: Literal["hub"] | None = None,
 ) -> xr.Dataset:
     """Return the mean interpretability index, with a confidence interval over stimuli and items.
 
@@ -60,6 +63,9 @@ def index_interval(
         Strictly between 0 and 1.
     random_state : int, optional
         Seed of the random splits.
+    correction : {"hub"}, optional
+        "hub": the hub-corrected index (see `interpretability_index`), over the stimuli that have codes and images. The
+        same correction is used for all splits.
 
     Returns
     -------
@@ -111,7 +117,7 @@ def index_interval(
     (20, 80)
     """
     _check_settings(n_resamples, confidence_level)
-    (items,), attrs = _score_sets([codes], images, metric, top, n_resamples, random_state)
+    (items,), attrs = _score_sets([codes], images, metric, top, n_resamples, random_state, correction)
     variances, mean = variances_of([items]), float(items.scores.mean())
     numbers = {"interpretability": mean}
     numbers |= _interval("interpretability", mean, variances.total([items.n]), confidence_level)
@@ -129,6 +135,7 @@ def index_difference(
     n_resamples: int = N_RESAMPLES,
     confidence_level: float = 0.95,
     random_state: int | None = 0,
+    correction: Literal["hub"] | None = None,
 ) -> xr.Dataset:
     """Return the difference between two mean indices, with a confidence interval and a test over stimuli and items.
 
@@ -151,6 +158,8 @@ def index_difference(
         Strictly between 0 and 1.
     random_state : int, optional
         Seed of the random splits.
+    correction : {"hub"}, optional
+        "hub": the hub-corrected index, of each set over its own stimuli.
 
     Returns
     -------
@@ -186,7 +195,7 @@ def index_difference(
     (True, True)
     """
     _check_settings(n_resamples, confidence_level)
-    (first, second), attrs = _score_sets([a, b], images, metric, top, n_resamples, random_state)
+    (first, second), attrs = _score_sets([a, b], images, metric, top, n_resamples, random_state, correction)
     return compare_mean_index(first, second, confidence_level).assign_attrs(attrs)
 
 
@@ -308,8 +317,10 @@ def _score_sets(
     top: int,
     n_resamples: int,
     random_state: int | None,
+    correction: Correction,
 ) -> tuple[list[ItemScores], dict]:
     """Return the scores of every set of items, on all stimuli and on the same random splits, and the attrs."""
+    check_correction(correction, None)
     images = check_images(images)
     sets = [_check_set(codes, images) for codes in sets]
     stimuli = all_stimuli(sets)
@@ -320,22 +331,28 @@ def _score_sets(
         del splits[1]
     tops = [top_stimuli(codes, top=top) for codes in sets]
     shown = [_images_to_score(codes, best, index, splits, top) for codes, best in zip(sets, tops, strict=True)]
-    chosen = np.unique(np.concatenate([places.ravel() for of_set in shown for places in of_set]))
+    # A correction is over all images that were scored; without one, only top images are embedded.
+    scored = [index.get_indexer(codes.stimulus.values) for codes in sets]
+    needed = [places.ravel() for of_set in shown for places in of_set] if correction is None else scored
+    chosen, (ending, about) = np.unique(np.concatenate(needed)), describe_correction(correction, None)
     with open_distances(images, chosen, metric) as distances:
-        sources = [distances] + [distances.as_matrix()] * len(splits)
-        scored = [
+        similarity = metric.self_similarity if correction is None else 0.0
+        own = [np.searchsorted(chosen, places) for places in scored]
+        sources = correct_each(distances, distances.as_matrix(), own, correction)
+        scores = [
             [
-                index_of_sets(source, np.searchsorted(chosen, places), metric.self_similarity)
-                for source, places in zip(sources, of_set, strict=True)
+                index_of_sets(source, np.searchsorted(chosen, places), similarity)
+                for source, places in zip([direct, *[as_matrix] * len(splits)], of_set, strict=True)
             ]
-            for of_set in shown
+            for (direct, as_matrix), of_set in zip(sources, shown, strict=True)
         ]
-    attrs = {"n_stimuli": len(labels), "top": int(top), "metric": metric.name, "quantity": index_label(metric)}
+    attrs = {"n_stimuli": len(labels), "top": int(top), "metric": metric.name, "quantity": index_label(metric) + ending}
+    attrs |= about
     for key, of_sets in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
         if any(counts := [of_set.get(key, 0) for of_set in of_sets]):
             attrs[key] = counts if len(counts) > 1 else counts[0]
     attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}
-    return [ItemScores(*of_set) for of_set in scored], attrs
+    return [ItemScores(*of_set) for of_set in scores], attrs
 
 
 def _images_to_score(
