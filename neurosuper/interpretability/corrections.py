@@ -6,6 +6,7 @@ index is minus the mean of corrected distances. Random sets of images have the e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -81,6 +82,22 @@ def hub_shifts(sums: np.ndarray, among: np.ndarray) -> np.ndarray:
     h = np.where(among, sums / (n - 1), np.nan)
     mean = np.nanmean(h)
     return mean / 2 + (h - mean) * (n - 1) / (n - 2)
+
+
+def correct_each(
+    distances: Distances, as_matrix: Distances, scored: Sequence[np.ndarray], correction: Correction
+) -> list[tuple[Distances, Distances]]:
+    """Return both forms of the distances for each set of items, corrected over the images it was scored on.
+
+    `scored (image,)` are the positions of these images; every image is in at least one set.
+    """
+    if correction is None:
+        return [(distances, as_matrix)] * len(scored)
+    n_images = 1 + max(places.max() for places in scored)
+    among = np.stack([np.bincount(places, minlength=n_images) for places in scored], axis=1)
+    sums = distances.weighted_sums(among)
+    shifts = [hub_shifts(of_set, is_scored > 0) for of_set, is_scored in zip(sums.T, among.T, strict=True)]
+    return [(ShiftedDistances(distances, s), ShiftedDistances(as_matrix, s)) for s in shifts]
 
 
 def correct_distances(

@@ -13,6 +13,7 @@ import xarray as xr
 from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.images import check_images
+from neurosuper.interpretability.corrections import Correction, check_correction, correct_each, describe_correction
 from neurosuper.interpretability.group_scores import groups_of, leading_stimuli, sample_index
 from neurosuper.interpretability.index import index_label
 from neurosuper.interpretability.random_splits import draw_splits, index_of_sets, smallest_group
@@ -46,8 +47,10 @@ def score_sets(
     n_resamples: int,
     stimulus_groups: StimulusGroups,
     random_state: int | None,
+    correction: Correction = None,
 ) -> tuple[list[ItemScores], dict]:
     """Return the scores of every set of items, on all stimuli and on the same random splits, and the attrs."""
+    check_correction(correction, None)
     images = check_images(images)
     sets = [_check_set(codes, images) for codes in sets]
     stimuli = all_stimuli(sets)
@@ -61,9 +64,11 @@ def score_sets(
     _warn_of_few(min(codes.sizes["stimulus"] for codes in sets), top)
     unit_of = pd.Series(units, stimuli.stimulus.values)
     with_units = [(of_set, unit_of[codes.stimulus.values].values) for of_set, codes in zip(drawn, sets, strict=True)]
-    scores = _score(with_units, int(units.max()) + 1, images, metric, top)
+    scored = [index.get_indexer(codes.stimulus.values) for codes in sets]
+    scores = _score(with_units, int(units.max()) + 1, scored, images, metric, top, correction)
+    ending, about = describe_correction(correction, None)
     attrs: dict = {"n_stimuli": len(units)} | ({"n_stimulus_groups": int(units.max()) + 1} if grouped else {})
-    attrs |= {"top": int(top), "metric": metric.name, "quantity": index_label(metric)}
+    attrs |= {"top": int(top), "metric": metric.name, "quantity": index_label(metric) + ending} | about
     for key, of_sets in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
         if any(counts := [of_set.get(key, 0) for of_set in of_sets]):
             attrs[key] = counts if len(counts) > 1 else counts[0]
@@ -99,22 +104,28 @@ def _draw(codes: xr.DataArray, best: xr.DataArray, index: pd.Index, splits: Sequ
 def _score(
     sets: Sequence[tuple[_Drawn, np.ndarray]],
     n_units: int,
+    scored: Sequence[np.ndarray],
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
     top: int,
+    correction: Correction,
 ) -> list[ItemScores]:
-    chosen = np.unique(np.concatenate([places.ravel() for drawn, _ in sets for places in (drawn.images, drawn.top)]))
-    scored = []
+    """Return the scores of each set; `scored` are the positions of all its images."""
+    # A correction is over all images that were scored; without one, only leading images are embedded.
+    shown = [places.ravel() for drawn, _ in sets for places in (drawn.images, drawn.top)]
+    chosen = np.unique(np.concatenate(shown if correction is None else scored))
+    similarity, found = metric.self_similarity if correction is None else 0.0, []
     with open_distances(images, chosen, metric) as distances:
-        as_matrix = distances.as_matrix()
-        for drawn, units in sets:
-            scores = index_of_sets(distances, np.searchsorted(chosen, drawn.top), metric.self_similarity)
+        own = [np.searchsorted(chosen, places) for places in scored]
+        sources = correct_each(distances, distances.as_matrix(), own, correction)
+        for (drawn, units), (direct, as_matrix) in zip(sets, sources, strict=True):
+            scores = index_of_sets(direct, np.searchsorted(chosen, drawn.top), similarity)
             places = np.searchsorted(chosen, drawn.images)
-            sampled = sample_index(as_matrix, places, drawn.leading, drawn.splits, top, metric.self_similarity)
+            sampled = sample_index(as_matrix, places, drawn.leading, drawn.splits, top, similarity)
             halves, *quarters = sampled.of_groups
             u = mean_influence(sampled.influence, drawn.leading, units, n_units)
-            scored.append(ItemScores(scores, halves, quarters[0].mean(-1, dtype=float) if quarters else None, u))
-    return scored
+            found.append(ItemScores(scores, halves, quarters[0].mean(-1, dtype=float) if quarters else None, u))
+    return found
 
 
 def _check_set(codes: xr.DataArray, images: xr.DataArray) -> xr.DataArray:

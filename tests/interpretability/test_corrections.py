@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from scipy.spatial.distance import cdist
 
 from neurosuper import Color, Pixel, Precomputed, interpretability_index, top_stimuli
-from neurosuper.interpretability import corrections, index_of_top
+from neurosuper.interpretability import corrections, index_difference, index_interval, index_of_top
 from neurosuper.interpretability.corrections import ShiftedDistances
 from neurosuper.metrics import distances as embedded
 from neurosuper.metrics import slabs
@@ -190,3 +190,28 @@ def test_bad_corrections_are_refused_with_a_reason(responses, images, covariates
     refused("'luminance' must be numbers", TypeError, covariates=covariates.astype(str))
     monkeypatch.setattr(embedded, "MAX_MATRIX_IMAGES", 100)
     refused("covariates need the distances of all pairs in memory", covariates=covariates)
+
+
+def test_intervals_and_differences_take_the_corrected_index(metric, responses, images):
+    corrected = interpretability_index(responses, images, metric, correction="hub")
+    interval = index_interval(responses, images, metric, correction="hub")
+    assert_allclose(interval.interpretability, corrected.mean(), atol=1e-5)
+    assert interval.attrs["correction"] == "hub"
+    assert interval.interpretability_low < interval.interpretability < interval.interpretability_high
+    # Each set is corrected over its own stimuli.
+    a, b = responses[:70, :4], responses[40:, 4:]
+    difference = index_difference(a, b, images, metric, correction="hub")
+    means = [interpretability_index(codes, images, metric, correction="hub").mean() for codes in (a, b)]
+    assert_allclose(difference.difference, means[0] - means[1], atol=1e-5)
+    with pytest.raises(ValueError, match="correction must be 'hub' or None"):
+        index_interval(responses, images, metric, correction="none")
+
+
+def test_the_variance_of_the_corrected_index_is_that_of_a_matrix_of_corrected_distances(responses, images):
+    corrected = (hub_corrected(table_of(Color(), images)) + 10) * ~np.eye(len(images), dtype=bool)
+    labels = images.stimulus.values
+    given = Precomputed(xr.DataArray(corrected, {"stimulus": labels, "other": labels}, ("stimulus", "other")))
+    ours = index_interval(responses, images, Color(), correction="hub")
+    expected = index_interval(responses, images, given)
+    for name in ("var_stimuli", "var_interaction", "var_items"):
+        assert_allclose(ours[name], expected[name], rtol=1e-3, atol=1e-7)
