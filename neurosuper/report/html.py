@@ -49,12 +49,19 @@ VARIANCE_FROM_HALVES = (
     "medians."
 )
 ITEMS_INDEPENDENT = "Items are treated as independent; they share stimuli, so p is too small."
+CORRECTED = (
+    " Corrected: the index less what the nearness of single images to all others explains; chance is 0. Floor: the "
+    "index of a set that picks the same images as often, but at random."
+)
 NO_INDEX = "<p>No item has an index.</p>"
 READING = """
 <p>The index of a unit or direction is minus the mean distance between its top {top} stimuli, over all pairs:
 <span class="formula">−mean<sub>i&lt;j</sub> d(x<sub>i</sub>, x<sub>j</sub>)</span>; for labels it is the share of pairs
 with the same label. A higher index is more interpretable: the images that drive the item look more similar. Compare
 indices only within a metric, and between systems only if they were shown the same images.</p>
+<p>Plain images are near to all others, so an item that picks them has a high index though its images share nothing
+else. The corrected index subtracts from each distance what the two images’ mean distances to all others explain; a gain
+of the raw index alone is no evidence of features that were found.</p>
 <p>Klindt, Sanborn, Acosta, Poitevin &amp; Miolane (2023), Identifying interpretable visual features in artificial and
 biological neural systems, <a href="https://arxiv.org/abs/2310.11431">arXiv:2310.11431</a>.</p>"""
 
@@ -199,14 +206,14 @@ def _table(comparison: xr.Dataset, pairs: list[tuple[str, str]]) -> str:
     return (
         '<section id="table"><h2>Medians</h2>\n<table class="summary"><caption>Median interpretability index, with '
         f"quartiles and the number n of units or directions{over_seeds}. Higher is more interpretable; "
-        "bold marks each system’s "
-        f'best finder.</caption>\n<thead><tr><th scope="col">System</th><th scope="col">Finder</th>{heads}</tr>'
+        f"bold marks each system’s best finder.{CORRECTED if 'median_corrected' in summary else ''}</caption>\n"
+        f'<thead><tr><th scope="col">System</th><th scope="col">Finder</th>{heads}</tr>'
         f"</thead>{groups}</table></section>"
     )
 
 
 def _table_group(system: str, finders: list[str], summary: pd.DataFrame, digits: dict[str, int]) -> str:
-    best = {metric: summary.xs(metric, level="metric")["median"].max() for metric in digits}
+    best = {metric: summary.xs(metric, level="metric").max() for metric in digits}
     rows = [
         f'<th scope="row">{escape(finder)}</th>'
         + "".join(_cell(summary.loc[(finder, metric)], best[metric], digits[metric]) for metric in digits)
@@ -216,12 +223,20 @@ def _table_group(system: str, finders: list[str], summary: pd.DataFrame, digits:
     return f"\n<tbody><tr>{head}" + "</tr>\n<tr>".join(rows) + "</tr></tbody>"
 
 
-def _cell(row: pd.Series, best: float, digits: int) -> str:
+def _cell(row: pd.Series, best: pd.Series, digits: int) -> str:
     if not row["n_items"]:
         return "<td>– <small>n 0</small></td>"
-    median, lower, upper = (_number(row[name], digits) for name in ("median", "lower_quartile", "upper_quartile"))
-    median = f"<b>{median}</b>" if row["median"] == best else median
-    return f"<td>{median} <small>{lower} to {upper} · n {int(row['n_items'])}</small></td>"
+    lower, upper = (_number(row[name], digits) for name in ("lower_quartile", "upper_quartile"))
+    cell = f"{_median(row, best, 'median', digits)} <small>{lower} to {upper} · n {int(row['n_items'])}</small>"
+    if "median_corrected" in row:
+        floor = _number(row["frequency_floor"], digits)
+        cell += f"<br>{_median(row, best, 'median_corrected', digits)} <small>corrected · floor {floor}</small>"
+    return f"<td>{cell}</td>"
+
+
+def _median(row: pd.Series, best: pd.Series, column: str, digits: int) -> str:
+    text = _number(row[column], digits)
+    return f"<b>{text}</b>" if row[column] == best[column] else text
 
 
 def _tests(comparison: xr.Dataset) -> dict[str, tuple[str, str]]:

@@ -206,3 +206,15 @@ def test_no_name_is_markup_or_mathematics(name, comparison, images, read):
     assert label in page.attributes("title")
     ids = page.attributes("id")
     assert len(set(ids)) == len(ids)
+
+
+def test_raw_and_corrected_medians_stand_side_by_side(comparison, images, read):
+    corrected = comparison.interpretability + 1
+    both = comparison.assign(corrected=corrected, frequency_floor=0 * corrected - 0.5)
+    cells = [text for text in read(render_report(both, images)).texts("td") if "corrected · floor −0.5" in text]
+    plain = [text for text in read(render_report(comparison, images)).texts("td") if " to " in text]
+    assert len(cells) == len(plain)
+    for cell, raw in zip(cells, plain, strict=True):
+        first, second = raw.split()[0], cell.removeprefix(raw).split()[0]
+        assert cell.startswith(raw)
+        assert float(second.replace("−", "-")) == pytest.approx(float(first.replace("−", "-")) + 1, abs=0.01)
