@@ -26,6 +26,94 @@ def turn_atoms(D, A, residual):
             D[j] = residual[j] / np.linalg.norm(residual[j])
 
 
+# neurosuper.directions._solvers.center_exchange
+
+
+def squared_distance(x, c):
+    return ((x - c) ** 2).sum()
+
+
+def nearest(x, C):
+    return ((C - x) ** 2).sum(1).argmin()
+
+
+def cheapest_entry(x, w, C, n, own):
+    rise = n * w / (n + w) * ((C - x) ** 2).sum(1)
+    rise[own] = np.inf
+    return rise.argmin(), rise.min()
+
+
+def update_means(X, w, label, C):
+    member = np.eye(len(C))[label] * w[:, None]
+    n = member.sum(0)
+    C[n > 0] = (member.T @ X)[n > 0] / n[n > 0, None]
+    return n
+
+
+def _inertia(X, w, label):
+    """Return the inertia about the means of clusters."""
+    total = 0.0
+    for k in np.unique(label):
+        own = label == k
+        total += (w[own] * ((X[own] - np.average(X[own], axis=0, weights=w[own])) ** 2).sum(1)).sum()
+    return total
+
+
+def move_rows(X, w, label, C, least):
+    while True:
+        before = label.copy()
+        for i in range(len(X)):
+            if (label == label[i]).sum() == 1:
+                continue
+            moved = [np.where(np.arange(len(X)) == i, k, label) for k in range(len(C))]
+            inertia = [_inertia(X, w, other) for other in moved]
+            if _inertia(X, w, label) - min(inertia) > least:
+                label[:] = moved[int(np.argmin(inertia))]
+        if (label == before).all():
+            return update_means(X, w, label, C)
+
+
+def splits(X, w, label, C, n):
+    far, gain = np.full(len(C), -1), np.zeros(len(C))
+    for k in range(len(C)):
+        (own,) = np.nonzero(label == k)
+        from_center = ((X[own] - C[k]) ** 2).sum(1)
+        if not len(own) or from_center.max() == 0:
+            continue
+        far[k] = own[from_center.argmax()]
+        leaves = ((X[own] - X[far[k]]) ** 2).sum(1) < from_center
+        if 0 < leaves.sum() < len(own):
+            gain[k] = _inertia(X[own], w[own], 0 * own) - _inertia(X[own], w[own], leaves)
+    return far, gain
+
+
+def merge_and_split(X, w, label, C, n, least):
+    far, gain = splits(X, w, label, C, n)
+    found = []
+    for k in np.argsort(-gain)[:3]:
+        for a in range(len(C)):
+            for b in range(a):
+                if k not in (a, b):
+                    merged = np.where(label == b, a, label)
+                    found.append((gain[k] - _inertia(X, w, merged) + _inertia(X, w, label), a, b, k))
+    best, a, b, k = max(found, default=(0, 0, 0, 0))
+    if best <= least:
+        return False
+    label[label == b] = a
+    leaves = ((X - X[far[k]]) ** 2).sum(1) < ((X - C[k]) ** 2).sum(1)
+    label[(label == k) & leaves] = b
+    return True
+
+
+def improve(X, w, C):
+    least = 1e-9 * (w * (X**2).sum(1)).sum()
+    label = np.array([nearest(x, C) for x in X])
+    while True:
+        n = move_rows(X, w, label, C, least)
+        if not merge_and_split(X, w, label, C, n, least):
+            return _inertia(X, w, label)
+
+
 # neurosuper.directions._solvers.center_search
 
 

@@ -15,6 +15,7 @@ import neurosuper
 from neurosuper import _kernels
 from neurosuper.directions._solvers import (
     atoms,
+    center_exchange,
     center_search,
     hals,
     ica_contrasts,
@@ -86,6 +87,11 @@ def run_kmeans():
         nearest_centers.sum_by_center(rows, (label, torch.zeros_like(C, dtype=torch.float64)))
         center_search.split_clusters(rows, label, C)
         center_search.split_clusters(rows, torch.zeros_like(label), C)
+
+
+def run_exchange():
+    for rows in (draw(400, 40), spoiled(draw(400, 40, seed=2))):
+        center_exchange.exchange(rows, draw(30, 40, seed=1))
 
 
 def run_autoencoder():
@@ -174,6 +180,7 @@ RUNS = (
     run_hals,
     run_ica,
     run_kmeans,
+    run_exchange,
     run_autoencoder,
     run_distances,
     run_group_scores,

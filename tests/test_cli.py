@@ -15,7 +15,7 @@ from neurosuper.cli import main
 def test_run_prints_the_headline_and_the_paths_of_the_outputs(study, capsys):
     assert main(["run", str(study)]) == 0
     out = capsys.readouterr().out
-    assert "brain: median index by color, best first:" in out
+    assert "brain: median hub-corrected index (raw) by color, best first:" in out
     assert f"report:  {study.parent / 'study_output' / 'report.html'}" in out
     assert f"numbers: {study.parent / 'study_output' / 'study.nc'}" in out
 

@@ -50,6 +50,60 @@ def turn_atoms(rng, n, m):
     return D, A, Z.T @ X - A @ D
 
 
+def clusters(rng, n, m):
+    """Rows, how often each occurs, labels of clusters of at least two rows, and their means."""
+    n_clusters = 3 + n % 3
+    X = normal(rng, 2 * n_clusters + m, 3, dtype=np.float64)
+    w = rng.integers(1, 4, len(X)).astype(float)
+    label = rng.permutation(np.arange(len(X)) % n_clusters)
+    C = np.zeros((n_clusters, 3))
+    return X, w, label, C, naive.update_means(X, w, label, C)
+
+
+@case
+def squared_distance(rng, n, m):
+    return normal(rng, n, dtype=np.float64), normal(rng, n, dtype=np.float64)
+
+
+@case
+def nearest(rng, n, m):
+    return normal(rng, m, dtype=np.float64), normal(rng, n, m, dtype=np.float64)
+
+
+@case
+def cheapest_entry(rng, n, m):
+    X, w, label, C, sizes = clusters(rng, n, m)
+    return X[0], w[0], C, sizes, label[0]
+
+
+@case
+def update_means(rng, n, m):
+    X, w, label, C, _ = clusters(rng, n, m)
+    return X, w, np.where(label == 1, 0, label), C  # one cluster is empty
+
+
+@case
+def move_rows(rng, n, m):
+    X, w, label, C, _ = clusters(rng, n, m)
+    return X, w, label, C, 1e-9
+
+
+@case
+def merge_and_split(rng, n, m):
+    return *clusters(rng, n, m), 1e-9
+
+
+@case
+def splits(rng, n, m):
+    return clusters(rng, n, m)
+
+
+@case
+def improve(rng, n, m):
+    X, w, _, C, _ = clusters(rng, n, m)
+    return X, w, C
+
+
 @case
 def centre(rng, n, m):
     rows = rng.permutation(n + m + 1)[: n + 1]  # two rows would be equally far from their mean

@@ -13,7 +13,7 @@ from neurosuper.comparison.fitting import SEPARATOR, Fit, name_each
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
 from neurosuper.interpretability.corrections import ShiftedDistances, hub_shifts
-from neurosuper.interpretability.frequency_floor import balance_picks, floor_distances
+from neurosuper.interpretability.floors import balance_picks, floor_distances
 from neurosuper.interpretability.group_scores import sample_index
 from neurosuper.interpretability.index import index_label
 from neurosuper.interpretability.random_splits import index_of_sets

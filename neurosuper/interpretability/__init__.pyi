@@ -1,6 +1,7 @@
 from .cross_unit_task import separability as separability
+from .disjoint_stimuli import index_reliability as index_reliability
 from .explained import explained_by as explained_by
-from .frequency_floor import frequency_floor as frequency_floor
+from .floors import frequency_floor as frequency_floor
 from .human_judgements import agreement_with_humans as agreement_with_humans
 from .human_judgements import validate_against_humans as validate_against_humans
 from .human_reliability import human_ceiling as human_ceiling
@@ -16,7 +17,6 @@ from .nulls import shuffle_stimuli as shuffle_stimuli
 from .nulls import shuffle_units as shuffle_units
 from .random_sets import chance_level as chance_level
 from .ranking import top_stimuli as top_stimuli
-from .reliability import index_reliability as index_reliability
 from .sampling_power import index_power as index_power
 from .stimulus_sampling import index_difference as index_difference
 from .stimulus_sampling import index_interval as index_interval

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from neurosuper import Color, Precomputed, interpretability_index, top_stimuli
 from neurosuper.interpretability import frequency_floor
-from neurosuper.interpretability.frequency_floor import balance_picks
+from neurosuper.interpretability.floors import balance_picks
 
 
 def picks(codes, images, top):

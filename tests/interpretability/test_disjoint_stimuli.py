@@ -8,7 +8,7 @@ from scipy.stats import t
 
 from neurosuper import Color, Precomputed, interpretability_index
 from neurosuper.interpretability import index_reliability
-from neurosuper.interpretability.reliability import _draw_pairs
+from neurosuper.interpretability.disjoint_stimuli import _draw_pairs
 
 
 def make_world(rng, n_stimuli, n_items, tuned):
