@@ -167,7 +167,7 @@ def autoencoder(
 ) -> Match:
     """Both use batches of 256 by default."""
     n_active = min(32, R.sizes["unit"] // 4)
-    options = {"kind": "topk", "n_active": n_active, "max_iter": 1, "batch_size": batch_size}
+    options = {"activation": "topk", "n_active": n_active, "max_iter": 1, "batch_size": batch_size}
     mine = ours("SparseAutoencoder", n, device, read_reconstruction, **options)
     rivals = [(peers.overcomplete_sae(n, n_active), target)]
     n_held_out = R.sizes["stimulus"] // 11
