@@ -178,10 +178,10 @@ def _contents(comparison: xr.Dataset, tests: dict[str, tuple[str, str]]) -> str:
     if len(systems) <= MAX_SYSTEMS_WITHOUT_CONTENTS:
         return ""
     entries = "".join(f'<li><a href="#{name}">{escape(heading)}</a></li>' for name, (heading, _) in tests.items())
+    stated = '<li><a href="#hypotheses">Stated beforehand</a></li>' if "registry" in comparison.attrs else ""
     inner = "".join(f'<li><a href="#system-{i}">{escape(system)}</a></li>' for i, system in enumerate(systems))
     return (
-        '<nav aria-label="Contents"><h2>Contents</h2><ol><li><a href="#table">Medians</a></li>'
-        f"{entries}"
+        f'<nav aria-label="Contents"><h2>Contents</h2><ol>{stated}<li><a href="#table">Medians</a></li>{entries}'
         '<li><a href="#figures">Distributions</a></li>'
         f'<li><a href="#drivers">What drives units and directions</a><ol>{inner}</ol></li>'
         '<li><a href="#reading">How to read the index</a></li>'

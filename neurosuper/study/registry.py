@@ -20,6 +20,7 @@ from neurosuper.study.file import Hypothesis, Study
 from neurosuper.study.write import NUMBERS, cannot_write
 
 REGISTRY = "registry.json"
+N_CORRECTIONS = 2  # each contrast is tested raw and hub-corrected
 NOT_SETTINGS = {"title", "note", "output", "device", "cache_embeddings", "hypotheses"}  # change no score
 
 Event = dict[str, Any]
@@ -69,7 +70,7 @@ class Registry:
             against one and of systems against one that these settings have together.
         """
         n_finders, n_metrics = len(self.study.finders), len(self.study.metrics)
-        n_tests = n_metrics * (n_systems * (n_finders - 1) + n_finders * (n_systems - 1))
+        n_tests = N_CORRECTIONS * n_metrics * (n_systems * (n_finders - 1) + n_finders * (n_systems - 1))
         with suppress(OSError):  # no room: `publish` writes the results to a folder of their own, and raises
             self._append({"event": "scores", "settings": self.settings, "n_tests": n_tests})
         scored = [event for event in self.events if event["event"] == "scores"]
