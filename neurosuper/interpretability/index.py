@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -222,22 +223,8 @@ def index_of_top(
     """
     if isinstance(metric, Sequence) and not isinstance(metric, str):
         _check_names([check_metric(each).name for each in metric])
-        return _join(
-            [
-                index_of_top(
-                    chosen,
-                    images,
-                    each,
-                    top=top,
-                    weights=weights,
-                    spread=spread,
-                    correction=correction,
-                    covariates=covariates,
-                    among=among,
-                )
-                for each in metric
-            ]
-        )
+        score = partial(index_of_top, chosen, images, top=top, weights=weights, spread=spread, among=among)
+        return _join([score(each, correction=correction, covariates=covariates) for each in metric])
     check_correction(correction, covariates)
     chosen = chosen.transpose("rank", ...)
     single = top is None or isinstance(top, int | np.integer)

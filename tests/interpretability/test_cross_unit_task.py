@@ -67,7 +67,7 @@ def test_by_default_each_query_goes_to_the_unit_of_its_nearest_reference(respons
 
 
 def test_two_queries_sorted_together_cancel_what_they_have_in_common(rng):
-    """References of A are 100, of B 140; all queries are shifted by −30: together they are told apart, alone not."""
+    """References of A are 100, of B 140; all queries are shifted by −30: together they are distinguished, alone not."""
     grey = np.repeat([100, 140, 70, 110], [4, 4, 5, 5]).astype(np.uint8)
     images = load_images(grey[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8))
     a = np.repeat([3, 0, 2, 0], [4, 4, 5, 5]) + rng.random(18) / 2
