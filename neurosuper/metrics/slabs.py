@@ -24,8 +24,8 @@ class Slabs:
     """Images embedded once, batch by batch, and read back slab by slab.
 
     Small embeddings stay in one slab, on the metric's device; others are stored in a file, in slabs of at most 32 MiB.
-    Embeddings of squared metrics are stored less the mean of the first two batches: means of their distances come from
-    norms and sums, which would lose the digits of embeddings far from 0.
+    Embeddings of squared metrics are stored less that of a typical image: means of their distances come from norms and
+    sums, which would lose the digits of embeddings far from 0.
 
     Parameters
     ----------
@@ -54,9 +54,8 @@ class Slabs:
         start = list(itertools.islice(batches, 2))  # one image, and a batch of them
         first = start[0]
         self.device = first.device
-        # e − c has the same distances as e. A centre c near the mean is enough: what is left of an offset is of the
-        # order of the spread of embeddings. Differences e_a − e_b, of other metrics, are exact without it.
-        self._center = torch.cat(start).mean(0, dtype=torch.float64).to(first.dtype) if metric.squared else None
+        # Differences e_a − e_b, of other metrics, are exact without a centre.
+        self._center = _typical(torch.cat(start)) if metric.squared else None
         width = max(1, SLAB_BYTES // (4 * self.n_images))
         self._edges = [*range(0, first.shape[1], width), first.shape[1]]
         is_small = first.shape[1] <= IN_MEMORY * width
@@ -96,3 +95,13 @@ class Slabs:
         for left, right in itertools.pairwise(self._edges):
             self._file.seek(4 * (self.n_images * left + start * (right - left)))
             self._file.write(np.ascontiguousarray(values[:, left:right], dtype=np.float32).data)
+
+
+def _typical(E: torch.Tensor) -> torch.Tensor:
+    """Return the embedding that is nearest to the mean of some.
+
+    e − c has the same distances as e, for any c; near the mean, what is left of an offset is of the order of the spread
+    of embeddings. With an embedding as c, differences of one-hot embeddings are exact.
+    """
+    mean = E.mean(0, dtype=torch.float64).to(E.dtype)
+    return E[(E - mean).square().sum(1).argmin()]
