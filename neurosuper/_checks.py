@@ -8,6 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 
 LARGEST_SEED, LARGEST_DRAWN_SEED = 2**64 - 1, 2**31 - 1  # that torch takes; that every generator can draw
+Seed = int | np.random.Generator | np.random.RandomState | None  # the type of every `random_state`; see `check_seed`
 
 
 def check_count(name: str, value: object, least: int = 1, most: int | None = None, why: str = "") -> int:
@@ -77,7 +78,8 @@ def check_share(name: str, value: float, such_as: float) -> None:
 def check_seed(random_state: object) -> int | None:
     """Return a seed from an int, None (a new seed each time), or a generator of NumPy, which draws it and advances.
 
-    This is the rule for `random_state` of all functions and finders; `make_rng` gives a generator by the same rule.
+    This is the rule for `random_state` of all functions and finders; `make_rng` gives a generator by the same rule. A
+    result has the seed that repeats it in the attr `random_state`: `seed_or_new` returns it.
 
     Raises
     ------
@@ -121,7 +123,7 @@ def make_rng(random_state: object) -> np.random.Generator:
 
 
 def seed_or_new(random_state: object) -> int:
-    """Return the checked seed, or a new one for None."""
+    """Return a seed by the rule of `check_seed`, or a new one for None: with it, a call gives the same result again."""
     seed = check_seed(random_state)
     return int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
 

@@ -254,8 +254,10 @@ def null_test(
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
     n_resamples = check_count("n_resamples", n_resamples, least=19, why=", which allow p = 0.05")
-    draws = (_draw(null, codes, seed + 1 + i) for i in tqdm(range(n_resamples), desc="nulls", unit="draw", delay=2))
-    tops = [top_stimuli(drawn, top=top) for drawn in itertools.chain([codes], draws)]
+    draws = (
+        _draw(null, codes, (seed + 1 + i) % 2**64) for i in tqdm(range(n_resamples), desc="nulls", unit="draw", delay=2)
+    )
+    tops = [top_stimuli(drawn, top=top, random_state=seed) for drawn in itertools.chain([codes], draws)]
     edges = np.cumsum([0, *(chosen.shape[1] for chosen in tops)])
     every = xr.DataArray(np.concatenate([chosen.values for chosen in tops], axis=1), dims=("rank", "item"))
     scores = index_of_top(every, images, metric)

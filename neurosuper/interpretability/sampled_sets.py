@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neurosuper._checks import Seed, seed_or_new
 from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.images import check_images
@@ -46,21 +47,21 @@ def score_sets(
     top: int,
     n_resamples: int,
     stimulus_groups: StimulusGroups,
-    random_state: int | None,
+    random_state: Seed,
     correction: Correction = None,
 ) -> tuple[list[ItemScores], dict]:
     """Return the scores of every set of items, on all stimuli and on the same random splits, and the attrs."""
     check_correction(correction, None)
-    images = check_images(images)
+    images, seed = check_images(images), seed_or_new(random_state)
     sets = [_check_set(codes, images) for codes in sets]
     stimuli = all_stimuli(sets)
     units, grouped = _number_units(stimuli, stimulus_groups, [*sets, images])
-    rng, index = np.random.default_rng(random_state), images.get_index("stimulus")
+    rng, index = np.random.default_rng(seed), images.get_index("stimulus")
     splits = [draw_splits(stimuli.stimulus.values, n, n_resamples, rng, units) for n in (2, 4)]
     if units.max() < 7 or min(smallest_group(codes, splits[1]) for codes in sets) < top:
         del splits[1]  # a quarter needs two units of two, and `top` stimuli
-    tops = [top_stimuli(codes, top=top) for codes in sets]
-    drawn = [_draw(codes, best, index, splits, top) for codes, best in zip(sets, tops, strict=True)]
+    tops = [top_stimuli(codes, top=top, random_state=seed) for codes in sets]
+    drawn = [_draw(codes, best, index, splits, top, seed) for codes, best in zip(sets, tops, strict=True)]
     _warn_of_few(min(codes.sizes["stimulus"] for codes in sets), top)
     unit_of = pd.Series(units, stimuli.stimulus.values)
     with_units = [(of_set, unit_of[codes.stimulus.values].values) for of_set, codes in zip(drawn, sets, strict=True)]
@@ -72,7 +73,7 @@ def score_sets(
     for key, of_sets in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
         if any(counts := [of_set.get(key, 0) for of_set in of_sets]):
             attrs[key] = counts if len(counts) > 1 else counts[0]
-    attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}
+    attrs |= {"n_resamples": int(n_resamples), "random_state": seed}
     return scores, attrs
 
 
@@ -94,9 +95,11 @@ def mean_influence(influence: np.ndarray, leading: np.ndarray, units: np.ndarray
     return np.bincount(units[top.ravel()], influence.ravel(), n_units) / len(influence)
 
 
-def _draw(codes: xr.DataArray, best: xr.DataArray, index: pd.Index, splits: Sequence[xr.DataArray], top: int) -> _Drawn:
+def _draw(
+    codes: xr.DataArray, best: xr.DataArray, index: pd.Index, splits: Sequence[xr.DataArray], top: int, seed: int
+) -> _Drawn:
     groups = [groups_of(codes, split, top) for split in splits]
-    leading = leading_stimuli(codes, groups, top)
+    leading = leading_stimuli(codes, groups, top, seed)
     whole = index.get_indexer(best.values.T.ravel()).reshape(-1, top)
     return _Drawn(groups, leading, index.get_indexer(codes.stimulus.values)[leading], whole)
 

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from neurosuper._checks import check_count, check_share
+from neurosuper._checks import Seed, check_count, check_share
 from neurosuper.interpretability.sampled_sets import N_RESAMPLES, StimulusGroups, score_sets
 from neurosuper.interpretability.variance_components import (
     ItemScores,
@@ -37,7 +37,7 @@ def index_interval(
     stimulus_groups: StimulusGroups = None,
     subjects: str | None = None,
     confidence_level: float = 0.95,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
     correction: Literal["hub"] | None = None,
 ) -> xr.Dataset:
     """Return the mean interpretability index, with a confidence interval over stimuli and items.
@@ -66,8 +66,8 @@ def index_interval(
         needed; without it, for other items of these.
     confidence_level : float, optional
         Strictly between 0 and 1.
-    random_state : int, optional
-        Seed of the random splits.
+    random_state : int, Generator, RandomState or None, optional
+        Seed of the random splits, and of the order of stimuli with equal codes (see `top_stimuli`).
     correction : {"hub"}, optional
         "hub": the hub-corrected index (see `interpretability_index`), over the stimuli that have codes and images. The
         same correction is used for all splits.
@@ -170,7 +170,7 @@ def index_difference(
     stimulus_groups: StimulusGroups = None,
     subjects: str | None = None,
     confidence_level: float = 0.95,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
     correction: Literal["hub"] | None = None,
 ) -> xr.Dataset:
     """Return the difference between two mean indices, with a confidence interval and a test over stimuli and items.
@@ -197,8 +197,8 @@ def index_difference(
         for other subjects; if they have none in common, the subjects of each set are a sample of their own.
     confidence_level : float, optional
         Strictly between 0 and 1.
-    random_state : int, optional
-        Seed of the random splits.
+    random_state : int, Generator, RandomState or None, optional
+        Seed of the random splits, and of the order of stimuli with equal codes (see `top_stimuli`).
     correction : {"hub"}, optional
         "hub": the hub-corrected index, of each set over its own stimuli.
 

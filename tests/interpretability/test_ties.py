@@ -6,7 +6,7 @@ import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
 from neurosuper import Color, Label, interpretability_index, load_images, top_stimuli
-from neurosuper.interpretability import make_trials
+from neurosuper.interpretability import index_interval, make_trials, null_test
 from neurosuper.interpretability.random_splits import draw_splits, top_in_groups
 from neurosuper.interpretability.ties import GOLDEN, TieOrder, _mix, rank_stimuli
 from neurosuper.metrics import pairwise_distances
@@ -116,6 +116,16 @@ def test_top_stimuli_of_groups_break_ties_as_those_of_all_do(counts, rng):
         for group in range(2):
             members = counts[splits.values[draw] == group]
             assert_array_equal(found[draw, group].T, top_stimuli(members, top=6, random_state=3))
+
+
+def test_intervals_and_null_tests_break_ties_by_their_own_seed(counts, rng):
+    images = load_images(rng.integers(0, 255, (60, 2, 2, 3), dtype=np.uint8))
+    images = images.assign_coords(stimulus=counts.stimulus.values)
+    means = [interpretability_index(counts, images, Color(), random_state=seed).mean().item() for seed in (0, 3)]
+    assert abs(means[0] - means[1]) > 1e-3
+    for test in (index_interval, null_test):
+        found = [test(counts, images, Color(), n_resamples=19, random_state=seed) for seed in (0, 3)]
+        assert_allclose([each.interpretability for each in found], means)
 
 
 def test_trials_show_the_top_stimuli_of_tied_codes(counts):
