@@ -38,7 +38,7 @@ def index_interval(
     subjects: str | None = None,
     confidence_level: float = 0.95,
     random_state: Seed = 0,
-    correction: Literal["hub"] | None = None,
+    correction: Literal["hub", "floor"] | None = None,
 ) -> xr.Dataset:
     """Return the mean interpretability index, with a confidence interval over stimuli and items.
 
@@ -68,9 +68,10 @@ def index_interval(
         Strictly between 0 and 1.
     random_state : int, Generator, RandomState or None, optional
         Seed of the random splits, and of the order of stimuli with equal codes (see `top_stimuli`).
-    correction : {"hub"}, optional
+    correction : {"hub", "floor"}, optional
         "hub": the hub-corrected index (see `interpretability_index`), over the stimuli that have codes and images. The
-        same correction is used for all splits.
+        same correction is used for all splits. "floor": the mean index less the frequency floor of the set (see
+        `frequency_floor`); each half has that of its own top stimuli, so that errors that both share cancel.
 
     Returns
     -------
@@ -95,6 +96,7 @@ def index_interval(
     See Also
     --------
     index_difference : Interval and test of the difference between two mean indices.
+    frequency_floor : The frequency floor that `correction="floor"` subtracts.
     neurosuper.inference.bootstrap_interval : Interval over items or groups of items, for given stimuli.
     neurosuper.inference.halves_interval : Interval over stimuli of any other statistic.
     neurosuper.interpretability_index : The index of each item.
@@ -171,7 +173,7 @@ def index_difference(
     subjects: str | None = None,
     confidence_level: float = 0.95,
     random_state: Seed = 0,
-    correction: Literal["hub"] | None = None,
+    correction: Literal["hub", "floor"] | None = None,
 ) -> xr.Dataset:
     """Return the difference between two mean indices, with a confidence interval and a test over stimuli and items.
 
@@ -199,8 +201,9 @@ def index_difference(
         Strictly between 0 and 1.
     random_state : int, Generator, RandomState or None, optional
         Seed of the random splits, and of the order of stimuli with equal codes (see `top_stimuli`).
-    correction : {"hub"}, optional
-        "hub": the hub-corrected index, of each set over its own stimuli.
+    correction : {"hub", "floor"}, optional
+        "hub": the hub-corrected index, of each set over its own stimuli. "floor": the index of each set less its own
+        frequency floor.
 
     Returns
     -------
