@@ -111,7 +111,7 @@ def test_top_and_bottom_of_tied_codes_share_no_stimulus(counts):
 
 def test_top_stimuli_of_groups_break_ties_as_those_of_all_do(counts, rng):
     splits = draw_splits(counts.stimulus.values, 2, 5, rng)
-    found = counts.stimulus.values[top_in_groups(counts, splits, 6, random_state=3)]
+    found = counts.stimulus.values[top_in_groups(counts, splits, 6, seed=3)]
     for draw in range(5):
         for group in range(2):
             members = counts[splits.values[draw] == group]
