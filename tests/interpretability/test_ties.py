@@ -152,6 +152,14 @@ def test_stimuli_are_ranked_by_code_then_by_number(most, dtype, rng):
         assert order.tolist() == [place for *_, place in sorted(keys)]
 
 
+def test_a_few_equal_codes_after_many_different_ones_are_ranked_by_number_too(rng):
+    values = rng.permutation(400)[:, None].astype(float)
+    values[200:] = rng.permuted(np.append(np.repeat([1.5, 7.5, 399.5], (2, 3, 4)), np.arange(1000, 1191)))[:, None]
+    ties = TieOrder(np.arange(400), np.arange(1), seed=1)
+    keys = zip(-values[:, 0], ties.numbers(slice(None), 0).tolist(), range(400), strict=True)
+    assert rank_stimuli(values, ties)[0].tolist() == [place for *_, place in sorted(keys)]
+
+
 def test_numbers_are_those_of_splitmix64():
     """Published outputs for the seed 1234567, whose n-th state is the seed plus n − 1 increments before the mix."""
     states = np.array([1234567], np.uint64) + np.arange(3, dtype=np.uint64) * GOLDEN
