@@ -17,7 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from neurosuper._batch_cache import BatchCache
-from neurosuper._checks import check_count, check_one_of, check_seed, one_line_with_type
+from neurosuper._checks import Seed, check_count, check_one_of, one_line_with_type, seed_or_new
 from neurosuper._fingerprint import IndescribableError, fingerprint, weights_sha256
 from neurosuper._layouts import Layout, check_axes, images_first, read_layouts
 from neurosuper._torch import (
@@ -171,7 +171,7 @@ def randomize(
     model: nn.Module,
     *,
     how: Literal["init", "shuffle"] = "init",
-    random_state: int | np.random.Generator | np.random.RandomState | None = 0,
+    random_state: Seed = 0,
 ) -> nn.Module:
     """Return a copy of a network with random weights, as a control for what training contributes.
 
@@ -219,8 +219,7 @@ def randomize(
     """
     check_one_of("how", how, ("init", "shuffle"))
     check_network(model, [])
-    seed = check_seed(random_state)
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+    seed = seed_or_new(random_state)
     try:
         control = copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from neurosuper._checks import check_count, make_rng
+from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper.repetitions import Repeats, find_repeats, first_half, mean_inverse, rank_labels
 from neurosuper.responses import check_responses, coords_along, name_some
 
@@ -33,7 +33,7 @@ RESIDUE = 1e-24  # variance / mean square of a half, at most, that rounding in f
 
 
 def split_half_reliability(
-    responses: xr.DataArray, *, n_resamples: int = 100, spearman_brown: bool = True, random_state: int | None = 0
+    responses: xr.DataArray, *, n_resamples: int = 100, spearman_brown: bool = True, random_state: Seed = 0
 ) -> xr.DataArray:
     """Return the split-half reliability of each unit: the correlation between means over two halves of the repetitions.
 
@@ -50,7 +50,7 @@ def split_half_reliability(
     spearman_brown : bool, optional
         Return 2r / (1 + r), the reliability of the mean over all repetitions (Spearman 1910, Brown 1910), where r is
         the mean over splits; otherwise r.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         The same labels and `random_state` give the same splits, in any order of the stimuli.
 
     Returns
@@ -80,14 +80,15 @@ def split_half_reliability(
     n_resamples = check_count("n_resamples", n_resamples)
     repeats = find_repeats(responses, "split_half_reliability")
     position = rank_labels(responses)
-    rng = make_rng(random_state)
+    seed = seed_or_new(random_state)
+    rng = np.random.default_rng(seed)
     bar = tqdm(range(n_resamples), desc="split-half", unit="split", delay=2)
     r = np.mean([_correlate_halves(repeats, first_half(repeats.valid, position, rng)) for _ in bar], axis=0)
     rule = "split-half correlation" + ", Spearman–Brown" * bool(spearman_brown)
     if spearman_brown:
         with np.errstate(divide="ignore"):
             r = 2 * r / (1 + np.maximum(r, -1))
-    return _measure(r, repeats, "reliability", rule=rule, n_resamples=int(n_resamples), random_state=str(random_state))
+    return _measure(r, repeats, "reliability", rule=rule, n_resamples=int(n_resamples), random_state=seed)
 
 
 def oracle_correlation(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from neurosuper._checks import make_rng
+from neurosuper._checks import Seed, make_rng
 from neurosuper.responses import average_repetitions, check_responses, name_some
 
 __all__ = ["split_repetitions"]
@@ -14,7 +14,7 @@ __all__ = ["split_repetitions"]
 MIN_STIMULI = 3  # repeated stimuli per unit: over two stimuli, every correlation is 1 or −1
 
 
-def split_repetitions(responses: xr.DataArray, *, random_state: int | None = 0) -> tuple[xr.DataArray, xr.DataArray]:
+def split_repetitions(responses: xr.DataArray, *, random_state: Seed = 0) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the averages over two random halves of each stimulus' repetitions.
 
     Both halves have all stimuli, and their noise is independent; fit directions on one and score them on the other, for
@@ -25,7 +25,7 @@ def split_repetitions(responses: xr.DataArray, *, random_state: int | None = 0) 
     ----------
     responses : DataArray (stimulus, repetition, unit)
         NaN where a repetition is missing.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         The same labels and `random_state` give the same halves, in any order of the stimuli.
 
     Returns

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper._checks import make_rng
+from neurosuper._checks import Seed, make_rng
 from neurosuper._content import photographs_of
 from neurosuper._joins import By, is_images, join
 from neurosuper._labels import check_labels, name_some
@@ -260,7 +260,7 @@ def normalize(responses: xr.DataArray, how: Literal["zscore", "unit_norm"]) -> x
     return scaled.assign_attrs(responses.attrs | {"units": units, "normalized": how})
 
 
-def split_stimuli(responses: Labelled, *, fit: float = 0.5, random_state: int | None = 0) -> Labelled:
+def split_stimuli(responses: Labelled, *, fit: float = 0.5, random_state: Seed = 0) -> Labelled:
     """Return responses whose stimuli are marked at random for fitting directions or for scoring them.
 
     The same labels and `random_state` always give the same split, in any order of the stimuli. Copies of one
@@ -272,7 +272,7 @@ def split_stimuli(responses: Labelled, *, fit: float = 0.5, random_state: int | 
         Responses, images, or anything else with stimulus labels.
     fit : float, optional
         Share of stimuli to fit on, strictly between 0 and 1.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the split; None draws another split each time.
 
     Returns

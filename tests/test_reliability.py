@@ -257,7 +257,7 @@ def test_reliability_is_a_coord_that_says_its_rule(patchy, tmp_path):
     stored = xr.load_dataarray(tmp_path / "averaged.nc")
     n = int((patchy.count("repetition") >= 2).sum("stimulus").max())
     assert stored.ncsnr.attrs == {"rule": "ncsnr from repetitions", "n_stimuli": n, "n_stimuli_left_out": 40 - n}
-    how = {"rule": "split-half correlation, Spearman–Brown", "n_resamples": 100, "random_state": "0"}
+    how = {"rule": "split-half correlation, Spearman–Brown", "n_resamples": 100, "random_state": 0}
     assert stored.reliability.attrs == how | {"n_stimuli": n, "n_stimuli_left_out": 40 - n}
     again = split_half_reliability(rated)
     np.testing.assert_array_equal(stored.reliability, again[[1, 3]])

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neurosuper._checks import Seed
 from neurosuper.comparison.fitting import SEPARATOR
 from neurosuper.inference import adjust_p_values, test_sentence
 from neurosuper.inference.permutation import compare_means
@@ -35,7 +36,7 @@ def contrast_finders(
     against: str = "Units",
     include_inactive: bool = False,
     n_resamples: int = 9999,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return tests of the difference in mean index between finders, for every system and metric.
 
@@ -55,7 +56,7 @@ def contrast_finders(
         of `compare`), and score near the chance level.
     n_resamples : int, optional
         Number of permutations for `p_items`, at least 100.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the permutations.
 
     Returns
@@ -105,7 +106,7 @@ def contrast_systems(
     against: str | None = None,
     include_inactive: bool = False,
     n_resamples: int = 9999,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return tests of the difference in mean index between systems, for every finder and metric.
 
@@ -124,7 +125,7 @@ def contrast_systems(
         of `compare`), and score near the chance level.
     n_resamples : int, optional
         Number of permutations for `p_items`, at least 100.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the permutations.
 
     Returns
@@ -165,7 +166,7 @@ def _contrast(
     against: str,
     include_inactive: bool,
     n_resamples: int,
-    random_state: int | None,
+    random_state: Seed,
 ) -> xr.Dataset:
     """Test each finder (or system) against one of them, with the system (or finder) and the metric the same."""
     names = {name: list(dict.fromkeys(comparison[name].values.tolist())) for name in KEPT}

@@ -11,7 +11,7 @@ import xarray as xr
 from sklearn.base import clone
 from tqdm import tqdm
 
-from neurosuper._checks import check_one_of, seed_or_new
+from neurosuper._checks import Seed, check_one_of, seed_or_new
 from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.directions import DirectionFinder
@@ -100,7 +100,7 @@ def fit_systems(
     *,
     top: int = 5,
     score_on: ScoreOn = "held-out",
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> Iterator[Fit]:
     """Yield the directions of every system by every finder, with their top stimuli: the first half of `compare`.
 
@@ -117,7 +117,7 @@ def fit_systems(
     score_on : {"held-out", "all"}, optional
         "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
         where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
         (see `top_stimuli`). Finders have their own.
 
@@ -156,7 +156,8 @@ def fit_systems(
     finders = name_each(finders, "finders", _check_finder, lambda finder: type(finder).__name__)
     _check_systems(systems)
     check_one_of("score_on", score_on, ("held-out", "all"))
-    parts = _fit_and_score_parts(systems, score_on, random_state)
+    seed = seed_or_new(random_state)
+    parts = _fit_and_score_parts(systems, score_on, seed)
     _check_top(top, parts)
     scored_on = all_stimuli(scored for _, scored in parts.values())
     # One set of splits for all fits, always with the same seed: differences between items share their stimuli.
@@ -166,7 +167,6 @@ def fit_systems(
         name: groups_of(scored, splits, top) if smallest_group(scored, splits) >= top else None
         for name, (_, scored) in parts.items()
     }
-    seed = seed_or_new(random_state)
     pairs = [(system, finder) for system in parts for finder in finders]
     for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", delay=2)):
         bar.set_postfix_str(f"{system}, {finder}")
@@ -237,7 +237,7 @@ def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:
     return f"{len(set.intersection(*labels))} stimuli in common to all systems (of {counts})" + losses
 
 
-def split_systems(systems: Mapping[str, xr.DataArray], random_state: int | None) -> dict[str, xr.DataArray]:
+def split_systems(systems: Mapping[str, xr.DataArray], random_state: Seed) -> dict[str, xr.DataArray]:
     """Split the stimuli of all systems in halves; a stimulus that systems share is in the same half in all of them.
 
     If systems have the coord `split`, its marks are kept, and apply to the other systems too. Copies of one photograph
@@ -246,7 +246,7 @@ def split_systems(systems: Mapping[str, xr.DataArray], random_state: int | None)
     Parameters
     ----------
     systems : mapping of name to DataArray (stimulus, unit)
-    random_state : int or None
+    random_state : int, Generator, RandomState or None
 
     Returns
     -------
@@ -303,7 +303,7 @@ def _warn_of_divided_copies(marks: list[str], photographs: list[int]) -> None:
 
 
 def _fit_and_score_parts(
-    systems: Mapping[str, xr.DataArray], score_on: ScoreOn, random_state: int | None
+    systems: Mapping[str, xr.DataArray], score_on: ScoreOn, random_state: Seed
 ) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
     """Return the responses to fit on and those to score on, for every system."""
     if score_on == "all":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
+from neurosuper._checks import Seed, seed_or_new
 from neurosuper._joins import LEFT_OUT, left_out
 from neurosuper.comparison.fitting import ScoreOn, check_mapping, describe_shared, fit_systems, join_system
 from neurosuper.comparison.scoring import Metrics, name_metrics, score_fits
@@ -21,7 +22,7 @@ def compare(
     *,
     top: int = 5,
     score_on: ScoreOn = "held-out",
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return the interpretability of every unit and direction of every system, by every metric.
 
@@ -42,7 +43,7 @@ def compare(
     score_on : {"held-out", "all"}, optional
         "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
         where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
         (see `top_stimuli`). Finders have their own.
 
@@ -106,12 +107,12 @@ def compare(
     check_mapping(systems)
     images = check_images(images)
     systems = {name: join_system(name, responses, images.stimulus) for name, responses in systems.items()}
-    metrics = name_metrics(metrics)  # checked before the fits, which may take hours
-    fits = list(fit_systems(systems, finders, top=top, score_on=score_on, random_state=random_state))
+    seed, metrics = seed_or_new(random_state), name_metrics(metrics)  # checked before the fits, which may take hours
+    fits = list(fit_systems(systems, finders, top=top, score_on=score_on, random_state=seed))
     lost = [left_out(responses).get(LEFT_OUT, 0) for responses in systems.values()]
     return score_fits(fits, images, metrics).assign_attrs(
         score_on=score_on,
-        random_state=-1 if random_state is None else random_state,
+        random_state=seed,
         shared_stimuli=describe_shared(systems),
         **({LEFT_OUT: lost} if any(lost) else {}),
     )

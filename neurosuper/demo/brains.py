@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from PIL import Image
 
+from neurosuper._checks import Seed, make_rng
 from neurosuper.demo.simulate import plant_directions
 from neurosuper.demo.write_allen import scene_onsets, trains, write_allen_ecephys
 from neurosuper.demo.write_nsd import make_design, write_nsd, write_nsd_images
@@ -73,12 +74,12 @@ def write_brains(folder: str | Path) -> dict[str, Path]:
     return {name: folder / name for name in writers}
 
 
-def draw_gratings(random_state: int = 0) -> tuple[xr.DataArray, xr.DataArray]:
+def draw_gratings(random_state: Seed = 0) -> tuple[xr.DataArray, xr.DataArray]:
     """Return colored gratings (stimulus, row, column, channel) and their features (stimulus, feature).
 
     Each grating has one feature, its hue and orientation, with its contrast as strength; all others are 0.
     """
-    rng = np.random.default_rng(random_state)
+    rng = make_rng(random_state)
     feature = rng.permutation(np.arange(N_IMAGES) % (HUES * ANGLES))
     hue, angle = feature // ANGLES / HUES, np.pi * (feature % ANGLES) / ANGLES
     contrast, phase = rng.uniform(0.4, 1, N_IMAGES), rng.uniform(0, 2 * np.pi, N_IMAGES)

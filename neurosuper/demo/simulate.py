@@ -12,6 +12,7 @@ import xarray as xr
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from neurosuper._checks import Seed, make_rng
 from neurosuper.demo.gabor import GaborEnergy
 from neurosuper.metrics.base import pixels
 
@@ -73,9 +74,9 @@ def _hue_drive(rgb: np.ndarray) -> np.ndarray:
     return opponent @ (hues - hues.mean(1, keepdims=True)).T
 
 
-def plant_directions(features: xr.DataArray, random_state: int = 0) -> xr.DataArray:
+def plant_directions(features: xr.DataArray, random_state: Seed = 0) -> xr.DataArray:
     """Return random non-negative directions (direction, unit) of unit norm, one per feature: more than units."""
-    rng = np.random.default_rng(random_state)
+    rng = make_rng(random_state)
     shape = (features.sizes["feature"], N_UNITS)
     mixing = rng.exponential(size=shape) * (rng.random(shape) < 0.7) + 0.02
     return xr.DataArray(
@@ -86,9 +87,9 @@ def plant_directions(features: xr.DataArray, random_state: int = 0) -> xr.DataAr
     )
 
 
-def record(features: xr.DataArray, planted: xr.DataArray, path: Path, random_state: int = 0) -> None:
+def record(features: xr.DataArray, planted: xr.DataArray, path: Path, random_state: Seed = 0) -> None:
     """Simulate Poisson spikes of a population that encodes the features in superposition, and write them as NWB."""
-    rng = np.random.default_rng(random_state)
+    rng = make_rng(random_state)
     rates = BASE_RATE + PEAK_RATE * features.values @ planted.values
     shown = np.concatenate([rng.permutation(len(rates)) for _ in range(REPETITIONS)])
     onsets = 1.0 + 0.5 * np.arange(len(shown))

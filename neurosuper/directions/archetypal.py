@@ -54,7 +54,7 @@ class Archetypal(IterativeFinder):
         Largest number of iterations.
     tol : float or None, optional
         As in every finder that iterates.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the random directions along which candidates are extreme, if there are more than 2,048 stimuli.
     device : {"cpu", "cuda"}, optional
         None: a GPU if available.

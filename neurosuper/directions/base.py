@@ -15,6 +15,7 @@ import torch
 import xarray as xr
 from sklearn.exceptions import NotFittedError
 
+from neurosuper._checks import check_seed
 from neurosuper._torch import pick_device
 from neurosuper.directions._rows.preparation import choose_scale
 from neurosuper.directions._rows.rows import Rows, Tensors
@@ -275,7 +276,7 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             Units, or a setting, that the finder cannot take.
 
         See Also
@@ -285,6 +286,8 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
         for option in ("normalize", "center", "whiten"):
             if not isinstance(getattr(self, option), bool | np.bool_):
                 raise ValueError(f"{option} must be True or False, got {getattr(self, option)!r}")
+        if not isinstance(self.random_state, np.random.Generator | np.random.RandomState):
+            check_seed(self.random_state)  # which would advance a generator
         rows = self.rows_of(responses)
         if (positions := self.rows_to_keep(rows)) is not None:
             rows.keep(positions)

@@ -67,7 +67,7 @@ class DictionaryLearning(IterativeFinder):
         Largest number of iterations.
     tol : float, optional
         As in every finder that iterates; None by default, since atoms of online learning never stop moving.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None: a GPU if available.

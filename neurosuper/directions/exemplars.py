@@ -35,7 +35,7 @@ class Exemplars(DirectionFinder):
         A number, a multiple of the units such as "2x", or None for as many as units; at most as many as stimuli.
     normalize, center, whiten : bool, optional
         As in every finder.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None: a GPU if available.

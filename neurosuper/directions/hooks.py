@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neurosuper._checks import check_seed
+from neurosuper._checks import Seed, check_seed
 from neurosuper._torch import pick_device
 from neurosuper.directions._rows.lost_digits import warn_of_dropped, warn_of_far_units
 from neurosuper.directions._rows.moments import RANK_TOLERANCE, moments, whitening
@@ -32,7 +32,7 @@ class FinderHooks(Estimator, ABC):
 
     n_directions: int | str | None = None
     _: KW_ONLY
-    random_state: int | np.random.Generator | np.random.RandomState | None = 0
+    random_state: Seed = 0
     device: str | None = None
     dtype: str = "float32"
 

@@ -64,7 +64,7 @@ class ICA(IterativeFinder):
     tol : float or None, optional
         Stop when a fixed-point step of FastICA would turn no row of W by more: 1 − |cosine|. None runs all of
         `max_iter`.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the first W.
     device : {"cpu", "cuda"}, optional
         None: a GPU if available.

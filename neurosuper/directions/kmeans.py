@@ -78,7 +78,7 @@ class KMeans(IterativeFinder):
         Largest number of iterations.
     tol : float, optional
         As in every finder that iterates: stop when ½‖shift‖²/‖centre‖² is at most this for every centre.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None: a GPU if available.

@@ -74,7 +74,7 @@ class NMF(IterativeFinder):
         Largest number of iterations.
     tol : float or None, optional
         As in every finder that iterates.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the random sample and of random starts.
     device : {"cpu", "cuda"}, optional
         None: a GPU if available.

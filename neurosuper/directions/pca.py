@@ -71,7 +71,7 @@ class PCA(DirectionFinder):
         As in every finder. Without `center`, directions have the largest second moment about zero, and "variances" are
         second moments.
     solver : {"auto", "exact", "randomized"}, optional
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the randomized solver.
     device : {"cpu", "cuda"}, optional
         None: a GPU if available.

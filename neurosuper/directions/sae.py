@@ -103,7 +103,7 @@ class SparseAutoencoder(IterativeFinder):
         File written after each epoch, whole or not at all. A fit with the same settings to the same responses continues
         from it and, on the CPU, gives the same bits as a fit that was not interrupted; a fit to other responses, or to
         the same ones in another order, is refused. This takes one more pass over a dask array.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed; None draws a new one at every fit.
     device : {"cpu", "cuda"}, optional
         None: a GPU if available.

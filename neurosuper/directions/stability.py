@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
 from tqdm import tqdm
 
-from neurosuper._checks import check_count, make_rng
+from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.labels import label_input
 from neurosuper.responses import coords_along
@@ -26,7 +26,7 @@ def direction_stability(
     *,
     n_resamples: int = 20,
     over: Literal["stimuli", "seeds"] = "stimuli",
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.DataArray:
     """Return how well each direction is recovered from other stimuli of the same kind, or from other seeds.
 
@@ -44,7 +44,7 @@ def direction_stability(
     over : {"stimuli", "seeds"}, optional
         "stimuli": refits use the same number of stimuli, drawn with replacement, and the seed of the finder. "seeds":
         refits use all stimuli, and other seeds.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the samples, or of the other seeds.
 
     Returns
@@ -88,7 +88,8 @@ def direction_stability(
     if over not in ORIGIN:
         raise ValueError(f"over must be 'stimuli' or 'seeds', got {over!r}")
     n_resamples = check_count("n_resamples", n_resamples)
-    labelled, rng = label_input(responses), make_rng(random_state)
+    labelled, seed = label_input(responses), seed_or_new(random_state)
+    rng = np.random.default_rng(seed)
     directions = clone(finder).fit(labelled).directions_
     refits = _resampled(finder, labelled, rng) if over == "stimuli" else _reseeded(finder, labelled, rng)
     bar = tqdm(range(n_resamples), desc="stability", unit="fit", leave=False, delay=2)
@@ -99,7 +100,7 @@ def direction_stability(
         "comment": f"mean |cosine| with the matched direction of {n_resamples} refits, to {ORIGIN[over]}",
         "over": over,
         "n_resamples": int(n_resamples),
-        "random_state": str(random_state),
+        "random_state": seed,
         "finder": repr(finder),
     }
     coords = coords_along(directions, "direction") | {"stability_low": low, "stability_high": high}

@@ -25,7 +25,7 @@ class Units(DirectionFinder):
         Only None (all units), or their number.
     normalize, center, whiten : bool, optional
         As in every finder: codes are the prepared responses.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Not used.
     device, dtype : str, optional
         As in every finder.

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
-from neurosuper._checks import check_one_of, check_share
+from neurosuper._checks import Seed, check_one_of, check_share, seed_or_new
 from neurosuper.inference.items import (
     CENTERS,
     MAX_RESAMPLED,
@@ -36,7 +36,7 @@ def bootstrap_interval(
     groups: str | None = None,
     confidence_level: float = 0.95,
     n_resamples: int = 9999,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return the mean or median over items, with a bootstrap (or, for a mean of few items, a t) confidence interval.
 
@@ -57,7 +57,7 @@ def bootstrap_interval(
         Strictly between 0 and 1.
     n_resamples : int, optional
         Number of bootstrap resamples, at least 100.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the resamples.
 
     Returns
@@ -116,6 +116,7 @@ def bootstrap_interval(
     check_one_of("statistic", statistic, tuple(CENTERS))
     check_share("confidence_level", confidence_level, 0.95)
     check_resamples(n_resamples)
+    seed = seed_or_new(random_state)
     items = check_items(values, dim, "values")
     g = None if groups is None else _number_groups(items, dim, groups)
     X = items.values.reshape(-1, items.sizes[dim])
@@ -123,7 +124,7 @@ def bootstrap_interval(
     low, high = estimate.copy(), estimate.copy()
     varying = np.ptp(X, axis=1) > ROUNDING * np.abs(X).max(axis=1)
     if varying.any():
-        resampling = _Resampling(statistic, confidence_level, n_resamples, np.random.default_rng(random_state))
+        resampling = _Resampling(statistic, confidence_level, n_resamples, np.random.default_rng(seed))
         find = resampling.over_items if g is None else partial(resampling.over_groups, g=g)
         low[varying], high[varying] = find(X[varying])
     like = items.isel({dim: 0}, drop=True)
@@ -134,7 +135,7 @@ def bootstrap_interval(
     method = over_items if groups is None else f"t interval with bootstrap standard error over {groups}"
     attrs = {"statistic": statistic, "method": method, "confidence_level": confidence_level}
     attrs |= {"n_items": X.shape[1]} | ({} if g is None else {"n_groups": int(g.max()) + 1})
-    attrs |= {"n_resamples": int(n_resamples), "random_state": -1 if random_state is None else random_state}
+    attrs |= {"n_resamples": int(n_resamples), "random_state": seed}
     return xr.Dataset({name: like.copy(data=values.reshape(like.shape)) for name, values in labelled}, attrs=attrs)
 
 

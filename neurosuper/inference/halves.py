@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from neurosuper._checks import check_count, check_seed, check_share
+from neurosuper._checks import Seed, check_count, check_share, seed_or_new
 from neurosuper.inference import degrees_of_freedom
 
 MIN_GROUPS = 4  # two in each half
@@ -29,7 +29,7 @@ def halves_interval(
     stimulus_groups: ArrayLike | None = None,
     fall: float = 0.5,
     confidence_level: float = 0.95,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return a statistic of stimuli, with a confidence interval for other stimuli of the same kind, from random halves.
 
@@ -53,7 +53,7 @@ def halves_interval(
         smooth in it, such as a correlation; 1, which is safe, for one that depends on extremes.
     confidence_level : float, optional
         Strictly between 0 and 1.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the splits.
 
     Returns
@@ -66,7 +66,7 @@ def halves_interval(
     Raises
     ------
     TypeError
-        `random_state` is neither an int nor None.
+        `random_state` is of another type.
     ValueError
         Fewer than 4 stimuli or groups; not one group for each stimulus; a statistic of some half that is not finite;
         settings out of range.
@@ -104,7 +104,8 @@ def halves_interval(
     if not 0 < fall <= 1:
         raise ValueError(f"fall must be above 0 and at most 1, got {fall!r}; 0.5 is that of a mean")
     groups, n_groups = _number_groups(stimulus_groups, n_stimuli)
-    rng = np.random.default_rng(check_seed(random_state))
+    seed = seed_or_new(random_state)
+    rng = np.random.default_rng(seed)
     evaluate = partial(_evaluate, statistic)
     estimate = xr.DataArray(statistic(np.arange(n_stimuli))).astype(float)
     in_first = rng.permuted(np.broadcast_to(np.arange(n_groups) % 2 == 0, (n_resamples, n_groups)), axis=1)[:, groups]
@@ -123,7 +124,7 @@ def halves_interval(
     attrs = {"method": "t interval from random halves of the stimuli", "n_stimuli": int(n_stimuli)}
     attrs |= {} if stimulus_groups is None else {"n_stimulus_groups": n_groups}
     attrs |= {"n_resamples": int(n_resamples), "fall": float(fall), "confidence_level": float(confidence_level)}
-    attrs |= {"random_state": -1 if random_state is None else int(random_state)}
+    attrs |= {"random_state": seed}
     return xr.Dataset({name: estimate.copy(data=values) for name, values in columns.items()}, attrs=attrs)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from neurosuper._checks import check_one_of
+from neurosuper._checks import Seed, check_one_of, seed_or_new
 from neurosuper.inference.effect import standardized_difference, superiority
 from neurosuper.inference.items import (
     CENTERS,
@@ -34,7 +34,7 @@ def permutation_test(
     statistic: Statistic = "mean",
     alternative: Alternative = "two-sided",
     n_resamples: int = 9999,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return a permutation test of whether one set of scores is higher than another.
 
@@ -55,7 +55,7 @@ def permutation_test(
         "greater": `a` is higher. "two-sided": p is twice the smaller of the two one-sided ones.
     n_resamples : int, optional
         Number of random permutations, at least 100. If there are no more than this, all are made, and p is exact.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the permutations.
 
     Returns
@@ -100,9 +100,10 @@ def permutation_test(
     check_one_of("statistic", statistic, tuple(CENTERS))
     check_one_of("alternative", alternative, ("two-sided", "greater", "less"))
     check_resamples(n_resamples)
+    seed = seed_or_new(random_state)
     x, y = check_two(a, b, paired)
-    difference, p = _permute(x, y, paired, statistic, alternative, n_resamples, np.random.default_rng(random_state))
-    return _result(x, y, difference, p, paired, statistic, alternative, n_resamples, random_state)
+    difference, p = _permute(x, y, paired, statistic, alternative, n_resamples, np.random.default_rng(seed))
+    return _result(x, y, difference, p, paired, statistic, alternative, n_resamples, seed)
 
 
 def _result(
@@ -114,7 +115,7 @@ def _result(
     statistic: Statistic,
     alternative: Alternative,
     n_resamples: int,
-    random_state: int | None,
+    seed: int,
 ) -> xr.Dataset:
     center = CENTERS[statistic]
     possible = 2 ** len(x) if paired else math.comb(len(x) + len(y), len(x))
@@ -134,7 +135,7 @@ def _result(
         "alternative": alternative,
         "n_permutations": int(min(n_resamples, possible)),
         "exact": int(possible <= n_resamples),
-        "random_state": -1 if random_state is None else random_state,
+        "random_state": seed,
     }
     return xr.Dataset(numbers, attrs=attrs)
 
@@ -176,7 +177,7 @@ def _permute(
 
 
 def compare_means(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, n_resamples: int = 9999, random_state: int | None = 0
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], *, n_resamples: int = 9999, random_state: Seed = 0
 ) -> list[xr.Dataset]:
     """Return the `permutation_test` of each of many unpaired pairs of sets of scores.
 
@@ -188,7 +189,7 @@ def compare_means(
         Finite scores, at least two in each.
     n_resamples : int, optional
         Number of random permutations, at least 100.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the permutations.
 
     Returns
@@ -211,19 +212,20 @@ def compare_means(
     (4.0, 0.0286)
     """
     check_resamples(n_resamples)
+    seed = seed_or_new(random_state)
     pairs = [(x.astype(float), y.astype(float)) for x, y in pairs]
     p = np.empty(len(pairs))
     sizes: dict[tuple[int, int], list[int]] = {}
     for i, (x, y) in enumerate(pairs):
         sizes.setdefault((len(x), len(y)), []).append(i)
     for (n_x, n_y), tests in sizes.items():
-        rng = np.random.default_rng(random_state)
+        rng = np.random.default_rng(seed)
         if math.comb(n_x + n_y, n_x) <= n_resamples:  # few enough to make all permutations
             p[tests] = [_permute(*pairs[i], False, "mean", "two-sided", n_resamples, rng)[1] for i in tests]
         else:
             p[tests] = _p_of_columns(np.stack([np.concatenate(pairs[i]) for i in tests], axis=1), n_x, n_resamples, rng)
     return [
-        _result(x, y, float(x.mean() - y.mean()), p_value, False, "mean", "two-sided", n_resamples, random_state)
+        _result(x, y, float(x.mean() - y.mean()), p_value, False, "mean", "two-sided", n_resamples, seed)
         for (x, y), p_value in zip(pairs, p.tolist(), strict=True)
     ]
 

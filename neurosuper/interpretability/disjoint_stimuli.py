@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from neurosuper._checks import check_count, check_counts, check_seed, check_share
+from neurosuper._checks import Seed, check_count, check_counts, check_share, seed_or_new
 from neurosuper._content import photographs_of
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
@@ -36,7 +36,7 @@ def index_reliability(
     top: int = 5,
     n_resamples: int = 100,
     confidence_level: float = 0.95,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return the reliability of the index of single items: its correlation between sets of stimuli, over items.
 
@@ -61,7 +61,7 @@ def index_reliability(
         Number of random pairs of sets of each size, at least 10.
     confidence_level : float, optional
         Strictly between 0 and 1.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the sets.
 
     Returns
@@ -76,7 +76,7 @@ def index_reliability(
     Raises
     ------
     TypeError
-        `random_state` is neither an int nor None.
+        `random_state` is of another type.
     ValueError
         Too few stimuli or items; sizes that are too small or too large; NaN or constant codes; all items with the same
         index; settings out of range.
@@ -116,7 +116,8 @@ def index_reliability(
     """
     check_share("confidence_level", confidence_level, 0.95)
     check_count("n_resamples", n_resamples, least=10)
-    rng = np.random.default_rng(check_seed(random_state))
+    seed = seed_or_new(random_state)
+    rng = np.random.default_rng(seed)
     images = check_images(images)
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
@@ -126,17 +127,17 @@ def index_reliability(
     sizes = _check_sizes(sizes, int(photographs.max()) + 1, top)
     splits = [_draw_pairs(codes, photographs, size, n_resamples, rng) for size in sizes]
     index = images.get_index("stimulus").get_indexer(codes.stimulus.values)
-    places = [index[top_in_groups(codes, split, top)] for split in splits]
+    places = [index[top_in_groups(codes, split, top, seed)] for split in splits]
     chosen = np.unique(np.concatenate([each.ravel() for each in places]))
     with open_distances(images, chosen, metric) as distances:
         table = distances.as_matrix()
         scores = [index_of_sets(table, np.searchsorted(chosen, each), metric.self_similarity) for each in places]
-    on_all = index_of_top(top_stimuli(codes, top=top), images, metric).values
+    on_all = index_of_top(top_stimuli(codes, top=top, random_state=seed), images, metric).values
     rows = [_summarize(both, on_all, confidence_level) for both in scores]
     attrs: dict = {"n_items": n_items, "n_stimuli": codes.sizes["stimulus"], **left_out(codes), "top": int(top)}
     attrs |= {"metric": metric.name, "quantity": index_label(metric), "confidence_level": confidence_level}
     attrs |= {"method": "correlation over items between disjoint sets of stimuli", "n_resamples": int(n_resamples)}
-    attrs |= {"random_state": -1 if random_state is None else int(random_state)}
+    attrs |= {"random_state": seed}
     columns = {name: ("size", np.array([row[name] for row in rows])) for name in rows[0]}
     return xr.Dataset(columns, {"size": sizes}, attrs)
 

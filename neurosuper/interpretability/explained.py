@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from neurosuper._checks import check_count, check_seed
+from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._content import photographs_of
 from neurosuper._joins import join, left_out
 from neurosuper.interpretability.ranking import check_codes
@@ -16,7 +16,7 @@ from neurosuper.responses import coords_along, name_some, require_varying
 
 
 def explained_by(
-    codes: xr.DataArray, statistics: xr.Dataset, *, n_splits: int = 5, random_state: int | None = 0
+    codes: xr.DataArray, statistics: xr.Dataset, *, n_splits: int = 5, random_state: Seed = 0
 ) -> xr.Dataset:
     """Return the share of every unit's or direction's codes that statistics of the images explain.
 
@@ -31,7 +31,7 @@ def explained_by(
     n_splits : int, optional
         Number of folds, at least 2. Copies of one photograph are in the same fold, if codes or statistics have the
         coord `content`.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the folds.
 
     Returns
@@ -70,7 +70,7 @@ def explained_by(
     >>> explained_by(codes, statistics).r2.values.round(1).tolist()
     [1.0, -0.1]
     """
-    n_splits, seed = check_count("n_splits", n_splits, least=2), check_seed(random_state)
+    n_splits, seed = check_count("n_splits", n_splits, least=2), seed_or_new(random_state)
     if not isinstance(statistics, xr.Dataset) or not statistics.data_vars:
         raise ValueError(f"statistics must be a Dataset with a variable, got {statistics!r:.80}; see image_statistics")
     codes, statistics = join(check_codes(codes), statistics, names=("the codes", "the statistics"), images="b")
@@ -91,7 +91,7 @@ def explained_by(
         },
         coords=coords_along(codes, item) | coords_along(codes, "stimulus"),
         attrs={"statistics": [str(name) for name in statistics.data_vars], "n_splits": n_splits}
-        | {"random_state": -1 if seed is None else seed}
+        | {"random_state": seed}
         | left_out(codes),
     )
 
@@ -104,7 +104,7 @@ def _predict(X: np.ndarray, Z: np.ndarray, new: np.ndarray) -> np.ndarray:
     return (new - mean) / scale @ B + Z.mean(0)
 
 
-def _folds(photographs: np.ndarray, n_splits: int, n_statistics: int, seed: int | None) -> np.ndarray:
+def _folds(photographs: np.ndarray, n_splits: int, n_statistics: int, seed: int) -> np.ndarray:
     """Return the fold of each stimulus: random, of equal size, with copies together."""
     n = int(photographs.max()) + 1
     if n < n_splits or n - -(-n // n_splits) < n_statistics + 2:

@@ -53,7 +53,7 @@ def groups_of(codes: xr.DataArray, splits: xr.DataArray, top: int) -> np.ndarray
     return np.ascontiguousarray(splits.sel(stimulus=codes.stimulus.values).values.T, np.int8)
 
 
-def leading_stimuli(codes: xr.DataArray, splits: Sequence[np.ndarray], top: int, random_state: int = 0) -> np.ndarray:
+def leading_stimuli(codes: xr.DataArray, splits: Sequence[np.ndarray], top: int, seed: int = 0) -> np.ndarray:
     """Return positions `(item, place)` of the stimuli with the largest codes, as many as fill all groups in all draws.
 
     Stimuli with equal codes are in the order of `top_stimuli`. Places that an item does not need repeat its first
@@ -66,7 +66,7 @@ def leading_stimuli(codes: xr.DataArray, splits: Sequence[np.ndarray], top: int,
         From `groups_of`.
     top : int
         Number of top stimuli of a group.
-    random_state : int, optional
+    seed : int, optional
         Seed of the order of stimuli with equal codes.
 
     Raises
@@ -76,7 +76,7 @@ def leading_stimuli(codes: xr.DataArray, splits: Sequence[np.ndarray], top: int,
     """
     if (missing := codes.isnull().values.any(1)).any():
         raise ValueError(f"no code for stimulus {name_some(codes.stimulus.values[missing])}; leave it out")
-    order = rank_stimuli(codes.values, TieOrder(codes.stimulus.values, codes[codes.dims[1]].values, random_state))
+    order = rank_stimuli(codes.values, TieOrder(codes.stimulus.values, codes[codes.dims[1]].values, seed))
     needed = np.max([_places_needed(order, groups, int(groups.max()) + 1, top) for groups in splits], axis=0)
     leading = order[:, : needed.max()].copy()
     unneeded = np.arange(leading.shape[1]) >= needed[:, None]

@@ -12,7 +12,7 @@ import xarray as xr
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from neurosuper._checks import check_count, check_share
+from neurosuper._checks import Seed, check_count, check_share, seed_or_new
 from neurosuper.interpretability.human_reliability import MIN_CEILING, ceiling_of
 from neurosuper.interpretability.judgement_tables import (
     NEEDED,
@@ -33,7 +33,7 @@ def validate_against_humans(
     *,
     n_resamples: int = 1000,
     confidence_level: float = 0.95,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return how well scores of units predict the accuracy of human judgements.
 
@@ -48,7 +48,7 @@ def validate_against_humans(
         Number of bootstrap resamples of the units, and of random halves of their trials, at least 1.
     confidence_level : float, optional
         Confidence level of the intervals, strictly between 0 and 1.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the bootstrap and of the halves.
 
     Returns
@@ -62,7 +62,7 @@ def validate_against_humans(
         this group), and `pearson_ceiled`, pearson/ceiling, which may be above 1, and is NaN where the ceiling is below
         0.1; and `auc`, the probability that the unit of a correct judgement has a higher score than that of an
         incorrect one. Correlations are NaN for fewer than 3 units, or without variation. attrs: `n_units_unjudged`,
-        `n_judgements_unscored`, `n_resamples` and `confidence_level`.
+        `n_judgements_unscored`, `n_resamples`, `confidence_level` and `random_state`.
 
     Raises
     ------
@@ -94,10 +94,11 @@ def validate_against_humans(
     """
     n_resamples = check_count("n_resamples", n_resamples)
     check_share("confidence_level", confidence_level, 0.95)
+    seed = seed_or_new(random_state)
     judgements, machine = check_judgements(judgements), _score_table(scores)
     trials = _join(machine, judgements, _key(machine, judgements))
-    bootstrap = partial(_interval, n_resamples=n_resamples, level=confidence_level, random_state=random_state)
-    ceiling = partial(ceiling_of, n_resamples=n_resamples, seed=random_state)
+    bootstrap = partial(_interval, n_resamples=n_resamples, level=confidence_level, seed=seed)
+    ceiling = partial(ceiling_of, n_resamples=n_resamples, seed=seed)
     result = _by_group(trials, partial(_validity, bootstrap=bootstrap, ceiling=ceiling))
     units = trials.groupby("unit")
     judged = scores.sel(unit=scores.indexes["unit"].isin(units.groups.keys()))
@@ -107,7 +108,7 @@ def validate_against_humans(
         "n_judgements": ("unit", units.size()[judged.unit.values].to_numpy()),
     }
     unmatched = {"n_units_unjudged": scores.size - judged.size, "n_judgements_unscored": len(judgements) - len(trials)}
-    settings = {"n_resamples": int(n_resamples), "confidence_level": confidence_level}
+    settings = {"n_resamples": int(n_resamples), "confidence_level": confidence_level, "random_state": seed}
     return result.assign(by_unit).assign_coords(coords_along(judged, "unit")).assign_attrs(unmatched | settings)
 
 
@@ -260,12 +261,10 @@ def _validity(trials: pd.DataFrame, bootstrap: Callable, ceiling: Callable) -> d
     return measures
 
 
-def _interval(
-    a: np.ndarray, b: np.ndarray, ranked: bool, n_resamples: int, level: float, random_state: int | None
-) -> np.ndarray:
+def _interval(a: np.ndarray, b: np.ndarray, ranked: bool, n_resamples: int, level: float, seed: int) -> np.ndarray:
     """Return the percentile bootstrap interval of a correlation; resamples without variation are left out."""
     # Pairs (a, b) of units are resampled; Spearman's correlation is Pearson's of the ranks in each resample.
-    chosen = np.random.default_rng(random_state).integers(len(a), size=(n_resamples, len(a)))
+    chosen = np.random.default_rng(seed).integers(len(a), size=(n_resamples, len(a)))
     x, y = (stats.rankdata(values[chosen], axis=1) if ranked else values[chosen] for values in (a, b))
     varies = (np.ptp(x, axis=1) > 0) & (np.ptp(y, axis=1) > 0)
     if not varies.any():

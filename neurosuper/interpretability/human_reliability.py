@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper._checks import check_count, check_seed
+from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper.interpretability.judgement_tables import UNIT, check_judgements
 
 MIN_CEILING = 0.1  # a correlation is not divided by less: the ratio would be noise
@@ -17,7 +17,7 @@ MAX_DRAWN = 2**20  # places of trials in random halves at once: 8 MiB each in a 
 MIN_UNITS = 3  # two points always correlate fully
 
 
-def human_ceiling(judgements: pd.DataFrame, *, n_resamples: int = 1000, random_state: int | None = 0) -> xr.Dataset:
+def human_ceiling(judgements: pd.DataFrame, *, n_resamples: int = 1000, random_state: Seed = 0) -> xr.Dataset:
     """Return the largest correlation and AUC that a score of units can be expected to reach with human judgements.
 
     Parameters
@@ -26,7 +26,7 @@ def human_ceiling(judgements: pd.DataFrame, *, n_resamples: int = 1000, random_s
         See `read_judgements`.
     n_resamples : int, optional
         Number of random halves of the trials of each unit, at least 1.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the halves.
 
     Returns
@@ -67,18 +67,18 @@ def human_ceiling(judgements: pd.DataFrame, *, n_resamples: int = 1000, random_s
     >>> bool(0.8 < ceiling.reliability < ceiling.ceiling < 1)
     True
     """
-    n_resamples, seed = check_count("n_resamples", n_resamples), check_seed(random_state)
+    n_resamples, seed = check_count("n_resamples", n_resamples), seed_or_new(random_state)
     judgements = check_judgements(judgements)
     n_units = len(judgements.drop_duplicates(UNIT))
     measures = ceiling_of(judgements, n_resamples, seed)
-    settings = {"n_resamples": n_resamples, "random_state": -1 if seed is None else seed}
+    settings = {"n_resamples": n_resamples, "random_state": seed}
     return xr.Dataset(
         measures | {"auc": _auc_of_another(judgements)},
         attrs={"n_units_left_out": n_units - measures["n_units"]} | settings,
     )
 
 
-def ceiling_of(judgements: pd.DataFrame, n_resamples: int, seed: int | None) -> dict[str, float]:
+def ceiling_of(judgements: pd.DataFrame, n_resamples: int, seed: int) -> dict[str, float]:
     """Return the reliability and ceiling of checked judgements, and the number of units with at least two trials."""
     trials = judgements.groupby([*UNIT, "batch"], sort=True)["correct"].agg(["sum", "size"])
     unit = trials.groupby(UNIT).ngroup().to_numpy()

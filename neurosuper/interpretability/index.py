@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from neurosuper._checks import seed_or_new
+from neurosuper._checks import Seed, seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.corrections import (
@@ -43,7 +43,7 @@ def interpretability_index(
     spread: bool = False,
     correction: Literal["hub"] | None = None,
     covariates: xr.Dataset | None = None,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.DataArray:
     """Return the interpretability index of every unit or direction: how similar its top stimuli are to one another.
 
@@ -78,7 +78,7 @@ def interpretability_index(
     covariates : Dataset (stimulus,), optional
         Numeric properties of every scored image, such as its luminance. Score how much nearer the top stimuli are to
         one another than images with the same properties (see Notes); up to 8,192 images. Without `correction`.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the order of stimuli with equal codes (see `top_stimuli`). None: a new one each time.
 
     Returns
@@ -148,7 +148,7 @@ def interpretability_index(
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
-    chosen = top_or_bottom(codes, most, end, random_state)
+    chosen = top_or_bottom(codes, most, end, seed_or_new(random_state))
     weighted = None if weights is None else _activation(codes, chosen, weights, end)
     index = index_of_top(
         chosen,
@@ -252,12 +252,9 @@ def index_of_top(
     return index.isel(top=0, drop=True) if single else index
 
 
-def top_or_bottom(
-    codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"], random_state: int | None = 0
-) -> xr.DataArray:
+def top_or_bottom(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "both"], seed: int = 0) -> xr.DataArray:
     """Return the stimuli `(rank, item)` with the largest or smallest codes, or `(rank, end, item)` of both."""
     if end == "both":
-        seed = seed_or_new(random_state)
         both = [top_stimuli(codes, top=top, end="top", random_state=seed)]
         both.append(top_stimuli(codes, top=top, end="bottom", random_state=seed))
         if any("is_copy" in each.coords for each in both):
@@ -266,7 +263,7 @@ def top_or_bottom(
         return xr.concat(both, xr.Variable("end", ["top", "bottom"]), combine_attrs="drop").transpose("rank", ...)
     if end not in ("top", "bottom"):
         raise ValueError(f"end must be 'top', 'bottom' or 'both', got {end!r}")
-    return top_stimuli(codes, top=top, end=end, random_state=random_state)
+    return top_stimuli(codes, top=top, end=end, random_state=seed)
 
 
 def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[int]) -> xr.DataArray:

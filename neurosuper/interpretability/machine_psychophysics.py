@@ -14,6 +14,7 @@ import xarray as xr
 from scipy.special import expit
 from scipy.stats import beta
 
+from neurosuper._checks import Seed, seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper._labels import clean_labels
 from neurosuper.images import check_images
@@ -55,7 +56,7 @@ def psychophysics(
     pool: Pool | None = None,
     zscore: bool | None = None,
     slope: float | None = None,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
     evidence: bool = False,
 ) -> xr.Dataset:
     """Return the accuracy of an image metric in the two-alternative task of human studies, for each unit or direction.
@@ -88,7 +89,7 @@ def psychophysics(
         Whether the similarities of a trial are scaled to mean 0 and variance 1 first. None: with "imi" and "scripts".
     slope : float, optional
         Slope α of the score, mean σ(α Δ). None: 0.16 with "mis", otherwise 1.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the trials.
     evidence : bool, optional
         Also return `evidence`, Δ of each trial.
@@ -134,7 +135,7 @@ def psychophysics(
     """
     images = check_images(images)
     codes = join_images(check_codes(codes), images)
-    chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, random_state)
+    chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, seed_or_new(random_state))
     places = np.append(images.get_index("stimulus").get_indexer(codes.stimulus.values), NONE)
     shown = chosen._replace(query=places[chosen.query], reference=places[chosen.reference])
     given = {name: value for name, value in (("pool", pool), ("zscore", zscore), ("slope", slope)) if value is not None}

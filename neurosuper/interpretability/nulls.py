@@ -16,7 +16,7 @@ import xarray as xr
 from scipy import special, stats
 from tqdm import tqdm
 
-from neurosuper._checks import check_count, seed_or_new
+from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_of_top
@@ -32,7 +32,7 @@ class Null(Protocol):
         """Return codes of the same items to the same stimuli, drawn with this seed."""
 
 
-def shuffle_stimuli(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.DataArray:
+def shuffle_stimuli(codes: xr.DataArray, *, random_state: Seed = 0) -> xr.DataArray:
     """Return codes with the stimuli permuted, in the same way for all units or directions.
 
     Keeps the responses of each unit and the correlations between units; destroys the link between responses and images.
@@ -41,13 +41,13 @@ def shuffle_stimuli(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
         A dask array stays lazy.
-    random_state : int, optional
-        Seed; None draws a new one, stored in `attrs["seed"]`.
+    random_state : int, Generator, RandomState or None, optional
+        Seed; that of the draw is stored in the attrs.
 
     Returns
     -------
     DataArray (stimulus, unit) or (stimulus, direction)
-        Values are permuted; labels and coords stay. attrs: `null`, a description, and `seed`.
+        Values are permuted; labels and coords stay. attrs: `null`, a description, and `random_state`.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def shuffle_stimuli(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.
     return _as_null(codes, codes.data[order], "stimuli shuffled", seed)
 
 
-def shuffle_units(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.DataArray:
+def shuffle_units(codes: xr.DataArray, *, random_state: Seed = 0) -> xr.DataArray:
     """Return codes with the values of units or directions permuted within each stimulus, independently per stimulus.
 
     Keeps the values of each population vector, and so its length and sparseness; destroys the identity of units.
@@ -83,13 +83,13 @@ def shuffle_units(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.Da
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
         Without NaN, which would move to other units. A dask array stays lazy; the result does not depend on its chunks.
-    random_state : int, optional
-        Seed; None draws a new one, stored in `attrs["seed"]`.
+    random_state : int, Generator, RandomState or None, optional
+        Seed; that of the draw is stored in the attrs.
 
     Returns
     -------
     DataArray (stimulus, unit) or (stimulus, direction)
-        Values are permuted; labels and coords stay. attrs: `null`, a description, and `seed`.
+        Values are permuted; labels and coords stay. attrs: `null`, a description, and `random_state`.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def shuffle_units(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.Da
     return _as_null(codes, shuffled, "units shuffled within each stimulus", seed)
 
 
-def phase_surrogates(codes: xr.DataArray, *, random_state: int | None = 0) -> xr.DataArray:
+def phase_surrogates(codes: xr.DataArray, *, random_state: Seed = 0) -> xr.DataArray:
     """Return phase-randomised surrogates of codes, for stimuli in the order of presentation.
 
     Each unit or direction is made Gaussian by rank (normal scores); random phases, the same for all, are added to its
@@ -130,13 +130,13 @@ def phase_surrogates(codes: xr.DataArray, *, random_state: int | None = 0) -> xr
     ----------
     codes : DataArray (stimulus, unit) or (stimulus, direction)
         In memory, without NaN, in the order of presentation.
-    random_state : int, optional
-        Seed; None draws a new one, stored in `attrs["seed"]`.
+    random_state : int, Generator, RandomState or None, optional
+        Seed; that of the draw is stored in the attrs.
 
     Returns
     -------
     DataArray (stimulus, unit) or (stimulus, direction)
-        Values are permuted; labels and coords stay. attrs: `null`, a description, and `seed`.
+        Values are permuted; labels and coords stay. attrs: `null`, a description, and `random_state`.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def null_test(
     null: Null = shuffle_stimuli,
     top: int = 5,
     n_resamples: int = 199,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return a test of whether the interpretability index is higher than under a null model.
 
@@ -210,9 +210,8 @@ def null_test(
         Number of top stimuli.
     n_resamples : int, optional
         Number of draws of the null model, at least 19; p is at least 1/(n_resamples + 1).
-    random_state : int, optional
-        Seed; draw i of the null model has the seed `random_state` + i, from 1. None: a new one, stored in
-        `attrs["seed"]`.
+    random_state : int, Generator, RandomState or None, optional
+        Seed; draw i of the null model has the seed `random_state` + i, from 1. It is stored in the attrs.
 
     Returns
     -------
@@ -220,7 +219,7 @@ def null_test(
         `interpretability`, the mean index over items; `null (draw,)`, the mean index of each draw; and the one-sided
         `p_value`. If the null model has the same items as the codes, also `item_interpretability` and `item_p_value`
         (not adjusted for the number of items) of each. attrs: `n_items`, `n_stimuli`, `n_resamples`, `top`, `metric`,
-        `quantity`, `seed`.
+        `quantity`, `random_state`.
 
     Raises
     ------
@@ -254,9 +253,8 @@ def null_test(
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
     n_resamples = check_count("n_resamples", n_resamples, least=19, why=", which allow p = 0.05")
-    draws = (
-        _draw(null, codes, (seed + 1 + i) % 2**64) for i in tqdm(range(n_resamples), desc="nulls", unit="draw", delay=2)
-    )
+    seeds = ((seed + 1 + i) % 2**64 for i in tqdm(range(n_resamples), desc="nulls", unit="draw", delay=2))
+    draws = (_draw(null, codes, each) for each in seeds)
     tops = [top_stimuli(drawn, top=top, random_state=seed) for drawn in itertools.chain([codes], draws)]
     edges = np.cumsum([0, *(chosen.shape[1] for chosen in tops)])
     every = xr.DataArray(np.concatenate([chosen.values for chosen in tops], axis=1), dims=("rank", "item"))
@@ -266,7 +264,8 @@ def null_test(
     result = xr.Dataset(
         {"interpretability": observed.mean(), "null": ("draw", means), "p_value": _p_of_draws(observed.mean(), means)},
         attrs=scores.attrs
-        | {"n_items": len(observed), "n_stimuli": codes.sizes["stimulus"], "n_resamples": n_resamples, "seed": seed}
+        | {"n_items": len(observed), "n_stimuli": codes.sizes["stimulus"]}
+        | {"n_resamples": n_resamples, "random_state": seed}
         | left_out(codes)
         | copies_among(tops[0]),
     )
@@ -296,7 +295,7 @@ def _p_of_draws(observed: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 
 def _as_null(codes: xr.DataArray, values: object, null: str, seed: int) -> xr.DataArray:
-    return codes.copy(data=values).assign_attrs(null=null, seed=seed)
+    return codes.copy(data=values).assign_attrs(null=null, random_state=seed)
 
 
 def _shuffle_rows(values: np.ndarray, seed: int, start: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from neurosuper._checks import check_count, seed_or_new
+from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_label
 from neurosuper.interpretability.random_splits import index_of_sets
@@ -22,7 +22,7 @@ def chance_level(
     *,
     top: int = 5,
     n_resamples: int = 1000,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return the interpretability index of random sets of images: the score of a unit that ignores the images.
 
@@ -40,8 +40,8 @@ def chance_level(
         Number of images in a set: the number of top stimuli of the scores that are compared with the chance level.
     n_resamples : int, optional
         Number of random sets, each drawn without replacement, at least 2.
-    random_state : int, optional
-        Seed; None draws a new one, stored in `attrs["seed"]`.
+    random_state : int, Generator, RandomState or None, optional
+        Seed; that of the sets is stored in the attrs.
 
     Returns
     -------
@@ -49,7 +49,7 @@ def chance_level(
         In the unit of the index: `interpretability`, the exact mean over all sets; `interpretability_low` and
         `interpretability_high`, between which are 95 % of the sampled sets; `sampled_mean` and `sampled_sd` (ddof=1) of
         these sets. attrs: `confidence_level`, `metric`, `quantity`, `top`, `n_images`, `n_resamples`, `null` and
-        `seed`.
+        `random_state`.
 
     Raises
     ------
@@ -95,6 +95,6 @@ def chance_level(
             "n_resamples": int(n_resamples),
             "confidence_level": CONFIDENCE_LEVEL,
             "null": "random sets of images",
-            "seed": seed,
+            "random_state": seed,
         },
     )

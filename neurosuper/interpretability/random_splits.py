@@ -32,10 +32,10 @@ def smallest_group(codes: xr.DataArray, splits: xr.DataArray) -> int:
     return min(int((groups == group).sum(axis=1).min()) for group in range(splits.n_groups))
 
 
-def top_in_groups(codes: xr.DataArray, splits: xr.DataArray, top: int, random_state: int = 0) -> np.ndarray:
+def top_in_groups(codes: xr.DataArray, splits: xr.DataArray, top: int, seed: int = 0) -> np.ndarray:
     """Return positions `(draw, group, item, rank)` of the top stimuli of each group, among the stimuli of `codes`.
 
-    They are those that `top_stimuli` would choose in each group: `random_state` ranks stimuli with equal codes.
+    They are those that `top_stimuli` would choose in each group: `seed` ranks stimuli with equal codes.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def top_in_groups(codes: xr.DataArray, splits: xr.DataArray, top: int, random_st
             f"{codes.sizes['stimulus']} stimuli are few: one of {n_groups} random groups has {least}, and an index "
             f"needs {top}; lower `top`, or score on more stimuli"
         )
-    order = rank_stimuli(codes.values, TieOrder(codes.stimulus.values, codes[codes.dims[1]].values, random_state))
+    order = rank_stimuli(codes.values, TieOrder(codes.stimulus.values, codes[codes.dims[1]].values, seed))
     return np.stack([top_in_split(order, row, n_groups, top) for row in groups])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neurosuper._checks import check_count, seed_or_new
+from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._content import photographs_of
 from neurosuper.interpretability.ties import TieOrder
 from neurosuper.responses import check_labels, coords_along, name_some
@@ -19,7 +19,7 @@ End = Literal["top", "bottom"]
 MAX_RANKED = 2**20  # codes that are ranked at once: a working copy of 8 MiB in double precision
 
 
-def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top", random_state: int | None = 0) -> xr.DataArray:
+def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top", random_state: Seed = 0) -> xr.DataArray:
     """Return the top stimuli of every unit or direction: those with the largest codes, or the smallest.
 
     Parameters
@@ -31,7 +31,7 @@ def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top", random_s
         Number of top stimuli (M in Klindt et al. 2023).
     end : {"top", "bottom"}, optional
         "top": the stimuli with the largest codes. "bottom": those with the smallest.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the order of stimuli with equal codes. None: a new one each time.
 
     Returns

@@ -53,11 +53,21 @@ def rank_stimuli(codes: np.ndarray, ties: TieOrder) -> np.ndarray:
     """Return positions `(item, place)` of all stimuli, the largest of codes `(stimulus, item)` first, without NaN."""
     order = np.empty(codes.shape[::-1], np.int32)
     for item, column in enumerate(np.ascontiguousarray(codes.T)):
-        places = None if _has_ties(np.sort(column[:N_FIRST])) else column.argsort()[::-1]
-        if places is None or _has_ties(column[places]):
-            places = np.lexsort((~ties.numbers(slice(None), item), column))[::-1]
+        if _has_ties(np.sort(column[:N_FIRST])):
+            places = _rank(column, np.arange(len(column)), ties, item)
+        else:
+            places = column.argsort()[::-1]
+            tied = column[places[1:]] == column[places[:-1]]
+            if tied.any():  # a few: only these are ranked again, in the places that they have together
+                among = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
+                places[among] = _rank(column, places[among], ties, item)
         order[item] = places
     return order
+
+
+def _rank(column: np.ndarray, places: np.ndarray, ties: TieOrder, item: int) -> np.ndarray:
+    """Return places of a column, the largest code first, and of equal codes that with the smallest number."""
+    return places[np.lexsort((~ties.numbers(places, item), column[places]))[::-1]]
 
 
 def _has_ties(ranked: np.ndarray) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import xarray as xr
 
-from neurosuper._checks import check_count, seed_or_new
+from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._content import photographs_of
 from neurosuper.interpretability.ranking import check_codes
 from neurosuper.interpretability.ties import TieOrder, rank_stimuli
@@ -33,7 +33,7 @@ def make_trials(
     n_trials: int = 20,
     query: Query | None = None,
     quantiles: Sequence[float] | None = None,
-    random_state: int | None = 0,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return the images of each trial of the two-alternative task.
 
@@ -63,7 +63,7 @@ def make_trials(
     quantiles : sequence of float, optional
         From 0 to below 0.5. This share of the stimuli is left out at the top and at the bottom ("paper": as queries),
         which makes the task harder. None: 0 and 0.25 with "scripts", otherwise 0.
-    random_state : int, optional
+    random_state : int, Generator, RandomState or None, optional
         Seed of the draws.
 
     Returns
@@ -99,7 +99,7 @@ def make_trials(
     (['l', 'a'], ['k', 'b'])
     """
     codes = check_codes(codes)
-    chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, random_state)
+    chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, seed_or_new(random_state))
     labels = np.append(codes.stimulus.values.astype(str), "")  # NONE = −1 selects the last, the empty label
     item = codes.dims[1]
     dims, ends = (item, "quantile", "trial"), ENDS[: chosen.reference.shape[3]]
@@ -150,14 +150,13 @@ def choose_trials(
     n_trials: int,
     query: Query | None,
     quantiles: Sequence[float] | None,
-    random_state: int | None,
+    seed: int,
 ) -> Trials:
     """Return the positions of the stimuli of each trial (see `make_trials`)."""
     _check_settings(design, n_references, n_trials, query, quantiles)
     published = DESIGNS[design]
     quantiles = list(published.quantiles if quantiles is None else quantiles)
-    seed, n_stimuli = seed_or_new(random_state), codes.sizes["stimulus"]
-    rng = np.random.default_rng(seed)
+    n_stimuli, rng = codes.sizes["stimulus"], np.random.default_rng(seed)
     extreme = (query or published.query) == "extreme"
     shapes = [_Shape(n_stimuli, int(np.ceil((n_stimuli - 1) * q)), n_references, n_trials, extreme) for q in quantiles]
     shapes = [shape._replace(n_trials=max(0, min(n_trials, published.most(shape)))) for shape in shapes]

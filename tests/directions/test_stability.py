@@ -89,7 +89,7 @@ def test_labels_are_those_of_the_directions_and_attrs_say_how(graded):
         "comment": "mean |cosine| with the matched direction of 2 refits, to bootstrap samples of stimuli",
         "over": "stimuli",
         "n_resamples": 2,
-        "random_state": "0",
+        "random_state": 0,
         "finder": "Units()",
     }
     assert stability.identical(direction_stability(Units(), graded, n_resamples=2))

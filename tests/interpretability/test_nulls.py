@@ -21,7 +21,7 @@ def test_labels_coords_and_kind_stay_and_values_move(null, responses, images):
     for name, coord in codes.coords.items():
         assert moved[name].identical(coord)
     assert moved.attrs["units"] == "spikes/s"
-    assert moved.attrs["seed"] == 3
+    assert moved.attrs["random_state"] == 3
     assert "shuffled" in moved.attrs["null"] or "surrogate" in moved.attrs["null"]
     assert (moved != codes).mean() > 0.8
 
@@ -31,7 +31,7 @@ def test_a_seed_gives_the_same_and_none_a_new_one_in_attrs(null, responses):
     assert null(responses).identical(null(responses, random_state=0))
     fresh = null(responses, random_state=None)
     assert not (fresh == null(responses)).all()
-    assert (fresh == null(responses, random_state=fresh.attrs["seed"])).all()
+    assert (fresh == null(responses, random_state=fresh.attrs["random_state"])).all()
 
 
 @each_null

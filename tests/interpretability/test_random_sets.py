@@ -58,7 +58,7 @@ def test_the_chance_level_has_its_settings_in_attrs(images):
         "top": 3,
         "n_images": 120,
         "n_resamples": 7,
-        "seed": 5,
+        "random_state": 5,
         "null": "random sets of images",
         "confidence_level": 0.95,
     }

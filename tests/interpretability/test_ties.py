@@ -111,7 +111,7 @@ def test_top_and_bottom_of_tied_codes_share_no_stimulus(counts):
 
 def test_top_stimuli_of_groups_break_ties_as_those_of_all_do(counts, rng):
     splits = draw_splits(counts.stimulus.values, 2, 5, rng)
-    found = counts.stimulus.values[top_in_groups(counts, splits, 6, random_state=3)]
+    found = counts.stimulus.values[top_in_groups(counts, splits, 6, seed=3)]
     for draw in range(5):
         for group in range(2):
             members = counts[splits.values[draw] == group]
@@ -150,6 +150,14 @@ def test_stimuli_are_ranked_by_code_then_by_number(most, dtype, rng):
     for item, order in enumerate(rank_stimuli(values, ties)):
         keys = zip(-values[:, item].astype(float), ties.numbers(slice(None), item).tolist(), range(300), strict=True)
         assert order.tolist() == [place for *_, place in sorted(keys)]
+
+
+def test_a_few_equal_codes_after_many_different_ones_are_ranked_by_number_too(rng):
+    values = rng.permutation(400)[:, None].astype(float)
+    values[200:] = rng.permuted(np.append(np.repeat([1.5, 7.5, 399.5], (2, 3, 4)), np.arange(1000, 1191)))[:, None]
+    ties = TieOrder(np.arange(400), np.arange(1), seed=1)
+    keys = zip(-values[:, 0], ties.numbers(slice(None), 0).tolist(), range(400), strict=True)
+    assert rank_stimuli(values, ties)[0].tolist() == [place for *_, place in sorted(keys)]
 
 
 def test_numbers_are_those_of_splitmix64():

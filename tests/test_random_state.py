@@ -1,0 +1,224 @@
+"""Every function with `random_state` takes an int, None or a generator of NumPy, by one rule, and says what it drew."""
+
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+
+import neurosuper as ns
+from neurosuper.comparison import contrast_finders, contrast_systems, fit_systems
+from neurosuper.comparison.fitting import split_systems
+from neurosuper.demo.brains import draw_gratings
+from neurosuper.demo.simulate import plant_directions, record
+from neurosuper.directions import DirectionFinder, IterativeFinder, direction_stability
+from neurosuper.inference import bootstrap_interval, halves_interval, permutation_test
+from neurosuper.inference.permutation import compare_means
+from neurosuper.interpretability import (
+    chance_level,
+    explained_by,
+    human_ceiling,
+    index_difference,
+    index_interval,
+    index_reliability,
+    make_trials,
+    null_test,
+    phase_surrogates,
+    shuffle_stimuli,
+    shuffle_units,
+    validate_against_humans,
+)
+from neurosuper.interpretability.sampled_sets import score_sets
+from neurosuper.networks import randomize
+from neurosuper.reliability import split_half_reliability
+
+COLOR = ns.Color(device="cpu")
+STATISTICS = xr.Dataset(
+    {"luminance": ("stimulus", np.linspace(0, 1, 60))}, {"stimulus": [f"s{i:02d}" for i in range(60)]}
+)
+
+
+def make_codes(n_items: int, seed: int) -> xr.DataArray:
+    """Return codes `(stimulus, unit)` with many ties."""
+    values = np.random.default_rng(seed).poisson(1.0, (60, n_items)).astype(float)
+    return xr.DataArray(values, {"stimulus": STATISTICS.stimulus, "unit": [f"u{i:02d}" for i in range(n_items)]})
+
+
+CODES, OTHERS = make_codes(12, 0), make_codes(12, 1)
+REPEATED = xr.concat([make_codes(4, seed) for seed in range(6)], "repetition").transpose("stimulus", "repetition", ...)
+IMAGES = ns.load_images(np.random.default_rng(2).integers(0, 255, (60, 2, 2, 3), dtype=np.uint8)).assign_coords(
+    stimulus=STATISTICS.stimulus
+)
+X, Y = np.random.default_rng(3).normal(size=(2, 30))
+SCORES = xr.DataArray(np.linspace(0, 1, 8), {"unit": [f"u{i}" for i in range(8)]}, "unit")
+SCORES = SCORES.assign_coords(layer=("unit", ["a"] * 8), channel=("unit", np.arange(8)))
+JUDGEMENTS = pd.DataFrame({"model": "net", "layer": "a", "channel": np.repeat(range(8), 10), "batch": [*range(10)] * 8})
+JUDGEMENTS = JUDGEMENTS.assign(correct=np.random.default_rng(4).integers(2, size=80), confidence=2)
+NETWORK = torch.nn.Linear(3, 2)
+
+
+def compared() -> xr.Dataset:
+    """Return a comparison of two systems and two finders by hand, without halves."""
+    index = np.random.default_rng(5).normal(size=(80, 1))
+    coords = {"system": ("item", ["V4"] * 40 + ["net"] * 40), "finder": ("item", (["Units"] * 20 + ["PCA"] * 20) * 2)}
+    return xr.Dataset({"interpretability": (("item", "metric"), index)}, coords | {"metric": ["color"]})
+
+
+def written(folder, seed) -> np.ndarray:
+    """Return the spikes of a short simulated recording."""
+    features = xr.DataArray(np.eye(6), {"stimulus": list("abcdef"), "feature": list("uvwxyz")})
+    record(features, plant_directions(features), folder / "recording.nwb", seed)
+    return ns.load_nwb(folder / "recording.nwb", stimulus_column="stimulus", window=(0.05, 0.25)).values
+
+
+# One call of each function, which returns all that is random in its result.
+CASES = {
+    "comparison.contrast.contrast_finders": lambda s: contrast_finders(compared(), random_state=s),
+    "comparison.contrast.contrast_systems": lambda s: contrast_systems(compared(), against="V4", random_state=s),
+    "comparison.fitting.fit_systems": lambda s: xr.concat(
+        [fit.top_stimuli for fit in fit_systems({"V4": CODES}, [ns.Units()], random_state=s)], "fit"
+    ),
+    "comparison.fitting.split_systems": lambda s: split_systems({"V4": CODES}, s)["V4"],
+    "comparison.side_by_side.compare": lambda s: ns.compare(
+        {"V4": CODES}, IMAGES, [ns.Units()], [COLOR], random_state=s
+    ),
+    "demo.brains.draw_gratings": lambda s: draw_gratings(s)[0][::20],
+    "demo.simulate.plant_directions": lambda s: plant_directions(CODES.rename(unit="feature"), s),
+    "directions.stability.direction_stability": lambda s: direction_stability(
+        ns.PCA(2), CODES, n_resamples=2, random_state=s
+    ),
+    "inference.bootstrap.bootstrap_interval": lambda s: bootstrap_interval(
+        xr.DataArray(X, dims="unit"), "unit", statistic="median", n_resamples=100, random_state=s
+    ),
+    "inference.halves.halves_interval": lambda s: halves_interval(
+        lambda rows: X[rows].mean(), 30, n_resamples=10, random_state=s
+    ),
+    "inference.permutation.compare_means": lambda s: compare_means([(X, Y)], n_resamples=100, random_state=s)[0],
+    "inference.permutation.permutation_test": lambda s: permutation_test(
+        xr.DataArray(X, dims="unit"), xr.DataArray(Y, dims="unit"), n_resamples=100, random_state=s
+    ),
+    "interpretability.disjoint_stimuli.index_reliability": lambda s: index_reliability(
+        CODES, IMAGES, COLOR, sizes=20, n_resamples=10, random_state=s
+    ),
+    "interpretability.explained.explained_by": lambda s: explained_by(CODES, STATISTICS, random_state=s),
+    "interpretability.human_judgements.validate_against_humans": lambda s: validate_against_humans(
+        SCORES, JUDGEMENTS, n_resamples=20, random_state=s
+    ),
+    "interpretability.human_reliability.human_ceiling": lambda s: human_ceiling(
+        JUDGEMENTS, n_resamples=5, random_state=s
+    ),
+    "interpretability.index.interpretability_index": lambda s: ns.interpretability_index(
+        CODES, IMAGES, COLOR, random_state=s
+    ),
+    "interpretability.machine_psychophysics.psychophysics": lambda s: ns.psychophysics(
+        CODES, IMAGES, COLOR, n_references=2, n_trials=5, evidence=True, random_state=s
+    ),
+    "interpretability.nulls.null_test": lambda s: null_test(CODES, IMAGES, COLOR, n_resamples=19, random_state=s),
+    "interpretability.nulls.phase_surrogates": lambda s: phase_surrogates(CODES, random_state=s),
+    "interpretability.nulls.shuffle_stimuli": lambda s: shuffle_stimuli(CODES, random_state=s),
+    "interpretability.nulls.shuffle_units": lambda s: shuffle_units(CODES, random_state=s),
+    "interpretability.random_sets.chance_level": lambda s: chance_level(IMAGES, COLOR, n_resamples=20, random_state=s),
+    "interpretability.ranking.top_stimuli": lambda s: ns.top_stimuli(CODES, random_state=s),
+    "interpretability.sampled_sets.score_sets": lambda s: (
+        score_sets([CODES], IMAGES, COLOR, top=3, n_resamples=10, stimulus_groups=None, random_state=s)[0][0].of_halves
+    ),
+    "interpretability.stimulus_sampling.index_difference": lambda s: index_difference(
+        CODES, OTHERS, IMAGES, COLOR, n_resamples=10, random_state=s
+    ),
+    "interpretability.stimulus_sampling.index_interval": lambda s: index_interval(
+        CODES, IMAGES, COLOR, n_resamples=10, random_state=s
+    ),
+    "interpretability.trials.make_trials": lambda s: make_trials(CODES, n_references=2, n_trials=5, random_state=s),
+    "networks.randomize": lambda s: randomize(NETWORK, random_state=s).weight.detach().numpy(),
+    "reliability.split_half_reliability": lambda s: split_half_reliability(REPEATED, n_resamples=3, random_state=s),
+    "repetitions.split_repetitions": lambda s: xr.concat(ns.split_repetitions(REPEATED, random_state=s), "half"),
+    "responses.split_stimuli": lambda s: ns.split_stimuli(CODES, random_state=s),
+}
+BASES = (DirectionFinder, IterativeFinder)
+WRITES = "demo.simulate.record"
+cases = pytest.mark.parametrize("call", CASES.values(), ids=CASES.keys())
+
+
+def differ(a, b) -> bool:
+    """Return whether two results differ in any value, coords included."""
+    if isinstance(a, np.ndarray):
+        return not np.array_equal(a, b)
+    return not a.drop_attrs().equals(b.drop_attrs())
+
+
+def test_every_function_with_a_random_state_has_a_case_here():
+    found = set()
+    for module in pkgutil.walk_packages(ns.__path__, "neurosuper."):
+        if "._" in module.name:
+            continue
+        for name, member in vars(importlib.import_module(module.name)).items():
+            own = inspect.isfunction(member) and member.__module__ == module.name and not name.startswith("_")
+            if own and "random_state" in inspect.signature(member).parameters:
+                found.add(f"{module.name}.{name}".removeprefix("neurosuper."))
+    assert found == {*CASES, WRITES}
+
+
+@cases
+def test_an_int_gives_the_same_again_and_the_global_state_is_left_alone(call):
+    states = np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    assert not differ(call(3), call(np.int64(3)))
+    assert differ(call(3), call(4))
+    assert (np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == states
+
+
+@cases
+@pytest.mark.parametrize("kind", [np.random.default_rng, np.random.RandomState])
+def test_a_generator_advances_and_its_own_seed_repeats_it(call, kind):
+    first, second = kind(1), kind(1)
+    drawn = [call(first) for _ in range(2)]
+    assert differ(*drawn)
+    assert not differ(drawn[0], call(second))
+
+
+@cases
+@pytest.mark.parametrize("kind", [int, np.random.default_rng, np.random.RandomState, lambda _: None])
+def test_the_seed_in_the_attrs_repeats_the_result(call, kind):
+    result = call(kind(3))
+    if "random_state" in getattr(result, "attrs", {}):
+        seed = result.attrs["random_state"]
+        assert type(seed) is int
+        assert (seed == 3) == (kind is int)
+        assert not differ(result, call(seed))
+
+
+@cases
+def test_none_draws_another_seed_each_time(call):
+    first = call(None)
+    assert any(differ(call(None), first) for _ in range(5))  # p-values of a few permutations may be equal by chance
+
+
+@cases
+def test_anything_else_is_refused_in_one_line(call):
+    for wrong in (1.5, "0", True, [1]):
+        with pytest.raises(
+            TypeError, match=r"^random_state must be an int, None, or a numpy\.random\.Generator or .+, got"
+        ):
+            call(wrong)
+    with pytest.raises(ValueError, match=r"^random_state must be an int from 0 to 2\*\*64 - 1, got -1$"):
+        call(-1)
+
+
+def test_a_simulated_recording_takes_a_generator_too(tmp_path):
+    rng = np.random.default_rng(1)
+    assert differ(written(tmp_path, rng), written(tmp_path, rng))
+    assert not differ(written(tmp_path, 3), written(tmp_path, 3))
+    with pytest.raises(TypeError, match="random_state must be an int"):
+        written(tmp_path, 1.5)
+
+
+@pytest.mark.parametrize("name", sorted(dir(ns.directions)))
+def test_finders_refuse_a_random_state_of_another_type(name):
+    kind = getattr(ns.directions, name)
+    if inspect.isclass(kind) and issubclass(kind, DirectionFinder) and kind not in BASES:
+        for wrong in (1.5, "0", True):
+            with pytest.raises(TypeError, match="^random_state must be an int"):
+                kind(random_state=wrong).fit(CODES)
