@@ -129,7 +129,7 @@ print("\n".join(headline(comparison)))
 plot_distributions(comparison, "color")
 
 # %% [markdown]
-# Raw medians beside hub-corrected ones, which leave out what single images explain by being near to all others (chance
+# Raw medians next to hub-corrected ones, which leave out what single images explain by being near to all others (chance
 # is exactly 0):
 
 # %%
