@@ -141,30 +141,37 @@ def headline(comparison: xr.Dataset) -> list[str]:
 
 def describe_left_out(comparison: xr.Dataset) -> list[str]:
     """Return one sentence per system that counts inactive items and constant directions by finder, if there are any."""
-    names = [comparison[name].values.astype(str) for name in ("system", "finder")]
-    inactive = pd.Series(inactive_items(comparison)).groupby(names, sort=False).agg(["sum", "size"])
-    constant = _count_constant(comparison)
-    sentences = []
-    for system in dict.fromkeys(names[0].tolist()):
-        of_system = inactive.loc[system]
-        few = [f"{n} of {of_all} by {name}" for name, n, of_all in of_system.itertuples() if n]
-        same = [f"{constant[system, name]} by {name}" for name in of_system.index if constant.get((system, name))]
+    counts, sentences = count_left_out(comparison), []
+    for system in dict.fromkeys(counts.index.get_level_values("system")):
+        of_system = counts.loc[system].itertuples()
+        few = [f"{row.n_inactive} of {row.n_items} by {row.Index}" for row in of_system if row.n_inactive]
+        same = [f"{row.n_constant} by {row.Index}" for row in counts.loc[system].itertuples() if row.n_constant]
         reasons = [f"items with fewer than {comparison.attrs.get('top')} active stimuli ({', '.join(few)})"] * bool(few)
         reasons += [f"directions that are constant on the stimuli to score on ({', '.join(same)})"] * bool(same)
         if reasons:
             sentences.append(f"Left out in {system}: {'; '.join(reasons)}.")
-    if n_unnamed := constant.get(("", ""), 0):
-        sentences.append(f"Left out: directions that are constant on the stimuli to score on ({n_unnamed}).")
+    n_constant = int(np.sum(comparison.attrs.get("n_constant", 0)))
+    if n_constant > counts.n_constant.sum():  # of a part of a comparison, whose finders are not known
+        sentences.append(f"Left out: directions that are constant on the stimuli to score on ({n_constant}).")
     return sentences
 
 
+def count_left_out(comparison: xr.Dataset) -> pd.DataFrame:
+    """Return the columns `n_items`, `n_inactive` and `n_constant` (not among the items) by system and finder."""
+    names = [pd.Series(comparison[name].values.astype(str), name=name) for name in ("system", "finder")]
+    counts = pd.Series(inactive_items(comparison)).groupby(names, sort=False).agg(["size", "sum"])
+    counts.columns = ["n_items", "n_inactive"]
+    constant = _count_constant(comparison)
+    return counts.assign(n_constant=[constant.get(pair, 0) for pair in counts.index])
+
+
 def _count_constant(comparison: xr.Dataset) -> dict[tuple[str, str], int]:
-    """Return how many directions were left out as constant, by system and finder; of a part of a comparison, of all."""
+    """Return how many directions were left out as constant, by system and finder; of a part of a comparison, none."""
     counts = np.ravel(comparison.attrs.get("n_constant", []))
     names = [comparison[name].values.astype(str) for name in ("seed", "system", "finder") if name in comparison.coords]
     fits = list(dict.fromkeys(zip(*names, strict=True)))  # in the order of fits, as are the counts
     if len(fits) != len(counts):
-        return {("", ""): int(counts.sum())}
+        return {}
     found: dict[tuple[str, str], int] = {}
     for (*_, system, finder), n in zip(fits, counts.tolist(), strict=True):
         found[system, finder] = found.get((system, finder), 0) + n
