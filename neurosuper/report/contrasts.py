@@ -74,15 +74,21 @@ def _tests_of_systems(comparison: xr.Dataset) -> list[Section]:
 def _contrast(
     contrast: Callable[[xr.Dataset], xr.Dataset], comparison: xr.Dataset
 ) -> tuple[xr.Dataset | None, list[str]]:
-    """Return tests, None if there is nothing to test, and their warnings, which the page shows."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            tests = contrast(comparison)
-        except ValueError:  # no single units or matched baseline, or nothing else; one system
-            return None, []
+    """Return tests, None if there is nothing to test, and their warnings."""
+    try:
+        tests, cautions = with_cautions(lambda: contrast(comparison))
+    except ValueError:  # no single units or matched baseline, or nothing else; one system
+        return None, []
     if "against" not in tests.coords:  # SHIM
         tests = tests.assign_coords(against=("test", [tests.attrs["against"]] * tests.sizes["test"]))  # SHIM
+    return tests, cautions
+
+
+def with_cautions(test: Callable[[], xr.Dataset]) -> tuple[xr.Dataset, list[str]]:
+    """Return the result of a test and its warnings as sentences, which the page shows in their place."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tests = test()
     return tests, list(dict.fromkeys(f"{str(each.message).removesuffix('.')}." for each in caught))
 
 

@@ -78,11 +78,13 @@ def _caption(comparison: xr.Dataset, summary: pd.DataFrame) -> str:
 
 def _table_group(system: str, finders: dict[str, pd.Series], summary: pd.DataFrame, digits: dict[str, int]) -> str:
     best = {metric: summary.xs(metric, level="metric").max() for metric in digits}
-    rows = [
-        f'<th scope="row">{escape(finder)}{_left_out(counts)}</th>'
-        + "".join(_cell(summary.loc[(finder, metric)], best[metric], digits[metric]) for metric in digits)
-        for finder, counts in finders.items()
-    ]
+    rows = []
+    for finder, counts in finders.items():
+        cells = [(metric, _cell(summary.loc[(finder, metric)], best[metric], digits[metric])) for metric in digits]
+        rows.append(
+            f'<th scope="row">{escape(finder)}{_left_out(counts)}</th>'
+            + "".join(f'<td data-metric="{escape(metric)}">{cell}</td>' for metric, cell in cells)
+        )
     head = f'<th scope="rowgroup" rowspan="{len(rows)}">{escape(system)}</th>'
     return f"\n<tbody><tr>{head}" + "</tr>\n<tr>".join(rows) + "</tr></tbody>"
 
@@ -96,7 +98,7 @@ def _left_out(counts: pd.Series) -> str:
 def _cell(row: pd.Series, best: pd.Series, digits: int) -> str:
     n = int(row["n_items"] - row.get("n_inactive", 0))
     if not n:
-        return "<td>– <small>n 0</small></td>"
+        return "– <small>n 0</small>"
     lower, upper = (format_number(row[name], digits) for name in ("lower_quartile", "upper_quartile"))
     cell = f"{_median(row, best, 'median', digits)} <small>{lower} to {upper} · n {n}</small>"
     if "median_corrected" in row:
@@ -104,7 +106,7 @@ def _cell(row: pd.Series, best: pd.Series, digits: int) -> str:
         cell += f"<br>{_median(row, best, 'median_corrected', digits)} <small>corrected · floor {floor}</small>"
     if "reliability" in row:
         cell += f"<br><small>reliability {describe_reliability(row['reliability'])}</small>"
-    return f"<td>{cell}</td>"
+    return cell
 
 
 def _median(row: pd.Series, best: pd.Series, column: str, digits: int) -> str:

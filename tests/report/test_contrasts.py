@@ -1,5 +1,9 @@
 """The tests of a report are grouped by what was tested against, and say to what they generalise."""
 
+import warnings
+
+import numpy as np
+
 from neurosuper import contrast_finders, contrast_systems
 from neurosuper.report import render_report
 
@@ -23,3 +27,30 @@ def test_systems_are_tested_against_the_first_in_sentences(page, comparison, ima
     one = read(render_report(comparison.isel(item=(comparison.system == comparison.system[0]).values), images))
     assert len(sentences_of(one)) == 1
     assert "Tests against V4" not in one.html
+
+
+def test_warnings_of_tests_are_on_the_page(comparison, images, monkeypatch):
+    def cautious(table, **settings):
+        warnings.warn("only 30 stimuli, fewer than 8 * top", stacklevel=2)
+        return contrast_finders(table, **settings)
+
+    monkeypatch.setattr("neurosuper.report.contrasts.contrast_finders", cautious)
+    assert render_report(comparison, images).count("only 30 stimuli, fewer than 8 * top.") == 1
+
+
+def test_the_page_says_how_the_variance_over_stimuli_was_estimated(comparison, images):
+    """Without halves, items are treated as independent; with them of one finder only, where there is no interval."""
+    none = render_report(comparison, images)
+    assert "Items are treated as independent" in none
+    assert "random half-splits" not in none
+    rng = np.random.default_rng(0)
+    halves = (("item", "metric", "draw"), rng.normal(0, 0.01, (80, 2, 500)))
+    influence = (("item", "metric", "rank"), rng.normal(0, 0.01, (80, 2, 3)))
+    on_halves = comparison.assign(difference_of_halves=halves, influence=influence).assign_attrs(n_stimuli=40)
+    on_halves = on_halves.assign_attrs(stimulus_groups="burst", n_stimulus_groups=8)
+    page = render_report(on_halves, images)
+    assert "for other stimuli (whole groups: burst) and other units" in page
+    assert "Stimuli of one burst are dependent: its 8 groups are never divided" in page
+    assert "independent" not in page
+    on_halves.difference_of_halves[40:60] = np.nan
+    assert "Where no interval is given, items are treated as independent" in render_report(on_halves, images)
