@@ -21,8 +21,8 @@ NO_INDEX = "<p>No item has an index.</p>"
 INTRO = (
     "Top {top} stimuli, strongest first, of some items of each finder. Where the reliability of single items is at "
     "least {least}, or unknown, these are the most, middle and least interpretable ones by {metric}; the number below "
-    "a name is {index}. Where it is lower, the order of items is not reliable: these are examples at equal steps "
-    "through the list of items, and no claim about any of them. {active}Hover over an image for its label."
+    "a name is {index}. Where it is lower, the order of items is not reliable: these are examples, at equal steps "
+    "through the list of items, without a claim about any of them. {active}Hover over an image for its label."
 )
 
 
