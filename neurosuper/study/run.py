@@ -10,7 +10,7 @@ import xarray as xr
 from sklearn.base import clone
 
 from neurosuper.comparison import Fit, fit_systems, score_fits
-from neurosuper.comparison.fitting import split_systems
+from neurosuper.comparison.splits import split_systems
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
 from neurosuper.interpretability.index import index_label
 from neurosuper.report import render_report
@@ -182,7 +182,9 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
         if not (skip_seedless and isinstance(finder, SEEDLESS))
     }
     if seeded:
-        yield from fit_systems(responses, seeded, top=study.top, score_on=study.score_on, random_state=seed)
+        yield from fit_systems(
+            responses, seeded, top=study.top, score_on=study.score_on, baselines=False, random_state=seed
+        )
 
 
 def _score(fits: dict[int, list[Fit]], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
