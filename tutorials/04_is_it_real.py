@@ -14,9 +14,10 @@
 # %% [markdown]
 # # Is it real?
 #
-# Tutorial 01 ends with a difference: in macaque V4, K-means directions have a higher interpretability index than single
+# Tutorial 01 shows a difference: in macaque V4, K-means directions have a higher interpretability index than single
 # units. Would a reviewer believe it? Here we ask what a reviewer would ask: above what chance level, by how much, with
-# what uncertainty, also by another measure, for what other reason, and again in another recording?
+# what uncertainty, also by another measure, for what other reason, compared with which baseline, and again in another
+# recording? The answer is not the one of tutorial 01. [methods](methods/README.md) has a page on each step.
 #
 # Recordings: Cowley et al. 2023, sessions 201025 (89 units, 1,200 photographs) and 210325 (50 units, 640 photographs,
 # each shown 6 to 10 times, all grey). Method: Klindt et al. 2023 (arXiv 2310.11431). The environment variable
@@ -126,13 +127,32 @@ assert (by_size["KMeans"].mean("direction") > by_size["Units"].mean("direction")
 
 # %% [markdown]
 # But the index of *one* unit depends on only five photographs, and its standard error is more than half as large as the
-# standard deviation over units: do not interpret single units, compare sets of them.
+# standard deviation over units:
 
 # %%
 unit_index = by_size["Units"].sel(top=TOP)
 standard_error, scatter = unit_index.spread.median().item(), unit_index.std(ddof=1).item()
 print(f"standard error of one unit {standard_error:.3f}; units differ by (s.d.) {scatter:.3f}")
 assert standard_error > scatter / 2
+
+# %% [markdown]
+# Would a unit with a high index have a high one on other photographs? `index_reliability` scores all units on two
+# random sets of photographs that share none, correlates the two over units, and extends the result to all photographs
+# (Spearman–Brown). Below 0.5, more than half of the variance between units is due to the photographs that happened to
+# be shown. That is so here: do not interpret single units, compare sets of them. (All 1,200 photographs are used for
+# units; K-means directions can be scored only on the half that they were not found on.)
+
+
+# %%
+def reliability_of(codes, images, distance):
+    """Return the reliability of the index of single items on all photographs that have codes."""
+    largest = ns.interpretability.index_reliability(codes, images, distance, top=TOP).isel(size=-1)
+    print(f"{largest.n_items} items, {largest.n_stimuli} photographs: reliability {largest.spearman_brown:.2f}")
+    return float(largest.spearman_brown)
+
+
+assert reliability_of(v4, images, distance) < 0.5
+assert reliability_of(codes["KMeans"], images, distance) > reliability_of(codes["Units"], images, distance)
 
 # %% [markdown]
 # ## Chance level
@@ -503,6 +523,15 @@ print(reliable.attrs["selected_units"])
 assert raw.reliability.min() > 0.3
 
 # %% [markdown]
+# The index of single units is even less reliable here, with about half as many photographs:
+
+# %%
+mean_responses = ns.average_repetitions(raw)
+assert reliability_of(mean_responses, images_2, distance_2) < 0.5
+codes_2 = held_out_codes(mean_responses, seed=0)
+assert reliability_of(codes_2["KMeans"], images_2, distance_2) > reliability_of(codes_2["Units"], images_2, distance_2)
+
+# %% [markdown]
 # Fewer units also mean fewer directions. So there is a third set: the same number of units, drawn at random. All three
 # are scored in the same three ways.
 
@@ -560,6 +589,7 @@ BASELINES = {
     "Exemplars": ns.Exemplars(normalize=True),
     "CovarianceMatched": ns.CovarianceMatched(normalize=True),
     "KMeans": ns.KMeans(),
+    "centred Exemplars": ns.Exemplars(normalize=True, center=True),
     "centred CovarianceMatched": ns.CovarianceMatched(normalize=True, center=True),
     "centred KMeans": ns.KMeans(center=True),
 }
@@ -570,19 +600,17 @@ assert cosine["KMeans"] > 0.9
 
 # %% [markdown]
 # `Exemplars` are the responses to single photographs, chosen at random: nothing is learned. `CovarianceMatched` are
-# random vectors with the mean and the covariance of the responses. `KMeans(center=True)` clusters what is left when the
-# mean response has been subtracted: patterns instead of the overall response. Its baseline is centred, too.
+# random vectors with the mean and the covariance of the responses; `compare` adds them for every finder.
+# `KMeans(center=True)` clusters what is left when the mean response has been subtracted: patterns instead of the
+# overall response. Its baselines are centred, too. Every difference is shown raw and hub-corrected.
 
 # %%
-sessions = {"201025": (v4, images, distance), "210325": (ns.average_repetitions(raw), images_2, distance_2)}
-PAIRS = [
-    ("KMeans", "Units", None),
-    ("KMeans", "Units", "hub"),
-    ("KMeans", "Exemplars", None),
-    ("KMeans", "CovarianceMatched", None),
-    ("centred KMeans", "Units", "hub"),
-    ("centred KMeans", "centred CovarianceMatched", "hub"),
-]
+sessions = {"201025": (v4, images, distance), "210325": (mean_responses, images_2, distance_2)}
+AGAINST = {
+    "KMeans": ["Units", "Exemplars", "CovarianceMatched"],
+    "centred KMeans": ["Units", "centred Exemplars", "centred CovarianceMatched"],
+}
+PAIRS = [(finder, other, how) for finder, others in AGAINST.items() for other in others for how in (None, "hub")]
 rows = []
 for session, (responses, shown, apart_by) in sessions.items():
     base_codes = [held_out_codes(responses, seed, BASELINES) for seed in SPLITS]
@@ -606,18 +634,32 @@ baselines = pd.DataFrame(rows).set_index(["finder", "against", "index", "session
 baselines.round(4)
 
 # %% [markdown]
-# Three things are visible, in both sessions. K-means by the default scores no better than responses to random
-# photographs, and no better than random vectors of the same mean and covariance. Centred K-means is above units after
-# the correction. But that it is above centred random vectors of the same covariance is not shown: what is found may be
-# the subspace in which V4 varies most, not clusters.
+# What is true in both sessions: by the raw index, K-means by the default is above units, but no better than responses
+# to random photographs, and no better than random vectors of the same mean and covariance. Centred K-means is above
+# units after the correction (its raw index is not: patterns lead to unusual photographs, which are far from all
+# others). But that it is above centred random vectors of the same covariance is not shown: what is found may be the
+# subspace in which V4 varies most, not clusters.
 
 # %%
 p = baselines["2 × median p"]
 for session in sessions:
+    assert p["KMeans", "Units", "raw", session] < 0.05
     assert p["KMeans", "Exemplars", "raw", session] > 0.05
     assert p["KMeans", "CovarianceMatched", "raw", session] > 0.05
+    assert p["KMeans", "Exemplars", "hub-corrected", session] > 0.05
+    assert p["centred KMeans", "Units", "raw", session] > 0.05
     assert p["centred KMeans", "Units", "hub-corrected", session] < 0.05
     assert p["centred KMeans", "centred CovarianceMatched", "hub-corrected", session] > 0.05
+
+# %% [markdown]
+# Two differences are below 0.05 in the first session only: after the correction, K-means by the default is above random
+# vectors of the same mean and covariance, and centred K-means above centred exemplars. p is not adjusted for the number
+# of rows in this table, and the second session does not confirm either. These are hypotheses for the next recording,
+# not results.
+
+# %%
+for pair in (("KMeans", "CovarianceMatched"), ("centred KMeans", "centred Exemplars")):
+    assert p[(*pair, "hub-corrected", "201025")] < 0.05 < p[(*pair, "hub-corrected", "210325")]
 
 # %% [markdown]
 # ## What can be claimed
@@ -633,7 +675,7 @@ print(
     f"than single units, by {by}. Corrected for photographs that are near to all others, the difference was "
     f"{own_table.difference['KMeans']:.3f} in the first session, and not detectable in the second "
     f"({own_second.difference:.3f}, adjusted p = {own_second.adjusted_p:.2g}). Neither was above responses to random "
-    f"photographs."
+    f"photographs, with or without the correction."
 )
 
 # %% [markdown]
@@ -647,15 +689,16 @@ print(
 #
 # Not supported:
 #
-# - *That K-means found features.* By its default it scores no better than responses to random photographs, or random
-#   vectors of the same mean and covariance; centred, not detectably better than centred random vectors of the same
-#   covariance.
+# - *That K-means found features.* By its default it scores no better than responses to random photographs, and by the
+#   raw index no better than random vectors of the same mean and covariance; centred, not detectably better than centred
+#   random vectors of the same covariance.
 # - *That K-means directions, by the default, are easier to interpret.* After the correction for plain photographs, less
 #   than half of their gain remains in the first session, and no detectable gain in the second. The task with references
 #   from top and bottom favours them in the first session and is inconclusive in the second. No person has judged the
 #   photographs.
 # - *That units are more interpretable than random directions.* It depends on session and score.
-# - *That any single unit is interpretable.* Most units are within the range of random sets of photographs.
+# - *That any single unit is interpretable.* Most units are within the range of random sets of photographs, and the
+#   index of single units is not reliable in either session.
 # - *Anything about V4 of other animals.* These are two sessions from one laboratory, and the photographs of 210325 are
 #   grey.
 #

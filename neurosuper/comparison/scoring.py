@@ -210,11 +210,11 @@ def _draw_random_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
 
 
 def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
-    """Return the coords of all items: system, finder, direction, and the unit coords of any system."""
+    """Return the coords of all items: system, finder, direction, baseline, and the unit coords of any system."""
     frames = []
     for fit in fits:
         labels = fit.top_stimuli[fit.top_stimuli.dims[1]].values
-        names = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str)}
+        names = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str), "baseline": fit.baseline}
         frames.append(names | _unit_coords(fit.fitted, len(labels)))
     return {
         name: ("item", _concatenate(frames, name)) for name in dict.fromkeys(key for frame in frames for key in frame)

@@ -10,7 +10,7 @@ import xarray as xr
 from sklearn.base import clone
 
 from neurosuper.comparison import Fit, fit_systems, score_fits
-from neurosuper.comparison.fitting import split_systems
+from neurosuper.comparison.splits import split_systems
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
 from neurosuper.interpretability.index import index_label
 from neurosuper.report import render_report
@@ -140,21 +140,22 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
     refuse_equal_names([system.name for system in systems])
     try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
     _check_truths(systems)
-    check_hypotheses(study.hypotheses, [system.name for system in systems])
+    check_hypotheses(study.hypotheses, [system.name for system in systems], finders)
     checksums = files.checksums()
     data = {name: checksum for name, checksum in checksums.items() if name != shared_name(files.study.name)}
     registry = Registry(folder, study, data)
     registry.state()
-    provenance = json.dumps(trace_provenance(study, systems, checksums, command))
 
     fits: dict[int, list[Fit]] = {seed: [] for seed in study.seeds}
     try:
         for seed, found in fits.items():
             for fit in _fit(study, systems, finders, seed):
                 found.append(fit)
-        result = _score(fits, images, metrics).assign_attrs(describe_run(study, systems, fits), provenance=provenance)
+        result = _score(fits, images, metrics)
+        provenance = trace_provenance(study, systems, fits[study.seeds[0]], checksums, command)
+        result = result.assign_attrs(describe_run(study, systems, fits, result), provenance=json.dumps(provenance))
         result = result.merge(_recover(fits, systems))
-        result.attrs["registry"] = json.dumps(registry.score(len(systems)))
+        result.attrs["registry"] = json.dumps(registry.score(result))
     except Exception as error:
         if where := keep_directions(folder, fits):
             error.add_note(f"({where})")
@@ -181,7 +182,9 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
         if not (skip_seedless and isinstance(finder, SEEDLESS))
     }
     if seeded:
-        yield from fit_systems(responses, seeded, top=study.top, score_on=study.score_on, random_state=seed)
+        yield from fit_systems(
+            responses, seeded, top=study.top, score_on=study.score_on, baselines=False, random_state=seed
+        )
 
 
 def _score(fits: dict[int, list[Fit]], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:

@@ -27,7 +27,7 @@ def test_precomputed_distances_give_the_same_comparison(systems, images):
 
 
 def test_unit_coords_are_carried_by_units_and_by_directions_that_share_them(systems, images):
-    table = compare(systems, images, [Units(), PCA(2)], [Color()])
+    table = compare(systems, images, [Units(), PCA(2)], [Color()], baselines=False)
     brain_units = table.isel(item=slice(0, 8))
     assert brain_units.area.values.tolist() == ["V1", "V4"] * 4
     directions = table.isel(item=slice(8, 10))

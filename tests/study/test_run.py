@@ -1,5 +1,6 @@
 """A study writes every number and a report, checks its file before it computes, and reuses what earlier runs stored."""
 
+import importlib
 import json
 import shutil
 import sys
@@ -52,7 +53,7 @@ def test_its_numbers_are_those_of_compare(study):
     images = load_images(study.parent / "images")
     brain = load_array(study.parent / "brain.npy", dims=("unit", "stimulus"), stimuli=images)
     finders = {"Units": Units(), "KMeans 4": KMeans(4, random_state=1)}
-    expected = compare({"brain": brain}, images, finders, {"color": Color()}, top=3, random_state=1)
+    expected = compare({"brain": brain}, images, finders, {"color": Color()}, top=3, baselines=False, random_state=1)
     mine = result.isel(item=((result.system == "brain") & (result.seed == 1)).values).sel(metric=["color"])
     assert_allclose(mine.interpretability, expected.interpretability)
 
@@ -444,3 +445,95 @@ def test_an_error_in_given_distances_is_one_line(change, message, judged):
         run_study(study)
     assert "\n" not in str(caught.value)
     assert not list(study.parent.glob("study_output/*.*"))
+
+
+def randomized(study, how="init", loader="activations"):
+    """Add a system with the network of the study, and random weights."""
+    text = study.read_text()
+    start = text.index("[systems.net]")
+    table = text[start : text.index("[finders")].replace("systems.net", "systems.control")
+    table = table.replace('loader = "activations"', f'loader = "{loader}"\nrandomize = {how!r}')
+    study.write_text(text[:start] + table + text[start:])
+
+
+def test_a_network_with_random_weights_is_a_system_with_a_cache_of_its_own(study):
+    trained = run_study(study)
+    batches = set((study.parent / "study_output" / "cache").rglob("*.npz"))
+    randomized(study)
+    result = run_study(study)
+    both = set((study.parent / "study_output" / "cache").rglob("*.npz"))
+    assert batches < both
+    assert len(both) == 2 * len(batches)
+    assert "Random weights (init, seed 0): control first, control second." in result.note
+    net = result.isel(item=(result.system == "net second").values)
+    xr.testing.assert_allclose(
+        net.interpretability,
+        trained.isel(item=(trained.system == "net second").values)["interpretability"].assign_coords(item=net.item),
+    )
+    control = result.isel(item=(result.system == "control second").values)
+    assert not set(control.top_stimuli.values) <= set(net.top_stimuli.values)
+    assert_allclose(run_study(study).interpretability, result.interpretability)
+
+
+def test_random_weights_are_those_of_randomize_with_the_first_seed(study):
+    study.write_text(study.read_text().replace("seeds = [0, 1]", "seeds = [5]"))
+    randomized(study, "shuffle")
+    result = run_study(study)
+    sys.path.insert(0, str(study.parent))
+    try:
+        model = importlib.import_module("network").build(6)
+    finally:
+        sys.path.remove(str(study.parent))
+        sys.modules.pop("network")
+    control = neurosuper.networks.randomize(model, how="shuffle", random_state=5)
+    images = load_images(study.parent / "images")
+    responses = neurosuper.networks.activations(control, images, ["second"], position="mean", device="cpu")
+    expected = compare({"net": responses}, images, [Units()], [Color()], top=3, random_state=5)
+    mine = result.isel(item=((result.system == "control second") & (result.finder == "Units")).values)
+    assert_allclose(mine.interpretability.sel(metric="color"), expected.interpretability[:, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("how", "loader", "message"),
+    [
+        ("weights", "activations", "systems.control.randomize must be one of init, shuffle; got 'weights'"),
+        ("init", "load_array", "systems.control.randomize is for loader = 'activations', got 'load_array'; remove it"),
+    ],
+)
+def test_random_weights_of_another_kind_are_refused_when_the_file_is_read(study, how, loader, message):
+    randomized(study, how, loader)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_study(study)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_cannot_be_initialised_again_is_named(study):
+    randomized(study)
+    source = study.parent / "network.py"
+    source.write_text(
+        source.read_text()
+        .replace("nn.Conv2d(3,", "Own(3,")
+        .replace("def build", "class Own(nn.Conv2d):\n    def reset_parameters(self):\n        pass\n\n\ndef build")
+    )
+    with pytest.raises(ValueError, match=r"^\[systems.control\] module 'first' \(Own\) has no reset_parameters that"):
+        run_study(study)
+
+
+def test_provenance_states_the_settings_of_each_finder(study):
+    provenance = json.loads(run_study(study).provenance)
+    assert provenance["finders"]["Units"] == {"finder": "Units"}
+    assert provenance["finders"]["KMeans 4"] == {"finder": "KMeans", "n_directions": 4}
+
+
+def test_the_note_counts_directions_that_were_left_out(study, rng):
+    """Half of the units of the brain are active in two photographs only."""
+    brain = np.load(study.parent / "brain.npy")
+    brain[:2] = 0
+    brain[:2, ::9] = 1 + rng.random((2, 5))
+    np.save(study.parent / "brain.npy", brain)
+    result = run_study(study)
+    inactive = ((result.n_active < 3) & (result.system == "brain") & (result.finder == "Units")).sum().item()
+    assert inactive
+    assert f"({inactive} of 10 by Units" in result.note
+    page = (study.parent / "study_output" / "report.html").read_text()
+    assert page.count("Left out in brain: items with fewer than 3 active stimuli") == 1

@@ -1,0 +1,56 @@
+"""The tests of a report are grouped by what was tested against, and say to what they generalise."""
+
+import warnings
+
+import numpy as np
+
+from neurosuper import contrast_finders, contrast_systems
+from neurosuper.report import render_report
+
+
+def sentences_of(page):
+    """Return the sentences of tests, in order."""
+    return [text for text in page.texts("li") if "permutation test" in text]
+
+
+def test_finders_are_tested_against_single_units_in_sentences(page, comparison, images, read):
+    assert "Tests against single units" in page.texts("h2")
+    assert sentences_of(page)[:2] == contrast_finders(comparison).sel(test=[0, 2]).sentence.values.tolist()
+    only_units = read(render_report(comparison.isel(item=(comparison.finder == "Units").values), images))
+    assert "Tests against single units" not in only_units.html
+
+
+def test_systems_are_tested_against_the_first_in_sentences(page, comparison, images, read):
+    assert "Tests against V4 <left> & right" in page.texts("h2")
+    assert sentences_of(page)[2:] == contrast_systems(comparison).sel(test=[0, 1]).sentence.values.tolist()
+    assert "between systems only if they share images: 40 stimuli in common." in page.html
+    one = read(render_report(comparison.isel(item=(comparison.system == comparison.system[0]).values), images))
+    assert len(sentences_of(one)) == 1
+    assert "Tests against V4" not in one.html
+
+
+def test_warnings_of_tests_are_on_the_page(comparison, images, monkeypatch):
+    def cautious(table, **settings):
+        warnings.warn("only 30 stimuli, fewer than 8 * top", stacklevel=2)
+        return contrast_finders(table, **settings)
+
+    monkeypatch.setattr("neurosuper.report.contrasts.contrast_finders", cautious)
+    assert render_report(comparison, images).count("only 30 stimuli, fewer than 8 * top.") == 1
+
+
+def test_the_page_says_how_the_variance_over_stimuli_was_estimated(comparison, images):
+    """Without halves, items are treated as independent; with them of one finder only, where there is no interval."""
+    none = render_report(comparison, images)
+    assert "Items are treated as independent" in none
+    assert "random half-splits" not in none
+    rng = np.random.default_rng(0)
+    halves = (("item", "metric", "draw"), rng.normal(0, 0.01, (80, 2, 500)))
+    influence = (("item", "metric", "rank"), rng.normal(0, 0.01, (80, 2, 3)))
+    on_halves = comparison.assign(difference_of_halves=halves, influence=influence).assign_attrs(n_stimuli=40)
+    on_halves = on_halves.assign_attrs(stimulus_groups="burst", n_stimulus_groups=8)
+    page = render_report(on_halves, images)
+    assert "for other stimuli (whole groups: burst) and other units" in page
+    assert "Stimuli of one burst are dependent: its 8 groups are never divided" in page
+    assert "independent" not in page
+    on_halves.difference_of_halves[40:60] = np.nan
+    assert "Where no interval is given, items are treated as independent" in render_report(on_halves, images)
