@@ -1,9 +1,9 @@
-"""Exemplars against K-means in ResNet-20, layer by layer: raw and hub-corrected, beside figures found before.
+"""Exemplars against K-means in ResNet-20, layer by layer: raw and hub-corrected, next to figures found before.
 
     NEUROSUPER_TEST_DATA=… python benchmarks/resnet20_claims.py [--seeds 10] [--settings 10000 untrained 50000 held-out]
 
 CIFAR-10, centre pixel of the last map of each layer, LPIPS with AlexNet at 32 × 32 pixels, top 5. Every finder gives as
-many directions as the layer has units. K-means is shown uncentred (the paper's default) and centred, each beside the
+many directions as the layer has units. K-means is shown uncentred (the paper's default) and centred, each next to the
 response vectors of random photographs (`Exemplars`) and Gaussian draws of the same mean and covariance
 (`CovarianceMatched`) with the same preparation. `before` is what an earlier implementation of its own found; ± is the
 standard deviation over seeds, and a difference has its 95 % interval for other photographs and directions, both
