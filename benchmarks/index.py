@@ -3,7 +3,8 @@
 LPIPS on AlexNet with the same random weights on both sides (the time does not depend on them) and the same threads. The
 peer is timed on some pairs, drawn from all, and scaled: one by one, as published scripts call it, and at its best, in
 batches. The gain is about the number of pairs over that of unique images, so both are printed. Embedding alone and the
-index take turns.
+index take turns. Then the hub-corrected index against the raw one, and intervals from 500 draws against 50: these alone
+by `index.py corrected` and `index.py draws`.
 """
 
 import resource
@@ -22,7 +23,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from neurosuper import LPIPS, interpretability_index, top_stimuli
+from neurosuper import LPIPS, Color, Pixel, interpretability_index, top_stimuli
+from neurosuper.interpretability import index_interval
+from neurosuper.metrics import ImageMetric
 
 TURNS = 2
 BATCH = 64  # pairs
@@ -91,10 +94,11 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-def embed_once(images: xr.DataArray, metric: LPIPS) -> None:
+def embed_once(images: xr.DataArray, metric: ImageMetric) -> None:
     """Embed all images in batches, and keep nothing."""
-    for start in range(0, images.sizes["stimulus"], metric.batch_size):
-        metric.embed(images[start : start + metric.batch_size])
+    size = metric.batch_size or images.sizes["stimulus"]
+    for start in range(0, images.sizes["stimulus"], size):
+        metric.embed(images[start : start + size])
 
 
 def as_peer(images: np.ndarray) -> torch.Tensor:
@@ -169,13 +173,68 @@ def run(workload: Workload, peer: lpips.LPIPS, metric: LPIPS) -> None:
     print(f"  largest difference of the index {np.abs(index.sel(top=most)[:5] - theirs).max():.1e}\n", flush=True)
 
 
+def best_of_turns(*works: Callable[[], Any]) -> np.ndarray:
+    """Return the shortest time of each, s; they take turns."""
+    return np.min([[timed(work)[0] for work in works] for _ in range(TURNS)], axis=0)
+
+
+def compare_corrected(metric: ImageMetric, n_images: int, size: int, n_directions: int, target: float | None) -> None:
+    """Print the time of the hub-corrected index over that of the raw one, and over one embedding of all images."""
+    codes, images = make_inputs(n_images, size, n_directions)
+    n_top = len(np.unique(top_stimuli(codes, top=5)))
+    once, raw, corrected = best_of_turns(
+        lambda: embed_once(images, metric),
+        lambda: interpretability_index(codes, images, metric),
+        lambda: interpretability_index(codes, images, metric, correction="hub"),
+    )
+    ratio = corrected / raw
+    print(
+        f"corrected: {metric.name}, {n_images} images of {size}×{size}, {n_directions} directions: embedding once "
+        f"{once:.2f} s, raw {raw:.2f} s ({n_top} images are embedded), corrected {corrected:.2f} s (all are)\n"
+        f"  corrected / raw {ratio:.2f} ({verdict(ratio, target, at_most=True)}); corrected / embedding all once "
+        f"{corrected / once:.2f}; all images / those that raw embeds {n_images / n_top:.2f}",
+        flush=True,
+    )
+
+
+def compare_corrections(metric: LPIPS) -> None:
+    """Print the cost of the correction where raw embeds nearly all images, and where it embeds few.
+
+    The correction needs the mean distance of each image to all others, and so the embedding of every image. Raw embeds
+    those among the top stimuli alone: if these are few, no correction over all images can cost 1.3 times as much.
+    Squared distances, such as LPIPS, have the sums over all images in closed form; others need all pairs.
+    """
+    compare_corrected(metric, 10_000, 64, 4096, 1.3)
+    compare_corrected(metric, 10_000, 64, 50, None)
+    for other in (Color(device="cpu"), Pixel(device="cpu")):
+        compare_corrected(other, 10_000, 32, 4096, None)
+
+
+def compare_draws(metric: LPIPS) -> None:
+    """Print the time of intervals from 500 random halves over that from 50."""
+    for each, n_images, n_directions in ((metric, 1200, 89), (Color(device="cpu"), 1200, 89), (metric, 4000, 500)):
+        codes, images = make_inputs(n_images, 64, n_directions)
+        few, many = best_of_turns(
+            *(lambda n=n: index_interval(codes, images, each, n_resamples=n) for n in (50, 500))  # noqa: B023
+        )
+        ratio = many / few
+        print(
+            f"draws: {each.name}, {n_images} images, {n_directions} directions: 50 draws {few:.2f} s, 500 {many:.2f}, "
+            f"ratio {ratio:.2f} ({verdict(ratio, 2, at_most=True)})",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Run each workload in a process of its own, whose peak of memory is then that of the workload."""
-    if len(sys.argv) == 2:
-        return run(WORKLOADS[int(sys.argv[1])], *make_metrics())
-    for i in range(len(WORKLOADS)):
-        subprocess.run([sys.executable, __file__, str(i)], check=True)
-    return None
+    parts = {"corrected": compare_corrections, "draws": compare_draws}
+    if len(sys.argv) == 1:
+        for part in (*map(str, range(len(WORKLOADS))), *parts):
+            subprocess.run([sys.executable, __file__, part], check=True)
+    elif sys.argv[1] in parts:
+        parts[sys.argv[1]](make_metrics()[1])
+    else:
+        run(WORKLOADS[int(sys.argv[1])], *make_metrics())
 
 
 if __name__ == "__main__":

@@ -115,8 +115,10 @@ def interpretability_index(
     images have nothing else in common. With h_i the mean distance of image i to the other n − 1 images that have a code
     and an image, μ the mean of h, and a_i = (h_i − μ)(n − 1)/(n − 2), `correction="hub"` returns minus the mean of
     d_jk − μ − a_j − a_k. What is left of a nuisance is smaller, but not always 0: an item that picks the images of
-    least contrast has images that share this. All n images are embedded. For squared distances, such as `LPIPS`,
-    this reads the embeddings once more; for others, such as `Pixel`, it takes the distances of all pairs.
+    least contrast has images that share this. All n images are embedded, not only the top stimuli, which takes most of
+    the time if these are few. For squared distances, such as `LPIPS`, this reads the embeddings once more (1.1 × the
+    time without correction, for 4,096 directions and 10,000 images of 32 × 32 pixels); for others it takes the
+    distances of all pairs (there, `Color` 2.6 ×, `Pixel` 15 ×).
 
     With `covariates`, the mean distance of two images that are like j and k is subtracted from d_jk: d_jk −
     (PDPᵀ)_jk/(1 − (PPᵀ)_jk), where P gives equal weight to the 30 images that are nearest in the z-scored covariates
