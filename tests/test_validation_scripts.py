@@ -10,7 +10,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FEW = {  # how many worlds, populations, designs, … of a script are run
     "validate_sampling": {"BOUNDED": 2, "SUBJECTS": 1, "UNBOUNDED": 1, "BEYOND": 1},
-    "validate_finders": {"COVERED": 4, "POPULATIONS": 1},
+    "validate_finders": {"COVERED": 4, "POPULATIONS": 1, "UNIT_NOISE": 1},
     "validate_nuisance": {"NUISANCES": 1, "FEATURES": 1},
     "validate_power": {"DESIGNS": 2, "NOISES": 1},
     "validate_precision": {"HEADLINES": 1, "SOURCES": 3},
