@@ -149,8 +149,8 @@ def print_baselines(n_studies: int, run: Run = map) -> None:
     print_table(
         "K-means against units and baselines where nothing is planted",
         f"{n_studies} studies in each row: stimuli vary in {N_LATENT} dimensions, without privileged directions. "
-        "“Common drive” adds to all rates what is large for plain stimuli. By II_c, K-means is above units and Random in "
-        "all worlds without having found features: baselines of the same mean and covariance show that, so do "
+        "“Common drive” adds to all rates what is large for plain stimuli. By II_c, K-means is above units and Random "
+        "in all worlds without having found features: baselines of the same mean and covariance show that, so do "
         "exemplars. Where units have noise of their own, centres average it out, and K-means is a little above these "
         "baselines as well.",
         ("contrast", "raw difference", "raw above (p < 0.05)", "II_c difference", "II_c above (p < 0.05)"),
