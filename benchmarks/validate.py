@@ -34,10 +34,12 @@ def print_all(n_studies: int, run: validate_items.Run) -> None:
     """Print all tables."""
     print(HEADER)
     validate_sampling.print_tables(n_studies, run)
+    validate_sampling.print_halves(n_studies, run)
     validate_finders.print_coverage(max(2, 3 * n_studies // 8), run)
     validate_nuisance.print_tables(max(2, n_studies // 4), run)
+    validate_nuisance.print_floors(max(2, n_studies // 40), run)
     validate_finders.print_baselines(max(2, n_studies // 5), run)
-    validate_power.print_tables(max(2, n_studies // 2), run)
+    validate_power.print_tables(max(2, n_studies // 4), run)
     validate_precision.print_tables(max(2, n_studies // 10), run)
     validate_psychophysics.print_tables(max(2, n_studies // 4), run)
     validate_items.print_tables(n_studies, run)

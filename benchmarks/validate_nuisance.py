@@ -14,9 +14,10 @@ from scipy.spatial import distance
 from validation_tables import Mean, Run, Share, Target, print_table
 
 import neurosuper as ns
-from neurosuper.interpretability import index_difference, index_interval
+from neurosuper.interpretability import frequency_floor, index_difference, index_interval
 
 N_IMAGES, N_ITEMS, N_FEATURES, N_DIMS, N_UNITS = 300, 20, 15, 40, 60
+N_TRADES = 40_000
 NUISANCES = (
     "random picks",
     "plain images",
@@ -118,4 +119,46 @@ def print_tables(n_studies: int, run: Run = map) -> None:
             Target("II_c and floor", 0, 0.06, lambda name: name in NUISANCES),
             Target("II_c and floor", 0.95, 1, lambda name: name in FEATURES),
         ],
+    )
+
+
+def floors_of_trades(study: tuple[float, int]) -> tuple[float, float, float]:
+    """Return the mean index of random sets that keep all frequencies, the frequency floor, and that with f for x.
+
+    Two random sets trade the images that only one of them has, again and again (Strona et al. 2014).
+    """
+    noise, seed = study
+    world = World(seed)
+    rng, k, top = np.random.default_rng([seed, 14]), 40, 5
+    values = zscore(-np.log(world.contrast)) + noise * rng.normal(size=(N_IMAGES, k))
+    labels = world.images.stimulus.values
+    codes = xr.DataArray(values, {"stimulus": labels, "unit": np.arange(k).astype(str)}, ("stimulus", "unit"))
+    d = ns.metrics.pairwise_distances(world.images, world.metric).values.astype(float)
+    places = world.images.get_index("stimulus").get_indexer(ns.top_stimuli(codes, top=top).values.T.ravel())
+    f = np.bincount(places, minlength=N_IMAGES)
+    sets, means = [set(row) for row in places.reshape(k, top).tolist()], []
+    for step in range(N_TRADES):
+        a, b = rng.choice(k, 2, replace=False)
+        own = rng.permutation(sorted(sets[a] ^ sets[b])).tolist()
+        common, n = sets[a] & sets[b], len(sets[a] - sets[b])
+        sets[a], sets[b] = common | set(own[:n]), common | set(own[n:])
+        if step > N_TRADES // 20 and step % 20 == 0:
+            at = np.array([sorted(each) for each in sets])
+            means.append(-d[at[:, :, None], at[:, None, :]].sum() / (k * top * (top - 1)))
+    plain = -(f @ d @ f) / (f.sum() ** 2 - (f**2).sum())
+    return float(np.mean(means)), float(frequency_floor(codes, world.images, world.metric, top=top)), float(plain)
+
+
+def print_floors(n_studies: int, run: Run = map) -> None:
+    """Print how far the closed forms of the frequency floor are from the mean of random sets."""
+    rows = {}
+    for noise, what in ((0.4, "some images are in most sets"), (2.0, "images are in few sets")):
+        mean, x, f = np.array(list(run(floors_of_trades, [(noise, i) for i in range(n_studies)]))).T
+        rows[what] = [Mean.of(100 * np.abs(each - mean) / -mean, 2) for each in (x, f)]
+    print_table(
+        "Frequency floor: closed form and random sets",
+        f"{n_studies} sets of 40 items that prefer plain images in each row, {N_TRADES} trades. Mean distance from the "
+        "mean index of random sets that keep how often each image is picked, in %.",
+        ("frequencies", "`frequency_floor`", "with counts f in place of x"),
+        rows,
     )

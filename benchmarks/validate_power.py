@@ -12,9 +12,9 @@ import neurosuper as ns
 from neurosuper.interpretability import index_difference, index_power
 
 N_FEATURES = 2  # few, so that noise makes a large difference
-PILOT = (120, 10)  # stimuli, items of each set
-DESIGNS = (PILOT, (240, 40), (600, 60))
-NOISE, NOISES = 0.2, (0.5, 0.8, 1.4, 4.0)  # of the items of the first set, and of the second
+PILOT = (200, 20)  # stimuli, items of each set
+DESIGNS = (PILOT, (400, 40), (600, 60))
+NOISE, NOISES = 0.2, (0.4, 0.6, 1.0, 6.0)  # of the items of the first set, and of the second
 
 
 def draw(

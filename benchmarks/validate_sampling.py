@@ -173,6 +173,41 @@ def row_of_world(studies: pd.DataFrame) -> list[object]:
     ]
 
 
+STATISTICS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], float], float, float]] = {  # truth and `fall`
+    "mean": (lambda x, y: x.mean(), 0.0, 0.5),
+    "variance": (lambda x, y: x.var(ddof=1), 1.0, 0.5),
+    "correlation": (lambda x, y: np.corrcoef(x, x + y)[0, 1], 0.5**0.5, 0.5),
+    "largest value, fall=1": (lambda x, y: x.max(), np.nan, 1.0),
+}
+
+
+def study_halves(study: tuple[str, int]) -> tuple[float, float, float]:
+    """Return a statistic of 60 normal stimuli, and its interval."""
+    name, seed = study
+    x, y = np.random.default_rng([seed, 13]).normal(size=(2, 60))
+    statistic, _, fall = STATISTICS[name]
+    found = ns.inference.halves_interval(lambda rows: statistic(x[rows], y[rows]), 60, fall=fall, random_state=seed)
+    return found.estimate.item(), found.estimate_low.item(), found.estimate_high.item()
+
+
+def print_halves(n_studies: int, run: Run = map) -> None:
+    """Print the coverage of intervals of other statistics of stimuli."""
+    rows = {}
+    for name, (_, truth, _) in STATISTICS.items():
+        estimate, low, high = np.array(list(run(study_halves, [(name, i) for i in range(n_studies)]))).T
+        truth = estimate.mean() if np.isnan(truth) else truth
+        width, sd = np.median(high - low), estimate.std(ddof=1)
+        in_sd = Mean(width / sd, width / sd / np.sqrt(2 * n_studies), 1)
+        rows[name] = [Share.of((low <= truth) & (truth <= high)), Share.of(high < truth), Share.of(low > truth), in_sd]
+    print_table(
+        "Other statistics of stimuli",
+        f"{n_studies} studies in each row: `halves_interval` (95 %) of 60 normal stimuli.",
+        ("statistic", "covers", "too low", "too high", "width in true s.d."),
+        rows,
+        [Target("covers", 0.92, 0.98)],
+    )
+
+
 HEADS = (
     "world",
     "covers",

@@ -65,26 +65,37 @@ class Target(NamedTuple):
     def verdict(self, heads: Sequence[str], rows: Mapping[str, Sequence[Any]]) -> str:
         """Return a sentence that says which rows miss the target, and which do so within Monte Carlo error."""
         column = heads.index(self.column) - 1
-        misses: dict[str, list[str]] = {"above": [], "below": [], "hardly": []}
+        misses: dict[str, list[int]] = {"above": [], "below": [], "hardly": []}
         for i, (name, cells) in enumerate(rows.items(), start=1):
             by = max(self.low - cells[column].value, cells[column].value - self.high)
             if self.applies(name) and by > 0:
                 side = "above" if cells[column].value > self.high else "below"
-                misses["hardly" if by < 2 * cells[column].error else side].append(str(i))
-        clear = [f"{', '.join(misses[side])} ({side})" for side in ("above", "below") if misses[side]]
+                misses["hardly" if by < 2 * cells[column].error else side].append(i)
+        clear = [f"{list_rows(misses[side])} ({side})" for side in ("above", "below") if misses[side]]
         verdict = f"missed by rows {' and '.join(clear)}" if clear else "no row clearly misses it"
         if misses["hardly"]:
-            verdict += f"; outside by less than two Monte Carlo errors: rows {', '.join(misses['hardly'])}"
+            verdict += f"; outside by less than two Monte Carlo errors: rows {list_rows(misses['hardly'])}"
         elif not clear:
             verdict = "all rows meet it"
-        exempt = [str(i) for i, name in enumerate(rows, start=1) if not self.applies(name)]
-        scope = f" (not asked of rows {', '.join(exempt)})" if exempt else ""
+        exempt = [i for i, name in enumerate(rows, start=1) if not self.applies(name)]
+        scope = f" (not asked of rows {list_rows(exempt)})" if exempt else ""
         return f"Target of “{self.column}”: {self._limits()}{scope}; {verdict}."
 
     def _limits(self) -> str:
         if self.low == 0:
             return f"at most {100 * self.high:g} %"
         return f"at least {100 * self.low:g} %" if self.high == 1 else f"{100 * self.low:g} to {100 * self.high:g} %"
+
+
+def list_rows(numbers: Sequence[int]) -> str:
+    """Return increasing numbers as text, runs of three and more as ranges."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
 def print_table(

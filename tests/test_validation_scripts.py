@@ -10,7 +10,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FEW = {  # how many worlds, populations, designs, … of a script are run
     "validate_sampling": {"BOUNDED": 2, "SUBJECTS": 1, "UNBOUNDED": 1, "BEYOND": 1},
-    "validate_finders": {"COVERED": 4, "POPULATIONS": 1},
+    "validate_finders": {"COVERED": 4, "POPULATIONS": 1, "UNIT_NOISE": 1},
     "validate_nuisance": {"NUISANCES": 1, "FEATURES": 1},
     "validate_power": {"DESIGNS": 2, "NOISES": 1},
     "validate_precision": {"HEADLINES": 1, "SOURCES": 3},
@@ -19,6 +19,8 @@ FEW = {  # how many worlds, populations, designs, … of a script are run
 }
 SCRIPTS_AND_TABLES = [
     *((name, "print_tables") for name in FEW if name != "validate_finders"),
+    ("validate_sampling", "print_halves"),
+    ("validate_nuisance", "print_floors"),
     ("validate_finders", "print_coverage"),
     ("validate_finders", "print_baselines"),
 ]
@@ -59,6 +61,10 @@ def test_a_caption_says_which_rows_miss_the_target(hits, verdict, load, capsys):
     assert f"Caption. {verdict}" in printed
     ((head, _, *body),) = tables(printed)
     assert [len(row) for row in body] == [len(head)] * 2
+
+
+def test_rows_are_listed_as_ranges(load):
+    assert load("validation_tables").list_rows([1, 3, 4, 6, 7, 8, 10]) == "1, 3, 4, 6–8, 10"
 
 
 @pytest.mark.slow
