@@ -31,9 +31,9 @@ def summarize(comparison: xr.Dataset, *, include_inactive: bool = False) -> pd.D
         `upper_quartile` and `n_items` (items with an index, inactive ones included). Further columns if the comparison
         has what they need: `n_inactive`, the number of these items that are inactive; `median_corrected`, of the
         hub-corrected index; `frequency_floor`, the index of a set that picks the same images as often, but at random;
-        and `reliability`, the correlation of the index over items between disjoint sets of stimuli (of the corrected
-        index, if there is one; of several seeds the smallest): below 0.5, make no claims about single items (see
-        `index_reliability`).
+        and `reliability`, the correlation r of the index over items between disjoint sets of stimuli (of the corrected
+        index, if there is one; of several seeds the smallest). Below 1/3, less than 0.5 is expected on all stimuli,
+        2r/(1 + r): make no claims about single items (see `index_reliability`).
 
     See Also
     --------

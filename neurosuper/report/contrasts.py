@@ -79,8 +79,6 @@ def _contrast(
         tests, cautions = with_cautions(lambda: contrast(comparison))
     except ValueError:  # no single units or matched baseline, or nothing else; one system
         return None, []
-    if "against" not in tests.coords:  # SHIM
-        tests = tests.assign_coords(against=("test", [tests.attrs["against"]] * tests.sizes["test"]))  # SHIM
     return tests, cautions
 
 

@@ -20,8 +20,9 @@ CORRECTED = (
 INACTIVE = " Inactive: items with fewer than {top} active stimuli, which are left out of medians, quartiles and n."
 CONSTANT = " Constant: directions with the same code for all stimuli to score on, which were left out."
 RELIABILITY = (
-    " Reliability: correlation of the {corrected}index over items between sets of different stimuli (Spearman–Brown); "
-    "below {least}, the order of items says more about the stimuli shown than about the items."
+    " Reliability: correlation r of the {corrected}index over items between sets of different stimuli, each half of "
+    "all. Where the reliability expected on all stimuli, 2r/(1 + r), is below {least}, the order of items says more "
+    "about the stimuli shown than about the items."
 )
 AS_IN_PAPER = (
     "{name}: K-means as in the paper, which does not subtract the mean response. Where responses to all stimuli are "
