@@ -134,7 +134,7 @@ def headline(comparison: xr.Dataset) -> list[str]:
         sentence += _where_above(medians, systems, "Units")
         if (baseline := _baseline_of(comparison, "KMeans")) in medians:
             matched = _where_above(medians, systems, baseline)
-            sentence += f", and above their matched baseline ({baseline}) in {matched}"
+            sentence += f", and above their matched baseline, {baseline}, in {matched}"
         sentences.append(f"{sentence}.")
     return sentences + describe_left_out(comparison)
 

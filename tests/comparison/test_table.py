@@ -146,6 +146,6 @@ def test_headline_says_where_directions_are_above_their_matched_baseline(compari
     baseline = np.where(every.finder == "KMeans", "CovarianceMatched", "")
     assert headline(every.assign_coords(baseline=("item", baseline)))[-1] == (
         "By color, K-means directions are above single units in 1 of 2 systems (brain), and above their matched "
-        "baseline (CovarianceMatched) in 1 of 2 systems (brain)."
+        "baseline, CovarianceMatched, in 1 of 2 systems (brain)."
     )
     assert "baseline" not in headline(every)[-1]
