@@ -14,6 +14,7 @@ import xarray as xr
 from neurosuper.comparison.fitting import SEPARATOR
 from neurosuper.inference import adjust_p_values, test_sentence
 from neurosuper.inference.permutation import compare_means
+from neurosuper.interpretability.sampled_sets import warn_of_few
 from neurosuper.interpretability.stimulus_sampling import compare_mean_index
 from neurosuper.interpretability.variance_components import ItemScores
 
@@ -46,9 +47,10 @@ def contrast_finders(
     Only a finder that scores above both gives evidence of features that it found.
 
     Intervals and p-values generalise to new stimuli and new items of the same kind: the variance over stimuli is
-    estimated from random halves of them (see `index_difference`), with directions held fixed. Conclusions are about
-    these recordings only. p-values are adjusted over all tests (Benjamini and Hochberg 1995). With several seeds, only
-    the first is tested, because seeds share units and stimuli.
+    estimated from random halves of them (see `index_difference`), with directions held fixed; if the comparison has
+    `stimulus_groups`, from halves of these, for new groups. Conclusions are about these recordings only. p-values are
+    adjusted over all tests (Benjamini and Hochberg 1995). With several seeds, only the first is tested, because seeds
+    share units and stimuli.
 
     Parameters
     ----------
@@ -85,6 +87,11 @@ def contrast_finders(
     ValueError
         No such finder in the comparison, or nothing to test it against.
 
+    Warns
+    -----
+    UserWarning
+        Fewer stimuli were scored on than 8 times `top`: intervals may be too narrow (see `index_interval`).
+
     See Also
     --------
     contrast_systems : Systems against one another.
@@ -105,7 +112,7 @@ def contrast_finders(
     ('KMeans', 'Units', True)
     """
     references = _units_and_baselines(comparison) if against is None else _named(comparison, "finder", against)
-    return _contrast(comparison, "finder", references, include_inactive, n_resamples, random_state)
+    return contrast_pairs(comparison, "finder", references, include_inactive, n_resamples, random_state)
 
 
 def contrast_systems(
@@ -147,6 +154,11 @@ def contrast_systems(
     ValueError
         No such system in the comparison, or nothing to test it against.
 
+    Warns
+    -----
+    UserWarning
+        As for `contrast_finders`.
+
     See Also
     --------
     contrast_finders : Finders against one another.
@@ -165,7 +177,7 @@ def contrast_systems(
     'KMeans: net (n = 30, mean −0.50) scored higher in interpretability by LPIPS'
     """
     references = _named(comparison, "system", str(comparison.system.values[0]) if against is None else against)
-    return _contrast(comparison, "system", references, include_inactive, n_resamples, random_state)
+    return contrast_pairs(comparison, "system", references, include_inactive, n_resamples, random_state)
 
 
 def _names(comparison: xr.Dataset, varied: Varied) -> list[str]:
@@ -203,15 +215,17 @@ def _units_and_baselines(comparison: xr.Dataset) -> References:
     return references
 
 
-def _contrast(
+def contrast_pairs(
     comparison: xr.Dataset,
     varied: Varied,
     references: References,
-    include_inactive: bool,
-    n_resamples: int,
-    random_state: int | None,
+    include_inactive: bool = False,
+    n_resamples: int = 9999,
+    random_state: int | None = 0,
 ) -> xr.Dataset:
     """Test each finder (or system) against its references, with the system (or finder) and the metric the same."""
+    if {"n_stimuli", "top"} <= comparison.attrs.keys():
+        warn_of_few(comparison.n_stimuli, comparison.top)
     kept, n_inactive = _items_to_test(comparison, include_inactive)
     scores = {
         correction: _scores_by_name(comparison, kept, *variables)
@@ -286,7 +300,9 @@ def _scores_by_name(
 
 
 def _number_top_stimuli(comparison: xr.Dataset) -> tuple[np.ndarray, int]:
-    """Return the number of each top stimulus (item, rank), and how many stimuli were scored on."""
+    """Return the number of each top stimulus or its group (item, rank), and how many of these were scored on."""
+    if "top_groups" in comparison:
+        return comparison.top_groups.transpose("item", "rank").values, comparison.n_stimulus_groups
     labels = [joined.split(SEPARATOR) for joined in comparison.top_stimuli.values.tolist()]
     numbers, names = pd.factorize(np.array(labels).ravel())
     return numbers.reshape(len(labels), -1), max(len(names), comparison.attrs.get("n_stimuli", 0))

@@ -11,15 +11,12 @@ from sklearn.base import clone
 from tqdm import tqdm
 
 from neurosuper._checks import check_one_of, seed_or_new
-from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.comparison.baselines import add_baselines
-from neurosuper.comparison.splits import ScoreOn, fit_and_score_parts
+from neurosuper.comparison.splits import ScoreOn, StimulusGroups, fit_and_score_parts, halve_scored
 from neurosuper.directions import DirectionFinder
-from neurosuper.interpretability.group_scores import groups_of, leading_stimuli
-from neurosuper.interpretability.random_splits import draw_splits, smallest_group
+from neurosuper.interpretability.group_scores import leading_stimuli
 from neurosuper.interpretability.ranking import count_active, top_stimuli
-from neurosuper.interpretability.sampled_sets import N_RESAMPLES
 from neurosuper.responses import (
     check_averaged,
     constant_items,
@@ -32,7 +29,7 @@ RESERVED = {  # names of variables, coords and dims of a comparison, which no un
     *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
     *("chance_level", "chance_level_low", "chance_level_high", "difference_of_halves", "draw", "influence", "rank"),
     *("corrected", "corrected_difference_of_halves", "corrected_influence", "frequency_floor"),
-    *("n_active", "baseline"),
+    *("n_active", "baseline", "reliability", "corrected_reliability", "top_groups"),
 }
 
 
@@ -61,6 +58,9 @@ class Fit(NamedTuple):
         Number of directions that are constant on the stimuli to score on, and were left out.
     baseline : str
         Name of the matched baseline of the finder; "" if it has none.
+    stimulus_groups : StimulusGroups or None
+        The `name` of the coord, the number of the group of each stimulus in `scored` (`of_scored`), and the number of
+        groups of all systems (`n`).
 
     See Also
     --------
@@ -91,6 +91,7 @@ class Fit(NamedTuple):
     n_active: np.ndarray
     n_constant: int = 0
     baseline: str = ""
+    stimulus_groups: StimulusGroups | None = None
 
 
 def fit_systems(
@@ -100,6 +101,7 @@ def fit_systems(
     top: int = 5,
     score_on: ScoreOn = "held-out",
     baselines: bool = True,
+    stimulus_groups: str | None = None,
     random_state: int | None = 0,
 ) -> Iterator[Fit]:
     """Yield the directions of every system by every finder, with their top stimuli: the first half of `compare`.
@@ -119,6 +121,10 @@ def fit_systems(
         where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
     baselines : bool, optional
         Add the matched baseline of every finder (see `compare`).
+    stimulus_groups : str, optional
+        A stimulus coord of all systems, of stimuli that are not independent: clusters, categories, bursts of
+        frames. Whole groups are to fit on or to score on, half of them each, and whole groups are halved, so that the
+        intervals of contrasts are for other groups. At least 4 to score on.
     random_state : int, optional
         Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
         (see `top_stimuli`). Finders have their own.
@@ -136,8 +142,9 @@ def fit_systems(
     ValueError
         No system or finder; systems with other dims; names that are not unique; a unit coord with a reserved name;
         units of zero variance; a finder all of whose directions are constant on the stimuli to score on; more `top`
-        than stimuli to score on; systems that mark the same stimulus differently; a finder with the name of a baseline
-        that would be added; another `score_on` or `baselines`.
+        than stimuli to score on; systems that mark the same stimulus differently, or put it in different groups; too
+        few groups, or a system without their coord; a finder with the name of a baseline that would be added; another
+        `score_on` or `baselines`.
 
     See Also
     --------
@@ -160,29 +167,30 @@ def fit_systems(
     finders, baseline_of = _name_finders(finders, baselines)
     _check_systems(systems)
     check_one_of("score_on", score_on, ("held-out", "all"))
-    parts = fit_and_score_parts(systems, score_on, random_state)
+    parts = fit_and_score_parts(systems, score_on, random_state, stimulus_groups)
     _check_top(top, parts)
-    scored_on = all_stimuli(scored for _, scored in parts.values())
-    # One set of splits for all fits, always with the same seed: differences between items share their stimuli.
-    photographs = photographs_of(scored_on)
-    splits = draw_splits(scored_on.stimulus.values, 2, N_RESAMPLES, np.random.default_rng(0), photographs)
-    halves = {
-        name: groups_of(scored, splits, top) if smallest_group(scored, splits) >= top else None
-        for name, (_, scored) in parts.items()
-    }
+    halves = halve_scored({name: scored for name, (_, scored) in parts.items()}, top, stimulus_groups)
     seed = seed_or_new(random_state)
     pairs = [(system, finder) for system in parts for finder in finders]
     for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", delay=2)):
         bar.set_postfix_str(f"{system}, {finder}")
-        fit_part, score_part = parts[system]
+        (fit_part, score_part), own = parts[system], halves[system]
         fitted = clone(finders[finder]).fit(fit_part)
         codes, n_constant = _drop_constant(fitted.transform(score_part), system, finder)
-        own = halves[system]
-        leading = None if own is None else leading_stimuli(codes, [own], top, seed)
-        chosen, n_stimuli = top_stimuli(codes, top=top, random_state=seed), int(photographs.max()) + 1
-        n_active, scored = count_active(codes.values), codes.stimulus.values
-        baseline = baseline_of.get(finder, "")
-        yield Fit(system, finder, fitted, chosen, scored, own, leading, n_stimuli, n_active, n_constant, baseline)
+        yield Fit(
+            system,
+            finder,
+            fitted,
+            top_stimuli(codes, top=top, random_state=seed),
+            codes.stimulus.values,
+            own.of_scored,
+            None if own.of_scored is None else leading_stimuli(codes, [own.of_scored], top, seed),
+            own.n_stimuli,
+            count_active(codes.values),
+            n_constant,
+            baseline_of.get(finder, ""),
+            own.groups,
+        )
 
 
 def _name_finders(

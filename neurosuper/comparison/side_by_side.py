@@ -9,7 +9,7 @@ import xarray as xr
 from neurosuper._joins import LEFT_OUT, left_out
 from neurosuper.comparison.fitting import check_mapping, describe_shared, fit_systems, join_system
 from neurosuper.comparison.scoring import Metrics, name_metrics, score_fits
-from neurosuper.comparison.splits import ScoreOn
+from neurosuper.comparison.splits import ScoreOn, take_groups
 from neurosuper.directions import DirectionFinder
 from neurosuper.images import check_images
 
@@ -23,6 +23,7 @@ def compare(
     top: int = 5,
     score_on: ScoreOn = "held-out",
     baselines: bool = True,
+    stimulus_groups: str | None = None,
     random_state: int | None = 0,
 ) -> xr.Dataset:
     """Return the interpretability of every unit and direction of every system, by every metric.
@@ -49,6 +50,10 @@ def compare(
         are): a `CovarianceMatched` that prepares responses as the finder does, one for all finders of the same
         preparation (see Notes). A `CovarianceMatched` among the finders is used where it matches. False adds none, and
         matches none.
+    stimulus_groups : str, optional
+        A stimulus coord of all systems, or of images, of stimuli that are not independent: clusters, categories, bursts
+        of frames. Whole groups are to fit on or to score on, half of them each, and whole groups are halved, so that
+        the intervals of contrasts are for other groups. At least 4 to score on.
     random_state : int, optional
         Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
         (see `top_stimuli`). Finders have their own.
@@ -70,16 +75,23 @@ def compare(
         - `corrected (item, metric)`, the hub-corrected index over the stimuli that the item's system was scored on,
           with chance at 0 (see `interpretability_index`), with `corrected_difference_of_halves` and
           `corrected_influence`;
+        - `reliability (item, metric)` and `corrected_reliability (item, metric)`, the correlation over items of the
+          index between two random halves of the stimuli, averaged over the same splits, as `index_reliability` gives it
+          for its largest size; that of the index on all of them is about 2r/(1 + r). The same for all items of a system
+          and finder; NaN with fewer than 4 items, where a half has fewer stimuli than `top`, or where all items
+          have the same index on some half;
         - `frequency_floor (item, metric)`, the index of a set whose items would pick the same images as often, but at
           random: the same for all items of a system and finder (see `interpretability.frequency_floor`);
         - `n_active (item,)`, the number of active stimuli among those scored: with a code above the one that more than
           half of them share, such as 0 of a sparse code (all, if there is no such code). The top stimuli of an
           item with fewer than `top` are in part drawn at random; contrasts leave such items out;
+        - `top_groups (item, rank)`, only with `stimulus_groups`: the number of the group of each top stimulus;
         - `has_copies (item,)`, only if an item has two copies of one photograph among its top stimuli (see
           `find_copies`).
 
         attrs: `top`, `confidence_level` of the chance level, `n_resamples`, `n_stimuli` (scored on, of all systems),
         `score_on`, `random_state`, `shared_stimuli` (a description of how many stimuli the systems share),
+        `stimulus_groups` and `n_stimulus_groups` (scored on, of all systems), if stimuli are grouped;
         `n_constant`, if directions were left out because they are constant on the stimuli to score on (their number for
         each system and finder, systems first; a warning names them), and, if stimuli had no image,
         `n_stimuli_left_out` of each system. `drop_dims(["draw", "rank"]).to_dataframe()` is the table without halves.
@@ -91,7 +103,7 @@ def compare(
     ValueError
         No system, finder or metric; names that are not unique; no image in common; units of zero variance; a finder
         all of whose directions are constant on the stimuli to score on, or with the name of a baseline that would be
-        added; more `top` than stimuli to score on.
+        added; more `top` than stimuli to score on; too few groups, or a system without their coord.
 
     See Also
     --------
@@ -125,11 +137,13 @@ def compare(
     """
     check_mapping(systems)
     images = check_images(images)
-    systems = {name: join_system(name, responses, images.stimulus) for name, responses in systems.items()}
+    systems = {
+        name: take_groups(join_system(name, responses, images.stimulus), images, stimulus_groups)
+        for name, responses in systems.items()
+    }
     metrics = name_metrics(metrics)  # checked before the fits, which may take hours
-    fits = list(
-        fit_systems(systems, finders, top=top, score_on=score_on, baselines=baselines, random_state=random_state)
-    )
+    settings: dict = {"baselines": baselines, "stimulus_groups": stimulus_groups, "random_state": random_state}
+    fits = list(fit_systems(systems, finders, top=top, score_on=score_on, **settings))
     lost = [left_out(responses).get(LEFT_OUT, 0) for responses in systems.values()]
     return score_fits(fits, images, metrics).assign_attrs(
         score_on=score_on,

@@ -31,9 +31,9 @@ def summarize(comparison: xr.Dataset, *, include_inactive: bool = False) -> pd.D
         `upper_quartile` and `n_items` (items with an index, inactive ones included). Further columns if the comparison
         has what they need: `n_inactive`, the number of these items that are inactive; `median_corrected`, of the
         hub-corrected index; `frequency_floor`, the index of a set that picks the same images as often, but at random;
-        and `reliability`, the correlation of the index over items between disjoint sets of stimuli (of the corrected
-        index, if there is one; of several seeds the smallest): below 0.5, make no claims about single items (see
-        `index_reliability`).
+        and `reliability`, the correlation r of the index over items between disjoint sets of stimuli (of the corrected
+        index, if there is one; of several seeds the smallest). Below 1/3, less than 0.5 is expected on all stimuli,
+        2r/(1 + r): make no claims about single items (see `index_reliability`).
 
     See Also
     --------
@@ -84,8 +84,9 @@ def headline(comparison: xr.Dataset) -> list[str]:
     brackets. The sentence across systems counts where K-means directions are above single units, and, if known, where
     they are above their matched baseline (see `compare`): a gain over units that the baseline shares is no evidence of
     features that were found. Inactive items (fewer active stimuli than `top`) are left out; a sentence per system
-    counts them, and the directions that were left out as constant. If planted directions are known, another sentence
-    per system reports how well they were recovered. Only medians are compared, without a test.
+    counts them, and the directions that were left out as constant (unless the note of a study does so). If planted
+    directions are known, another sentence per system reports how well they were recovered. Only medians are compared,
+    without a test.
 
     Parameters
     ----------
@@ -134,9 +135,10 @@ def headline(comparison: xr.Dataset) -> list[str]:
         sentence += _where_above(medians, systems, "Units")
         if (baseline := _baseline_of(comparison, "KMeans")) in medians:
             matched = _where_above(medians, systems, baseline)
-            sentence += f", and above their matched baseline ({baseline}) in {matched}"
+            sentence += f", and above their matched baseline, {baseline}, in {matched}"
         sentences.append(f"{sentence}.")
-    return sentences + describe_left_out(comparison)
+    note = comparison.attrs.get("note", "")
+    return sentences + [sentence for sentence in describe_left_out(comparison) if sentence not in note]
 
 
 def describe_left_out(comparison: xr.Dataset) -> list[str]:

@@ -14,15 +14,15 @@ import xarray as xr
 from neurosuper.comparison.fitting import SEPARATOR
 from neurosuper.comparison.table import inactive_items, summarize
 from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
-from neurosuper.report.numbers import describe_reliability, digits_of, format_number, unique_names
+from neurosuper.report.numbers import describe_reliability, digits_of, format_number, is_unreliable, unique_names
 
 N_SHOWN = 3  # items per group: most, middle and least interpretable
 NO_INDEX = "<p>No item has an index.</p>"
 INTRO = (
-    "Top {top} stimuli, strongest first, of some items of each finder. Where the reliability of single items is at "
-    "least {least}, or unknown, these are the most, middle and least interpretable ones by {metric}; the number below "
-    "a name is {index}. Where it is lower, the order of items is not reliable: these are examples, at equal steps "
-    "through the list of items, without a claim about any of them. {active}Hover over an image for its label."
+    "Top {top} stimuli, strongest first, of some items of each finder: the most, middle and least interpretable ones "
+    "by {metric}; the number below a name is {index}. Where the reliability r of single items is so low that "
+    "2r/(1 + r) is below {least}, the order of items is not reliable: these are examples, at equal steps through the "
+    "list of items, without a claim about any of them. {active}Hover over an image for its label."
 )
 
 
@@ -35,7 +35,7 @@ class Examples(NamedTuple):
     @property
     def are_ranked(self) -> bool:
         """Whether items were chosen by their index."""
-        return not self.reliability < RELIABLE_ENOUGH
+        return not is_unreliable(self.reliability)
 
 
 def choose_examples(comparison: xr.Dataset) -> dict[tuple[str, str], Examples]:
@@ -45,7 +45,7 @@ def choose_examples(comparison: xr.Dataset) -> dict[tuple[str, str], Examples]:
     chosen = {}
     for pair, items in _by_finder(comparison):
         reliability = float(known[pair])
-        groups = _spread(items) if reliability < RELIABLE_ENOUGH else _rank(items)
+        groups = _spread(items) if is_unreliable(reliability) else _rank(items)
         chosen[pair] = Examples(groups, reliability)
     return chosen
 
@@ -124,8 +124,9 @@ def _finder(finder: str, examples: Examples, thumbnails: dict[str, str], digits:
         for caption, items in examples.groups.items()
     )
     reliability = describe_reliability(examples.reliability)
-    about = f"Reliability of single items: {reliability}."
-    if not examples.are_ranked:
+    if examples.are_ranked:
+        about = f"Reliability of single items: {reliability}."
+    else:
         about = (
             f"The order of items is not reliable (r = {reliability}): examples, not the most or least interpretable."
         )

@@ -20,8 +20,9 @@ CORRECTED = (
 INACTIVE = " Inactive: items with fewer than {top} active stimuli, which are left out of medians, quartiles and n."
 CONSTANT = " Constant: directions with the same code for all stimuli to score on, which were left out."
 RELIABILITY = (
-    " Reliability: correlation of the {corrected}index over items between sets of different stimuli (Spearman–Brown); "
-    "below {least}, the order of items says more about the stimuli shown than about the items."
+    " Reliability: correlation r of the {corrected}index over items between sets of different stimuli, each half of "
+    "all. Where the reliability expected on all stimuli, 2r/(1 + r), is below {least}, the order of items says more "
+    "about the stimuli shown than about the items."
 )
 AS_IN_PAPER = (
     "{name}: K-means as in the paper, which does not subtract the mean response. Where responses to all stimuli are "
@@ -66,7 +67,7 @@ def _caption(comparison: xr.Dataset, summary: pd.DataFrame) -> str:
     is_corrected = "median_corrected" in summary
     parts = [
         f"Median interpretability index, with quartiles and the number n of units or directions{over_seeds}. Higher is "
-        "more interpretable; bold marks each system’s best finder.",
+        "more interpretable; bold: the highest median of each system.",
         CORRECTED if is_corrected else "",
         INACTIVE.format(top=comparison.top) if inactive_items(comparison).any() else "",
         CONSTANT if np.any(comparison.attrs.get("n_constant", 0)) else "",

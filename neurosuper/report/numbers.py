@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
+
 
 def unique_names(names: xr.DataArray) -> list[str]:
     """Return each name once, in the order in which they first occur."""
@@ -22,6 +24,15 @@ def format_number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
+def is_unreliable(reliability: float) -> bool:
+    """Return whether the index says too little about single items; False if its reliability is not known.
+
+    Between halves of the stimuli it is r. On all of them, 2r/(1 + r) is expected (Spearman–Brown), as in
+    `index_reliability`.
+    """
+    return 2 * reliability < RELIABLE_ENOUGH * (1 + reliability)
+
+
 def describe_reliability(reliability: float) -> str:
     """Return the reliability of single items as text."""
-    return f"{reliability:.2f}".replace("-", "−") if np.isfinite(reliability) else "unknown"
+    return format_number(reliability, 2) if np.isfinite(reliability) else "unknown"

@@ -123,8 +123,7 @@ def _count_tests(result: xr.Dataset, hypotheses: list[dict[str, Any]]) -> int:
             warnings.simplefilter("ignore")  # the report shows them
             tests = contrast(result, n_resamples=N_RESAMPLES)
             n_tests += tests.sizes["test"]
-            named = [tests.against] if isinstance(tests.against, str) else tests.against.values.tolist()  # SHIM
-            against |= set(named) if contrast is contrast_finders else set()
+            against |= set(tests.against.values.tolist()) if contrast is contrast_finders else set()
     return n_tests + sum(stated["against"] not in against for stated in hypotheses)
 
 

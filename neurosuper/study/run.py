@@ -10,6 +10,7 @@ import xarray as xr
 from sklearn.base import clone
 
 from neurosuper.comparison import Fit, fit_systems, score_fits
+from neurosuper.comparison.baselines import add_baselines
 from neurosuper.comparison.splits import split_systems
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
 from neurosuper.interpretability.index import index_label
@@ -128,6 +129,8 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
 def _run(study: Study, files: References, folder: Path, command: str) -> xr.Dataset:
     """Return the results of a study whose folder is locked; names and inputs are checked before the first fit."""
     finders = make_finders(study.finders, files, study.device)
+    if study.baselines:
+        finders, _ = add_baselines(finders)  # here, so that their names are tried too, and are those of every seed
     written = [name for name, finder in finders.items() if not isinstance(finder, Units)]  # with their directions
     texts = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
     try_writing(folder, written, dict.fromkeys(study.systems if written else []), texts)
@@ -183,7 +186,12 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
     }
     if seeded:
         yield from fit_systems(
-            responses, seeded, top=study.top, score_on=study.score_on, baselines=False, random_state=seed
+            responses,
+            seeded,
+            top=study.top,
+            score_on=study.score_on,
+            baselines=study.baselines,
+            random_state=seed,
         )
 
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -197,3 +199,16 @@ def test_halves_of_the_corrected_index_give_its_interval(rng):
     is_hub = (tests.correction == "hub").values
     assert np.isfinite(tests.difference_low[is_hub]).all()
     assert np.isnan(tests.difference_low[~is_hub]).all()
+
+
+def test_few_stimuli_for_each_top_stimulus_give_one_warning_in_the_words_of_index_interval(responses, images):
+    table = compare({"V4": responses[:40]}, images, [Units(), Random(6)], [Color(), Pixel()], score_on="all", top=5)
+    few = table.assign_attrs(n_stimuli=39)
+    contrast_finders(table, n_resamples=200)
+    message = "39 stimuli are fewer than 8 × top = 40: the interval may be too narrow; lower `top` to at most 4, or"
+    for contrast in (contrast_finders, partial(contrast_systems, against="V4")):
+        both = few if contrast is contrast_finders else xr.concat([few, few.assign_coords(system="net")], "item")
+        with pytest.warns(UserWarning, match=message) as caught:
+            contrast(both, n_resamples=200)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__

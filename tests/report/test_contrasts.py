@@ -6,6 +6,7 @@ import numpy as np
 
 from neurosuper import contrast_finders, contrast_systems
 from neurosuper.report import render_report
+from neurosuper.report.contrasts import BASELINE
 
 
 def sentences_of(page):
@@ -27,6 +28,33 @@ def test_systems_are_tested_against_the_first_in_sentences(page, comparison, ima
     one = read(render_report(comparison.isel(item=(comparison.system == comparison.system[0]).values), images))
     assert len(sentences_of(one)) == 1
     assert "Tests against V4" not in one.html
+
+
+def test_tests_are_grouped_by_what_was_tested_against(comparison, images, read):
+    matched = comparison.assign_coords(finder=("item", np.repeat(["Units", "KMeans", "Gaussian", "PCA"], 20)))
+    matched = matched.assign_coords(system=("item", ["V4"] * 80))
+    baseline = np.where(matched.finder.isin(["KMeans", "PCA"]), "Gaussian", "")
+    matched = matched.assign_coords(baseline=("item", baseline))
+    html = render_report(matched, images)
+    units, against_baseline = html.index('id="tests"'), html.index('id="baseline-tests"')
+    parts = [
+        read(html[units - 9 : against_baseline - 9]),
+        read(html[against_baseline - 9 : html.index('id="figures"') - 9]),
+    ]
+    by_first = contrast_finders(matched)
+    by_first = by_first.isel(test=(by_first.metric == "LPIPS-alex").values)
+    for page, against, heading in zip(
+        parts, ["Units", "Gaussian"], ["single units", "the matched baseline"], strict=True
+    ):
+        expected = by_first.isel(test=(by_first.against == against).values)
+        assert sentences_of(page) == expected.sentence.values.tolist()
+        assert page.texts("h2") == [f"Tests against {heading}"]
+    assert parts[1].texts("p")[:1] == [BASELINE]
+    assert "p is adjusted over the 10 tests of all metrics" in parts[0].html
+    assert "adjusted over" not in parts[1].html
+    alone = read(render_report(matched.isel(item=(matched.finder != "Units").values), images))
+    assert "Tests against single units" not in alone.texts("h2")
+    assert "p is adjusted over the 4 tests of all metrics" in alone.html
 
 
 def test_warnings_of_tests_are_on_the_page(comparison, images, monkeypatch):
@@ -54,3 +82,15 @@ def test_the_page_says_how_the_variance_over_stimuli_was_estimated(comparison, i
     assert "independent" not in page
     on_halves.difference_of_halves[40:60] = np.nan
     assert "Where no interval is given, items are treated as independent" in render_report(on_halves, images)
+
+
+def test_a_test_of_the_corrected_index_stands_for_both(comparison, images, read):
+    """One pair has no corrected index: its test is of the index itself."""
+    corrected = comparison.interpretability + 1
+    corrected[60:] = np.nan
+    both = comparison.assign(corrected=corrected, frequency_floor=0 * corrected - 0.5)
+    tests = contrast_finders(both)
+    shown = sentences_of(read(render_report(both, images)))[:2]
+    assert tests.correction.values.tolist() == ["none", "hub", "none", "hub", "none", "none"]
+    assert shown == tests.sentence.values[[1, 4]].tolist()
+    assert "Not corrected: difference" in shown[0]

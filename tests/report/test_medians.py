@@ -53,7 +53,7 @@ def test_the_table_shows_the_reliability_of_single_items_with_the_rule(compariso
     page = read(render_report(known, images))
     cells = [text.split("reliability ")[1] for text in page.texts("td") if "reliability" in text]
     assert cells == ["unknown", "unknown", "0.46", "−0.46"] * 2
-    assert "below 0.5, the order of items says more about the stimuli shown than about the items" in page.html
+    assert "2r/(1 + r), is below 0.5, the order of items says more about the stimuli shown than" in page.html
 
 
 PAPER, CENTERED = {"finder": "KMeans", "n_directions": 4}, {"finder": "KMeans", "center": True}

@@ -43,7 +43,7 @@ def test_a_study_writes_every_number_and_a_report(study):
     assert sorted(path.name for path in folder.iterdir()) == ["cache", "registry.json", "report.html", "study.nc"]
     xr.testing.assert_identical(xr.load_dataset(folder / "study.nc"), result)
     assert list(dict.fromkeys(result.system.values)) == ["brain", "net first", "net second"]
-    assert list(dict.fromkeys(result.finder.values)) == ["Units", "KMeans 4"]
+    assert list(dict.fromkeys(result.finder.values)) == ["Units", "KMeans 4", "CovarianceMatched"]
     assert result.metric.values.tolist() == ["color", "Pixel"]
     assert "A small study" in (folder / "report.html").read_text()
 
@@ -53,7 +53,7 @@ def test_its_numbers_are_those_of_compare(study):
     images = load_images(study.parent / "images")
     brain = load_array(study.parent / "brain.npy", dims=("unit", "stimulus"), stimuli=images)
     finders = {"Units": Units(), "KMeans 4": KMeans(4, random_state=1)}
-    expected = compare({"brain": brain}, images, finders, {"color": Color()}, top=3, baselines=False, random_state=1)
+    expected = compare({"brain": brain}, images, finders, {"color": Color()}, top=3, random_state=1)
     mine = result.isel(item=((result.system == "brain") & (result.seed == 1)).values).sel(metric=["color"])
     assert_allclose(mine.interpretability, expected.interpretability)
 
@@ -64,7 +64,7 @@ def test_directions_are_kept_and_recovery_is_measured(study):
     with xr.open_dataarray(numbers, group="directions/brain/KMeans 4/seed 0") as directions:
         assert directions.dims == ("direction", "unit")
         assert_allclose((directions**2).sum("unit"), 1, rtol=1e-5)
-    assert result.recovery.sizes == {"fit": 4, "planted": 2}
+    assert result.recovery.sizes == {"fit": 6, "planted": 2}
     assert_allclose(result.recovery[(result.fit_finder == "Units").values], 1)
 
 
@@ -86,7 +86,7 @@ def test_all_stimuli_as_the_paper_does(study):
     result = run_study(study)
     assert result.score_on == "all"
     n_items = result.interpretability[(result.system == "brain").values].groupby("finder").count()
-    assert n_items.sel(metric="color").to_series().to_dict() == {"KMeans 4": 8, "Units": 5}
+    assert n_items.sel(metric="color").to_series().to_dict() == {"CovarianceMatched": 10, "KMeans 4": 8, "Units": 5}
 
 
 def test_a_split_in_the_file_is_kept(study):
@@ -523,6 +523,39 @@ def test_provenance_states_the_settings_of_each_finder(study):
     provenance = json.loads(run_study(study).provenance)
     assert provenance["finders"]["Units"] == {"finder": "Units"}
     assert provenance["finders"]["KMeans 4"] == {"finder": "KMeans", "n_directions": 4}
+    assert provenance["finders"]["CovarianceMatched"] == {"finder": "CovarianceMatched", "normalize": True}
+
+
+def test_a_study_adds_the_baseline_of_each_finder_with_every_seed_unless_it_says_no(study):
+    """PCA is fitted with the first seed only, but the names of baselines are the same with all seeds."""
+    text = study.read_text().replace("top = 3", 'top = 3\nscore_on = "all"')
+    study.write_text(text.replace("[finders.Units]", "[finders.Units]\n[finders.PCA]"))
+    result = run_study(study)
+    names = dict(zip(result.finder.values.tolist(), result.baseline.values.tolist(), strict=True))
+    normalized, centered = "CovarianceMatched (normalize)", "CovarianceMatched (center)"
+    assert names == {"Units": "", "PCA": centered, "KMeans 4": normalized, centered: "", normalized: ""}
+    seeds = {name: set(result.seed.values[(result.finder == name).values].tolist()) for name in names}
+    assert seeds == {"Units": {0}, "PCA": {0}, "KMeans 4": {0, 1}, centered: {0, 1}, normalized: {0, 1}}
+    page = (study.parent / "study_output" / "report.html").read_text()
+    assert "Tests against the matched baseline" in page
+    with xr.open_dataarray(result.encoding["source"], group=f"directions/brain/{normalized}/seed 1") as directions:
+        assert directions.sizes["direction"] == 5
+    study.write_text(study.read_text().replace("seeds = [0, 1]", "seeds = [0, 1]\nbaselines = false"))
+    without = run_study(study)
+    assert set(without.finder.values.tolist()) == {"Units", "PCA", "KMeans 4"}
+    kept = result.isel(item=~result.finder.str.startswith("Covariance").values)
+    assert_allclose(without.interpretability, kept.interpretability)
+
+
+def test_a_finder_with_the_name_of_a_baseline_is_refused(study):
+    study.write_text(
+        study.read_text().replace("[finders.Units]", '[finders."CovarianceMatched (normalize)"]\nfinder = "PCA"')
+    )
+    with pytest.raises(ValueError, match=r"would have the name of another finder, 'CovarianceMatched \(normalize\)'"):
+        run_study(study)
+    study.write_text(study.read_text().replace("top = 3", 'top = 3\nbaselines = "no"'))
+    with pytest.raises(ValueError, match="baselines: Input should be a valid boolean"):
+        read_study(study)
 
 
 def test_the_note_counts_directions_that_were_left_out(study, rng):
