@@ -68,9 +68,13 @@ def test_the_notebook_example_runs_on_a_real_session(session, capsys):
         assert responses.dims == ("stimulus", "unit")
         counts = n_items.sel(system=name).to_series().to_dict()
         n_units = responses.sizes["unit"]
-        assert counts == {"Units": n_units, "Random": 2 * n_units, "PCA": n_units, "KMeans": 2 * n_units}
+        baselines = {f"CovarianceMatched ({prepared})": n_units for prepared in ("normalize", "center, normalize")}
+        directions = dict.fromkeys(("Random", "KMeans", "KMeans centred"), 2 * n_units)
+        assert counts == {"Units": n_units} | directions | baselines
     medians = names["ns"].comparison.summarize(table)["median"]
     assert medians["V4", "KMeans", "LPIPS-alex"] > medians["V4", "Units", "LPIPS-alex"]
     sentences = capsys.readouterr().out.splitlines()
-    assert sum("KMeans" in sentence for sentence in sentences) >= 6  # of two systems under three metrics
+    against = names["finder_tests"].against.values.tolist()
+    assert against.count("CovarianceMatched (center, normalize)") == 12  # two systems, three metrics, raw and corrected
+    assert sum("KMeans" in sentence for sentence in sentences) >= 6
     assert (session / "comparison.nc").is_file()

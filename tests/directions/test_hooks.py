@@ -33,7 +33,7 @@ def test_it_is_about_twenty_lines_long():
     assert len(first.splitlines()) <= 25
 
 
-@pytest.mark.parametrize("name", ["Exemplars", "SecondMoment", "PowerIteration"])
+@pytest.mark.parametrize("name", ["FarthestStimuli", "SecondMoment", "PowerIteration"])
 def test_finder_of_a_user_is_labelled_saved_and_measured(name, classes, responses):
     fitted = classes[name](2).fit(responses.assign_coords(area=("unit", ["V1", "V4"] * 4)))
     assert_allclose((fitted.directions_**2).sum("unit"), 1, rtol=1e-5)
@@ -47,7 +47,7 @@ def test_finder_of_a_user_is_labelled_saved_and_measured(name, classes, response
 
 
 def test_exemplars_are_responses_of_single_stimuli(classes, responses):
-    D = classes["Exemplars"](5).fit(responses).directions_.values
+    D = classes["FarthestStimuli"](5).fit(responses).directions_.values
     X = responses / (responses**2).sum("unit") ** 0.5
     assert_allclose((X.values @ D.T).max(0), 1, rtol=1e-5)
 
@@ -62,4 +62,4 @@ def test_eigenvectors_are_those_of_pca_about_zero(name, classes, responses):
 
 @pytest.mark.filterwarnings("ignore")
 def test_exemplars_pass_the_checks_of_scikit_learn(classes):
-    check_estimator(classes["Exemplars"](2), on_skip=None)
+    check_estimator(classes["FarthestStimuli"](2), on_skip=None)
