@@ -100,8 +100,8 @@ def psychophysics(
         `accuracy`, the share of correct trials (a trial with Δ = 0 counts as half), with its exact interval
         `accuracy_low` and `accuracy_high` (Clopper and Pearson 1934, for independent trials); `score`; and `n_trials
         (quantile,)`, less than requested if there are too few stimuli. NaN at quantiles without trials. attrs:
-        `confidence_level`, `design`, `metric`, `pool`, `zscore`, `slope`, and, if trials show copies of one photograph
-        (see `find_copies`), `n_trials_with_copies`, which also gives a warning.
+        `confidence_level`, `design`, `random_state`, `metric`, `pool`, `zscore`, `slope`, and, if trials show
+        copies of one photograph (see `find_copies`), `n_trials_with_copies`, which also gives a warning.
 
     Raises
     ------
@@ -133,15 +133,15 @@ def psychophysics(
     >>> result.accuracy.values.tolist(), result.accuracy_low.values.round(2).tolist()
     ([[1.0]], [[0.48]])
     """
-    images = check_images(images)
+    images, seed = check_images(images), seed_or_new(random_state)
     codes = join_images(check_codes(codes), images)
-    chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, seed_or_new(random_state))
+    chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, seed)
     places = np.append(images.get_index("stimulus").get_indexer(codes.stimulus.values), NONE)
     shown = chosen._replace(query=places[chosen.query], reference=places[chosen.reference])
     given = {name: value for name, value in (("pool", pool), ("zscore", zscore), ("slope", slope)) if value is not None}
     result = _answer(shown, images, metric, evidence=evidence, **(DESIGNS[design].observer | given))
     item = str(codes.dims[1])
-    attrs = {"design": design} | left_out(codes) | warn_of_copies_in_trials(codes, chosen)
+    attrs = {"design": design, "random_state": seed} | left_out(codes) | warn_of_copies_in_trials(codes, chosen)
     return result.rename(item=item).assign_coords(coords_along(codes, item)).assign_attrs(attrs)
 
 

@@ -70,8 +70,9 @@ def make_trials(
     -------
     Dataset
         Labels of stimuli, `queries (unit, quantile, trial, end)` and `references (unit, quantile, trial, reference_end,
-        reference)`, and `n_trials (quantile,)`, after which labels are empty. If codes have the coord `content` and
-        trials show copies of one photograph, `attrs["n_trials_with_copies"]` counts them, and a warning is given.
+        reference)`, and `n_trials (quantile,)`, after which labels are empty. attrs: `design`, `random_state`,
+        and, if codes have the coord `content` and trials show copies of one photograph, `n_trials_with_copies`, their
+        number, which also gives a warning.
 
     Raises
     ------
@@ -98,8 +99,8 @@ def make_trials(
     >>> made.queries.values.ravel().tolist(), made.references.values.ravel().tolist()
     (['l', 'a'], ['k', 'b'])
     """
-    codes = check_codes(codes)
-    chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, seed_or_new(random_state))
+    codes, seed = check_codes(codes), seed_or_new(random_state)
+    chosen = choose_trials(codes, design, n_references, n_trials, query, quantiles, seed)
     labels = np.append(codes.stimulus.values.astype(str), "")  # NONE = −1 selects the last, the empty label
     item = codes.dims[1]
     dims, ends = (item, "quantile", "trial"), ENDS[: chosen.reference.shape[3]]
@@ -110,7 +111,7 @@ def make_trials(
             "n_trials": ("quantile", chosen.n_trials),
         },
         coords={"quantile": chosen.quantiles, "end": ENDS, "reference_end": ends} | coords_along(codes, str(item)),
-        attrs={"design": design} | warn_of_copies_in_trials(codes, chosen),
+        attrs={"design": design, "random_state": seed} | warn_of_copies_in_trials(codes, chosen),
     )
 
 
