@@ -84,8 +84,9 @@ def headline(comparison: xr.Dataset) -> list[str]:
     brackets. The sentence across systems counts where K-means directions are above single units, and, if known, where
     they are above their matched baseline (see `compare`): a gain over units that the baseline shares is no evidence of
     features that were found. Inactive items (fewer active stimuli than `top`) are left out; a sentence per system
-    counts them, and the directions that were left out as constant. If planted directions are known, another sentence
-    per system reports how well they were recovered. Only medians are compared, without a test.
+    counts them, and the directions that were left out as constant (unless the note of a study does so). If planted
+    directions are known, another sentence per system reports how well they were recovered. Only medians are compared,
+    without a test.
 
     Parameters
     ----------
@@ -134,9 +135,10 @@ def headline(comparison: xr.Dataset) -> list[str]:
         sentence += _where_above(medians, systems, "Units")
         if (baseline := _baseline_of(comparison, "KMeans")) in medians:
             matched = _where_above(medians, systems, baseline)
-            sentence += f", and above their matched baseline ({baseline}) in {matched}"
+            sentence += f", and above their matched baseline, {baseline}, in {matched}"
         sentences.append(f"{sentence}.")
-    return sentences + describe_left_out(comparison)
+    note = comparison.attrs.get("note", "")
+    return sentences + [sentence for sentence in describe_left_out(comparison) if sentence not in note]
 
 
 def describe_left_out(comparison: xr.Dataset) -> list[str]:

@@ -22,6 +22,7 @@ VARIANCE_FROM_HALVES = (
 )
 ITEMS_INDEPENDENT = "Items are treated as independent; they share stimuli, so p may be too small."
 SOME_INDEPENDENT = "Where no interval is given, items are treated as independent, and p may be too small."
+QUOTED = "Sentences on the hub-corrected index quote the test of the index itself."
 MEANS = "This section compares means; the table above shows medians."
 SAME_METHOD = "Tests, adjustment and intervals are those of the section above."
 
@@ -46,7 +47,7 @@ def _tests_of_finders(comparison: xr.Dataset) -> list[Section]:
     tests, cautions = _contrast(contrast_finders, comparison)
     if tests is None:
         return []
-    by_first = tests.isel(test=(tests.metric == comparison.metric[0]).values)
+    by_first = _to_show(tests, comparison.metric.values[0])
     is_units = (by_first.against == "Units").values
     kinds = {
         "tests": ("Tests against single units", "", is_units),
@@ -66,9 +67,18 @@ def _tests_of_systems(comparison: xr.Dataset) -> list[Section]:
     if tests is None:
         return []
     caveat = f"Compare indices between systems only if they share images: {comparison.shared_stimuli}."
-    by_first = tests.isel(test=(tests.metric == comparison.metric[0]).values)
+    by_first = _to_show(tests, comparison.metric.values[0])
     method = _paragraph(_method(comparison, tests, [*cautions, caveat]))
     return [("system-tests", f"Tests against {comparison.system.values[0]}", method, by_first)]
+
+
+def _to_show(tests: xr.Dataset, metric: str) -> xr.Dataset:
+    """Return the tests by one metric: of the corrected index where there is one, whose sentences quote the raw test."""
+    by_metric = tests.isel(test=(tests.metric == metric).values)
+    keys = list(zip(*(by_metric[name].values.tolist() for name in ("system", "finder", "against")), strict=True))
+    corrected = {key for key, name in zip(keys, by_metric.correction.values.tolist(), strict=True) if name == "hub"}
+    is_quoted = [key in corrected for key in keys] & (by_metric.correction.values == "none")
+    return by_metric.isel(test=~is_quoted)
 
 
 def _contrast(
@@ -102,7 +112,8 @@ def _method(comparison: xr.Dataset, tests: xr.Dataset, cautions: list[str]) -> s
     assumptions = [VARIANCE_FROM_HALVES.format(groups=groups)] if has_interval.any() else [ITEMS_INDEPENDENT]
     if has_interval.any() and not has_interval.all():
         assumptions.append(SOME_INDEPENDENT)
-    return " ".join([scope, *assumptions, MEANS, *cautions])
+    quoted = [QUOTED] if (tests.correction == "hub").any() else []
+    return " ".join([scope, *quoted, *assumptions, MEANS, *cautions])
 
 
 def _sentences(tests: xr.Dataset) -> str:

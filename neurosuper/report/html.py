@@ -126,9 +126,7 @@ def _check_format_version(comparison: xr.Dataset) -> None:
 
 def _front(comparison: xr.Dataset) -> str:
     note = f'<p class="note" role="note">{escape(comparison.note)}</p>' if comparison.note else ""
-    # The note of a study names what was left out, in the same sentences.
-    sentences = [sentence for sentence in headline(comparison) if sentence not in comparison.note]
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in headline(comparison))
     facts = (
         f"Top {comparison.top} stimuli of every unit and direction; {SCORED[comparison.score_on]}; "
         f"{comparison.shared_stimuli}."

@@ -67,7 +67,7 @@ def _caption(comparison: xr.Dataset, summary: pd.DataFrame) -> str:
     is_corrected = "median_corrected" in summary
     parts = [
         f"Median interpretability index, with quartiles and the number n of units or directions{over_seeds}. Higher is "
-        "more interpretable; bold marks each system’s best finder.",
+        "more interpretable; bold: the highest median of each system.",
         CORRECTED if is_corrected else "",
         INACTIVE.format(top=comparison.top) if inactive_items(comparison).any() else "",
         CONSTANT if np.any(comparison.attrs.get("n_constant", 0)) else "",

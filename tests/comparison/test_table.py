@@ -109,6 +109,14 @@ def test_headline_names_and_counts_what_was_left_out(with_inactive):
     ]
 
 
+def test_headline_does_not_repeat_the_note_of_a_study(with_inactive):
+    *_, of_brain, of_net = headline(with_inactive)
+    assert headline(with_inactive.assign_attrs(note=f"Made up. {of_brain}"))[-2:] == [
+        headline(with_inactive)[2],
+        of_net,
+    ]
+
+
 def test_constant_directions_are_summed_over_seeds(with_inactive):
     second = with_inactive.assign_coords(seed=("item", [1] * 44))
     both = xr.concat([with_inactive.assign_coords(seed=("item", [0] * 44)), second], "item", data_vars="minimal")
@@ -146,6 +154,6 @@ def test_headline_says_where_directions_are_above_their_matched_baseline(compari
     baseline = np.where(every.finder == "KMeans", "CovarianceMatched", "")
     assert headline(every.assign_coords(baseline=("item", baseline)))[-1] == (
         "By color, K-means directions are above single units in 1 of 2 systems (brain), and above their matched "
-        "baseline (CovarianceMatched) in 1 of 2 systems (brain)."
+        "baseline, CovarianceMatched, in 1 of 2 systems (brain)."
     )
     assert "baseline" not in headline(every)[-1]

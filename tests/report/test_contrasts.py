@@ -82,3 +82,15 @@ def test_the_page_says_how_the_variance_over_stimuli_was_estimated(comparison, i
     assert "independent" not in page
     on_halves.difference_of_halves[40:60] = np.nan
     assert "Where no interval is given, items are treated as independent" in render_report(on_halves, images)
+
+
+def test_a_test_of_the_corrected_index_stands_for_both(comparison, images, read):
+    """One pair has no corrected index: its test is of the index itself."""
+    corrected = comparison.interpretability + 1
+    corrected[60:] = np.nan
+    both = comparison.assign(corrected=corrected, frequency_floor=0 * corrected - 0.5)
+    tests = contrast_finders(both)
+    shown = sentences_of(read(render_report(both, images)))[:2]
+    assert tests.correction.values.tolist() == ["none", "hub", "none", "hub", "none", "none"]
+    assert shown == tests.sentence.values[[1, 4]].tolist()
+    assert "Not corrected: difference" in shown[0]
