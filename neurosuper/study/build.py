@@ -14,6 +14,7 @@ import neurosuper
 from neurosuper._checks import one_line_with_type
 from neurosuper._content import CONTENT
 from neurosuper.comparison.fitting import join_system
+from neurosuper.comparison.splits import take_groups
 from neurosuper.directions import (
     ICA,
     NMF,
@@ -102,15 +103,14 @@ def _randomize(options: Table, name: str, seed: int) -> None:
 
 def _with_groups(name: str, responses: xr.DataArray, images: xr.DataArray, groups: str | None) -> xr.DataArray:
     """Return responses with the stimulus coord of the study's groups: their own, else that of the images."""
+    responses = take_groups(responses, images, groups)
     if groups is None or groups in responses.coords:
         return responses
-    if groups not in images.coords or images[groups].dims != ("stimulus",):
-        known = {*coords_along(responses, "stimulus"), *coords_along(images, "stimulus")} - {"stimulus", CONTENT}
-        raise ValueError(
-            f"[systems.{name}] neither its stimuli nor the images have the coord {groups!r}, the stimulus_groups of "
-            f"the study; they have {', '.join(sorted(known)) or 'no coords'}"
-        )
-    return responses.assign_coords({groups: images[groups].sel(stimulus=responses.stimulus)})
+    known = {*coords_along(responses, "stimulus"), *coords_along(images, "stimulus")} - {"stimulus", CONTENT}
+    raise ValueError(
+        f"[systems.{name}] neither its stimuli nor the images have the coord {groups!r}, the stimulus_groups of the "
+        f"study; they have {', '.join(sorted(known)) or 'no coords'}"
+    )
 
 
 def _by_layer(name: str, responses: xr.DataArray, layers: object) -> Iterator[tuple[str, xr.DataArray]]:

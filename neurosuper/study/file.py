@@ -31,7 +31,8 @@ class Hypothesis(BaseModel):
     system, finder, metric : str
         Names in the study; a layer of a network is called by both names, as in "net layer1".
     against : str, optional
-        The finder that `finder` is tested against.
+        The finder that `finder` is tested against: one of the study, or a matched baseline that it adds, such as
+        "CovarianceMatched".
     correction : {"hub", "none"}, optional
         Of the index; see `neurosuper.interpretability_index`.
     alternative : {"greater", "less", "two-sided"}, optional

@@ -174,7 +174,7 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
     """
     responses = {system.name: system.responses for system in systems}
     if study.score_on == "held-out":
-        responses = split_systems(responses, seed)
+        responses = split_systems(responses, seed, study.stimulus_groups)
     for system in systems:
         if system.drop_constant_units:
             responses[system.name] = drop_constant_units(responses[system.name])
@@ -191,6 +191,7 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
             top=study.top,
             score_on=study.score_on,
             baselines=study.baselines,
+            stimulus_groups=study.stimulus_groups,
             random_state=seed,
         )
 

@@ -524,6 +524,9 @@ def test_provenance_states_the_settings_of_each_finder(study):
     assert provenance["finders"]["Units"] == {"finder": "Units"}
     assert provenance["finders"]["KMeans 4"] == {"finder": "KMeans", "n_directions": 4}
     assert provenance["finders"]["CovarianceMatched"] == {"finder": "CovarianceMatched", "normalize": True}
+    page = (study.parent / "study_output" / "report.html").read_text()
+    assert "<dt>finder KMeans 4</dt><dd>KMeans(n_directions=4)</dd>" in page
+    assert "KMeans 4: K-means as in the paper, which does not subtract the mean response" in page
 
 
 def test_a_study_adds_the_baseline_of_each_finder_with_every_seed_unless_it_says_no(study):
@@ -570,3 +573,39 @@ def test_the_note_counts_directions_that_were_left_out(study, rng):
     assert f"({inactive} of 10 by Units" in result.note
     page = (study.parent / "study_output" / "report.html").read_text()
     assert page.count("Left out in brain: items with fewer than 3 active stimuli") == 1
+
+
+def grouped(study):
+    """Put the images in 10 folders, which are groups of dependent stimuli."""
+    for i, path in enumerate(sorted((study.parent / "images").iterdir())):
+        (folder := path.parent / f"scene{i // 4}").mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+    text = study.read_text().replace("seeds = [0, 1]", 'seeds = [0, 1]\nstimulus_groups = "category"')
+    study.write_text(text.replace('path = "images"', 'path = "images"\ncategory_from = "folder"', 1))
+
+
+def test_groups_of_stimuli_are_not_divided_and_the_report_says_so(study):
+    """The brain has the groups of the images; the numbers are those of compare."""
+    grouped(study)
+    result = run_study(study)
+    assert (result.stimulus_groups, result.n_stimulus_groups) == ("category", 5)
+    images = load_images(study.parent / "images", category_from="folder")
+    brain = load_array(study.parent / "brain.npy", dims=("unit", "stimulus"), stimuli=images)
+    finders = {"Units": Units(), "KMeans 4": KMeans(4, random_state=1)}
+    settings = {"top": 3, "stimulus_groups": "category", "random_state": 1}
+    expected = compare({"brain": brain}, images, finders, {"color": Color()}, **settings)
+    mine = result.isel(item=((result.system == "brain") & (result.seed == 1)).values).sel(metric=["color"])
+    assert_allclose(mine.interpretability, expected.interpretability)
+    assert_allclose(mine.difference_of_halves, expected.difference_of_halves, atol=1e-6)
+    page = (study.parent / "study_output" / "report.html").read_text()
+    assert "Stimuli of one category are dependent: its 5 groups are never divided" in page
+    assert "(whole groups: category)" in page
+
+
+def test_groups_that_no_stimulus_has_are_refused_before_the_first_fit(study):
+    study.write_text(study.read_text().replace("seeds = [0, 1]", 'seeds = [0, 1]\nstimulus_groups = "burst"'))
+    message = (
+        r"^\[systems.brain\] neither its stimuli nor the images have the coord 'burst', the stimulus_groups of the "
+    )
+    with pytest.raises(ValueError, match=message + "study; they have no coords$"):
+        run_study(study)
