@@ -12,7 +12,8 @@ import xarray as xr
 
 import neurosuper as ns
 from neurosuper.comparison import contrast_finders, contrast_systems, fit_systems
-from neurosuper.comparison.splits import split_systems
+from neurosuper.comparison.contrast import contrast_pairs
+from neurosuper.comparison.splits import fit_and_score_parts, split_systems
 from neurosuper.demo.brains import draw_gratings
 from neurosuper.demo.simulate import plant_directions, record
 from neurosuper.directions import DirectionFinder, IterativeFinder, direction_stability
@@ -79,9 +80,13 @@ def written(folder, seed) -> np.ndarray:
 CASES = {
     "comparison.contrast.contrast_finders": lambda s: contrast_finders(compared(), random_state=s),
     "comparison.contrast.contrast_systems": lambda s: contrast_systems(compared(), against="V4", random_state=s),
+    "comparison.contrast.contrast_pairs": lambda s: contrast_pairs(
+        compared(), "finder", {("V4", "PCA"): ["Units"]}, random_state=s
+    ),
     "comparison.fitting.fit_systems": lambda s: xr.concat(
         [fit.top_stimuli for fit in fit_systems({"V4": CODES}, [ns.Units()], random_state=s)], "fit"
     ),
+    "comparison.splits.fit_and_score_parts": lambda s: fit_and_score_parts({"V4": CODES}, "held-out", s)["V4"][0],
     "comparison.splits.split_systems": lambda s: split_systems({"V4": CODES}, s)["V4"],
     "comparison.side_by_side.compare": lambda s: ns.compare(
         {"V4": CODES}, IMAGES, [ns.Units()], [COLOR], random_state=s
