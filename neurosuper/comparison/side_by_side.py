@@ -124,6 +124,10 @@ def compare(
     seed, device and dtype of the first finder that prepares responses so. The baseline is called "CovarianceMatched",
     or, with several preparations, "CovarianceMatched (center, normalize)" and so on.
 
+    The baseline is for about as many directions as units. The centres of a few large clusters average noise, and are
+    nearer to the mean response than single draws: in simulations of 32 noisy units with one shared drive and nothing
+    else, 32 centres scored above their baseline (p below 0.05) in 0 of 30 studies, but 4 centres in 14.
+
     Examples
     --------
     >>> import numpy as np, xarray as xr
