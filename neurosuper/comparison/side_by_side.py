@@ -120,9 +120,9 @@ def compare(
     follow the axes of large variance. That directions score above units, or above random ones (`Random`), is therefore
     no evidence for features that they found: random draws with the same mean and covariance as the responses do so too.
     `contrast_finders` tests every finder against units and against such draws, its matched baseline: Gaussian vectors,
-    as many as there are units, with the finder's `normalize`, `center` (as `ICA` always has) and `whiten`, and the
-    seed, device and dtype of the first finder that prepares responses so. The baseline is called "CovarianceMatched",
-    or, with several preparations, "CovarianceMatched (center, normalize)" and so on.
+    as many as there are units (at most 1,000), with the finder's `normalize`, `center` (as `ICA` always has) and
+    `whiten`, and the seed, device and dtype of the first finder that prepares responses so. The baseline is called
+    "CovarianceMatched", or, with several preparations, "CovarianceMatched (center, normalize)" and so on.
 
     The baseline is for about as many directions as units. The centres of a few large clusters average noise, and are
     nearer to the mean response than single draws: in simulations of 32 noisy units with one shared drive and nothing

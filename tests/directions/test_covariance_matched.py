@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 from sklearn.preprocessing import normalize
 
-from neurosuper.directions import CovarianceMatched
+from neurosuper.directions import CovarianceMatched, covariance_matched
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.spectrum import exact_spectrum
 from neurosuper.directions.covariance_matched import draw_normal
@@ -63,3 +63,12 @@ def test_streamed_responses_of_more_units_than_stimuli_give_the_same_directions(
     lazy = R.copy(data=da.from_array(R.values, chunks=(4, 7)))
     whole, streamed = (CovarianceMatched("2x", dtype="float64").fit(r).directions_ for r in (R, lazy))
     assert_allclose(streamed, whole, atol=1e-6)
+
+
+def test_by_default_there_are_as_many_draws_as_units_up_to_a_limit(responses, monkeypatch):
+    monkeypatch.setattr(covariance_matched, "MANY", 5)
+    n_units = responses.sizes["unit"]
+    assert n_units > 5
+    assert [CovarianceMatched(n).fit(responses).directions_.shape for n in (None, 7)] == [(5, n_units), (7, n_units)]
+    monkeypatch.setattr(covariance_matched, "MANY", n_units + 1)
+    assert CovarianceMatched().fit(responses).directions_.shape == (n_units, n_units)
