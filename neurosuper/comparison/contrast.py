@@ -249,8 +249,9 @@ def contrast_pairs(
         [(a.scores, b.scores) for a, b in pairs], n_resamples=n_resamples, random_state=random_state
     )
     tests = [_test(a, b, of_items) for (a, b), of_items in zip(pairs, by_items, strict=True)]
+    grouped = {name: comparison.attrs[name] for name in ("n_stimulus_groups",) if name in comparison.attrs}
     tests = [
-        test.assign(
+        test.assign_attrs(grouped).assign(
             n_inactive_a=_count(n_inactive, key), n_inactive_b=_count(n_inactive, key | {varied: key["against"]})
         )
         for test, key in zip(tests, keys, strict=True)

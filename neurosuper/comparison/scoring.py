@@ -32,7 +32,7 @@ CORRECTED = ("corrected", "frequency_floor")
 ON_HALVES: dict[str, tuple[str, ...]] = {  # variables from the index on halves of the stimuli, and their last dim
     "difference_of_halves": ("draw",),
     "influence": ("rank",),
-    "reliability": (),
+    "index_reliability": (),
     "corrected_difference_of_halves": ("draw",),
     "corrected_influence": ("rank",),
     "corrected_reliability": (),

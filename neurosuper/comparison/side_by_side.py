@@ -75,11 +75,11 @@ def compare(
         - `corrected (item, metric)`, the hub-corrected index over the stimuli that the item's system was scored on,
           with chance at 0 (see `interpretability_index`), with `corrected_difference_of_halves` and
           `corrected_influence`;
-        - `reliability (item, metric)` and `corrected_reliability (item, metric)`, the correlation over items of the
-          index between two random halves of the stimuli, averaged over the same splits, as `index_reliability` gives it
-          for its largest size; that of the index on all of them is about 2r/(1 + r). The same for all items of a system
-          and finder; NaN with fewer than 4 items, where a half has fewer stimuli than `top`, or where all items
-          have the same index on some half;
+        - `index_reliability (item, metric)`, the correlation over items of the index between two random halves of the
+          stimuli, averaged over the same splits (as from `interpretability.index_reliability` for its largest size;
+          that of the index on all stimuli is about 2r/(1 + r)), and `corrected_reliability (item, metric)`, that of the
+          corrected index: the same for all items of a system and finder; NaN with fewer than 4 items, or where a half
+          has fewer stimuli than `top` or the same index for all items;
         - `frequency_floor (item, metric)`, the index of a set whose items would pick the same images as often, but at
           random: the same for all items of a system and finder (see `interpretability.frequency_floor`);
         - `n_active (item,)`, the number of active stimuli among those scored: with a code above the one that more than

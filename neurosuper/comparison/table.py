@@ -50,7 +50,7 @@ def summarize(comparison: xr.Dataset, *, include_inactive: bool = False) -> pd.D
     >>> int(summarize(comparison).loc[("V4", "Units", "LPIPS"), "n_items"])
     2
     """
-    reliability = "corrected_reliability" if "corrected" in comparison else "reliability"
+    reliability = "corrected_reliability" if "corrected" in comparison else "index_reliability"
     names = [name for name in (*CORRECTED.values(), reliability) if name in comparison]
     inactive = inactive_items(comparison)
     frame = comparison[["interpretability", *names]].assign(is_inactive=("item", inactive)).to_dataframe().reset_index()

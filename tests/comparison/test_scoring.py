@@ -140,7 +140,7 @@ def test_reliability_is_that_of_index_reliability_up_to_monte_carlo_error(system
     for finder, metric in itertools.product(finders, metrics):
         codes = finder.fit_transform(systems["brain"])
         expected = index_reliability(codes, images, metric, top=4, sizes=60, n_resamples=400).reliability.item()
-        own = table.reliability.sel(metric=metric.name)[(table.finder == type(finder).__name__).values].values
+        own = table.index_reliability.sel(metric=metric.name)[(table.finder == type(finder).__name__).values].values
         assert (own == own[0]).all()
         assert abs(own[0] - expected) < 0.05
 
@@ -160,7 +160,7 @@ def test_corrected_reliability_is_the_correlation_of_the_corrected_index_on_halv
 def test_reliability_is_unknown_without_halves_or_with_fewer_than_four_items(responses, images):
     for few in (responses[:14], responses[:, :3]):
         table = compare({"brain": few}, images, [Units()], [Color()], top=4)
-        assert np.isnan(table.reliability).all()
+        assert np.isnan(table.index_reliability).all()
         assert np.isnan(table.corrected_reliability).all()
 
 
@@ -170,6 +170,6 @@ def test_reliable_items_are_told_from_noise(make_responses, images):
     red = (images.category.values == "red")[:, None]
     tuned, noise = (make_responses(gain * red + rng.normal(size=(120, 16))) for gain in (np.linspace(0, 6, 16), 0))
     table = compare({"tuned": tuned, "noise": noise}, images, [Units()], [Color()], top=4, score_on="all")
-    r = table.reliability.groupby("system").first()
+    r = table.index_reliability.groupby("system").first()
     assert r.sel(system="tuned").item() > 0.7
     assert abs(r.sel(system="noise").item()) < 0.35

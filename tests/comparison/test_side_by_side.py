@@ -115,3 +115,11 @@ def test_a_comparison_can_be_written_with_any_unit_coord(responses, images, tmp_
         xr.testing.assert_identical(stored.load(), table)
     assert table.area.values[:4].tolist() == ["V1", "", "", "V4"]
     assert table.session.values[:2].tolist() == ["2024-01-05T00:00:00.000000000", ""]
+
+
+def test_the_reliability_of_the_responses_of_units_is_kept_beside_that_of_the_index(responses, images):
+    own = responses.assign_coords(reliability=("unit", np.linspace(0.2, 0.9, 8)))
+    table = compare({"V4": own}, images, [Units(), KMeans(4)], [Color()], baselines=False)
+    assert_allclose(table.reliability[:8], own.reliability)
+    assert np.isnan(table.reliability[8:]).all()
+    assert np.isfinite(table.index_reliability).all()

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from neurosuper import Color, KMeans, Random, Units, compare, contrast_finders
 from neurosuper.comparison import fit_systems, score_fits
 from neurosuper.comparison.splits import number_units, split_systems
+from neurosuper.inference import test_sentence as sentence_of
 from neurosuper.interpretability import index_difference
 
 
@@ -84,6 +85,9 @@ def test_a_contrast_with_groups_is_the_index_difference_with_groups(grouped, ima
         for name in ("difference", "difference_low", "difference_high", "p_value", "n_a", "n_b"):
             assert_allclose(test[name], alone[name], rtol=1e-4, atol=1e-6)
         assert abs(float(alone.p_value / ungrouped.p_value) - 1) > 0.001  # groups do make a difference
+        for sentence in (test.sentence.item(), sentence_of(alone, "Random", "Units", "index")):
+            assert "over groups of stimuli and items, " in sentence
+    assert "over stimuli and items, " in sentence_of(ungrouped, "Random", "Units", "index")
 
 
 def test_top_groups_are_the_groups_of_the_top_stimuli(grouped, images):

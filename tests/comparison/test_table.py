@@ -135,7 +135,7 @@ def test_of_a_part_of_a_comparison_the_sum_of_constant_directions_is_known(with_
 def test_reliability_is_that_of_the_corrected_index_and_of_the_worst_seed(comparison):
     reliability = xr.where(comparison.finder == "KMeans", 0.6, np.nan) + 0 * comparison.interpretability
     reliability[11] = 0.2  # of another seed
-    raw = comparison.assign(reliability=reliability)
+    raw = comparison.assign(index_reliability=reliability)
     assert_allclose(summarize(raw)["reliability"], [np.nan, np.nan, 0.2, 0.2, np.nan, np.nan, 0.6, 0.6])
     both = raw.assign(corrected=comparison.interpretability, corrected_reliability=reliability / 2)
     assert_allclose(summarize(both)["reliability"][2:4], 0.1)

@@ -52,7 +52,7 @@ def test_seeds_distinguish_items_of_equal_name(comparison, images, read):
 
 def with_reliability(comparison, **by_finder):
     values = np.select([comparison.finder == name for name in by_finder], list(by_finder.values()), np.nan)
-    return comparison.assign(reliability=(("item", "metric"), np.stack([values, values], axis=1)))
+    return comparison.assign(index_reliability=(("item", "metric"), np.stack([values, values], axis=1)))
 
 
 def about(page):

@@ -49,7 +49,7 @@ def test_inactive_and_constant_items_are_counted_beside_their_finder(comparison,
 
 def test_the_table_shows_the_reliability_of_single_items_with_the_rule(comparison, images, read):
     values = np.where(comparison.finder == "KMeans", 0.456, np.nan)
-    known = comparison.assign(reliability=(("item", "metric"), np.stack([values, -values], axis=1)))
+    known = comparison.assign(index_reliability=(("item", "metric"), np.stack([values, -values], axis=1)))
     page = read(render_report(known, images))
     cells = [text.split("reliability ")[1] for text in page.texts("td") if "reliability" in text]
     assert cells == ["unknown", "unknown", "0.46", "−0.46"] * 2
