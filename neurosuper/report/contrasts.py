@@ -24,7 +24,7 @@ ITEMS_INDEPENDENT = "Items are treated as independent; they share stimuli, so p 
 SOME_INDEPENDENT = "Where no interval is given, items are treated as independent, and p may be too small."
 QUOTED = "Sentences on the hub-corrected index quote the test of the index itself."
 MEANS = "This section compares means; the table above shows medians."
-SAME_METHOD = "Tests, adjustment and intervals are those of the section above."
+SAME_METHOD = "Tested as in the section above; p is adjusted over the tests of both."
 
 
 def sections_of_tests(comparison: xr.Dataset) -> dict[str, tuple[str, str]]:

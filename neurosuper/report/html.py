@@ -77,7 +77,7 @@ def render_report(comparison: xr.Dataset, images: xr.DataArray) -> str:
     >>> images = load_images(rng.integers(0, 255, (40, 8, 8, 3), dtype=np.uint8))
     >>> brain = xr.DataArray(rng.gamma(1, 5, (40, 6)), dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": list("abcdef")})
-    >>> comparison = compare({"V4": brain}, images, [Units(), PCA(2)], [Color()]).assign_coords(seed=("item", [0] * 8))
+    >>> comparison = compare({"V4": brain}, images, [Units(), PCA(2)], [Color()]).assign_coords(seed=("item", [0] * 14))
     >>> made = {"created": "today", "command": "compare", "device": "cpu", "seeds": [0]}
     >>> made |= {"versions": {}, "datasets": {}, "files": {}}
     >>> comparison.attrs |= {"title": "V4", "note": "noise", "provenance": json.dumps(made)}
