@@ -135,13 +135,17 @@ def items_needed(difference: float, *, sd: float, power: float = 0.8, alpha: flo
     return 2 + bisect_left(range(2, enough), power, key=achieved)
 
 
-def _power(d: float, n_a: np.ndarray, n_b: np.ndarray, alpha: float, paired: bool) -> np.ndarray:
-    """Return P(|t| > critical), t with noncentrality |d| √weight."""
-    freedom, weight = (n_a - 1, n_a) if paired else (n_a + n_b - 2, n_a / (n_a + n_b) * n_b)
-    noncentrality = abs(d) * np.sqrt(weight)
+def power_of_t(noncentrality: np.ndarray, freedom: np.ndarray, alpha: float) -> np.ndarray:
+    """Return P(|t| > critical) for t with this noncentrality and these degrees of freedom."""
     critical = stats.t.isf(alpha / 2, freedom)
     missed = _cdf(critical, freedom, noncentrality) - _cdf(-critical, freedom, noncentrality)
     return np.clip(1 - missed, 0, 1)
+
+
+def _power(d: float, n_a: np.ndarray, n_b: np.ndarray, alpha: float, paired: bool) -> np.ndarray:
+    """Return the power of a t-test of items, with noncentrality |d| √weight."""
+    freedom, weight = (n_a - 1, n_a) if paired else (n_a + n_b - 2, n_a / (n_a + n_b) * n_b)
+    return power_of_t(abs(d) * np.sqrt(weight), freedom, alpha)
 
 
 def _cdf(t: np.ndarray, freedom: np.ndarray, noncentrality: np.ndarray) -> np.ndarray:

@@ -51,11 +51,11 @@ def top_in_groups(codes: xr.DataArray, splits: xr.DataArray, top: int, seed: int
             f"needs {top}; lower `top`, or score on more stimuli"
         )
     order = rank_stimuli(codes.values, TieOrder(codes.stimulus.values, codes[codes.dims[1]].values, seed))
-    return np.stack([_top_in_split(order, row, n_groups, top) for row in groups])
+    return np.stack([top_in_split(order, row, n_groups, top) for row in groups])
 
 
-def _top_in_split(order: np.ndarray, groups: np.ndarray, n_groups: int, top: int) -> np.ndarray:
-    """Return positions `(group, item, rank)` from `order (item, place)`, by decreasing code, and the group of each."""
+def top_in_split(order: np.ndarray, groups: np.ndarray, n_groups: int, top: int) -> np.ndarray:
+    """Return stimuli `(group, item, rank)` of `order (item, place)`, by decreasing code, given the group of each."""
     first = order[:, : HEAD_FACTOR * n_groups * top]
     inside = groups[first] == np.arange(n_groups)[:, None, None]
     if inside.sum(2).min() < top:

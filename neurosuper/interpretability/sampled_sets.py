@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,20 +14,23 @@ from neurosuper._checks import Seed, seed_or_new
 from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper.images import check_images
-from neurosuper.interpretability.corrections import Correction, check_correction, correct_each, describe_correction
-from neurosuper.interpretability.group_scores import groups_of, leading_stimuli, sample_index
+from neurosuper.interpretability.corrections import correct_each, describe_correction
+from neurosuper.interpretability.group_scores import SampledIndex, groups_of, leading_stimuli, sample_index
 from neurosuper.interpretability.index import index_label
 from neurosuper.interpretability.random_splits import draw_splits, index_of_sets, smallest_group
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
+from neurosuper.interpretability.sampled_floors import floors_of_groups, floors_of_sets
 from neurosuper.interpretability.variance_components import ItemScores
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.metrics.distances import open_distances
+from neurosuper.metrics.distances import Distances, open_distances
 from neurosuper.responses import name_some, require_varying
 
 N_RESAMPLES = 500  # random halves: the standard error then varies by about 3 % with the seed
 STIMULI_PER_TOP = 8  # with fewer stimuli for each top stimulus, v(n/2) may be below v(n), and intervals too narrow
 MIN_STIMULUS_GROUPS = 4  # whole groups, two in each half
+FLOOR_ENDING = ", above the frequency floor"  # of the axis label
 StimulusGroups = str | xr.DataArray | None
+SetCorrection = Literal["hub", "floor"] | None
 
 
 class _Drawn(NamedTuple):
@@ -48,10 +51,11 @@ def score_sets(
     n_resamples: int,
     stimulus_groups: StimulusGroups,
     random_state: Seed,
-    correction: Correction = None,
+    correction: SetCorrection = None,
 ) -> tuple[list[ItemScores], dict]:
     """Return the scores of every set of items, on all stimuli and on the same random splits, and the attrs."""
-    check_correction(correction, None)
+    if correction not in (None, "hub", "floor"):
+        raise ValueError(f"correction must be 'hub', 'floor' or None, got {correction!r}")
     images, seed = check_images(images), seed_or_new(random_state)
     sets = [_check_set(codes, images) for codes in sets]
     stimuli = all_stimuli(sets)
@@ -67,9 +71,11 @@ def score_sets(
     with_units = [(of_set, unit_of[codes.stimulus.values].values) for of_set, codes in zip(drawn, sets, strict=True)]
     scored = [index.get_indexer(codes.stimulus.values) for codes in sets]
     scores = _score(with_units, int(units.max()) + 1, scored, images, metric, top, correction)
-    ending, about = describe_correction(correction, None)
+    ending, about = describe_correction(None if correction == "floor" else correction, None)
     attrs: dict = {"n_stimuli": len(units)} | ({"n_stimulus_groups": int(units.max()) + 1} if grouped else {})
     attrs |= {"top": int(top), "metric": metric.name, "quantity": index_label(metric) + ending} | about
+    if correction == "floor":
+        attrs |= {"quantity": index_label(metric) + FLOOR_ENDING, "correction": "floor"}
     for key, of_sets in ((LEFT_OUT, map(left_out, sets)), ("n_items_with_copies", map(copies_among, tops))):
         if any(counts := [of_set.get(key, 0) for of_set in of_sets]):
             attrs[key] = counts if len(counts) > 1 else counts[0]
@@ -111,24 +117,51 @@ def _score(
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
     top: int,
-    correction: Correction,
+    correction: SetCorrection,
 ) -> list[ItemScores]:
     """Return the scores of each set; `scored` are the positions of all its images."""
-    # A correction is over all images that were scored; without one, only leading images are embedded.
-    shown = [places.ravel() for drawn, _ in sets for places in (drawn.images, drawn.top)]
-    chosen = np.unique(np.concatenate(shown if correction is None else scored))
+    # A hub correction is over all images that were scored; otherwise, only leading images are embedded.
+    shown_images = [places.ravel() for drawn, _ in sets for places in (drawn.images, drawn.top)]
+    chosen = np.unique(np.concatenate(scored if correction == "hub" else shown_images))
     similarity, found = metric.self_similarity if correction is None else 0.0, []
     with open_distances(images, chosen, metric) as distances:
         own = [np.searchsorted(chosen, places) for places in scored]
-        sources = correct_each(distances, distances.as_matrix(), own, correction)
-        for (drawn, units), (direct, as_matrix) in zip(sets, sources, strict=True):
+        sources = correct_each(distances, distances.as_matrix(), own, "hub" if correction == "hub" else None)
+        for (drawn, units), places, (direct, as_matrix) in zip(sets, own, sources, strict=True):
             scores = index_of_sets(direct, np.searchsorted(chosen, drawn.top), similarity)
-            places = np.searchsorted(chosen, drawn.images)
-            sampled = sample_index(as_matrix, places, drawn.leading, drawn.splits, top, similarity)
+            shown = np.searchsorted(chosen, drawn.images)
+            sampled = sample_index(as_matrix, shown, drawn.leading, drawn.splits, top, similarity)
+            if correction == "floor":
+                scores, sampled = _subtract_floors(scores, sampled, drawn, places, (direct, as_matrix), len(chosen))
             halves, *quarters = sampled.of_groups
             u = mean_influence(sampled.influence, drawn.leading, units, n_units)
             found.append(ItemScores(scores, halves, quarters[0].mean(-1, dtype=float) if quarters else None, u))
     return found
+
+
+def _subtract_floors(
+    scores: np.ndarray,
+    sampled: SampledIndex,
+    drawn: _Drawn,
+    places: np.ndarray,
+    distances: tuple[Distances, Distances],
+    n_images: int,
+) -> tuple[np.ndarray, SampledIndex]:
+    """Return the index less the frequency floor of the same set, on all stimuli and on every group of them.
+
+    `places (stimulus,)` are the positions of images in `distances`, given in both forms.
+    """
+    direct, as_matrix = distances
+    top = drawn.top.shape[1]
+    shown = places[drawn.leading[:, : top + 1]]
+    floors, terms = floors_of_sets(direct, shown[None, :, :top], n_images)
+    of_groups = [
+        of_split - floors_of_groups(as_matrix, places, drawn.leading, groups, top, n_images)
+        for of_split, groups in zip(sampled.of_groups, drawn.splits, strict=True)
+    ]
+    # The frequency floor of an item is minus twice the mean of its terms. Without a top stimulus, the next replaces it.
+    s = terms[shown, 0]
+    return scores - floors[0], SampledIndex(of_groups, sampled.influence + 2 * (s[:, top:] - s[:, :top]) / top)
 
 
 def _check_set(codes: xr.DataArray, images: xr.DataArray) -> xr.DataArray:

@@ -1,7 +1,7 @@
 """Power of the test between two mean indices, with stimuli and items as random samples.
 
 v(n) variance of a mean index over samples of n stimuli, for given items (see `variance_components`). S, I and J are its
-components `var_stimuli`, `var_interaction` and `var_items`.
+components `var_stimuli`, `var_interaction` and `var_items`. ν degrees of freedom, ν_s those of v.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from neurosuper._checks import check_counts
+from neurosuper.inference.power import power_of_t
 
 
 def index_power(
@@ -59,8 +59,12 @@ def index_power(
 
     Notes
     -----
-    The difference is assumed not to depend on the number of stimuli, and variances over stimuli to decrease at the rate
-    seen from quarters to halves of the pilot. The farther from the pilot's number of stimuli, the less certain this is.
+    The power is that of noncentral t, with the degrees of freedom of the test by Satterthwaite; those of the variance
+    over stimuli are assumed to be the pilot's. The difference is assumed not to depend on the number of stimuli, and
+    variances over stimuli to decrease at the rate seen from quarters to halves of the pilot. The farther from the
+    pilot's number of stimuli, the less certain this is. In simulations (`make validate`), the mean prediction of pilots
+    of 200 stimuli and 20 items was within 0.12 of the actual power, from 0.1 to 0.9; predictions for three times as
+    many stimuli and items varied between pilots by up to 0.2 (standard deviation).
 
     Examples
     --------
@@ -95,13 +99,27 @@ def index_power(
             ("n_items", check_counts("n_items", n_items)),
         )
     )
-    sums = {name: float(pilot[f"{name}_a"] + pilot[f"{name}_b"]) for name in ("var_interaction", "var_items")}
+    of_items = {side: float(pilot[f"var_items_{side}"]) for side in "ab"}
+    interaction = float(pilot.var_interaction_a + pilot.var_interaction_b)
     # v(n) = v(n₀) fall^log₂(n/n₀): each doubling of the stimuli multiplies the variance over them by `fall`
     falls = pilot.fall ** np.log2(stimuli / pilot.n_stimuli)
-    # Var(difference) = (S + I/k) v(n)/v(n₀) + J/k, with k items in each set
-    error = np.sqrt((pilot.var_stimuli + sums["var_interaction"] / items) * falls + sums["var_items"] / items)
-    effect = abs(float(pilot.difference) if difference is None else difference) / error
-    critical = stats.norm.isf(alpha / 2)
-    # power = P(|Z + effect| > critical), Z standard normal
-    power = xr.apply_ufunc(lambda z: stats.norm.sf(critical - z) + stats.norm.cdf(-critical - z), effect)
+    # Var(difference) = v + J_a/k + J_b/k, with v = (S + I/k) v(n)/v(n₀) and k items in each set
+    over_stimuli, over_items = (pilot.var_stimuli + interaction / items) * falls, sum(of_items.values()) / items
+    total = over_stimuli + over_items
+    # ν by Satterthwaite: (v + Σ J/k)² / (v²/ν_s + Σ (J/k)²/(k − 1))
+    spread = over_stimuli**2 / _stimulus_df(pilot, of_items)
+    spread = spread + sum((own / items) ** 2 for own in of_items.values()) / (items - 1)
+    effect = abs(float(pilot.difference) if difference is None else difference) / np.sqrt(total)
+    power = xr.apply_ufunc(power_of_t, effect, total**2 / spread, kwargs={"alpha": alpha})
     return power.transpose("n_stimuli", "n_items").rename("power").assign_attrs(alpha=alpha)
+
+
+def _stimulus_df(pilot: xr.Dataset, of_items: dict[str, float]) -> float:
+    """Return ν_s, the degrees of freedom of the pilot's variance over stimuli, from those of all variances."""
+    counts = {side: int(pilot[f"n_{side}"]) for side in of_items}
+    total = float(pilot.standard_error) ** 2
+    over_stimuli = total - sum(own / counts[side] for side, own in of_items.items())
+    spread = total**2 / float(pilot.degrees_of_freedom)
+    spread -= sum((own / counts[side]) ** 2 / (counts[side] - 1) for side, own in of_items.items())
+    # Without a variance over stimuli, or with that of infinitely many, rounding decides.
+    return max(1.0, over_stimuli**2 / spread) if spread > 1e-9 * total**2 else np.inf

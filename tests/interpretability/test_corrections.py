@@ -203,7 +203,7 @@ def test_intervals_and_differences_take_the_corrected_index(metric, responses, i
     difference = index_difference(a, b, images, metric, correction="hub")
     means = [interpretability_index(codes, images, metric, correction="hub").mean() for codes in (a, b)]
     assert_allclose(difference.difference, means[0] - means[1], atol=1e-5)
-    with pytest.raises(ValueError, match="correction must be 'hub' or None"):
+    with pytest.raises(ValueError, match="correction must be 'hub', 'floor' or None"):
         index_interval(responses, images, metric, correction="none")
 
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
-from scipy.stats import norm, t
+from scipy.stats import chi2, norm, t
 
 from neurosuper import Color, Label, Precomputed, interpretability_index, load_images
 from neurosuper.interpretability import index_difference, index_interval, index_power
@@ -11,11 +11,11 @@ from neurosuper.interpretability.random_splits import draw_splits
 from neurosuper.metrics import pairwise_distances
 
 
-def simulate(rng, n_stimuli=200, n_items=30, shared=0.0):
-    """Two sets of items tuned in a space of 6 features, those of the second more or less shared; and stimuli there."""
-    features = rng.normal(size=(n_stimuli, 6))
-    axes = rng.normal(size=(6, 2 * n_items))
-    axes[:, n_items:] = shared * rng.normal(size=(6, 1)) + (1 - shared / 2) * axes[:, n_items:]
+def simulate(rng, n_stimuli=200, n_items=30, shared=0.0, n_features=6):
+    """Two sets of items tuned in a space of features, those of the second more or less shared; and stimuli there."""
+    features = rng.normal(size=(n_stimuli, n_features))
+    axes = rng.normal(size=(n_features, 2 * n_items))
+    axes[:, n_items:] = shared * rng.normal(size=(n_features, 1)) + (1 - shared / 2) * axes[:, n_items:]
     values = features @ (axes / np.linalg.norm(axes, axis=0)) + 0.5 * rng.normal(size=(n_stimuli, 2 * n_items))
     labels = [f"s{i:03d}" for i in range(n_stimuli)]
     squares = ((features[:, None] - features) ** 2).sum(2)
@@ -234,12 +234,20 @@ def test_a_planted_difference_is_found(rng, make_responses):
     assert index_difference(blind, tuned, images, Color(device="cpu")).difference_high < 0
 
 
-def test_power_of_a_study_like_the_pilot_follows_from_its_standard_error(rng):
-    a, b, images, metric = simulate(rng, 160, 20)
+def power_of_noncentral_t(noncentrality, df):
+    """By draws of chi-squared in place of scipy's noncentral t."""
+    scale = np.sqrt(chi2.ppf((np.arange(20_000) + 0.5) / 20_000, df) / df)
+    critical = t.isf(0.025, df) * scale
+    return np.mean(norm.sf(critical - noncentrality) + norm.cdf(-critical - noncentrality))
+
+
+def test_power_of_a_study_like_the_pilot_is_that_of_its_test(rng):
+    a, b, images, metric = simulate(rng, 160, 8)
     pilot = index_difference(a, b, images, metric)
-    expected = index_power(pilot, n_stimuli=160, n_items=[20, 80], difference=3 * pilot.standard_error.item())
-    assert_allclose(expected.sel(n_items=20).item(), norm.sf(norm.isf(0.025) - 3), atol=1e-4)
-    assert expected.sel(n_items=80) > expected.sel(n_items=20)
+    expected = index_power(pilot, n_stimuli=160, n_items=[8, 80], difference=3 * pilot.standard_error.item())
+    assert_allclose(expected.sel(n_items=8).item(), power_of_noncentral_t(3, pilot.degrees_of_freedom.item()), 1e-4)
+    assert pilot.degrees_of_freedom < 60
+    assert expected.sel(n_items=80) > expected.sel(n_items=8)
 
 
 def test_power_increases_with_stimuli_as_variances_decrease(rng):
@@ -249,10 +257,40 @@ def test_power_increases_with_stimuli_as_variances_decrease(rng):
     pilot["fall"] = 0.5
     pilot["var_items_a"] = pilot["var_items_b"] = 0.0
     power = index_power(pilot, n_stimuli=[200, 800], n_items=[30], difference=2.0)
-    error = pilot.standard_error.item() * np.array([1, 0.5])
-    z = 2.0 / error
-    assert_allclose(power.values[:, 0], norm.sf(1.959964 - z) + norm.cdf(-1.959964 - z), rtol=0.05)
+    over_stimuli = float(pilot.var_stimuli + (pilot.var_interaction_a + pilot.var_interaction_b) / 30)
+    df = float(pilot.degrees_of_freedom)  # with no variance over items, that of stimuli alone
+    expected = [power_of_noncentral_t(2 / (over_stimuli * fall) ** 0.5, df) for fall in (1, 0.25)]
+    assert_allclose(power.values[:, 0], expected, rtol=0.05)
     assert_allclose(index_power(pilot, n_stimuli=200, n_items=30, difference=0.0), 0.05)
+
+
+def test_degrees_of_freedom_of_items_follow_their_number(rng):
+    """With a variance over items alone, those of Welch's test of two sets."""
+    a, b, images, metric = simulate(rng, 160, 8)
+    pilot = index_difference(a, b, images, metric)
+    for name in ("var_stimuli", "var_interaction_a", "var_interaction_b"):
+        pilot[name] = 0.0
+    pilot["var_items_a"], pilot["var_items_b"] = 1.0, 4.0
+    pilot["standard_error"], pilot["degrees_of_freedom"] = (5 / 8) ** 0.5, 7 * 25 / 17
+    power = index_power(pilot, n_stimuli=500, n_items=[3, 5], difference=2.0)
+    expected = [power_of_noncentral_t(2 / (5 / n) ** 0.5, (n - 1) * 25 / 17) for n in (3, 5)]
+    assert_allclose(power.values[0], expected, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_predicted_power_is_the_share_of_studies_that_find_a_difference():
+    """Of 120 studies with a true difference; the prediction is the mean over their own pilots."""
+    found, differences, pilots = [], [], []
+    for seed in range(120):
+        a, b, images, metric = simulate(np.random.default_rng(seed), 120, 15, n_features=2)
+        noisy = b + 2.5 * np.random.default_rng([seed, 1]).normal(size=b.shape)
+        pilots.append(index_difference(a, noisy, images, metric, n_resamples=50))
+        found.append(float(pilots[-1].p_value) < 0.05)
+        differences.append(float(pilots[-1].difference))
+    settings = {"n_stimuli": 120, "n_items": 15, "difference": np.mean(differences)}
+    predicted = np.mean([index_power(pilot, **settings).item() for pilot in pilots])
+    assert 0.2 < predicted < 0.95
+    assert abs(np.mean(found) - predicted) < 0.12
 
 
 def test_few_stimuli_for_the_number_of_top_stimuli_give_a_warning(rng):
