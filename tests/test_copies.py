@@ -19,7 +19,7 @@ from neurosuper import (
     top_stimuli,
 )
 from neurosuper._content import photographs_of
-from neurosuper.comparison.fitting import split_systems
+from neurosuper.comparison.splits import split_systems
 from neurosuper.copies import average_copies, find_copies
 from neurosuper.interpretability import index_interval, null_test, separability
 from neurosuper.interpretability.random_splits import draw_splits

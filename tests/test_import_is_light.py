@@ -63,7 +63,7 @@ images = ns.load_images(rng.integers(0, 255, (20, 8, 8, 3), dtype=np.uint8))
 labels = {"stimulus": images.stimulus.values, "unit": list("abcd")}
 responses = xr.DataArray(rng.gamma(1, 5, (20, 4)), labels, ("stimulus", "unit"))
 table = ns.compare({"V4": responses}, images, [ns.Units(), ns.PCA(2)], [ns.Color()])
-assert table.sizes["item"] == 6 and table.interpretability.notnull().all()
+assert table.sizes["item"] == 4 + 2 + 4 and table.interpretability.notnull().all()
 """
 
 

@@ -12,7 +12,8 @@ import xarray as xr
 
 import neurosuper as ns
 from neurosuper.comparison import contrast_finders, contrast_systems, fit_systems
-from neurosuper.comparison.fitting import split_systems
+from neurosuper.comparison.contrast import contrast_pairs
+from neurosuper.comparison.splits import fit_and_score_parts, split_systems
 from neurosuper.demo.brains import draw_gratings
 from neurosuper.demo.simulate import plant_directions, record
 from neurosuper.directions import DirectionFinder, IterativeFinder, direction_stability
@@ -82,7 +83,11 @@ CASES = {
     "comparison.fitting.fit_systems": lambda s: xr.concat(
         [fit.top_stimuli for fit in fit_systems({"V4": CODES}, [ns.Units()], random_state=s)], "fit"
     ),
-    "comparison.fitting.split_systems": lambda s: split_systems({"V4": CODES}, s)["V4"],
+    "comparison.contrast.contrast_pairs": lambda s: contrast_pairs(
+        compared(), "finder", {("V4", "PCA"): ["Units"], ("net", "PCA"): ["Units"]}, random_state=s
+    ),
+    "comparison.splits.fit_and_score_parts": lambda s: fit_and_score_parts({"V4": CODES}, "held-out", s)["V4"][0],
+    "comparison.splits.split_systems": lambda s: split_systems({"V4": CODES}, s)["V4"],
     "comparison.side_by_side.compare": lambda s: ns.compare(
         {"V4": CODES}, IMAGES, [ns.Units()], [COLOR], random_state=s
     ),

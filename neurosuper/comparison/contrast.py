@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Literal
 
@@ -14,10 +15,12 @@ from neurosuper._checks import Seed
 from neurosuper.comparison.fitting import SEPARATOR
 from neurosuper.inference import adjust_p_values, test_sentence
 from neurosuper.inference.permutation import compare_means
+from neurosuper.interpretability.sampled_sets import warn_of_few
 from neurosuper.interpretability.stimulus_sampling import compare_mean_index
 from neurosuper.interpretability.variance_components import ItemScores
 
 Varied = Literal["finder", "system"]
+References = Mapping[tuple[str, str], Sequence[str]]  # by system and finder, what these items are tested against
 KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}  # the coord that is the same in both sets
 VARIABLES = {  # of a comparison, by the correction: the index, its difference between halves, influence of top stimuli
     "none": ("interpretability", "difference_of_halves", "influence"),
@@ -33,24 +36,30 @@ TESTED = (
 def contrast_finders(
     comparison: xr.Dataset,
     *,
-    against: str = "Units",
+    against: str | Sequence[str] | None = None,
     include_inactive: bool = False,
     n_resamples: int = 9999,
     random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return tests of the difference in mean index between finders, for every system and metric.
 
+    Each finder is tested against single units, and against its matched baseline: Gaussian directions with the mean and
+    covariance of the same prepared responses, which score above units without having found anything (see `compare`).
+    Only a finder that scores above both gives evidence of features that it found.
+
     Intervals and p-values generalise to new stimuli and new items of the same kind: the variance over stimuli is
-    estimated from random halves of them (see `index_difference`), with directions held fixed. Conclusions are about
-    these recordings only. p-values are adjusted over all tests (Benjamini and Hochberg 1995). With several seeds, only
-    the first is tested, because seeds share units and stimuli.
+    estimated from random halves of them (see `index_difference`), with directions held fixed; if the comparison has
+    `stimulus_groups`, from halves of these, for new groups. Conclusions are about these recordings only. p-values are
+    adjusted over all tests (Benjamini and Hochberg 1995). With several seeds, only the first is tested, because seeds
+    share units and stimuli.
 
     Parameters
     ----------
     comparison : Dataset (item, metric)
         From `compare` or `run_study`. Items without an index are left out.
-    against : str, optional
-        The finder that all others are tested against.
+    against : str or sequence of str, optional
+        One or more finders that all others are tested against, each pair once. None: "Units", if the comparison has
+        them, and, for each finder alone, its matched baseline (the coord `baseline`).
     include_inactive : bool, optional
         Test also the items with fewer active stimuli than `top`, which have top stimuli drawn at random (see `n_active`
         of `compare`), and score near the chance level.
@@ -62,21 +71,27 @@ def contrast_finders(
     Returns
     -------
     Dataset (test,)
-        Coords `system`, `finder`, `metric` and `correction`: "none" tests the index itself, "hub" the hub-corrected
-        index (see `interpretability_index`), if the comparison has it. `difference` of means (finder − `against`), with
-        `difference_low` and `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the permutation test over
-        items, which treats the stimuli as fixed and is therefore too small if the same images drive many items;
-        `cohens_d` and `superiority`; `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items),
-        `n_inactive_a` and `n_inactive_b` (items left out, as they have fewer active stimuli than `top`); and
-        `sentence`, ready for a paper, which claims a direction if the adjusted p is below 0.05, and with "hub" mentions
-        the difference of the index itself. If a comparison has no index on halves (fewer stimuli than twice `top`, or
-        written by an earlier development version), the interval is NaN, and `p_value` is `p_items`. Systems with fewer
-        than two items of either finder are left out. attrs: `against`, `n_tests`, `adjustment`, `confidence_level`.
+        Coords `system`, `finder`, `against`, `metric` and `correction`: "none" tests the index itself, "hub" the
+        hub-corrected index (see `interpretability_index`), if the comparison has it. `difference` of means
+        (finder − `against`), with `difference_low` and `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the
+        permutation test over items, which treats the stimuli as fixed and is therefore too small if the same images
+        drive many items; `cohens_d` and `superiority`; `estimate_a` and `estimate_b` (the means), `n_a` and `n_b`
+        (numbers of items), `n_inactive_a` and `n_inactive_b` (items left out, as they have fewer active stimuli than
+        `top`); and `sentence`, ready for a paper, which claims a direction if the adjusted p is below 0.05, and with
+        "hub" mentions the difference of the index itself. If a comparison has no index on halves (fewer stimuli than
+        twice `top`, or written by an earlier development version), the interval is NaN, and `p_value` is `p_items`.
+        Systems with fewer than two items of either finder are left out. attrs: `n_tests`, `adjustment`,
+        `confidence_level`.
 
     Raises
     ------
     ValueError
         No such finder in the comparison, or nothing to test it against.
+
+    Warns
+    -----
+    UserWarning
+        Fewer stimuli were scored on than 8 times `top`: intervals may be too narrow (see `index_interval`).
 
     See Also
     --------
@@ -94,16 +109,17 @@ def contrast_finders(
     ...     {"interpretability": (("item", "metric"), index[:, None])},
     ...     {"system": ("item", ["V4"] * 60), "finder": ("item", finders), "metric": ["LPIPS"]})
     >>> tests = contrast_finders(comparison)
-    >>> tests.finder.values.tolist(), bool(tests.p_adjusted[0] < 0.001)
-    (['KMeans'], True)
+    >>> tests.finder.item(), tests.against.item(), bool(tests.p_adjusted[0] < 0.001)
+    ('KMeans', 'Units', True)
     """
-    return _contrast(comparison, "finder", against, include_inactive, n_resamples, random_state)
+    references = _units_and_baselines(comparison) if against is None else _named(comparison, "finder", against)
+    return contrast_pairs(comparison, "finder", references, include_inactive, n_resamples, random_state)
 
 
 def contrast_systems(
     comparison: xr.Dataset,
     *,
-    against: str | None = None,
+    against: str | Sequence[str] | None = None,
     include_inactive: bool = False,
     n_resamples: int = 9999,
     random_state: Seed = 0,
@@ -118,8 +134,8 @@ def contrast_systems(
     ----------
     comparison : Dataset (item, metric)
         From `compare` or `run_study`. Items without an index are left out.
-    against : str, optional
-        The system that all others are tested against. None: the first.
+    against : str or sequence of str, optional
+        One or more systems that all others are tested against, each pair once. None: the first.
     include_inactive : bool, optional
         Test also the items with fewer active stimuli than `top`, which have top stimuli drawn at random (see `n_active`
         of `compare`), and score near the chance level.
@@ -131,13 +147,18 @@ def contrast_systems(
     Returns
     -------
     Dataset (test,)
-        As from `contrast_finders`; `difference` is that of means (`system` − `against`). Finders with fewer than two
+        As from `contrast_finders`; `difference` is that of means (system − `against`). Finders with fewer than two
         items in either system are left out.
 
     Raises
     ------
     ValueError
         No such system in the comparison, or nothing to test it against.
+
+    Warns
+    -----
+    UserWarning
+        As for `contrast_finders`.
 
     See Also
     --------
@@ -156,22 +177,56 @@ def contrast_systems(
     >>> contrast_systems(comparison, n_resamples=999).sentence.item()[:75]
     'KMeans: net (n = 30, mean −0.50) scored higher in interpretability by LPIPS'
     """
-    against = str(comparison.system.values[0]) if against is None else against
-    return _contrast(comparison, "system", against, include_inactive, n_resamples, random_state)
+    references = _named(comparison, "system", str(comparison.system.values[0]) if against is None else against)
+    return contrast_pairs(comparison, "system", references, include_inactive, n_resamples, random_state)
 
 
-def _contrast(
+def _names(comparison: xr.Dataset, varied: Varied) -> list[str]:
+    return list(dict.fromkeys(comparison[varied].values.tolist()))
+
+
+def _named(comparison: xr.Dataset, varied: Varied, against: str | Sequence[str]) -> References:
+    """Return what each finder (or system) is tested against, in every system (or with every finder): those named."""
+    named, known = [against] if isinstance(against, str) else list(dict.fromkeys(against)), _names(comparison, varied)
+    if not named:
+        raise ValueError(f"nothing to test against; name one or more of the {varied}s {', '.join(known)}")
+    if missing := [name for name in named if name not in known]:
+        raise ValueError(f"no {varied} {missing[0]!r} in the comparison; it has {', '.join(known)}")
+    # Of two that are both named, the one that is named first is what the other is tested against.
+    others = {name: named[: named.index(name)] if name in named else named for name in known}
+    keys = product(_names(comparison, "system"), _names(comparison, "finder"))
+    return {(system, finder): others[system if varied == "system" else finder] for system, finder in keys}
+
+
+def _units_and_baselines(comparison: xr.Dataset) -> References:
+    """Return what each finder is tested against by default, in each system: units, and its matched baseline."""
+    known = _names(comparison, "finder")
+    keys = list(zip(*(comparison[name].values.tolist() for name in ("system", "finder")), strict=True))
+    of_items = comparison.baseline.values.tolist() if "baseline" in comparison.coords else [""] * len(keys)
+    baselines = dict(zip(keys, of_items, strict=True))
+    references = {
+        key: [name for name in dict.fromkeys(["Units", baseline]) if name in known and name != key[1]]
+        for key, baseline in baselines.items()
+    }
+    if not {"Units", *baselines.values()} & set(known):
+        raise ValueError(
+            f"neither units nor a matched baseline to test against in the comparison; name one of {', '.join(known)} "
+            "as `against`"
+        )
+    return references
+
+
+def contrast_pairs(
     comparison: xr.Dataset,
     varied: Varied,
-    against: str,
-    include_inactive: bool,
-    n_resamples: int,
-    random_state: Seed,
+    references: References,
+    include_inactive: bool = False,
+    n_resamples: int = 9999,
+    random_state: Seed = 0,
 ) -> xr.Dataset:
-    """Test each finder (or system) against one of them, with the system (or finder) and the metric the same."""
-    names = {name: list(dict.fromkeys(comparison[name].values.tolist())) for name in KEPT}
-    if against not in names[varied]:
-        raise ValueError(f"no {varied} {against!r} in the comparison; it has {', '.join(names[varied])}")
+    """Test each finder (or system) against its references, with the system (or finder) and the metric the same."""
+    if {"n_stimuli", "top"} <= comparison.attrs.keys():
+        warn_of_few(comparison.n_stimuli, comparison.top)
     kept, n_inactive = _items_to_test(comparison, include_inactive)
     scores = {
         correction: _scores_by_name(comparison, kept, *variables)
@@ -179,27 +234,30 @@ def _contrast(
         if variables[0] in comparison
     }
     keys, pairs = [], []
-    for system, metric, finder, correction in product(
-        names["system"], comparison.metric.values.tolist(), names["finder"], scores
-    ):
-        key = {"system": system, "finder": finder, "metric": metric}
-        a, b = (scores[correction].get(tuple(of_set.values())) for of_set in (key, key | {varied: against}))
-        if key[varied] != against and a and b and min(a.n, b.n) > 1:
-            keys.append(key | {"correction": correction})
-            pairs.append((a, b))
+    names = (_names(comparison, "system"), comparison.metric.values.tolist(), _names(comparison, "finder"))
+    for system, metric, finder in product(*names):
+        for against, correction in product(references.get((system, finder), []), scores):
+            key = {"system": system, "finder": finder, "metric": metric}
+            a, b = (scores[correction].get(tuple(of_set.values())) for of_set in (key, key | {varied: against}))
+            if a and b and min(a.n, b.n) > 1:
+                keys.append(key | {"against": against, "correction": correction})
+                pairs.append((a, b))
     if not pairs:
         raise ValueError(
-            f"nothing to test {against!r} against: no {KEPT[varied]} has two items of it and of another {varied}"
+            f"nothing to test: no {KEPT[varied]} has two items each of two {varied}s that are to be compared"
         )
     by_items = compare_means(
         [(a.scores, b.scores) for a, b in pairs], n_resamples=n_resamples, random_state=random_state
     )
     tests = [_test(a, b, of_items) for (a, b), of_items in zip(pairs, by_items, strict=True)]
+    grouped = {name: comparison.attrs[name] for name in ("n_stimulus_groups",) if name in comparison.attrs}
     tests = [
-        test.assign(n_inactive_a=_count(n_inactive, key), n_inactive_b=_count(n_inactive, key | {varied: against}))
+        test.assign_attrs(grouped).assign(
+            n_inactive_a=_count(n_inactive, key), n_inactive_b=_count(n_inactive, key | {varied: key["against"]})
+        )
         for test, key in zip(tests, keys, strict=True)
     ]
-    return _as_table(keys, tests, varied, against)
+    return _as_table(keys, tests, varied)
 
 
 def _items_to_test(comparison: xr.Dataset, include_inactive: bool) -> tuple[np.ndarray, dict[tuple[str, str], int]]:
@@ -244,7 +302,9 @@ def _scores_by_name(
 
 
 def _number_top_stimuli(comparison: xr.Dataset) -> tuple[np.ndarray, int]:
-    """Return the number of each top stimulus (item, rank), and how many stimuli were scored on."""
+    """Return the number of each top stimulus or its group (item, rank), and how many of these were scored on."""
+    if "top_groups" in comparison:
+        return comparison.top_groups.transpose("item", "rank").values, comparison.n_stimulus_groups
     labels = [joined.split(SEPARATOR) for joined in comparison.top_stimuli.values.tolist()]
     numbers, names = pd.factorize(np.array(labels).ravel())
     return numbers.reshape(len(labels), -1), max(len(names), comparison.attrs.get("n_stimuli", 0))
@@ -258,21 +318,19 @@ def _test(a: ItemScores, b: ItemScores, by_items: xr.Dataset) -> xr.Dataset:
     return compare_mean_index(a, b, CONFIDENCE_LEVEL).assign(sizes | {"p_items": by_items.p_value})
 
 
-def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varied, against: str) -> xr.Dataset:
+def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varied) -> xr.Dataset:
     """Return all tests as one Dataset `(test,)`, with adjusted p-values and a sentence for each."""
     columns = {name: np.array([test[name].item() for test in tests]) for name in TESTED}
     adjusted = adjust_p_values(xr.DataArray(columns["p_value"], dims="test"))
     sentences, raw = [], ""
     for key, test, p in zip(keys, tests, adjusted, strict=True):
-        is_raw = key["correction"] == "none"
+        name, against, is_raw = key[varied], key["against"], key["correction"] == "none"
         quantity = f"{'' if is_raw else 'hub-corrected '}interpretability by {key['metric']}"
-        sentence = test_sentence(test.assign(p_value=p), key[varied], against, quantity)
-        sentences.append(
-            f"{key[KEPT[varied]]}: {sentence}{'' if is_raw else raw}{_name_inactive(test, key[varied], against)}"
-        )
+        sentence = test_sentence(test.assign(p_value=p), name, against, quantity)
+        sentences.append(f"{key[KEPT[varied]]}: {sentence}{'' if is_raw else raw}{_name_inactive(test, name, against)}")
         # Tests of one pair follow one another, the raw one first; the corrected one mentions it.
         raw = f" Not corrected: difference {float(test.difference):+.3f}, p {_p(float(p))}.".replace(" -", " −")
-    attrs = {"against": against, "n_tests": len(tests), "adjustment": "Benjamini-Hochberg"}
+    attrs = {"n_tests": len(tests), "adjustment": "Benjamini-Hochberg"}
     return xr.Dataset(
         {name: ("test", values) for name, values in columns.items()}
         | {"p_adjusted": ("test", adjusted.values), "sentence": ("test", sentences)},

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -12,22 +11,17 @@ from sklearn.base import clone
 from tqdm import tqdm
 
 from neurosuper._checks import Seed, check_one_of, seed_or_new
-from neurosuper._content import all_stimuli, photographs_of
 from neurosuper._joins import LEFT_OUT, join_images, left_out
+from neurosuper.comparison.baselines import add_baselines
+from neurosuper.comparison.splits import ScoreOn, StimulusGroups, fit_and_score_parts, halve_scored
 from neurosuper.directions import DirectionFinder
-from neurosuper.interpretability.group_scores import groups_of, leading_stimuli
-from neurosuper.interpretability.random_splits import draw_splits, smallest_group
+from neurosuper.interpretability.group_scores import leading_stimuli
 from neurosuper.interpretability.ranking import count_active, top_stimuli
-from neurosuper.interpretability.sampled_sets import N_RESAMPLES
 from neurosuper.responses import (
-    DROP_THEM,
     check_averaged,
     constant_items,
     coords_along,
     name_some,
-    part_of,
-    require_varying,
-    split_stimuli,
 )
 
 SEPARATOR = " | "  # between the labels in the variable `top_stimuli` of a comparison
@@ -35,9 +29,8 @@ RESERVED = {  # names of variables, coords and dims of a comparison, which no un
     *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
     *("chance_level", "chance_level_low", "chance_level_high", "difference_of_halves", "draw", "influence", "rank"),
     *("corrected", "corrected_difference_of_halves", "corrected_influence", "frequency_floor"),
-    "n_active",
+    *("n_active", "baseline", "index_reliability", "corrected_reliability", "top_groups"),
 }
-ScoreOn = Literal["held-out", "all"]
 
 
 class Fit(NamedTuple):
@@ -63,6 +56,11 @@ class Fit(NamedTuple):
         Number of active stimuli among those that were scored (see `compare`).
     n_constant : int
         Number of directions that are constant on the stimuli to score on, and were left out.
+    baseline : str
+        Name of the matched baseline of the finder; "" if it has none.
+    stimulus_groups : StimulusGroups or None
+        The `name` of the coord, the number of the group of each stimulus in `scored` (`of_scored`), and the number of
+        groups of all systems (`n`).
 
     See Also
     --------
@@ -92,6 +90,8 @@ class Fit(NamedTuple):
     n_stimuli: int
     n_active: np.ndarray
     n_constant: int = 0
+    baseline: str = ""
+    stimulus_groups: StimulusGroups | None = None
 
 
 def fit_systems(
@@ -100,6 +100,8 @@ def fit_systems(
     *,
     top: int = 5,
     score_on: ScoreOn = "held-out",
+    baselines: bool = True,
+    stimulus_groups: str | None = None,
     random_state: Seed = 0,
 ) -> Iterator[Fit]:
     """Yield the directions of every system by every finder, with their top stimuli: the first half of `compare`.
@@ -117,6 +119,12 @@ def fit_systems(
     score_on : {"held-out", "all"}, optional
         "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
         where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
+    baselines : bool, optional
+        Add the matched baseline of every finder (see `compare`).
+    stimulus_groups : str, optional
+        A stimulus coord of all systems, of stimuli that are not independent: clusters, categories, bursts of
+        frames. Whole groups are to fit on or to score on, half of them each, and whole groups are halved, so that the
+        intervals of contrasts are for other groups. At least 4 to score on.
     random_state : int, Generator, RandomState or None, optional
         Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
         (see `top_stimuli`). Finders have their own.
@@ -134,8 +142,9 @@ def fit_systems(
     ValueError
         No system or finder; systems with other dims; names that are not unique; a unit coord with a reserved name;
         units of zero variance; a finder all of whose directions are constant on the stimuli to score on; more `top`
-        than stimuli to score on; systems that mark the same stimulus differently;
-        another `score_on`.
+        than stimuli to score on; systems that mark the same stimulus differently, or put it in different groups; too
+        few groups, or a system without their coord; a finder with the name of a baseline that would be added; another
+        `score_on` or `baselines`.
 
     See Also
     --------
@@ -150,34 +159,48 @@ def fit_systems(
     >>> r = xr.DataArray(np.random.default_rng(0).gamma(1, 5, (40, 6)), dims=("stimulus", "unit"),
     ...                  coords={"stimulus": [f"s{i}" for i in range(40)], "unit": list("abcdef")})
     >>> fits = list(fit_systems({"V4": r}, [Units(), PCA(2)], top=3))
-    >>> [(fit.finder, fit.top_stimuli.shape) for fit in fits], len(fits[0].scored)
-    ([('Units', (3, 6)), ('PCA', (3, 2))], 20)
+    >>> [(fit.finder, fit.baseline) for fit in fits]
+    [('Units', ''), ('PCA', 'CovarianceMatched'), ('CovarianceMatched', '')]
+    >>> fits[1].top_stimuli.shape, len(fits[1].scored)
+    ((3, 2), 20)
     """
-    finders = name_each(finders, "finders", _check_finder, lambda finder: type(finder).__name__)
+    finders, baseline_of = _name_finders(finders, baselines)
     _check_systems(systems)
     check_one_of("score_on", score_on, ("held-out", "all"))
     seed = seed_or_new(random_state)
-    parts = _fit_and_score_parts(systems, score_on, seed)
+    parts = fit_and_score_parts(systems, score_on, seed, stimulus_groups)
     _check_top(top, parts)
-    scored_on = all_stimuli(scored for _, scored in parts.values())
-    # One set of splits for all fits, always with the same seed: differences between items share their stimuli.
-    photographs = photographs_of(scored_on)
-    splits = draw_splits(scored_on.stimulus.values, 2, N_RESAMPLES, np.random.default_rng(0), photographs)
-    halves = {
-        name: groups_of(scored, splits, top) if smallest_group(scored, splits) >= top else None
-        for name, (_, scored) in parts.items()
-    }
+    halves = halve_scored({name: scored for name, (_, scored) in parts.items()}, top, stimulus_groups)
     pairs = [(system, finder) for system in parts for finder in finders]
     for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", delay=2)):
         bar.set_postfix_str(f"{system}, {finder}")
-        fit_part, score_part = parts[system]
+        (fit_part, score_part), own = parts[system], halves[system]
         fitted = clone(finders[finder]).fit(fit_part)
         codes, n_constant = _drop_constant(fitted.transform(score_part), system, finder)
-        own = halves[system]
-        leading = None if own is None else leading_stimuli(codes, [own], top, seed)
-        chosen, n_stimuli = top_stimuli(codes, top=top, random_state=seed), int(photographs.max()) + 1
-        n_active, scored = count_active(codes.values), codes.stimulus.values
-        yield Fit(system, finder, fitted, chosen, scored, own, leading, n_stimuli, n_active, n_constant)
+        yield Fit(
+            system,
+            finder,
+            fitted,
+            top_stimuli(codes, top=top, random_state=seed),
+            codes.stimulus.values,
+            own.of_scored,
+            None if own.of_scored is None else leading_stimuli(codes, [own.of_scored], top, seed),
+            own.n_stimuli,
+            count_active(codes.values),
+            n_constant,
+            baseline_of.get(finder, ""),
+            own.groups,
+        )
+
+
+def _name_finders(
+    finders: Sequence[DirectionFinder] | Mapping[str, DirectionFinder], baselines: bool
+) -> tuple[dict[str, DirectionFinder], dict[str, str]]:
+    """Return checked finders by name, with the baselines that are asked for, and the name of the baseline of each."""
+    if not isinstance(baselines, bool | np.bool_):
+        raise ValueError(f"baselines must be True or False, got {baselines!r}; list finders of your own in `finders`")
+    named = name_each(finders, "finders", _check_finder, lambda finder: type(finder).__name__)
+    return add_baselines(named) if baselines else (named, {})
 
 
 def _drop_constant(codes: xr.DataArray, system: str, finder: str) -> tuple[xr.DataArray, int]:
@@ -235,90 +258,6 @@ def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:
         return f"{len(labels[0])} stimuli" + (", the same in all systems" if len(labels) > 1 else "") + losses
     counts = ", ".join(f"{name} {len(of_system)}" for name, of_system in zip(systems, labels, strict=True))
     return f"{len(set.intersection(*labels))} stimuli in common to all systems (of {counts})" + losses
-
-
-def split_systems(systems: Mapping[str, xr.DataArray], random_state: Seed) -> dict[str, xr.DataArray]:
-    """Split the stimuli of all systems in halves; a stimulus that systems share is in the same half in all of them.
-
-    If systems have the coord `split`, its marks are kept, and apply to the other systems too. Copies of one photograph
-    are in the same half, unless these marks say otherwise, which gives a warning.
-
-    Parameters
-    ----------
-    systems : mapping of name to DataArray (stimulus, unit)
-    random_state : int, Generator, RandomState or None
-
-    Returns
-    -------
-    dict of name to DataArray
-        With the stimulus coord `split` (see `split_stimuli`).
-
-    Raises
-    ------
-    ValueError
-        Two systems mark the same stimulus differently.
-    """
-    given = _given_marks(systems)
-    stimuli = all_stimuli(systems.values())
-    labels, photographs = stimuli.stimulus.values.tolist(), photographs_of(stimuli).tolist()
-    if given.keys() >= set(labels):
-        marks = given
-    else:
-        split = split_stimuli(stimuli, random_state=random_state).split.values.tolist()
-        of_copies = {number: given[label] for label, number in zip(labels, photographs, strict=True) if label in given}
-        marks = {
-            label: of_copies.get(number, mark) for label, number, mark in zip(labels, photographs, split, strict=True)
-        } | given
-    _warn_of_divided_copies([marks[label] for label in labels], photographs)
-    return {
-        name: responses.assign_coords(split=("stimulus", [marks[label] for label in responses.stimulus.values]))
-        for name, responses in systems.items()
-    }
-
-
-def _given_marks(systems: Mapping[str, xr.DataArray]) -> dict[str, str]:
-    """Return the split of every stimulus that some system marks."""
-    given: dict[str, str] = {}
-    for name, responses in systems.items():
-        if "split" in responses.coords:
-            for label, mark in zip(responses.stimulus.values.tolist(), responses.split.values.tolist(), strict=True):
-                if given.setdefault(label, mark) != mark:
-                    raise ValueError(
-                        f"{name!r} marks stimulus {label!r} {mark!r}, another system {given[label]!r}; give both the "
-                        "same mark"
-                    )
-    return given
-
-
-def _warn_of_divided_copies(marks: list[str], photographs: list[int]) -> None:
-    """Warn where copies of one photograph are marked differently: directions are scored on what they were fitted on."""
-    n_divided = len(set(zip(photographs, marks, strict=True))) - len(set(photographs))
-    if n_divided:
-        warnings.warn(
-            f"{n_divided} photographs are on both sides of the split, as copies under several labels; give copies the "
-            "same mark (neurosuper.split_stimuli does), or average them with "
-            "neurosuper.copies.average_copies(responses, images)",
-            stacklevel=4,
-        )
-
-
-def _fit_and_score_parts(
-    systems: Mapping[str, xr.DataArray], score_on: ScoreOn, random_state: Seed
-) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
-    """Return the responses to fit on and those to score on, for every system."""
-    if score_on == "all":
-        parts = {name: (responses, responses) for name, responses in systems.items()}
-    else:
-        systems = split_systems(systems, random_state)
-        parts = {name: (part_of(responses, "fit"), part_of(responses, "score")) for name, responses in systems.items()}
-    remedy = DROP_THEM if score_on == "all" else f"mark the halves with neurosuper.split_stimuli, then {DROP_THEM}"
-    for name, both in parts.items():
-        for part, use in zip(both, ("fit", "score"), strict=True):
-            if part.sizes["stimulus"] < 2:
-                n = part.sizes["stimulus"]
-                raise ValueError(f"{name!r} has {n} stimuli whose split is {use!r}; mark at least 2")
-            require_varying(part, f" to {use} on, of {name!r}", remedy)
-    return parts
 
 
 def _check_top(top: int, parts: Mapping[str, tuple[xr.DataArray, xr.DataArray]]) -> None:

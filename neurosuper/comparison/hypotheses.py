@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper.comparison.contrast import contrast_finders
+from neurosuper.comparison.contrast import contrast_pairs
 from neurosuper.inference import adjust_p_values
 
 ALPHA = 0.05
@@ -65,11 +65,13 @@ def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str
     """
     if not hypotheses:
         raise ValueError("no hypotheses to test; name at least one")
-    contrasts = {
-        against: contrast_finders(comparison, against=against)
-        for against in dict.fromkeys(stated["against"] for stated in hypotheses)
-    }
-    tested = [_find(contrasts[stated["against"]], stated) for stated in hypotheses]
+    references: dict[tuple[str, str], list[str]] = {}
+    for stated in hypotheses:
+        _check_stated(comparison, stated)
+        named = references.setdefault((stated["system"], stated["finder"]), [])
+        named += [stated["against"]] * (stated["against"] not in named)
+    contrasts = contrast_pairs(comparison, "finder", references)
+    tested = [_find(contrasts, stated) for stated in hypotheses]
     columns = {
         name: np.array([test[name].item() for test in tested])
         for name in ("difference", "difference_low", "difference_high")
@@ -87,16 +89,23 @@ def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str
     )
 
 
+def _check_stated(comparison: xr.Dataset, stated: Mapping[str, str]) -> None:
+    """Raise unless the comparison has what a hypothesis names."""
+    if stated["correction"] != "none" and "corrected" not in comparison:
+        raise ValueError("the comparison has no corrected index; score it again, or state correction='none'")
+    for key, coord in (("system", "system"), ("finder", "finder"), ("against", "finder"), ("metric", "metric")):
+        if stated[key] not in comparison[coord].values:
+            known = ", ".join(dict.fromkeys(comparison[coord].values.tolist()))
+            raise ValueError(f"a hypothesis has the {key} {stated[key]!r}; the comparison has {known}")
+
+
 def _find(contrasts: xr.Dataset, stated: Mapping[str, str]) -> xr.Dataset:
     """Return the contrast that a hypothesis is about."""
-    if stated["correction"] not in contrasts.correction.values:
-        raise ValueError("the comparison has no corrected index; score it again, or state correction='none'")
-    here = np.logical_and.reduce(
-        [contrasts[key].values == stated[key] for key in ("system", "finder", "metric", "correction")]
-    )
+    keys = ("system", "finder", "metric", "against", "correction")
+    here = np.logical_and.reduce([contrasts[key].values == stated[key] for key in keys])
     if here.sum() != 1:
-        what = " ".join(f"{key} {stated[key]!r}" for key in ("system", "finder", "metric", "correction"))
-        raise ValueError(f"the comparison has no contrast of {what} against {stated['against']!r}")
+        what = " ".join(f"{key} {stated[key]!r}" for key in keys)
+        raise ValueError(f"the comparison has no contrast of {what}: a set has fewer than two items")
     return contrasts.isel(test=int(np.flatnonzero(here)[0]))
 
 

@@ -13,6 +13,7 @@ from neurosuper.comparison.fitting import SEPARATOR, Fit, name_each
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
 from neurosuper.interpretability.corrections import ShiftedDistances, hub_shifts
+from neurosuper.interpretability.disjoint_stimuli import MIN_ITEMS, correlate_sets
 from neurosuper.interpretability.floors import balance_picks, floor_distances
 from neurosuper.interpretability.group_scores import sample_index
 from neurosuper.interpretability.index import index_label
@@ -28,11 +29,13 @@ N_RANDOM_SETS = 200  # random sets of stimuli per system, for the chance level: 
 CONFIDENCE_LEVEL = 0.95  # share of random sets between `chance_level_low` and `chance_level_high`
 ITEM = ("item", "metric")
 CORRECTED = ("corrected", "frequency_floor")
-ON_HALVES = {  # variables from which contrasts estimate the variance over stimuli, and their last dim
-    "difference_of_halves": "draw",
-    "influence": "rank",
-    "corrected_difference_of_halves": "draw",
-    "corrected_influence": "rank",
+ON_HALVES: dict[str, tuple[str, ...]] = {  # variables from the index on halves of the stimuli, and their last dim
+    "difference_of_halves": ("draw",),
+    "influence": ("rank",),
+    "index_reliability": (),
+    "corrected_difference_of_halves": ("draw",),
+    "corrected_influence": ("rank",),
+    "corrected_reliability": (),
 }
 TAILS = (0.025, 0.975)  # the quantiles of these two
 Metrics = Sequence[ImageMetric | Precomputed] | Mapping[str, ImageMetric | Precomputed]
@@ -86,6 +89,7 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     """
     images, metrics = check_images(images), name_metrics(metrics)
     _check_fits(fits, images)
+    groups, about_groups = _describe_groups(fits)
     top = np.concatenate([fit.top_stimuli.values for fit in fits], axis=1)
     n_items, coords, random = top.shape[1], _item_coords(fits), _draw_random_sets(fits, len(top))
     every = np.concatenate([top, *random.values()], axis=1).T
@@ -98,10 +102,9 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     columns = {"interpretability": scores[:n_items]} | dict(
         zip(("chance_level", "chance_level_low", "chance_level_high"), of_items, strict=True)
     )
-    columns |= {name: np.stack([values[name] for _, values in scored], axis=1) for name in CORRECTED}
-    on_halves = {
-        name: ((*ITEM, dim), np.stack([values[name] for _, values in scored], axis=1))
-        for name, dim in ON_HALVES.items()
+    others = {
+        name: ((*ITEM, *dims), np.stack([values[name] for _, values in scored], axis=1))
+        for name, dims in (dict.fromkeys(CORRECTED, ()) | ON_HALVES).items()
     }
     has_copies = np.concatenate([_has_copies(fit.top_stimuli) for fit in fits])
     if has_copies.any():
@@ -111,7 +114,8 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
         {name: (("item", "metric"), values) for name, values in columns.items()}
         | {"n_active": ("item", np.concatenate([fit.n_active for fit in fits]))}
         | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))}
-        | on_halves
+        | others
+        | groups
         | ({"has_copies": ("item", has_copies)} if has_copies.any() else {}),
         coords=coords
         | {
@@ -121,6 +125,7 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
         },
         attrs={"top": len(top), "n_resamples": N_RANDOM_SETS, "confidence_level": CONFIDENCE_LEVEL}
         | {"n_stimuli": max(fit.n_stimuli for fit in fits)}
+        | about_groups
         | constant,
     )
 
@@ -174,14 +179,19 @@ def _score(
 
 def _on_halves(
     fit: Fit, places: np.ndarray, distances: Distances, self_similarity: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return differences of the index between halves `(item, draw)`, and influences of top stimuli `(item, rank)`."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return differences of the index between halves `(item, draw)`, influences of top stimuli `(item, rank)`.
+
+    And the reliability `(item,)`, of all items together.
+    """
     top, n_items = fit.top_stimuli.shape
     if fit.leading is None or fit.halves is None:
-        return np.full((n_items, N_RESAMPLES), np.nan, np.float32), np.full((n_items, top), np.nan, np.float32)
+        draws, ranks = (np.full((n_items, n), np.nan, np.float32) for n in (N_RESAMPLES, top))
+        return draws, ranks, np.full(n_items, np.nan)
     sampled = sample_index(distances, places[fit.leading], fit.leading, [fit.halves], top, self_similarity)
     of_halves = sampled.of_groups[0]
-    return (of_halves[:, 0] - of_halves[:, 1]).T, sampled.influence.astype(np.float32)
+    r = correlate_sets(of_halves) if n_items >= MIN_ITEMS else np.nan
+    return (of_halves[:, 0] - of_halves[:, 1]).T, sampled.influence.astype(np.float32), np.full(n_items, r)
 
 
 def _shifts_and_floors(
@@ -210,11 +220,11 @@ def _draw_random_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
 
 
 def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
-    """Return the coords of all items: system, finder, direction, and the unit coords of any system."""
+    """Return the coords of all items: system, finder, direction, baseline, and the unit coords of any system."""
     frames = []
     for fit in fits:
         labels = fit.top_stimuli[fit.top_stimuli.dims[1]].values
-        names = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str)}
+        names = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str), "baseline": fit.baseline}
         frames.append(names | _unit_coords(fit.fitted, len(labels)))
     return {
         name: ("item", _concatenate(frames, name)) for name in dict.fromkeys(key for frame in frames for key in frame)
@@ -256,6 +266,22 @@ def _warn_of_constant(fits: Sequence[Fit]) -> dict[str, list[int]]:
         stacklevel=3,
     )
     return {"n_constant": counts}
+
+
+def _describe_groups(fits: Sequence[Fit]) -> tuple[dict[str, tuple], dict]:
+    """Return the group of each top stimulus as a variable, and the attrs of groups; empty without groups."""
+    n_top = len(fits[0].top_stimuli)
+    known = [fit.stimulus_groups for fit in fits if fit.stimulus_groups is not None]
+    if not known:
+        return {}, {}
+    if len(known) < len(fits) or len({groups.name for groups in known}) > 1:
+        raise ValueError("fits have different stimulus groups; fit all systems with the same `stimulus_groups`")
+    of_top = [
+        pd.Series(groups.of_scored, fit.scored)[fit.top_stimuli.values.T.ravel()].values.reshape(-1, n_top)
+        for fit, groups in zip(fits, known, strict=True)
+    ]
+    attrs: dict = {"stimulus_groups": known[0].name, "n_stimulus_groups": max(groups.n for groups in known)}
+    return {"top_groups": (("item", "rank"), np.concatenate(of_top))}, attrs
 
 
 def _has_copies(top: xr.DataArray) -> np.ndarray:

@@ -8,8 +8,9 @@ import xarray as xr
 
 from neurosuper._checks import Seed, seed_or_new
 from neurosuper._joins import LEFT_OUT, left_out
-from neurosuper.comparison.fitting import ScoreOn, check_mapping, describe_shared, fit_systems, join_system
+from neurosuper.comparison.fitting import check_mapping, describe_shared, fit_systems, join_system
 from neurosuper.comparison.scoring import Metrics, name_metrics, score_fits
+from neurosuper.comparison.splits import ScoreOn, take_groups
 from neurosuper.directions import DirectionFinder
 from neurosuper.images import check_images
 
@@ -22,6 +23,8 @@ def compare(
     *,
     top: int = 5,
     score_on: ScoreOn = "held-out",
+    baselines: bool = True,
+    stimulus_groups: str | None = None,
     random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return the interpretability of every unit and direction of every system, by every metric.
@@ -43,6 +46,15 @@ def compare(
     score_on : {"held-out", "all"}, optional
         "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
         where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
+    baselines : bool, optional
+        Add a baseline for every finder that is none itself (as `Units`, `Random`, `Exemplars` and `CovarianceMatched`
+        are): a `CovarianceMatched` that prepares responses as the finder does, one for all finders of the same
+        preparation (see Notes). A `CovarianceMatched` among the finders is used where it matches. False adds none, and
+        matches none.
+    stimulus_groups : str, optional
+        A stimulus coord of all systems, or of images, of stimuli that are not independent: clusters, categories, bursts
+        of frames. Whole groups are to fit on or to score on, half of them each, and whole groups are halved, so that
+        the intervals of contrasts are for other groups. At least 4 to score on.
     random_state : int, Generator, RandomState or None, optional
         Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
         (see `top_stimuli`). Finders have their own.
@@ -50,8 +62,9 @@ def compare(
     Returns
     -------
     Dataset (item, metric)
-        An item is one unit or direction, with the coords `system`, `finder` and `direction`, and the unit coords (of a
-        direction: the value that all units share, or an empty one). Variables:
+        An item is one unit or direction, with the coords `system`, `finder` and `direction`, `baseline` (the name of
+        the matched baseline of the finder; "" if it has none), and the unit coords (of a direction: the value that all
+        units share, or an empty one). Variables:
 
         - `interpretability (item, metric)`, the index, and `top_stimuli (item,)`, labels joined by " | ";
         - `chance_level (item, metric)`, the mean index of 200 random sets of `top` of the stimuli that the item's
@@ -63,16 +76,23 @@ def compare(
         - `corrected (item, metric)`, the hub-corrected index over the stimuli that the item's system was scored on,
           with chance at 0 (see `interpretability_index`), with `corrected_difference_of_halves` and
           `corrected_influence`;
+        - `index_reliability (item, metric)`, the correlation over items of the index between two random halves of the
+          stimuli, averaged over the same splits (as from `interpretability.index_reliability` for its largest size;
+          that of the index on all stimuli is about 2r/(1 + r)), and `corrected_reliability (item, metric)`, that of the
+          corrected index: the same for all items of a system and finder; NaN with fewer than 4 items, or where a half
+          has fewer stimuli than `top` or the same index for all items;
         - `frequency_floor (item, metric)`, the index of a set whose items would pick the same images as often, but at
           random: the same for all items of a system and finder (see `interpretability.frequency_floor`);
         - `n_active (item,)`, the number of active stimuli among those scored: with a code above the one that more than
           half of them share, such as 0 of a sparse code (all, if there is no such code). The top stimuli of an
           item with fewer than `top` are in part drawn at random; contrasts leave such items out;
+        - `top_groups (item, rank)`, only with `stimulus_groups`: the number of the group of each top stimulus;
         - `has_copies (item,)`, only if an item has two copies of one photograph among its top stimuli (see
           `find_copies`).
 
         attrs: `top`, `confidence_level` of the chance level, `n_resamples`, `n_stimuli` (scored on, of all systems),
         `score_on`, `random_state`, `shared_stimuli` (a description of how many stimuli the systems share),
+        `stimulus_groups` and `n_stimulus_groups` (scored on, of all systems), if stimuli are grouped;
         `n_constant`, if directions were left out because they are constant on the stimuli to score on (their number for
         each system and finder, systems first; a warning names them), and, if stimuli had no image,
         `n_stimuli_left_out` of each system. `drop_dims(["draw", "rank"]).to_dataframe()` is the table without halves.
@@ -83,7 +103,8 @@ def compare(
         Systems are not a mapping, a name is not a str, or an object is not a finder or a metric.
     ValueError
         No system, finder or metric; names that are not unique; no image in common; units of zero variance; a finder
-        all of whose directions are constant on the stimuli to score on; more `top` than stimuli to score on.
+        all of whose directions are constant on the stimuli to score on, or with the name of a baseline that would be
+        added; more `top` than stimuli to score on; too few groups, or a system without their coord.
 
     See Also
     --------
@@ -91,6 +112,17 @@ def compare(
     neurosuper.comparison.summarize : Median and quartiles of each system and finder.
     neurosuper.comparison.fit_systems, neurosuper.comparison.score_fits : The two halves of this function.
     neurosuper.plot.plot_distributions : Figure of a comparison.
+
+    Notes
+    -----
+    The mean response alone scores above units, and so does every direction near it. Without `center`, the centres of
+    `KMeans` are such directions (in two sessions of V4, at a mean cosine of 0.97 with the mean response); with it, they
+    follow the axes of large variance. That directions score above units, or above random ones (`Random`), is therefore
+    no evidence for features that they found: random draws with the same mean and covariance as the responses do so too.
+    `contrast_finders` tests every finder against units and against such draws, its matched baseline: Gaussian vectors,
+    as many as there are units, with the finder's `normalize`, `center` (as `ICA` always has) and `whiten`, and the
+    seed, device and dtype of the first finder that prepares responses so. The baseline is called "CovarianceMatched",
+    or, with several preparations, "CovarianceMatched (center, normalize)" and so on.
 
     Examples
     --------
@@ -101,14 +133,18 @@ def compare(
     >>> brain = xr.DataArray(rng.gamma(1, 5, (40, 6)), dims=("stimulus", "unit"),
     ...                      coords={"stimulus": images.stimulus, "unit": list("abcdef")})
     >>> table = compare({"V4": brain}, images, [Units(), KMeans(4)], [Color()], score_on="all")
-    >>> dict(table.interpretability.sizes)
-    {'item': 10, 'metric': 1}
+    >>> table.groupby("finder").count().interpretability[:, 0].to_series().to_dict()
+    {'CovarianceMatched': 6, 'KMeans': 4, 'Units': 6}
     """
     check_mapping(systems)
     images = check_images(images)
-    systems = {name: join_system(name, responses, images.stimulus) for name, responses in systems.items()}
+    systems = {
+        name: take_groups(join_system(name, responses, images.stimulus), images, stimulus_groups)
+        for name, responses in systems.items()
+    }
     seed, metrics = seed_or_new(random_state), name_metrics(metrics)  # checked before the fits, which may take hours
-    fits = list(fit_systems(systems, finders, top=top, score_on=score_on, random_state=seed))
+    settings: dict = {"baselines": baselines, "stimulus_groups": stimulus_groups, "random_state": seed}
+    fits = list(fit_systems(systems, finders, top=top, score_on=score_on, **settings))
     lost = [left_out(responses).get(LEFT_OUT, 0) for responses in systems.values()]
     return score_fits(fits, images, metrics).assign_attrs(
         score_on=score_on,

@@ -109,6 +109,8 @@ class ICA(IterativeFinder):
     max_iter: int = 200
     tol: float | None = 1e-4
 
+    center = True  # always, tile by tile: not a setting
+
     def rows_to_keep(self, rows: Rows) -> np.ndarray:
         """Return the positions of the stimuli that decide the signs."""
         return sign_rows(rows)

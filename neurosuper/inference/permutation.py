@@ -328,7 +328,9 @@ def _describe_test(result: xr.Dataset, decimals: int) -> str:
 
 def _describe_interval(result: xr.Dataset, decimals: int) -> str:
     limits = " to ".join(_format(result[limit], decimals) for limit in ("difference_low", "difference_high"))
-    return f"{100 * result.attrs['confidence_level']:g} % interval {limits} over stimuli and items, {_format_p(result)}"
+    stimuli = "groups of stimuli" if "n_stimulus_groups" in result.attrs else "stimuli"
+    share = f"{100 * result.attrs['confidence_level']:g} %"
+    return f"{share} interval {limits} over {stimuli} and items, {_format_p(result)}"
 
 
 def _describe_permutations(result: xr.Dataset) -> str:

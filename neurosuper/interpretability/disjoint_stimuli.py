@@ -169,9 +169,8 @@ def _draw_pairs(
 
 def _summarize(both: np.ndarray, on_all: np.ndarray, confidence_level: float) -> dict[str, float]:
     """Return the reliability and its interval, from the index on two sets (draw, set, item) and on all (item,)."""
-    n = both.shape[2]
-    r = float(_correlate(both[:, 0], both[:, 1]).mean())
-    without = np.stack([_correlate(*np.delete(both, i, axis=2).transpose(1, 0, 2)).mean() for i in range(n)])
+    n, r = both.shape[2], correlate_sets(both)
+    without = np.array([correlate_sets(np.delete(both, i, axis=2)) for i in range(n)])
     if not np.isfinite([r, *without]).all():
         raise ValueError(
             "all items have the same index on some set of stimuli, and no correlation; use larger `sizes`, or a metric "
@@ -187,6 +186,14 @@ def _summarize(both: np.ndarray, on_all: np.ndarray, confidence_level: float) ->
         | {f"spearman_brown{side}": value for side, value in doubled.items()}
         | {"with_all": float(_correlate(both, on_all).mean()), "reliable_enough": doubled[""] >= RELIABLE_ENOUGH}
     )
+
+
+def correlate_sets(both: np.ndarray) -> float:
+    """Return the correlation over items of the index `(draw, set, item)` on two sets, averaged over draws.
+
+    NaN if all items have the same index on some set.
+    """
+    return float(_correlate(*both.astype(float).transpose(1, 0, 2)).mean())
 
 
 def _correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:

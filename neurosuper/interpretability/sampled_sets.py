@@ -66,7 +66,7 @@ def score_sets(
         del splits[1]  # a quarter needs two units of two, and `top` stimuli
     tops = [top_stimuli(codes, top=top, random_state=seed) for codes in sets]
     drawn = [_draw(codes, best, index, splits, top, seed) for codes, best in zip(sets, tops, strict=True)]
-    _warn_of_few(min(codes.sizes["stimulus"] for codes in sets), top)
+    warn_of_few(min(codes.sizes["stimulus"] for codes in sets), top)
     unit_of = pd.Series(units, stimuli.stimulus.values)
     with_units = [(of_set, unit_of[codes.stimulus.values].values) for of_set, codes in zip(drawn, sets, strict=True)]
     scored = [index.get_indexer(codes.stimulus.values) for codes in sets]
@@ -221,7 +221,7 @@ def _labels_of_groups(stimulus_groups: str | xr.DataArray, arrays: Sequence[xr.D
     return every[~every.index.duplicated()]
 
 
-def _warn_of_few(n_stimuli: int, top: int) -> None:
+def warn_of_few(n_stimuli: int, top: int) -> None:
     """Warn if intervals may be too narrow, because the top stimuli are many of all."""
     if n_stimuli < STIMULI_PER_TOP * top:
         warnings.warn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -12,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import gaussian_kde
 
+from neurosuper._checks import check_one_of
+from neurosuper.comparison.table import inactive_items
 from neurosuper.plot.style import PLAIN, Look, NotebookFigure, finder_looks
 
 __all__ = ["draw_groups", "plot_distributions"]
@@ -25,15 +28,18 @@ Column = tuple[str, str]
 ChanceLevel = tuple[float, float, float]
 
 
-def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
+def plot_distributions(comparison: xr.Dataset, metric: str, *, correction: Literal["none", "hub"] = "none") -> Figure:
     """Return a figure of the distribution of the interpretability index per system and finder.
 
     Parameters
     ----------
     comparison : Dataset (item, metric)
-        From `neurosuper.compare`. Items whose index is NaN are left out and not counted.
+        From `neurosuper.compare`. Items whose index is NaN, and those with fewer active stimuli than `top` (see
+        `n_active` of `compare`), are left out and not counted.
     metric : str
         One of `comparison.metric`; its `quantity` labels the axis.
+    correction : {"none", "hub"}, optional
+        "hub": the hub-corrected index, whose chance level is 0; see `neurosuper.interpretability_index`.
 
     Returns
     -------
@@ -46,7 +52,7 @@ def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
     Raises
     ------
     ValueError
-        The comparison has no such metric.
+        The comparison has no such metric, or no corrected index.
 
     See Also
     --------
@@ -66,20 +72,27 @@ def plot_distributions(comparison: xr.Dataset, metric: str) -> Figure:
     metrics = comparison.metric.values.tolist()
     if metric not in metrics:
         raise ValueError(f"no metric {metric!r} in the comparison; it has {', '.join(metrics)}")
+    check_one_of("correction", correction, ("none", "hub"))
+    is_corrected = correction == "hub"
+    if is_corrected and "corrected" not in comparison:
+        raise ValueError("the comparison has no corrected index; score it again, or use correction='none'")
     chosen = comparison.sel(metric=metric)
+    index = chosen["corrected" if is_corrected else "interpretability"].values
     return draw_groups(
-        chosen.interpretability.values,
+        np.where(inactive_items(comparison), np.nan, index),  # a finder without active items keeps its column
         chosen.system.values.astype(str),
         chosen.finder.values.astype(str),
-        label=f"interpretability index: {chosen.quantity.item()}",
-        chance_levels=_chance_levels(chosen),
+        label=f"{'hub-corrected' if is_corrected else 'interpretability'} index: {chosen.quantity.item()}",
+        chance_levels=_chance_levels(chosen, is_corrected),
     )
 
 
-def _chance_levels(chosen: xr.Dataset) -> dict[str, ChanceLevel]:
+def _chance_levels(chosen: xr.Dataset, is_corrected: bool) -> dict[str, ChanceLevel]:
     """Return the chance level of each system, by one metric."""
     if "floor" in chosen:
         raise ValueError("the comparison is of an older layout ('floor'); run its study again")
+    if is_corrected:
+        return {str(system): (0.0, 0.0, 0.0) for system in chosen.system.values.tolist()}
     if "chance_level" not in chosen:
         return {}
     columns = (

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from html import escape
 
 import xarray as xr
 
 from neurosuper.comparison.hypotheses import contrast_hypotheses
+from neurosuper.report.contrasts import with_cautions
 
 BEFORE = (
     "Written to the registry before this folder had scores ({} UTC). p is adjusted over these alone. The registry "
@@ -29,9 +31,9 @@ def section_of_hypotheses(comparison: xr.Dataset) -> str:
     for before, text in ((True, BEFORE), (False, AFTER)):
         if own := [stated for stated in tried["hypotheses"] if stated["before_scores"] == before]:
             times = ", ".join(sorted({stated["time"][:16].replace("T", " ") for stated in own}))
-            sentences = contrast_hypotheses(comparison, own).sentence.values.tolist()
-            items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-            parts.append(f"<p>{escape(text.format(times))}</p><ul>{items}</ul>")
+            tests, cautions = with_cautions(partial(contrast_hypotheses, comparison, own))
+            items = "".join(f"<li>{escape(sentence)}</li>" for sentence in tests.sentence.values.tolist())
+            parts.append(f"<p>{escape(' '.join([text.format(times), *cautions]))}</p><ul>{items}</ul>")
     tally = TRIED.format(
         runs=_count(tried["n_runs"], "run"),
         settings=_count(tried["n_settings"], "combination"),

@@ -12,7 +12,9 @@ import xarray as xr
 
 import neurosuper
 from neurosuper._checks import one_line_with_type
+from neurosuper._content import CONTENT
 from neurosuper.comparison.fitting import join_system
+from neurosuper.comparison.splits import take_groups
 from neurosuper.directions import (
     ICA,
     NMF,
@@ -30,7 +32,7 @@ from neurosuper.directions import (
 from neurosuper.images import load_images
 from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel, Precomputed, cached
-from neurosuper.responses import average_repetitions, name_some
+from neurosuper.responses import average_repetitions, coords_along, name_some
 from neurosuper.study.file import Study
 from neurosuper.study.references import References, Table, call
 
@@ -46,12 +48,13 @@ Metrics = Mapping[str, ImageMetric | Precomputed]
 
 
 class System(NamedTuple):
-    """One population: its name and responses, its planted directions if known, and how constant units are treated."""
+    """One population: its name and responses, its planted directions if known, and how it was prepared."""
 
     name: str
     responses: xr.DataArray
     truth: xr.DataArray | None
     drop_constant_units: bool
+    randomize: str | None = None  # how the weights of a network were made random
 
 
 def load_study_images(study: Study, files: References) -> xr.DataArray:
@@ -76,12 +79,38 @@ def load_systems(study: Study, images: xr.DataArray, files: References, cache: P
             )
         truth = read_truth(options.pop("truth"), name) if "truth" in options else None
         if loader == "activations":
+            _randomize(options, name, study.seeds[0])
             options = {"device": study.device, "cache": cache} | options | {"images": images}
         elif options.get("stimuli") is True:
             options["stimuli"] = images
         responses = average_repetitions(call(getattr(neurosuper, loader), options, f"systems.{name}"))
         for own, part in _by_layer(name, responses, options.get("layers")):
-            yield System(own, join_system(own, part, images.stimulus), truth, drop)
+            joined = join_system(own, part, images.stimulus)
+            yield System(
+                own, _with_groups(own, joined, images, study.stimulus_groups), truth, drop, table.get("randomize")
+            )
+
+
+def _randomize(options: Table, name: str, seed: int) -> None:
+    """Replace the network by one with random weights, if its table asks for them."""
+    if (how := options.pop("randomize", None)) is None or "model" not in options:  # `activations` asks for a model
+        return
+    try:
+        options["model"] = neurosuper.networks.randomize(options["model"], how=how, random_state=seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"[systems.{name}] {error}") from error
+
+
+def _with_groups(name: str, responses: xr.DataArray, images: xr.DataArray, groups: str | None) -> xr.DataArray:
+    """Return responses with the stimulus coord of the study's groups: their own, else that of the images."""
+    responses = take_groups(responses, images, groups)
+    if groups is None or groups in responses.coords:
+        return responses
+    known = {*coords_along(responses, "stimulus"), *coords_along(images, "stimulus")} - {"stimulus", CONTENT}
+    raise ValueError(
+        f"[systems.{name}] neither its stimuli nor the images have the coord {groups!r}, the stimulus_groups of the "
+        f"study; they have {', '.join(sorted(known)) or 'no coords'}"
+    )
 
 
 def _by_layer(name: str, responses: xr.DataArray, layers: object) -> Iterator[tuple[str, xr.DataArray]]:

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neurosuper._toml import parse_toml
+from neurosuper.directions import CovarianceMatched
 from neurosuper.metrics.cache import Stored
 from neurosuper.study.references import Table, refuse_escapes
 
 Name = Annotated[str, Field(pattern=r"^[^/|$]*[^/|$.\s][^/|$]*$")]
+RANDOMIZED = ("init", "shuffle")  # see `neurosuper.networks.randomize`
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -29,7 +31,8 @@ class Hypothesis(BaseModel):
     system, finder, metric : str
         Names in the study; a layer of a network is called by both names, as in "net layer1".
     against : str, optional
-        The finder that `finder` is tested against.
+        The finder that `finder` is tested against: one of the study, or a matched baseline that it adds, such as
+        "CovarianceMatched".
     correction : {"hub", "none"}, optional
         Of the index; see `neurosuper.interpretability_index`.
     alternative : {"greater", "less", "two-sided"}, optional
@@ -68,6 +71,10 @@ class Study(BaseModel):
     A metric can be a matrix of distances: `[metrics.human]` with `metric = "Precomputed"` and the `path` of a netCDF
     file with one array `(stimulus, any other name)` over all images; `Precomputed` explains `name` and `quantity`.
 
+    A network with random weights is a control for what training contributes: a system with `loader = "activations"`
+    and `randomize = "init"` or `"shuffle"` shows the images to `neurosuper.networks.randomize(model, how=…)`, with the
+    first of the seeds. Give it as a system of its own, next to the trained network.
+
     Parameters
     ----------
     title : str
@@ -82,6 +89,11 @@ class Study(BaseModel):
         Stimuli that items are scored on; see `neurosuper.compare`.
     seeds : list of int, optional
         Every finder with a seed is fitted once for each.
+    baselines : bool, optional
+        Add the matched baseline of each finder, as in `neurosuper.compare`.
+    stimulus_groups : str, optional
+        A stimulus coord, such as "burst" or "category", whose groups of dependent stimuli are never divided; see
+        `neurosuper.compare`. A system without this coord has that of the images.
     device : str, optional
         For torch; None: a GPU if there is one.
     cache_embeddings : {"float32", "float16"}, optional
@@ -115,6 +127,8 @@ class Study(BaseModel):
     top: Annotated[int, Field(ge=2)] = 5
     score_on: Literal["held-out", "all"] = "held-out"
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_refuse_repeats)] = [0]
+    baselines: Annotated[bool, Field(strict=True)] = True
+    stimulus_groups: str | None = None
     device: str | None = None
     cache_embeddings: Stored | None = None
     images: Table
@@ -124,13 +138,27 @@ class Study(BaseModel):
     hypotheses: list[Hypothesis] = []
 
     @model_validator(mode="after")
+    def _check_randomized(self) -> Study:
+        """Refuse random weights of something that is not a network, before anything is loaded."""
+        for name, table in self.systems.items():
+            how, loader = table.get("randomize", RANDOMIZED[0]), table.get("loader")
+            if how not in RANDOMIZED:
+                raise ValueError(f"systems.{name}.randomize must be one of {', '.join(RANDOMIZED)}; got {how!r}")
+            if "randomize" in table and loader != "activations":
+                raise ValueError(f"systems.{name}.randomize is for loader = 'activations', got {loader!r}; remove it")
+        return self
+
+    @model_validator(mode="after")
     def _check_hypotheses(self) -> Study:
         """Refuse names that the study does not have; those of layers are known only when systems are loaded."""
         if len(set(self.hypotheses)) < len(self.hypotheses):
             raise ValueError("a hypothesis is stated twice")
         for hypothesis in self.hypotheses:
             for key, known in (("finder", self.finders), ("against", self.finders), ("metric", self.metrics)):
-                if (name := getattr(hypothesis, key)) not in known:
+                name = getattr(hypothesis, key)
+                # The names of baselines that are added are known when finders are made.
+                may_be_baseline = key != "metric" and self.baselines and name.startswith(CovarianceMatched.__name__)
+                if name not in known and not may_be_baseline:
                     raise ValueError(f"a hypothesis has the {key} {name!r}; the study has {', '.join(known)}")
             if hypothesis.finder == hypothesis.against:
                 raise ValueError(f"a hypothesis tests {hypothesis.finder!r} against itself")

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from neurosuper._files import whole_file
+from neurosuper.comparison import contrast_finders, contrast_systems
 from neurosuper.study.file import Hypothesis, Study
 from neurosuper.study.write import NUMBERS, cannot_write
 
 REGISTRY = "registry.json"
-N_CORRECTIONS = 2  # each contrast is tested raw and hub-corrected
+N_RESAMPLES = 100  # as few as possible: contrasts are counted here, not reported
 NOT_SETTINGS = {"title", "note", "output", "device", "cache_embeddings", "hypotheses"}  # change no score
 
 Event = dict[str, Any]
@@ -59,18 +63,22 @@ class Registry:
         if stated["hypotheses"] and not any(stated.items() <= event.items() for event in self.events):
             self._append(stated)
 
-    def score(self, n_systems: int) -> dict[str, Any]:
+    def score(self, result: xr.Dataset) -> dict[str, Any]:
         """Write down that scores exist, and return what a report says about hypotheses and everything tried.
+
+        Parameters
+        ----------
+        result : Dataset (item, metric)
+            The scores of this run.
 
         Returns
         -------
         dict
             `hypotheses`: those of this run, each with the `time` it was first stated and whether that was
-            `before_scores`. `n_runs` with scores, `n_settings` of all runs, and `n_tests`: the contrasts of finders
-            against one and of systems against one that these settings have together.
+            `before_scores`. `n_runs` with scores, `n_settings` of all runs, and `n_tests`: the contrasts of finders and
+            of systems that these settings have together, and the hypotheses that are not among them.
         """
-        n_finders, n_metrics = len(self.study.finders), len(self.study.metrics)
-        n_tests = N_CORRECTIONS * n_metrics * (n_systems * (n_finders - 1) + n_finders * (n_systems - 1))
+        n_tests = _count_tests(result, self._stated())
         with suppress(OSError):  # no room: `publish` writes the results to a folder of their own, and raises
             self._append({"event": "scores", "settings": self.settings, "n_tests": n_tests})
         scored = [event for event in self.events if event["event"] == "scores"]
@@ -107,10 +115,23 @@ class Registry:
             raise cannot_write(self.path.parent, error) from error
 
 
-def check_hypotheses(hypotheses: list[Hypothesis], systems: list[str]) -> None:
-    """Refuse hypotheses about systems that the study does not have."""
-    if unknown := [each.system for each in hypotheses if each.system not in systems]:
-        raise ValueError(f"a hypothesis has the system {unknown[0]!r}; the study has {', '.join(systems)}")
+def _count_tests(result: xr.Dataset, hypotheses: list[dict[str, Any]]) -> int:
+    """Return the number of contrasts of finders and of systems, and of hypotheses that are not among them."""
+    n_tests, against = 0, set()
+    for contrast in (contrast_finders, contrast_systems):
+        with suppress(ValueError), warnings.catch_warnings():  # nothing to test, such as only one system
+            warnings.simplefilter("ignore")  # the report shows them
+            tests = contrast(result, n_resamples=N_RESAMPLES)
+            n_tests += tests.sizes["test"]
+            against |= set(tests.against.values.tolist()) if contrast is contrast_finders else set()
+    return n_tests + sum(stated["against"] not in against for stated in hypotheses)
+
+
+def check_hypotheses(hypotheses: list[Hypothesis], systems: Iterable[str], finders: Iterable[str]) -> None:
+    """Refuse hypotheses about systems or finders that the study does not have."""
+    for key, known in (("system", list(systems)), ("finder", list(finders)), ("against", list(finders))):
+        if unknown := [name for each in hypotheses if (name := getattr(each, key)) not in known]:
+            raise ValueError(f"a hypothesis has the {key} {unknown[0]!r}; the study has {', '.join(known)}")
 
 
 def _digest(content: Any) -> str:

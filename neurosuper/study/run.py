@@ -10,7 +10,8 @@ import xarray as xr
 from sklearn.base import clone
 
 from neurosuper.comparison import Fit, fit_systems, score_fits
-from neurosuper.comparison.fitting import split_systems
+from neurosuper.comparison.baselines import add_baselines
+from neurosuper.comparison.splits import split_systems
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
 from neurosuper.interpretability.index import index_label
 from neurosuper.report import render_report
@@ -128,6 +129,8 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
 def _run(study: Study, files: References, folder: Path, command: str) -> xr.Dataset:
     """Return the results of a study whose folder is locked; names and inputs are checked before the first fit."""
     finders = make_finders(study.finders, files, study.device)
+    if study.baselines:
+        finders, _ = add_baselines(finders)  # here, so that their names are tried too, and are those of every seed
     written = [name for name, finder in finders.items() if not isinstance(finder, Units)]  # with their directions
     texts = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
     try_writing(folder, written, dict.fromkeys(study.systems if written else []), texts)
@@ -140,21 +143,22 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
     refuse_equal_names([system.name for system in systems])
     try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
     _check_truths(systems)
-    check_hypotheses(study.hypotheses, [system.name for system in systems])
+    check_hypotheses(study.hypotheses, [system.name for system in systems], finders)
     checksums = files.checksums()
     data = {name: checksum for name, checksum in checksums.items() if name != shared_name(files.study.name)}
     registry = Registry(folder, study, data)
     registry.state()
-    provenance = json.dumps(trace_provenance(study, systems, checksums, command))
 
     fits: dict[int, list[Fit]] = {seed: [] for seed in study.seeds}
     try:
         for seed, found in fits.items():
             for fit in _fit(study, systems, finders, seed):
                 found.append(fit)
-        result = _score(fits, images, metrics).assign_attrs(describe_run(study, systems, fits), provenance=provenance)
+        result = _score(fits, images, metrics)
+        provenance = trace_provenance(study, systems, fits[study.seeds[0]], checksums, command)
+        result = result.assign_attrs(describe_run(study, systems, fits, result), provenance=json.dumps(provenance))
         result = result.merge(_recover(fits, systems))
-        result.attrs["registry"] = json.dumps(registry.score(len(systems)))
+        result.attrs["registry"] = json.dumps(registry.score(result))
     except Exception as error:
         if where := keep_directions(folder, fits):
             error.add_note(f"({where})")
@@ -170,7 +174,7 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
     """
     responses = {system.name: system.responses for system in systems}
     if study.score_on == "held-out":
-        responses = split_systems(responses, seed)
+        responses = split_systems(responses, seed, study.stimulus_groups)
     for system in systems:
         if system.drop_constant_units:
             responses[system.name] = drop_constant_units(responses[system.name])
@@ -181,7 +185,15 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
         if not (skip_seedless and isinstance(finder, SEEDLESS))
     }
     if seeded:
-        yield from fit_systems(responses, seeded, top=study.top, score_on=study.score_on, random_state=seed)
+        yield from fit_systems(
+            responses,
+            seeded,
+            top=study.top,
+            score_on=study.score_on,
+            baselines=study.baselines,
+            stimulus_groups=study.stimulus_groups,
+            random_state=seed,
+        )
 
 
 def _score(fits: dict[int, list[Fit]], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:

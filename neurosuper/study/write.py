@@ -11,6 +11,7 @@ layout would be misread; a variable, coord or attr that is only added does not r
 from __future__ import annotations
 
 import contextlib
+import inspect
 import platform
 import shlex
 import shutil
@@ -34,7 +35,8 @@ from neurosuper._checks import one_line_with_type
 from neurosuper._files import SUFFIX as UNFINISHED_SUFFIX
 from neurosuper._torch import pick_device
 from neurosuper.comparison.fitting import Fit, describe_shared
-from neurosuper.directions import Units
+from neurosuper.comparison.table import describe_left_out
+from neurosuper.directions import DirectionFinder, Units
 from neurosuper.report.html import FORMAT_VERSION
 from neurosuper.responses import coords_along
 from neurosuper.study.build import System
@@ -275,15 +277,25 @@ def keep_directions(folder: Path, fits: Mapping[int, Sequence[Fit]]) -> str:
     return "the directions found before could not be written"
 
 
-def describe_run(study: Study, systems: list[System], fits: dict[int, list[Fit]]) -> dict[str, str | int]:
-    """Return the attrs of `study.nc` that a study adds, except its provenance."""
+def describe_run(
+    study: Study, systems: list[System], fits: dict[int, list[Fit]], result: xr.Dataset
+) -> dict[str, str | int]:
+    """Return the attrs of `study.nc` that a study adds to the scores, except its provenance."""
+    sentences = [*_randomized(systems, study.seeds[0]), *_dropped(systems, fits), *describe_left_out(result)]
     return {
         "format_version": FORMAT_VERSION,
         "title": study.title,
-        "note": " ".join([study.note, *_dropped(systems, fits)]).strip(),
+        "note": " ".join([study.note, *sentences]).strip(),
         "score_on": study.score_on,
         "shared_stimuli": describe_shared({system.name: system.responses for system in systems}),
     }
+
+
+def _randomized(systems: list[System], seed: int) -> Iterator[str]:
+    """Yield a sentence for each way in which networks have random weights."""
+    for how in dict.fromkeys(system.randomize for system in systems if system.randomize):
+        names = ", ".join(system.name for system in systems if system.randomize == how)
+        yield f"Random weights ({how}, seed {seed}): {names}."
 
 
 def _dropped(systems: list[System], fits: dict[int, list[Fit]]) -> Iterator[str]:
@@ -296,8 +308,10 @@ def _dropped(systems: list[System], fits: dict[int, list[Fit]]) -> Iterator[str]
             yield f"{system.name}: {n_lost} of {n_units} units do not vary over the stimuli and were dropped."
 
 
-def trace_provenance(study: Study, systems: list[System], checksums: Mapping[str, str], command: str) -> dict[str, Any]:
-    """Return the command, device, seeds, package versions, datasets and file checksums of a run."""
+def trace_provenance(
+    study: Study, systems: list[System], fits: Sequence[Fit], checksums: Mapping[str, str], command: str
+) -> dict[str, Any]:
+    """Return the command, device, seeds, finders, package versions, datasets and file checksums of a run."""
     keys = ("dataset", "dataset_version", "doi")
     attrs_of = {system.name: system.responses.attrs for system in systems}
     return {
@@ -305,12 +319,24 @@ def trace_provenance(study: Study, systems: list[System], checksums: Mapping[str
         "command": command,
         "device": str(pick_device(study.device)),
         "seeds": study.seeds,
+        "finders": {fit.finder: _settings_of(fit.fitted) for fit in fits},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "datasets": {
             name: {key: attrs[key] for key in keys} for name, attrs in attrs_of.items() if set(keys) <= set(attrs)
         },
         "files": dict(checksums),
     }
+
+
+def _settings_of(finder: DirectionFinder) -> dict[str, Any]:
+    """Return the class of a finder (`finder`) and the settings that are not its defaults; the run gives the seed."""
+    settings = {
+        name: value
+        for name, parameter in inspect.signature(type(finder)).parameters.items()
+        if name not in ("random_state", "device")
+        and not np.array_equal(value := getattr(finder, name), parameter.default)
+    }
+    return {"finder": type(finder).__name__} | settings
 
 
 def command_line(path: str | Path) -> str:

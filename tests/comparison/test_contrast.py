@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -30,7 +32,7 @@ def scores_of(comparison, metric, **names):
 def test_each_pair_is_tested_as_it_would_be_alone(rng, contrast, varied, against):
     comparison = make_comparison(rng, 2.0)
     tests = contrast(comparison, n_resamples=999)
-    assert (tests.sizes["test"], tests.n_tests, tests.against) == (12, 12, against)
+    assert (tests.sizes["test"], tests.n_tests, set(tests.against.values)) == (12, 12, {against})
     assert tests.to_dataframe().groupby(["system", "finder", "metric"]).ngroups == 12
     assert against not in tests[varied].values
     assert_allclose(tests.p_adjusted, false_discovery_control(tests.p_value))
@@ -130,7 +132,7 @@ def test_planted_difference_between_systems_is_claimed_and_no_other(rng):
 def test_systems_are_tested_against_the_named_one(rng):
     tests = contrast_systems(make_comparison(rng, 0.0), against="net", n_resamples=200)
     assert list(dict.fromkeys(tests.system.values)) == ["brain", "noise"]
-    assert tests.against == "net"
+    assert (tests.against == "net").all()
 
 
 @pytest.mark.parametrize("seeds", [[0, 1], [1, 0], [7, 3]])
@@ -145,11 +147,15 @@ def test_errors_say_what_cannot_be_tested(rng):
     comparison = make_comparison(rng, 0.0)
     with pytest.raises(ValueError, match="no finder 'ICA' in the comparison; it has Units, KMeans, PCA"):
         contrast_finders(comparison, against="ICA")
-    with pytest.raises(ValueError, match="nothing to test 'Units' against: no system has two items of it"):
+    with pytest.raises(ValueError, match="nothing to test: no system has two items each of two finders that"):
         contrast_finders(comparison.isel(item=(comparison.finder == "Units").values))
+    with pytest.raises(ValueError, match="neither units nor a matched baseline .*; name one of KMeans, PCA as"):
+        contrast_finders(comparison.isel(item=(comparison.finder != "Units").values))
+    with pytest.raises(ValueError, match="nothing to test against; name one or more of the finders Units, KMeans, PCA"):
+        contrast_finders(comparison, against=[])
     with pytest.raises(ValueError, match="no system 'V4' in the comparison; it has brain, net, noise"):
         contrast_systems(comparison, against="V4")
-    with pytest.raises(ValueError, match="nothing to test 'net' against: no finder has two items of it and of another"):
+    with pytest.raises(ValueError, match="nothing to test: no finder has two items each of two systems that are"):
         contrast_systems(comparison.isel(item=(comparison.system == "net").values))
 
 
@@ -193,3 +199,16 @@ def test_halves_of_the_corrected_index_give_its_interval(rng):
     is_hub = (tests.correction == "hub").values
     assert np.isfinite(tests.difference_low[is_hub]).all()
     assert np.isnan(tests.difference_low[~is_hub]).all()
+
+
+def test_few_stimuli_for_each_top_stimulus_give_one_warning_in_the_words_of_index_interval(responses, images):
+    table = compare({"V4": responses[:40]}, images, [Units(), Random(6)], [Color(), Pixel()], score_on="all", top=5)
+    few = table.assign_attrs(n_stimuli=39)
+    contrast_finders(table, n_resamples=200)
+    message = "39 stimuli are fewer than 8 × top = 40: the interval may be too narrow; lower `top` to at most 4, or"
+    for contrast in (contrast_finders, partial(contrast_systems, against="V4")):
+        both = few if contrast is contrast_finders else xr.concat([few, few.assign_coords(system="net")], "item")
+        with pytest.warns(UserWarning, match=message) as caught:
+            contrast(both, n_resamples=200)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__

@@ -17,7 +17,7 @@ from neurosuper.responses import drop_constant_units
 
 
 def test_held_out_fits_on_one_half_and_scores_on_the_other(responses, images):
-    table = compare({"brain": responses}, images, [KMeans(4)], [Color()], random_state=3)
+    table = compare({"brain": responses}, images, [KMeans(4)], [Color()], baselines=False, random_state=3)
     split = split_stimuli(responses, random_state=3)
     fit, score = (responses[(split.split == part).values] for part in ("fit", "score"))
     expected = interpretability_index(KMeans(4).fit(fit).transform(score), images, Color())
@@ -160,7 +160,7 @@ def test_what_is_no_finder_or_metric_is_refused_before_any_fit(change, message, 
 
 
 @pytest.mark.parametrize(
-    "name", ["chance_level", "difference_of_halves", "draw", "influence", "rank", "seed", "quantity"]
+    "name", ["chance_level", "difference_of_halves", "draw", "influence", "rank", "seed", "quantity", "baseline"]
 )
 def test_unit_coords_of_reserved_names_are_refused_before_any_fit(name, responses, images, no_fit):
     with pytest.raises(ValueError, match=f"'brain' has the unit coord '{name}'"):

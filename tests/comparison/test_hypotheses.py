@@ -51,5 +51,30 @@ def test_what_cannot_be_tested_is_refused(comparison):
         contrast_hypotheses(comparison, [])
     with pytest.raises(ValueError, match="no corrected index; score it again"):
         contrast_hypotheses(comparison, [STATED | {"correction": "hub"}])
-    with pytest.raises(ValueError, match="no contrast of system 'V1' finder 'KMeans' metric 'LPIPS'"):
+    with pytest.raises(ValueError, match="a hypothesis has the system 'V1'; the comparison has V4, IT"):
         contrast_hypotheses(comparison, [STATED | {"system": "V1"}])
+    with pytest.raises(ValueError, match="a hypothesis has the against 'NMF'; the comparison has Units, KMeans, PCA"):
+        contrast_hypotheses(comparison, [STATED, STATED | {"against": "NMF"}])
+    lone = comparison.isel(item=np.r_[0:21, 60:120])  # one item of K-means in V4
+    with pytest.raises(ValueError, match="no contrast of system 'V4' finder 'KMeans' .*: a set has fewer than two"):
+        contrast_hypotheses(lone, [STATED, STATED | {"system": "IT"}])
+
+
+def test_a_finder_may_be_tested_against_several_in_either_direction(comparison):
+    stated = [STATED, STATED | {"against": "PCA"}, STATED | {"finder": "Units", "against": "KMeans"}]
+    found = contrast_hypotheses(comparison, stated)
+    tests = [contrast_finders(comparison.sel(metric=["LPIPS"]), against=name) for name in ("Units", "PCA", "KMeans")]
+    names = ["KMeans", "KMeans", "Units"]
+    expected = [
+        of_name.difference[((of_name.finder == name) & (of_name.system == "V4")).values].item()
+        for of_name, name in zip(tests, names, strict=True)
+    ]
+    assert_allclose(found.difference, expected)
+    assert found.difference[2] == -found.difference[0]
+
+
+def test_few_stimuli_give_one_warning_for_all_hypotheses(comparison):
+    few = comparison.assign_attrs(n_stimuli=30, top=5)
+    with pytest.warns(UserWarning, match="30 stimuli are fewer than 8 × top = 40") as caught:
+        contrast_hypotheses(few, [STATED, STATED | {"against": "PCA"}])
+    assert len(caught) == 1

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 
 from neurosuper import PCA, Color, KMeans, Label, Precomputed, Units, compare, interpretability_index
 from neurosuper.comparison import fit_systems, score_fits, scoring
-from neurosuper.interpretability import frequency_floor, index_of_top
+from neurosuper.interpretability import frequency_floor, index_of_top, index_reliability
 from neurosuper.metrics import pairwise_distances
 
 
@@ -19,6 +19,14 @@ class SquaredColor(Color):
     name = "squared"
 
 
+def corrected_distances(images):
+    """Return d_jk − μ − a_j − a_k, with h the mean distance of each image, μ their mean, a = (h − μ)(n − 1)/(n − 2)."""
+    d, n = squareform(pdist(Color(device="cpu").embed(images).numpy())), len(images)
+    h = d.sum(1) / (n - 1)
+    a = (h - h.mean()) * (n - 1) / (n - 2)
+    return d - h.mean() - a[:, None] - a
+
+
 def test_precomputed_distances_give_the_same_comparison(systems, images):
     metrics = {"color": Color(), "given": Precomputed(pairwise_distances(images, Color()))}
     table = compare(systems, images, [Units()], metrics)
@@ -27,7 +35,7 @@ def test_precomputed_distances_give_the_same_comparison(systems, images):
 
 
 def test_unit_coords_are_carried_by_units_and_by_directions_that_share_them(systems, images):
-    table = compare(systems, images, [Units(), PCA(2)], [Color()])
+    table = compare(systems, images, [Units(), PCA(2)], [Color()], baselines=False)
     brain_units = table.isel(item=slice(0, 8))
     assert brain_units.area.values.tolist() == ["V1", "V4"] * 4
     directions = table.isel(item=slice(8, 10))
@@ -122,3 +130,46 @@ def test_without_halves_the_corrected_index_has_no_halves_either(responses, imag
     assert np.isnan(table.difference_of_halves).all()
     assert np.isnan(table.corrected_difference_of_halves).all()
     assert np.isfinite(table.corrected).all()
+
+
+def test_reliability_is_that_of_index_reliability_up_to_monte_carlo_error(systems, images):
+    """A correlation over so few items has a s.d. of about 0.35 between draws: two means over 400 differ by 0.025."""
+    brain = {"brain": systems["brain"]}
+    finders, metrics = [Units(), KMeans(6)], [Color(), SquaredColor()]
+    table = compare(brain, images, finders, metrics, top=4, score_on="all", baselines=False)
+    for finder, metric in itertools.product(finders, metrics):
+        codes = finder.fit_transform(systems["brain"])
+        expected = index_reliability(codes, images, metric, top=4, sizes=60, n_resamples=400).reliability.item()
+        own = table.index_reliability.sel(metric=metric.name)[(table.finder == type(finder).__name__).values].values
+        assert (own == own[0]).all()
+        assert abs(own[0] - expected) < 0.05
+
+
+def test_corrected_reliability_is_the_correlation_of_the_corrected_index_on_halves(responses, images):
+    (fit,) = fit_systems({"brain": responses}, [Units()], top=4, baselines=False)
+    table = score_fits([fit], images, [Color()]).isel(metric=0)
+    corrected = corrected_distances(images.sel(stimulus=fit.scored))
+    halves = np.empty((500, 2, 8))
+    for draw, half, item in np.ndindex(500, 2, 8):
+        places = [place for place in dict.fromkeys(fit.leading[item].tolist()) if fit.halves[place, draw] == half][:4]
+        halves[draw, half, item] = -np.mean([corrected[pair] for pair in itertools.combinations(places, 2)])
+    r = [np.corrcoef(*both)[0, 1] for both in halves]
+    assert_allclose(table.corrected_reliability, np.mean(r), atol=1e-4)
+
+
+def test_reliability_is_unknown_without_halves_or_with_fewer_than_four_items(responses, images):
+    for few in (responses[:14], responses[:, :3]):
+        table = compare({"brain": few}, images, [Units()], [Color()], top=4)
+        assert np.isnan(table.index_reliability).all()
+        assert np.isnan(table.corrected_reliability).all()
+
+
+def test_reliable_items_are_told_from_noise(make_responses, images):
+    """Units follow one colour, from not at all to closely; then none does."""
+    rng = np.random.default_rng(0)
+    red = (images.category.values == "red")[:, None]
+    tuned, noise = (make_responses(gain * red + rng.normal(size=(120, 16))) for gain in (np.linspace(0, 6, 16), 0))
+    table = compare({"tuned": tuned, "noise": noise}, images, [Units()], [Color()], top=4, score_on="all")
+    r = table.index_reliability.groupby("system").first()
+    assert r.sel(system="tuned").item() > 0.7
+    assert abs(r.sel(system="noise").item()) < 0.35

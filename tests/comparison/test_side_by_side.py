@@ -20,7 +20,7 @@ from neurosuper.metrics import pairwise_distances
 
 
 def test_a_comparison_is_one_table_of_items_and_metrics(systems, images):
-    table = compare(systems, images, [Units(), KMeans(4)], [Color(), Label()], top=4)
+    table = compare(systems, images, [Units(), KMeans(4)], [Color(), Label()], top=4, baselines=False)
     assert dict(table.interpretability.sizes) == {"item": 8 + 4 + 5 + 4, "metric": 2}
     assert table.metric.values.tolist() == ["color", "label"]
     frame = table.drop_dims(["draw", "rank"]).to_dataframe()
@@ -42,7 +42,7 @@ def test_round_trips_through_netcdf(systems, images, tmp_path):
 
 
 def test_on_all_stimuli_it_is_the_index_of_the_codes(responses, images):
-    table = compare({"brain": responses}, images, [Units(), KMeans(4)], [Color()], score_on="all")
+    table = compare({"brain": responses}, images, [Units(), KMeans(4)], [Color()], baselines=False, score_on="all")
     codes = KMeans(4).fit_transform(responses)
     expected = [interpretability_index(z, images, Color()) for z in (responses, codes)]
     assert_allclose(table.interpretability[:, 0], np.concatenate(expected))
@@ -115,3 +115,11 @@ def test_a_comparison_can_be_written_with_any_unit_coord(responses, images, tmp_
         xr.testing.assert_identical(stored.load(), table)
     assert table.area.values[:4].tolist() == ["V1", "", "", "V4"]
     assert table.session.values[:2].tolist() == ["2024-01-05T00:00:00.000000000", ""]
+
+
+def test_the_reliability_of_the_responses_of_units_is_kept_beside_that_of_the_index(responses, images):
+    own = responses.assign_coords(reliability=("unit", np.linspace(0.2, 0.9, 8)))
+    table = compare({"V4": own}, images, [Units(), KMeans(4)], [Color()], baselines=False)
+    assert_allclose(table.reliability[:8], own.reliability)
+    assert np.isnan(table.reliability[8:]).all()
+    assert np.isfinite(table.index_reliability).all()

@@ -93,3 +93,26 @@ def test_a_chance_level_is_drawn_behind_the_columns(comparison):
     assert "random sets" not in str(
         [t.get_text() for t in plot_distributions(comparison, "LPIPS-alex").legends[0].texts]
     )
+
+
+def test_the_corrected_index_is_drawn_with_chance_at_zero(comparison):
+    corrected = comparison.assign(corrected=0.5 - comparison.interpretability)
+    figure = plot_distributions(corrected, "LPIPS-alex", correction="hub")
+    assert figure.axes[0].get_ylabel() == "hub-corrected index: −LPIPS distance (AlexNet)"
+    drawn = np.concatenate([line.get_ydata() for line in points(figure)])
+    assert_allclose(drawn, 0.5 - comparison.interpretability.values[1:, 0])
+    dashed = [c for c in figure.axes[0].collections if isinstance(c, LineCollection) and c.get_linestyle()[0][1]]
+    assert [line.get_segments()[0][0, 1] for line in dashed] == [0, 0]
+    with pytest.raises(ValueError, match="no corrected index; score it again"):
+        plot_distributions(comparison, "LPIPS-alex", correction="hub")
+    with pytest.raises(ValueError, match="correction must be"):
+        plot_distributions(corrected, "LPIPS-alex", correction="floor")
+
+
+def test_inactive_items_are_left_out_and_not_counted(comparison):
+    n_active = np.where(np.arange(comparison.sizes["item"]) % 30 < 10, 2, 50)
+    n_active[-30:] = 0
+    figure = plot_distributions(comparison.assign(n_active=("item", n_active)).assign_attrs(top=5), "LPIPS-alex")
+    assert tick_labels(figure, minor=True) == ["20"] * 5 + ["0"]
+    drawn = np.concatenate([line.get_ydata() for line in points(figure)])
+    assert_allclose(drawn, comparison.interpretability.values[n_active == 50, 0])

@@ -80,19 +80,31 @@ def test_a_title_changes_no_hypothesis(small_study):
 
 
 def test_everything_that_was_tried_is_counted(small_study):
+    """Two finders against units, and one against its baseline; each raw and corrected."""
     first = json.loads(run_study(small_study).registry)
-    assert (first["n_runs"], first["n_settings"], first["n_tests"]) == (1, 1, 2)
+    assert (first["n_runs"], first["n_settings"], first["n_tests"]) == (1, 1, 6)
     again = json.loads(run_study(small_study).registry)
-    assert (again["n_runs"], again["n_settings"], again["n_tests"]) == (2, 1, 2)
+    assert (again["n_runs"], again["n_settings"], again["n_tests"]) == (2, 1, 6)
     small_study.write_text(small_study.read_text().replace("metrics.Color", "metrics.Pixel = {}\nmetrics.Color"))
     other = json.loads(run_study(small_study).registry)
-    assert (other["n_runs"], other["n_settings"], other["n_tests"]) == (3, 2, 6)
+    assert (other["n_runs"], other["n_settings"], other["n_tests"]) == (3, 2, 6 + 12)
+
+
+def test_hypotheses_that_are_not_among_the_contrasts_are_counted_too(small_study):
+    state(
+        small_study, STATED + 'against = "CovarianceMatched"' + STATED.replace("KMeans", "Units") + 'against = "KMeans"'
+    )
+    found = json.loads(run_study(small_study).registry)
+    assert found["n_tests"] == 6 + 1
+    assert [stated["against"] for stated in found["hypotheses"]] == ["CovarianceMatched", "KMeans"]
+    page = (small_study.parent / "study_output" / "report.html").read_text()
+    assert "brain: KMeans above CovarianceMatched by Color, corrected for hubs:" in page
 
 
 def test_an_edited_registry_is_refused(small_study):
     run_study(small_study)
     path = small_study.parent / "study_output" / "registry.json"
-    for text in (path.read_text().replace('"n_tests": 2', '"n_tests": 0'), "[{}]", "{", "3"):
+    for text in (path.read_text().replace('"n_tests": 6', '"n_tests": 0'), "[{}]", "{", "3"):
         path.write_text(text)
         with pytest.raises(ValueError, match="registry.json was edited or is damaged"):
             run_study(small_study)
@@ -109,6 +121,17 @@ def test_an_edited_registry_is_refused(small_study):
 def test_names_that_the_study_does_not_have_are_refused_when_it_is_read(small_study, old, new, message):
     state(small_study, STATED.replace(old, new))
     with pytest.raises(ValueError, match=message):
+        read_study(small_study)
+
+
+def test_a_baseline_that_the_study_does_not_have_is_refused_before_the_first_fit(small_study):
+    state(small_study, STATED + 'against = "CovarianceMatched (center)"')
+    with pytest.raises(
+        ValueError, match=r"the against 'CovarianceMatched \(center\)'; the study has Units, KMeans, Cov"
+    ):
+        run_study(small_study)
+    small_study.write_text(small_study.read_text().replace("title", "baselines = false\ntitle"))
+    with pytest.raises(ValueError, match=r"the against 'CovarianceMatched \(center\)'; the study has Units, KMeans$"):
         read_study(small_study)
 
 

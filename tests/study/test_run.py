@@ -1,5 +1,6 @@
 """A study writes every number and a report, checks its file before it computes, and reuses what earlier runs stored."""
 
+import importlib
 import json
 import shutil
 import sys
@@ -42,7 +43,7 @@ def test_a_study_writes_every_number_and_a_report(study):
     assert sorted(path.name for path in folder.iterdir()) == ["cache", "registry.json", "report.html", "study.nc"]
     xr.testing.assert_identical(xr.load_dataset(folder / "study.nc"), result)
     assert list(dict.fromkeys(result.system.values)) == ["brain", "net first", "net second"]
-    assert list(dict.fromkeys(result.finder.values)) == ["Units", "KMeans 4"]
+    assert list(dict.fromkeys(result.finder.values)) == ["Units", "KMeans 4", "CovarianceMatched"]
     assert result.metric.values.tolist() == ["color", "Pixel"]
     assert "A small study" in (folder / "report.html").read_text()
 
@@ -63,7 +64,7 @@ def test_directions_are_kept_and_recovery_is_measured(study):
     with xr.open_dataarray(numbers, group="directions/brain/KMeans 4/seed 0") as directions:
         assert directions.dims == ("direction", "unit")
         assert_allclose((directions**2).sum("unit"), 1, rtol=1e-5)
-    assert result.recovery.sizes == {"fit": 4, "planted": 2}
+    assert result.recovery.sizes == {"fit": 6, "planted": 2}
     assert_allclose(result.recovery[(result.fit_finder == "Units").values], 1)
 
 
@@ -85,7 +86,7 @@ def test_all_stimuli_as_the_paper_does(study):
     result = run_study(study)
     assert result.score_on == "all"
     n_items = result.interpretability[(result.system == "brain").values].groupby("finder").count()
-    assert n_items.sel(metric="color").to_series().to_dict() == {"KMeans 4": 8, "Units": 5}
+    assert n_items.sel(metric="color").to_series().to_dict() == {"CovarianceMatched": 10, "KMeans 4": 8, "Units": 5}
 
 
 def test_a_split_in_the_file_is_kept(study):
@@ -444,3 +445,167 @@ def test_an_error_in_given_distances_is_one_line(change, message, judged):
         run_study(study)
     assert "\n" not in str(caught.value)
     assert not list(study.parent.glob("study_output/*.*"))
+
+
+def randomized(study, how="init", loader="activations"):
+    """Add a system with the network of the study, and random weights."""
+    text = study.read_text()
+    start = text.index("[systems.net]")
+    table = text[start : text.index("[finders")].replace("systems.net", "systems.control")
+    table = table.replace('loader = "activations"', f'loader = "{loader}"\nrandomize = {how!r}')
+    study.write_text(text[:start] + table + text[start:])
+
+
+def test_a_network_with_random_weights_is_a_system_with_a_cache_of_its_own(study):
+    trained = run_study(study)
+    batches = set((study.parent / "study_output" / "cache").rglob("*.npz"))
+    randomized(study)
+    result = run_study(study)
+    both = set((study.parent / "study_output" / "cache").rglob("*.npz"))
+    assert batches < both
+    assert len(both) == 2 * len(batches)
+    assert "Random weights (init, seed 0): control first, control second." in result.note
+    net = result.isel(item=(result.system == "net second").values)
+    xr.testing.assert_allclose(
+        net.interpretability,
+        trained.isel(item=(trained.system == "net second").values)["interpretability"].assign_coords(item=net.item),
+    )
+    control = result.isel(item=(result.system == "control second").values)
+    assert not set(control.top_stimuli.values) <= set(net.top_stimuli.values)
+    assert_allclose(run_study(study).interpretability, result.interpretability)
+
+
+def test_random_weights_are_those_of_randomize_with_the_first_seed(study):
+    study.write_text(study.read_text().replace("seeds = [0, 1]", "seeds = [5]"))
+    randomized(study, "shuffle")
+    result = run_study(study)
+    sys.path.insert(0, str(study.parent))
+    try:
+        model = importlib.import_module("network").build(6)
+    finally:
+        sys.path.remove(str(study.parent))
+        sys.modules.pop("network")
+    control = neurosuper.networks.randomize(model, how="shuffle", random_state=5)
+    images = load_images(study.parent / "images")
+    responses = neurosuper.networks.activations(control, images, ["second"], position="mean", device="cpu")
+    expected = compare({"net": responses}, images, [Units()], [Color()], top=3, random_state=5)
+    mine = result.isel(item=((result.system == "control second") & (result.finder == "Units")).values)
+    assert_allclose(mine.interpretability.sel(metric="color"), expected.interpretability[:, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("how", "loader", "message"),
+    [
+        ("weights", "activations", "systems.control.randomize must be one of init, shuffle; got 'weights'"),
+        ("init", "load_array", "systems.control.randomize is for loader = 'activations', got 'load_array'; remove it"),
+    ],
+)
+def test_random_weights_of_another_kind_are_refused_when_the_file_is_read(study, how, loader, message):
+    randomized(study, how, loader)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_study(study)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_that_cannot_be_initialised_again_is_named(study):
+    randomized(study)
+    source = study.parent / "network.py"
+    source.write_text(
+        source.read_text()
+        .replace("nn.Conv2d(3,", "Own(3,")
+        .replace("def build", "class Own(nn.Conv2d):\n    def reset_parameters(self):\n        pass\n\n\ndef build")
+    )
+    with pytest.raises(ValueError, match=r"^\[systems.control\] module 'first' \(Own\) has no reset_parameters that"):
+        run_study(study)
+
+
+def test_provenance_states_the_settings_of_each_finder(study):
+    provenance = json.loads(run_study(study).provenance)
+    assert provenance["finders"]["Units"] == {"finder": "Units"}
+    assert provenance["finders"]["KMeans 4"] == {"finder": "KMeans", "n_directions": 4}
+    assert provenance["finders"]["CovarianceMatched"] == {"finder": "CovarianceMatched", "normalize": True}
+    page = (study.parent / "study_output" / "report.html").read_text()
+    assert "<dt>finder KMeans 4</dt><dd>KMeans(n_directions=4)</dd>" in page
+    assert "KMeans 4: K-means as in the paper, which does not subtract the mean response" in page
+
+
+def test_a_study_adds_the_baseline_of_each_finder_with_every_seed_unless_it_says_no(study):
+    """PCA is fitted with the first seed only, but the names of baselines are the same with all seeds."""
+    text = study.read_text().replace("top = 3", 'top = 3\nscore_on = "all"')
+    study.write_text(text.replace("[finders.Units]", "[finders.Units]\n[finders.PCA]"))
+    result = run_study(study)
+    names = dict(zip(result.finder.values.tolist(), result.baseline.values.tolist(), strict=True))
+    normalized, centered = "CovarianceMatched (normalize)", "CovarianceMatched (center)"
+    assert names == {"Units": "", "PCA": centered, "KMeans 4": normalized, centered: "", normalized: ""}
+    seeds = {name: set(result.seed.values[(result.finder == name).values].tolist()) for name in names}
+    assert seeds == {"Units": {0}, "PCA": {0}, "KMeans 4": {0, 1}, centered: {0, 1}, normalized: {0, 1}}
+    page = (study.parent / "study_output" / "report.html").read_text()
+    assert "Tests against the matched baseline" in page
+    with xr.open_dataarray(result.encoding["source"], group=f"directions/brain/{normalized}/seed 1") as directions:
+        assert directions.sizes["direction"] == 5
+    study.write_text(study.read_text().replace("seeds = [0, 1]", "seeds = [0, 1]\nbaselines = false"))
+    without = run_study(study)
+    assert set(without.finder.values.tolist()) == {"Units", "PCA", "KMeans 4"}
+    kept = result.isel(item=~result.finder.str.startswith("Covariance").values)
+    assert_allclose(without.interpretability, kept.interpretability)
+
+
+def test_a_finder_with_the_name_of_a_baseline_is_refused(study):
+    study.write_text(
+        study.read_text().replace("[finders.Units]", '[finders."CovarianceMatched (normalize)"]\nfinder = "PCA"')
+    )
+    with pytest.raises(ValueError, match=r"would have the name of another finder, 'CovarianceMatched \(normalize\)'"):
+        run_study(study)
+    study.write_text(study.read_text().replace("top = 3", 'top = 3\nbaselines = "no"'))
+    with pytest.raises(ValueError, match="baselines: Input should be a valid boolean"):
+        read_study(study)
+
+
+def test_the_note_counts_directions_that_were_left_out(study, rng):
+    """Half of the units of the brain are active in two photographs only."""
+    brain = np.load(study.parent / "brain.npy")
+    brain[:2] = 0
+    brain[:2, ::9] = 1 + rng.random((2, 5))
+    np.save(study.parent / "brain.npy", brain)
+    result = run_study(study)
+    inactive = ((result.n_active < 3) & (result.system == "brain") & (result.finder == "Units")).sum().item()
+    assert inactive
+    assert f"({inactive} of 10 by Units" in result.note
+    page = (study.parent / "study_output" / "report.html").read_text()
+    assert page.count("Left out in brain: items with fewer than 3 active stimuli") == 1
+
+
+def grouped(study):
+    """Put the images in 10 folders, which are groups of dependent stimuli."""
+    for i, path in enumerate(sorted((study.parent / "images").iterdir())):
+        (folder := path.parent / f"scene{i // 4}").mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+    text = study.read_text().replace("seeds = [0, 1]", 'seeds = [0, 1]\nstimulus_groups = "category"')
+    study.write_text(text.replace('path = "images"', 'path = "images"\ncategory_from = "folder"', 1))
+
+
+def test_groups_of_stimuli_are_not_divided_and_the_report_says_so(study):
+    """The brain has the groups of the images; the numbers are those of compare."""
+    grouped(study)
+    result = run_study(study)
+    assert (result.stimulus_groups, result.n_stimulus_groups) == ("category", 5)
+    images = load_images(study.parent / "images", category_from="folder")
+    brain = load_array(study.parent / "brain.npy", dims=("unit", "stimulus"), stimuli=images)
+    finders = {"Units": Units(), "KMeans 4": KMeans(4, random_state=1)}
+    settings = {"top": 3, "stimulus_groups": "category", "random_state": 1}
+    expected = compare({"brain": brain}, images, finders, {"color": Color()}, **settings)
+    mine = result.isel(item=((result.system == "brain") & (result.seed == 1)).values).sel(metric=["color"])
+    assert_allclose(mine.interpretability, expected.interpretability)
+    assert_allclose(mine.difference_of_halves, expected.difference_of_halves, atol=1e-6)
+    page = (study.parent / "study_output" / "report.html").read_text()
+    assert "Stimuli of one category are dependent: its 5 groups are never divided" in page
+    assert "(whole groups: category)" in page
+
+
+def test_groups_that_no_stimulus_has_are_refused_before_the_first_fit(study):
+    study.write_text(study.read_text().replace("seeds = [0, 1]", 'seeds = [0, 1]\nstimulus_groups = "burst"'))
+    message = (
+        r"^\[systems.brain\] neither its stimuli nor the images have the coord 'burst', the stimulus_groups of the "
+    )
+    with pytest.raises(ValueError, match=message + "study; they have no coords$"):
+        run_study(study)

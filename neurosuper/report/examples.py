@@ -1,0 +1,157 @@
+"""The top stimuli of some units and directions of a report."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neurosuper.comparison.fitting import SEPARATOR
+from neurosuper.comparison.table import inactive_items, summarize
+from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
+from neurosuper.report.numbers import describe_reliability, digits_of, format_number, is_unreliable, unique_names
+
+N_SHOWN = 3  # items per group: most, middle and least interpretable
+NO_INDEX = "<p>No item has an index.</p>"
+INTRO = (
+    "Top {top} stimuli, strongest first, of some items of each finder: the most, middle and least interpretable ones "
+    "by {metric}; the number below a name is {index}. Where the reliability r of single items is so low that "
+    "2r/(1 + r) is below {least}, the order of items is not reliable: these are examples, at equal steps through the "
+    "list of items, without a claim about any of them. {active}Hover over an image for its label."
+)
+
+
+class Examples(NamedTuple):
+    """Some items of a system and finder: by group, and the reliability of single items."""
+
+    groups: dict[str, xr.Dataset]
+    reliability: float
+
+    @property
+    def are_ranked(self) -> bool:
+        """Whether items were chosen by their index."""
+        return not is_unreliable(self.reliability)
+
+
+def choose_examples(comparison: xr.Dataset) -> dict[tuple[str, str], Examples]:
+    """Return the items to show of each system and finder: of those that are active and have an index."""
+    summary = summarize(comparison).xs(comparison.metric.values[0], level="metric")
+    known = summary["reliability"] if "reliability" in summary else pd.Series(np.nan, summary.index)
+    chosen = {}
+    for pair, items in _by_finder(comparison):
+        reliability = float(known[pair])
+        groups = _spread(items) if is_unreliable(reliability) else _rank(items)
+        chosen[pair] = Examples(groups, reliability)
+    return chosen
+
+
+def labels_of(chosen: Iterable[Examples]) -> set[str]:
+    """Return the labels of all stimuli to show."""
+    shown = itertools.chain.from_iterable(each.groups.values() for each in chosen)
+    return {label for items in shown for label in _labels(items.top_stimuli.values)}
+
+
+def _by_finder(comparison: xr.Dataset) -> Iterator[tuple[tuple[str, str], xr.Dataset]]:
+    """Yield each system and finder with its items that are active and have an index, in the order of the comparison."""
+    shown = comparison.drop_dims(["draw", "rank"], errors="ignore")  # values on halves are large, and not shown
+    usable = np.isfinite(_index(comparison)) & ~inactive_items(comparison)
+    names = [comparison[name].values.astype(str) for name in ("system", "finder")]
+    places = pd.Series(np.arange(len(names[0]))).groupby(names, sort=False).indices
+    for pair in itertools.product(*(dict.fromkeys(own.tolist()) for own in names)):
+        if pair in places:
+            own = np.sort(places[pair])
+            yield pair, shown.isel(item=own[usable[own]])
+
+
+def _index(items: xr.Dataset) -> np.ndarray:
+    """Return the index that orders items: by the first metric, the corrected one if there is one."""
+    return items["corrected" if "corrected" in items else "interpretability"].isel(metric=0).values
+
+
+def _rank(items: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Return the most, middle and least interpretable items, without overlap."""
+    order = np.argsort(-_index(items), kind="stable")
+    most, rest = order[:N_SHOWN], order[N_SHOWN:]
+    middle, least = rest[:-N_SHOWN], rest[-N_SHOWN:]
+    start = max(0, (len(middle) - N_SHOWN) // 2)
+    groups = {"most": most, "middle": middle[start : start + N_SHOWN], "least": least}
+    return {f"{name} interpretable": items.isel(item=chosen) for name, chosen in groups.items() if len(chosen)}
+
+
+def _spread(items: xr.Dataset) -> dict[str, xr.Dataset]:
+    """Return as many items, at equal steps through their list, in groups of the same size."""
+    n_items = items.sizes["item"]
+    places = np.unique(np.linspace(0, n_items - 1, min(3 * N_SHOWN, n_items)).round().astype(int))
+    parts = [places[start : start + N_SHOWN] for start in range(0, len(places), N_SHOWN)]
+    return {f"examples {i}": items.isel(item=part) for i, part in enumerate(parts, 1)}
+
+
+def section_of_examples(
+    comparison: xr.Dataset, chosen: dict[tuple[str, str], Examples], thumbnails: dict[str, str]
+) -> str:
+    """Return the top stimuli of the chosen items, by system and finder."""
+    digits = digits_of(comparison.interpretability.isel(metric=0).values)
+    parts = []
+    for i, system in enumerate(unique_names(comparison.system)):
+        finders = "\n".join(
+            _finder(finder, examples, thumbnails, digits)
+            for (owner, finder), examples in chosen.items()
+            if owner == system
+        )
+        parts.append(f'<section id="system-{i}"><h3>{escape(system)}</h3>\n{finders}</section>')
+    intro = INTRO.format(
+        top=comparison.top,
+        least=RELIABLE_ENOUGH,
+        metric=comparison.metric.values[0],
+        index="its corrected index, with the raw one" if "corrected" in comparison else "its index",
+        active="Inactive items are not shown. " if inactive_items(comparison).any() else "",
+    )
+    return (
+        f'<section id="drivers"><h2>What drives units and directions</h2><p>{escape(intro)}</p>\n'
+        + "\n".join(parts)
+        + "</section>"
+    )
+
+
+def _finder(finder: str, examples: Examples, thumbnails: dict[str, str], digits: int) -> str:
+    tables = "".join(
+        _driver_table(caption, items, thumbnails, digits if examples.are_ranked else None)
+        for caption, items in examples.groups.items()
+    )
+    reliability = describe_reliability(examples.reliability)
+    if examples.are_ranked:
+        about = f"Reliability of single items: {reliability}."
+    else:
+        about = (
+            f"The order of items is not reliable (r = {reliability}): examples, not the most or least interpretable."
+        )
+    return (
+        f'<section class="finder"><h4>{escape(finder)}</h4><p class="reliability">{about}</p>'
+        f"<div>{tables or NO_INDEX}</div></section>"
+    )
+
+
+def _driver_table(caption: str, items: xr.Dataset, thumbnails: dict[str, str], digits: int | None) -> str:
+    """Return the top stimuli of some items as a table; with their index, if `digits` are given."""
+    several = len(np.unique(items.seed)) > 1
+    rows = []
+    raw = items.interpretability.isel(metric=0).values
+    columns = (items.direction.values, items.seed.values, raw, _index(items), items.top_stimuli.values)
+    for direction, seed, value, ordered, joined in zip(*columns, strict=True):
+        name = escape(f"{direction} (seed {seed})" if several else str(direction))
+        if digits is not None:
+            name += f"<small>{format_number(ordered, digits)}</small>"
+            name += f"<small>raw {format_number(value, digits)}</small>" if "corrected" in items else ""
+        images = "".join(thumbnails[label] for label in _labels([joined]))
+        rows.append(f'<tr><th scope="row">{name}</th><td>{images}</td></tr>')
+    return f"<table><caption>{caption}</caption><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _labels(joined: Iterable[str]) -> list[str]:
+    """Return the labels of the top stimuli of some items."""
+    return [label for labels in joined for label in str(labels).split(SEPARATOR) if label]

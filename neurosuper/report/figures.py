@@ -1,0 +1,64 @@
+"""The figures of a report, as SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from html import escape
+
+import xarray as xr
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from neurosuper.comparison.table import inactive_items
+from neurosuper.plot import plot_distributions, plot_recovery
+from neurosuper.plot.style import PLAIN
+
+MARKS = (
+    "Violins: distribution. Thick vertical line: interquartile range. Horizontal line and marker: median. "
+    "n: number of points."
+)
+CHANCE = (
+    " Dashed line: chance level, the mean index of random sets with the same number of stimuli; the band contains 95 % "
+    "of these sets."
+)
+CHANCE_IS_ZERO = " Dashed line: chance level, 0."
+LEFT_OUT = " Inactive items are left out."
+
+
+def section_of_figures(comparison: xr.Dataset) -> str:
+    """Return figures of the distributions of the index by each metric, and of the recovery of planted directions."""
+    points = f"Points: units or directions. {MARKS}{LEFT_OUT if inactive_items(comparison).any() else ''}"
+    parts = []
+    for i, metric in enumerate(comparison.metric.values.tolist()):
+        caption = f"{points}{CHANCE if 'chance_level' in comparison else ''}"
+        title = f"Interpretability index by {metric}"
+        parts.append(_figure(plot_distributions(comparison, metric), title, caption, f"metric{i}"))
+        if "corrected" in comparison:
+            figure, title = plot_distributions(comparison, metric, correction="hub"), f"Hub-corrected index by {metric}"
+            parts.append(_figure(figure, title, f"{points}{CHANCE_IS_ZERO}", f"corrected{i}"))
+    if "recovery" in comparison:
+        caption = f"Points: planted directions; 1 means recovered exactly. {MARKS}"
+        parts.append(_figure(plot_recovery(comparison.recovery), "Recovery of planted directions", caption, "recovery"))
+    return '<section id="figures"><h2>Distributions</h2>' + "\n".join(parts) + "</section>"
+
+
+def _figure(figure: Figure, title: str, caption: str, prefix: str) -> str:
+    svg = _svg(figure, title, prefix)
+    return f"<figure><h3>{escape(title)}</h3>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _svg(figure: Figure, title: str, prefix: str) -> str:
+    """Return a figure as SVG for a page: text stays text, and every id is unique within the page."""
+    file = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix} | PLAIN), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # text is drawn by the browser, with its own fonts
+        figure.savefig(file, format="svg", dpi=200)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
+
+    def prefix_ids(tag: re.Match[str]) -> str:
+        return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag[0])
+
+    svg = re.sub("<[^>]*>", prefix_ids, svg[svg.index("<svg") :])  # only inside tags, never in text
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
