@@ -113,7 +113,7 @@ def compare(setting: Setting, metric: ns.LPIPS, seeds: range) -> xr.Dataset:
         f"{name}|{seed}": clone_with(finder, seed) for name, finder in SEEDED.items() for seed in seeds
     }
     score_on = "held-out" if setting.held_out else "all"
-    fits = list(fit_systems(setting.systems, finders, top=TOP, score_on=score_on))
+    fits = list(fit_systems(setting.systems, finders, top=TOP, score_on=score_on, baselines=False))
     return score_fits(fits, setting.images, [metric])
 
 

@@ -258,7 +258,7 @@ def print_arithmetic(studies: pd.DataFrame) -> None:
         f"stimuli from halves are 1/√{fall:.2f} = {fall**-0.5:.2f} times too large. Over stimuli and items, they are "
         f"{ratio:.2f} true standard deviations, and ± 1.96 × {ratio:.2f} of these cover {100 * covered:.1f} %, even "
         "without the further width of t. Times `fall`, coverage is nearer to 95 % there (column “covers, × fall”), but "
-        "lower also where extreme contrast under an unbounded metric leaves no room for it, and nothing in the data "
-        "shows which of the two it is. The package therefore keeps v(n/2): intervals err to the wide side where all is "
-        "well, and tests reject less than 5 % there."
+        "lower, too, in the worlds with extreme contrast under an unbounded metric, which are near their target or "
+        "below it. The package therefore keeps v(n/2): intervals err to the wide side where all is well, and tests reject "
+        "less than 5 % there."
     )

@@ -81,9 +81,9 @@ def halves_interval(
     Two halves, with no stimulus in common, estimate v(n/2) by their variance (random groups). The standard error is
     √(`fall` · v(n/2)), averaged over splits before the root. The interval is estimate ± t · standard_error, where t has
     2 (Σu²)² / (Σu⁴ − (Σu²)²/m) degrees of freedom, from the changes u of the statistic without each of m random parts
-    of the stimuli (at most 50; whole groups). In simulations, 95 % intervals cover a mean and a correlation of 60
-    normal stimuli in 94 to 95 % of studies, and their variance in 92 %. They do not show a bias of the statistic,
-    such as that of a participation ratio.
+    of the stimuli (at most 50; whole groups). In simulations of 60 normal stimuli (`make validate`), 95 % intervals
+    cover their mean, variance and correlation in 92 to 94 % of studies, and, with `fall=1`, the largest of them in 95 %.
+    They do not show a bias of the statistic, such as that of a participation ratio.
 
     References
     ----------
