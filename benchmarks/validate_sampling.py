@@ -259,6 +259,6 @@ def print_arithmetic(studies: pd.DataFrame) -> None:
         f"{ratio:.2f} true standard deviations, and ± 1.96 × {ratio:.2f} of these cover {100 * covered:.1f} %, even "
         "without the further width of t. Times `fall`, coverage is nearer to 95 % there (column “covers, × fall”), but "
         "lower, too, in the worlds with extreme contrast under an unbounded metric, which are near their target or "
-        "below it. The package therefore keeps v(n/2): intervals err to the wide side where all is well, and tests reject "
-        "less than 5 % there."
+        "below it. The package therefore keeps v(n/2): intervals err to the wide side where all is well, and tests "
+        "reject less than 5 % there."
     )

@@ -233,9 +233,9 @@ def index_difference(
     interval is difference ± t · standard_error.
 
     In simulations without a difference (`make validate`), p is below 0.05 in 1 to 5 % of studies, but in 16 % with 10
-    clusters of stimuli if `stimulus_groups` is not given (4 % if it is), and in 17 to 22 % if `top` is more than a
-    third of the stimuli, which gives a warning. With extreme contrast, or with 2 subjects, it is in at most 1 %:
-    differences are then hard to detect.
+    clusters of stimuli if `stimulus_groups` is not given (4 % if it is), and in 10 % if `top` is a third of the stimuli
+    and 18 % if it is 0.4 of them, which gives a warning. With extreme contrast, or with 2 subjects, it is in at most
+    1 %: differences are then hard to detect.
 
     Examples
     --------
