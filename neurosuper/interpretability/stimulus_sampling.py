@@ -121,6 +121,10 @@ def index_interval(
     distributions with 3 degrees of freedom. With 10 clusters of stimuli they cover 78 % without `stimulus_groups`, 97 %
     with; with 30 of Zipf sizes 79 % and 98 %. For other subjects they cover 98 to 100 % with 2 to 8 `subjects`.
 
+    Of simulated sets that only prefer certain images, the interval with `correction="floor"` is above 0 in at most 2 %;
+    the hub-corrected index is above that of random picks in 13 % if they prefer plain images, but in 82 % if all prefer
+    bright ones; both in none. Both find all sets of planted features. So report both.
+
     References
     ----------
     Wolter 2007, Introduction to Variance Estimation, chapter 2 (random groups).
