@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+UNTESTED = "These are medians without a test; see the contrasts."
 CORRECTED = {"median_corrected": "corrected", "frequency_floor": "frequency_floor"}  # columns of a table: variables
 QUARTILES = {"median": 0.5, "lower_quartile": 0.25, "upper_quartile": 0.75}
 SETS = ["system", "finder", "metric"]
@@ -81,12 +82,12 @@ def headline(comparison: xr.Dataset) -> list[str]:
     """Return the medians of a comparison by its first metric as sentences: one per system, and one across systems.
 
     If the comparison has a hub-corrected index, the sentences are about it, with the medians of the index itself in
-    brackets. The sentence across systems counts where K-means directions are above single units, and, if known, where
-    they are above their matched baseline (see `compare`): a gain over units that the baseline shares is no evidence of
-    features that were found. Inactive items (fewer active stimuli than `top`) are left out; a sentence per system
-    counts them, and the directions that were left out as constant (unless the note of a study does so). If planted
-    directions are known, another sentence per system reports how well they were recovered. Only medians are compared,
-    without a test.
+    brackets. The sentence across systems counts where the median of K-means directions is above that of single units,
+    and, if known, that of their matched baseline (see `compare`): a gain over units that the baseline shares is no
+    evidence of features that were found. Inactive items (fewer active stimuli than `top`) are left out; a sentence per
+    system counts them, and the directions that were left out as constant (unless the note of a study does so). If
+    planted directions are known, another sentence per system reports how well they were recovered. Only medians are
+    compared, without a test.
 
     Parameters
     ----------
@@ -131,12 +132,12 @@ def headline(comparison: xr.Dataset) -> list[str]:
         ]
     if {"Units", "KMeans"} <= set(medians.columns) and len(systems) > 1:
         corrected = " in the hub-corrected index" if is_corrected else ""
-        sentence = f"By {metric}, K-means directions are above single units{corrected} in "
+        sentence = f"By {metric}, the median of K-means directions is above that of single units{corrected} in "
         sentence += _where_above(medians, systems, "Units")
         if (baseline := _baseline_of(comparison, "KMeans")) in medians:
             matched = _where_above(medians, systems, baseline)
-            sentence += f", and above their matched baseline, {baseline}, in {matched}"
-        sentences.append(f"{sentence}.")
+            sentence += f", and above that of their matched baseline, {baseline}, in {matched}"
+        sentences.append(f"{sentence}. {UNTESTED}")
     note = comparison.attrs.get("note", "")
     return sentences + [sentence for sentence in describe_left_out(comparison) if sentence not in note]
 

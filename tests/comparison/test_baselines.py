@@ -184,3 +184,22 @@ def test_kmeans_that_finds_planted_clusters_is_above_units_and_its_baseline(seed
     found = raw_tests(R, colours, KMeans(40, center=True))
     assert (found.p_adjusted < 0.01).all()
     assert (found.difference > 0.1).all()
+
+
+@pytest.mark.slow
+def test_a_few_large_clusters_are_above_their_baseline_where_nothing_is_planted():
+    """The figures in the notes of `compare`: centres of large clusters average noise, and the baseline does not."""
+    above = {"few": 0, "many": 0}
+    for seed in range(100, 130):
+        rng = np.random.default_rng(seed)
+        drive = rng.random((400, 1))
+        R = 1 + 2 * drive + 1.5 * rng.normal(size=(400, 32))
+        images = load_images((240 * drive[..., None] + rng.integers(0, 15, (400, 2, 3))).astype(np.uint8)[:, None])
+        coords = {"stimulus": images.stimulus, "unit": [f"u{i:02d}" for i in range(32)]}
+        responses = xr.DataArray(R, dims=("stimulus", "unit"), coords=coords)
+        finders = {"few": KMeans(4), "many": KMeans(32)}
+        tests = contrast_finders(compare({"V4": responses}, images, finders, [Color()]), n_resamples=100)
+        for name in finders:
+            own = tests.isel(test=((tests.finder == name) & (tests.correction == "none")).values)
+            above[name] += int(own.difference.item() > 0 and own.p_value.item() < 0.05)
+    assert above == {"few": 14, "many": 0}
