@@ -21,7 +21,9 @@ __all__ = ["draw_groups", "plot_distributions"]
 
 HALF_WIDTH = 0.4  # of a violin, in columns: leaves a fifth of a column between violins
 GAP = 0.8  # between systems, in columns
-CHARACTER = 0.08  # mean width of a character of a system's name, in inches
+CHARACTER = 0.08  # mean width of a character of a name, in inches
+HANDLE = 0.7  # inches of a legend entry beside its text: line and space
+LINE = 0.2  # inches between lines of the legend
 NARROW = 0.32  # inches per column; three digits of a count need this width, and are rotated if there is less
 CHANCE_COLOR = "0.35"
 Column = tuple[str, str]
@@ -142,7 +144,9 @@ def draw_groups(
     places, looks = _place_columns(systems, finders), finder_looks(finders)
     last = max(places.values())
     width = float(np.clip(1.8 + 0.36 * last, 6.5, 12.5))
-    figure = NotebookFigure(figsize=(width, 4.2), layout="constrained")
+    names = [*dict.fromkeys(finders), *(["random sets"] if chance_levels else [])]
+    n_columns, n_rows = _lay_out_legend(names, width)
+    figure = NotebookFigure(figsize=(width, 4 + LINE * n_rows), layout="constrained")
     axes, rng, counts = figure.add_subplot(), np.random.default_rng(0), []
     axes.set(xlim=(0.3, last + 0.7))
     axes.set_ylabel(label, wrap=True)
@@ -159,8 +163,17 @@ def draw_groups(
     handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)]
     if chance_levels:
         handles.append(Line2D([], [], color=CHANCE_COLOR, linestyle="--", linewidth=1, label="random sets"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(6, len(handles)), frameon=False)
+    figure.legend(handles=handles, loc="outside upper center", ncols=n_columns, frameon=False)
     return figure
+
+
+def _lay_out_legend(names: list[str], width: float) -> tuple[int, int]:
+    """Return the numbers of columns and rows of a legend that is at most as wide as the figure, in inches."""
+    for n_columns in range(min(6, len(names)), 1, -1):
+        columns = np.array_split([len(name) for name in names], n_columns)  # as matplotlib fills them
+        if sum(HANDLE + CHARACTER * column.max() for column in columns) < width:
+            return n_columns, len(columns[0])
+    return 1, len(names)
 
 
 def _place_columns(systems: np.ndarray, finders: np.ndarray) -> dict[Column, float]:

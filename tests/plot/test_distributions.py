@@ -1,3 +1,5 @@
+from itertools import product
+
 import matplotlib
 import numpy as np
 import pytest
@@ -116,3 +118,18 @@ def test_inactive_items_are_left_out_and_not_counted(comparison):
     assert tick_labels(figure, minor=True) == ["20"] * 5 + ["0"]
     drawn = np.concatenate([line.get_ydata() for line in points(figure)])
     assert_allclose(drawn, comparison.interpretability.values[n_active == 50, 0])
+
+
+@pytest.mark.parametrize("n_systems", [1, 4])
+@pytest.mark.parametrize("chance_levels", [None, {"system 0": (-0.2, 0.0, 0.2)}], ids=["without chance", "with chance"])
+def test_the_legend_is_inside_the_figure_and_hides_no_label(rng, n_systems, chance_levels):
+    names = ["Units", "KMeans centred", "CovarianceMatched (center)", "CovarianceMatched (center, normalize)", "PCA"]
+    pairs = list(product([f"system {i}" for i in range(n_systems)], names))
+    systems, finders = np.repeat(pairs, 5, axis=0).T
+    label = "interpretability index: −color distance (mean RGB, 0–1)"
+    figure = draw_groups(rng.normal(size=len(systems)), systems, finders, label=label, chance_levels=chance_levels)
+    figure.draw_without_rendering()
+    legend, of_label = (each.get_window_extent() for each in (figure.legends[0], figure.axes[0].yaxis.label))
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.x1
+    assert not legend.overlaps(of_label)
