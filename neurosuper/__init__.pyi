@@ -14,6 +14,8 @@ from . import repetitions as repetitions
 from . import report as report
 from . import responses as responses
 from . import study as study
+from .comparison import by_layer as by_layer
+from .comparison import by_subject as by_subject
 from .comparison import compare as compare
 from .comparison import contrast_finders as contrast_finders
 from .comparison import contrast_systems as contrast_systems
