@@ -51,9 +51,9 @@ def turn_atoms(rng, n, m):
 
 
 def clusters(rng, n, m):
-    """Rows, how often each occurs, labels of clusters of at least two rows, and their means."""
+    """Rows, how often each occurs, labels of clusters, and their means, from which two rows would be equally far."""
     n_clusters = 3 + n % 3
-    X = normal(rng, 2 * n_clusters + m, 3, dtype=np.float64)
+    X = normal(rng, 3 * n_clusters + m, 3, dtype=np.float64)
     w = rng.integers(1, 4, len(X)).astype(float)
     label = rng.permutation(np.arange(len(X)) % n_clusters)
     C = np.zeros((n_clusters, 3))

@@ -82,7 +82,7 @@ def halves_interval(
     √(`fall` · v(n/2)), averaged over splits before the root. The interval is estimate ± t · standard_error, where t has
     2 (Σu²)² / (Σu⁴ − (Σu²)²/m) degrees of freedom, from the changes u of the statistic without each of m random parts
     of the stimuli (at most 50; whole groups). In simulations of 60 normal stimuli (`make validate`), 95 % intervals
-    cover their mean, variance and correlation in 92 to 94 % of studies, and, with `fall=1`, the largest in 95 %. They
+    cover their mean, variance and correlation in 92 to 95 % of studies, and, with `fall=1`, the largest in 94 %. They
     do not show a bias of the statistic, such as that of a participation ratio.
 
     References

@@ -60,7 +60,7 @@ def frequency_floor(
     that have image i among their top stimuli. It is computed as −Σ_{i≠j} x_i x_j d_ij / ((Σx)² − Σx²), with d_ij the
     distance of two images (for `Label`: 1 − agreement, and 1 is added), and x the solution of x_i Σ_{j≠i} x_j =
     f_i (M − 1): every image is in as many pairs as in the set. In simulations (`make validate`) it is off by 0.3 % if
-    some images are picked by most items, otherwise by less than 0.1 %; with f in place of x, by 2.3 % and 0.6 %.
+    some images are picked by most items, otherwise by 0.05 %; with f in place of x, by 2.2 % and 0.6 %.
 
     References
     ----------

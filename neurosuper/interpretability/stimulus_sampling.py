@@ -114,15 +114,15 @@ def index_interval(
     change of the mean index if a stimulus (or group) is left out. With `subjects`, their variance takes the place of
     that over items.
 
-    In simulations (`make validate`), 95 % intervals cover the true value in 97 to 99.6 % of studies with a bounded
+    In simulations (`make validate`), 95 % intervals cover the true value in 96 to 99.5 % of studies with a bounded
     metric such as LPIPS, for 60 to 600 stimuli and 8 to 40 items: they are a little too wide, because halves have half
     as many stimuli. Under an unbounded metric they are too narrow if a few images of extreme contrast drive all items:
-    they cover 92 % with gamma(8) or exponential contrast, 84 % with lognormal contrast, and 68 % if features have t
-    distributions with 3 degrees of freedom. With 10 clusters of stimuli they cover 78 % without `stimulus_groups`, 97 %
-    with; with 30 of Zipf sizes 79 % and 98 %. For other subjects they cover 98 to 100 % with 2 to 8 `subjects`.
+    they cover 93 % with gamma(8), 92 % with exponential, 86 % with lognormal contrast, and 70 % if features have t
+    distributions with 3 degrees of freedom. With 10 clusters of stimuli they cover 78 % without `stimulus_groups`, 96 %
+    with; with 30 of Zipf sizes 80 % and 98 %. For other subjects they cover 98 to 99 % with 2 to 8 `subjects`.
 
     Of simulated sets that only prefer certain images, the interval with `correction="floor"` is above 0 in at most 2 %;
-    the hub-corrected index is above that of random picks in 13 % if they prefer plain images, but in 82 % if all prefer
+    the hub-corrected index is above that of random picks in 15 % if they prefer plain images, but in 77 % if all prefer
     bright ones; both in none. Both find all sets of planted features. So report both.
 
     References
@@ -236,9 +236,9 @@ def index_difference(
     The variance and its degrees of freedom are those of `index_interval`, with differences in the place of means; the
     interval is difference ± t · standard_error.
 
-    In simulations without a difference (`make validate`), p is below 0.05 in 1 to 5 % of studies, but in 16 % with 10
-    clusters of stimuli if `stimulus_groups` is not given (4 % if it is), and in 10 % if `top` is a third of the stimuli
-    and 18 % if it is 0.4 of them, which gives a warning. With extreme contrast, or with 2 subjects, it is in at most
+    In simulations without a difference (`make validate`), p is below 0.05 in 2 to 5 % of studies, but in 14 % with 10
+    clusters of stimuli if `stimulus_groups` is not given (4 % if it is), and in 11 % if `top` is a third of the stimuli
+    and 17 % if it is 0.4 of them, which gives a warning. With extreme contrast, or with 2 subjects, it is in about
     1 %: differences are then hard to detect.
 
     Examples
