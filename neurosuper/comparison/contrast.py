@@ -33,6 +33,10 @@ TESTED = (
 )
 
 
+class NothingToTestError(ValueError):
+    """A comparison has no pair of sets to test: a report then has no section of tests, and all other errors pass."""
+
+
 def contrast_finders(
     comparison: xr.Dataset,
     *,
@@ -209,7 +213,7 @@ def _units_and_baselines(comparison: xr.Dataset) -> References:
         for key, baseline in baselines.items()
     }
     if not {"Units", *baselines.values()} & set(known):
-        raise ValueError(
+        raise NothingToTestError(
             f"neither units nor a matched baseline to test against in the comparison; name one of {', '.join(known)} "
             "as `against`"
         )
@@ -243,7 +247,7 @@ def contrast_pairs(
                 keys.append(key | {"against": against, "correction": correction})
                 pairs.append((a, b))
     if not pairs:
-        raise ValueError(
+        raise NothingToTestError(
             f"nothing to test: no {KEPT[varied]} has two items each of two {varied}s that are to be compared"
         )
     by_items = compare_means(

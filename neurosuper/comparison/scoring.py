@@ -109,7 +109,6 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     has_copies = np.concatenate([_has_copies(fit.top_stimuli) for fit in fits])
     if has_copies.any():
         warn_of_copies(int(has_copies.sum()), n_items, len(top))
-    constant = _warn_of_constant(fits)
     return xr.Dataset(
         {name: (("item", "metric"), values) for name, values in columns.items()}
         | {"n_active": ("item", np.concatenate([fit.n_active for fit in fits]))}
@@ -126,7 +125,7 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
         attrs={"top": len(top), "n_resamples": N_RANDOM_SETS, "confidence_level": CONFIDENCE_LEVEL}
         | {"n_stimuli": max(fit.n_stimuli for fit in fits)}
         | about_groups
-        | constant,
+        | _warn_of_constant(fits),
     )
 
 

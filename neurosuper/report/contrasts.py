@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 import xarray as xr
 
-from neurosuper.comparison.contrast import contrast_finders, contrast_systems
+from neurosuper.comparison.contrast import NothingToTestError, contrast_finders, contrast_systems
 
 BASELINE = (
     "The matched baseline of a finder draws random directions: Gaussian vectors with the mean and covariance of the "
@@ -87,7 +87,7 @@ def _contrast(
     """Return tests, None if there is nothing to test, and their warnings."""
     try:
         tests, cautions = with_cautions(lambda: contrast(comparison))
-    except ValueError:  # no single units or matched baseline, or nothing else; one system
+    except NothingToTestError:  # no single units or matched baseline, or nothing else; one system
         return None, []
     return tests, cautions
 

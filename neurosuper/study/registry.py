@@ -20,6 +20,7 @@ import xarray as xr
 
 from neurosuper._files import whole_file
 from neurosuper.comparison import contrast_finders, contrast_systems
+from neurosuper.comparison.contrast import NothingToTestError
 from neurosuper.study.file import Hypothesis, Study
 from neurosuper.study.write import NUMBERS, cannot_write
 
@@ -119,7 +120,7 @@ def _count_tests(result: xr.Dataset, hypotheses: list[dict[str, Any]]) -> int:
     """Return the number of contrasts of finders and of systems, and of hypotheses that are not among them."""
     n_tests, against = 0, set()
     for contrast in (contrast_finders, contrast_systems):
-        with suppress(ValueError), warnings.catch_warnings():  # nothing to test, such as only one system
+        with suppress(NothingToTestError), warnings.catch_warnings():  # nothing to test, such as only one system
             warnings.simplefilter("ignore")  # the report shows them
             tests = contrast(result, n_resamples=N_RESAMPLES)
             n_tests += tests.sizes["test"]

@@ -3,9 +3,10 @@
 import warnings
 
 import numpy as np
+import pytest
 
 from neurosuper import contrast_finders, contrast_systems
-from neurosuper.report import render_report
+from neurosuper.report import contrasts, render_report
 from neurosuper.report.contrasts import BASELINE
 
 
@@ -94,3 +95,12 @@ def test_a_test_of_the_corrected_index_stands_for_both(comparison, images, read)
     assert tests.correction.values.tolist() == ["none", "hub", "none", "hub", "none", "none"]
     assert shown == tests.sentence.values[[1, 4]].tolist()
     assert "Not corrected: difference" in shown[0]
+
+
+def test_an_error_in_a_test_is_not_taken_for_nothing_to_test(monkeypatch, comparison):
+    def fail(_):
+        raise ValueError("damaged")
+
+    monkeypatch.setattr(contrasts, "contrast_finders", fail)
+    with pytest.raises(ValueError, match="damaged"):
+        contrasts.sections_of_tests(comparison)
