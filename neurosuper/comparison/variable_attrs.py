@@ -13,6 +13,7 @@ NUMBERS = {
     "interpretability": "interpretability index",
     "corrected": "hub-corrected interpretability index",
     "chance_level": "chance level of the index",
+    "chance_level_sd": "standard deviation of the index of random sets",
     "chance_level_low": "lower end of the interval of the chance level",
     "chance_level_high": "upper end of the interval of the chance level",
     "difference_of_halves": "index on one random half of the stimuli minus that on the other",

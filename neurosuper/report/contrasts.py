@@ -23,8 +23,7 @@ VARIANCE_FROM_HALVES = (
 ITEMS_INDEPENDENT = "Items are treated as independent; they share stimuli, so p may be too small."
 SOME_INDEPENDENT = "Where no interval is given, items are treated as independent, and p may be too small."
 QUOTED = "Sentences on the hub-corrected index quote the test of the index itself."
-MEANS = "This section compares means; the table above shows medians."
-SAME_METHOD = "Tested as in the section above; p is adjusted over the tests of both."
+SAME_METHOD = "Tested as in the section above; p is adjusted within families of its own."
 
 
 def sections_of_tests(comparison: xr.Dataset) -> dict[str, tuple[str, str]]:
@@ -104,8 +103,8 @@ def _method(comparison: xr.Dataset, tests: xr.Dataset, cautions: list[str]) -> s
     """Return how the tests were made, and to what they generalise."""
     seed = f", items of seed {comparison.seed.values[0]}" if len(np.unique(comparison.seed)) > 1 else ""
     scope = (
-        f"By {comparison.metric.values[0]}, the first metric{seed}. p is adjusted over the {tests.n_tests} tests of "
-        "all metrics (Benjamini–Hochberg)."
+        f"By {comparison.metric.values[0]}, the first metric{seed}. p of the {tests.n_tests} tests "
+        f"of all metrics is adjusted within {tests.n_families} families (Benjamini–Hochberg)."
     )
     has_interval = np.isfinite(tests.difference_low.values)
     groups = f" (whole groups: {comparison.stimulus_groups})" if "stimulus_groups" in comparison.attrs else ""
@@ -113,7 +112,7 @@ def _method(comparison: xr.Dataset, tests: xr.Dataset, cautions: list[str]) -> s
     if has_interval.any() and not has_interval.all():
         assumptions.append(SOME_INDEPENDENT)
     quoted = [QUOTED] if (tests.correction == "hub").any() else []
-    return " ".join([scope, *quoted, *assumptions, MEANS, *cautions])
+    return " ".join([scope, *quoted, *assumptions, *cautions])
 
 
 def _sentences(tests: xr.Dataset) -> str:

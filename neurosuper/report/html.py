@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import xarray as xr
 
-from neurosuper.comparison.table import headline
+from neurosuper.comparison.headlines import headline
 from neurosuper.report.contrasts import sections_of_tests
 from neurosuper.report.examples import choose_examples, labels_of, section_of_examples
 from neurosuper.report.figures import section_of_figures
@@ -148,7 +148,7 @@ def _contents(comparison: xr.Dataset, tests: dict[str, tuple[str, str]]) -> str:
     stated = '<li><a href="#hypotheses">Stated beforehand</a></li>' if "registry" in comparison.attrs else ""
     inner = "".join(f'<li><a href="#system-{i}">{escape(system)}</a></li>' for i, system in enumerate(systems))
     return (
-        f'<nav aria-label="Contents"><h2>Contents</h2><ol>{stated}<li><a href="#table">Medians</a></li>{entries}'
+        f'<nav aria-label="Contents"><h2>Contents</h2><ol>{stated}<li><a href="#table">Means</a></li>{entries}'
         '<li><a href="#figures">Distributions</a></li>'
         f'<li><a href="#drivers">What drives units and directions</a><ol>{inner}</ol></li>'
         '<li><a href="#reading">How to read the index</a></li>'

@@ -17,7 +17,7 @@ CORRECTED = (
     " Corrected: the index less what the nearness of single images to all others explains; chance is 0. Floor: the "
     "index of a set that picks the same images as often, but at random."
 )
-INACTIVE = " Inactive: items with fewer than {top} active stimuli, which are left out of medians, quartiles and n."
+INACTIVE = " Inactive: items with fewer than {top} active stimuli, which are left out of means, intervals and n."
 CONSTANT = " Constant: directions with the same code for all stimuli to score on, which were left out."
 RELIABILITY = (
     " Reliability: correlation r of the {corrected}index over items between sets of different stimuli, each half of "
@@ -39,7 +39,7 @@ def section_of_medians(comparison: xr.Dataset, pairs: list[tuple[str, str]]) -> 
     """Return the table of medians of each system and finder, and what K-means with and without the mean finds."""
     summary = summarize(comparison)
     metrics = comparison.metric.values.tolist()
-    digits = {metric: digits_of(summary.xs(metric, level="metric")["median"].to_numpy()) for metric in metrics}
+    digits = {metric: digits_of(summary.xs(metric, level="metric")["mean"].to_numpy()) for metric in metrics}
     heads = "".join(
         f'<th scope="col">{escape(metric)}<small>{escape(quantity)}</small></th>'
         for metric, quantity in zip(metrics, comparison.quantity.values.tolist(), strict=True)
@@ -55,7 +55,7 @@ def section_of_medians(comparison: xr.Dataset, pairs: list[tuple[str, str]]) -> 
         for system in unique_names(comparison.system)
     )
     return (
-        f'<section id="table"><h2>Medians</h2>\n<table class="summary"><caption>{_caption(comparison, summary)}'
+        f'<section id="table"><h2>Means</h2>\n<table class="summary"><caption>{_caption(comparison, summary)}'
         f'</caption>\n<thead><tr><th scope="col">System</th><th scope="col">Finder</th>{heads}</tr>'
         f"</thead>{groups}</table>{_about_k_means(comparison)}</section>"
     )
@@ -63,11 +63,11 @@ def section_of_medians(comparison: xr.Dataset, pairs: list[tuple[str, str]]) -> 
 
 def _caption(comparison: xr.Dataset, summary: pd.DataFrame) -> str:
     n_seeds = len(np.unique(comparison.seed))
-    over_seeds = f" (over {n_seeds} seeds: an item counts once per seed)" if n_seeds > 1 else ""
-    is_corrected = "median_corrected" in summary
+    over_seeds = f" (of the first of {n_seeds} seeds)" if n_seeds > 1 else ""
+    is_corrected = "mean_corrected" in summary
     parts = [
-        f"Median interpretability index, with quartiles and the number n of units or directions{over_seeds}. Higher is "
-        "more interpretable; bold: the highest median of each system.",
+        f"Mean interpretability index, with 95 % intervals and the number n of units or directions{over_seeds}. Higher "
+        "is more interpretable; bold: the highest mean of each system.",
         CORRECTED if is_corrected else "",
         INACTIVE.format(top=comparison.top) if inactive_items(comparison).any() else "",
         CONSTANT if np.any(comparison.attrs.get("n_constant", 0)) else "",
@@ -100,11 +100,11 @@ def _cell(row: pd.Series, best: pd.Series, digits: int) -> str:
     n = int(row["n_items"] - row.get("n_inactive", 0))
     if not n:
         return "– <small>n 0</small>"
-    lower, upper = (format_number(row[name], digits) for name in ("lower_quartile", "upper_quartile"))
-    cell = f"{_median(row, best, 'median', digits)} <small>{lower} to {upper} · n {n}</small>"
-    if "median_corrected" in row:
+    lower, upper = (format_number(row[name], digits).replace("nan", "–") for name in ("mean_low", "mean_high"))
+    cell = f"{_median(row, best, 'mean', digits)} <small>{lower} to {upper} · n {n}</small>"
+    if "mean_corrected" in row:
         floor = format_number(row["frequency_floor"], digits)
-        cell += f"<br>{_median(row, best, 'median_corrected', digits)} <small>corrected · floor {floor}</small>"
+        cell += f"<br>{_median(row, best, 'mean_corrected', digits)} <small>corrected · floor {floor}</small>"
     if "reliability" in row:
         cell += f"<br><small>reliability {describe_reliability(row['reliability'])}</small>"
     return cell

@@ -51,11 +51,11 @@ def test_tests_are_grouped_by_what_was_tested_against(comparison, images, read):
         assert sentences_of(page) == expected.sentence.values.tolist()
         assert page.texts("h2") == [f"Tests against {heading}"]
     assert parts[1].texts("p")[:1] == [BASELINE]
-    assert "p is adjusted over the 10 tests of all metrics" in parts[0].html
-    assert "p is adjusted over the tests of both" in parts[1].html
+    assert "p of the 10 tests of all metrics is adjusted within 4 families" in parts[0].html
+    assert "p is adjusted within families of its own" in parts[1].html
     alone = read(render_report(matched.isel(item=(matched.finder != "Units").values), images))
     assert "Tests against single units" not in alone.texts("h2")
-    assert "p is adjusted over the 4 tests of all metrics" in alone.html
+    assert "p of the 4 tests of all metrics is adjusted within 2 families" in alone.html
 
 
 def test_warnings_of_tests_are_on_the_page(comparison, images, monkeypatch):
