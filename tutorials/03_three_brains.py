@@ -162,7 +162,7 @@ def typical(name, finder):
     """Return the item whose index is nearest to the median of its kind."""
     index = comparison.interpretability.sel(metric="color")
     index = index[((comparison.system == name) & (comparison.finder == finder)).values]
-    return int(index.item[np.abs(index - index.median()).argmin()])
+    return int(np.abs(index - index.median()).idxmin("item"))
 
 
 chosen = [typical(name, finder) for name in brains for finder in ("Units", "KMeans")]
