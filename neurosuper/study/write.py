@@ -21,7 +21,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -320,12 +320,21 @@ def trace_provenance(
         "device": str(pick_device(study.device)),
         "seeds": study.seeds,
         "finders": {fit.finder: _settings_of(fit.fitted) for fit in fits},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | _installed_versions(),
         "datasets": {
             name: {key: attrs[key] for key in keys} for name, attrs in attrs_of.items() if set(keys) <= set(attrs)
         },
         "files": dict(checksums),
     }
+
+
+def _installed_versions() -> dict[str, str]:
+    """Return the versions of PACKAGES; those of an extra may not be installed."""
+    versions = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def _settings_of(finder: DirectionFinder) -> dict[str, Any]:
