@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper.comparison.fitting import SEPARATOR
 from neurosuper.comparison.table import inactive_items, summarize
 from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
 from neurosuper.report.numbers import describe_reliability, digits_of, format_number, is_unreliable, unique_names
 
+SHOWN = ("interpretability", "corrected", "top_stimuli")  # variables; those on halves of the stimuli are large
 N_SHOWN = 3  # items per group: most, middle and least interpretable
 NO_INDEX = "<p>No item has an index.</p>"
 INTRO = (
@@ -53,12 +53,12 @@ def choose_examples(comparison: xr.Dataset) -> dict[tuple[str, str], Examples]:
 def labels_of(chosen: Iterable[Examples]) -> set[str]:
     """Return the labels of all stimuli to show."""
     shown = itertools.chain.from_iterable(each.groups.values() for each in chosen)
-    return {label for items in shown for label in _labels(items.top_stimuli.values)}
+    return {label for items in shown for label in items.top_stimuli.values.ravel().tolist()}
 
 
 def _by_finder(comparison: xr.Dataset) -> Iterator[tuple[tuple[str, str], xr.Dataset]]:
     """Yield each system and finder with its items that are active and have an index, in the order of the comparison."""
-    shown = comparison.drop_dims(["draw", "rank"], errors="ignore")  # values on halves are large, and not shown
+    shown = comparison[[name for name in SHOWN if name in comparison]]
     usable = np.isfinite(_index(comparison)) & ~inactive_items(comparison)
     names = [comparison[name].values.astype(str) for name in ("system", "finder")]
     places = pd.Series(np.arange(len(names[0]))).groupby(names, sort=False).indices
@@ -142,16 +142,11 @@ def _driver_table(caption: str, items: xr.Dataset, thumbnails: dict[str, str], d
     rows = []
     raw = items.interpretability.isel(metric=0).values
     columns = (items.direction.values, items.seed.values, raw, _index(items), items.top_stimuli.values)
-    for direction, seed, value, ordered, joined in zip(*columns, strict=True):
+    for direction, seed, value, ordered, labels in zip(*columns, strict=True):
         name = escape(f"{direction} (seed {seed})" if several else str(direction))
         if digits is not None:
             name += f"<small>{format_number(ordered, digits)}</small>"
             name += f"<small>raw {format_number(value, digits)}</small>" if "corrected" in items else ""
-        images = "".join(thumbnails[label] for label in _labels([joined]))
+        images = "".join(thumbnails[label] for label in labels.tolist())
         rows.append(f'<tr><th scope="row">{name}</th><td>{images}</td></tr>')
     return f"<table><caption>{caption}</caption><tbody>{''.join(rows)}</tbody></table>"
-
-
-def _labels(joined: Iterable[str]) -> list[str]:
-    """Return the labels of the top stimuli of some items."""
-    return [label for labels in joined for label in str(labels).split(SEPARATOR) if label]

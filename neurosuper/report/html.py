@@ -19,7 +19,7 @@ from neurosuper.report.thumbnails import embed_thumbnails
 
 __all__ = ["render_report"]
 
-FORMAT_VERSION = 1  # of `study.nc`; `neurosuper/study/write.py` says what it covers
+FORMAT_VERSION = 2  # of `study.nc`; `neurosuper/study/write.py` says what it covers
 MAX_SYSTEMS_WITHOUT_CONTENTS = 3  # more sections than these are hard to find by scrolling
 NEEDED = ("title", "note", "top", "score_on", "shared_stimuli", "provenance", "seed")
 SCORED = {
