@@ -97,9 +97,10 @@ def _parser() -> argparse.ArgumentParser:
         "--trust", action="store_true", help="run any code that the file names, and write anywhere it asks to"
     )
     run.set_defaults(run=_run)
-    demo = commands.add_parser("demo", help="run the complete analysis offline on simulated and shipped data")
+    demo = commands.add_parser("demo", help="run a complete analysis on simulated and shipped data, in a minute")
     demo.add_argument("output", type=Path, nargs="?", default=Path("demo_output"), help="folder to write to")
     demo.add_argument("--lpips-weights", type=Path, help="AlexNet trunk (.pth or .npz): adds LPIPS to the demo")
+    demo.add_argument("--offline", action="store_true", help="do not fetch the weights of LPIPS (5 MB)")
     demo.set_defaults(run=_demo)
     _add_dataset_commands(commands)
     return parser
@@ -146,7 +147,7 @@ def _run(options: argparse.Namespace) -> None:
 def _demo(options: argparse.Namespace) -> None:
     from neurosuper.demo import run_demo
 
-    _print_summary(run_demo(options.output, options.lpips_weights))
+    _print_summary(run_demo(options.output, options.lpips_weights, offline=options.offline))
 
 
 def _datasets(options: argparse.Namespace) -> None:

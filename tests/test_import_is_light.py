@@ -1,11 +1,14 @@
 """Importing the package, or one thing from it, loads no library that this does not need; the names are typed."""
 
 import inspect
+import os
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
+import xarray as xr
 
 import neurosuper
 
@@ -45,18 +48,21 @@ def test_only_pretrained_trunks_need_torchvision():
     assert not modules_after(f"from neurosuper import {names}") & {"torchvision", "torch._dynamo", "matplotlib"}
 
 
-COMPARE = """
+WITHOUT_EXTRAS = """
 import sys
-import numpy as np
-import xarray as xr
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torchvision", "lpips"):
+        if name.partition(".")[0] in ("torchvision", "lpips", "dandi", "dandischema", "nibabel", "distributed", "zarr"):
             raise ImportError(f"{name} is not installed")
 
 sys.meta_path.insert(0, Refuse())
 import neurosuper as ns
+"""
+
+COMPARE = """
+import numpy as np
+import xarray as xr
 
 rng = np.random.default_rng(0)
 images = ns.load_images(rng.integers(0, 255, (20, 8, 8, 3), dtype=np.uint8))
@@ -67,8 +73,45 @@ assert table.sizes["item"] == 4 + 2 + 4 and table.interpretability.notnull().all
 """
 
 
-def test_compare_works_where_torchvision_and_lpips_are_not_installed():
-    subprocess.run([sys.executable, "-c", COMPARE], check=True)
+DEMO = """
+from neurosuper.cli import main
+assert main(["demo", "demo", "--offline"]) == 0
+"""
+
+LPIPS = """
+from neurosuper.metrics.lpips import hub_file
+for use in (ns.LPIPS, lambda: hub_file("alex")):
+    try:
+        use()
+    except ImportError as error:
+        print(error)
+"""
+
+
+def run_without_extras(code: str, folder: Path) -> str:
+    """Return what some code prints where no extra is installed."""
+    environment = os.environ | {"PYTHONPATH": str(Path(neurosuper.__file__).parents[1])}
+    command = [sys.executable, "-c", WITHOUT_EXTRAS + code]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment).stdout
+
+
+def test_compare_works_where_no_extra_is_installed(tmp_path):
+    run_without_extras(COMPARE, tmp_path)
+
+
+def test_without_its_extra_lpips_names_the_command_that_installs_it(tmp_path):
+    lines = run_without_extras(LPIPS, tmp_path).splitlines()
+    command = "is not installed; run: pip install 'neurosuper[lpips]'"
+    assert lines == [f"torchvision {command}", f"torchvision.models {command}"]
+
+
+@pytest.mark.slow
+def test_the_demo_runs_where_no_extra_is_installed(tmp_path):
+    said = run_without_extras(DEMO, tmp_path)
+    assert "LPIPS was left out: torchvision is not installed; run: pip install 'neurosuper[lpips]'." in said
+    assert (tmp_path / "demo" / "report.html").is_file()
+    with xr.open_dataset(tmp_path / "demo" / "study.nc") as numbers:
+        assert numbers.interpretability.notnull().any()
 
 
 @pytest.mark.parametrize("name", sorted(set(neurosuper.__all__) - set(ROOMS)))

@@ -91,7 +91,11 @@ def test_floors_exclude_versions_with_known_holes():
 
 def test_every_imported_package_is_a_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [each for extra in ("zarr", "fmri", "distributed") for each in project["optional-dependencies"][extra]]
+    extras = [
+        each
+        for extra in ("lpips", "dandi", "zarr", "fmri", "distributed")
+        for each in project["optional-dependencies"][extra]
+    ]
     asked = {Requirement(each).name.lower() for each in [*project["dependencies"], *extras]}
     named = {
         "PIL": "pillow",
@@ -107,3 +111,15 @@ def test_every_imported_package_is_a_dependency():
                 modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for top in {module.partition(".")[0] for module in modules} - {"neurosuper", ""}:
                 assert top in sys.stdlib_module_names or named.get(top, top).lower() in asked, (path, top)
+
+
+def test_the_extra_all_has_every_extra_that_adds_abilities():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (everything,) = map(Requirement, extras["all"])
+    assert everything.extras == set(extras) - {"all", "docs", "test", "dev"}
+
+
+def test_what_is_needed_for_few_things_is_no_dependency_of_all():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    everyone = {Requirement(each).name for each in project["dependencies"]}
+    assert not everyone & {"dandi", "dandischema", "lpips", "nibabel", "torchvision", "zarr"}

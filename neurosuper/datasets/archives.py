@@ -23,6 +23,7 @@ import requests
 from pydantic import ValidationError
 from requests.auth import AuthBase
 
+from neurosuper._optional import require
 from neurosuper.datasets.http_headers import retry_after
 from neurosuper.datasets.manifest import S3, UNVERIFIED, Choice, Dandi, Http, Local, Manifest
 from neurosuper.datasets.threads import call_unless_stopped, run_in_threads
@@ -105,6 +106,8 @@ def list_files(manifest: Manifest, choice: Choice, roles: Sequence[str]) -> list
         A path is refused, a draft is used without permission in the manifest, or the archive contradicts the manifest.
     RuntimeError
         The installed dandi is too old for the archive.
+    ImportError
+        The files are in a dandiset, and dandi is not installed: `pip install 'neurosuper[dandi]'`.
     """
     paths = manifest.paths(choice, *roles)
     source = manifest.source
@@ -188,6 +191,7 @@ def _list_dandi(manifest: Manifest, source: Dandi, paths: Sequence[str], stop: t
             f"{manifest.id} names the draft of DANDI {source.dandiset}, which may change any day; "
             "pin a published version, or set allow_draft = true"
         )
+    require("dandi.dandiapi", "dandi")
     # dandi first requests information on the server, without a timeout.
     client = _ask(source, lambda: call_unless_stopped(stop, partial(_client, source, stop), limit=sum(TIMEOUT)))
     dandiset = _ask(source, partial(_version, client, source))

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from neurosuper._files import whole_file
+from neurosuper._optional import require
 from neurosuper.datasets.archives import RemoteFile
 from neurosuper.datasets.content import content_fault
 
@@ -150,9 +151,8 @@ def fault_of(remote: RemoteFile, path: Path, found: dict[str, str]) -> str:
 def digest_of(path: Path, algorithm: str) -> str:
     """Return a digest of a file: one of hashlib's, or DANDI's own "dandi-etag"."""
     if algorithm == "dandi-etag":
-        from dandischema.digests.dandietag import DandiETag
-
-        return str(DandiETag.from_file(path).as_str())
+        etag = require("dandischema.digests.dandietag", "dandi").DandiETag
+        return str(etag.from_file(path).as_str())
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 

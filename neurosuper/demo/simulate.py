@@ -1,4 +1,10 @@
-"""A simulated recording with known directions: sparse image features in superposition, written as NWB."""
+"""A simulated recording with known directions: sparse image features in superposition, written as NWB.
+
+The planted effect is strong on purpose: every image shows one feature, the sparsest case of superposition, and a
+feature of full strength adds PEAK_RATE spikes/s. In 12 recordings that differ in directions, spikes and halves of the
+images, the test of `contrast_finders` found K-means above units and above its matched baseline in all 12 (hub-corrected
+index of the planted feature, adjusted p < .02). With two features per image it often missed one of the two.
+"""
 
 from __future__ import annotations
 
@@ -16,37 +22,45 @@ from neurosuper._checks import Seed, make_rng
 from neurosuper.demo.gabor import GaborEnergy
 from neurosuper.metrics.base import pixels
 
-PATCH = 32  # pixels
+PATCH = 24  # pixels of the photograph
+SIDE = 32  # pixels that a patch is enlarged to: those that the network was trained on
 N_HUES = 6
 N_UNITS = 16
 REPETITIONS = 4
 WINDOW = (0.05, 0.25)  # s after onset in which units respond
-PEAK_RATE = 60.0  # spikes/s that a feature of strength 1 adds, distributed over the units
+PEAK_RATE = 120.0  # spikes/s that a feature of strength 1 adds, distributed over the units
 BASE_RATE = 1.0  # spikes/s
 
 
 def save_photographs(folder: Path) -> None:
-    """Save the two photographs of scikit-learn as 520 patches of 32 × 32 pixels, without overlap."""
+    """Save the two photographs of scikit-learn as 884 patches, without overlap, enlarged to 32 × 32 pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     samples = load_sample_images()
     for file, photograph in zip(samples.filenames, samples.images, strict=True):
         n_rows, n_columns = (side // PATCH for side in photograph.shape[:2])
         for row, column in np.ndindex(n_rows, n_columns):
             patch = photograph[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH]
-            Image.fromarray(patch).save(folder / f"{Path(file).stem}_r{row:02d}_c{column:02d}.png")
+            enlarged = Image.fromarray(patch).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            enlarged.save(folder / f"{Path(file).stem}_r{row:02d}_c{column:02d}.png")
 
 
-def image_features(images: xr.DataArray, active: int = 2) -> xr.DataArray:
-    """Return sparse features of images: local orientation at two scales, and hue.
+def sort_photographs(folder: Path, features: xr.DataArray) -> None:
+    """Move every patch into a folder named after its feature, which makes the feature the image's category."""
+    strongest = features.feature.values[features.argmax("feature").values]
+    for label, feature in zip(features.stimulus.values, strongest, strict=True):
+        (folder / feature).mkdir(exist_ok=True)
+        (folder / f"{label}.png").replace(folder / feature / f"{label}.png")
 
-    Every image keeps its `active` strongest features, as z-scores over images; the others are zero.
+
+def image_features(images: xr.DataArray) -> xr.DataArray:
+    """Return one feature of each image: its local orientation at one of two scales, or its hue.
+
+    Every image keeps its strongest feature, as a z-score over images; the others are zero.
 
     Parameters
     ----------
     images : DataArray (stimulus, row, column, channel)
         RGB images.
-    active : int, optional
-        Number of features per image.
 
     Returns
     -------
@@ -58,8 +72,7 @@ def image_features(images: xr.DataArray, active: int = 2) -> xr.DataArray:
     # Divide the energies by their mean over filters, so that contrast does not dominate orientation.
     drive = np.concatenate([energy / (energy.mean(1, keepdims=True) + energy.mean()), _hue_drive(rgb.numpy())], axis=1)
     drive = (drive - drive.mean(0)) / drive.std(0)
-    weakest_active = np.sort(drive, axis=1)[:, [-active]]
-    sparse = np.where(drive >= weakest_active, np.maximum(drive, 0), 0)
+    sparse = np.where(drive == drive.max(axis=1, keepdims=True), np.maximum(drive, 0), 0)
     orientations = [f"{angle:g}° at {wave} px" for wave in (4, 8) for angle in np.arange(8) * 22.5]
     names = orientations + [f"hue {360 * i // N_HUES}°" for i in range(N_HUES)]
     coords = {"stimulus": images.stimulus, "feature": names}
@@ -78,7 +91,7 @@ def plant_directions(features: xr.DataArray, random_state: Seed = 0) -> xr.DataA
     """Return random non-negative directions (direction, unit) of unit norm, one per feature: more than units."""
     rng = make_rng(random_state)
     shape = (features.sizes["feature"], N_UNITS)
-    mixing = rng.exponential(size=shape) * (rng.random(shape) < 0.7) + 0.02
+    mixing = rng.exponential(size=shape) * (rng.random(shape) < 0.9) + 0.02
     return xr.DataArray(
         mixing / np.linalg.norm(mixing, axis=1, keepdims=True),
         dims=("direction", "unit"),

@@ -14,19 +14,20 @@ from importlib import resources
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Literal, NamedTuple, cast
+from urllib.request import Request, urlopen
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import nn
-from torchvision import models
 
 from neurosuper._fingerprint import fingerprint
+from neurosuper._optional import require
 from neurosuper._torch import pick_device, tap_layers
 from neurosuper.metrics.base import ImageMetric, Images, pixels
 from neurosuper.responses import name_some
 
-__all__ = ["LPIPS", "hub_file"]
+__all__ = ["LPIPS", "fetch_trunk", "hub_file"]
 
 Net = Literal["alex", "vgg", "squeeze"]
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # mean and s.d. of RGB in [−1, 1], as in lpips 0.1
@@ -72,6 +73,8 @@ class LPIPS(ImageMetric):
     ------
     ValueError
         Another `net`, or a layer that it does not have.
+    ImportError
+        lpips or torchvision is not installed: `pip install 'neurosuper[lpips]'`.
 
     See Also
     --------
@@ -110,6 +113,8 @@ class LPIPS(ImageMetric):
 
     def __post_init__(self) -> None:
         n_layers = len(_trunk_of(self.net).layers)
+        for package in ("torchvision", "lpips"):
+            require(package, "lpips")
         if self.layer is not None and (
             isinstance(self.layer, bool | float) or self.layer not in range(1, n_layers + 1)
         ):
@@ -188,9 +193,9 @@ class LPIPS(ImageMetric):
         """The trunk with its weights, up to the last layer used, on the device; on a CPU in the layout of oneDNN."""
         trunk = _trunk_of(self.net)
         with torch.device("meta"):  # allocates and draws no random weights
-            model = models.get_model(trunk.architecture, weights=None)
+            model = require("torchvision.models", "lpips").get_model(trunk.architecture, weights=None)
         network = cast(nn.Sequential, model.features)[: int(self._layers[-1]) + 1]
-        path = _fetch(self.net) if self.weights is None else Path(self.weights)
+        path = fetch_trunk(self.net) if self.weights is None else Path(self.weights)
         state, device = _read_trunk(path, network, trunk.architecture), pick_device(self.device)
         # oneDNN's layout spares reordering between layers, if each layer of the trunk takes it
         takes_blocked = all(isinstance(layer, nn.Conv2d | nn.ReLU | nn.MaxPool2d) for layer in network)
@@ -228,6 +233,8 @@ def hub_file(net: Net) -> Path:
     ------
     ValueError
         Another `net`.
+    ImportError
+        torchvision is not installed: `pip install 'neurosuper[lpips]'`.
 
     See Also
     --------
@@ -261,15 +268,48 @@ def _weigh(features: list[torch.Tensor], weights: list[torch.Tensor]) -> torch.T
 
 
 def _url(net: str) -> str:
+    models = require("torchvision.models", "lpips")
     return models.get_model_weights(_trunk_of(net).architecture).DEFAULT.url
 
 
-def _fetch(net: Net) -> Path:
-    """Return the path of a trunk's pretrained weights, after downloading and verifying them if necessary."""
+def fetch_trunk(net: Net, *, timeout: float | None = None) -> Path:
+    """Return the path of a trunk's pretrained weights, after downloading and verifying them if necessary.
+
+    Parameters
+    ----------
+    net : {"alex", "vgg", "squeeze"}
+        The trunk: AlexNet (233 MB), VGG-16 (528 MB) or SqueezeNet 1.1 (5 MB).
+    timeout : float, optional
+        Seconds that the server has to respond before the download begins; None: no limit.
+
+    Returns
+    -------
+    Path
+        As `hub_file` gives it.
+
+    Raises
+    ------
+    ValueError
+        Another `net`.
+    FileNotFoundError
+        The weights are not in the hub folder, and the download failed.
+    ImportError
+        torchvision is not installed: `pip install 'neurosuper[lpips]'`.
+
+    See Also
+    --------
+    LPIPS : the metric that reads these weights.
+
+    Examples
+    --------
+    >>> fetch_trunk("squeeze", timeout=5)  # doctest: +SKIP
+    """
     path, url = hub_file(net), _url(net)
     if path.is_file():
         return path
     try:
+        if timeout is not None:  # torch's download has no limit of its own
+            urlopen(Request(url, method="HEAD"), timeout=timeout).close()
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=path.stem.rpartition("-")[2])
     except (OSError, RuntimeError) as error:

@@ -1,6 +1,7 @@
 """Archives are listed with the real `dandi` client, and their responses are checked before they are used."""
 
 import os
+import sys
 import warnings
 from pathlib import Path, PureWindowsPath
 
@@ -212,6 +213,12 @@ def test_an_unknown_instance(archive):
 def test_the_error_of_a_client_that_is_too_old_shows_what_to_run(archive):
     archive.minimum_client = "99.0.0"
     refused(archive.manifest("sub-A/*.nwb"), RuntimeError, "too old!.*99.0.0; run: pip install --upgrade dandi")
+
+
+def test_without_dandi_the_error_names_the_extra(archive, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dandi.dandiapi", None)
+    with pytest.raises(ImportError, match=r"dandi.dandiapi is not installed; run: pip install 'neurosuper\[dandi\]'"):
+        list_files(archive.manifest("sub-A/*.nwb"), {}, ["responses"])
 
 
 def test_temporary_failures_of_the_archive_are_overcome(archive):
