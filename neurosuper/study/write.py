@@ -11,6 +11,7 @@ layout would be misread; a variable, coord or attr that is only added does not r
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import inspect
 import platform
 import shlex
@@ -21,6 +22,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from typing import Any
 import netCDF4
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 from filelock import FileLock, Timeout
 
@@ -40,11 +43,11 @@ from neurosuper.directions import DirectionFinder, Units
 from neurosuper.report.html import FORMAT_VERSION
 from neurosuper.responses import coords_along
 from neurosuper.study.build import System
-from neurosuper.study.file import Study
-from neurosuper.study.references import References, shared_name
+from neurosuper.study.file import Study, has_absolute_paths, shareable_settings
+from neurosuper.study.references import References, sha256_of, shared_name
 
 PACKAGES = (
-    *("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "dask"),
+    *("neurosuper", "numpy", "scipy", "numba", "scikit-learn", "xarray", "dask"),
     *("pillow", "torch", "torchvision", "lpips", "pynwb"),
 )  # whose versions can change a number
 NUMBERS, PAGE, UNFINISHED = "study.nc", "report.html", "unfinished.nc"
@@ -311,21 +314,36 @@ def _dropped(systems: list[System], fits: dict[int, list[Fit]]) -> Iterator[str]
 def trace_provenance(
     study: Study, systems: list[System], fits: Sequence[Fit], checksums: Mapping[str, str], command: str
 ) -> dict[str, Any]:
-    """Return the command, device, seeds, finders, package versions, datasets and file checksums of a run."""
+    """Return what `reproduce` needs or compares: command, machine, seeds, finders, versions, datasets and checksums."""
     keys = ("dataset", "dataset_version", "doi")
     attrs_of = {system.name: system.responses.attrs for system in systems}
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "device": str(pick_device(study.device)),
+        "threads": torch.get_num_threads(),
+        "platform": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "seeds": study.seeds,
         "finders": {fit.finder: _settings_of(fit.fitted) for fit in fits},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "code": checksum_of_code(),
+        "settings": shareable_settings(study),
+        "has_absolute_paths": has_absolute_paths(study),
         "datasets": {
             name: {key: attrs[key] for key in keys} for name, attrs in attrs_of.items() if set(keys) <= set(attrs)
         },
         "files": dict(checksums),
     }
+
+
+@cache
+def checksum_of_code() -> str:
+    """Return the SHA-256 of all Python files of neurosuper, which may be edited without a new version."""
+    folder = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def _settings_of(finder: DirectionFinder) -> dict[str, Any]:
