@@ -55,6 +55,7 @@ from .responses import align as align
 from .responses import average_repetitions as average_repetitions
 from .responses import normalize as normalize
 from .responses import split_stimuli as split_stimuli
+from .study import reproduce as reproduce
 from .study import run_study as run_study
 
 __version__: str

@@ -14,7 +14,7 @@ import numpy as np
 from neurosuper.directions import DirectionFinder
 
 PACKAGES = (
-    *("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "dask"),
+    *("neurosuper", "numpy", "scipy", "numba", "scikit-learn", "xarray", "dask"),
     *("pillow", "torch", "torchvision", "lpips", "pynwb"),
 )  # whose versions can change a number
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neurosuper._toml import parse_toml
 from neurosuper.directions import CovarianceMatched
 from neurosuper.metrics.cache import Stored
-from neurosuper.study.references import Table, refuse_escapes
+from neurosuper.study.references import Table, refuse_escapes, shared_name
 
 Name = Annotated[str, Field(pattern=r"^[^/|$]*[^/|$.\s][^/|$]*$")]
 RANDOMIZED = ("init", "shuffle")  # see `neurosuper.networks.randomize`
@@ -211,8 +211,13 @@ def read_study(path: str | Path) -> Study:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no study file {path}; start from a copy of tutorials/v4_squeezenet.toml")
+    return check_settings(parse_toml(path.read_bytes(), path), path)
+
+
+def check_settings(settings: Table, path: Path) -> Study:
+    """Return the settings of a study after checking every key and value; errors name the file that they are from."""
     try:
-        study = Study.model_validate(parse_toml(path.read_bytes(), path))
+        study = Study.model_validate(settings)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ValueError(f"{path}: {wrong}") from error
@@ -222,3 +227,25 @@ def read_study(path: str | Path) -> Study:
     for where, table in named:
         refuse_escapes(table, f"{path}: [{where}]")
     return study
+
+
+def shareable_settings(study: Study) -> Table:
+    """Return all settings but `output` as JSON values, with each absolute path shortened to its last part.
+
+    Comments of the study file are left out, too: results are shared, and these are not meant to be.
+    """
+    settings = study.model_dump(mode="json", exclude={"output"})
+    return {key: value if key in ("title", "note") else _shorten(value) for key, value in settings.items()}
+
+
+def has_absolute_paths(study: Study) -> bool:
+    """Return whether `shareable_settings` shortened a path, so that they do not say where inputs are."""
+    return shareable_settings(study) != study.model_dump(mode="json", exclude={"output"})
+
+
+def _shorten(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shorten(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_shorten(inner) for inner in value]
+    return shared_name(value) if isinstance(value, str) else value

@@ -32,6 +32,16 @@ class References:
     A study file may come from anyone. Unless it is trusted, it runs only Python files in its own folder or below it and
     the networks of neurosuper, and writes only below its folder. Symbolic links are followed before this is checked.
 
+    Parameters
+    ----------
+    study_path : Path
+        The study file; it need not exist if its settings are known from elsewhere.
+    trust : bool, optional
+        Whether the study may run any code and write anywhere.
+    write_to : Path, optional
+        Existing folder for all files that the study asks to write, in place of the paths that it names: a rerun neither
+        reads nor changes what the first run left there.
+
     Attributes
     ----------
     study, folder : Path
@@ -42,9 +52,10 @@ class References:
         Files and folders that were read, by the name that the study gives them.
     """
 
-    def __init__(self, study_path: Path, *, trust: bool = False) -> None:
+    def __init__(self, study_path: Path, *, trust: bool = False, write_to: Path | None = None) -> None:
         self.study, self.folder, self.trust = study_path, study_path.parent, trust
-        self.used = {study_path.name: study_path}
+        self.write_to = write_to
+        self.used = {study_path.name: study_path} if write_to is None or study_path.is_file() else {}
 
     def resolve(self, text: str) -> Path:
         """Return a path with environment variables filled in, relative to the folder of the study file."""
@@ -66,6 +77,8 @@ class References:
 
     def output_path(self, text: str, key: str) -> Path:
         """Return the path of a file or folder that the run will write; refuse one outside the study's folder."""
+        if self.write_to is not None:
+            return self.write_to / hashlib.sha256(f"{key} {text}".encode()).hexdigest()[:16]
         path = self.resolve(text)
         if not self.trust and not self._is_below(path):
             caller = " give --output," if key == "output" else ""

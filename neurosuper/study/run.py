@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import xarray as xr
 from sklearn.base import clone
@@ -48,6 +49,15 @@ __all__ = ["run_study"]
 SEEDLESS = (Units, PCA)  # find the same directions with every seed
 
 
+class Results(NamedTuple):
+    """What a study computes: scores, fits by seed, and the systems and images that they are of."""
+
+    scores: xr.Dataset
+    fits: dict[int, list[Fit]]
+    systems: list[System]
+    images: xr.DataArray
+
+
 def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> xr.Dataset:
     """Return the results of a study, after writing them to `study.nc` and a report to `report.html`.
 
@@ -76,7 +86,8 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
         As from `compare`, with the item coord `seed`, and with `recovery (fit, planted)` if a system names its planted
         directions (`truth`). `encoding["source"]` is the path of `study.nc`, which also contains the directions (except
         those of `Units`) in groups `directions/<system>/<finder>`; its attr `format_version` is the version of this
-        layout.
+        layout. Its attr `provenance` (JSON) contains what `reproduce` needs: the settings of the study, with relative
+        paths (of absolute ones, only the last part), versions, seeds, threads, and checksums of all inputs.
 
     Raises
     ------
@@ -91,6 +102,7 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     See Also
     --------
     neurosuper.compare : the same comparison of arrays in memory.
+    neurosuper.reproduce : run the study of a `study.nc` again, and compare all numbers.
     neurosuper.study.read_study : check a study file without running it.
     neurosuper.report.render_report : the report of a comparison.
 
@@ -117,18 +129,27 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     >>> dict(run_study(folder / "study.toml").interpretability.sizes)
     {'item': 4, 'metric': 1}
     """
-    command, path = command_line(path), Path(path).resolve()
-    study = read_study(path)
-    files = References(path, trust=trust)
-    files.check_code([study.images, *study.systems.values(), *study.finders.values(), *study.metrics.values()])
+    command, files = command_line(path), References(Path(path).resolve(), trust=trust)
+    study = read_study(files.study)
+    check_permitted(study, files)
     folder = output_folder(study, files, output)
     with lock_folder(folder):
-        result = _run(study, files, folder, command)
-    result.encoding["source"] = str(folder / NUMBERS)
-    return result
+        results = compute_results(study, files, folder, command)
+        publish(
+            folder,
+            lambda path: write_numbers(path, results.scores, results.fits),
+            lambda: render_report(results.scores, results.images),
+        )
+    results.scores.encoding["source"] = str(folder / NUMBERS)
+    return results.scores
 
 
-def _run(study: Study, files: References, folder: Path, command: str) -> xr.Dataset:
+def check_permitted(study: Study, files: References) -> None:
+    """Refuse code that a study may not run, before any of it is imported."""
+    files.check_code([study.images, *study.systems.values(), *study.finders.values(), *study.metrics.values()])
+
+
+def compute_results(study: Study, files: References, folder: Path, command: str) -> Results:
     """Return the results of a study whose folder is locked; names and inputs are checked before the first fit."""
     finders = make_finders(study.finders, files, study.device)
     if study.baselines:
@@ -158,6 +179,7 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
                 found.append(fit)
         result = _score(fits, images, metrics)
         provenance = trace_provenance(study, systems, result, checksums, command)
+        provenance["study"] = files.study.name
         result = result.assign_attrs(describe_run(study, systems, result), provenance=json.dumps(provenance))
         result = add_attrs(result.merge(_recover(fits, systems)))
         result.attrs["registry"] = json.dumps(registry.score(result))
@@ -165,8 +187,7 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
         if where := keep_directions(folder, fits):
             error.add_note(f"({where})")
         raise
-    publish(folder, lambda path: write_numbers(path, result, fits), lambda: render_report(result, images))
-    return result
+    return Results(result, fits, systems, images)
 
 
 def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder], seed: int) -> Iterator[Fit]:

@@ -11,6 +11,7 @@ layout would be misread; a variable, coord or attr that is only added does not r
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import platform
 import shlex
@@ -21,12 +22,14 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import netCDF4
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 from filelock import FileLock, Timeout
 
@@ -39,8 +42,8 @@ from neurosuper.directions import Units
 from neurosuper.report.html import FORMAT_VERSION
 from neurosuper.responses import coords_along
 from neurosuper.study.build import System
-from neurosuper.study.file import Study
-from neurosuper.study.references import References, shared_name
+from neurosuper.study.file import Study, has_absolute_paths, shareable_settings
+from neurosuper.study.references import References, sha256_of, shared_name
 
 NUMBERS, PAGE, UNFINISHED = "study.nc", "report.html", "unfinished.nc"
 COMPRESSED = {"dtype": "S1", "zlib": True, "complevel": 1}  # HDF5 compresses characters, not strings
@@ -308,7 +311,7 @@ def _left_out(systems: list[System], result: xr.Dataset) -> Iterator[str]:
 def trace_provenance(
     study: Study, systems: list[System], result: xr.Dataset, checksums: Mapping[str, str], command: str
 ) -> dict[str, Any]:
-    """Return the provenance of a run: that of its scores, its command, device, seeds, datasets and file checksums."""
+    """Return what `reproduce` needs or compares: provenance of scores, command, machine, seeds, data, checksums."""
     scored = json.loads(result.provenance)
     for settings in scored["finders"].values():
         settings.pop("random_state", None)  # one of the seeds
@@ -318,14 +321,29 @@ def trace_provenance(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "device": str(pick_device(study.device)),
+        "threads": torch.get_num_threads(),
+        "platform": f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         "seeds": study.seeds,
         **scored,
         "versions": {"python": platform.python_version()} | scored["versions"],
+        "code": checksum_of_code(),
+        "settings": shareable_settings(study),
+        "has_absolute_paths": has_absolute_paths(study),
         "datasets": {
             name: {key: attrs[key] for key in keys} for name, attrs in attrs_of.items() if set(keys) <= set(attrs)
         },
         "files": dict(checksums),
     }
+
+
+@cache
+def checksum_of_code() -> str:
+    """Return the SHA-256 of all Python files of neurosuper, which may be edited without a new version."""
+    folder = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder).as_posix()} {sha256_of(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def command_line(path: str | Path) -> str:

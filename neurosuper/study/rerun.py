@@ -1,0 +1,298 @@
+"""Run the study of a `study.nc` again, and compare all numbers with those that it contains."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+
+from neurosuper.loaders.netcdf import open_netcdf
+from neurosuper.study.differences import Item, compare_files
+from neurosuper.study.file import Study, check_settings, read_study, shareable_settings
+from neurosuper.study.references import References
+from neurosuper.study.run import Results, check_permitted, compute_results
+from neurosuper.study.write import FORMAT_VERSION, NUMBERS, lock_folder, write_numbers
+
+__all__ = ["Reproduction", "reproduce"]
+
+TOLERANCE = 1e-5
+MAX_ROWS = 20  # of differences that the text of a `Reproduction` shows
+N_FOLDERS = 4  # in which the study file is looked for: that of study.nc, and those above it
+Provenance = dict[str, Any]
+
+
+@dataclass(frozen=True, repr=False)
+class Reproduction:
+    """What a rerun of a study found, as returned by `reproduce`; its text is a summary.
+
+    Parameters
+    ----------
+    path : Path
+        The `study.nc` that was compared.
+    differences : DataFrame
+        A row for each variable, metric, system and finder with values that differ: `n_different` of `n_compared`
+        values, `largest_difference`, and the two values that differ most, `recorded` and `rerun`.
+    reasons : list of str
+        What changed since the recorded run and may explain differences: inputs, versions, code, threads, machine.
+    n_compared : int
+        Number of values that were compared.
+    n_ties : int
+        Number of top stimuli that were exchanged for another of equal code, which is not a difference.
+    tolerance : float
+        Relative tolerance of floating-point values.
+
+    See Also
+    --------
+    reproduce : Returns one.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> Reproduction(Path("study.nc"), pd.DataFrame(), ["numpy 2.1 then, 2.2 now"], 5120, 0, 1e-5)
+    study.nc is reproduced: 5,120 values agree (floating-point values to a relative 1e-05).
+    Changed since that run, without effect on these values:
+      numpy 2.1 then, 2.2 now
+    """
+
+    path: Path
+    differences: pd.DataFrame
+    reasons: list[str]
+    n_compared: int
+    n_ties: int
+    tolerance: float
+
+    @property
+    def same(self) -> bool:
+        """Whether all values agree."""
+        return self.differences.empty
+
+    def __repr__(self) -> str:
+        tied = f" Top stimuli of equal code were exchanged {self.n_ties:,} times." if self.n_ties else ""
+        if self.same:
+            lines = [
+                f"{self.path} is reproduced: {self.n_compared:,} values agree (floating-point values to a relative "
+                f"{self.tolerance:g}).{tied}"
+            ]
+            heading = "Changed since that run, without effect on these values:"
+        else:
+            n = int(self.differences.n_different.sum())
+            lines = [
+                f"{self.path} is not reproduced: {n:,} of {self.n_compared:,} values differ (floating-point values by "
+                f"more than a relative {self.tolerance:g}).{tied}",
+                self.differences.head(MAX_ROWS).to_string(index=False, na_rep=""),
+            ]
+            if (n_more := len(self.differences) - MAX_ROWS) > 0:
+                lines.append(f"and {n_more} more rows in .differences")
+            heading = "What changed since that run and may be why:"
+        if not self.reasons and not self.same:
+            lines.append("Nothing that is recorded has changed: a step of the study is random, or study.nc was edited.")
+        return "\n".join([*lines, *([heading] if self.reasons else []), *(f"  {reason}" for reason in self.reasons)])
+
+
+def reproduce(
+    path: str | Path, *, folder: str | Path | None = None, tolerance: float = TOLERANCE, trust: bool = False
+) -> Reproduction:
+    """Return whether a study gives the same numbers again, after running it as its `study.nc` records.
+
+    The settings of the study, its seeds and the number of threads are those recorded in `study.nc`; inputs are read
+    from disk as they are now. The rerun writes to a temporary folder and changes nothing in the output folder. It does
+    not reuse the activations, embeddings and checkpoints that the recorded run stored there, which are results too: a
+    rerun takes as long, and until it ends as much disk, as a run in an empty folder.
+
+    Compared are all variables, coords and attrs of the scores, and all directions. Labels, counts and top stimuli must
+    be equal, but a top stimulus may be exchanged for another whose code is equal within the tolerance. Floating-point
+    values may differ by `tolerance` times the largest absolute value of the same variable, metric, system and finder.
+
+    Parameters
+    ----------
+    path : path of a `study.nc`
+        Written by `run_study`.
+    folder : folder, optional
+        Folder that the paths in the study file are relative to. By default the folder of `study.nc`, or one of the
+        three above it: the first that contains a file with the name of the study file. Environment variables in paths
+        are filled in.
+    tolerance : float, optional
+        See above. Most computation is in float32, with a relative rounding error of 6e-8 per operation; another number
+        of threads, another BLAS or another processor adds numbers up in another order, and a sum of n terms then
+        differs by about √n times as much: 1e-5 for 30,000 terms. An iteration that has not converged, such as ICA or an
+        autoencoder, can amplify this; then the difference is reported, together with what changed.
+    trust : bool, optional
+        As in `run_study`: by default only networks of neurosuper, and Python files in `folder` or below it, are run.
+        A `study.nc` from someone else names code as a study file does.
+
+    Returns
+    -------
+    Reproduction
+        `same`, `differences` (a DataFrame) and `reasons`; printed, it is a summary.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file or folder, the study file is in none of these folders, or an input is missing.
+    ValueError
+        The file is not a `study.nc`, has another layout than this neurosuper writes, or does not contain the settings
+        of its study; these name absolute paths, and the study file was edited; a negative tolerance; or an error in the
+        study, as in `run_study`.
+
+    See Also
+    --------
+    run_study : Writes `study.nc`.
+
+    Examples
+    --------
+    >>> reproduce("study_output/study.nc")  # doctest: +SKIP
+    study_output/study.nc is reproduced: 5,120 values agree (floating-point values to a relative 1e-05).
+    """
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be at least 0, got {tolerance!r}")
+    path = Path(path)
+    recorded = _read_provenance(path)
+    name = recorded["study"]
+    folder = _find_folder(path, name) if folder is None else Path(folder).resolve()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}; pass the folder that paths in the study file are relative to")
+    study, was_edited = _study_of(recorded, path, folder / name)
+    with tempfile.TemporaryDirectory(prefix="neurosuper-", ignore_cleanup_errors=True) as temporary:
+        output = Path(temporary)
+        files = References(folder / name, trust=trust, write_to=output)
+        check_permitted(study, files)
+        with lock_folder(output), _threads(recorded["threads"]):
+            results = compute_results(study, files, output, f"neurosuper.reproduce({path.name!r})")
+        write_numbers(output / NUMBERS, results.scores, results.fits)
+        ties = _Ties(results, tolerance)
+        differences, n_compared = compare_files(path, output / NUMBERS, tolerance, ties)
+    reasons = list(_changes(recorded, json.loads(results.scores.provenance)))
+    if was_edited:
+        reasons.append(f"{name} was edited, but this explains no difference: the recorded settings were run")
+    return Reproduction(path, differences, reasons, n_compared, ties.n, tolerance)
+
+
+def _read_provenance(path: Path) -> Provenance:
+    """Return the provenance in a `study.nc` that can be run again."""
+    with open_netcdf(path) as file:
+        attrs = dict(file.attrs)
+    if "provenance" not in attrs or "format_version" not in attrs:
+        raise ValueError(f"{path} is not a study.nc: it lacks the attrs provenance and format_version of run_study")
+    if attrs["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format_version {attrs['format_version']}, and this neurosuper writes version "
+            f"{FORMAT_VERSION}; use the neurosuper that wrote it, whose version is in its attr provenance"
+        )
+    provenance = json.loads(attrs["provenance"])
+    if not {"study", "settings"} <= provenance.keys():
+        raise ValueError(
+            f"{path} does not contain the settings of its study, which neurosuper did not record then; run the study "
+            "file again with neurosuper run"
+        )
+    if Path(name := provenance["study"]).name != name:
+        raise ValueError(f"{path} names its study file {name!r}, which is not the name of a file; it was edited")
+    return provenance
+
+
+def _find_folder(path: Path, name: str) -> Path:
+    """Return the folder of the study file: that of `study.nc`, or one above it."""
+    above = list(path.resolve().parents)[:N_FOLDERS]
+    for folder in above:
+        if (folder / name).is_file():
+            return folder
+    raise FileNotFoundError(
+        f"no {name} in {above[0]} or the {N_FOLDERS - 1} folders above it; pass folder=, the folder that paths in the "
+        "study file are relative to"
+    )
+
+
+def _study_of(recorded: Provenance, path: Path, file: Path) -> tuple[Study, bool]:
+    """Return the study that was run, and whether its file now has other settings."""
+    on_disk = None
+    if file.is_file():
+        with suppress(ValueError):  # not a study any more
+            on_disk = read_study(file)
+        if on_disk is not None and shareable_settings(on_disk) == recorded["settings"]:
+            return on_disk, False  # which also says where absolute paths lead
+    if recorded["has_absolute_paths"]:
+        state = "was edited" if file.is_file() else "is not there"
+        raise ValueError(
+            f"the study names absolute paths, and {path.name} contains only their last parts, but {file} {state}; put "
+            "it back as it was, or pass folder= with a copy"
+        )
+    return check_settings(recorded["settings"], path), file.is_file()
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Use the recorded number of threads, but not more than there are processors."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(n, os.cpu_count() or 1)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Ties:
+    """Whether two stimuli have codes that are equal within the tolerance, by the directions of the rerun.
+
+    Parameters
+    ----------
+    results : Results
+        Of the rerun.
+    tolerance : float
+        Largest difference of two codes, relative to the largest code of the item.
+    """
+
+    def __init__(self, results: Results, tolerance: float) -> None:
+        self.n, self.tolerance = 0, tolerance
+        self.responses = {system.name: system.responses for system in results.systems}
+        self.fits = {(fit.system, fit.finder, seed): fit for seed, fits in results.fits.items() for fit in fits}
+        self.codes: dict[tuple[str, str, int], xr.DataArray] = {}
+
+    def __call__(self, item: Item, recorded: str, rerun: str) -> bool:
+        system, finder, direction, seed = item
+        fit = self.fits[system, finder, seed]
+        if not {recorded, rerun} <= set(fit.scored):
+            return False
+        if (system, finder, seed) not in self.codes:
+            units = fit.fitted.mean_.unit.values
+            responses = self.responses[system].sel(stimulus=fit.scored, unit=units)
+            self.codes[system, finder, seed] = fit.fitted.transform(responses)
+        codes = self.codes[system, finder, seed]
+        own = codes.sel({codes.dims[1]: direction})
+        gap = abs(float(own.sel(stimulus=recorded)) - float(own.sel(stimulus=rerun)))
+        tied = gap <= self.tolerance * float(np.abs(own).max())
+        self.n += tied
+        return tied
+
+
+def _changes(then: Provenance, now: Provenance) -> Iterator[str]:
+    """Yield what differs between the provenance of two runs and may change a number."""
+    for name, version in _changed(then["versions"], now["versions"]):
+        yield f"{name} {version}"
+    if then["code"] != now["code"] and then["versions"]["neurosuper"] == now["versions"]["neurosuper"]:
+        yield f"the code of neurosuper {now['versions']['neurosuper']} was edited"
+    for name in ("device", "threads", "platform"):
+        if then[name] != now[name]:
+            yield f"{name}: {then[name]} then, {now[name]} now"
+    inputs = {then["study"]: ""}  # of the study file, settings are compared, not bytes
+    checksums = _changed(then["files"] | inputs, now["files"] | inputs, lambda checksum: f"SHA-256 {checksum[:8]}…")
+    for name, changed in checksums:
+        yield f"input {name}: {changed}"
+    for name, datasets in _changed(then["datasets"], now["datasets"], lambda about: about["dataset_version"]):
+        yield f"dataset of {name}: {datasets}"
+
+
+def _changed(then: Mapping, now: Mapping, describe: Callable[[Any], str] = str) -> Iterator[tuple[str, str]]:
+    """Yield each name whose value changed, and a description of both values."""
+    for name in dict.fromkeys([*then, *now]):
+        if then.get(name) != now.get(name):
+            values = [describe(each[name]) if name in each else "none" for each in (then, now)]
+            yield name, f"{values[0]} then, {values[1]} now"
