@@ -2,6 +2,7 @@ from . import comparison as comparison
 from . import copies as copies
 from . import datasets as datasets
 from . import directions as directions
+from . import export as export
 from . import images as images
 from . import inference as inference
 from . import interpretability as interpretability
