@@ -25,7 +25,7 @@ __all__ = ["plot_distributions"]
 
 HALF_WIDTH = 0.4  # of a violin, in columns: leaves a fifth of a column between violins
 GAP = 0.8  # between systems, in columns
-CHARACTER = 0.08  # mean width of a character of a name, in inches
+CHARACTER = 0.075  # mean width of a character of a name, in inches
 HANDLE = 0.7  # inches of a legend entry without its text: line and spaces
 NARROW = 0.32  # inches per column; three digits of a count need this width, and are rotated if there is less
 CHANCE = "0.35"
