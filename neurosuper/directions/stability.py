@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
-from tqdm import tqdm
 
 from neurosuper._checks import Seed, check_count, seed_or_new
+from neurosuper._progress import progress
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.labels import label_input
 from neurosuper.responses import coords_along
@@ -92,7 +92,7 @@ def direction_stability(
     rng = np.random.default_rng(seed)
     directions = clone(finder).fit(labelled).directions_
     refits = _resampled(finder, labelled, rng) if over == "stimuli" else _reseeded(finder, labelled, rng)
-    bar = tqdm(range(n_resamples), desc="stability", unit="fit", leave=False, delay=2)
+    bar = progress(range(n_resamples), desc="stability", unit="fit", leave=False)
     cosines = np.stack([matched_cosines(directions.values, next(refits)) for _ in bar])
     low, high = (("direction", bound) for bound in np.quantile(cosines, INTERVAL, axis=0))
     attrs = {
