@@ -30,6 +30,7 @@ from neurosuper.directions import (
     Units,
 )
 from neurosuper.images import load_images
+from neurosuper.loaders import load_nwb_images
 from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel, Precomputed, cached
 from neurosuper.responses import average_repetitions, coords_along, name_some
@@ -58,12 +59,14 @@ class System(NamedTuple):
 
 
 def load_study_images(study: Study, files: References) -> xr.DataArray:
-    """Return the images of a study, from a dataset, a folder or a file."""
+    """Return the images of a study, from a dataset, a folder, a file, or an NWB file that contains them."""
     table = files.fill(study.images)
     if "dataset" in table:
         return call(neurosuper.load_stimuli, table, "images")
     if "path" not in table:
-        raise ValueError("[images] needs a path (a folder or a zip file of images), or a dataset")
+        raise ValueError("[images] needs a path (a folder or a zip file of images, or an NWB file), or a dataset")
+    if table["path"].suffix.lower() == ".nwb":
+        return call(load_nwb_images, table, "images")
     return call(load_images, {"source": table.pop("path")} | table, "images")
 
 
@@ -71,6 +74,8 @@ def load_systems(study: Study, images: xr.DataArray, files: References, cache: P
     """Yield every system, on the stimuli that have an image; a network with a list of layers gives one per layer."""
     for name, table in study.systems.items():
         options = files.fill(table)
+        if options.get("presentations") is False:  # TOML has no None
+            options["presentations"] = None
         loader, drop = options.pop("loader", None), options.pop("drop_constant_units", False)
         if loader not in LOADERS or not isinstance(drop, bool):
             raise ValueError(
