@@ -1,3 +1,5 @@
+from .estimate import StudyCheck as StudyCheck
+from .estimate import check_study as check_study
 from .file import Hypothesis as Hypothesis
 from .file import Study as Study
 from .file import read_study as read_study

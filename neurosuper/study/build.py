@@ -152,8 +152,7 @@ def make_finders(tables: Mapping[str, Table], files: References, device: str | N
 
 def make_study_metrics(study: Study, files: References, images: xr.DataArray, folder: Path) -> Metrics:
     """Return the metrics of a study by name, each tried once; their embeddings are stored if the study asks for it."""
-    known = {metric.__name__: metric for metric in METRICS} | {"Precomputed": read_distances}
-    metrics = {name: _make(known, name, table, files, study.device, "metric") for name, table in study.metrics.items()}
+    metrics = make_metrics(study, files)
     stored = dict(metrics)
     if dtype := study.cache_embeddings:
         for name, metric in metrics.items():
@@ -161,6 +160,12 @@ def make_study_metrics(study: Study, files: References, images: xr.DataArray, fo
                 stored[name] = cached(metric, folder, dtype=dtype)
     try_metrics(metrics, images)
     return stored
+
+
+def make_metrics(study: Study, files: References) -> dict[str, ImageMetric | Precomputed]:
+    """Return the metrics of a study by name, before any embedding."""
+    known = {metric.__name__: metric for metric in METRICS} | {"Precomputed": read_distances}
+    return {name: _make(known, name, table, files, study.device, "metric") for name, table in study.metrics.items()}
 
 
 def _make(

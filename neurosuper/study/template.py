@@ -53,7 +53,7 @@ baselines = true              # add the matched baseline of each finder: what a 
 [finders.KMeans]              # also: PCA, ICA, NMF, DictionaryLearning, SparseAutoencoder, Archetypal, Random
 n_directions = {n_directions}             # at most a quarter of the stimuli to fit on
 
-# Metrics: what makes images alike. The index is minus the mean distance between the top stimuli of an item.
+# Metrics: how similar two images are. The index is minus the mean distance between the top stimuli of an item.
 [metrics.Color]               # also: Pixel, Label (needs categories of the images), Features (of a network)
 
 {lpips}
