@@ -267,7 +267,7 @@ def _estimate_fits(
     recording: xr.DataArray | None,
     directions: pd.DataFrame,
 ) -> float:
-    """Return the seconds of all fits, from a timing of each finder on the largest system, or on a simulation of its size."""
+    """Return the seconds of all fits, from timings of each finder on the largest system, or on a simulation."""
     halves = 2 if study.score_on == "held-out" else 1
     largest = (systems.n_stimuli * systems.n_units).idxmax()
     if recording is None or pd.isna(systems.n_constant[largest]):

@@ -20,7 +20,7 @@ def describe_time(seconds: float) -> str:
     Examples
     --------
     >>> [describe_time(seconds) for seconds in (0.44, 80, 4000, 9e4)]
-    ['1 s', '80 s', '1.1 h', '25 h']
+    ['1 s', '80 s', '67 min', '25 h']
     """
     for unit, length in (("s", 1), ("min", 60), ("h", 3600)):
         if seconds < 100 * length or unit == "h":
@@ -69,7 +69,7 @@ def describe_plan(
     1 system: V4 (40 stimuli × 5 units)
     2 finders: Units, KMeans; 2 seeds: 0, 1; so at most 4 fits
     1 metric on 40 images: Color
-    this folder has no earlier run to tell how long it takes; `neurosuper check` estimates it
+    no earlier run in this folder; `neurosuper check` estimates how long it takes
     """
     finders, metrics, seeds = list(finders), list(metrics), list(seeds)
     sizes = [f"{name} ({n_stimuli:,} stimuli × {n_units:,} units)" for name, (n_stimuli, n_units) in systems.items()]
@@ -83,7 +83,7 @@ def describe_plan(
     if last_run:
         total = describe_time(sum(last_run.values()))
         return [*lines, f"the last run in this folder took {total} ({describe_steps(last_run)})"]
-    return [*lines, "this folder has no earlier run to tell how long it takes; `neurosuper check` estimates it"]
+    return [*lines, "no earlier run in this folder; `neurosuper check` estimates how long it takes"]
 
 
 def _count(names: Iterable, what: str) -> str:
