@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,7 +11,12 @@ from types import FunctionType
 from typing import Any
 
 import numba
+from numba.core import event
 from numba.core.caching import FunctionCache
+
+from neurosuper._progress import progress
+
+logger = logging.getLogger(__name__)
 
 # The one policy for floating point in compiled loops: sums may be regrouped ("reassoc", so that loops use vector
 # instructions), x·y + z may be rounded once ("contract"), and the sign of zero does not matter ("nsz"). Not allowed is
@@ -18,7 +24,40 @@ from numba.core.caching import FunctionCache
 # NaN would then have any result. Kernels whose result must not depend on the order of a sum are compiled without it.
 FASTMATH = {"reassoc", "contract", "nsz"}
 
+COMPILING = "compiling fast loops (once per installation, up to half a minute)"  # 15 s for KMeans, on 2 cores
+
 _inherits_threads = False
+
+
+class _Notice(event.Listener):
+    """Show that kernels compile, in a line below the bar that stands still, and once in the log.
+
+    Numba compiles under a lock, so the events of two threads never mix; those of a kernel contain those of the kernels
+    that it calls.
+    """
+
+    def __init__(self) -> None:
+        self._depth, self._is_logged, self._bar = 0, False, None
+
+    def on_start(self, event: event.Event) -> None:
+        """Open the line, if a kernel of neurosuper is compiled."""
+        if self._depth or event.data["dispatcher"].py_func.__module__.startswith("neurosuper."):
+            self._depth += 1
+        if self._depth == 1 and self._bar is None:
+            if not self._is_logged:
+                logger.info(COMPILING)
+            self._is_logged = True
+            self._bar = progress(desc=COMPILING, unit="kernel", bar_format="{desc}", leave=False, delay=0)
+
+    def on_end(self, event: event.Event) -> None:
+        """Close the line, after the outermost kernel."""
+        self._depth = max(self._depth - 1, 0)
+        if self._depth == 0 and self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+event.register("numba:compile", _Notice())
 
 
 class _Cache(FunctionCache):

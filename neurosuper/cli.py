@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
+import logging
 import os
 import sys
 import traceback
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from neurosuper import __version__
 
 if TYPE_CHECKING:
     import xarray as xr
 
+LEVELS = {-1: logging.WARNING, 0: logging.INFO, 1: logging.DEBUG}  # of messages, with -q, without option and with -v
+BARS = {-1: "1", 0: None, 1: "0"}  # TQDM_DISABLE: progress bars never, in terminals, or in log files too
 EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)  # their messages need no traceback
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit status of a command: 0, 2 after a one-line error, or 130 if it was interrupted.
+
+    Results are printed to standard output, messages and progress to standard error. `reproduce` returns 1 if a number
+    differs.
 
     Parameters
     ----------
@@ -44,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # a terminal without "−" or "×" gets "\u2212"
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with _messages(options.verbosity):
+            status = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("neurosuper: interrupted; run the same command again to continue where it stopped", file=sys.stderr)
@@ -58,7 +69,36 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"neurosuper: {_one_line(error)}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
+
+
+class _Handler(logging.Handler):
+    """Write messages to standard error, above progress bars that are open there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+@contextmanager
+def _messages(verbosity: int) -> Iterator[None]:
+    """Show messages and progress bars of the package as the options ask, while a command runs."""
+    logger, handler, bars = logging.getLogger("neurosuper"), _Handler(), os.environ.get("TQDM_DISABLE")
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(LEVELS[verbosity])
+    if BARS[verbosity] is not None:
+        os.environ["TQDM_DISABLE"] = str(BARS[verbosity])
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+        if bars is None:
+            os.environ.pop("TQDM_DISABLE", None)
+        else:
+            os.environ["TQDM_DISABLE"] = bars
 
 
 def _output_closed() -> bool:
@@ -86,37 +126,87 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="neurosuper",
         description="Are the directions of a neural population more interpretable than its single units?",
+        epilog="First steps: `neurosuper demo`, then `neurosuper new`, `check` and `run` with your data.",
     )
     parser.add_argument("--traceback", action="store_true", help="show where an error came from, in full")
     parser.add_argument("--version", action="version", version=f"neurosuper {__version__}")
+    _add_verbosity(parser, 0)
     commands = parser.add_subparsers(required=True, metavar="command")
-    run = commands.add_parser("run", help="run a study file; writes study.nc and report.html")
-    run.add_argument("study", type=Path, help="a TOML file, such as tutorials/v4_squeezenet.toml")
-    run.add_argument("--output", type=Path, help="folder to write to; default: the file's `output`")
-    run.add_argument(
-        "--trust", action="store_true", help="run any code that the file names, and write anywhere it asks to"
-    )
-    run.set_defaults(run=_run)
-    demo = commands.add_parser("demo", help="run a complete analysis on simulated and shipped data, in a minute")
+    _add_study_commands(commands)
+    _add_result_commands(commands)
+    _add_dataset_commands(commands)
+    completions = _add(commands, "completions", _completions, "print the script by which a shell completes commands")
+    completions.add_argument("shell", choices=["bash", "zsh", "fish"], help="your shell")
+    completions.epilog = "Example: neurosuper completions bash > ~/.local/share/bash-completion/completions/neurosuper"
+    for command in commands.choices.values():
+        _add_verbosity(command, argparse.SUPPRESS)  # after the command too, without undoing the option before it
+    return parser
+
+
+def _add_verbosity(parser: argparse.ArgumentParser, default: object) -> None:
+    group = parser.add_mutually_exclusive_group()
+    for flag, name, value, text in (
+        ("-q", "--quiet", -1, "no messages and no progress bars, only results, warnings and errors"),
+        ("-v", "--verbose", 1, "more messages, and progress bars in log files too"),
+    ):
+        group.add_argument(flag, name, dest="verbosity", action="store_const", const=value, default=default, help=text)
+
+
+def _add(
+    commands: argparse._SubParsersAction, name: str, run: Callable[[argparse.Namespace], int | None], text: str
+) -> argparse.ArgumentParser:
+    """Return the parser of a new command."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_study_commands(commands: argparse._SubParsersAction) -> None:
+    new = _add(commands, "new", _new, "write a study file for your data, with every setting explained")
+    new.add_argument("source", type=Path, help="an NWB file, a matrix (.npy, .npz, .nc, .zarr), or a folder of images")
+    new.add_argument("--images", type=Path, help="folder or zip file of the images, unless the NWB file contains them")
+    new.add_argument("--output", type=Path, default=Path("study.toml"), help="file to write; default: study.toml")
+    new.epilog = "Example: neurosuper new session.nwb --images photographs"
+    check = _add(commands, "check", _check, "read a study without running it; estimate time, memory and disk")
+    run = _add(commands, "run", _run, "run a study file; writes study.nc and report.html")
+    run.epilog = "Example: neurosuper run study.toml -q"
+    for command in (check, run):
+        command.add_argument("study", type=Path, help="a TOML file, such as tutorials/v4_squeezenet.toml")
+        command.add_argument("--output", type=Path, help="folder of the results; default: the file's `output`")
+        trust = "run any code that the file names, and write anywhere it asks to"
+        command.add_argument("--trust", action="store_true", help=trust)
+    demo = _add(commands, "demo", _demo, "run a complete analysis on simulated and shipped data, in a minute")
     demo.add_argument("output", type=Path, nargs="?", default=Path("demo_output"), help="folder to write to")
     demo.add_argument("--lpips-weights", type=Path, help="AlexNet trunk (.pth or .npz): adds LPIPS to the demo")
     demo.add_argument("--offline", action="store_true", help="do not fetch the weights of LPIPS (5 MB)")
-    demo.set_defaults(run=_demo)
-    _add_dataset_commands(commands)
-    return parser
+
+
+def _add_result_commands(commands: argparse._SubParsersAction) -> None:
+    inspect = _add(commands, "inspect", _inspect, "show what a file contains, and how to load it")
+    inspect.add_argument("file", type=Path, help="an NWB file, a study.nc, a matrix, or a folder or zip file of images")
+    report = _add(commands, "report", _report, "write the report of a study.nc again, from its numbers")
+    report.add_argument("numbers", type=Path, help="a study.nc")
+    report.add_argument("--images", type=Path, help="folder or zip file of the images, if they were moved")
+    report.add_argument("--open", action="store_true", help="show the report in the browser")
+    reproduce = _add(commands, "reproduce", _reproduce, "run the study of a study.nc again, and compare all numbers")
+    reproduce.add_argument("numbers", type=Path, help="a study.nc")
+    reproduce.add_argument("--folder", type=Path, help="folder that paths in the study are relative to")
+    reproduce.add_argument("--trust", action="store_true", help="run any code that the study names")
+    reproduce.epilog = "Exit status: 0 if all numbers are the same, 1 if some differ, 2 after an error."
+    export = _add(commands, "export", _export, "write the scores of a study.nc as a flat table")
+    export.add_argument("numbers", type=Path, help="a study.nc")
+    export.add_argument("output", type=Path, help="file to write: .csv or .parquet")
+    export.epilog = "Example: neurosuper export study_output/study.nc scores.csv"
 
 
 def _add_dataset_commands(commands: argparse._SubParsersAction) -> None:
     known = "an id, as `neurosuper datasets` lists them, or your own manifest (.toml)"
-    commands.add_parser("datasets", help="list the datasets that have an id").set_defaults(run=_datasets)
-    info = commands.add_parser("info", help="describe a dataset: size, subsets, how it is read, licence, citation")
-    cite = commands.add_parser("cite", help="show how to cite a dataset")
-    fetch = commands.add_parser(
-        "fetch", help="fetch the files of a dataset into the cache; interrupted downloads resume"
-    )
-    for command, run in ((info, _info), (cite, _cite), (fetch, _fetch)):
+    _add(commands, "datasets", _datasets, "list the datasets that have an id")
+    info = _add(commands, "info", _info, "describe a dataset: size, subsets, how it is read, licence, citation")
+    cite = _add(commands, "cite", _cite, "show how to cite a dataset")
+    fetch = _add(commands, "fetch", _fetch, "fetch the files of a dataset into the cache; interrupted downloads resume")
+    for command in (info, cite, fetch):
         command.add_argument("dataset", help=known)
-        command.set_defaults(run=run)
     fetch.add_argument(
         "--subset", nargs="*", default=[], metavar="KEY=VALUE", help="such as subject=subj01 session=1,2"
     )
@@ -138,10 +228,66 @@ def _add_dataset_commands(commands: argparse._SubParsersAction) -> None:
     clear.set_defaults(run=_cache_clear)
 
 
+def _new(options: argparse.Namespace) -> None:
+    from neurosuper.study import new_study
+
+    path = new_study(options.source, options.output, images=options.images)
+    print(f"{path}: look at its settings, then\n  neurosuper check {path}\n  neurosuper run {path}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from neurosuper.study import check_study
+
+    print(check_study(options.study, options.output, trust=options.trust))
+
+
 def _run(options: argparse.Namespace) -> None:
     from neurosuper.study import run_study
 
     _print_summary(run_study(options.study, options.output, trust=options.trust))
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from neurosuper.study import inspect_file
+
+    print(inspect_file(options.file))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from neurosuper.study import write_report
+
+    path = write_report(options.numbers, images=options.images)
+    print(f"report:  {path}")
+    if options.open:
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    study: Any = importlib.import_module("neurosuper.study")
+    found = study.reproduce(options.numbers, folder=options.folder, trust=options.trust)
+    print(found)
+    return 0 if found.same else 1
+
+
+def _export(options: argparse.Namespace) -> None:
+    from neurosuper.study import read_numbers
+
+    export: Any = importlib.import_module("neurosuper.export")
+    suffix = options.output.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise ValueError(f"cannot export to {options.output.name}; name a file that ends in .csv or .parquet")
+    table = export.tidy(read_numbers(options.numbers))
+    if suffix == ".csv":
+        table.to_csv(options.output, index=False)
+    else:
+        table.to_parquet(options.output)
+    print(f"{options.output}: {len(table):,} rows")
+
+
+def _completions(options: argparse.Namespace) -> None:
+    from neurosuper._optional import require
+
+    print(require("shtab", "completions").complete(_parser(), options.shell))
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from PIL import Image, ImageFile, ImageOps
-from tqdm import tqdm
 
 from neurosuper._content import CONTENT, digest_of, digests_of
 from neurosuper._image_files import check_archive, naming_image, open_image, orientation_of, read_file, read_member
 from neurosuper._labels import check_labels, clean_label, clean_labels, name_some
+from neurosuper._progress import progress
 
 __all__ = ["check_images", "image_labels", "load_images"]
 
@@ -370,7 +370,7 @@ def _read_stack(names: list[str], openers: list[Opener], shape: tuple[int, int])
     bytes_each = shape[0] * shape[1] * 3
     if len(files) * bytes_each <= LAZY_BYTES:
         stack, digests = np.empty((len(files), *shape, 3), np.uint8), []
-        for i, (name, read) in enumerate(tqdm(files, desc="images", unit="image", delay=2)):
+        for i, (name, read) in enumerate(progress(files, desc="images", unit="image")):
             stack[i], digest = _read(name, read, shape)
             digests.append(digest)
         return stack, digests

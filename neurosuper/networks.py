@@ -14,12 +14,12 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import nn
-from tqdm import tqdm
 
 from neurosuper._batch_cache import BatchCache
 from neurosuper._checks import Seed, check_count, check_one_of, one_line_with_type, seed_or_new
 from neurosuper._fingerprint import IndescribableError, fingerprint, weights_sha256
 from neurosuper._layouts import Layout, check_axes, images_first, read_layouts
+from neurosuper._progress import progress
 from neurosuper._torch import (
     Preprocess,
     check_network,
@@ -144,7 +144,7 @@ def activations(
     with (
         _moved(model, target),
         tap_layers(model, layers) as outputs,
-        tqdm(total=n_stimuli, desc="activations", unit="image") as bar,
+        progress(total=n_stimuli, desc="activations", unit="image", delay=0) as bar,
     ):
         reader = _Reader(partial(run_layers, model, layers, outputs), position, axes, target)
         for start in range(0, n_stimuli, batch_size):

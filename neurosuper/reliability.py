@@ -14,9 +14,9 @@ from typing import Literal
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from neurosuper._checks import Seed, check_count, seed_or_new
+from neurosuper._progress import progress
 from neurosuper.repetitions import Repeats, find_repeats, first_half, mean_inverse, rank_labels
 from neurosuper.responses import check_responses, coords_along, name_some
 
@@ -82,7 +82,7 @@ def split_half_reliability(
     position = rank_labels(responses)
     seed = seed_or_new(random_state)
     rng = np.random.default_rng(seed)
-    bar = tqdm(range(n_resamples), desc="split-half", unit="split", delay=2)
+    bar = progress(range(n_resamples), desc="split-half", unit="split")
     r = np.mean([_correlate_halves(repeats, first_half(repeats.valid, position, rng)) for _ in bar], axis=0)
     rule = "split-half correlation" + ", Spearman–Brown" * bool(spearman_brown)
     if spearman_brown:

@@ -1,14 +1,20 @@
 """Each command prints what it found; any error is one line and status 2."""
 
-import ast
+import datetime
 import io
+import logging
+import os
 import subprocess
 import sys
-from pathlib import Path
+import types
 
+import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
+from PIL import Image
+from pynwb import NWBHDF5IO, NWBFile
 
-import neurosuper
 from neurosuper.cli import main
 
 
@@ -47,7 +53,6 @@ def test_an_interruption_shows_how_to_continue(study, capsys, monkeypatch):
 def test_help_needs_no_heavy_import(arguments):
     code = f"""
 import sys
-import neurosuper
 from neurosuper.cli import main
 try:
     main({arguments!r})
@@ -132,15 +137,178 @@ def test_a_terminal_without_unicode_is_written_to(monkeypatch, failing):
     assert stream.buffer.getvalue() == b"4 \\xd7 5 \\u2212 1\n"
 
 
-def test_every_progress_bar_respects_tqdm_disable():
-    """`disable=…` would override the environment variable."""
-    sources = Path(neurosuper.__file__).parent.rglob("*.py")
-    calls = [
-        (path.name, keyword.arg)
-        for path in sources
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "tqdm"
-        for keyword in node.keywords
-    ]
-    assert len(calls) > 10
-    assert not [call for call in calls if call[1] == "disable"]
+def test_options_may_be_given_before_or_after_the_command(study, capsys):
+    for arguments in (["-q", "run", str(study)], ["run", "-q", str(study)]):
+        assert main(arguments) == 0
+        assert capsys.readouterr().err == ""
+    with pytest.raises(SystemExit):
+        main(["run", str(study), "-q", "-v"])
+
+
+def test_a_run_says_what_it_will_do_and_how_long_that_took_last(study, capsys):
+    assert main(["run", str(study)]) == 0
+    first = capsys.readouterr()
+    assert "3 systems: brain (40 stimuli × 5 units), net first (40 stimuli × 6 units)" in first.err
+    assert "3 finders: Units, KMeans 4, CovarianceMatched; 2 seeds: 0, 1; so at most 18 fits" in first.err
+    assert "no earlier run in this folder" in first.err
+    assert "stimuli ×" not in first.out  # results only
+    assert main(["run", str(study)]) == 0
+    assert "the last run in this folder took" in capsys.readouterr().err
+
+
+def test_logging_and_environment_are_as_before_after_a_command(study, monkeypatch):
+    logger = logging.getLogger("neurosuper")
+    before = logger.level, list(logger.handlers), dict(os.environ)
+    assert main(["-v", "cite", "nsd"]) == 0
+    assert main(["run", "-q", str(study.with_name("absent.toml"))]) == 2
+    assert (logger.level, list(logger.handlers), dict(os.environ)) == before
+
+
+@pytest.mark.parametrize(("option", "shown"), [([], None), (["-q"], "1"), (["-v"], "0")])
+def test_verbosity_decides_on_progress_bars(option, shown, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    seen = []
+    monkeypatch.setattr("neurosuper.datasets.info", lambda dataset: seen.append(os.environ.get("TQDM_DISABLE")))
+    assert main(["info", "nsd", *option]) == 0
+    assert seen == [shown]
+
+
+def test_the_report_is_written_again_from_the_numbers(study, capsys, monkeypatch):
+    assert main(["run", str(study), "-q"]) == 0
+    page = study.parent / "study_output" / "report.html"
+    written = page.read_text()
+    page.unlink()
+    opened = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    assert main(["report", str(page.with_name("study.nc")), "--open"]) == 0
+    assert page.read_text() == written
+    assert opened == [page.as_uri()]
+    assert capsys.readouterr().out.endswith(f"report:  {page}\n")
+
+
+def test_a_report_of_images_that_were_moved_needs_their_place(study, capsys):
+    assert main(["run", str(study), "-q"]) == 0
+    numbers = study.parent / "study_output" / "study.nc"
+    (study.parent / "images").rename(study.parent / "moved")
+    assert main(["report", str(numbers)]) == 2
+    assert "give images= (--images), where the images of study.nc are now" in capsys.readouterr().err
+    assert main(["report", str(numbers), "--images", str(study.parent / "moved")]) == 0
+
+
+def test_a_file_that_is_no_result_has_no_report(tmp_path, capsys):
+    xr.Dataset({"a": 1}).to_netcdf(tmp_path / "other.nc")
+    assert main(["report", str(tmp_path / "other.nc")]) == 2
+    assert "other.nc is not a study.nc" in capsys.readouterr().err
+
+
+def test_inspect_shows_what_each_kind_of_file_contains(study, capsys):
+    assert main(["run", str(study), "-q"]) == 0
+    capsys.readouterr()
+    folder = study.parent
+    np.savez(folder / "two.npz", rates=np.zeros((3, 4)), times=np.zeros(5))
+    for name, expected in {
+        "brain.npy": "array of shape (5, 40), float64",
+        "two.npz": "array 'times' of shape (5,), float64",
+        "planted.nc": "(direction 2, unit 5), float64",
+        "images": "40 images, labelled 'photo00', 'photo01'",
+        "study_output/study.nc": "results of the study 'A small study', written 20",
+    }.items():
+        assert main(["inspect", str(folder / name)]) == 0
+        assert expected in capsys.readouterr().out
+    assert main(["inspect", str(folder / "nowhere")]) == 2
+    (folder / "cut.npz").write_bytes((folder / "two.npz").read_bytes()[:50])
+    assert main(["inspect", str(folder / "cut.npz")]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert "no file or folder" in error[0]
+    assert "cut.npz" in error[1]
+
+
+def test_inspecting_results_shows_items_and_headline(study, capsys):
+    assert main(["run", str(study), "-q"]) == 0
+    headline = capsys.readouterr().out.splitlines()[1]
+    assert main(["inspect", str(study.parent / "study_output" / "study.nc")]) == 0
+    out = capsys.readouterr().out
+    assert headline in out
+    assert "Metrics: color, Pixel" in out
+
+
+@pytest.mark.parametrize(("same", "status"), [(True, 0), (False, 1)])
+def test_reproduce_prints_what_was_found_and_its_status_tells_whether_numbers_differ(same, status, monkeypatch, capsys):
+    class Found(str):
+        __slots__ = ("same",)
+
+    def reproduce(path, *, folder, trust):
+        found = Found(f"{path} in {folder}, trusted {trust}")
+        found.same = same
+        return found
+
+    monkeypatch.setattr("neurosuper.study.reproduce", reproduce, raising=False)
+    assert main(["reproduce", "study.nc", "--folder", "here", "--trust"]) == status
+    assert capsys.readouterr().out == "study.nc in here, trusted True\n"
+
+
+def test_scores_are_exported_as_a_flat_table(study, monkeypatch, capsys):
+    assert main(["run", str(study), "-q"]) == 0
+    numbers = study.parent / "study_output" / "study.nc"
+    room = types.ModuleType("neurosuper.export")
+    room.tidy = lambda comparison: comparison.interpretability.to_dataframe().reset_index()
+    monkeypatch.setitem(sys.modules, "neurosuper.export", room)
+    assert main(["export", str(numbers), str(study.parent / "scores.csv")]) == 0
+    table = pd.read_csv(study.parent / "scores.csv")
+    with xr.open_dataset(numbers) as result:
+        np.testing.assert_allclose(table.interpretability, result.interpretability.values.ravel())
+    assert main(["export", str(numbers), str(study.parent / "scores.xlsx")]) == 2
+    assert "ends in .csv or .parquet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_name_every_command(shell, capsys):
+    pytest.importorskip("shtab")
+    assert main(["completions", shell]) == 0
+    script = capsys.readouterr().out
+    for command in ("new", "check", "run", "report", "inspect", "reproduce", "export", "fetch"):
+        assert command in script
+
+
+def test_completions_without_shtab_say_how_to_install_it(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completions", "bash"]) == 2
+    assert "pip install 'neurosuper[completions]'" in capsys.readouterr().err
+
+
+def test_from_data_to_a_report(tmp_path, capsys, rng):
+    """What a new user types: new, check, run, report."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(30):
+        Image.fromarray(rng.integers(0, 256, (9, 8, 3), np.uint8)).save(photos / f"photo{i:02d}.png")
+    nwb = NWBFile("planted", "session", datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC))
+    nwb.add_trial_column("image", "file")
+    for trial, i in enumerate(rng.permutation(np.repeat(np.arange(30), 3))):
+        nwb.add_trial(start_time=float(trial), stop_time=trial + 0.4, image=f"photo{i:02d}")
+    for _unit in range(6):
+        nwb.add_unit(spike_times=np.sort(rng.uniform(0, 90, 2000)))
+    with NWBHDF5IO(tmp_path / "session.nwb", "w") as file:
+        file.write(nwb)
+    study = tmp_path / "study.toml"
+    assert main(["inspect", str(tmp_path / "session.nwb")]) == 0
+    assert main(["new", str(tmp_path / "session.nwb"), "--images", str(photos), "--output", str(study)]) == 0
+    assert f"neurosuper run {study}" in capsys.readouterr().out
+    assert main(["check", str(study), "-q"]) == 0
+    assert "study.toml can be run." in capsys.readouterr().out
+    assert main(["run", str(study), "-q"]) == 0
+    assert "numbers: " in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "study_output" / "study.nc")]) == 0
+    assert main(["new", str(tmp_path / "session.nwb"), "--images", str(photos), "--output", str(study)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_from_a_real_recording_to_a_report(real_data, tmp_path, capsys):
+    source, images = real_data / "v4" / "responses_avg_210325.npy", real_data / "v4" / "images_210325.zip"
+    study = tmp_path / "study.toml"
+    assert main(["new", str(source), "--images", str(images), "--output", str(study)]) == 0
+    assert main(["check", str(study), "-q"]) == 0
+    assert "responses_avg_210325        640           0       50           0" in capsys.readouterr().out
+    assert main(["run", str(study), "-q"]) == 0
+    assert main(["report", str(tmp_path / "study_output" / "study.nc"), "--images", str(images)]) == 0

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 from sklearn.base import clone
-from tqdm import tqdm
 
 from neurosuper._checks import Seed, check_one_of, seed_or_new
 from neurosuper._joins import LEFT_OUT, join_images, left_out
+from neurosuper._progress import progress
 from neurosuper.comparison.baselines import add_baselines
 from neurosuper.comparison.splits import ScoreOn, StimulusGroups, fit_and_score_parts, halve_scored
 from neurosuper.directions import DirectionFinder
@@ -179,7 +179,7 @@ def fit_systems(
     _check_top(top, parts)
     halves = halve_scored({name: scored for name, (_, scored) in parts.items()}, top, stimulus_groups)
     pairs = [(system, finder) for system in parts for finder in finders]
-    for system, finder in (bar := tqdm(pairs, desc="directions", unit="fit", delay=2)):
+    for system, finder in (bar := progress(pairs, desc="directions", unit="fit")):
         bar.set_postfix_str(f"{system}, {finder}")
         (fit_part, score_part), own = parts[system], halves[system]
         fitted = clone(finders[finder]).fit(fit_part)

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from neurosuper import loaders
 from neurosuper._checks import one_line
 from neurosuper._content import CONTENT, all_stimuli
+from neurosuper._progress import progress
 from neurosuper.datasets.cache import cache_folder, dataset_root, fetch
 from neurosuper.datasets.manifest import Choice, Local, Manifest, Value, expand, read_manifest
 from neurosuper.datasets.verification import drop_receipts_of_wrong_files
@@ -122,7 +122,7 @@ def load(
         # One call of the loader for each combination of the keys that it does not take together.
         keys = [key for key in choice if not manifest.subset[key].together]
         recordings = [dict(zip(keys, each, strict=True)) for each in itertools.product(*(choice[key] for key in keys))]
-        bar = tqdm(recordings, desc=manifest.id, unit="recording", delay=2)
+        bar = progress(recordings, desc=manifest.id, unit="recording")
         parts = [_load_recording(manifest, loader, find, single, choice, options) for single in bar]
     return check_responses(_join_recordings(parts).assign_attrs(_origin(manifest, path)))
 

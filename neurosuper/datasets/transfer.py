@@ -16,10 +16,10 @@ from typing import Self
 
 import requests
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from neurosuper import __version__
+from neurosuper._progress import progress
 from neurosuper.datasets.archives import TIMEOUT, RemoteFile
 from neurosuper.datasets.content import content_fault
 from neurosuper.datasets.http_headers import PERMANENT, Version, retry_after, server_of, span_of, total_of
@@ -53,7 +53,7 @@ class Progress:
     """A progress bar of bytes over several files, with a method that stops their transfers."""
 
     def __init__(self, title: str, total: int | None) -> None:
-        self._bar = tqdm(desc=title, total=total, unit="B", unit_scale=True)
+        self._bar = progress(desc=title, total=total, unit="B", unit_scale=True, delay=0)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._open: set[requests.Response] = set()

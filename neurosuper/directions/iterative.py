@@ -11,8 +11,8 @@ from typing import ClassVar
 import numpy as np
 import xarray as xr
 from sklearn.exceptions import ConvergenceWarning
-from tqdm import tqdm
 
+from neurosuper._progress import progress
 from neurosuper.directions._rows.rows import Rows
 from neurosuper.directions._solvers.steps import Step, largest_turn
 from neurosuper.directions.base import DirectionFinder
@@ -76,7 +76,7 @@ class IterativeFinder(DirectionFinder):
         """Return the step at which the directions rest; at Ctrl-C, return the last step and raise after the fit."""
         curve: list[float] = []
         step, turn = None, float("inf")
-        with tqdm(total=self.max_iter, desc=type(self).__name__, unit="iteration", leave=False, delay=2) as bar:
+        with progress(total=self.max_iter, desc=type(self).__name__, unit="iteration", leave=False) as bar:
             try:
                 for following in steps:
                     turn = float("inf") if step is None else largest_turn(step.D, following.D)

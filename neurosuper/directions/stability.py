@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
-from tqdm import tqdm
 
 from neurosuper._checks import Seed, check_count, seed_or_new
+from neurosuper._progress import progress
 from neurosuper.directions.base import DirectionFinder
 from neurosuper.directions.labels import label_input
 from neurosuper.responses import coords_along
@@ -133,7 +133,7 @@ def _refit(
     """Return the directions of the fit on all stimuli, and their |cosine| with their matches `(refit, direction)`."""
     directions = clone(finder).fit(responses).directions_
     refits = _resampled(finder, responses, rng) if over == "stimuli" else _reseeded(finder, responses, rng)
-    bar = tqdm(range(n_resamples), desc="stability", unit="fit", leave=False, delay=2)
+    bar = progress(range(n_resamples), desc="stability", unit="fit", leave=False)
     return directions, np.stack([matched_cosines(directions.values, next(refits)) for _ in bar])
 
 

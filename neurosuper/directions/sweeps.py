@@ -13,6 +13,7 @@ import xarray as xr
 from sklearn.base import clone
 from tqdm import tqdm
 
+from neurosuper._progress import progress
 from neurosuper.directions._rows.cluster import client_in_charge
 from neurosuper.directions._rows.rows import Rows, Tensors
 from neurosuper.directions._rows.shared_passes import fit_together, stacks_on
@@ -105,7 +106,7 @@ def sweep(
     _require_distinct(counts, "n_directions")
     _require_distinct(seeds, "seeds")
     family = list(product(counts, seeds))
-    with tqdm(total=len(family), desc="sweep", unit="fit", leave=False, delay=2) as bar:
+    with progress(total=len(family), desc="sweep", unit="fit", leave=False) as bar:
         jobs = [partial(_fit_and_measure, finder, labelled, n, seed, bar) for n, seed in family]
         fits = fit_together(jobs, rows) if _shares_passes(finder, rows) else [job(rows) for job in jobs]
     found = [measured.pop("directions") for measured in fits]

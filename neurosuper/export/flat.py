@@ -6,8 +6,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper.comparison.fitting import SEPARATOR
-
 __all__ = ["tidy"]
 
 
@@ -86,6 +84,4 @@ def _labels_of_top(comparison: xr.Dataset) -> np.ndarray:
     """Return the labels of the top stimuli `(item, rank)`; of none, if the comparison does not contain them."""
     if "top_stimuli" not in comparison:
         return np.empty((comparison.sizes["item"], 0), str)
-    if comparison.top_stimuli.ndim == 1:
-        return np.array([labels.split(SEPARATOR) for labels in comparison.top_stimuli.values])
     return comparison.top_stimuli.transpose("item", "rank").values

@@ -14,10 +14,10 @@ from typing import Protocol
 import numpy as np
 import xarray as xr
 from scipy import special, stats
-from tqdm import tqdm
 
 from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._joins import join_images, left_out
+from neurosuper._progress import progress
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_of_top
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
@@ -253,7 +253,7 @@ def null_test(
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
     n_resamples = check_count("n_resamples", n_resamples, least=19, why=", which allow p = 0.05")
-    seeds = ((seed + 1 + i) % 2**64 for i in tqdm(range(n_resamples), desc="nulls", unit="draw", delay=2))
+    seeds = ((seed + 1 + i) % 2**64 for i in progress(range(n_resamples), desc="nulls", unit="draw"))
     draws = (_draw(null, codes, each) for each in seeds)
     tops = [top_stimuli(drawn, top=top, random_state=seed) for drawn in itertools.chain([codes], draws)]
     edges = np.cumsum([0, *(chosen.shape[1] for chosen in tops)])

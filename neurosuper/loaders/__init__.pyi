@@ -5,6 +5,8 @@ from .cowley import load_cowley as load_cowley
 from .neuroid import load_neuroid as load_neuroid
 from .nsd import load_nsd as load_nsd
 from .nsd_images import load_nsd_images as load_nsd_images
+from .nwb import NWBContents as NWBContents
+from .nwb import inspect_nwb as inspect_nwb
 from .nwb import load_nwb as load_nwb
 from .nwb import load_nwb_images as load_nwb_images
 from .nwb import load_presentations as load_presentations

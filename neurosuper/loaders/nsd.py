@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from neurosuper._checks import one_line
 from neurosuper._optional import require
+from neurosuper._progress import progress
 from neurosuper.loaders.arrange import number_repetitions
 from neurosuper.loaders.file_checks import check_file, open_hdf5, read_mat
 from neurosuper.responses import check_responses, name_some
@@ -295,7 +295,7 @@ def _read_sessions(
     values = np.full((row.max() + 1, repetition.max() + 1, n_voxels), np.nan, np.float32)
     outside, constant = np.ones(n_voxels, bool), np.zeros(n_voxels, bool)
     places = zip(row.reshape(-1, TRIALS), repetition.reshape(-1, TRIALS), strict=True)
-    bar = tqdm(sessions, desc="NSD", unit="session", delay=2)
+    bar = progress(sessions, desc="NSD", unit="session")
     for session, (rows, repetitions) in zip(bar, places, strict=True):
         betas = _read_betas(folder / f"betas_session{session:02d}.hdf5", voxels, allow_external)
         values[rows, repetitions] = _zscore(betas) if zscore else betas / SCALE

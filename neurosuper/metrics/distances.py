@@ -16,9 +16,9 @@ import numba
 import numpy as np
 import torch
 import xarray as xr
-from tqdm import tqdm
 
 from neurosuper._kernels import FASTMATH, njit
+from neurosuper._progress import progress
 from neurosuper._threads import torch_threads
 from neurosuper.images import check_images
 from neurosuper.metrics.base import ImageMetric, check_metric
@@ -347,7 +347,7 @@ def _between_embeddings(images: xr.DataArray, metric: ImageMetric) -> np.ndarray
     tiles = list(itertools.combinations_with_replacement(range(0, n, TILE), 2))
     with tempfile.TemporaryFile() as file:
         slabs = Slabs(images, metric, file)
-        for top, left in tqdm(tiles, desc=f"distances for {metric.name}", unit="tile", delay=1, leave=False):
+        for top, left in progress(tiles, desc=f"distances for {metric.name}", unit="tile", delay=1, leave=False):
             rows, columns = slice(top, min(top + TILE, n)), slice(left, min(left + TILE, n))
             tile = _distances(slabs, rows, columns, metric.squared)
             distances[columns, rows] = tile.T

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 import xarray as xr
-from tqdm import tqdm
 
+from neurosuper._progress import progress
 from neurosuper.metrics.base import ImageMetric
 
 __all__ = ["embed_in_batches"]
@@ -51,7 +51,7 @@ def embed_in_batches(
         yield metric.embed(images.isel(stimulus=chosen))
         return
     size = 1
-    with tqdm(total=len(chosen), desc=f"embedding for {metric.name}", unit="image", delay=1, leave=False) as bar:
+    with progress(total=len(chosen), desc=f"embedding for {metric.name}", unit="image", delay=1, leave=False) as bar:
         for block in _read(images, chosen):
             start = 0
             while start < block.sizes["stimulus"]:

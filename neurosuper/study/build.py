@@ -30,6 +30,7 @@ from neurosuper.directions import (
     Units,
 )
 from neurosuper.images import load_images
+from neurosuper.loaders import load_nwb_images
 from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.metrics import LPIPS, Color, Features, ImageMetric, Label, Pixel, Precomputed, cached
 from neurosuper.responses import average_repetitions, coords_along, name_some
@@ -57,12 +58,14 @@ class System(NamedTuple):
 
 
 def load_study_images(study: Study, files: References) -> xr.DataArray:
-    """Return the images of a study, from a dataset, a folder or a file."""
+    """Return the images of a study, from a dataset, a folder, a file, or an NWB file that contains them."""
     table = files.fill(study.images)
     if "dataset" in table:
         return call(neurosuper.load_stimuli, table, "images")
     if "path" not in table:
-        raise ValueError("[images] needs a path (a folder or a zip file of images), or a dataset")
+        raise ValueError("[images] needs a path (a folder or a zip file of images, or an NWB file), or a dataset")
+    if table["path"].suffix.lower() == ".nwb":
+        return call(load_nwb_images, table, "images")
     return call(load_images, {"source": table.pop("path")} | table, "images")
 
 
@@ -70,6 +73,8 @@ def load_systems(study: Study, images: xr.DataArray, files: References, cache: P
     """Yield every system, on the stimuli that have an image; a network with a list of layers gives one per layer."""
     for name, table in study.systems.items():
         options = files.fill(table)
+        if options.get("presentations") is False:  # TOML has no None
+            options["presentations"] = None
         loader = options.pop("loader", None)
         if loader not in LOADERS:
             raise ValueError(f"[systems.{name}] loader must be one of {', '.join(LOADERS)}; got {loader!r}")
@@ -141,8 +146,7 @@ def make_finders(tables: Mapping[str, Table], files: References, device: str | N
 
 def make_study_metrics(study: Study, files: References, images: xr.DataArray, folder: Path) -> Metrics:
     """Return the metrics of a study by name, each tried once; their embeddings are stored if the study asks for it."""
-    known = {metric.__name__: metric for metric in METRICS} | {"Precomputed": read_distances}
-    metrics = {name: _make(known, name, table, files, study.device, "metric") for name, table in study.metrics.items()}
+    metrics = make_metrics(study, files)
     stored = dict(metrics)
     if dtype := study.cache_embeddings:
         for name, metric in metrics.items():
@@ -150,6 +154,12 @@ def make_study_metrics(study: Study, files: References, images: xr.DataArray, fo
                 stored[name] = cached(metric, folder, dtype=dtype)
     try_metrics(metrics, images)
     return stored
+
+
+def make_metrics(study: Study, files: References) -> dict[str, ImageMetric | Precomputed]:
+    """Return the metrics of a study by name, before any embedding."""
+    known = {metric.__name__: metric for metric in METRICS} | {"Precomputed": read_distances}
+    return {name: _make(known, name, table, files, study.device, "metric") for name, table in study.metrics.items()}
 
 
 def _make(

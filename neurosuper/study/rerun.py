@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,16 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.study.differences import Item, compare_files
-from neurosuper.study.file import Study, check_settings, read_study, shareable_settings
+from neurosuper.study.recorded import Provenance, find_folder, read_provenance, study_of
 from neurosuper.study.references import References
 from neurosuper.study.run import Results, check_permitted, compute_results
-from neurosuper.study.write import FORMAT_VERSION, NUMBERS, lock_folder, write_numbers
+from neurosuper.study.write import NUMBERS, lock_folder, write_numbers
 
 __all__ = ["Reproduction", "reproduce"]
 
 TOLERANCE = 1e-5
 MAX_ROWS = 20  # of differences that the text of a `Reproduction` shows
-N_FOLDERS = 4  # in which the study file is looked for: that of study.nc, and those above it
-Provenance = dict[str, Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -156,12 +153,12 @@ def reproduce(
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be at least 0, got {tolerance!r}")
     path = Path(path)
-    recorded = _read_provenance(path)
+    recorded = read_provenance(path)
     name = recorded["study"]
-    folder = _find_folder(path, name) if folder is None else Path(folder).resolve()
+    folder = find_folder(path, name) if folder is None else Path(folder).resolve()
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder {folder}; pass the folder that paths in the study file are relative to")
-    study, was_edited = _study_of(recorded, path, folder / name)
+    study, was_edited = study_of(recorded, path, folder / name)
     with tempfile.TemporaryDirectory(prefix="neurosuper-", ignore_cleanup_errors=True) as temporary:
         output = Path(temporary)
         files = References(folder / name, trust=trust, write_to=output)
@@ -175,57 +172,6 @@ def reproduce(
     if was_edited:
         reasons.append(f"{name} was edited, but this explains no difference: the recorded settings were run")
     return Reproduction(path, differences, reasons, n_compared, ties.n, tolerance)
-
-
-def _read_provenance(path: Path) -> Provenance:
-    """Return the provenance in a `study.nc` that can be run again."""
-    with open_netcdf(path) as file:
-        attrs = dict(file.attrs)
-    if "provenance" not in attrs or "format_version" not in attrs:
-        raise ValueError(f"{path} is not a study.nc: it lacks the attrs provenance and format_version of run_study")
-    if attrs["format_version"] != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format_version {attrs['format_version']}, and this neurosuper writes version "
-            f"{FORMAT_VERSION}; use the neurosuper that wrote it, whose version is in its attr provenance"
-        )
-    provenance = json.loads(attrs["provenance"])
-    if not {"study", "settings"} <= provenance.keys():
-        raise ValueError(
-            f"{path} does not contain the settings of its study, which neurosuper did not record then; run the study "
-            "file again with neurosuper run"
-        )
-    if Path(name := provenance["study"]).name != name:
-        raise ValueError(f"{path} names its study file {name!r}, which is not the name of a file; it was edited")
-    return provenance
-
-
-def _find_folder(path: Path, name: str) -> Path:
-    """Return the folder of the study file: that of `study.nc`, or one above it."""
-    above = list(path.resolve().parents)[:N_FOLDERS]
-    for folder in above:
-        if (folder / name).is_file():
-            return folder
-    raise FileNotFoundError(
-        f"no {name} in {above[0]} or the {N_FOLDERS - 1} folders above it; pass folder=, the folder that paths in the "
-        "study file are relative to"
-    )
-
-
-def _study_of(recorded: Provenance, path: Path, file: Path) -> tuple[Study, bool]:
-    """Return the study that was run, and whether its file now has other settings."""
-    on_disk = None
-    if file.is_file():
-        with suppress(ValueError):  # not a study any more
-            on_disk = read_study(file)
-        if on_disk is not None and shareable_settings(on_disk) == recorded["settings"]:
-            return on_disk, False  # which also says where absolute paths lead
-    if recorded["has_absolute_paths"]:
-        state = "was edited" if file.is_file() else "is not there"
-        raise ValueError(
-            f"the study names absolute paths, and {path.name} contains only their last parts, but {file} {state}; put "
-            "it back as it was, or pass folder= with a copy"
-        )
-    return check_settings(recorded["settings"], path), file.is_file()
 
 
 @contextmanager

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +32,7 @@ from neurosuper.study.build import (
     refuse_equal_names,
 )
 from neurosuper.study.file import Study, read_study
+from neurosuper.study.plan import describe_plan, describe_time, read_durations
 from neurosuper.study.references import References, shared_name
 from neurosuper.study.registry import Registry, check_hypotheses
 from neurosuper.study.write import (
@@ -45,6 +49,8 @@ from neurosuper.study.write import (
 )
 
 __all__ = ["run_study"]
+
+logger = logging.getLogger(__name__)
 
 SEEDLESS = (Units, PCA)  # find the same directions with every seed
 
@@ -157,12 +163,15 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
     written = [name for name, finder in finders.items() if not isinstance(finder, Units)]  # with their directions
     texts = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
     try_writing(folder, written, dict.fromkeys(study.systems if written else []), texts)
-    images = load_study_images(study, files)
+    seconds: dict[str, float] = {}
+    with _timed("loading", seconds):
+        images = load_study_images(study, files)
     metrics = make_study_metrics(study, files, images, folder / "cache" / "embeddings")
     quantities = [index_label(metric) for metric in metrics.values()]
     texts |= {"quantity": quantities, "image": images.stimulus.values.tolist()}
     try_writing(folder, [], {}, texts)
-    systems = list(load_systems(study, images, files, folder / "cache"))
+    with _timed("loading", seconds):
+        systems = list(load_systems(study, images, files, folder / "cache"))
     refuse_equal_names([system.name for system in systems])
     try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
     _check_truths(study, systems)
@@ -171,15 +180,21 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
     data = {name: checksum for name, checksum in checksums.items() if name != shared_name(files.study.name)}
     registry = Registry(folder, study, data)
     registry.state()
+    sizes = {system.name: (system.responses.sizes["stimulus"], system.responses.sizes["unit"]) for system in systems}
+    last_run = read_durations(folder)
+    for line in describe_plan(sizes, finders, metrics, study.seeds, images.sizes["stimulus"], last_run):
+        logger.info(line)
 
     fits: dict[int, list[Fit]] = {seed: [] for seed in study.seeds}
     try:
-        for seed, found in fits.items():
-            for fit in _fit(study, systems, finders, seed):
-                found.append(fit)
-        result = _score(fits, images, metrics)
+        with _timed("fits", seconds):
+            for seed, found in fits.items():
+                for fit in _fit(study, systems, finders, seed):
+                    found.append(fit)
+        with _timed("metrics", seconds):
+            result = _score(fits, images, metrics)
         provenance = trace_provenance(study, systems, result, checksums, command)
-        provenance["study"] = files.study.name
+        provenance |= {"study": files.study.name, "seconds": seconds}
         result = result.assign_attrs(describe_run(study, systems, result), provenance=json.dumps(provenance))
         result = add_attrs(result.merge(_recover(fits, systems)))
         result.attrs["registry"] = json.dumps(registry.score(result))
@@ -188,6 +203,15 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
             error.add_note(f"({where})")
         raise
     return Results(result, fits, systems, images)
+
+
+@contextmanager
+def _timed(step: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Add the time of a block to that of a step, and log it."""
+    start = time.perf_counter()
+    yield
+    seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - start, 3)
+    logger.info("%s: done after %s", step, describe_time(seconds[step]))
 
 
 def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder], seed: int) -> Iterator[Fit]:

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
-from tqdm import tqdm
 
+from neurosuper._progress import progress
 from neurosuper._torch import pick_device
 from neurosuper.directions._rows.cluster import client_in_charge, move, pack, reduce_on
 from neurosuper.directions._rows.preparation import Preparation
@@ -188,7 +188,7 @@ class Rows:
 
         with (
             ThreadPoolExecutor(1 + N_READERS, "neurosuper-read") as pool,
-            tqdm(total=len(bounds), desc="blocks", unit="block", leave=False, delay=2) as bar,
+            progress(total=len(bounds), desc="blocks", unit="block", leave=False) as bar,
         ):
             ahead = pool.submit(read, *bounds[0])
             for following in [*bounds[1:], None]:

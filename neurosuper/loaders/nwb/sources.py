@@ -40,6 +40,7 @@ class Source(ABC):
     """Units that respond: spikes or time series."""
 
     population: Population | Populations
+    interval: float = 0.0  # s between frames
     event: ClassVar[str]
     measures: ClassVar[tuple[Measure, ...]]  # the first is the default
 
@@ -324,6 +325,7 @@ class Frames(Source):
     def __init__(self, names: list[str], planes: list[_Plane]) -> None:
         super().__init__()
         self._names, self._planes = names, planes
+        self.interval = max(float(np.median(np.diff(plane.times))) if len(plane.times) > 1 else 0.0 for plane in planes)
         self.omitted["n_nan_frames"] = 0
         sizes = [len(plane.population.rows) for plane in planes]
         self._starts = np.cumsum([0, *sizes])

@@ -229,7 +229,7 @@ def test_rows_that_do_not_fit_on_the_device_are_sent_in_blocks(responses, monkey
 def test_a_bar_of_blocks_appears_in_a_long_pass(responses, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "neurosuper.directions._rows.rows.tqdm", lambda **settings: drawn.append(Bar(**settings)) or drawn[-1]
+        "neurosuper.directions._rows.rows.progress", lambda **settings: drawn.append(Bar(**settings)) or drawn[-1]
     )
     Rows(responses.chunk(stimulus=30), "cpu").mean()
     assert [(bar.total, bar.done, bar.closed) for bar in drawn] == [(4, 4, True)]

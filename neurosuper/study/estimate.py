@@ -1,0 +1,344 @@
+"""Read a study completely without running it, and estimate time, memory and disk of a run on this machine.
+
+The model: a small part of each step is timed (see `timings`) and scaled.
+
+- networks: activations of a few images; time ∝ images.
+- fits: each finder, on the largest system (simulated if it is a network), with more and more stimuli until a
+  fit takes long enough or all are used; time ∝ stimuli × units × directions, for every system and seed. Iterative
+  finders may need more or fewer iterations on all stimuli.
+- metrics: the scores of a few random units, on more and more images; time ∝ images that are scored, or items and
+  random sets, whichever grows more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neurosuper._joins import LEFT_OUT
+from neurosuper.comparison.baselines import add_baselines
+from neurosuper.comparison.scoring import N_RANDOM_SETS
+from neurosuper.datasets import list_cache
+from neurosuper.directions import DirectionFinder
+from neurosuper.directions.settings import count_directions
+from neurosuper.metrics import LPIPS, ImageMetric, Precomputed
+from neurosuper.metrics.lpips import hub_file
+from neurosuper.responses import constant_items
+from neurosuper.study.build import (
+    STORED_METRICS,
+    Metrics,
+    load_study_images,
+    make_finders,
+    make_metrics,
+    refuse_equal_names,
+    try_metrics,
+)
+from neurosuper.study.file import Study, read_study
+from neurosuper.study.plan import describe_steps, describe_time, read_durations
+from neurosuper.study.references import References
+from neurosuper.study.run import SEEDLESS
+from neurosuper.study.timings import grow, time_fit, time_load, time_metric, work
+
+__all__ = ["StudyCheck", "check_study"]
+
+N_PILOT_IMAGES = 8  # shown to networks
+N_FEATURES = 32  # of simulated responses
+MOST_ITEMS = 200  # scored by a metric when it is timed
+REPORT_SECONDS = 15.0  # tests and figures of 4 systems × 8 finders × 3 metrics, on 2 cores
+BASE_BYTES = 0.8e9  # of Python with torch, before any data
+REPORT_BYTES = 3e6
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True, repr=False)
+class StudyCheck:
+    """What a study will do, as returned by `check_study`; printed, it is a summary.
+
+    Parameters
+    ----------
+    path : Path
+        The study file.
+    systems : DataFrame
+        By name: `n_stimuli` with an image, `n_left_out` without one, `n_units` that vary, `n_constant` others.
+    directions : DataFrame
+        Number of directions (system, finder); baselines that the study adds are included.
+    metrics : dict of str to str
+        State of each metric by name: "ready", or what the run has to fetch first.
+    seconds : dict of str to float
+        Estimated time of each step: "loading", "fits", "metrics", "report".
+    memory, disk : float
+        Estimated bytes.
+    last_run : dict of str to float
+        Seconds of each step of the last run in the output folder; empty if there was none.
+
+    See Also
+    --------
+    check_study : Returns it.
+
+    Examples
+    --------
+    >>> systems = pd.DataFrame({"n_stimuli": [40], "n_left_out": [0], "n_units": [5], "n_constant": [0]}, ["V4"])
+    >>> directions = pd.DataFrame({"Units": [5]}, ["V4"])
+    >>> check = StudyCheck(Path("study.toml"), systems, directions, {"Color": "ready"}, {"fits": 80.0}, 1e9, 4e6)
+    >>> print(str(check).splitlines()[-2])
+    Estimate for this machine: about 80 s (fits 80 s), 1.0 GB of memory, 4.0 MB of disk.
+    """
+
+    path: Path
+    systems: pd.DataFrame
+    directions: pd.DataFrame
+    metrics: Mapping[str, str]
+    seconds: Mapping[str, float]
+    memory: float
+    disk: float
+    last_run: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def total(self) -> float:
+        """Estimated seconds of the whole run."""
+        return sum(self.seconds.values())
+
+    def __repr__(self) -> str:
+        lines = [f"{self.path} can be run.", "", self.systems.to_string(), ""]
+        lines += ["Directions (system, finder):", self.directions.to_string(), ""]
+        lines += [f"Metric {name}: {state}" for name, state in self.metrics.items()] + [""]
+        lines.append(
+            f"Estimate for this machine: about {describe_time(self.total)} ({describe_steps(self.seconds)}), "
+            f"{_describe_bytes(self.memory)} of memory, {_describe_bytes(self.disk)} of disk."
+        )
+        basis = "Basis: a small part of each step, timed now and scaled; a third to three times as long is possible."
+        if self.last_run:
+            total = describe_time(sum(self.last_run.values()))
+            basis += f" The last run took {total} ({describe_steps(self.last_run)})."
+        return "\n".join([*lines, basis])
+
+
+def _describe_bytes(n: float) -> str:
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"
+
+
+def check_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> StudyCheck:
+    """Return what a study will do and how long it takes, without running it and without writing anything.
+
+    Images and recordings are loaded, networks see a few images, each metric embeds a few, and every finder is fitted to
+    a part of the responses. Nothing is downloaded.
+
+    Parameters
+    ----------
+    path : path of a TOML file
+        The study.
+    output : folder, optional
+        As for `run_study`; only to find how long the last run took.
+    trust : bool, optional
+        As for `run_study`.
+
+    Returns
+    -------
+    StudyCheck
+        Printed, it is a summary.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError, TypeError, ImportError
+        As from `run_study`: an error in the file, a name or an input, in one line.
+    FileNotFoundError
+        A dataset that is not on this disk; `neurosuper fetch` fetches it.
+
+    See Also
+    --------
+    run_study : run it.
+    new_study : write a study file for your data.
+
+    Notes
+    -----
+    A small part of each step is timed on this machine and scaled: activations by the number of images; fits by stimuli
+    × units × directions; metrics by the number of images, or of items with the random sets that give the chance level.
+    Iterative finders may need more or fewer iterations on all stimuli than on a part.
+
+    Examples
+    --------
+    >>> check_study("study.toml")  # doctest: +SKIP
+    """
+    path = Path(path).resolve()
+    study, files = read_study(path), References(path, trust=trust)
+    files.check_code([study.images, *study.systems.values(), *study.finders.values(), *study.metrics.values()])
+    _require_datasets(study)
+    finders = make_finders(study.finders, files, study.device)
+    if study.baselines:
+        finders, _ = add_baselines(finders)
+    start = time.perf_counter()
+    images = load_study_images(study, files)
+    systems, recording = _measure_systems(study, images, files)
+    loading = time.perf_counter() - start + float(systems.pop("seconds").sum())
+    cached = FLOAT * int((systems.n_stimuli * systems.n_units)[systems.n_constant.isna()].sum())
+    directions = _count_directions(finders, systems)
+    fits = _estimate_fits(study, finders, systems, recording, directions)
+    metrics, states = _ready_metrics(study, files, images)
+    n_images = images.sizes["stimulus"]
+    n_scored = n_images if study.score_on == "all" else min(n_images, n_images // 2 * len(study.seeds))
+    n_items = int(directions.to_numpy().sum()) * len(study.seeds)
+    scores = _estimate_scores(study, metrics, images, n_scored, n_items, len(systems))
+    memory, disk = _estimate_bytes(study, systems, directions, metrics, images, n_scored)
+    return StudyCheck(
+        path,
+        systems,
+        directions,
+        states,
+        {
+            "loading": loading,
+            "fits": fits,
+            "metrics": scores,
+            "report": REPORT_SECONDS,
+        },
+        memory,
+        disk + cached,
+        read_durations(Path(output) if output else files.resolve(study.output or f"{path.stem}_output")),
+    )
+
+
+def _require_datasets(study: Study) -> None:
+    """Refuse datasets that a run would have to fetch: a check downloads nothing."""
+    for table in (study.images, *study.systems.values()):
+        dataset = table.get("dataset", ".toml")
+        if not str(dataset).endswith(".toml") and "path" not in table and dataset not in set(list_cache().dataset):
+            raise FileNotFoundError(
+                f"the dataset {dataset!r} is not on this disk; fetch it first with: neurosuper fetch {dataset} --images"
+            )
+
+
+def _measure_systems(study: Study, images: xr.DataArray, files: References) -> tuple[pd.DataFrame, xr.DataArray | None]:
+    """Return the sizes of all systems, and the largest recording (None if all are networks).
+
+    Networks see a few images; `seconds` is the time that they will take for the others.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    largest: xr.DataArray | None = None
+    n_images = images.sizes["stimulus"]
+    for name, table in study.systems.items():
+        alone = study.model_copy(update={"systems": {name: table}})
+        if table.get("loader") == "activations":
+            few = min(N_PILOT_IMAGES, n_images)
+            first, _ = time_load(alone, images[: few // 2], files)
+            seconds, loaded = time_load(alone, images[:few], files)
+            per_image = max(seconds - first, 0) / (few - few // 2)
+            rest = per_image * (n_images - few) / len(loaded)
+            for own, responses in loaded.items():
+                rows[own] = _row(n_images, 0, responses.sizes["unit"], None, rest)
+            continue
+        for own, responses in time_load(alone, images, files)[1].items():
+            n_constant = len(constant_items(responses))
+            n_left_out = int(responses.attrs.get(LEFT_OUT, 0))
+            n_stimuli, n_units = responses.sizes["stimulus"], responses.sizes["unit"]
+            rows[own] = _row(n_stimuli, n_left_out, n_units - n_constant, n_constant, 0)
+            if largest is None or responses.size > largest.size:
+                largest = responses
+    refuse_equal_names(list(rows))
+    return pd.DataFrame.from_dict(rows, orient="index").astype({"n_constant": "Int64"}), largest
+
+
+def _row(n_stimuli: int, n_left_out: int, n_units: int, n_constant: int | None, seconds: float) -> dict[str, Any]:
+    sizes = {"n_stimuli": n_stimuli, "n_left_out": n_left_out, "n_units": n_units}
+    return sizes | {"n_constant": pd.NA if n_constant is None else n_constant, "seconds": seconds}
+
+
+def _count_directions(finders: Mapping[str, DirectionFinder], systems: pd.DataFrame) -> pd.DataFrame:
+    """Return the number of directions (system, finder)."""
+    return pd.DataFrame(
+        {
+            name: [count_directions(getattr(finder, "n_directions", None), int(n)) for n in systems.n_units]
+            for name, finder in finders.items()
+        },
+        index=systems.index,
+    )
+
+
+def _estimate_fits(
+    study: Study,
+    finders: Mapping[str, DirectionFinder],
+    systems: pd.DataFrame,
+    recording: xr.DataArray | None,
+    directions: pd.DataFrame,
+) -> float:
+    """Return the seconds of all fits, from timings of each finder on the largest system, or on a simulation."""
+    halves = 2 if study.score_on == "held-out" else 1
+    largest = (systems.n_stimuli * systems.n_units).idxmax()
+    if recording is None or pd.isna(systems.n_constant[largest]):
+        recording = _simulate(int(systems.n_stimuli[largest]), int(systems.n_units[largest]))
+    values = recording.transpose("stimulus", "unit").values
+    values = values[:, np.ptp(values, axis=0) > 0]
+    total = 0.0
+    for name, finder in finders.items():
+        wanted = count_directions(getattr(finder, "n_directions", None), values.shape[1])
+        line = grow(partial(time_fit, study, finder, values, wanted), len(values) // halves)
+        seedless = study.score_on == "all" and isinstance(finder, SEEDLESS)
+        n_seeds = 1 if seedless else len(study.seeds)
+        for system, n in directions[name].items():
+            n_stimuli, n_units = (int(systems.loc[system, size]) for size in ("n_stimuli", "n_units"))
+            total += n_seeds * line.at(work(n_stimuli // halves, n_units, n))
+    return total
+
+
+def _ready_metrics(study: Study, files: References, images: xr.DataArray) -> tuple[Metrics, dict[str, str]]:
+    """Return the metrics that can be tried without a download, and the state of each by name."""
+    ready, states = {}, {}
+    for name, metric in make_metrics(study, files).items():
+        is_missing = isinstance(metric, LPIPS) and metric.weights is None and not hub_file(metric.net).is_file()
+        states[name] = "the run downloads its weights first; its time is not in the estimate" if is_missing else "ready"
+        if not is_missing:
+            ready[name] = metric
+    try_metrics(ready, images)
+    return ready, states
+
+
+def _simulate(n_stimuli: int, n_units: int) -> xr.DataArray:
+    """Return responses to sparse features: on noise without structure, iterative finders would take far longer."""
+    rng = np.random.default_rng(0)
+    features = rng.exponential(1, (n_stimuli, N_FEATURES)) * (rng.random((n_stimuli, N_FEATURES)) < 1 / 8)
+    mean = features @ np.abs(rng.normal(size=(N_FEATURES, n_units)))
+    values = mean + 0.1 * rng.random((n_stimuli, n_units))
+    return xr.DataArray(values.astype(np.float32), dims=("stimulus", "unit"))
+
+
+def _estimate_scores(
+    study: Study, metrics: Metrics, images: xr.DataArray, n_scored: int, n_items: int, n_systems: int
+) -> float:
+    """Return the seconds of all metrics, from timings on a part of the images and of the items."""
+    n_pilot = min(n_items, MOST_ITEMS)
+    # Random sets of each system are scored for its chance level; the pilot is one system.
+    growth = max((n_items + n_systems * N_RANDOM_SETS) / (n_pilot + N_RANDOM_SETS), 1.0)
+    lines = [grow(partial(time_metric, study, metric, images, n_pilot), n_scored) for metric in metrics.values()]
+    return growth * sum(line.at(n_scored) for line in lines)
+
+
+def _count_features(metric: ImageMetric | Precomputed, images: xr.DataArray) -> int:
+    return 0 if isinstance(metric, Precomputed) else metric.embed(images[:2]).shape[1]
+
+
+def _estimate_bytes(
+    study: Study,
+    systems: pd.DataFrame,
+    directions: pd.DataFrame,
+    metrics: Metrics,
+    images: xr.DataArray,
+    n_scored: int,
+) -> tuple[float, float]:
+    """Return bytes of memory and of disk, without stored activations."""
+    n_features = {name: _count_features(metric, images) for name, metric in metrics.items()}
+    responses = FLOAT * float((systems.n_stimuli * systems.n_units).sum())
+    embedded = FLOAT * n_scored * max(n_features.values(), default=0)
+    # Responses, their halves, and the prepared copy of the half that is fitted.
+    memory = BASE_BYTES + images.nbytes + 3 * responses + embedded
+    disk = REPORT_BYTES + FLOAT * len(study.seeds) * float(directions.mul(systems.n_units, axis=0).to_numpy().sum())
+    if study.cache_embeddings:
+        stored = [name for name, metric in metrics.items() if isinstance(metric, STORED_METRICS)]
+        size = np.dtype(study.cache_embeddings).itemsize
+        disk += size * n_scored * sum(n_features[name] for name in stored)
+    return memory, disk

@@ -1,0 +1,110 @@
+"""Time a small part of each step of a study, to be scaled: loading, fits, metrics."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from sklearn.base import clone
+
+from neurosuper.comparison import fit_systems, score_fits
+from neurosuper.directions import DirectionFinder, Units
+from neurosuper.metrics import ImageMetric, Precomputed
+from neurosuper.study.build import load_systems
+from neurosuper.study.file import Study
+from neurosuper.study.references import References
+
+__all__ = ["Line", "Timing", "grow", "time_fit", "time_load", "time_metric", "work"]
+
+LONG_ENOUGH = 0.5  # s; a timing of this length is not dominated by what each call costs at least
+FEWEST = 32  # stimuli or images of the first timing
+
+
+def work(n_stimuli: int, n_units: int, n_directions: int) -> int:
+    """Return the size of a fit: the cost of one product of all responses with all directions."""
+    return n_stimuli * n_units * n_directions
+
+
+class Timing(NamedTuple):
+    """How long something of a known size took."""
+
+    seconds: float
+    size: float
+
+
+class Line(NamedTuple):
+    """Two timings, which give the cost of any call and the cost per size."""
+
+    small: Timing
+    large: Timing
+
+    def at(self, size: float) -> float:
+        """Return the seconds for another size."""
+        if self.small.size == self.large.size:  # all of it was timed
+            return self.large.seconds * max(size / self.large.size, 1.0)
+        slope = max(self.large.seconds - self.small.seconds, 0.0) / (self.large.size - self.small.size)
+        return self.small.seconds + slope * max(size - self.small.size, 0.0)
+
+
+def time_load(study: Study, images: xr.DataArray, files: References) -> tuple[float, dict[str, xr.DataArray]]:
+    """Return how long the systems of a study take to load, and their responses by name."""
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="neurosuper-") as cache:
+        loaded = {system.name: system.responses for system in load_systems(study, images, files, Path(cache))}
+    return time.perf_counter() - start, loaded
+
+
+def time_fit(study: Study, finder: DirectionFinder, values: np.ndarray, wanted: int, n_fit: int) -> Timing:
+    """Return how long it takes to fit a finder to some stimuli and to rank all stimuli, and the work of the fit."""
+    n_directions = min(wanted, n_fit // 2)
+    settings = {} if isinstance(finder, Units) else {"n_directions": n_directions}
+    pilot = clone(finder).set_params(**settings)
+    responses = _labelled(values[: 2 * n_fit if study.score_on == "held-out" else n_fit])
+    start = time.perf_counter()
+    list(fit_systems({"pilot": responses}, [pilot], top=study.top, score_on=study.score_on, baselines=False))
+    return Timing(time.perf_counter() - start, work(n_fit, values.shape[1], n_directions))
+
+
+def time_metric(
+    study: Study, metric: ImageMetric | Precomputed, images: xr.DataArray, n_items: int, n_images: int
+) -> Timing:
+    """Return how long a metric takes to score noise of some units on some images."""
+    part = images[:n_images]
+    noise = np.random.default_rng(0).gamma(1, 1, (len(part), n_items))
+    codes = _labelled(noise).assign_coords(stimulus=part.stimulus.values)
+    fits = list(fit_systems({"pilot": codes}, [Units()], top=study.top, score_on="all", baselines=False))
+    start = time.perf_counter()
+    score_fits(fits, part, {"pilot": metric})
+    return Timing(time.perf_counter() - start, len(part))
+
+
+def _labelled(values: np.ndarray) -> xr.DataArray:
+    coords = {dim: [str(i) for i in range(n)] for dim, n in zip(("stimulus", "unit"), values.shape, strict=True)}
+    return xr.DataArray(values, coords, ("stimulus", "unit"))
+
+
+def grow(measure: Callable[[int], Timing], n_all: int) -> Line:
+    """Return timings of the fewest stimuli, and of enough: twice as many until it takes long enough, or of all.
+
+    Errors of a part, such as fewer stimuli than directions, are raised only if all stimuli are used.
+    """
+    n, found = min(FEWEST, n_all), list[Timing]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of convergence: the run will show them
+        while True:
+            try:
+                if not found:
+                    measure(n)  # not counted: the first call compiles and imports
+                found.append(measure(n))
+            except ValueError:
+                if n == n_all:
+                    raise
+            if n == n_all or (found and found[-1].seconds >= LONG_ENOUGH):
+                return Line(found[0], found[-1])
+            n = min(2 * n, n_all)

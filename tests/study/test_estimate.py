@@ -1,0 +1,177 @@
+"""A check reads all of a study, runs nothing, and scales timings to an estimate."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from neurosuper import PCA, KMeans, Units, run_study
+from neurosuper.study import check_study, estimate, read_study
+from neurosuper.study.plan import describe_steps, describe_time, read_durations
+from neurosuper.study.timings import Line, Timing, grow, time_fit
+
+
+@pytest.fixture
+def check(study):
+    return check_study(study)
+
+
+def test_systems_directions_and_metrics_are_those_that_a_run_has(study, check):
+    assert check.systems.n_units.to_dict() == {"brain": 5, "net first": 6, "net second": 6}
+    assert check.systems.n_stimuli.tolist() == [40, 40, 40]
+    assert check.directions.loc["brain"].to_dict() == {"Units": 5, "KMeans 4": 4, "CovarianceMatched": 5}
+    assert check.metrics == {"color": "ready", "Pixel": "ready"}
+    result = run_study(study)
+    assert set(check.directions.columns) == set(result.finder.values)
+    assert set(check.systems.index) == set(result.system.values)
+
+
+def test_nothing_is_written(study):
+    before = sorted(path.name for path in study.parent.rglob("*"))
+    check_study(study)
+    assert sorted(path.name for path in study.parent.rglob("*")) == before
+
+
+def test_the_text_states_the_estimate_and_its_basis(check):
+    text = str(check)
+    assert "study.toml can be run." in text
+    assert f"about {describe_time(check.total)} (loading" in text
+    assert "Basis: a small part of each step" in text
+    assert "The last run took" not in text
+
+
+def test_the_last_run_is_quoted(study):
+    result = run_study(study)
+    seconds = json.loads(result.provenance)["seconds"]
+    assert list(seconds) == ["loading", "fits", "metrics"]
+    assert all(length > 0 for length in seconds.values())
+    assert read_durations(study.parent / "study_output") == seconds
+    check = check_study(study)
+    assert check.last_run == seconds
+    assert f"The last run took {describe_time(sum(seconds.values()))} ({describe_steps(seconds)})" in str(check)
+
+
+def test_stimuli_without_an_image_and_constant_units_are_counted(study):
+    brain = np.load(study.parent / "brain.npy")
+    brain[2] = 1
+    labels = [f"photo{i:02d}" for i in range(40)]
+    labels[0] = "unknown"
+    array = xr.DataArray(brain, dims=("unit", "stimulus"), coords={"stimulus": labels, "unit": list("01234")})
+    array.to_netcdf(study.parent / "brain.nc")
+    text = study.read_text().replace("brain.npy", "brain.nc").replace('dims = ["unit", "stimulus"]', "")
+    study.write_text(text.replace('stimuli = "images"', "").replace('truth = "planted.nc"', ""))
+    with pytest.warns(UserWarning, match="unknown"):
+        check = check_study(study)
+    assert check.systems.loc["brain"].to_dict() == {"n_stimuli": 39, "n_left_out": 1, "n_units": 4, "n_constant": 1}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ('path = "images"', 'path = "nowhere"', "nowhere"),
+        ("brain.npy", "absent.npy", "absent.npy"),
+        ('layers = ["first", "second"]', 'layers = ["third"]', "third"),
+        ("n_directions = 4", "n_direction = 4", "n_direction"),
+        ('loader = "load_array"\npath = "brain.npy"', 'loader = "load"\ndataset = "nsd"', "neurosuper fetch nsd"),
+    ],
+)
+def test_errors_of_a_run_are_found(study, old, new, error, monkeypatch, tmp_path):
+    monkeypatch.setenv("NEUROSUPER_CACHE", str(tmp_path / "no cache"))
+    study.write_text(study.read_text().replace(old, new))
+    with pytest.raises((ValueError, FileNotFoundError), match=error):
+        check_study(study)
+
+
+def test_weights_that_would_be_downloaded_are_named_and_not_needed(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "hub_file", lambda net: tmp_path / "absent.pth")
+    study.write_text(study.read_text() + "\n[metrics.LPIPS]\n")
+    assert "downloads its weights" in check_study(study).metrics["LPIPS"]
+
+
+def test_a_timing_grows_until_it_is_long_enough_and_the_first_call_is_not_counted():
+    calls = []
+
+    def measure(n):
+        calls.append(n)
+        return Timing(0.01 * n if len(calls) > 1 else 100.0, n)
+
+    assert grow(measure, 1000) == Line(Timing(0.32, 32), Timing(0.64, 64))
+    assert calls == [32, 32, 64]
+
+
+def test_a_timing_uses_all_stimuli_if_they_are_few_and_raises_only_their_error():
+    def fit(n):
+        if n < 100:
+            raise ValueError("too few")
+        return Timing(0.0, n)
+
+    assert grow(fit, 100) == Line(Timing(0.0, 100), Timing(0.0, 100))
+    with pytest.raises(ValueError, match="too few"):
+        grow(fit, 99)
+
+
+def test_a_line_through_two_timings_has_the_cost_of_a_call_and_a_cost_per_size():
+    line = Line(Timing(1.5, 10), Timing(2.5, 30))
+    assert line.at(10) == 1.5
+    assert line.at(110) == 6.5
+    assert line.at(1) == 1.5  # a call takes as long for less
+    assert Line(Timing(2.0, 10), Timing(1.0, 30)).at(1000) == 2.0  # the machine was busy
+    once = Line(Timing(2.0, 10), Timing(2.0, 10))
+    assert (once.at(5), once.at(50)) == (2.0, 10.0)
+
+
+def test_metrics_take_images_and_the_sets_of_all_systems(study, monkeypatch):
+    monkeypatch.setattr(estimate, "grow", lambda measure, n_all: Line(Timing(1.0, 0), Timing(2.0, 100)))
+    monkeypatch.setattr(estimate, "MOST_ITEMS", 100)
+    metrics = {"a": None, "b": None}
+    # two metrics; 1 s + 0.01 s for each of 300 images; 500 items and 600 random sets instead of 100 and 200
+    got = estimate._estimate_scores(read_study(study), metrics, None, 300, 500, 3)
+    assert got == pytest.approx(2 * 4.0 * 1100 / 300)
+
+
+def test_fits_take_stimuli_times_units_times_directions_for_every_system_and_seed(study, monkeypatch):
+    """With a rate of one second per 1000 products, the estimate is the sum that a loop over all fits gives."""
+    monkeypatch.setattr(estimate, "grow", lambda measure, n_all: Line(Timing(0.0, 0), Timing(1.0, 1000)))
+    settings = read_study(study)  # held-out, two seeds
+    finders = {"Units": Units(), "KMeans": KMeans(4), "PCA": PCA()}
+    sizes = {"a": (40, 5), "b": (60, 7)}
+    systems = pd.DataFrame.from_dict(sizes, orient="index", columns=["n_stimuli", "n_units"])
+    systems["n_constant"] = pd.array([0, pd.NA], dtype="Int64")
+    directions = pd.DataFrame({"Units": [5, 7], "KMeans": [4, 4], "PCA": [5, 7]}, index=["a", "b"])
+    recording = xr.DataArray(np.random.default_rng(0).normal(size=(40, 5)), dims=("stimulus", "unit"))
+    expected = 0.0
+    for _seed in settings.seeds:
+        for name, (n_stimuli, n_units) in sizes.items():
+            for n_directions in directions.loc[name]:
+                expected += (n_stimuli // 2) * n_units * n_directions / 1000
+    got = estimate._estimate_fits(settings, finders, systems, recording, directions)
+    assert got == pytest.approx(expected)
+    on_all = settings.model_copy(update={"score_on": "all"})  # units and PCA are found with one seed only
+    once = sum(n * u * (4 * 2 + u + u) / 1000 for n, u in sizes.values())
+    assert estimate._estimate_fits(on_all, finders, systems, recording, directions) == pytest.approx(once)
+
+
+def test_disk_contains_directions_activations_and_embeddings(study):
+    shutil.copy(study, study.with_name("more.toml"))
+    more = study.with_name("more.toml")
+    more.write_text(more.read_text().replace("n_directions = 4", "n_directions = 14"))
+    # 10 more directions, in 3 systems of 5 + 6 + 6 units, with 2 seeds, in float32
+    assert check_study(more).disk - check_study(study).disk == pytest.approx(10 * 17 * 2 * 4)
+
+
+def test_a_pilot_fit_has_at_most_half_as_many_directions_as_stimuli(study):
+    values = np.random.default_rng(0).gamma(1, 1, (40, 5))
+    timing = time_fit(read_study(study), KMeans(40), values, 40, 16)
+    assert timing.size == 16 * 5 * 8
+    assert timing.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (99, "99 s"), (100, "1.7 min"), (3000, "50 min"), (7000, "1.9 h"), (1e6, "278 h")],
+)
+def test_times_have_two_digits(seconds, text):
+    assert describe_time(seconds) == text
