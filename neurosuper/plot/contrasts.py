@@ -133,10 +133,8 @@ def _place_rows(frame: pd.DataFrame) -> tuple[dict[tuple[str, str], float], floa
     heights: dict[tuple[str, str], float] = {}
     bottom = 0.0
     for system in dict.fromkeys(frame["system"]):
-        heights[system, ""] = bottom
-        bottom += 1
-        for finder in dict.fromkeys(frame["finder"][frame["system"] == system]):
-            n_lines = len(textwrap.wrap(finder, LONGEST))
+        for finder in ["", *dict.fromkeys(frame["finder"][frame["system"] == system])]:
+            n_lines = len(textwrap.wrap(finder or system, LONGEST))
             heights[system, finder] = bottom + (n_lines - 1) / 2
             bottom += n_lines
         bottom += NEXT - 1
@@ -163,7 +161,7 @@ def _draw_test(axes: Axes, height: float, test: object, look: Look) -> None:
 
 def _label_rows(axes: Axes, heights: dict[tuple[str, str], float], bottom: float) -> None:
     """Write the names of finders, and those of systems in bold above them."""
-    names = [textwrap.fill(finder or system, LONGEST if finder else 2 * LONGEST) for system, finder in heights]
+    names = [textwrap.fill(finder or system, LONGEST) for system, finder in heights]
     label_ticks(axes.yaxis, list(heights.values()), names)
     for label, (_, finder) in zip(axes.get_yticklabels(), heights, strict=True):
         if not finder:

@@ -26,7 +26,7 @@ __all__ = ["plot_distributions"]
 HALF_WIDTH = 0.4  # of a violin, in columns: leaves a fifth of a column between violins
 GAP = 0.8  # between systems, in columns
 CHARACTER = 0.075  # mean width of a character of a name, in inches
-HANDLE = 0.7  # inches of a legend entry without its text: line and spaces
+HANDLE = 0.65  # inches of a legend entry without its text: line and spaces
 NARROW = 0.32  # inches per column; three digits of a count need this width, and are rotated if there is less
 CHANCE = "0.35"
 SINGLE, OF_MEAN = 0.12, 0.35  # opacity of the bands of chance: of single sets, and of their means
@@ -190,7 +190,7 @@ def draw_groups(
     last = max(places.values())
     width = float(np.clip(1.8 + 0.36 * last, 6.5, 12.5)) if ax is None else size_of(ax)[0] / SMALL
     marks = marks.reindex(columns=MARKS)
-    handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)] + _chance_handles(marks)
+    handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)] + _mark_handles(marks)
     n_columns, n_rows = _lay_out_legend([str(handle.get_label()) for handle in handles], width)
     axes, drawn = open_axes(ax, (width, 4 + LINE * n_rows))
     rng, counts = np.random.default_rng(0), []
@@ -237,13 +237,17 @@ def _draw_chance(axes: Axes, x: float, marks: pd.Series) -> None:
         axes.hlines(marks["chance_level"], *reach, color=CHANCE, linestyle="--", linewidth=1, zorder=1.2)
 
 
-def _chance_handles(marks: pd.DataFrame) -> list[Artist]:
-    """Return the entries of a legend for the chance levels that are known."""
+def _mark_handles(marks: pd.DataFrame) -> list[Artist]:
+    """Return the entries of a legend for the mean, and for the chance levels that are known."""
+    has_interval = marks["mean_low"].notna().any()
+    mean = Line2D([], [], color=CHANCE, linewidth=2, label="mean")
+    if has_interval:
+        mean.set(marker="|", markersize=10, markeredgewidth=3, label="mean, 95 % interval")
     line = Line2D([], [], color=CHANCE, linestyle="--", linewidth=1, label="chance level")
     single = Patch(color=CHANCE, alpha=SINGLE, linewidth=0, label="95 % of random sets")
     of_mean = Patch(color=CHANCE, alpha=OF_MEAN, linewidth=0, label="95 % of means of n sets")
     handles = {"chance_level": line, "chance_level_low": single, "chance_of_mean_low": of_mean}
-    return [handle for name, handle in handles.items() if marks[name].notna().any()]
+    return [mean, *(handle for name, handle in handles.items() if marks[name].notna().any())]
 
 
 def _draw_column(

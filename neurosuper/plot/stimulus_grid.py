@@ -26,7 +26,7 @@ TOP = 5  # stimuli of an item, unless `top` says otherwise: the default of `top_
 SIDE = 0.9  # of a thumbnail, in inches
 MAX_ROWS = 50  # that are drawn without being named: drawing takes about 0.1 s per row
 CAPTION_SIZE = 7  # points
-CHARACTER = 0.056  # mean width of a character of a caption, in inches
+CHARACTER = 0.06  # mean width of a character of a caption, in inches
 Items = str | Sequence[str] | np.ndarray | xr.DataArray
 
 
@@ -223,7 +223,8 @@ def _draw_grid(rows: Rows, images: dict[str, np.ndarray], ax: Axes | None) -> Fi
     n_items, n_ranks = rows.stimuli.shape
     codes = [] if rows.codes is None else _numbers(rows.codes[:, :n_ranks])
     n_lines = 2 if codes else 1
-    size = 1.5 + SIDE * n_ranks, (SIDE + 0.05 + 0.13 * n_lines) * n_items
+    tall = max((image.shape[0] / image.shape[1] for image in images.values()), default=1.0)
+    size = 1.5 + SIDE * n_ranks, (SIDE * min(tall, 1.5) + 0.05 + 0.13 * n_lines) * n_items
     panels, drawn = open_panels(ax, size, n_items, n_ranks, gap=(0.18 * n_lines, 0.05))
     width = SIDE if ax is None else size_of(ax)[0] / n_ranks
     for row, col in np.ndindex(panels.shape):

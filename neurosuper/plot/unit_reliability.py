@@ -10,10 +10,12 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from neurosuper.plot.figure import open_axes
+from neurosuper.plot.figure import draw_legend, open_axes
 from neurosuper.plot.style import OKABE_ITO, PLAIN
 
 __all__ = ["plot_reliability"]
+
+LEGEND_COLUMNS = 3
 
 
 @overload
@@ -78,6 +80,6 @@ def plot_reliability(
     unknown = int((~known).sum())
     axes.set_xlabel(str(reliability.attrs.get("rule", reliability.name or "reliability")))
     axes.set_ylabel("units" + (f" ({unknown} without a value)" if unknown else ""))
-    axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
+    draw_legend(drawn, axes.get_legend_handles_labels()[0], LEGEND_COLUMNS)
     return drawn

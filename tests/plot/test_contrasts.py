@@ -118,7 +118,12 @@ def test_two_baselines_that_were_named_have_a_panel_each(tests):
 
 def test_a_figure_of_many_tests_is_narrow_enough_for_a_phone_and_no_label_is_cut_or_overlaps(tests):
     finders = [f"finder {i}" for i in range(7)] + ["CovarianceMatched (center, normalize)"]
-    rows = [(f"system {i}", finder, kind) for i in range(6) for finder in finders for kind in ("Units", "other")]
+    rows = [
+        (f"system {i}, with a name of two lines", finder, kind)
+        for i in range(6)
+        for finder in finders
+        for kind in ("Units", "other")
+    ]
     coords = dict(zip(("system", "finder", "against"), map(np.array, zip(*rows, strict=True)), strict=True))
     coords |= {"metric": np.full(len(rows), "LPIPS"), "correction": np.full(len(rows), "none")}
     many = tests.isel(test=np.resize(np.arange(10), len(rows))).drop_vars(list(coords))

@@ -41,7 +41,9 @@ def test_axes_are_labelled_with_quantity_systems_and_counts(comparison):
     assert figure.axes[0].get_ylabel() == "interpretability index: −LPIPS distance (AlexNet)"
     assert tick_labels(figure, minor=False) == ["V4", "SqueezeNet fire8"]
     assert tick_labels(figure, minor=True) == ["29", "30", "30", "30", "30", "30"]  # NaN is not counted
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Units", "PCA", "KMeans"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        *("Units", "PCA", "KMeans", "mean, 95 % interval")
+    ]
 
 
 def test_every_item_is_a_point_at_its_index(comparison):

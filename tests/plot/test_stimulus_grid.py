@@ -130,7 +130,7 @@ def test_long_labels_are_shortened_to_the_width_of_an_image(codes, images):
     figure = plot_top_stimuli(codes, images, ["KMeans 03"])
     figure.draw_without_rendering()
     best = top_stimuli(codes).sel(direction="KMeans 03").values[0]
-    assert labels_of(figure.axes)[0] == f"{best[:7]}…{best[-8:]}"
+    assert labels_of(figure.axes)[0] == f"{best[:7]}…{best[-7:]}"
     boxes = [axes.title.get_window_extent() for axes in figure.axes]
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 

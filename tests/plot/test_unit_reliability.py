@@ -17,14 +17,14 @@ def reliability():
 
 def test_units_are_stacked_by_area_and_counted(reliability):
     axes = plot_reliability(reliability, threshold=0.5).axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["V1 (1)", "V4 (2)", "≥ 0.5: 2 of 4"]
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["V1 (1)", "V4 (2)", "≥ 0.5: 2 of 4"]
     assert sum(patch.get_height() for patch in axes.patches) == 3
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("split-half", "units (1 without a value)")
 
 
 def test_units_without_area_are_one_group(reliability):
     axes = plot_reliability(reliability.drop_vars("area")[:3]).axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["all units (3)"]
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["all units (3)"]
     assert axes.get_ylabel() == "units"
 
 
