@@ -14,7 +14,7 @@ from neurosuper.comparison.baselines import add_baselines
 from neurosuper.comparison.splits import split_systems
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
 from neurosuper.interpretability.index import index_label
-from neurosuper.report import render_report
+from neurosuper.report import make_report
 from neurosuper.responses import drop_constant_units, name_some
 from neurosuper.study.build import (
     Metrics,
@@ -90,7 +90,7 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     --------
     neurosuper.compare : the same comparison of arrays in memory.
     neurosuper.study.read_study : check a study file without running it.
-    neurosuper.report.render_report : the report of a comparison.
+    neurosuper.report.make_report : the report of a comparison.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
         if where := keep_directions(folder, fits):
             error.add_note(f"({where})")
         raise
-    publish(folder, lambda path: write_numbers(path, result, fits), lambda: render_report(result, images))
+    publish(folder, lambda path: write_numbers(path, result, fits), lambda: make_report(result, images).html)
     return result
 
 
