@@ -164,7 +164,7 @@ def typical(name, finder):
         item=((comparison.system == name) & (comparison.finder == finder)).values
     )
     index = items.interpretability
-    return items.top_stimuli.values[np.abs(index - index.median()).values.argmin()].split(" | ")
+    return items.top_stimuli.values[np.abs(index - index.median()).values.argmin()]
 
 
 rows = {f"{name}, {finder}": typical(name, finder) for name in brains for finder in ("Units", "KMeans")}

@@ -12,7 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from neurosuper._checks import Seed
-from neurosuper.comparison.fitting import SEPARATOR
+from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.inference import adjust_p_values, test_sentence
 from neurosuper.inference.permutation import compare_means
 from neurosuper.interpretability.sampled_sets import warn_of_few
@@ -309,9 +309,9 @@ def _number_top_stimuli(comparison: xr.Dataset) -> tuple[np.ndarray, int]:
     """Return the number of each top stimulus or its group (item, rank), and how many of these were scored on."""
     if "top_groups" in comparison:
         return comparison.top_groups.transpose("item", "rank").values, comparison.n_stimulus_groups
-    labels = [joined.split(SEPARATOR) for joined in comparison.top_stimuli.values.tolist()]
-    numbers, names = pd.factorize(np.array(labels).ravel())
-    return numbers.reshape(len(labels), -1), max(len(names), comparison.attrs.get("n_stimuli", 0))
+    labels = comparison.top_stimuli.transpose("item", "rank").values
+    numbers, names = pd.factorize(labels.ravel())
+    return numbers.reshape(labels.shape), max(len(names), comparison.attrs.get("n_stimuli", 0))
 
 
 def _test(a: ItemScores, b: ItemScores, by_items: xr.Dataset) -> xr.Dataset:
@@ -335,12 +335,13 @@ def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varie
         # Tests of one pair follow one another, the raw one first; the corrected one mentions it.
         raw = f" Not corrected: difference {float(test.difference):+.3f}, p {_p(float(p))}.".replace(" -", " −")
     attrs = {"n_tests": len(tests), "adjustment": "Benjamini-Hochberg"}
-    return xr.Dataset(
+    table = xr.Dataset(
         {name: ("test", values) for name, values in columns.items()}
         | {"p_adjusted": ("test", adjusted.values), "sentence": ("test", sentences)},
         coords={name: ("test", [key[name] for key in keys]) for name in keys[0]},
         attrs=attrs | {"confidence_level": CONFIDENCE_LEVEL},
     )
+    return add_attrs(table)
 
 
 def _name_inactive(test: xr.Dataset, name: str, against: str) -> str:

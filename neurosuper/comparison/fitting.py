@@ -21,10 +21,8 @@ from neurosuper.responses import (
     check_averaged,
     constant_items,
     coords_along,
-    name_some,
 )
 
-SEPARATOR = " | "  # between the labels in the variable `top_stimuli` of a comparison
 RESERVED = {  # names of variables, coords and dims of a comparison, which no unit coord may have
     *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
     *("chance_level", "chance_level_low", "chance_level_high", "difference_of_halves", "draw", "influence", "rank"),
@@ -301,8 +299,4 @@ def _check_systems(systems: Mapping[str, xr.DataArray]) -> None:
         if taken := RESERVED & set(coords_along(responses, "unit")):
             raise ValueError(
                 f"{name!r} has the unit coord {sorted(taken)[0]!r}, which is reserved for comparisons; rename it"
-            )
-        if bad := [label for label in responses.stimulus.values.tolist() if SEPARATOR in label]:
-            raise ValueError(
-                f"stimulus labels must not contain {SEPARATOR!r}, which joins them; relabel {name_some(bad)}"
             )

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from neurosuper.comparison.contrast import contrast_pairs
+from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.inference import adjust_p_values
 
 ALPHA = 0.05
@@ -82,11 +83,12 @@ def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str
     adjusted = adjust_p_values(xr.DataArray(p_values, dims="test")).values
     table = pd.DataFrame(columns | {"p_value": p_values, "p_adjusted": adjusted, "supported": adjusted < ALPHA})
     table["sentence"] = [_sentence(stated, row) for stated, (_, row) in zip(hypotheses, table.iterrows(), strict=True)]
-    return xr.Dataset(
+    tests = xr.Dataset(
         {name: ("test", table[name].to_numpy()) for name in table},
         coords={key: ("test", [stated[key] for stated in hypotheses]) for key in KEYS},
         attrs={"n_tests": len(hypotheses), "adjustment": "Benjamini-Hochberg", "confidence_level": 1 - ALPHA},
     )
+    return add_attrs(tests)
 
 
 def _check_stated(comparison: xr.Dataset, stated: Mapping[str, str]) -> None:

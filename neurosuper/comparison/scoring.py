@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper.comparison.fitting import SEPARATOR, Fit, name_each
+from neurosuper.comparison.fitting import Fit, name_each
+from neurosuper.comparison.provenance import describe_comparison
+from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.images import check_images
 from neurosuper.interpretability.corrections import ShiftedDistances, hub_shifts
@@ -109,10 +111,11 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     has_copies = np.concatenate([_has_copies(fit.top_stimuli) for fit in fits])
     if has_copies.any():
         warn_of_copies(int(has_copies.sum()), n_items, len(top))
-    return xr.Dataset(
+    quantities = {name: index_label(metric) for name, metric in metrics.items()}
+    table = xr.Dataset(
         {name: (("item", "metric"), values) for name, values in columns.items()}
         | {"n_active": ("item", np.concatenate([fit.n_active for fit in fits]))}
-        | {"top_stimuli": ("item", np.array([SEPARATOR.join(labels) for labels in top.T.tolist()]))}
+        | {"top_stimuli": (("item", "rank"), top.T)}
         | others
         | groups
         | ({"has_copies": ("item", has_copies)} if has_copies.any() else {}),
@@ -120,13 +123,15 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
         | {
             "item": np.arange(n_items),
             "metric": list(metrics),
-            "quantity": ("metric", [index_label(metric) for metric in metrics.values()]),
+            "quantity": ("metric", list(quantities.values())),
         },
         attrs={"top": len(top), "n_resamples": N_RANDOM_SETS, "confidence_level": CONFIDENCE_LEVEL}
         | {"n_stimuli": max(fit.n_stimuli for fit in fits)}
         | about_groups
-        | _warn_of_constant(fits),
+        | _warn_of_constant(fits)
+        | {"provenance": describe_comparison({fit.finder: fit.fitted for fit in fits}, quantities)},
     )
+    return add_attrs(table)
 
 
 def name_metrics(metrics: Metrics) -> dict[str, ImageMetric | Precomputed]:
@@ -218,7 +223,7 @@ def _draw_random_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
     }
 
 
-def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
+def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
     """Return the coords of all items: system, finder, direction, baseline, and the unit coords of any system."""
     frames = []
     for fit in fits:
@@ -226,8 +231,20 @@ def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray]]:
         names = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str), "baseline": fit.baseline}
         frames.append(names | _unit_coords(fit.fitted, len(labels)))
     return {
-        name: ("item", _concatenate(frames, name)) for name in dict.fromkeys(key for frame in frames for key in frame)
+        name: ("item", _concatenate(frames, name), _attrs_of_unit_coord(fits, name))
+        for name in dict.fromkeys(key for frame in frames for key in frame)
     }
+
+
+def _attrs_of_unit_coord(fits: Sequence[Fit], name: str) -> dict[str, str]:
+    """Return the attrs `long_name` and `units` of a unit coord, those in which all systems agree."""
+    own = [fit.fitted.mean_[name].attrs for fit in fits if name in fit.fitted.mean_.coords]
+    attrs = {"long_name": f"{name} of the unit"} if own else {}
+    for key in ("long_name", "units"):
+        stated = {str(each.get(key)) for each in own}
+        if len(stated) == 1 and isinstance(own[0].get(key), str):
+            attrs[key] = stated.pop()
+    return attrs
 
 
 def _unit_coords(fitted: DirectionFinder, n: int) -> dict[str, np.ndarray]:

@@ -66,7 +66,7 @@ def compare(
         the matched baseline of the finder; "" if it has none), and the unit coords (of a direction: the value that all
         units share, or an empty one). Variables:
 
-        - `interpretability (item, metric)`, the index, and `top_stimuli (item,)`, labels joined by " | ";
+        - `interpretability (item, metric)`, the index, and `top_stimuli (item, rank)`, labels, strongest first;
         - `chance_level (item, metric)`, the mean index of 200 random sets of `top` of the stimuli that the item's
           system was scored on; 95 % of these sets are between `chance_level_low` and `chance_level_high`;
         - `difference_of_halves (item, metric, draw)`, between the index on two random halves of the stimuli, the same
@@ -95,7 +95,12 @@ def compare(
         `stimulus_groups` and `n_stimulus_groups` (scored on, of all systems), if stimuli are grouped;
         `n_constant`, if directions were left out because they are constant on the stimuli to score on (their number for
         each system and finder, systems first; a warning names them), and, if stimuli had no image,
-        `n_stimuli_left_out` of each system. `drop_dims(["draw", "rank"]).to_dataframe()` is the table without halves.
+        `n_stimuli_left_out` of each system; `provenance`, as JSON: the class of each finder and
+        its settings that are not defaults, what the index by each metric measures, and the versions of packages.
+
+        Variables and coords have a `long_name`, and numbers `units` ("1": the index is in the unit of the metric's
+        distance, which `quantity` describes). `drop_dims(["draw", "rank"]).to_dataframe()` is the table without halves
+        and top stimuli.
 
     Raises
     ------

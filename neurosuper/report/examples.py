@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper.comparison.fitting import SEPARATOR
 from neurosuper.comparison.table import inactive_items
 from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
 from neurosuper.report.numbers import describe_reliability, digits_of, is_unreliable
 from neurosuper.report.pending import format_number, summarize
 
+SHOWN = ("interpretability", "corrected", "top_stimuli")  # variables; those on halves of the stimuli are large
 N_SHOWN = 3  # items per group: most, middle and least interpretable
 INTRO = (
     "Top {top} stimuli, strongest first, of some items of each finder: the most, middle and least interpretable ones "
@@ -52,12 +52,12 @@ def choose_examples(comparison: xr.Dataset) -> dict[tuple[str, str], Examples]:
 def labels_of(chosen: Iterable[Examples]) -> set[str]:
     """Return the labels of all stimuli to show."""
     shown = itertools.chain.from_iterable(each.groups.values() for each in chosen)
-    return {label for items in shown for labels in _labels(items) for label in labels}
+    return {label for items in shown for label in items.top_stimuli.values.ravel().tolist()}
 
 
 def _by_finder(comparison: xr.Dataset) -> Iterator[tuple[tuple[str, str], xr.Dataset]]:
     """Yield each system and finder with its items that are active and have an index, in the order of the comparison."""
-    shown = comparison.drop_dims(["draw", "rank"], errors="ignore")  # values on halves are large, and not shown
+    shown = comparison[[name for name in SHOWN if name in comparison]]
     usable = np.isfinite(_index(comparison)) & ~inactive_items(comparison)
     names = [comparison[name].values.astype(str) for name in ("system", "finder")]
     places = pd.Series(np.arange(len(names[0]))).groupby(names, sort=False).indices
@@ -145,14 +145,10 @@ def _items(items: xr.Dataset, digits: int | None) -> list[Item]:
     seeds = items.seed.values if "seed" in items.coords else np.zeros(items.sizes["item"])
     several, shown = len(np.unique(seeds)) > 1, []
     columns = (items.direction.values, seeds, items.interpretability.isel(metric=0).values, _index(items))
-    for direction, seed, value, ordered, labels in zip(*columns, _labels(items), strict=True):
+    top = items.top_stimuli.transpose("item", "rank").values.tolist()
+    for direction, seed, value, ordered, labels in zip(*columns, top, strict=True):
         name = f"{direction} (seed {seed})" if several else str(direction)
         score = "" if digits is None else format_number(ordered, digits)
         raw = "" if digits is None or "corrected" not in items else format_number(value, digits)
         shown.append(Item(name, score, raw, labels))
     return shown
-
-
-def _labels(items: xr.Dataset) -> list[list[str]]:
-    """Return the labels of the top stimuli of some items."""
-    return [joined.split(SEPARATOR) for joined in items.top_stimuli.values.tolist()]

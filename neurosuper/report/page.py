@@ -24,7 +24,7 @@ from neurosuper.report.thumbnails import embed_thumbnails
 
 __all__ = ["Report", "make_report"]
 
-FORMAT_VERSION = 1  # of `study.nc`; `neurosuper/study/write.py` says what it covers
+FORMAT_VERSION = 2  # of `study.nc`; `neurosuper/study/write.py` says what it covers
 MAX_SYSTEMS_WITHOUT_CONTENTS = 3  # more sections than these are hard to find by scrolling
 NEEDED = ("interpretability", "top_stimuli", "system", "finder", "direction", "metric", "quantity", "top")
 TEST_NEEDED = ("difference", "p_adjusted", "sentence", "system", "finder", "against", "metric", "correction")

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from neurosuper.comparison import Fit, fit_systems, score_fits
 from neurosuper.comparison.baselines import add_baselines
 from neurosuper.comparison.splits import split_systems
+from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
 from neurosuper.interpretability.index import index_label
 from neurosuper.report import make_report
@@ -155,9 +156,9 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
             for fit in _fit(study, systems, finders, seed):
                 found.append(fit)
         result = _score(fits, images, metrics)
-        provenance = trace_provenance(study, systems, fits[study.seeds[0]], checksums, command)
+        provenance = trace_provenance(study, systems, result, checksums, command)
         result = result.assign_attrs(describe_run(study, systems, fits, result), provenance=json.dumps(provenance))
-        result = result.merge(_recover(fits, systems))
+        result = add_attrs(result.merge(_recover(fits, systems)))
         result.attrs["registry"] = json.dumps(registry.score(result))
     except Exception as error:
         if where := keep_directions(folder, fits):

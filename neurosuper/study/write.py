@@ -11,7 +11,7 @@ layout would be misread; a variable, coord or attr that is only added does not r
 from __future__ import annotations
 
 import contextlib
-import inspect
+import json
 import platform
 import shlex
 import shutil
@@ -21,7 +21,6 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +35,15 @@ from neurosuper._files import SUFFIX as UNFINISHED_SUFFIX
 from neurosuper._torch import pick_device
 from neurosuper.comparison.fitting import Fit, describe_shared
 from neurosuper.comparison.table import describe_left_out
-from neurosuper.directions import DirectionFinder, Units
+from neurosuper.directions import Units
 from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.responses import coords_along
 from neurosuper.study.build import System
 from neurosuper.study.file import Study
 from neurosuper.study.references import References, shared_name
 
-PACKAGES = (
-    *("neurosuper", "numpy", "scipy", "scikit-learn", "xarray", "dask"),
-    *("pillow", "torch", "torchvision", "lpips", "pynwb"),
-)  # whose versions can change a number
 NUMBERS, PAGE, UNFINISHED = "study.nc", "report.html", "unfinished.nc"
+COMPRESSED = {"dtype": "S1", "zlib": True, "complevel": 1}  # HDF5 compresses characters, not strings
 STAGING = ".writing-"  # prefix of folders with unfinished files
 NETCDF_NAMES = (
     "choose another name, with a letter or digit first, no blank at the end, no control character, at most 256 bytes"
@@ -187,8 +183,13 @@ def _group_name(name: str) -> str:
 
 
 def write_numbers(path: Path, result: xr.Dataset, fits: Mapping[int, Sequence[Fit]]) -> None:
-    """Write the comparison and all directions except those of `Units` as netCDF (layout: see the module)."""
-    result.to_netcdf(path)
+    """Write the comparison and all directions except those of `Units` as netCDF (layout: see the module).
+
+    Texts are compressed: a study of 11,000 items takes 135 instead of 142 MB, and is written in two thirds of the time.
+    Numbers are not: most are differences between random halves, 17 % smaller after three times the time.
+    """
+    texts = [name for name, variable in result.variables.items() if variable.dtype.kind == "U" and variable.ndim]
+    result.to_netcdf(path, encoding=dict.fromkeys(texts, COMPRESSED))
     for seed, of_seed in fits.items():
         for fit in of_seed:
             if not isinstance(fit.fitted, Units):
@@ -309,9 +310,12 @@ def _dropped(systems: list[System], fits: dict[int, list[Fit]]) -> Iterator[str]
 
 
 def trace_provenance(
-    study: Study, systems: list[System], fits: Sequence[Fit], checksums: Mapping[str, str], command: str
+    study: Study, systems: list[System], result: xr.Dataset, checksums: Mapping[str, str], command: str
 ) -> dict[str, Any]:
-    """Return the command, device, seeds, finders, package versions, datasets and file checksums of a run."""
+    """Return the provenance of a run: that of its scores, its command, device, seeds, datasets and file checksums."""
+    scored = json.loads(result.provenance)
+    for settings in scored["finders"].values():
+        settings.pop("random_state", None)  # one of the seeds
     keys = ("dataset", "dataset_version", "doi")
     attrs_of = {system.name: system.responses.attrs for system in systems}
     return {
@@ -319,24 +323,13 @@ def trace_provenance(
         "command": command,
         "device": str(pick_device(study.device)),
         "seeds": study.seeds,
-        "finders": {fit.finder: _settings_of(fit.fitted) for fit in fits},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        **scored,
+        "versions": {"python": platform.python_version()} | scored["versions"],
         "datasets": {
             name: {key: attrs[key] for key in keys} for name, attrs in attrs_of.items() if set(keys) <= set(attrs)
         },
         "files": dict(checksums),
     }
-
-
-def _settings_of(finder: DirectionFinder) -> dict[str, Any]:
-    """Return the class of a finder (`finder`) and the settings that are not its defaults; the run gives the seed."""
-    settings = {
-        name: value
-        for name, parameter in inspect.signature(type(finder)).parameters.items()
-        if name not in ("random_state", "device")
-        and not np.array_equal(value := getattr(finder, name), parameter.default)
-    }
-    return {"finder": type(finder).__name__} | settings
 
 
 def command_line(path: str | Path) -> str:

@@ -51,9 +51,9 @@ def add_halves(comparison, rng, shared):
     """Give each item differences between halves, with a term of its own and a term shared by all items."""
     shape = (*comparison.interpretability.shape, 50)
     halves = rng.normal(0, 0.5, shape) + rng.normal(0, shared, shape[1:])
-    top = [" | ".join(rng.choice(100, 3, replace=False).astype(str)) for _ in range(shape[0])]
+    top = np.array([rng.choice(100, 3, replace=False) for _ in range(shape[0])]).astype(str)
     influence = rng.normal(0, 1, (*shape[:2], 3))
-    columns = {"difference_of_halves": (("item", "metric", "draw"), halves), "top_stimuli": ("item", top)}
+    columns = {"difference_of_halves": (("item", "metric", "draw"), halves), "top_stimuli": (("item", "rank"), top)}
     columns["influence"] = (("item", "metric", "rank"), influence)
     return comparison.assign(columns).assign_attrs(n_stimuli=100)
 
@@ -192,7 +192,7 @@ def test_halves_of_the_corrected_index_give_its_interval(rng):
     comparison = with_correction(make_comparison(rng, 3.0), rng, 2.0)
     halves = (("item", "metric", "draw"), rng.normal(size=(360, 2, 50)))
     influence = (("item", "metric", "rank"), rng.normal(size=(360, 2, 3)))
-    tops = ("item", np.array([" | ".join(rng.choice(60, 3, replace=False).astype(str)) for _ in range(360)]))
+    tops = (("item", "rank"), np.array([rng.choice(60, 3, replace=False) for _ in range(360)]).astype(str))
     tests = contrast_finders(
         comparison.assign(corrected_difference_of_halves=halves, corrected_influence=influence, top_stimuli=tops)
     )

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,10 +14,11 @@ from neurosuper import (
     Random,
     Units,
     compare,
+    contrast_finders,
     interpretability_index,
     top_stimuli,
 )
-from neurosuper.comparison import fit_systems, score_fits
+from neurosuper.comparison import fit_systems, provenance, score_fits
 from neurosuper.metrics import pairwise_distances
 
 
@@ -46,7 +49,7 @@ def test_on_all_stimuli_it_is_the_index_of_the_codes(responses, images):
     codes = KMeans(4).fit_transform(responses)
     expected = [interpretability_index(z, images, Color()) for z in (responses, codes)]
     assert_allclose(table.interpretability[:, 0], np.concatenate(expected))
-    assert table.top_stimuli[0].item().split(" | ") == top_stimuli(responses, top=5)[:, 0].values.tolist()
+    assert table.top_stimuli[:8].values.tolist() == top_stimuli(responses, top=5).T.values.tolist()
 
 
 def test_planted_directions_are_more_interpretable_than_units(superposition, rng):
@@ -123,3 +126,39 @@ def test_the_reliability_of_the_responses_of_units_is_kept_beside_that_of_the_in
     assert_allclose(table.reliability[:8], own.reliability)
     assert np.isnan(table.reliability[8:]).all()
     assert np.isfinite(table.index_reliability).all()
+
+
+def test_every_variable_and_coord_is_described_and_numbers_have_units(responses, images):
+    own = responses.assign_coords(depth=("unit", np.arange(8.0), {"long_name": "depth of the contact", "units": "mm"}))
+    own = own.assign_coords(burst=("stimulus", np.arange(120) // 4), channel=("unit", np.arange(8)))
+    table = compare({"V4": own}, images, [Units(), KMeans(4)], [Color()], stimulus_groups="burst", top=3)
+    tests = contrast_finders(table, n_resamples=100)
+    for name, variable in [*table.variables.items(), *tests.variables.items()]:
+        assert variable.attrs["long_name"], name
+        assert ("units" in variable.attrs) == (variable.dtype.kind in "iufb" and name != "channel"), name
+    assert table.interpretability.units == tests.p_value.units == "1"
+    assert table.depth.attrs == {"long_name": "depth of the contact", "units": "mm"}
+
+
+def test_systems_that_state_different_units_of_a_unit_coord_leave_it_without(responses, images):
+    def with_depth(units):
+        return responses.assign_coords(depth=("unit", np.arange(8.0), {"units": units}))
+
+    table = compare({"a": with_depth("mm"), "b": with_depth("um")}, images, [Units()], [Color()])
+    assert table.depth.attrs == {"long_name": "depth of the unit"}
+    assert compare({"a": with_depth("mm"), "b": responses}, images, [Units()], [Color()]).depth.units == "mm"
+
+
+def test_provenance_states_finders_metrics_and_versions(responses, images):
+    finders = {"mine": KMeans(np.int64(4), center=True, random_state=3, device="cpu"), "Units": Units()}
+    table = compare({"V4": responses}, images, finders, {"c": Color()}, baselines=False)
+    stated = json.loads(table.provenance)
+    settings = {"finder": "KMeans", "n_directions": 4, "center": True, "random_state": 3}
+    assert stated["finders"] == {"mine": settings, "Units": {"finder": "Units"}}
+    assert stated["metrics"] == {"c": table.quantity.item()}
+    assert stated["versions"]["numpy"] == np.__version__
+
+
+def test_versions_of_packages_that_are_not_installed_are_left_out(monkeypatch):
+    monkeypatch.setattr(provenance, "PACKAGES", ("numpy", "no-such-package"))
+    assert provenance.installed_versions() == {"numpy": np.__version__}

@@ -93,7 +93,7 @@ def test_a_contrast_with_groups_is_the_index_difference_with_groups(grouped, ima
 def test_top_groups_are_the_groups_of_the_top_stimuli(grouped, images):
     fits = list(fit_systems({"V4": grouped}, [Units(), KMeans(4)], top=4, stimulus_groups="burst", baselines=False))
     table, of_stimulus = score_fits(fits, images, [Color()]), burst_of(grouped)
-    bursts = [[of_stimulus[label] for label in joined.split(" | ")] for joined in table.top_stimuli.values.tolist()]
+    bursts = [[of_stimulus[label] for label in labels] for labels in table.top_stimuli.values.tolist()]
     pairs = set(zip(np.ravel(bursts).tolist(), table.top_groups.values.ravel().tolist(), strict=True))
     assert len(pairs) == len(np.unique(bursts)) == len(np.unique(table.top_groups))
     assert table.top_groups.values.max() < table.n_stimulus_groups == 15

@@ -62,7 +62,7 @@ def make_comparison() -> xr.Dataset:
     system, finder = (np.repeat(names, N_ITEMS) for names in zip(*pairs, strict=True))
     index = np.stack([rng.normal(-0.6, 0.05, len(system)), rng.normal(-30, 5, len(system))], axis=1)
     index[3] = np.nan
-    top = [" | ".join(rng.choice([f"s{i:04d}" for i in range(40)], 3, replace=False)) for _ in system]
+    top = np.array([rng.choice([f"s{i:04d}" for i in range(40)], 3, replace=False) for _ in system])
     provenance = {
         "created": "2025-01-01 12:00 UTC",
         "command": "neurosuper run 'a <b>.toml'",
@@ -73,7 +73,7 @@ def make_comparison() -> xr.Dataset:
         "files": {"v4/responses & more.npy": "ab" * 32},
     }
     return xr.Dataset(
-        {"interpretability": (("item", "metric"), index), "top_stimuli": ("item", top)},
+        {"interpretability": (("item", "metric"), index), "top_stimuli": (("item", "rank"), top)},
         {
             "system": ("item", system),
             "finder": ("item", finder),

@@ -41,7 +41,7 @@ def test_few_items_are_each_shown_once(comparison, images, read, n_items):
 def test_top_stimuli_are_shown_in_order_and_each_is_embedded_once(page, comparison):
     most = comparison.interpretability.values[20:40, 0].argmax() + 20
     labels = [attrs["aria-label"] for tag, attrs, _ in page.elements if tag == "i"]
-    assert labels[27:30] == comparison.top_stimuli.values[most].split(" | ")
+    assert labels[27:30] == comparison.top_stimuli.values[most].tolist()
     assert page.html.count("background-image:url(data:image/png") == len(set(labels)) < len(labels)
 
 

@@ -139,7 +139,7 @@ def test_what_is_no_comparison_and_what_are_no_tests_is_refused(comparison, imag
 def test_a_study_of_another_layout_is_refused_in_one_line(version, comparison, images):
     other = comparison.assign_attrs(format_version=version) if version else comparison.assign(floor=("item", [0] * 80))
     with pytest.raises(
-        ValueError, match=rf"format_version {version}, .* reads version 1; run its study again"
+        ValueError, match=rf"format_version {version}, .* reads version 2; run its study again"
     ) as caught:
         make_report(other, images)
     assert "\n" not in str(caught.value)
@@ -174,7 +174,7 @@ def test_no_name_is_markup_or_mathematics(name, comparison, images, read):
             key: ("item", np.where(comparison[key] == comparison[key][0], f"{key} {name}", comparison[key]))
             for key in ("system", "finder", "direction")
         },
-    ).assign(top_stimuli=("item", np.array([f"{label} | s0002 | s0003"] * comparison.sizes["item"])))
+    ).assign(top_stimuli=(("item", "rank"), np.array([[label, "s0002", "s0003"]] * comparison.sizes["item"])))
     provenance = json.loads(comparison.provenance) | {"command": name, "files": {name: name}, "versions": {name: name}}
     renamed.attrs |= {"title": name, "note": name, "shared_stimuli": name, "provenance": json.dumps(provenance)}
     page = read(make_report(renamed, images).html)

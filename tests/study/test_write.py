@@ -14,7 +14,7 @@ from filelock import FileLock
 from neurosuper import KMeans, run_study
 from neurosuper.comparison import fit_systems
 from neurosuper.report.page import FORMAT_VERSION
-from neurosuper.study.write import lock_folder, publish, try_writing
+from neurosuper.study.write import lock_folder, publish, try_writing, write_numbers
 
 NFC, NFD = (unicodedata.normalize(form, "Zürich") for form in ("NFC", "NFD"))
 
@@ -73,6 +73,20 @@ def test_names_that_only_units_need_are_written(small):
 def test_other_names_are_written_and_read_back(name, tmp_path):
     try_writing(tmp_path, [name.replace("$", "x")], {name.replace("$", "x"): None}, {"title": [name]})
     assert not list(tmp_path.iterdir())
+
+
+def test_texts_of_any_kind_are_compressed_and_read_back(tmp_path):
+    texts = np.array([[NFC, "", "IT 🧠"], ["a | b", " x ", "long " * 50]] * 500)
+    result = xr.Dataset(
+        {"top_stimuli": (("item", "rank"), texts), "interpretability": ("item", np.linspace(-1, 0, 1000))},
+        {"baseline": ("item", np.full(1000, "")), "metric": ("metric", ["color"]), "fixed": ((), "one")},
+        {"format_version": FORMAT_VERSION},
+    )
+    write_numbers(tmp_path / "ours.nc", result, {})
+    result.to_netcdf(tmp_path / "plain.nc")
+    with xr.open_dataset(tmp_path / "ours.nc") as stored:
+        xr.testing.assert_identical(stored.load(), result)
+    assert (tmp_path / "ours.nc").stat().st_size < 0.5 * (tmp_path / "plain.nc").stat().st_size
 
 
 @pytest.mark.parametrize("pair", [(NFC, NFD), ("net a/b", "net a_b")])
