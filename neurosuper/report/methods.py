@@ -81,8 +81,8 @@ def _of_first_seed(comparison: xr.Dataset) -> xr.Dataset:
 def _describe_fits(comparison: xr.Dataset, provenance: dict) -> list[str]:
     """Return finders with settings, the stimuli that they were fitted and scored on, and seeds."""
     known = provenance.get("finders", {})
-    finders = [name_finder(name, known.get(name)) for name in unique_names(comparison.finder)]
-    sentences = [f"Finders (in brackets: settings that are not the defaults): {'; '.join(finders)}."]
+    finders = [_name_finder(name, known.get(name)) for name in unique_names(comparison.finder)]
+    sentences = [f"Finders, with the settings that are not their defaults: {'; '.join(finders)}."]
     scored = f" (at most {comparison.n_stimuli} of a system)" if "n_stimuli" in comparison.attrs else ""
     if "score_on" in comparison.attrs:
         sentences.append(f"{SPLIT[comparison.score_on]}{scored}.")
@@ -96,14 +96,17 @@ def _describe_fits(comparison: xr.Dataset, provenance: dict) -> list[str]:
     return sentences
 
 
-def name_finder(name: str, settings: dict | None) -> str:
-    """Return the name of a finder with its class, if that is another, and its settings."""
-    if settings is None:
+def _name_finder(name: str, settings: dict | None) -> str:
+    """Return the name of a finder with its class and settings, if they say more."""
+    if settings is None or (called := call_of(settings)) == f"{name}()":
         return name
-    others = ", ".join(f"{key}={value!r}" for key, value in settings.items() if key != "finder")
-    kind = "" if settings["finder"] == name else f"{settings['finder']}"
-    brackets = ": ".join(part for part in (kind, others) if part)
-    return f"{name} ({brackets})" if brackets else name
+    return called if settings["finder"] == name else f"{name}: {called}"
+
+
+def call_of(settings: dict) -> str:
+    """Return the class of a finder with its settings, as Python would call it."""
+    others = ", ".join(f"{name}={value!r}" for name, value in settings.items() if name != "finder")
+    return f"{settings['finder']}({others})"
 
 
 def _describe_scores(comparison: xr.Dataset) -> list[str]:

@@ -17,7 +17,7 @@ from neurosuper.report.figures import draw_figures
 from neurosuper.report.forest import finder_tests, sections_of_tests
 from neurosuper.report.hypotheses import describe_hypotheses
 from neurosuper.report.means import describe_means
-from neurosuper.report.methods import describe_methods, name_finder
+from neurosuper.report.methods import call_of, describe_methods
 from neurosuper.report.numbers import unique_names
 from neurosuper.report.pending import complete, headline
 from neurosuper.report.thumbnails import embed_thumbnails
@@ -234,5 +234,5 @@ def _facts_of_run(provenance: dict) -> dict[str, str]:
     for system, about in provenance.get("datasets", {}).items():
         facts[system] = f"{about['dataset']}, version {about['dataset_version']}, doi {about['doi']}"
     for finder, settings in provenance.get("finders", {}).items():
-        facts[f"finder {finder}"] = name_finder(settings["finder"], settings)
+        facts[f"finder {finder}"] = call_of(settings)
     return facts

@@ -50,7 +50,7 @@ def test_every_number_is_that_of_the_comparison(made):
     for said in (
         'compared in V4 <left> & right (20 units) and net "fire8" (20 units) (40 stimuli in common)',
         "V4 <array> is cowley-v4, version unverified, doi 10.1/x.",
-        "Units; KMeans (n_directions='2x', center=True); Gaussian (CovarianceMatched).",
+        "Units; KMeans(n_directions='2x', center=True); Gaussian: CovarianceMatched().",
         "scored on the rest (at most 40 of a system). Random seeds: 0, 7.",
         "its top 3 stimuli",
         "by LPIPS-alex (−LPIPS distance (AlexNet)) and color (−distance of mean colour).",
