@@ -42,7 +42,6 @@ from neurosuper import (
     load_array,
     load_images,
     normalize,
-    top_stimuli,
 )
 from neurosuper.comparison import headline, summarize
 from neurosuper.interpretability import index_reliability
@@ -74,8 +73,7 @@ assert images.shape == (1200, 112, 112, 3)
 # The five photographs that drive each of three units most strongly:
 
 # %%
-top = top_stimuli(responses, top=5)
-plot_top_stimuli(top.isel(unit=[0, 1, 2]), images)
+plot_top_stimuli(responses, images, responses.unit[:3])
 
 # %% [markdown]
 # ## How interpretable is a unit?
@@ -153,11 +151,11 @@ assert baseline["corrected"].mean() < directions["corrected"].mean()
 
 # %%
 best = units["raw"].unit[np.argsort(-units["raw"].values)[:3]]
-plot_top_stimuli(top_stimuli(responses.sel(unit=best), top=5), images)
+plot_top_stimuli(responses, images, best, index=units["raw"])
 
 # %%
 best = directions["raw"].direction[np.argsort(-directions["raw"].values)[:3]]
-plot_top_stimuli(top_stimuli(codes.sel(direction=best), top=5), images)
+plot_top_stimuli(codes, images, best, index=directions["raw"])
 
 # %%
 reliability = index_reliability(responses, images, distance).spearman_brown[-1]

@@ -134,7 +134,7 @@ assert reliable.unit.values.tolist() == planted.tolist()
 # %%
 mean = ns.average_repetitions(reliable)
 images = ns.load_images(folder / "scenes")
-plot_top_stimuli(ns.top_stimuli(mean, top=5).isel(unit=[0, 1, 2]), images)
+plot_top_stimuli(mean, images, mean.unit[:3])
 
 # %% [markdown]
 # ## A check that can fail

@@ -159,17 +159,14 @@ shown.unstack("correction").round(3)
 
 # %%
 def typical(name, finder):
-    """Return the top stimuli of the item whose index is nearest to the median of its kind."""
-    items = comparison.sel(metric="color").isel(
-        item=((comparison.system == name) & (comparison.finder == finder)).values
-    )
-    index = items.interpretability
-    return items.top_stimuli.values[np.abs(index - index.median()).values.argmin()]
+    """Return the item whose index is nearest to the median of its kind."""
+    index = comparison.interpretability.sel(metric="color")
+    index = index[((comparison.system == name) & (comparison.finder == finder)).values]
+    return int(np.abs(index - index.median()).idxmin("item"))
 
 
-rows = {f"{name}, {finder}": typical(name, finder) for name in brains for finder in ("Units", "KMeans")}
-top = xr.DataArray(list(rows.values()), {"unit": list(rows)}, ("unit", "rank"))
-plot_top_stimuli(top, images)
+chosen = [typical(name, finder) for name in brains for finder in ("Units", "KMeans")]
+plot_top_stimuli(comparison.sel(item=chosen, metric=["color"]), images)
 
 # %% [markdown]
 # ## How the responses were simulated, and what this shows

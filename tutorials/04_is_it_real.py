@@ -34,9 +34,7 @@ import xarray as xr
 from sklearn.base import clone
 
 import neurosuper as ns
-from neurosuper.plot import plot_reliability
-from neurosuper.plot.difficulty import draw_difficulty
-from neurosuper.plot.distributions import draw_groups
+from neurosuper.plot import plot_difficulty, plot_distributions, plot_reliability
 from neurosuper.plot.style import finder_looks
 
 data = Path(os.environ["NEUROSUPER_TEST_DATA"])
@@ -159,7 +157,7 @@ assert reliability_of(codes["KMeans"], images, distance) > reliability_of(codes[
 #
 # What is the score of a unit that ignores the images? There are three answers. `chance_level` takes random sets of
 # photographs. `shuffle_stimuli` keeps the population and reassigns photographs at random. `Random` keeps responses and
-# photographs and uses random directions. (Bars in the figure are medians.)
+# photographs and uses random directions. (Bars in the figure are means.)
 
 # %%
 scored = images.sel(stimulus=codes["Units"].stimulus.values)
@@ -168,15 +166,19 @@ index = {name: by_size[name].sel(top=TOP) for name in MAIN}
 shuffled = ns.interpretability.shuffle_stimuli(codes["Units"], random_state=0)
 shown = {"Units, shuffled": ns.interpretability_index(shuffled, images, distance, top=TOP)} | index
 
-column = np.repeat(list(shown), [len(values) for values in shown.values()])
-figure = draw_groups(
-    np.concatenate(list(shown.values())), np.full(len(column), "V4"), column, label="index (−LPIPS), top 5 photographs"
-)
+values = xr.DataArray(np.concatenate(list(shown.values()))[:, None], dims=("item", "metric"))
 low, high = chance.interpretability_low, chance.interpretability_high
-figure.axes[0].axhline(chance.interpretability, color="0.4", linestyle="--", zorder=0)
-figure.axes[0].axhspan(low, high, color="0.93", zorder=-1)
-figure.axes[0].set_title("grey: 95 % of random sets of photographs; dashed: their mean", fontsize=9)
-figure
+levels = {"chance_level": chance.interpretability, "chance_level_low": low, "chance_level_high": high}
+sets = xr.Dataset(
+    {"interpretability": values} | {name: xr.full_like(values, level) for name, level in levels.items()},
+    {
+        "system": ("item", np.full(len(values), "V4")),
+        "finder": ("item", np.repeat(list(shown), [len(of_set) for of_set in shown.values()])),
+        "metric": ["LPIPS"],
+        "quantity": ("metric", ["−LPIPS, top 5 photographs"]),
+    },
+)
+plot_distributions(sets, "LPIPS")
 
 # %% [markdown]
 # Most units are within the band: one by one, few can be distinguished from random sets. As a set, units are above
@@ -246,10 +248,9 @@ plt.show()
 # %%
 figure, panels = plt.subplots(1, 3, figsize=(9.5, 3.6), sharey=True, layout="constrained")
 for axes, design in zip(panels, DESIGNS, strict=True):
-    draw_difficulty(axes, {name: answers[design, name] for name in MAIN})
+    plot_difficulty({name: answers[design, name] for name in MAIN}, ax=axes)
     axes.set(title=design, xlabel="share left out at top and bottom")
     axes.label_outer()
-figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
 plt.show()
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""Figures of results, one per file, as `matplotlib.figure.Figure`, without pyplot and its global state."""
+"""Figures of results, one per file, on a new `matplotlib.figure.Figure` without pyplot, or on given axes (`ax=`)."""
 
 import lazy_loader
 

@@ -1,3 +1,4 @@
+from .contrasts import plot_contrasts as plot_contrasts
 from .difficulty import plot_difficulty as plot_difficulty
 from .distributions import plot_distributions as plot_distributions
 from .finders import plot_finders as plot_finders

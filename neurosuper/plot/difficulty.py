@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import overload
 
 import xarray as xr
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neurosuper.inference import bootstrap_interval
-from neurosuper.plot.style import MARKERS, OKABE_ITO, Look, NotebookFigure, finder_looks
+from neurosuper.plot.figure import draw_legend, open_axes
+from neurosuper.plot.style import MARKERS, OKABE_ITO, PLAIN, Look, finder_looks
 
 __all__ = ["plot_difficulty"]
 
 CHANCE = 0.5  # accuracy of guessing between two alternatives
+Sweeps = xr.Dataset | Mapping[str, xr.Dataset]
 UNNAMED = Look(OKABE_ITO[0], MARKERS[0])  # of a result without a name
 
 
-def plot_difficulty(result: xr.Dataset | Mapping[str, xr.Dataset]) -> Figure:
+@overload
+def plot_difficulty(result: Sweeps, *, ax: None = None) -> Figure: ...
+@overload
+def plot_difficulty(result: Sweeps, *, ax: Axes) -> Axes: ...
+@rc_context(PLAIN)
+def plot_difficulty(result: Sweeps, *, ax: Axes | None = None) -> Figure | Axes:
     """Return a figure of accuracy against difficulty: the mean over items, with its 95 % bootstrap interval as a band.
 
     Parameters
@@ -25,10 +34,12 @@ def plot_difficulty(result: xr.Dataset | Mapping[str, xr.Dataset]) -> Figure:
     result : Dataset (unit, quantile) or (direction, quantile), or mapping of name to Dataset
         From `neurosuper.psychophysics`, with several `quantiles`. Each entry of a mapping is a curve, such as that of a
         finder. Quantiles without trials are left out.
+    ax : Axes, optional
+        Draw here instead of on a new figure.
 
     Returns
     -------
-    Figure
+    Figure, or `ax`
         The legend shows the number n of items.
 
     Raises
@@ -54,37 +65,8 @@ def plot_difficulty(result: xr.Dataset | Mapping[str, xr.Dataset]) -> Figure:
     >>> axes.lines[0].get_label(), axes.lines[0].get_ydata().round(2).tolist()
     ('Units (n = 30)', [0.9, 0.75, 0.5])
     """
-    figure = NotebookFigure(figsize=(5.5, 4), layout="constrained")
-    axes = figure.add_subplot()
-    draw_difficulty(axes, result)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    return figure
-
-
-def draw_difficulty(axes: Axes, result: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
-    """Draw the curves of `plot_difficulty` on given axes, with labels for a legend.
-
-    Parameters
-    ----------
-    axes : Axes
-    result : Dataset or mapping of name to Dataset
-        See `plot_difficulty`.
-
-    See Also
-    --------
-    plot_difficulty : A figure with these curves and a legend.
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> result = xr.Dataset(
-    ...     {"accuracy": (("unit", "quantile"), [[1., 0.8], [0.9, 0.6]])}, coords={"quantile": [0, 0.2]})
-    >>> axes = Figure().add_subplot()
-    >>> draw_difficulty(axes, result)
-    >>> [line.get_label() for line in axes.lines]
-    ['n = 2', 'chance']
-    """
     results = _check_results(result)
+    axes, drawn = open_axes(ax, (5.5, 4))
     looks, shown = finder_looks(results) | {"": UNNAMED}, set()
     for name, of_name in results.items():
         accuracy, item = _check_sweep(name, of_name)
@@ -99,9 +81,11 @@ def draw_difficulty(axes: Axes, result: xr.Dataset | Mapping[str, xr.Dataset]) -
     axes.set_xlabel("share of stimuli left out at each side (harder →)")
     axes.set_ylabel("share of correct trials\nmean over items, with its 95 % interval")
     axes.spines[["top", "right"]].set_visible(False)
+    draw_legend(drawn, axes.get_legend_handles_labels()[0], 2)
+    return drawn
 
 
-def _check_results(result: xr.Dataset | Mapping[str, xr.Dataset]) -> Mapping[str, xr.Dataset]:
+def _check_results(result: Sweeps) -> Mapping[str, xr.Dataset]:
     """Return results by name; a single result has the name ""."""
     results = {"": result} if isinstance(result, xr.Dataset) else result
     if not isinstance(results, Mapping) or not all(isinstance(value, xr.Dataset) for value in results.values()):

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from scipy.stats import gaussian_kde
 
 from neurosuper._checks import check_one_of
 from neurosuper.comparison.table import inactive_items
-from neurosuper.plot.style import PLAIN, Look, NotebookFigure, finder_looks
+from neurosuper.plot.figure import LINE, SMALL, draw_legend, label_ticks, open_axes, size_of
+from neurosuper.plot.style import PLAIN, Look, finder_looks
 
-__all__ = ["draw_groups", "plot_distributions"]
+__all__ = ["plot_distributions"]
 
 HALF_WIDTH = 0.4  # of a violin, in columns: leaves a fifth of a column between violins
 GAP = 0.8  # between systems, in columns
 CHARACTER = 0.08  # mean width of a character of a name, in inches
 HANDLE = 0.7  # inches of a legend entry without its text: line and spaces
-LINE = 0.2  # inches between lines of the legend
 NARROW = 0.32  # inches per column; three digits of a count need this width, and are rotated if there is less
-CHANCE_COLOR = "0.35"
+CHANCE = "0.35"
+SINGLE, OF_MEAN = 0.12, 0.35  # opacity of the bands of chance: of single sets, and of their means
+MARKS = [  # columns of what is drawn of each group of values
+    *("mean", "mean_low", "mean_high"),
+    *("chance_level", "chance_level_low", "chance_level_high", "chance_of_mean_low", "chance_of_mean_high"),
+]
+Correction = Literal["none", "hub"]
 Column = tuple[str, str]
-ChanceLevel = tuple[float, float, float]
 
 
-def plot_distributions(comparison: xr.Dataset, metric: str, *, correction: Literal["none", "hub"] = "none") -> Figure:
+@overload
+def plot_distributions(
+    comparison: xr.Dataset, metric: str, *, correction: Correction = ..., ax: None = None
+) -> Figure: ...
+@overload
+def plot_distributions(comparison: xr.Dataset, metric: str, *, correction: Correction = ..., ax: Axes) -> Axes: ...
+def plot_distributions(
+    comparison: xr.Dataset, metric: str, *, correction: Correction = "none", ax: Axes | None = None
+) -> Figure | Axes:
     """Return a figure of the distribution of the interpretability index per system and finder.
 
     Parameters
@@ -42,14 +58,17 @@ def plot_distributions(comparison: xr.Dataset, metric: str, *, correction: Liter
         One of `comparison.metric`; its `quantity` labels the axis.
     correction : {"none", "hub"}, optional
         "hub": the hub-corrected index, whose chance level is 0; see `neurosuper.interpretability_index`.
+    ax : Axes, optional
+        Draw here instead of on a new figure.
 
     Returns
     -------
-    Figure
-        One column per finder, grouped by system. Each item is a point, the violin shows their density, the vertical bar
-        the interquartile range, the horizontal bar the median, and the number below counts the items. If the comparison
-        has a `chance_level`, a dashed line shows it (the mean index of random sets of stimuli), in a band that contains
-        95 % of such sets.
+    Figure, or `ax`
+        One column per finder, grouped by system. Each item is a point, the violin shows their density, the horizontal
+        bar and the marker the mean, the vertical bar its interval, and the number below counts the items. If the
+        comparison has a `chance_level`, a dashed line shows it (the mean index of random sets of stimuli). Of two
+        bands around it, the wide and light one contains 95 % of random sets: compare it with single items. The narrow
+        and dark one contains 95 % of the means of as many random sets as there are items: compare it with the mean.
 
     Raises
     ------
@@ -59,7 +78,8 @@ def plot_distributions(comparison: xr.Dataset, metric: str, *, correction: Liter
     See Also
     --------
     neurosuper.compare : Returns the comparison.
-    neurosuper.comparison.summarize : The medians and quartiles as a table.
+    neurosuper.comparison.summarize : The means and their intervals as a table.
+    plot_contrasts : Tests of differences between the means.
 
     Examples
     --------
@@ -85,22 +105,27 @@ def plot_distributions(comparison: xr.Dataset, metric: str, *, correction: Liter
         chosen.system.values.astype(str),
         chosen.finder.values.astype(str),
         label=f"{'hub-corrected' if is_corrected else 'interpretability'} index: {chosen.quantity.item()}",
-        chance_levels=_chance_levels(chosen, is_corrected),
+        marks=_marks(chosen, index, is_corrected),
+        ax=ax,
     )
 
 
-def _chance_levels(chosen: xr.Dataset, is_corrected: bool) -> dict[str, ChanceLevel]:
-    """Return the chance level of each system, by one metric."""
+def _marks(chosen: xr.Dataset, index: np.ndarray, is_corrected: bool) -> pd.DataFrame:
+    """Return the mean of each column with its interval, and its chance levels, by one metric."""
     if "floor" in chosen:
         raise ValueError("the comparison is of an older layout ('floor'); run its study again")
+    frame = pd.DataFrame({name: chosen[name].values.astype(str) for name in ("system", "finder")})
+    values = frame.assign(index=np.where(inactive_items(chosen), np.nan, index)).groupby(["system", "finder"])["index"]
+    mean, error = values.mean(), values.sem()
+    marks = pd.DataFrame({"mean": mean, "mean_low": mean - 1.96 * error, "mean_high": mean + 1.96 * error})
     if is_corrected:
-        return {str(system): (0.0, 0.0, 0.0) for system in chosen.system.values.tolist()}
+        return marks.assign(chance_level=0.0)
     if "chance_level" not in chosen:
-        return {}
-    columns = (
-        chosen[name].values.tolist() for name in ("system", "chance_level_low", "chance_level", "chance_level_high")
-    )
-    return {str(system): (low, mean, high) for system, low, mean, high in zip(*columns, strict=True)}
+        return marks
+    for name in ("chance_level", "chance_level_low", "chance_level_high"):
+        marks[name] = frame.assign(value=chosen[name].values).groupby(["system", "finder"])["value"].first()
+    half = (marks.chance_level_high - marks.chance_level_low) / 2 / np.sqrt(values.count())
+    return marks.assign(chance_of_mean_low=marks.chance_level - half, chance_of_mean_high=marks.chance_level + half)
 
 
 @rc_context(PLAIN)
@@ -110,8 +135,9 @@ def draw_groups(
     finders: np.ndarray,
     *,
     label: str,
-    chance_levels: dict[str, ChanceLevel] | None = None,
-) -> Figure:
+    marks: pd.DataFrame,
+    ax: Axes | None = None,
+) -> Figure | Axes:
     """Return a figure of values as columns of points, one column per finder, grouped by system.
 
     Parameters
@@ -122,49 +148,42 @@ def draw_groups(
         System and finder of each value.
     label : str
         Label of the y axis, with the unit.
-    chance_levels : dict of str to (low, mean, high), optional
-        Chance level of a system: a dashed line in a band.
+    marks : DataFrame
+        By (system, finder): `mean`, and where known `mean_low`, `mean_high`, `chance_level`, `chance_level_low`,
+        `chance_level_high`, `chance_of_mean_low` and `chance_of_mean_high`.
+    ax : Axes, optional
+        Draw here instead of on a new figure.
 
     Returns
     -------
-    Figure
+    Figure, or `ax`
 
     See Also
     --------
     plot_distributions : From a comparison.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> systems, finders = np.array(["V4", "V4"]), np.array(["Units", "PCA"])
-    >>> figure = draw_groups(np.array([1., 2.]), systems, finders, label="index (a.u.)")
-    >>> [text.get_text() for text in figure.legends[0].get_texts()]
-    ['Units', 'PCA']
     """
     places, looks = _place_columns(systems, finders), finder_looks(finders)
     last = max(places.values())
-    width = float(np.clip(1.8 + 0.36 * last, 6.5, 12.5))
-    names = [*dict.fromkeys(finders), *(["random sets"] if chance_levels else [])]
-    n_columns, n_rows = _lay_out_legend(names, width)
-    figure = NotebookFigure(figsize=(width, 4 + LINE * n_rows), layout="constrained")
-    axes, rng, counts = figure.add_subplot(), np.random.default_rng(0), []
+    width = float(np.clip(1.8 + 0.36 * last, 6.5, 12.5)) if ax is None else size_of(ax)[0] / SMALL
+    marks = marks.reindex(columns=MARKS)
+    handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)] + _chance_handles(marks)
+    n_columns, n_rows = _lay_out_legend([str(handle.get_label()) for handle in handles], width)
+    axes, drawn = open_axes(ax, (width, 4 + LINE * n_rows))
+    rng, counts = np.random.default_rng(0), []
     axes.set(xlim=(0.3, last + 0.7))
     axes.set_ylabel(label, wrap=True)
-    for system, chance_level in (chance_levels or {}).items():
-        _draw_chance_level(axes, [x for (of_column, _), x in places.items() if of_column == system], chance_level)
     for (system, finder), x in places.items():
         column = values[(systems == system) & (finders == finder) & np.isfinite(values)]
-        _draw_column(axes, x, column, looks[finder], rng)
         counts.append(len(column))
-    _label_columns(axes, places, counts, pitch=(width - 1) / (last + 0.4))
+        of_column = marks.loc[(system, finder)]
+        _draw_chance(axes, x, of_column)
+        _draw_column(axes, x, column, of_column, looks[finder], rng)
+    _label_columns(axes, places, counts, pitch=(width - 1 if ax is None else width * SMALL) / (last + 0.4))
     axes.yaxis.grid(True, color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)]
-    if chance_levels:
-        handles.append(Line2D([], [], color=CHANCE_COLOR, linestyle="--", linewidth=1, label="random sets"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=n_columns, frameon=False)
-    return figure
+    draw_legend(drawn, handles, n_columns)
+    return drawn
 
 
 def _lay_out_legend(names: list[str], width: float) -> tuple[int, int]:
@@ -184,16 +203,28 @@ def _place_columns(systems: np.ndarray, finders: np.ndarray) -> dict[Column, flo
     return {(system, finder): 1 + i + GAP * group[system] for i, (system, finder) in enumerate(order)}
 
 
-def _draw_chance_level(axes: Axes, places: list[float], chance_level: ChanceLevel) -> None:
-    """Draw the chance level behind the columns of a system, if it has any column."""
-    if places:
-        low, mean, high = chance_level
-        reach = min(places) - 0.5, max(places) + 0.5
-        axes.fill_between(reach, low, high, color=CHANCE_COLOR, alpha=0.12, linewidth=0)
-        axes.hlines(mean, *reach, color=CHANCE_COLOR, linestyle="--", linewidth=1, zorder=1.2)  # below the points
+def _draw_chance(axes: Axes, x: float, marks: pd.Series) -> None:
+    """Draw the chance level of a column behind it, in its two bands."""
+    reach = x - 0.5, x + 0.5
+    bands = {"chance_level": SINGLE, "chance_of_mean": OF_MEAN}
+    for name, opacity in bands.items():
+        axes.fill_between(reach, marks[f"{name}_low"], marks[f"{name}_high"], color=CHANCE, alpha=opacity, linewidth=0)
+    if np.isfinite(marks["chance_level"]):  # below the points
+        axes.hlines(marks["chance_level"], *reach, color=CHANCE, linestyle="--", linewidth=1, zorder=1.2)
 
 
-def _draw_column(axes: Axes, x: float, values: np.ndarray, look: Look, rng: np.random.Generator) -> None:
+def _chance_handles(marks: pd.DataFrame) -> list[Artist]:
+    """Return the entries of a legend for the chance levels that are known."""
+    line = Line2D([], [], color=CHANCE, linestyle="--", linewidth=1, label="chance level")
+    single = Patch(color=CHANCE, alpha=SINGLE, linewidth=0, label="95 % of random sets")
+    of_mean = Patch(color=CHANCE, alpha=OF_MEAN, linewidth=0, label="95 % of means of n sets")
+    handles = {"chance_level": line, "chance_level_low": single, "chance_of_mean_low": of_mean}
+    return [handle for name, handle in handles.items() if marks[name].notna().any()]
+
+
+def _draw_column(
+    axes: Axes, x: float, values: np.ndarray, marks: pd.Series, look: Look, rng: np.random.Generator
+) -> None:
     if not len(values):
         return
     grid = np.linspace(values.min(), values.max(), 100)
@@ -203,10 +234,10 @@ def _draw_column(axes: Axes, x: float, values: np.ndarray, look: Look, rng: np.r
     jitter = rng.uniform(-0.9, 0.9, len(values)) * np.interp(values, grid, half)
     # the points of all columns are drawn in a row, between violins and bars: SVG then contains one image of them
     axes.plot(x + jitter, values, ".", c=look.color, ms=3.5, alpha=0.45, mew=0, rasterized=True, zorder=1.5)
-    lower, median, upper = np.quantile(values, [0.25, 0.5, 0.75])
-    axes.vlines(x, lower, upper, color=look.color, linewidth=1.5)
-    axes.hlines(median, x - HALF_WIDTH, x + HALF_WIDTH, color=look.color, linewidth=2)
-    axes.plot(x, median, look.marker, markersize=6, markerfacecolor="white", markeredgecolor=look.color, mew=1.5)
+    axes.hlines(marks["mean"], x - HALF_WIDTH, x + HALF_WIDTH, color=look.color, linewidth=2)
+    if np.isfinite(marks["mean_low"]):
+        axes.vlines(x, marks["mean_low"], marks["mean_high"], color=look.color, linewidth=3)
+    axes.plot(x, marks["mean"], look.marker, markersize=5, markerfacecolor="white", markeredgecolor=look.color, mew=1.2)
 
 
 def _density(values: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -226,7 +257,7 @@ def _label_columns(axes: Axes, places: dict[Column, float], counts: list[int], p
         groups.setdefault(system, []).append(x)
     widths = [int((len(group) + GAP / 2) * pitch / CHARACTER) for group in groups.values()]
     names = [textwrap.fill(system, max(6, width)) for system, width in zip(groups, widths, strict=True)]
-    axes.set_xticks([float(np.mean(group)) for group in groups.values()], names)
+    label_ticks(axes.xaxis, [float(np.mean(group)) for group in groups.values()], names)
     axes.tick_params(axis="x", which="major", length=0, pad=26 if narrow else 18)
     axes.xaxis.remove_overlapping_locs = False
     axes.annotate("n", (0, 0), (-4, -4), "axes fraction", textcoords="offset points", ha="right", va="top", fontsize=8)

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 import xarray as xr
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from neurosuper.plot.style import MARKERS, OKABE_ITO, NotebookFigure
+from neurosuper.plot.figure import draw_legend, label_ticks, open_panels
+from neurosuper.plot.style import MARKERS, OKABE_ITO, PLAIN
 
 __all__ = ["plot_finders"]
 
+LEGEND_COLUMNS = 4
 
-def plot_finders(table: xr.Dataset) -> Figure:
+
+@overload
+def plot_finders(table: xr.Dataset, *, ax: None = None) -> Figure: ...
+@overload
+def plot_finders(table: xr.Dataset, *, ax: Axes) -> Axes: ...
+@rc_context(PLAIN)
+def plot_finders(table: xr.Dataset, *, ax: Axes | None = None) -> Figure | Axes:
     """Return a figure that compares finders on several measures, in one or several systems.
 
     Parameters
@@ -19,10 +31,12 @@ def plot_finders(table: xr.Dataset) -> Figure:
     table : Dataset (finder,) or (system, finder)
         One variable per measure, each drawn in its own panel; `attrs["long_name"]` labels its axis. NaN (a finder does
         not have the measure) is left out. Further dims, such as `seed`, are drawn as their mean and range.
+    ax : Axes, optional
+        Draw here instead of on a new figure; the panels become `ax.child_axes`.
 
     Returns
     -------
-    Figure
+    Figure, or `ax`
         With the values of a measure on the x axis of its panel.
 
     Raises
@@ -47,21 +61,23 @@ def plot_finders(table: xr.Dataset) -> Figure:
         table = table.expand_dims(system=[""])
     names, systems = table.finder.values.astype(str), table.system.values.astype(str)
     size = (1.5 + 2.4 * len(table.data_vars), 1.3 + 0.32 * len(names))
-    figure = NotebookFigure(figsize=size, layout="constrained")
-    panels = figure.subplots(1, len(table.data_vars), sharey=True, squeeze=False)[0]
-    for axes, (name, measure) in zip(panels, table.data_vars.items(), strict=True):
+    n_legend_rows = -(-len(systems) // LEGEND_COLUMNS) if systems[0] else 0
+    panels, drawn = open_panels(ax, size, 1, len(table.data_vars), sharey=True, n_rows_above=n_legend_rows)
+    for axes, (name, measure) in zip(panels[0], table.data_vars.items(), strict=True):
         for i, system in enumerate(systems):
             height = np.arange(len(names)) + 0.16 * (i - (len(systems) - 1) / 2)
             over = [dim for dim in measure.dims if dim not in ("finder", "system")]
             values = measure.isel(system=i)
             mean, least, most = values.mean(over), values.min(over), values.max(over)
-            axes.hlines(height, least, most, color=OKABE_ITO[i], linewidth=1)
-            axes.plot(mean, height, MARKERS[i], color=OKABE_ITO[i], markersize=5, label=system)
+            color, marker = OKABE_ITO[i % len(OKABE_ITO)], MARKERS[i % len(MARKERS)]
+            axes.hlines(height, least, most, color=color, linewidth=1)
+            axes.plot(mean, height, marker, color=color, markersize=5, label=system)
         axes.set_xlabel(str(measure.attrs.get("long_name", name)), wrap=True)
         axes.grid(axis="y", color="0.9")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_yticks(range(len(names)), names)
-    panels[0].invert_yaxis()
-    if systems[0]:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
-    return figure
+    first = panels[0, 0]
+    label_ticks(first.yaxis, range(len(names)), names.tolist())
+    first.invert_yaxis()
+    if n_legend_rows:
+        draw_legend(drawn, first.get_legend_handles_labels()[0], LEGEND_COLUMNS)
+    return drawn

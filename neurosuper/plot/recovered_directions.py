@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
+import pandas as pd
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neurosuper.plot.distributions import draw_groups
@@ -11,7 +15,11 @@ from neurosuper.plot.distributions import draw_groups
 __all__ = ["plot_recovery"]
 
 
-def plot_recovery(recovery: xr.DataArray) -> Figure:
+@overload
+def plot_recovery(recovery: xr.DataArray, *, ax: None = None) -> Figure: ...
+@overload
+def plot_recovery(recovery: xr.DataArray, *, ax: Axes) -> Axes: ...
+def plot_recovery(recovery: xr.DataArray, *, ax: Axes | None = None) -> Figure | Axes:
     """Return a figure of the recovery of each planted direction, by system and finder.
 
     Parameters
@@ -19,11 +27,13 @@ def plot_recovery(recovery: xr.DataArray) -> Figure:
     recovery : DataArray (fit, planted)
         The largest |cosine| of each planted direction with any found one, in [0, 1]; with the coords `fit_system` and
         `fit_finder` on `fit`.
+    ax : Axes, optional
+        Draw here instead of on a new figure.
 
     Returns
     -------
-    Figure
-        Like that of `plot_distributions`, with one point per planted direction and fit.
+    Figure, or `ax`
+        Like that of `plot_distributions`, with one point per planted direction and fit; bars and markers are means.
 
     See Also
     --------
@@ -42,6 +52,9 @@ def plot_recovery(recovery: xr.DataArray) -> Figure:
     systems, finders = (
         np.repeat(recovery[name].values.astype(str), recovery.sizes["planted"]) for name in ("fit_system", "fit_finder")
     )
-    figure = draw_groups(recovery.values.ravel(), systems, finders, label="max |cosine| with a planted direction")
-    figure.axes[0].set_ylim(0, 1.03)
-    return figure
+    values, label = recovery.values.ravel(), "max |cosine| with a planted direction"
+    means = pd.DataFrame({"mean": pd.Series(values).groupby([systems, finders]).mean()})
+    drawn = draw_groups(values, systems, finders, label=label, marks=means, ax=ax)
+    axes = drawn.axes[0] if isinstance(drawn, Figure) else drawn
+    axes.set_ylim(0, max(1.03, axes.get_ylim()[1] if ax is not None else 0))  # room for the legend within given axes
+    return drawn

@@ -1,85 +1,241 @@
-"""Figure of the top stimuli of each unit or direction, in rows."""
+"""Figure of the top stimuli of units or directions, in rows."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
+from typing import NamedTuple, overload
 
 import numpy as np
 import xarray as xr
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from neurosuper._checks import check_count
 from neurosuper.images import check_images
-from neurosuper.plot.style import NotebookFigure
+from neurosuper.interpretability import top_stimuli
+from neurosuper.interpretability.ranking import End
+from neurosuper.plot.figure import open_panels, size_of
+from neurosuper.plot.style import PLAIN
 from neurosuper.responses import name_some
 
 __all__ = ["plot_top_stimuli"]
 
+TOP = 5  # stimuli of an item, unless `top` says otherwise: the default of `top_stimuli`
 SIDE = 0.9  # of a thumbnail, in inches
+MAX_ROWS = 50  # that are drawn without being named: drawing takes about 0.1 s per row
+CAPTION_SIZE = 7  # points
+CHARACTER = 0.056  # mean width of a character of a caption, in inches
+Items = str | Sequence[str] | np.ndarray | xr.DataArray
 
 
-def plot_top_stimuli(chosen: xr.DataArray, images: xr.DataArray, *, titles: Sequence[str] | None = None) -> Figure:
-    """Return a figure with the top stimuli of every item as a row of images, the strongest first.
+class Rows(NamedTuple):
+    """Top stimuli (item, rank) with their codes, if known, and the name of each item."""
+
+    stimuli: np.ndarray
+    codes: np.ndarray | None
+    names: list[str]
+
+
+@overload
+def plot_top_stimuli(
+    codes: xr.DataArray | xr.Dataset,
+    images: xr.DataArray,
+    items: Items | None = ...,
+    *,
+    top: int | None = ...,
+    end: End = ...,
+    index: xr.DataArray | None = ...,
+    ax: None = None,
+) -> Figure: ...
+@overload
+def plot_top_stimuli(
+    codes: xr.DataArray | xr.Dataset,
+    images: xr.DataArray,
+    items: Items | None = ...,
+    *,
+    top: int | None = ...,
+    end: End = ...,
+    index: xr.DataArray | None = ...,
+    ax: Axes,
+) -> Axes: ...
+@rc_context(PLAIN)
+def plot_top_stimuli(
+    codes: xr.DataArray | xr.Dataset,
+    images: xr.DataArray,
+    items: Items | None = None,
+    *,
+    top: int | None = None,
+    end: End = "top",
+    index: xr.DataArray | None = None,
+    ax: Axes | None = None,
+) -> Figure | Axes:
+    """Return a figure with the top stimuli of units or directions as rows of images, the strongest first.
 
     Parameters
     ----------
-    chosen : DataArray (rank, unit) or (rank, direction)
-        Stimulus labels, from `neurosuper.top_stimuli`; an empty label leaves a gap.
+    codes : DataArray (stimulus, unit) or (stimulus, direction), or (rank, …), or Dataset (item, metric)
+        Responses or codes; or top stimuli from `neurosuper.top_stimuli`, where an empty label leaves a gap; or a
+        comparison from `neurosuper.compare`, or a part of it, such as `table.sel(item=table.system == "V4")`.
     images : DataArray (stimulus, row, column, channel)
         Only images that are drawn are read.
-    titles : sequence of str, optional
-        One per item; by default the labels of the items.
+    items : str or sequence of str, optional
+        Labels of the units or directions to draw, in this order, such as ["KMeans 07"]. In a comparison, every item
+        with such a label is drawn, and the rows name its system and finder where these differ. None draws all.
+    top : int, optional
+        Number of stimuli per row. None: 5 of codes, or all that are known.
+    end : {"top", "bottom"}, optional
+        "bottom": the stimuli with the smallest codes; only of codes.
+    index : DataArray (unit) or (direction), optional
+        Written below the names, such as the result of `neurosuper.interpretability_index`. A comparison has its own:
+        the index by its first metric, and the corrected one.
+    ax : Axes, optional
+        Draw here instead of on a new figure; the panels become `ax.child_axes`.
 
     Returns
     -------
-    Figure
-        One row per item; each image is titled with its label.
+    Figure, or `ax`
+        One row per item. Each image is titled with its label, shortened if it is long, and its code, if it is known.
 
     Raises
     ------
     ValueError
-        `chosen` has other dims, a label has no image, or the numbers of titles and items differ.
+        Other dims, a label that no item has, more than 50 items without `items`, a stimulus without an image, more
+        `top` than known, or "bottom" of what has only top stimuli.
 
     See Also
     --------
-    neurosuper.top_stimuli : Returns the labels.
+    neurosuper.top_stimuli : The labels, and other ways to choose them.
+    neurosuper.interpretability_index : How similar they are to one another.
 
     Examples
     --------
     >>> import numpy as np, xarray as xr
     >>> from neurosuper import load_images
     >>> images = load_images(np.zeros((3, 8, 8, 3), np.uint8))
-    >>> top = xr.DataArray([["2", "0"], ["1", "2"]], dims=("rank", "unit"), coords={"unit": ["a", "b"]})
-    >>> [axes.get_title() for axes in plot_top_stimuli(top, images).axes]
-    ['2', '1', '0', '2']
+    >>> codes = xr.DataArray([[1., 7.], [3., 6.], [2., 0.]], dims=("stimulus", "direction"),
+    ...                      coords={"stimulus": images.stimulus, "direction": ["KMeans 0", "KMeans 1"]})
+    >>> figure = plot_top_stimuli(codes, images, ["KMeans 1"], top=2)
+    >>> [(axes.get_ylabel(), axes.get_title().split()) for axes in figure.axes]
+    [('KMeans 1', ['0', '7']), ('', ['1', '6'])]
     """
     images = check_images(images)
-    if chosen.ndim != 2 or "rank" not in chosen.dims:
-        raise ValueError(f"chosen must have the dims rank and unit (or direction), got {chosen.dims}; see top_stimuli")
-    chosen = chosen.transpose(..., "rank")
-    titles = [str(label) for label in chosen[chosen.dims[0]].values] if titles is None else list(titles)
-    if len(titles) != len(chosen):
-        raise ValueError(f"got {len(titles)} titles for {len(chosen)} items; pass one per item")
-    labels = np.unique(chosen.values[chosen.values != ""])
+    if isinstance(codes, xr.Dataset):
+        rows = _rows_of_table(codes, items, index)
+    else:
+        codes, index = _select(codes, items), _index_of(codes, index)
+        chosen = codes if "rank" in codes.dims else top_stimuli(codes, top=TOP if top is None else top, end=end)
+        rows = _rows_of_top(chosen, index)
+    if end != "top" and "rank" in codes.dims:
+        raise ValueError(f"end={end!r} needs codes (stimulus, direction); top stimuli were chosen before")
+    if top is not None:
+        check_count("top", top, most=rows.stimuli.shape[1], why=", the number of top stimuli that are known")
+    stimuli = rows.stimuli[:, :top]
+    labels = np.unique(stimuli[stimuli != ""])
     if len(missing := np.setdiff1d(labels, images.stimulus.values)):
         raise ValueError(f"no image for stimulus {name_some(missing)}; load the images of these labels too")
-    return _draw_grid(chosen.values, dict(zip(labels, images.sel(stimulus=labels).values, strict=True)), titles)
+    by_label = dict(zip(labels.tolist(), images.sel(stimulus=labels).values, strict=True))
+    return _draw_grid(rows._replace(stimuli=stimuli), by_label, ax)
 
 
-def _draw_grid(labels: np.ndarray, images: dict[str, np.ndarray], titles: list[str]) -> Figure:
-    figure = NotebookFigure(figsize=(1.5 + SIDE * labels.shape[1], 1.25 * SIDE * len(labels)), layout="constrained")
-    grid = figure.subplots(*labels.shape, squeeze=False)
-    for row, of_item, title in zip(grid, labels, titles, strict=True):
-        row[0].set_ylabel(title, rotation=0, ha="right", va="center")
-        for axes, label in zip(row, of_item, strict=True):
-            _draw_image(axes, images.get(label), label)
-    return figure
+def _select(codes: xr.DataArray, items: Items | None) -> xr.DataArray:
+    """Return the codes (or the top stimuli) of the named items, or of all."""
+    dims = [str(dim) for dim in codes.dims if dim not in ("stimulus", "rank")]
+    if codes.ndim != 2 or len(dims) != 1:
+        raise ValueError(
+            "codes must have the dims stimulus and unit or direction, or rank and one of these (from top_stimuli), "
+            f"got {codes.dims}"
+        )
+    item = dims[0]
+    known = codes[item].values.astype(str)
+    return codes.isel({item: _places(items, known, item)}).transpose(..., item)
 
 
-def _draw_image(axes: Axes, image: np.ndarray | None, label: str) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    axes.set_title(label, fontsize=7)
-    if image is not None:
-        axes.imshow(image)
+def _index_of(codes: xr.DataArray, index: xr.DataArray | None) -> xr.DataArray | None:
+    """Return the index by item, if it was given and has the items of the codes."""
+    if index is not None and (index.ndim != 1 or index.dims[0] not in codes.dims or index.dims[0] == "stimulus"):
+        raise ValueError(f"index must be one number per unit or direction of codes {codes.dims}, got {index.dims}")
+    return index
+
+
+def _places(items: Items | None, known: np.ndarray, what: str) -> np.ndarray:
+    """Return the places of the named items among the known ones, or of all."""
+    if items is None:
+        if len(known) > MAX_ROWS:
+            raise ValueError(
+                f"{len(known)} items are too many for one figure; name at most {MAX_ROWS}, such as "
+                f"items={known[:2].tolist()}"
+            )
+        return np.arange(len(known))
+    wanted = np.atleast_1d(np.asarray(items)).astype(str).tolist()
+    if not wanted:
+        raise ValueError(f"items is empty; name some of {name_some(known)}")
+    for label in wanted:
+        if label not in known:
+            near = difflib.get_close_matches(label, known.tolist(), 3)
+            nearest = f"nearest: {', '.join(map(repr, near))}; " if near else ""
+            raise ValueError(f"no {what} {label!r}; {nearest}known: {name_some(np.unique(known))}")
+    return np.concatenate([np.flatnonzero(known == label) for label in wanted])
+
+
+def _rows_of_top(chosen: xr.DataArray, index: xr.DataArray | None) -> Rows:
+    """Return the rows of top stimuli (rank, item)."""
+    chosen = chosen.transpose(..., "rank")
+    labels = chosen[chosen.dims[0]].values.tolist()
+    scores = index.sel({chosen.dims[0]: labels}).values.tolist() if index is not None else None
+    names = [str(label) for label in labels]
+    if scores is not None:
+        names = [f"{name}\nindex {_number(score)}" for name, score in zip(names, scores, strict=True)]
+    codes = chosen["code"].transpose(..., "rank").values if "code" in chosen.coords else None
+    return Rows(chosen.values.astype(str), codes, names)
+
+
+def _rows_of_table(table: xr.Dataset, items: Items | None, index: xr.DataArray | None) -> Rows:
+    """Return the rows of a comparison; names have system and finder where these differ, and the index."""
+    if index is not None:
+        raise ValueError("a comparison has its own index; pass index only with codes")
+    if "top_stimuli" not in table or set(table.top_stimuli.dims) != {"item", "rank"}:
+        raise ValueError("the comparison has no top_stimuli (item, rank); run neurosuper.compare, or its study, again")
+    places = _places(items, table.direction.values.astype(str), "direction")
+    scores = [name for name in ("interpretability", "corrected") if name in table]
+    chosen = table[["top_stimuli", *scores]].isel(item=places)
+    names = chosen.direction.values.astype(str).tolist()
+    for coord in ("finder", "system", "seed"):
+        if coord in chosen.coords and len(np.unique(chosen[coord])) > 1:
+            extra = [f"seed {value}" if coord == "seed" else value for value in chosen[coord].values.tolist()]
+            names = [f"{value}\n{name}" for value, name in zip(extra, names, strict=True)]
+    for name in scores:
+        values = chosen[name].isel(metric=0) if "metric" in chosen[name].dims else chosen[name]
+        what = "index" if name == "interpretability" else name
+        names = [f"{row}\n{what} {_number(value)}" for row, value in zip(names, values.values.tolist(), strict=True)]
+    return Rows(chosen.top_stimuli.transpose("item", "rank").values.astype(str), None, names)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
+
+
+def _draw_grid(rows: Rows, images: dict[str, np.ndarray], ax: Axes | None) -> Figure | Axes:
+    n_items, n_ranks = rows.stimuli.shape
+    n_lines = 1 if rows.codes is None else 2
+    size = 1.5 + SIDE * n_ranks, (SIDE + 0.05 + 0.13 * n_lines) * n_items
+    panels, drawn = open_panels(ax, size, n_items, n_ranks, gap=(0.18 * n_lines, 0.05))
+    width = SIDE if ax is None else size_of(ax)[0] / n_ranks
+    for row, col in np.ndindex(panels.shape):
+        axes, label = panels.item(row, col), str(rows.stimuli[row, col])
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        if col == 0:
+            axes.set_ylabel(rows.names[row], rotation=0, ha="right", va="center", fontsize=8)
+        code = "" if rows.codes is None or not label else f"\n{_number(float(rows.codes[row, col]))}"
+        axes.set_title(_shorten(label, int(width / CHARACTER)) + code, fontsize=CAPTION_SIZE, pad=2)
+        if label:
+            axes.imshow(images[label])
+    return drawn
+
+
+def _shorten(label: str, longest: int) -> str:
+    """Return a label without its middle, if it is longer than an image is wide."""
+    kept = max(4, longest - 1)
+    return label if len(label) <= longest else f"{label[: kept // 2]}…{label[kept // 2 - kept :]}"

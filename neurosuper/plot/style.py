@@ -1,27 +1,15 @@
-"""Colours and markers of figures: the same for a finder in all of them, in a palette for colour-blind readers."""
+"""Colours and markers of figures, the same for a finder in all of them; colours that colour-blind readers see."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
-
 PLAIN: dict[Any, Any] = {"text.parse_math": False, "text.usetex": False}  # a "$" in a name is a "$"
 
-OKABE_ITO = ("#000000", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#F0E442")
+OKABE_ITO = ("#000000", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00")  # not its yellow: too light
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")
 FIRST = ("Units", "Random", "PCA", "KMeans")  # these have the same look in every figure, with any other finders
-
-
-class NotebookFigure(Figure):
-    """A figure that notebooks show as the value of a cell, without pyplot and its global state."""
-
-    def _repr_png_(self) -> bytes:
-        file = io.BytesIO()
-        self.savefig(file, format="png", dpi=100)
-        return file.getvalue()
 
 
 class Look(NamedTuple):

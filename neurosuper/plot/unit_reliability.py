@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 import xarray as xr
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from neurosuper.plot.style import OKABE_ITO, NotebookFigure
+from neurosuper.plot.figure import open_axes
+from neurosuper.plot.style import OKABE_ITO, PLAIN
 
 __all__ = ["plot_reliability"]
 
 
-def plot_reliability(reliability: xr.DataArray, *, threshold: float | None = None) -> Figure:
+@overload
+def plot_reliability(reliability: xr.DataArray, *, threshold: float | None = ..., ax: None = None) -> Figure: ...
+@overload
+def plot_reliability(reliability: xr.DataArray, *, threshold: float | None = ..., ax: Axes) -> Axes: ...
+@rc_context(PLAIN)
+def plot_reliability(
+    reliability: xr.DataArray, *, threshold: float | None = None, ax: Axes | None = None
+) -> Figure | Axes:
     """Return a histogram of the reliability of units, stacked by area.
 
     Parameters
@@ -21,10 +33,12 @@ def plot_reliability(reliability: xr.DataArray, *, threshold: float | None = Non
         coord `area` are stacked by area. NaN is left out, and counted in the label of the axis.
     threshold : float, optional
         Drawn as a line; the legend shows how many units reach it.
+    ax : Axes, optional
+        Draw here instead of on a new figure.
 
     Returns
     -------
-    Figure
+    Figure, or `ax`
         The legend shows the number of units of each area.
 
     Raises
@@ -50,8 +64,7 @@ def plot_reliability(reliability: xr.DataArray, *, threshold: float | None = Non
         )
     values = reliability.values
     areas = reliability.area.values.astype(str) if "area" in reliability.coords else np.full(values.shape, "all units")
-    figure = NotebookFigure(figsize=(5, 3), layout="constrained")
-    axes = figure.subplots()
+    axes, drawn = open_axes(ax, (5, 3))
     known = np.isfinite(values)
     names = list(dict.fromkeys(areas[known]))
     groups = [values[known & (areas == name)] for name in names]
@@ -67,4 +80,4 @@ def plot_reliability(reliability: xr.DataArray, *, threshold: float | None = Non
     axes.set_ylabel("units" + (f" ({unknown} without a value)" if unknown else ""))
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    return drawn

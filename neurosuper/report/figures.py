@@ -13,15 +13,13 @@ from matplotlib.figure import Figure
 
 from neurosuper.comparison.table import inactive_items
 from neurosuper.plot import plot_distributions, plot_recovery
-from neurosuper.plot.style import PLAIN
 
-MARKS = (
-    "Violins: distribution. Thick vertical line: interquartile range. Horizontal line and marker: median. "
-    "n: number of points."
-)
+MARKS = "Violins: distribution. Horizontal bar and marker: mean.{} n: number of points."
+INTERVAL = " Vertical bar: its 95 % interval."
 CHANCE = (
-    " Dashed line: chance level, the mean index of random sets with the same number of stimuli; the band contains 95 % "
-    "of these sets."
+    " Dashed line: chance level, the mean index of random sets with the same number of stimuli. The light band "
+    "contains 95 % of these sets: compare it with single points. The dark band contains 95 % of the means of as many "
+    "sets as there are points: compare it with the mean."
 )
 CHANCE_IS_ZERO = " Dashed line: chance level, 0."
 LEFT_OUT = " Inactive items are left out."
@@ -38,7 +36,9 @@ class Picture(NamedTuple):
 
 def draw_figures(comparison: xr.Dataset) -> list[Picture]:
     """Return figures of the distributions of the index by each metric, and of the recovery of planted directions."""
-    points = f"Points: units or directions. {MARKS}{LEFT_OUT if inactive_items(comparison).any() else ''}"
+    points = (
+        f"Points: units or directions. {MARKS.format(INTERVAL)}{LEFT_OUT if inactive_items(comparison).any() else ''}"
+    )
     pictures = []
     for i, metric in enumerate(comparison.metric.values.tolist()):
         caption = f"{points}{CHANCE if 'chance_level' in comparison else ''}"
@@ -48,7 +48,7 @@ def draw_figures(comparison: xr.Dataset) -> list[Picture]:
             figure, title = plot_distributions(comparison, metric, correction="hub"), f"Hub-corrected index by {metric}"
             pictures.append(_picture(figure, title, f"{points}{CHANCE_IS_ZERO}", f"corrected{i}"))
     if "recovery" in comparison:
-        caption = f"Points: planted directions; 1 means recovered exactly. {MARKS}"
+        caption = f"Points: planted directions; 1 means recovered exactly. {MARKS.format('')}"
         figure = plot_recovery(comparison.recovery)
         pictures.append(_picture(figure, "Recovery of planted directions", caption, "recovery"))
     return pictures
@@ -61,7 +61,7 @@ def _picture(figure: Figure, title: str, caption: str, prefix: str) -> Picture:
 def _svg(figure: Figure, prefix: str) -> str:
     """Return a figure as SVG for a page: text stays text, and every id is unique within the page."""
     file = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix} | PLAIN), warnings.catch_warnings():
+    with rc_context({"svg.hashsalt": prefix}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # text is drawn by the browser, with its own fonts
         figure.savefig(file, format="svg", dpi=200)
     svg = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)

@@ -2,6 +2,7 @@ from itertools import product
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from matplotlib.collections import LineCollection
@@ -12,15 +13,25 @@ from neurosuper.plot import plot_distributions
 from neurosuper.plot.distributions import draw_groups
 
 
+def draw(values, systems, finders, **chance):
+    """Draw columns of values with their means, and the same chance levels for all."""
+    means = pd.Series(values).groupby([systems, finders]).mean()
+    return draw_groups(values, systems, finders, label="index (a.u.)", marks=pd.DataFrame({"mean": means, **chance}))
+
+
 def tick_labels(figure, minor):
     return [text.get_text() for text in figure.axes[0].get_xticklabels(minor=minor)]
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def points(figure):
     return [line for line in figure.axes[0].lines if line.get_marker() == "."]
 
 
-def median_bars(figure):
+def mean_bars(figure):
     segments = [line.get_segments()[0] for line in figure.axes[0].collections if isinstance(line, LineCollection)]
     return [segment for segment in segments if segment[0, 1] == segment[1, 1]]
 
@@ -38,9 +49,9 @@ def test_every_item_is_a_point_at_its_index(comparison):
     assert_allclose(drawn, comparison.interpretability.values[1:, 0])
 
 
-def test_bars_are_at_the_medians(comparison):
-    heights = [bar[0, 1] for bar in median_bars(plot_distributions(comparison, "LPIPS-alex"))]
-    frame = comparison.to_dataframe().groupby(["system", "finder"], sort=False).interpretability.median()
+def test_bars_are_at_the_means(comparison):
+    heights = [bar[0, 1] for bar in mean_bars(plot_distributions(comparison, "LPIPS-alex"))]
+    frame = comparison.to_dataframe().groupby(["system", "finder"], sort=False).interpretability.mean()
     assert_allclose(heights, frame.values)
 
 
@@ -51,21 +62,21 @@ def test_a_finder_has_one_colour_in_all_systems(comparison):
 
 
 def test_there_is_a_gap_between_systems(comparison):
-    x = [bar[:, 0].mean() for bar in median_bars(plot_distributions(comparison, "LPIPS-alex"))]
+    x = [bar[:, 0].mean() for bar in mean_bars(plot_distributions(comparison, "LPIPS-alex"))]
     steps = np.diff(x)
     assert steps[2] > 1.5 * max(steps[[0, 1, 3, 4]])
 
 
 def test_long_names_of_systems_are_wrapped():
     systems = np.repeat(["a system with a name as long as this one", "B"], 2)
-    figure = draw_groups(np.arange(4.0), systems, np.array(["Units", "PCA"] * 2), label="index (a.u.)")
+    figure = draw(np.arange(4.0), systems, np.array(["Units", "PCA"] * 2))
     assert "\n" in tick_labels(figure, minor=False)[0]
 
 
 @pytest.mark.parametrize("values", [[0.5] * 5, [0.5], [np.nan] * 5], ids=["constant", "single", "all NaN"])
 def test_columns_without_a_density_are_drawn(values):
     names = np.full(len(values), "Units")
-    figure = draw_groups(np.array(values), np.full(len(values), "V4"), names, label="label agreement")
+    figure = draw(np.array(values), np.full(len(values), "V4"), names)
     figure.draw_without_rendering()
     assert tick_labels(figure, minor=True) == [str(int(np.isfinite(values).sum()))]
 
@@ -90,11 +101,10 @@ def test_a_chance_level_is_drawn_behind_the_columns(comparison):
     dashed = [
         line for line in figure.axes[0].collections if isinstance(line, LineCollection) and line.get_dashes()[0][1]
     ]
-    assert [line.get_segments()[0][0, 1] for line in dashed] == [-0.7, -0.6]
-    assert figure.legends[0].get_texts()[-1].get_text() == "random sets"
-    assert "random sets" not in str(
-        [t.get_text() for t in plot_distributions(comparison, "LPIPS-alex").legends[0].texts]
-    )
+    assert [line.get_segments()[0][0, 1] for line in dashed] == [-0.7] * 3 + [-0.6] * 3
+    of_chance = ["chance level", "95 % of random sets", "95 % of means of n sets"]
+    assert legend_of(figure)[-3:] == of_chance
+    assert not set(legend_of(plot_distributions(comparison, "LPIPS-alex"))) & set(of_chance)
 
 
 def test_the_corrected_index_is_drawn_with_chance_at_zero(comparison):
@@ -104,7 +114,8 @@ def test_the_corrected_index_is_drawn_with_chance_at_zero(comparison):
     drawn = np.concatenate([line.get_ydata() for line in points(figure)])
     assert_allclose(drawn, 0.5 - comparison.interpretability.values[1:, 0])
     dashed = [c for c in figure.axes[0].collections if isinstance(c, LineCollection) and c.get_linestyle()[0][1]]
-    assert [line.get_segments()[0][0, 1] for line in dashed] == [0, 0]
+    assert [line.get_segments()[0][0, 1] for line in dashed] == [0] * 6
+    assert legend_of(figure)[-1] == "chance level"
     with pytest.raises(ValueError, match="no corrected index; score it again"):
         plot_distributions(comparison, "LPIPS-alex", correction="hub")
     with pytest.raises(ValueError, match="correction must be"):
@@ -121,15 +132,31 @@ def test_inactive_items_are_left_out_and_not_counted(comparison):
 
 
 @pytest.mark.parametrize("n_systems", [1, 4])
-@pytest.mark.parametrize("chance_levels", [None, {"system 0": (-0.2, 0.0, 0.2)}], ids=["without chance", "with chance"])
-def test_the_legend_is_inside_the_figure_and_hides_no_label(rng, n_systems, chance_levels):
+@pytest.mark.parametrize(
+    "chance", [{}, {"chance_level": 0.0, "chance_level_low": -0.2}], ids=["without chance", "with chance"]
+)
+def test_the_legend_is_inside_the_figure_and_hides_no_label(rng, n_systems, chance):
     names = ["Units", "KMeans centred", "CovarianceMatched (center)", "CovarianceMatched (center, normalize)", "PCA"]
     pairs = list(product([f"system {i}" for i in range(n_systems)], names))
     systems, finders = np.repeat(pairs, 5, axis=0).T
-    label = "interpretability index: −color distance (mean RGB, 0–1)"
-    figure = draw_groups(rng.normal(size=len(systems)), systems, finders, label=label, chance_levels=chance_levels)
+    figure = draw(rng.normal(size=len(systems)), systems, finders, **chance)
+    figure.axes[0].set_ylabel("interpretability index: −color distance (mean RGB, 0–1)", wrap=True)
     figure.draw_without_rendering()
     legend, of_label = (each.get_window_extent() for each in (figure.legends[0], figure.axes[0].yaxis.label))
     assert legend.x0 >= 0
     assert legend.x1 <= figure.bbox.x1
     assert not legend.overlaps(of_label)
+
+
+def test_the_interval_of_the_mean_and_both_bands_of_chance_are_drawn_where_they_are_known():
+    marks = {"mean": [2.0, 3.0], "mean_low": [1.5, np.nan], "mean_high": [2.5, np.nan], "chance_level": 1.0}
+    bands = {"chance_level_low": 0.0, "chance_level_high": 2.0, "chance_of_mean_low": 0.8, "chance_of_mean_high": 1.2}
+    index = pd.MultiIndex.from_tuples([("V4", "Units"), ("V4", "PCA")])
+    names = np.array(["Units", "PCA"]).repeat(3)
+    values, systems = np.array([1.0, 2, 3, 2, 3, 4]), np.array(["V4"] * 6)
+    figure = draw_groups(values, systems, names, label="a", marks=pd.DataFrame(marks | bands, index=index))
+    segments = [c.get_segments()[0] for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+    vertical = [segment[:, 1].tolist() for segment in segments if segment[0, 0] == segment[1, 0]]
+    assert vertical == [[1.5, 2.5]]
+    drawn = [c.get_paths()[0].get_extents() for c in figure.axes[0].collections if not isinstance(c, LineCollection)]
+    assert [(box.y0, box.y1) for box in drawn if box.width == 1] == [(0, 2), (0.8, 1.2)] * 2
