@@ -19,6 +19,8 @@ from .comparison import by_subject as by_subject
 from .comparison import compare as compare
 from .comparison import contrast_finders as contrast_finders
 from .comparison import contrast_systems as contrast_systems
+from .comparison import headline as headline
+from .comparison import summarize as summarize
 from .datasets import list_datasets as list_datasets
 from .datasets import load as load
 from .datasets import load_stimuli as load_stimuli

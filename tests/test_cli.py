@@ -15,7 +15,8 @@ from neurosuper.cli import main
 def test_run_prints_the_headline_and_the_paths_of_the_outputs(study, capsys):
     assert main(["run", str(study)]) == 0
     out = capsys.readouterr().out
-    assert "brain: median hub-corrected index (raw) by color, best first:" in out
+    assert " by color (hub-corrected): " in out
+    assert "Differences of the mean index over the items of seed " in out
     assert f"report:  {study.parent / 'study_output' / 'report.html'}" in out
     assert f"numbers: {study.parent / 'study_output' / 'study.nc'}" in out
 

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from neurosuper._checks import Seed
+from neurosuper._rounding import decimals_for, format_number, format_p
+from neurosuper.comparison.item_scores import has_halves, scores_of_items
 from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.inference import adjust_p_values, test_sentence
-from neurosuper.inference.permutation import compare_means
+from neurosuper.inference.effect import standardized_difference, superiority
+from neurosuper.inference.permutation import ALPHA, compare_means
 from neurosuper.interpretability.sampled_sets import warn_of_few
 from neurosuper.interpretability.stimulus_sampling import compare_mean_index
 from neurosuper.interpretability.variance_components import ItemScores
 
 Varied = Literal["finder", "system"]
-References = Mapping[tuple[str, str], Sequence[str]]  # by system and finder, what these items are tested against
+# By system and finder: the names of what these items are tested against, and the kind of reference that each is.
+References = Mapping[tuple[str, str], Mapping[str, str]]
+BASELINE = "matched baseline"  # a kind of reference; of any other, the kind is its name
 KEPT: dict[Varied, Varied] = {"finder": "system", "system": "finder"}  # the coord that is the same in both sets
-VARIABLES = {  # of a comparison, by the correction: the index, its difference between halves, influence of top stimuli
-    "none": ("interpretability", "difference_of_halves", "influence"),
-    "hub": ("corrected", "corrected_difference_of_halves", "corrected_influence"),
-}
+CORRECTIONS = {"none": "not corrected", "hub": "hub-corrected"}
 CONFIDENCE_LEVEL = 0.95
+N_RESAMPLES = 9999
 TESTED = (
-    *("difference", "difference_low", "difference_high", "p_value", "p_items", "cohens_d", "superiority"),
+    *("difference", "difference_low", "difference_high", "standard_error", "p_value", "p_items"),
+    *("cohens_d", "superiority"),
     *("estimate_a", "estimate_b", "n_a", "n_b", "n_inactive_a", "n_inactive_b"),
 )
 
@@ -42,7 +44,7 @@ def contrast_finders(
     *,
     against: str | Sequence[str] | None = None,
     include_inactive: bool = False,
-    n_resamples: int = 9999,
+    n_resamples: int = N_RESAMPLES,
     random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return tests of the difference in mean index between finders, for every system and metric.
@@ -53,9 +55,15 @@ def contrast_finders(
 
     Intervals and p-values generalise to new stimuli and new items of the same kind: the variance over stimuli is
     estimated from random halves of them (see `index_difference`), with directions held fixed; if the comparison has
-    `stimulus_groups`, from halves of these, for new groups. Conclusions are about these recordings only. p-values are
-    adjusted over all tests (Benjamini and Hochberg 1995). With several seeds, only the first is tested, because seeds
-    share units and stimuli.
+    `stimulus_groups`, from halves of these, for new groups. Conclusions are about these recordings only. With several
+    seeds, only the first is tested, because seeds share units and stimuli.
+
+    p-values are adjusted (Benjamini and Hochberg 1995) within families: all finders of one system, by one metric and
+    one correction, against the same kind of reference: single units, or the matched baselines of the finders. A family
+    is one question, "which finders are above single units in this system by this metric?", and at most 5 % of its
+    detected differences are expected to be false. They are not adjusted over the systems, metrics, corrections and
+    kinds of reference that were also looked at: state beforehand which of these a claim is about (see
+    `contrast_hypotheses`), or adjust `p_value` over all tests with `adjust_p_values`.
 
     Parameters
     ----------
@@ -75,16 +83,18 @@ def contrast_finders(
     Returns
     -------
     Dataset (test,)
-        Coords `system`, `finder`, `against`, `metric` and `correction`: "none" tests the index itself, "hub" the
-        hub-corrected index (see `interpretability_index`), if the comparison has it. `difference` of means
-        (finder − `against`), with `difference_low` and `difference_high`; `p_value` and `p_adjusted`; `p_items`, of the
-        permutation test over items, which treats the stimuli as fixed and is therefore too small if the same images
-        drive many items; `cohens_d` and `superiority`; `estimate_a` and `estimate_b` (the means), `n_a` and `n_b`
-        (numbers of items), `n_inactive_a` and `n_inactive_b` (items left out, as they have fewer active stimuli than
-        `top`); and `sentence`, ready for a paper, which claims a direction if the adjusted p is below 0.05, and with
-        "hub" mentions the difference of the index itself. If a comparison has no index on halves (fewer stimuli than
-        twice `top`, or written by an earlier development version), the interval is NaN, and `p_value` is `p_items`.
-        Systems with fewer than two items of either finder are left out. attrs: `n_tests`, `adjustment`,
+        Coords `system`, `finder`, `against`, `metric`, `correction` ("none" tests the index itself, "hub" the
+        hub-corrected index, see `interpretability_index`, if the comparison has it) and `family`, a description of the
+        family. `difference` of means (finder − `against`), with `difference_low`, `difference_high` and
+        `standard_error`; `p_value` and `p_adjusted`; `detectable`, whether `p_adjusted` is below 0.05, and `n_family`,
+        the number of tests that it is adjusted over; `p_items`, of the permutation test over items, which treats the
+        stimuli as fixed and is therefore too small if the same images drive many items; `cohens_d` and `superiority`;
+        `estimate_a` and `estimate_b` (the means), `n_a` and `n_b` (numbers of items), `n_inactive_a` and `n_inactive_b`
+        (items left out, as they have fewer active stimuli than `top`); and `sentence`, ready for a paper, which claims
+        a direction if the difference is detectable, and with "hub" mentions the difference of the index itself. If a
+        comparison has no index on halves (fewer stimuli than twice `top`, or written by an earlier development
+        version), the interval is NaN, the standard error is over items alone, and `p_value` is `p_items`. Systems with
+        fewer than two items of either finder are left out. attrs: `n_tests`, `n_families`, `adjustment`,
         `confidence_level`.
 
     Raises
@@ -116,7 +126,7 @@ def contrast_finders(
     >>> tests.finder.item(), tests.against.item(), bool(tests.p_adjusted[0] < 0.001)
     ('KMeans', 'Units', True)
     """
-    references = _units_and_baselines(comparison) if against is None else _named(comparison, "finder", against)
+    references = units_and_baselines(comparison) if against is None else _named(comparison, "finder", against)
     return contrast_pairs(comparison, "finder", references, include_inactive, n_resamples, random_state)
 
 
@@ -125,7 +135,7 @@ def contrast_systems(
     *,
     against: str | Sequence[str] | None = None,
     include_inactive: bool = False,
-    n_resamples: int = 9999,
+    n_resamples: int = N_RESAMPLES,
     random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return tests of the difference in mean index between systems, for every finder and metric.
@@ -151,8 +161,9 @@ def contrast_systems(
     Returns
     -------
     Dataset (test,)
-        As from `contrast_finders`; `difference` is that of means (system − `against`). Finders with fewer than two
-        items in either system are left out.
+        As from `contrast_finders`; `difference` is that of means (system − `against`). A family is all systems with one
+        finder, by one metric and one correction, against the same system. Finders with fewer than two items in either
+        system are left out.
 
     Raises
     ------
@@ -178,8 +189,8 @@ def contrast_systems(
     >>> comparison = xr.Dataset(
     ...     {"interpretability": (("item", "metric"), index[:, None])},
     ...     {"system": ("item", systems), "finder": ("item", ["KMeans"] * 60), "metric": ["LPIPS"]})
-    >>> contrast_systems(comparison, n_resamples=999).sentence.item()[:75]
-    'KMeans: net (n = 30, mean −0.50) scored higher in interpretability by LPIPS'
+    >>> contrast_systems(comparison, n_resamples=999).sentence.item()[:76]
+    'KMeans: net (n = 30, mean −0.500) scored higher in interpretability by LPIPS'
     """
     references = _named(comparison, "system", str(comparison.system.values[0]) if against is None else against)
     return contrast_pairs(comparison, "system", references, include_inactive, n_resamples, random_state)
@@ -199,18 +210,18 @@ def _named(comparison: xr.Dataset, varied: Varied, against: str | Sequence[str])
     # Of two that are both named, the one that is named first is what the other is tested against.
     others = {name: named[: named.index(name)] if name in named else named for name in known}
     keys = product(_names(comparison, "system"), _names(comparison, "finder"))
-    return {(system, finder): others[system if varied == "system" else finder] for system, finder in keys}
+    return {key: {name: name for name in others[key[0] if varied == "system" else key[1]]} for key in keys}
 
 
-def _units_and_baselines(comparison: xr.Dataset) -> References:
+def units_and_baselines(comparison: xr.Dataset) -> References:
     """Return what each finder is tested against by default, in each system: units, and its matched baseline."""
     known = _names(comparison, "finder")
     keys = list(zip(*(comparison[name].values.tolist() for name in ("system", "finder")), strict=True))
     of_items = comparison.baseline.values.tolist() if "baseline" in comparison.coords else [""] * len(keys)
     baselines = dict(zip(keys, of_items, strict=True))
     references = {
-        key: [name for name in dict.fromkeys(["Units", baseline]) if name in known and name != key[1]]
-        for key, baseline in baselines.items()
+        key: {name: kind for name, kind in kinds.items() if name in known and name != key[1]}
+        for key, kinds in ((key, {"Units": "Units", name: BASELINE}) for key, name in baselines.items())
     }
     if not {"Units", *baselines.values()} & set(known):
         raise NothingToTestError(
@@ -225,35 +236,32 @@ def contrast_pairs(
     varied: Varied,
     references: References,
     include_inactive: bool = False,
-    n_resamples: int = 9999,
+    n_resamples: int | None = None,
     random_state: Seed = 0,
 ) -> xr.Dataset:
-    """Test each finder (or system) against its references, with the system (or finder) and the metric the same."""
+    """Test each finder (or system) against its references, with the system (or finder) and the metric the same.
+
+    Without `n_resamples`, `p_items` is NaN where stimuli are a sample too: permutations take most of the time.
+    """
     if {"n_stimuli", "top"} <= comparison.attrs.keys():
         warn_of_few(comparison.n_stimuli, comparison.top)
-    kept, n_inactive = _items_to_test(comparison, include_inactive)
-    scores = {
-        correction: _scores_by_name(comparison, kept, *variables)
-        for correction, variables in VARIABLES.items()
-        if variables[0] in comparison
-    }
+    scores, n_inactive = scores_of_items(comparison, include_inactive)
     keys, pairs = [], []
     names = (_names(comparison, "system"), comparison.metric.values.tolist(), _names(comparison, "finder"))
     for system, metric, finder in product(*names):
-        for against, correction in product(references.get((system, finder), []), scores):
+        for (against, kind), correction in product(references.get((system, finder), {}).items(), scores):
             key = {"system": system, "finder": finder, "metric": metric}
             a, b = (scores[correction].get(tuple(of_set.values())) for of_set in (key, key | {varied: against}))
             if a and b and min(a.n, b.n) > 1:
-                keys.append(key | {"against": against, "correction": correction})
+                family = f"{CORRECTIONS[correction]}, against {kind}"
+                family = f"{varied}s {'in' if varied == 'finder' else 'with'} {key[KEPT[varied]]} by {metric}, {family}"
+                keys.append(key | {"against": against, "correction": correction, "family": family})
                 pairs.append((a, b))
     if not pairs:
         raise NothingToTestError(
             f"nothing to test: no {KEPT[varied]} has two items each of two {varied}s that are to be compared"
         )
-    by_items = compare_means(
-        [(a.scores, b.scores) for a, b in pairs], n_resamples=n_resamples, random_state=random_state
-    )
-    tests = [_test(a, b, of_items) for (a, b), of_items in zip(pairs, by_items, strict=True)]
+    tests = _test_all(pairs, n_resamples, random_state)
     grouped = {name: comparison.attrs[name] for name in ("n_stimulus_groups",) if name in comparison.attrs}
     tests = [
         test.assign_attrs(grouped).assign(
@@ -264,68 +272,51 @@ def contrast_pairs(
     return _as_table(keys, tests, varied)
 
 
-def _items_to_test(comparison: xr.Dataset, include_inactive: bool) -> tuple[np.ndarray, dict[tuple[str, str], int]]:
-    """Return the positions of items of the first seed that are active, and how many are not, by system and finder."""
-    kept = np.arange(comparison.sizes["item"])
-    if "seed" in comparison.coords:
-        kept = np.flatnonzero((comparison.seed == comparison.seed[0]).values)
-    if include_inactive or "n_active" not in comparison:
-        return kept, {}
-    active = comparison.n_active.values[kept] >= comparison.top
-    names = zip(*(comparison[name].values[kept[~active]].tolist() for name in ("system", "finder")), strict=True)
-    return kept[active], Counter(names)
-
-
 def _count(n_inactive: dict[tuple[str, str], int], key: dict[str, str]) -> int:
     return n_inactive.get((key["system"], key["finder"]), 0)
 
 
-def _scores_by_name(
-    comparison: xr.Dataset, kept: np.ndarray, index_name: str, halves_name: str, influence_name: str
-) -> dict[tuple[str, ...], ItemScores]:
-    """Return the scores of items that are kept and have an index, by system, finder and metric."""
-    systems, finders = (comparison[name].values for name in ("system", "finder"))
-    index = comparison[index_name].transpose("item", "metric").values
-    halves, influence = (
-        comparison[name].transpose("metric", ..., "item").values if name in comparison else None
-        for name in (halves_name, influence_name)
-    )
-    stimuli, n_stimuli = _number_top_stimuli(comparison) if influence is not None else (None, 0)
-    scores: dict[tuple[str, ...], ItemScores] = {}
-    for (system, finder), rows in pd.Series(kept).groupby([systems[kept], finders[kept]], sort=False):
-        for i, metric in enumerate(comparison.metric.values.tolist()):
-            items = rows.values[np.isfinite(index[rows, i])]
-            if halves is None or influence is None or stimuli is None:
-                scores[system, finder, metric] = ItemScores(index[items, i], np.full((1, 2, len(items)), np.nan))
-                continue
-            # Only the difference between two halves matters: each is put as far from 0 as the other.
-            of_halves = np.stack([halves[i][:, items] / 2, -halves[i][:, items] / 2], axis=1)
-            u = np.bincount(stimuli[items].ravel(), influence[i][:, items].T.ravel(), n_stimuli) / max(1, len(items))
-            scores[system, finder, metric] = ItemScores(index[items, i], of_halves, influence=u)
-    return scores
+def _test_all(
+    pairs: Sequence[tuple[ItemScores, ItemScores]], n_resamples: int | None, random_state: Seed
+) -> list[xr.Dataset]:
+    """Return tests over stimuli and items, with `p_items` as their p where the index on halves is not known."""
+    permuted = [i for i, pair in enumerate(pairs) if n_resamples is not None or not has_halves(*pair)]
+    scores = [(pairs[i][0].scores, pairs[i][1].scores) for i in permuted]
+    n_resamples = N_RESAMPLES if n_resamples is None else n_resamples
+    found = compare_means(scores, n_resamples=n_resamples, random_state=random_state)
+    by_items = dict(zip(permuted, found, strict=True))
+    tests = []
+    for i, (a, b) in enumerate(pairs):
+        p_items = by_items[i].p_value if i in by_items else np.nan
+        if has_halves(a, b):
+            test = compare_mean_index(a, b, CONFIDENCE_LEVEL)
+        else:
+            test = by_items[i].assign(difference_low=np.nan, difference_high=np.nan)
+        x, y = a.scores, b.scores
+        sizes = {"cohens_d": standardized_difference(x, y, False), "superiority": superiority(x, y, False)}
+        tests.append(test.assign(sizes | {"p_items": p_items}))
+    return tests
 
 
-def _number_top_stimuli(comparison: xr.Dataset) -> tuple[np.ndarray, int]:
-    """Return the number of each top stimulus or its group (item, rank), and how many of these were scored on."""
-    if "top_groups" in comparison:
-        return comparison.top_groups.transpose("item", "rank").values, comparison.n_stimulus_groups
-    labels = comparison.top_stimuli.transpose("item", "rank").values
-    numbers, names = pd.factorize(labels.ravel())
-    return numbers.reshape(labels.shape), max(len(names), comparison.attrs.get("n_stimuli", 0))
-
-
-def _test(a: ItemScores, b: ItemScores, by_items: xr.Dataset) -> xr.Dataset:
-    """Return the test over stimuli and items, or that over items alone without an index on halves."""
-    if np.isnan(a.of_halves).any() or np.isnan(b.of_halves).any():
-        return by_items.assign(p_items=by_items.p_value, difference_low=np.nan, difference_high=np.nan)
-    sizes = {name: by_items[name] for name in ("cohens_d", "superiority")}
-    return compare_mean_index(a, b, CONFIDENCE_LEVEL).assign(sizes | {"p_items": by_items.p_value})
+def _adjust(p_values: np.ndarray, families: np.ndarray) -> list[xr.DataArray]:
+    """Return p adjusted within each family, in the order of `p_values`; the attrs of each have the number of tests."""
+    adjusted = [xr.DataArray(np.nan)] * len(p_values)
+    for name in np.unique(families):
+        positions = np.flatnonzero(families == name)
+        of_family = adjust_p_values(xr.DataArray(p_values[positions], dims="test"))
+        for i, p in zip(positions, of_family, strict=True):
+            adjusted[i] = p
+    return adjusted
 
 
 def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varied) -> xr.Dataset:
-    """Return all tests as one Dataset `(test,)`, with adjusted p-values and a sentence for each."""
+    """Return all tests as one Dataset `(test,)`, with p-values adjusted within families and a sentence for each."""
     columns = {name: np.array([test[name].item() for test in tests]) for name in TESTED}
-    adjusted = adjust_p_values(xr.DataArray(columns["p_value"], dims="test"))
+    families = np.array([key["family"] for key in keys])
+    adjusted = _adjust(columns["p_value"], families)
+    p_adjusted = np.array([p.item() for p in adjusted])
+    columns |= {"p_adjusted": p_adjusted, "detectable": p_adjusted < ALPHA}
+    columns |= {"n_family": np.array([p.attrs["n_tests"] for p in adjusted])}
     sentences, raw = [], ""
     for key, test, p in zip(keys, tests, adjusted, strict=True):
         name, against, is_raw = key[varied], key["against"], key["correction"] == "none"
@@ -333,13 +324,15 @@ def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varie
         sentence = test_sentence(test.assign(p_value=p), name, against, quantity)
         sentences.append(f"{key[KEPT[varied]]}: {sentence}{'' if is_raw else raw}{_name_inactive(test, name, against)}")
         # Tests of one pair follow one another, the raw one first; the corrected one mentions it.
-        raw = f" Not corrected: difference {float(test.difference):+.3f}, p {_p(float(p))}.".replace(" -", " −")
-    attrs = {"n_tests": len(tests), "adjustment": "Benjamini-Hochberg"}
+        difference, decimals = test.difference.item(), decimals_for(test.standard_error.item())
+        raw = f" Not corrected: difference {format_number(difference, decimals, sign=True)}, "
+        raw += f"adjusted p {format_p(p.item())}."
+    attrs: dict = {"n_tests": len(tests), "n_families": len(np.unique(families))}
+    attrs |= {"adjustment": "Benjamini-Hochberg within each family", "confidence_level": CONFIDENCE_LEVEL}
     table = xr.Dataset(
-        {name: ("test", values) for name, values in columns.items()}
-        | {"p_adjusted": ("test", adjusted.values), "sentence": ("test", sentences)},
+        {name: ("test", values) for name, values in columns.items()} | {"sentence": ("test", sentences)},
         coords={name: ("test", [key[name] for key in keys]) for name in keys[0]},
-        attrs=attrs | {"confidence_level": CONFIDENCE_LEVEL},
+        attrs=attrs,
     )
     return add_attrs(table)
 
@@ -350,7 +343,3 @@ def _name_inactive(test: xr.Dataset, name: str, against: str) -> str:
     if not n_a + n_b:
         return ""
     return f" Items with too few active stimuli were left out: {n_a} of {name}, {n_b} of {against}."
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"

@@ -27,6 +27,7 @@ RESERVED = {  # names of variables, coords and dims of a comparison, which no un
     *("item", "metric", "system", "finder", "direction", "seed", "quantity", "interpretability", "top_stimuli"),
     *("chance_level", "chance_level_low", "chance_level_high", "difference_of_halves", "draw", "influence", "rank"),
     *("corrected", "corrected_difference_of_halves", "corrected_influence", "frequency_floor"),
+    *("chance_level_sd", "corrected_chance_low", "corrected_chance_high", "corrected_chance_sd"),
     *("n_active", "baseline", "index_reliability", "corrected_reliability", "top_groups"),
 }
 

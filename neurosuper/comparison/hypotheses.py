@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper.comparison.contrast import contrast_pairs
+from neurosuper._rounding import decimals_for, format_interval, format_number, format_p
+from neurosuper.comparison.contrast import CONFIDENCE_LEVEL, CORRECTIONS, contrast_pairs
 from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.inference import adjust_p_values
+from neurosuper.inference.permutation import ALPHA
 
-ALPHA = 0.05
 CLAIMS = {"greater": "above", "less": "below", "two-sided": "different from"}
 KEYS = ("system", "finder", "metric", "against", "correction", "alternative")
-IN_WORDS = {"hub": "corrected for hubs", "none": "not corrected"}
 
 
 def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str, str]]) -> xr.Dataset:
@@ -37,8 +37,8 @@ def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str
     -------
     Dataset (test,)
         Coords: the keys above. `difference` (finder − against) with `difference_low` and `difference_high` (two-sided
-        95 %), `p_value`, `p_adjusted` over all hypotheses (Benjamini and Hochberg 1995), `supported` (adjusted p below
-        0.05), and `sentence`.
+        95 %) and `standard_error`, `p_value`, `p_adjusted` over all hypotheses (Benjamini and Hochberg 1995),
+        `supported` (adjusted p below 0.05), and `sentence`.
 
     Raises
     ------
@@ -61,32 +61,33 @@ def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str
     ...     {"system": ("item", ["V4"] * 60), "finder": ("item", finders), "metric": ["LPIPS"]})
     >>> stated = {"system": "V4", "finder": "KMeans", "metric": "LPIPS", "against": "Units"}
     >>> tests = contrast_hypotheses(comparison, [stated | {"correction": "none", "alternative": "greater"}])
-    >>> tests.sentence.item()[:70]
-    'V4: KMeans above Units by LPIPS, not corrected: supported (difference '
+    >>> tests.sentence.item()[:77]
+    'V4: KMeans above Units by LPIPS, not corrected: supported (difference +0.200;'
     """
     if not hypotheses:
         raise ValueError("no hypotheses to test; name at least one")
-    references: dict[tuple[str, str], list[str]] = {}
+    references: dict[tuple[str, str], dict[str, str]] = {}
     for stated in hypotheses:
         _check_stated(comparison, stated)
-        named = references.setdefault((stated["system"], stated["finder"]), [])
-        named += [stated["against"]] * (stated["against"] not in named)
+        references.setdefault((stated["system"], stated["finder"]), {})[stated["against"]] = stated["against"]
     contrasts = contrast_pairs(comparison, "finder", references)
     tested = [_find(contrasts, stated) for stated in hypotheses]
     columns = {
         name: np.array([test[name].item() for test in tested])
-        for name in ("difference", "difference_low", "difference_high")
+        for name in ("difference", "difference_low", "difference_high", "standard_error")
     }
     p_values = np.array(
         [_p_value(test, stated["alternative"]) for test, stated in zip(tested, hypotheses, strict=True)]
     )
     adjusted = adjust_p_values(xr.DataArray(p_values, dims="test")).values
     table = pd.DataFrame(columns | {"p_value": p_values, "p_adjusted": adjusted, "supported": adjusted < ALPHA})
-    table["sentence"] = [_sentence(stated, row) for stated, (_, row) in zip(hypotheses, table.iterrows(), strict=True)]
+    table["sentence"] = [
+        _sentence(stated, row, len(hypotheses)) for stated, (_, row) in zip(hypotheses, table.iterrows(), strict=True)
+    ]
     tests = xr.Dataset(
         {name: ("test", table[name].to_numpy()) for name in table},
         coords={key: ("test", [stated[key] for stated in hypotheses]) for key in KEYS},
-        attrs={"n_tests": len(hypotheses), "adjustment": "Benjamini-Hochberg", "confidence_level": 1 - ALPHA},
+        attrs={"n_tests": len(hypotheses), "adjustment": "Benjamini-Hochberg", "confidence_level": CONFIDENCE_LEVEL},
     )
     return add_attrs(tests)
 
@@ -119,14 +120,16 @@ def _p_value(test: xr.Dataset, alternative: str) -> float:
     return p / 2 if as_stated else 1 - p / 2
 
 
-def _sentence(stated: Mapping[str, str], row: pd.Series) -> str:
+def _sentence(stated: Mapping[str, str], row: pd.Series, n_hypotheses: int) -> str:
     verdict = "supported" if row.supported else "not supported"
     sides = "two-sided" if stated["alternative"] == "two-sided" else "one-sided"
+    decimals = decimals_for(row.standard_error)
     interval = ""
     if np.isfinite(row.difference_low):
-        interval = f", 95 % interval {row.difference_low:.3f} to {row.difference_high:.3f}"
+        interval = f", 95 % interval {format_interval(row.difference_low, row.difference_high, decimals)}"
     return (
         f"{stated['system']}: {stated['finder']} {CLAIMS[stated['alternative']]} {stated['against']} by "
-        f"{stated['metric']}, {IN_WORDS[stated['correction']]}: {verdict} (difference {row.difference:.3f}{interval}; "
-        f"{sides} p = {row.p_value:.3g}, adjusted {row.p_adjusted:.3g})."
-    ).replace(" -", " −")
+        f"{stated['metric']}, {CORRECTIONS[stated['correction']]}: {verdict} (difference "
+        f"{format_number(row.difference, decimals, sign=True)}{interval}; {sides} p {format_p(row.p_value)}, adjusted "
+        f"p {format_p(row.p_adjusted)} (family of {n_hypotheses}))."
+    )

@@ -27,10 +27,14 @@ from neurosuper.metrics.base import check_metric
 from neurosuper.metrics.distances import Distances, open_distances
 from neurosuper.responses import name_some
 
-N_RANDOM_SETS = 200  # random sets of stimuli per system, for the chance level: a s.e. of 7 % of the s.d. between sets
+N_RANDOM_SETS = 200  # random sets of stimuli per system: their s.d. then has a standard error of 5 %
 CONFIDENCE_LEVEL = 0.95  # share of random sets between `chance_level_low` and `chance_level_high`
 ITEM = ("item", "metric")
 CORRECTED = ("corrected", "frequency_floor")
+CHANCE = (  # of random sets of the stimuli of a system: the mean index, quantiles and s.d. between sets
+    *("chance_level", "chance_level_low", "chance_level_high", "chance_level_sd"),
+    *("corrected_chance_low", "corrected_chance_high", "corrected_chance_sd"),
+)
 ON_HALVES: dict[str, tuple[str, ...]] = {  # variables from the index on halves of the stimuli, and their last dim
     "difference_of_halves": ("draw",),
     "influence": ("rank",),
@@ -97,13 +101,9 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     every = np.concatenate([top, *random.values()], axis=1).T
     scored = [_score(fits, every, images, metric) for metric in metrics.values()]
     scores = np.stack([index for index, _ in scored], axis=1)
-    # The chance level of a system is the mean index of random sets of its stimuli; its interval is their quantiles.
-    by_chance = scores[n_items:].reshape(len(random), N_RANDOM_SETS, -1)  # (system, set, metric)
-    chance_levels = np.stack([by_chance.mean(1), *np.quantile(by_chance, TAILS, axis=1)])
-    of_items = chance_levels[:, pd.Index(list(random)).get_indexer(coords["system"][1])]
-    columns = {"interpretability": scores[:n_items]} | dict(
-        zip(("chance_level", "chance_level_low", "chance_level_high"), of_items, strict=True)
-    )
+    columns = {"interpretability": scores[:n_items]}
+    of_system = pd.Index(list(random)).get_indexer(coords["system"][1])
+    columns |= {name: np.stack([values[name][of_system] for _, values in scored], axis=1) for name in CHANCE}
     others = {
         name: ((*ITEM, *dims), np.stack([values[name] for _, values in scored], axis=1))
         for name, dims in (dict.fromkeys(CORRECTED, ()) | ON_HALVES).items()
@@ -153,7 +153,10 @@ def _check_fits(fits: Sequence[Fit], images: xr.DataArray) -> None:
 def _score(
     fits: Sequence[Fit], every: np.ndarray, images: xr.DataArray, metric: ImageMetric | Precomputed
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the index of sets `(set, rank)` of stimuli, and the other scores `(item, …)` of all items, by name."""
+    """Return the index of sets `(set, rank)` of stimuli, and by name the other scores.
+
+    They are those of all items `(item, …)`, and those of random sets, `(system,)`.
+    """
     index = images.get_index("stimulus")
     sets, scored = index.get_indexer(every.ravel()).reshape(every.shape), [index.get_indexer(f.scored) for f in fits]
     chosen = np.unique(np.concatenate([sets.ravel(), *scored]))
@@ -169,6 +172,14 @@ def _score(
             raw = _on_halves(fit, places, as_matrix, metric.self_similarity)
             corrected = _on_halves(fit, places, ShiftedDistances(as_matrix, of_fit), 0)
             parts.append(dict(zip(ON_HALVES, (*raw, *corrected), strict=True)))
+    systems = [fit.system for fit in fits]
+    first = [systems.index(system) for system in dict.fromkeys(systems)]
+    chance = [
+        _chance_of(index, best, shifts[:, i], scored[i], metric.self_similarity)
+        for i, index, best in zip(
+            first, np.split(of_sets[ends[-1] :], len(first)), np.split(sets[ends[-1] :], len(first)), strict=True
+        )
+    ]
     # The mean of d_jk − s_j − s_k over the pairs of a set is that of d_jk less twice the mean of s.
     corrected_index = [
         raw - metric.self_similarity + 2 * of_fit[best].mean(-1)
@@ -178,7 +189,24 @@ def _score(
         "corrected": np.concatenate(corrected_index),
         "frequency_floor": np.repeat(metric.self_similarity - floors, np.diff(ends, prepend=0)),
     }
+    scores |= {name: np.array([of_system[name] for of_system in chance]) for name in CHANCE}
     return of_sets, scores | {name: np.concatenate([part[name] for part in parts]) for name in ON_HALVES}
+
+
+def _chance_of(
+    index: np.ndarray, sets: np.ndarray, shifts: np.ndarray, scored: np.ndarray, self_similarity: float
+) -> dict[str, float]:
+    """Return what random `sets (set, rank)` of the `scored` images of a system score; `index (set,)` is that of each.
+
+    The corrected index of a random set has the mean 0.
+    """
+    corrected = index - self_similarity + 2 * shifts[sets].mean(-1)
+    # A random set has every pair of images with the same probability: its mean index is that of all pairs. The terms
+    # of the hub correction have half the mean distance of all pairs as their mean.
+    numbers = [self_similarity - 2 * shifts[scored].mean()]
+    for values in (index, corrected):
+        numbers += [*np.quantile(values, TAILS), values.std(ddof=1)]
+    return dict(zip(CHANCE, numbers, strict=True))
 
 
 def _on_halves(

@@ -67,15 +67,17 @@ def compare(
         units share, or an empty one). Variables:
 
         - `interpretability (item, metric)`, the index, and `top_stimuli (item, rank)`, labels, strongest first;
-        - `chance_level (item, metric)`, the mean index of 200 random sets of `top` of the stimuli that the item's
-          system was scored on; 95 % of these sets are between `chance_level_low` and `chance_level_high`;
+        - `chance_level (item, metric)`, the mean index of all sets of `top` of the stimuli that the item's system was
+          scored on: minus the mean distance over all pairs, exactly; of 200 random sets, 95 % are between
+          `chance_level_low` and `chance_level_high`, and `chance_level_sd` is their standard deviation;
         - `difference_of_halves (item, metric, draw)`, between the index on two random halves of the stimuli, the same
           500 splits for all items, and `influence (item, metric, rank)`, the change of the index without each top
           stimulus, from which `contrast_finders` estimates the variance over stimuli; NaN where a half has fewer
           stimuli than `top`. They take 2 KB per item and metric;
         - `corrected (item, metric)`, the hub-corrected index over the stimuli that the item's system was scored on,
           with chance at 0 (see `interpretability_index`), with `corrected_difference_of_halves` and
-          `corrected_influence`;
+          `corrected_influence`, and `corrected_chance_low`, `corrected_chance_high` and `corrected_chance_sd` of the
+          same random sets;
         - `index_reliability (item, metric)`, the correlation over items of the index between two random halves of the
           stimuli, averaged over the same splits (as from `interpretability.index_reliability` for its largest size;
           that of the index on all stimuli is about 2r/(1 + r)), and `corrected_reliability (item, metric)`, that of the
@@ -114,7 +116,8 @@ def compare(
     See Also
     --------
     contrast_finders, contrast_systems : Tests of differences in the comparison.
-    neurosuper.comparison.summarize : Median and quartiles of each system and finder.
+    neurosuper.summarize : The mean index of each system and finder, with intervals.
+    neurosuper.headline : What the tests say, in a few sentences.
     neurosuper.comparison.fit_systems, neurosuper.comparison.score_fits : The two halves of this function.
     neurosuper.plot.plot_distributions : Figure of a comparison.
 

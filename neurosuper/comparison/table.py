@@ -1,46 +1,75 @@
-"""Summaries of a comparison: a table of medians and quartiles, and sentences."""
+"""Summary of a comparison: a table of means with intervals, and what was left out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-UNTESTED = "These are medians without a test; see the contrasts."
-CORRECTED = {"median_corrected": "corrected", "frequency_floor": "frequency_floor"}  # columns of a table: variables
-QUARTILES = {"median": 0.5, "lower_quartile": 0.25, "upper_quartile": 0.75}
+from neurosuper.comparison.item_scores import has_halves, of_first_seed, scores_of_items
+from neurosuper.interpretability.random_sets import chance_of_mean
+from neurosuper.interpretability.stimulus_sampling import interval_of_mean
+from neurosuper.interpretability.variance_components import ItemScores
+
 SETS = ["system", "finder", "metric"]
+SUFFIX = {"none": "", "hub": "_corrected"}  # of the columns of a mean index, by its correction
+CHANCE_SD = {"none": "chance_level_sd", "hub": "corrected_chance_sd"}
+OF_SET = ("chance_level", *CHANCE_SD.values(), "frequency_floor")  # with one value for all items of a set
+COLUMNS = (
+    *("mean", "mean_low", "mean_high", "standard_error", "n_items", "n_inactive"),
+    *("mean_corrected", "mean_corrected_low", "mean_corrected_high", "standard_error_corrected"),
+    *("chance_level", "chance_of_mean_low", "chance_of_mean_high"),
+    *("chance_of_mean_corrected_low", "chance_of_mean_corrected_high", "frequency_floor", "reliability"),
+)
 
 
 def summarize(comparison: xr.Dataset, *, include_inactive: bool = False) -> pd.DataFrame:
-    """Return the median and quartiles of the index per system, finder and metric.
+    """Return the mean index per system, finder and metric, with confidence intervals and the chance level.
+
+    The means are those that `contrast_finders` compares: of the items of the first seed, without inactive ones.
 
     Parameters
     ----------
     comparison : Dataset (item, metric)
-        From `compare`.
+        From `compare` or `run_study`.
     include_inactive : bool, optional
-        Include, in medians and quartiles, items with fewer active stimuli than `top` (see `n_active` of `compare`): in
-        part, their top stimuli are drawn at random. They are left out by default, as in `contrast_finders`.
+        Include in the means items with fewer active stimuli than `top` (see `n_active` of `compare`): in part, their
+        top stimuli are drawn at random. They are left out by default, as in `contrast_finders`.
 
     Returns
     -------
     DataFrame
-        Indexed by (system, finder, metric) in the order of the comparison, with the columns `median`, `lower_quartile`,
-        `upper_quartile` and `n_items` (items with an index, inactive ones included). Further columns if the comparison
-        has what they need: `n_inactive`, the number of these items that are inactive; `median_corrected`, of the
-        hub-corrected index; `frequency_floor`, the index of a set that picks the same images as often, but at random;
-        and `reliability`, the correlation r of the index over items between disjoint sets of stimuli (of the corrected
-        index, if there is one; of several seeds the smallest). Below 1/3, less than 0.5 is expected on all stimuli,
-        2r/(1 + r): make no claims about single items (see `index_reliability`).
+        Indexed by (system, finder, metric) in the order of the comparison, with the columns `mean`, `mean_low` and
+        `mean_high` (95 %, for other stimuli and other items of the same kind, see `index_interval`), `standard_error`
+        of the mean, and `n_items` (items with an index, inactive ones included). The limits are NaN, and the standard
+        error is over items alone, of a set of one item, and if the comparison has no index on halves (fewer stimuli
+        than twice `top`). Further columns if the comparison has what they need: `mean_corrected`, `mean_corrected_low`,
+        `mean_corrected_high` and `standard_error_corrected`, of the hub-corrected index, whose chance level is 0;
+        `n_inactive`, the number of inactive items among `n_items`; `chance_level`, the mean index of random sets of
+        stimuli, and `chance_of_mean_low` and `chance_of_mean_high`, between which is the mean of as many random sets
+        in 95 % of draws (`chance_of_mean_corrected_low` and `…_high` for the corrected index); `frequency_floor`, the
+        index of a set that picks the same images as often, but at random; and `reliability`, the correlation r of the
+        index over items between disjoint sets of stimuli (of the corrected index, if there is one; of several seeds
+        the smallest). Below 1/3, less than 0.5 is expected on all stimuli, 2r/(1 + r): make no claims about single
+        items (see `index_reliability`).
 
     See Also
     --------
-    headline : The medians in sentences.
-    contrast_finders, contrast_systems : Tests of differences in the mean index.
+    headline : What the tests say, in a few sentences.
+    contrast_finders, contrast_systems : Tests of differences in the mean index. Two intervals may overlap although the
+        difference is detectable: both sets were scored on the same stimuli.
     neurosuper.interpretability.index_reliability : The reliability of the index of single items.
+
+    Notes
+    -----
+    The intervals are those of `index_interval`. That of an index of distances is symmetric for the log of the mean
+    distance. For it, each half of the stimuli is put at half their difference from the index on all stimuli, as only
+    the difference is stored; the limits then differ by a few per cent of the width from those of `index_interval`.
+
+    The chance band of a mean is for items that ignore the images and one another. Real items that share an input pick
+    the same images, by which their mean varies more, so a mean outside the band is no test.
 
     Examples
     --------
@@ -48,27 +77,55 @@ def summarize(comparison: xr.Dataset, *, include_inactive: bool = False) -> pd.D
     >>> comparison = xr.Dataset(
     ...     {"interpretability": (("item", "metric"), [[-0.7], [-0.6], [-0.5]])},
     ...     {"system": ("item", ["V4"] * 3), "finder": ("item", ["Units", "Units", "KMeans"]), "metric": ["LPIPS"]})
-    >>> int(summarize(comparison).loc[("V4", "Units", "LPIPS"), "n_items"])
-    2
+    >>> summarize(comparison).loc[("V4", "Units", "LPIPS"), ["mean", "n_items"]].round(3).tolist()
+    [-0.65, 2.0]
     """
     reliability = "corrected_reliability" if "corrected" in comparison else "index_reliability"
-    names = [name for name in (*CORRECTED.values(), reliability) if name in comparison]
-    inactive = inactive_items(comparison)
-    frame = comparison[["interpretability", *names]].assign(is_inactive=("item", inactive)).to_dataframe().reset_index()
+    of_seed = comparison.isel(item=of_first_seed(comparison))
+    names = [name for name in OF_SET if name in comparison]
+    frame = of_seed[["interpretability", *names]].assign(is_inactive=("item", inactive_items(of_seed)))
+    frame = frame.to_dataframe().reset_index()
     by_set = frame.groupby(SETS, sort=False)
-    scored = frame if include_inactive else frame[~frame.is_inactive]
-    of_index = scored.groupby(SETS, sort=False)["interpretability"]
-    columns = {name: of_index.quantile(share) for name, share in QUARTILES.items()}
-    columns["n_items"] = by_set["interpretability"].count()
+    table = by_set["interpretability"].count().to_frame("n_items")
     if "n_active" in comparison:
-        columns["n_inactive"] = frame[frame.interpretability.notna()].groupby(SETS, sort=False)["is_inactive"].sum()
-    for column, name in CORRECTED.items():
-        if name in comparison:
-            columns[column] = (by_set if name == "frequency_floor" else scored.groupby(SETS, sort=False))[name].median()
+        inactive = (frame.is_inactive & frame.interpretability.notna()).rename("n_inactive")
+        table["n_inactive"] = inactive.groupby([frame[name] for name in SETS], sort=False).sum()
+    table[names] = by_set[names].first()
     if reliability in comparison:
-        columns["reliability"] = by_set[reliability].min()
-    table = pd.DataFrame(columns).reindex(columns["n_items"].index)
-    return table.fillna({"n_inactive": 0}).astype({"n_inactive": int}) if "n_inactive" in table else table
+        every = comparison[reliability].to_dataframe().reset_index()
+        table["reliability"] = every.groupby(SETS, sort=False)[reliability].min()
+    scores, _ = scores_of_items(comparison, include_inactive)
+    is_log = "n_stimulus_groups" not in comparison.attrs  # as in `index_interval`
+    for correction, by_name in scores.items():
+        rows = [
+            _describe_mean(by_name.get(key), row, correction, is_log and correction == "none")
+            for key, row in zip(table.index, table.to_dict("records"), strict=True)
+        ]
+        table = table.join(pd.DataFrame(rows, table.index))
+    return table[[name for name in COLUMNS if name in table]]
+
+
+def _describe_mean(
+    items: ItemScores | None, about: Mapping[str, float], correction: str, log: bool
+) -> dict[str, float]:
+    """Return the columns of the mean index of a set, with the chance band of as many random sets where it is known."""
+    n, suffix, nan = 0 if items is None else items.n, SUFFIX[correction], float("nan")
+    mean, low, high, error = nan, nan, nan, nan
+    if items is not None and n:
+        mean = float(items.scores.mean())
+    if items is not None and n > 1:
+        error = float(items.scores.std(ddof=1)) / np.sqrt(n)
+        if has_halves(items):
+            found = interval_of_mean(items, log=log)
+            low, high = found.interpretability_low.item(), found.interpretability_high.item()
+            error = found.standard_error.item()
+    columns = {f"mean{suffix}": mean, f"mean{suffix}_low": low, f"mean{suffix}_high": high}
+    columns |= {f"standard_error{suffix}": error}
+    if (sd := about.get(CHANCE_SD[correction])) is not None:
+        centre = about["chance_level"] if correction == "none" else 0.0
+        limits = chance_of_mean(centre, sd, n)
+        columns |= dict(zip((f"chance_of_mean{suffix}_low", f"chance_of_mean{suffix}_high"), limits, strict=True))
+    return columns
 
 
 def inactive_items(comparison: xr.Dataset) -> np.ndarray:
@@ -76,70 +133,6 @@ def inactive_items(comparison: xr.Dataset) -> np.ndarray:
     if "n_active" not in comparison:
         return np.zeros(comparison.sizes["item"], bool)
     return comparison.n_active.values < comparison.top
-
-
-def headline(comparison: xr.Dataset) -> list[str]:
-    """Return the medians of a comparison by its first metric as sentences: one per system, and one across systems.
-
-    If the comparison has a hub-corrected index, the sentences are about it, with the medians of the index itself in
-    brackets. The sentence across systems counts where the median of K-means directions is above that of single units,
-    and, if known, that of their matched baseline (see `compare`): a gain over units that the baseline shares is no
-    evidence of features that were found. Inactive items (fewer active stimuli than `top`) are left out; a sentence per
-    system counts them, and the directions that were left out as constant (unless the note of a study does so). If
-    planted directions are known, another sentence per system reports how well they were recovered. Only medians are
-    compared, without a test.
-
-    Parameters
-    ----------
-    comparison : Dataset (item, metric)
-        From `compare` or `run_study`.
-
-    Returns
-    -------
-    list of str
-        Sentences such as "V4: median index by LPIPS, best first: KMeans −0.500, Units −0.650.".
-
-    See Also
-    --------
-    summarize : The medians and quartiles as a table.
-    contrast_finders : Tests, each with a sentence for a paper.
-
-    Examples
-    --------
-    >>> import xarray as xr
-    >>> comparison = xr.Dataset(
-    ...     {"interpretability": (("item", "metric"), [[-0.7], [-0.6], [-0.5]])},
-    ...     {"system": ("item", ["V4"] * 3), "finder": ("item", ["Units", "Units", "KMeans"]), "metric": ["LPIPS"]})
-    >>> headline(comparison)
-    ['V4: median index by LPIPS, best first: KMeans −0.500, Units −0.650.']
-    """
-    metric = comparison.metric.values[0]
-    table = summarize(comparison).xs(metric, level="metric")
-    raw = table["median"].unstack("finder", sort=False)
-    is_corrected = "median_corrected" in table
-    medians = table["median_corrected"].unstack("finder", sort=False) if is_corrected else raw
-    systems = list(dict.fromkeys(comparison.system.values))
-    what = "hub-corrected index (raw)" if is_corrected else "index"
-    sentences = [
-        f"{system}: median {what} by {metric}, best first: "
-        f"{_rank(medians.loc[system], raw.loc[system] if is_corrected else None)}."
-        for system in systems
-    ]
-    if "recovery" in comparison:
-        sentences += [
-            f"{system}: planted directions recovered, median of max |cosine|: {_rank(found)}."
-            for system, found in _median_recovery(comparison)
-        ]
-    if {"Units", "KMeans"} <= set(medians.columns) and len(systems) > 1:
-        corrected = " in the hub-corrected index" if is_corrected else ""
-        sentence = f"By {metric}, the median of K-means directions is above that of single units{corrected} in "
-        sentence += _where_above(medians, systems, "Units")
-        if (baseline := _baseline_of(comparison, "KMeans")) in medians:
-            matched = _where_above(medians, systems, baseline)
-            sentence += f", and above that of their matched baseline, {baseline}, in {matched}"
-        sentences.append(f"{sentence}. {UNTESTED}")
-    note = comparison.attrs.get("note", "")
-    return sentences + [sentence for sentence in describe_left_out(comparison) if sentence not in note]
 
 
 def describe_left_out(comparison: xr.Dataset) -> list[str]:
@@ -179,32 +172,3 @@ def _count_constant(comparison: xr.Dataset) -> dict[tuple[str, str], int]:
     for (*_, system, finder), n in zip(fits, counts.tolist(), strict=True):
         found[system, finder] = found.get((system, finder), 0) + n
     return found
-
-
-def _baseline_of(comparison: xr.Dataset, finder: str) -> str:
-    """Return the name of the matched baseline of a finder; empty if the comparison does not know it."""
-    if "baseline" not in comparison.coords:
-        return ""
-    return next(iter(comparison.baseline.values[(comparison.finder == finder).values].tolist()), "")
-
-
-def _where_above(medians: pd.DataFrame, systems: list[str], against: str) -> str:
-    """Return in how many systems, and in which, the median of K-means is above that of another finder."""
-    above = [system for system in systems if medians.loc[system, "KMeans"] > medians.loc[system, against]]
-    return f"{len(above)} of {len(systems)} systems" + (f" ({', '.join(above)})" if above else "")
-
-
-def _median_recovery(comparison: xr.Dataset) -> Iterator[tuple[str, pd.Series]]:
-    """Yield each system whose planted directions are known, and the median recovery by finder."""
-    names = {name: comparison[f"fit_{name}"].values for name in ("system", "finder")}
-    frame = pd.DataFrame(names | {"recovery": comparison.recovery.median("planted").values})
-    for system, part in frame.groupby("system", sort=False):
-        yield str(system), part.groupby("finder", sort=False)["recovery"].median()
-
-
-def _rank(medians: pd.Series, raw: pd.Series | None = None) -> str:
-    """Return the finders by decreasing median, each with its raw median in brackets if there is one."""
-    ranked = medians.dropna().sort_values(ascending=False)
-    brackets = {finder: "" if raw is None else f" ({raw[finder]:.3f})" for finder in ranked.index}
-    entries = (f"{finder} {value:.3f}{brackets[finder]}" for finder, value in ranked.items())
-    return ", ".join(entry.replace(" -", " −").replace("(-", "(−") for entry in entries) or "no index"

@@ -11,6 +11,7 @@ import xarray as xr
 from scipy import stats
 
 from neurosuper._checks import Seed, check_one_of, seed_or_new
+from neurosuper._rounding import MIN_P, decimals_for, format_interval, format_number, format_p
 from neurosuper.inference.effect import standardized_difference, superiority
 from neurosuper.inference.items import (
     CENTERS,
@@ -21,8 +22,8 @@ from neurosuper.inference.items import (
     check_two,
 )
 
-MIN_REPORTED_P = 1e-4  # smaller p are reported as p < 0.0001
 ALPHA = 0.05  # a sentence claims a difference if p is below this
+ERROR_OF = {"mean": 1.0, "median": math.sqrt(math.pi / 2)}  # standard error of normal scores, in that of their mean
 Alternative = Literal["two-sided", "greater", "less"]
 
 
@@ -61,10 +62,10 @@ def permutation_test(
     Returns
     -------
     Dataset
-        Scalars: `difference` (a − b) and `p_value`; the effect sizes `cohens_d` and `superiority` (see `cohens_d`,
-        `probability_of_superiority`); `estimate_a` and `estimate_b`, the means or medians; `n_a` and `n_b`, the numbers
-        of items. attrs: `paired` and `exact` (0 or 1), `statistic`, `alternative`, `n_permutations` made,
-        `random_state`.
+        Scalars: `difference` (a − b) with its `standard_error` over items (see Notes), and `p_value`; the effect sizes
+        `cohens_d` and `superiority` (see `cohens_d`, `probability_of_superiority`); `estimate_a` and `estimate_b`, the
+        means or medians; `n_a` and `n_b`, the numbers of items. attrs: `paired` and `exact` (0 or 1), `statistic`,
+        `alternative`, `n_permutations` made, `random_state`.
 
     Raises
     ------
@@ -82,7 +83,9 @@ def permutation_test(
 
     Notes
     -----
-    Many permutations have the same median as the observed scores, so that p of medians is slightly too large.
+    Many permutations have the same median as the observed scores, so that p of medians is slightly too large. The
+    standard error of means is √(s_a²/n_a + s_b²/n_b), or s/√n of paired differences; that of medians is √(π/2) times as
+    large, which is right for many normal scores. The test does not use it.
 
     References
     ----------
@@ -121,6 +124,7 @@ def _result(
     possible = 2 ** len(x) if paired else math.comb(len(x) + len(y), len(x))
     numbers = {
         "difference": difference,
+        "standard_error": _standard_error(x, y, paired) * ERROR_OF[statistic],
         "p_value": p,
         "cohens_d": standardized_difference(x, y, paired),
         "superiority": superiority(x, y, paired),
@@ -138,6 +142,12 @@ def _result(
         "random_state": seed,
     }
     return xr.Dataset(numbers, attrs=attrs)
+
+
+def _standard_error(x: np.ndarray, y: np.ndarray, paired: bool) -> float:
+    """Return the standard error of the difference of means, over items."""
+    samples = (x - y,) if paired else (x, y)
+    return math.sqrt(sum(sample.var(ddof=1) / len(sample) for sample in samples))
 
 
 def _permute(
@@ -267,8 +277,9 @@ def test_sentence(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     Returns
     -------
     str
-        Means or medians have as many decimals as their difference needs for two digits. If no random permutation was as
-        extreme as the observed difference, p is given as an upper bound. A p from `adjust_p_values` is called adjusted.
+        Numbers have as many decimals as two digits of the standard error of the difference. If no random permutation
+        was as extreme as the observed difference, p is given as an upper bound. A p from `adjust_p_values` is called
+        adjusted, with the number of tests in its family.
 
     Raises
     ------
@@ -284,16 +295,15 @@ def test_sentence(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     --------
     >>> a, b = (xr.DataArray(values, dims="unit") for values in ([4., 5., 6., 7.], [0., 1., 2., 3.]))
     >>> print(test_sentence(permutation_test(a, b), "KMeans", "units", "label agreement"))
-    KMeans (n = 4, mean 5.5) scored higher in label agreement than units (n = 4, mean 1.5), by 4.0 (two-sided unpaired \
-permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of superiority 1.00).
+    KMeans (n = 4, mean 5.50) scored higher in label agreement than units (n = 4, mean 1.50), by 4.00 (two-sided \
+unpaired permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of superiority 1.00).
     """
-    if not isinstance(result, xr.Dataset) or not {"difference", "p_value", "estimate_a"} <= set(result):
+    if not isinstance(result, xr.Dataset) or not {"difference", "standard_error", "p_value"} <= set(result):
         raise TypeError(
             f"result must be a Dataset from permutation_test or index_difference, got {type(result).__name__}"
         )
     difference = result.difference.item()
-    decimals = 1 - math.floor(math.log10(abs(difference))) if difference else 3
-    decimals = min(max(decimals, 0), 6)
+    decimals = decimals_for(result.standard_error.item())
     statistic = result.attrs["statistic"]
     first, second = (
         f"{name} (n = {result[f'n_{side}'].item():,}, {statistic} {_format(result[f'estimate_{side}'], decimals)})"
@@ -314,23 +324,23 @@ permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of supe
 test_sentence.__test__ = False  # type: ignore[attr-defined] # pytest would take it for a test
 
 
-def _format(number: float | xr.DataArray, decimals: int = 2) -> str:
-    return f"{float(number):,.{decimals}f}".replace("-", "−").replace("inf", "∞")
+def _format(number: xr.DataArray | float, decimals: int = 2) -> str:
+    return format_number(float(number), decimals)
 
 
 def _describe_test(result: xr.Dataset, decimals: int) -> str:
-    is_interval = "standard_error" in result
-    description = _describe_interval(result, decimals) if is_interval else _describe_permutations(result)
+    has_interval = "difference_low" in result and np.isfinite(result.difference_low.item())
+    description = _describe_interval(result, decimals) if has_interval else _describe_permutations(result)
     if "cohens_d" not in result:
         return description
     return f"{description}; d = {_format(result.cohens_d)}, probability of superiority {_format(result.superiority)}"
 
 
 def _describe_interval(result: xr.Dataset, decimals: int) -> str:
-    limits = " to ".join(_format(result[limit], decimals) for limit in ("difference_low", "difference_high"))
+    interval = format_interval(result.difference_low.item(), result.difference_high.item(), decimals)
     stimuli = "groups of stimuli" if "n_stimulus_groups" in result.attrs else "stimuli"
     share = f"{100 * result.attrs['confidence_level']:g} %"
-    return f"{share} interval {limits} over {stimuli} and items, {_format_p(result)}"
+    return f"{share} interval {interval} over {stimuli} and items, {_format_p(result)}"
 
 
 def _describe_permutations(result: xr.Dataset) -> str:
@@ -345,11 +355,9 @@ def _describe_permutations(result: xr.Dataset) -> str:
 
 
 def _format_p(result: xr.Dataset) -> str:
-    """Return p, or an upper bound of it."""
-    p, attrs = result.p_value.item(), result.attrs
-    name = "adjusted p" if "adjusted" in result.p_value.attrs else "p"
-    if p < MIN_REPORTED_P:
-        return f"{name} < {MIN_REPORTED_P:.4f}"
+    """Return p, or an upper bound of it, and the size of its family if it is adjusted."""
+    p, attrs, about = result.p_value.item(), result.attrs, result.p_value.attrs
     random = "n_permutations" in attrs and not attrs["exact"]
     least = (2 if attrs["alternative"] == "two-sided" else 1) / (attrs["n_permutations"] + 1) if random else 0
-    return f"{name} {'≤' if p <= least else '='} {p:.3g}"
+    text = f"≤ {p:.3g}" if MIN_P <= p <= least else format_p(p)
+    return f"adjusted p {text} (family of {about['n_tests']})" if "adjusted" in about else f"p {text}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper.images import check_images
@@ -98,3 +99,38 @@ def chance_level(
             "random_state": seed,
         },
     )
+
+
+def chance_of_mean(
+    mean: float, sd: float, n_items: int, confidence_level: float = CONFIDENCE_LEVEL
+) -> tuple[float, float]:
+    """Return the limits between which the mean index of random sets is, of as many sets as there are items.
+
+    The sets are drawn independently from the same images, so that the variance of their mean is `sd`² / `n_items` for
+    these images, and its distribution close to normal. Items of a population often pick the same images, and their mean
+    then varies more than this: the band is no test of a mean index (see `index_interval`, `contrast_finders`).
+
+    Parameters
+    ----------
+    mean, sd : float
+        Mean and standard deviation of the index of single random sets.
+    n_items : int
+        Number of sets.
+    confidence_level : float
+        Share of means between the limits.
+
+    Returns
+    -------
+    low : float
+        NaN without items, as `high`.
+    high : float
+
+    Examples
+    --------
+    >>> [round(limit, 3) for limit in chance_of_mean(-0.66, 0.04, 100)]
+    [-0.668, -0.652]
+    """
+    if not n_items:
+        return np.nan, np.nan
+    margin = float(stats.norm.isf((1 - confidence_level) / 2) * sd / np.sqrt(n_items))
+    return mean - margin, mean + margin

@@ -277,6 +277,12 @@ def compare_mean_index(a: ItemScores, b: ItemScores, confidence_level: float = 0
     return _difference(a, b, [a, b], confidence_level)
 
 
+def interval_of_mean(items: ItemScores, *, log: bool, confidence_level: float = 0.95) -> xr.Dataset:
+    """Return the result of `index_interval` for scored items, on the log scale if asked and if it suits them."""
+    numbers, scale = _mean(items, items, confidence_level, log)
+    return xr.Dataset(numbers, attrs={"n_items": items.n, "confidence_level": confidence_level, "scale": scale})
+
+
 def _difference(a: ItemScores, b: ItemScores, sampled: Sequence[ItemScores], confidence_level: float) -> xr.Dataset:
     """Return the difference of means, with an interval over what is `sampled`: both sets, their subjects, or pairs."""
     means = float(a.scores.mean()), float(b.scores.mean())

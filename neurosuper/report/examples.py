@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper.comparison.table import inactive_items
+from neurosuper._rounding import format_number
+from neurosuper.comparison.table import inactive_items, summarize
 from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
 from neurosuper.report.numbers import describe_reliability, digits_of, is_unreliable
-from neurosuper.report.pending import format_number, summarize
 
 SHOWN = ("interpretability", "corrected", "top_stimuli")  # variables; those on halves of the stimuli are large
 N_SHOWN = 3  # items per group: most, middle and least interpretable

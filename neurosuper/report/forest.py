@@ -14,9 +14,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.ticker import MaxNLocator
 
+from neurosuper._rounding import decimals_for, format_interval, format_number, format_p
 from neurosuper.comparison.contrast import NothingToTestError, contrast_finders, contrast_systems
 from neurosuper.report.numbers import unique_names
-from neurosuper.report.pending import complete, decimals_for, format_interval, format_number
 
 MARGIN = 0.04  # of the range of values: space on both sides of an axis
 LEGEND = (
@@ -37,6 +37,7 @@ ITEMS_INDEPENDENT = (
     "as items share stimuli, p may be too small."
 )
 SOME_INDEPENDENT = "Where no interval is given, items are treated as independent, and p may be too small."
+FIRST_SEED = "Only items of the first of {n} seeds are tested."
 QUOTED = "Sentences on the hub-corrected index quote the test of the index itself."
 FAMILY = "p is adjusted (Benjamini–Hochberg) within each family of tests: {what}; {sizes}."
 OF_FINDERS = "the finders with the same system, metric, correction and kind of reference"
@@ -116,7 +117,7 @@ def _contrast(
         tests, cautions = with_cautions(lambda: contrast(comparison))
     except NothingToTestError:  # no single units or matched baseline, or nothing else; one system
         return None, []
-    return complete(tests), cautions
+    return tests, cautions
 
 
 def with_cautions(test: Callable[[], xr.Dataset]) -> tuple[xr.Dataset, list[str]]:
@@ -141,6 +142,8 @@ def _assumptions(comparison: xr.Dataset, tests: xr.Dataset) -> list[str]:
     assumptions = [VARIANCE_FROM_HALVES.format(groups=groups)] if has_interval.any() else [ITEMS_INDEPENDENT]
     if has_interval.any() and not has_interval.all():
         assumptions.append(SOME_INDEPENDENT)
+    if "seed" in comparison.coords and (n := len(np.unique(comparison.seed))) > 1:
+        assumptions.append(FIRST_SEED.format(n=n))
     return [*assumptions, QUOTED] if (tests.correction == "hub").any() else assumptions
 
 
@@ -199,12 +202,11 @@ def _panel(heading: str, tests: xr.Dataset, varied: str, ends: tuple[float, floa
         test = tests.isel(test=i)
         low, at, high = (float(test[f"difference{end}"]) for end in ("_low", "", "_high"))
         decimals, has_interval = decimals_for(float(test.standard_error)), np.isfinite(low)
-        p = float(test.p_adjusted)
         row = Row(
             str(test[varied].item()),
             format_number(at, decimals, sign=True),
             format_interval(low, high, decimals) if has_interval else "",
-            "p < 0.001" if p < 0.001 else f"p = {p:.3f}",
+            f"p {format_p(float(test.p_adjusted))}",
             bool(test.detectable),
             place(at),
             (place(low), place(high)) if has_interval else None,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper.comparison.table import count_left_out, inactive_items
+from neurosuper._rounding import decimals_for, format_interval, format_number
+from neurosuper.comparison.table import count_left_out, inactive_items, summarize
 from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
 from neurosuper.report.forest import main_tests
-from neurosuper.report.numbers import describe_reliability, digits_of
-from neurosuper.report.pending import decimals_for, format_interval, format_number, summarize
+from neurosuper.report.numbers import describe_reliability
 
 MEANS = (
     "Mean {index}index with 95 % interval, and the number n of units or directions{over_seeds}. Higher is more "
@@ -28,7 +27,7 @@ CHANCE = (
     "Chance: 95 % of means over as many random sets of stimuli are in the band; those of single random sets are in "
     "the row of each system."
 )
-INACTIVE = "Inactive: items with fewer than {top} active stimuli, which are left out of means and n."
+INACTIVE = "Inactive: items with fewer than {top} active stimuli, which are left out of means, intervals and n."
 CONSTANT = "Constant: directions with the same code for all stimuli to score on, which were left out."
 RELIABILITY = (
     "Reliability: correlation r of the {corrected}index over items between sets of different stimuli, each half of "
@@ -84,11 +83,10 @@ def describe_means(comparison: xr.Dataset, tests: xr.Dataset | None) -> Means:
     summary, left_out = summarize(comparison), count_left_out(comparison)
     metrics = comparison.metric.values.tolist()
     found = _above_everything(tests)
-    digits = {metric: digits_of(summary.xs(metric, level="metric")["mean"].to_numpy()) for metric in metrics}
     systems: dict[str, list[Row]] = {}
     for system, finder in dict.fromkeys(zip(*(summary.index.get_level_values(i) for i in (0, 1)), strict=True)):
         cells = [
-            _cell(metric, summary.loc[(system, finder, metric)], (system, finder, metric) in found, digits[metric])
+            _cell(metric, summary.loc[(system, finder, metric)], (system, finder, metric) in found)
             for metric in metrics
         ]
         systems.setdefault(system, []).append(Row(finder, _left_out(left_out.loc[system, finder]), cells))
@@ -120,7 +118,7 @@ def _caption(comparison: xr.Dataset, summary: pd.DataFrame) -> str:
     n_seeds = len(np.unique(comparison.seed)) if "seed" in comparison.coords else 1
     return MEANS.format(
         index="hub-corrected " if "mean_corrected" in summary else "",
-        over_seeds=f" (over {n_seeds} seeds: an item counts once per seed)" if n_seeds > 1 else "",
+        over_seeds=f" (of the first of {n_seeds} seeds)" if n_seeds > 1 else "",
     )
 
 
@@ -143,39 +141,33 @@ def _left_out(counts: pd.Series) -> str:
     )
 
 
-def _cell(metric: str, row: pd.Series, is_detectable: bool, digits: int) -> Cell:
+def _cell(metric: str, row: pd.Series, is_detectable: bool) -> Cell:
     """Return the corrected mean, if there is one, with the raw one below it; else the raw one."""
     n = int(row["n_items"] - row.get("n_inactive", 0))
     if not n:
         return Cell(metric, "–", "", False, ["n 0"])
-    raw, raw_interval = _mean(row, "mean", digits)
     details = [f"n {n}"]
-    mean, interval = raw, raw_interval
+    mean, interval, chance = _describe_mean(row, "")
     if "mean_corrected" in row:
-        mean, interval = _mean(row, "mean_corrected", digits)
-        details.append(f"raw {raw} {raw_interval}".rstrip())
-        details.append(f"floor {format_number(row['frequency_floor'], digits)}")
-    if "chance_of_mean_low" in row and np.isfinite(row["chance_of_mean_low"]):
-        decimals = _decimals(row["chance_of_mean_low"], row["chance_of_mean_high"], digits)
-        band = (format_number(row[f"chance_of_mean_{end}"], decimals) for end in ("low", "high"))
-        details.append(f"chance {' to '.join(band)}")
+        raw = f"raw {mean} {interval}".rstrip()
+        floor = format_number(row["frequency_floor"], decimals_for(row["standard_error"]))
+        mean, interval, of_corrected = _describe_mean(row, "_corrected")
+        details += [*of_corrected, raw, *chance, f"floor {floor}"]
+    else:
+        details += chance
     if "reliability" in row:
         details.append(f"reliability {describe_reliability(row['reliability'])}")
     return Cell(metric, mean, interval, is_detectable, details)
 
 
-def _mean(row: pd.Series, name: str, digits: int) -> tuple[str, str]:
-    """Return a mean and its interval as text, rounded to two digits of the standard error."""
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    if not np.isfinite(high - low):
-        return format_number(row[name], digits), ""
-    decimals = _decimals(low, high, digits)
-    return format_number(row[name], decimals), format_interval(low, high, decimals)
-
-
-def _decimals(low: float, high: float, otherwise: int) -> int:
-    """Return the decimals for the ends of a 95 % interval; `otherwise`, if it has no width."""
-    return decimals_for((high - low) / (2 * NormalDist().inv_cdf(0.975))) if high > low else otherwise
+def _describe_mean(row: pd.Series, suffix: str) -> tuple[str, str, list[str]]:
+    """Return a mean, its interval, and the chance band of a mean (if known), to two digits of the standard error."""
+    decimals = decimals_for(row[f"standard_error{suffix}"])
+    low, high = row[f"mean{suffix}_low"], row[f"mean{suffix}_high"]
+    interval = format_interval(low, high, decimals) if np.isfinite(low) else ""
+    band = [format_number(row.get(f"chance_of_mean{suffix}_{end}", np.nan), decimals) for end in ("low", "high")]
+    chance = [f"chance {' to '.join(band)}"] if np.isfinite(row.get(f"chance_of_mean{suffix}_low", np.nan)) else []
+    return format_number(row[f"mean{suffix}"], decimals), interval, chance
 
 
 def _chance_of_sets(comparison: xr.Dataset, system: str) -> list[tuple[str, str]]:
@@ -184,7 +176,7 @@ def _chance_of_sets(comparison: xr.Dataset, system: str) -> list[tuple[str, str]
     cells = []
     for metric in comparison.metric.values.tolist():
         low, level, high = (float(first[f"chance_level{end}"].sel(metric=metric)) for end in ("_low", "", "_high"))
-        decimals = _decimals(low, high, 3)
+        decimals = decimals_for((high - low) / 4)  # about the s.d. of single sets
         texts = [format_number(value, decimals) for value in (level, low, high)]
         cells.append((metric, "{}; single sets {} to {}".format(*texts)))
     return cells

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from neurosuper._rounding import format_number
 from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
-from neurosuper.report.pending import format_number
 
 
 def unique_names(names: xr.DataArray) -> list[str]:

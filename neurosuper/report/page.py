@@ -12,6 +12,7 @@ import xarray as xr
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from neurosuper._files import whole_file
+from neurosuper.comparison.headlines import headline
 from neurosuper.report.examples import choose_examples, describe_examples, introduce_examples, labels_of
 from neurosuper.report.figures import draw_figures
 from neurosuper.report.forest import finder_tests, sections_of_tests
@@ -19,7 +20,6 @@ from neurosuper.report.hypotheses import describe_hypotheses
 from neurosuper.report.means import describe_means
 from neurosuper.report.methods import call_of, describe_methods
 from neurosuper.report.numbers import unique_names
-from neurosuper.report.pending import complete, headline
 from neurosuper.report.thumbnails import embed_thumbnails
 
 __all__ = ["Report", "make_report"]
@@ -27,7 +27,7 @@ __all__ = ["Report", "make_report"]
 FORMAT_VERSION = 2  # of `study.nc`; `neurosuper/study/write.py` says what it covers
 MAX_SYSTEMS_WITHOUT_CONTENTS = 3  # more sections than these are hard to find by scrolling
 NEEDED = ("interpretability", "top_stimuli", "system", "finder", "direction", "metric", "quantity", "top")
-TEST_NEEDED = ("difference", "p_adjusted", "sentence", "system", "finder", "against", "metric", "correction")
+TEST_NEEDED = ("difference", "p_adjusted", "detectable", "sentence", "finder", "against", "family", "n_family")
 SCORED = {
     "held-out": "directions found on one part of the stimuli, everything scored on the rest",
     "all": "directions found and everything scored on the same stimuli",
@@ -162,7 +162,7 @@ def make_report(
     _check(comparison, tests)
     chosen = choose_examples(comparison)
     css, thumbnails = embed_thumbnails(images, labels_of(chosen.values()))
-    tests, cautions = finder_tests(comparison) if tests is None else (complete(tests), [])
+    tests, cautions = finder_tests(comparison) if tests is None else (tests, [])
     attrs, systems = comparison.attrs, unique_names(comparison.system)
     page = {
         "title": title or attrs.get("title") or f"Interpretability of {', '.join(systems)}",

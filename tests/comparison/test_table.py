@@ -1,10 +1,15 @@
+"""The table of means: what is in it, its intervals, and the chance level beside them."""
+
 import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
+from scipy.spatial.distance import pdist
 
-from neurosuper.comparison import headline, summarize
-from neurosuper.comparison.table import UNTESTED
+import neurosuper as ns
+from neurosuper import Color, Label, Random, Units, compare, summarize
+from neurosuper.comparison import contrast_finders, headline, scoring
+from neurosuper.interpretability import index_interval
 
 
 @pytest.fixture
@@ -12,7 +17,8 @@ def comparison(rng):
     """Two systems; K-means is above units in the brain, below in the network."""
     n = 11
     centres = {("brain", "Units"): -0.6, ("brain", "KMeans"): -0.5, ("net", "Units"): -0.3, ("net", "KMeans"): -0.4}
-    values = np.concatenate([centre + np.linspace(-0.1, 0.1, n) for centre in centres.values()])
+    values = np.concatenate([centre + np.linspace(-0.1, 0.1, n) ** 3 * 100 for centre in centres.values()])
+    values += np.tile([0.0] * 10 + [0.11], 4)  # so that a mean is no median
     names = np.repeat(list(centres), n, axis=0)
     return xr.Dataset(
         {"interpretability": (("item", "metric"), np.stack([values, 10 * values], axis=1))},
@@ -25,55 +31,80 @@ def comparison(rng):
     )
 
 
-def test_table_of_medians_and_quartiles(comparison):
+def test_the_table_has_the_mean_of_each_set_and_no_interval_without_halves(comparison):
     table = summarize(comparison)
     assert table.index.names == ["system", "finder", "metric"]
     assert table.index[0] == ("brain", "Units", "color")
-    assert_allclose(table.loc[("brain", "KMeans", "color")], [-0.5, -0.55, -0.45, 11])
-    assert_allclose(table.loc[("net", "KMeans", "pixel"), "median"], -4)
+    row = table.loc[("brain", "KMeans", "color")]
+    scores = comparison.interpretability[11:22, 0].values
+    assert_allclose(row["mean"], -0.49)
+    assert_allclose([row["mean"], row.standard_error], [scores.mean(), scores.std(ddof=1) / 11**0.5])
+    assert row.n_items == 11
+    assert np.isnan([row.mean_low, row.mean_high]).all()
+    assert_allclose(table.loc[("net", "KMeans", "pixel"), "mean"], -3.9)
+    assert list(table) == ["mean", "mean_low", "mean_high", "standard_error", "n_items"]
+    assert ns.summarize is summarize
 
 
 def test_items_without_a_score_are_not_counted(comparison):
     comparison["interpretability"][0, 0] = np.nan
-    assert summarize(comparison).loc[("brain", "Units", "color"), "n_items"] == 10
+    row = summarize(comparison).loc[("brain", "Units", "color")]
+    assert row.n_items == 10
+    assert_allclose(row["mean"], comparison.interpretability[1:11, 0].mean())
 
 
-def test_headline_says_who_is_above_whom(comparison):
-    assert headline(comparison) == [
-        "brain: median index by color, best first: KMeans −0.500, Units −0.600.",
-        "net: median index by color, best first: Units −0.300, KMeans −0.400.",
-        "By color, the median of K-means directions is above that of single units in 1 of 2 systems (brain). "
-        f"{UNTESTED}",
-    ]
-
-
-def test_headline_says_how_well_planted_directions_were_recovered(comparison):
-    recovery = xr.DataArray([[0.4, 0.5], [0.8, 1.0]], dims=("fit", "planted"))
-    coords = {"fit_system": ("fit", ["brain"] * 2), "fit_finder": ("fit", ["Units", "KMeans"])}
-    sentences = headline(comparison.assign(recovery=recovery.assign_coords(coords)))
-    assert "brain: planted directions recovered, median of max |cosine|: KMeans 0.900, Units 0.450." in sentences
-
-
-def test_headline_does_not_count_equal_medians_as_above(comparison):
-    comparison["interpretability"][:] = -0.5
-    assert "is above that of single units in 0 of 2 systems." in headline(comparison)[-1]
-
-
-def test_with_a_corrected_index_the_headline_speaks_of_it_and_shows_the_raw_one(comparison):
-    """Corrected, K-means is above units in the network, too."""
+def test_corrected_means_and_the_floor_are_beside_the_raw_ones(comparison):
     corrected = xr.where(comparison.finder == "KMeans", 0.1, -0.05) + 0 * comparison.interpretability
-    floor = xr.full_like(corrected, -0.55)
-    both = comparison.assign(corrected=corrected, frequency_floor=floor)
-
-    assert headline(both) == [
-        "brain: median hub-corrected index (raw) by color, best first: KMeans 0.100 (−0.500), Units −0.050 (−0.600).",
-        "net: median hub-corrected index (raw) by color, best first: KMeans 0.100 (−0.400), Units −0.050 (−0.300).",
-        "By color, the median of K-means directions is above that of single units in the hub-corrected index in 2 of 2 "
-        f"systems (brain, net). {UNTESTED}",
-    ]
+    both = comparison.assign(corrected=corrected, frequency_floor=xr.full_like(corrected, -0.55))
     table = summarize(both)
-    assert_allclose(table.loc[("net", "Units", "pixel"), ["median_corrected", "frequency_floor"]], [-0.05, -0.55])
-    assert_allclose(table["median"], summarize(comparison)["median"])
+    assert_allclose(table.loc[("net", "Units", "pixel"), ["mean_corrected", "frequency_floor"]], [-0.05, -0.55])
+    assert_allclose(table["mean"], summarize(comparison)["mean"])
+
+
+@pytest.mark.parametrize("metric", [Color(), Label()], ids=["distance", "agreement"])
+def test_intervals_are_those_of_index_interval(responses, images, metric):
+    table = compare({"brain": responses}, images, [Units(), Random(6)], [metric], top=4, score_on="all")
+    summary = summarize(table).xs(metric.name, level="metric")
+    for finder in (Units(), Random(6)):
+        codes = finder.fit_transform(responses)
+        row = summary.loc[("brain", type(finder).__name__)]
+        raw, hub = (index_interval(codes, images, metric, top=4, correction=name) for name in (None, "hub"))
+        columns = ["mean_corrected", "mean_corrected_low", "mean_corrected_high", "standard_error_corrected"]
+        names = [*("interpretability", "interpretability_low", "interpretability_high"), "standard_error"]
+        assert_allclose(row[columns], [hub[name] for name in names], rtol=1e-3, atol=1e-6)
+        # For the log scale, the level of the index on halves is not known.
+        found = row[["mean", "mean_low", "mean_high", "standard_error"]]
+        assert_allclose(found, [raw[name] for name in names], rtol=0.03 if raw.scale == "log" else 1e-3)
+        assert raw.scale == ("log" if metric.name == "color" else "linear")
+        if raw.scale == "log":
+            assert_allclose(row["mean"] ** 2, row.mean_low * row.mean_high)
+
+
+def test_intervals_for_other_groups_of_stimuli_are_linear(responses, images):
+    groups = ("stimulus", [f"g{i % 12}" for i in range(120)])
+    grouped = responses.assign_coords(group=groups)
+    table = compare({"brain": grouped}, images, [Units()], [Color()], top=4, score_on="all", stimulus_groups="group")
+    row = summarize(table).iloc[0]
+    alone = index_interval(grouped, images, Color(), top=4, stimulus_groups="group")
+    names = ("interpretability", "interpretability_low", "interpretability_high")
+    assert_allclose(row[["mean", "mean_low", "mean_high"]], [alone[name] for name in names], rtol=1e-3)
+
+
+def test_means_are_those_that_contrasts_compare(comparison):
+    """Of the first seed, without inactive items; other seeds would move them."""
+    n_active = np.full(44, 40)
+    n_active[20:22] = 2
+    first = comparison.assign(n_active=("item", n_active)).assign_attrs(top=5)
+    second = first.assign(interpretability=first.interpretability + 1).assign_coords(seed=("item", [1] * 44))
+    both = xr.concat([first.assign_coords(seed=("item", [4] * 44)), second], "item", data_vars="minimal")
+    table = summarize(both)
+    tests = contrast_finders(both, n_resamples=200)
+    for test in (tests.isel(test=i) for i in range(tests.sizes["test"])):
+        key, metric = (test.system.item(), test.metric.item()), test.metric.item()
+        means = [table.loc[(key[0], finder.item(), metric), "mean"] for finder in (test.finder, test.against)]
+        assert_allclose(means, [test.estimate_a, test.estimate_b])
+    assert table.n_items.tolist() == [11] * 8
+    assert table.n_inactive.tolist() == [0, 0, 2, 2, 0, 0, 0, 0]
 
 
 @pytest.fixture
@@ -85,37 +116,85 @@ def with_inactive(comparison):
     return comparison.assign(n_active=("item", n_active)).assign_attrs(attrs)
 
 
-def test_medians_leave_out_inactive_items_and_the_table_counts_them(comparison, with_inactive):
+def test_means_leave_out_inactive_items_and_the_table_counts_them(comparison, with_inactive):
     table = summarize(with_inactive)
-    active = np.linspace(-0.6, -0.4, 11)[:9]
-    found = table.loc[("brain", "KMeans", "color"), ["median", "lower_quartile", "upper_quartile"]]
-    assert_allclose(found.astype(float), np.quantile(active, [0.5, 0.25, 0.75]))
+    assert_allclose(table.loc[("brain", "KMeans", "color"), "mean"], comparison.interpretability[11:20, 0].mean())
     assert table.n_items.tolist() == [11] * 8
     assert table.n_inactive.tolist() == [0, 0, 2, 2, 0, 0, 0, 0]
-    assert_allclose(summarize(with_inactive, include_inactive=True)["median"], summarize(comparison)["median"])
+    assert_allclose(summarize(with_inactive, include_inactive=True)["mean"], summarize(comparison)["mean"])
 
 
-def test_a_set_without_active_items_has_no_median(with_inactive):
+def test_a_set_without_active_items_has_no_mean(with_inactive):
     with_inactive.n_active[:11] = 0
     row = summarize(with_inactive).loc[("brain", "Units", "color")]
-    assert np.isnan(row["median"])
+    assert np.isnan(row["mean"])
     assert (row.n_items, row.n_inactive) == (11, 11)
-    assert headline(with_inactive)[0] == "brain: median index by color, best first: KMeans −0.520."
 
 
-def test_headline_names_and_counts_what_was_left_out(with_inactive):
+def test_a_single_item_has_a_mean_without_an_interval(responses, images):
+    table = compare({"brain": responses}, images, [Units(), Random(1)], [Color()], top=4, score_on="all")
+    row = summarize(table).loc[("brain", "Random", "color")]
+    assert np.isfinite(row["mean"])
+    assert np.isnan([row.mean_low, row.mean_high, row.standard_error]).all()
+
+
+def test_reliability_is_that_of_the_corrected_index_and_of_the_worst_seed(comparison):
+    reliability = xr.where(comparison.finder == "KMeans", 0.6, np.nan) + 0 * comparison.interpretability
+    reliability[11] = 0.2  # of another seed
+    raw = comparison.assign(index_reliability=reliability)
+    assert_allclose(summarize(raw)["reliability"], [np.nan, np.nan, 0.2, 0.2, np.nan, np.nan, 0.6, 0.6])
+    both = raw.assign(corrected=comparison.interpretability, corrected_reliability=reliability / 2)
+    assert_allclose(summarize(both)["reliability"][2:4], 0.1)
+
+
+def corrected(distances):
+    """Return d_jk − μ − a_j − a_k (see `hub_shifts`) of all pairs, from a square matrix."""
+    n = len(distances)
+    h = distances.sum(1) / (n - 1)
+    a = (h - h.mean()) * (n - 1) / (n - 2)
+    return distances - h.mean() - a[:, None] - a
+
+
+def test_the_chance_band_of_a_mean_contains_95_of_100_means_of_random_sets(responses, images, rng, monkeypatch):
+    """By brute force: 4,000 populations of 8 units that ignore the images and one another. Its own error is 0.4 %.
+
+    The s.d. between sets is estimated from 4,000 of them here, so that its error does not count.
+    """
+    monkeypatch.setattr(scoring, "N_RANDOM_SETS", 4000)
+    table = compare({"brain": responses}, images, [Units()], [Color()], top=4, score_on="all", baselines=False)
+    row = summarize(table).iloc[0]
+    d = np.zeros((120, 120))
+    d[np.triu_indices(120, 1)] = pdist(Color(device="cpu").embed(images).numpy())
+    d += d.T
+    assert row.n_items == 8
+    assert_allclose(row.chance_level, -d.sum() / (120 * 119), rtol=1e-5)
+    sets = rng.random((4000 * 8, 120)).argsort(1)[:, :4]
+    pairs = np.triu_indices(4, 1)
+    for distances, low, high in (
+        (d, row.chance_of_mean_low, row.chance_of_mean_high),
+        (corrected(d), row.chance_of_mean_corrected_low, row.chance_of_mean_corrected_high),
+    ):
+        index = -distances[sets[:, pairs[0]], sets[:, pairs[1]]].mean(1)
+        means = index.reshape(4000, 8).mean(1)
+        assert abs(np.mean((means < low) | (means > high)) - 0.05) < 0.012
+        assert max(np.mean(means < low), np.mean(means > high)) < 0.045  # sets of 4 of 120 images are skewed: 1.2
+        assert np.mean((index < low) | (index > high)) > 0.3  # the band of single sets is wider
+
+
+def test_the_chance_band_narrows_with_the_number_of_items_and_leaves_out_inactive_ones(responses, images):
+    table = compare({"brain": responses}, images, [Units(), Random(32)], [Color()], top=4, score_on="all")
+    table["n_active"][:4] = 1
+    row = summarize(table)
+    widths = (row.chance_of_mean_high - row.chance_of_mean_low).xs("color", level="metric")["brain"]
+    assert_allclose(widths["Units"] / widths["Random"], (32 / 4) ** 0.5)
+    assert_allclose(widths["Units"], 2 * 1.959964 * table.chance_level_sd[0, 0] / 4**0.5, rtol=1e-6)
+
+
+def test_what_was_left_out_is_named_and_counted(with_inactive):
     constant = "directions that are constant on the stimuli to score on"
     assert headline(with_inactive)[-2:] == [
         f"Left out in brain: items with fewer than 5 active stimuli (2 of 11 by KMeans); {constant} (1 by KMeans).",
         f"Left out in net: {constant} (2 by KMeans).",
-    ]
-
-
-def test_headline_does_not_repeat_the_note_of_a_study(with_inactive):
-    *_, of_brain, of_net = headline(with_inactive)
-    assert headline(with_inactive.assign_attrs(note=f"Made up. {of_brain}"))[-2:] == [
-        headline(with_inactive)[2],
-        of_net,
     ]
 
 
@@ -132,30 +211,3 @@ def test_constant_directions_are_summed_over_seeds(with_inactive):
 def test_of_a_part_of_a_comparison_the_sum_of_constant_directions_is_known(with_inactive):
     part = with_inactive.isel(item=(with_inactive.system == "net").values)
     assert headline(part)[-1] == "Left out: directions that are constant on the stimuli to score on (3)."
-
-
-def test_reliability_is_that_of_the_corrected_index_and_of_the_worst_seed(comparison):
-    reliability = xr.where(comparison.finder == "KMeans", 0.6, np.nan) + 0 * comparison.interpretability
-    reliability[11] = 0.2  # of another seed
-    raw = comparison.assign(index_reliability=reliability)
-    assert_allclose(summarize(raw)["reliability"], [np.nan, np.nan, 0.2, 0.2, np.nan, np.nan, 0.6, 0.6])
-    both = raw.assign(corrected=comparison.interpretability, corrected_reliability=reliability / 2)
-    assert_allclose(summarize(both)["reliability"][2:4], 0.1)
-
-
-def test_headline_says_where_directions_are_above_their_matched_baseline(comparison):
-    """K-means is above units in the brain, and the baseline is between the two; in the network it is above both."""
-    baselines = [(system, centre + np.linspace(-0.1, 0.1, 11)) for system, centre in (("brain", -0.55), ("net", -0.1))]
-    parts = [
-        comparison.isel(item=slice(11))
-        .assign(interpretability=(("item", "metric"), np.stack([index, index], axis=1)))
-        .assign_coords(system=("item", [system] * 11), finder=("item", ["CovarianceMatched"] * 11))
-        for system, index in baselines
-    ]
-    every = xr.concat([comparison, *parts], "item")
-    baseline = np.where(every.finder == "KMeans", "CovarianceMatched", "")
-    assert headline(every.assign_coords(baseline=("item", baseline)))[-1] == (
-        "By color, the median of K-means directions is above that of single units in 1 of 2 systems (brain), and above "
-        f"that of their matched baseline, CovarianceMatched, in 1 of 2 systems (brain). {UNTESTED}"
-    )
-    assert "baseline" not in headline(every)[-1]

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_array_equal
 from scipy import stats
 
-from neurosuper.inference import cohens_d, permutation_test, probability_of_superiority, test_sentence
+from neurosuper.inference import adjust_p_values, cohens_d, permutation_test, probability_of_superiority, test_sentence
 from neurosuper.inference.permutation import compare_means
 
 CENTERS = {"mean": mean, "median": median}
@@ -165,7 +165,13 @@ def test_a_test_survives_in_a_file_and_leaves_global_state_alone(rng, make_score
 
 def made_up(**changes: object) -> xr.Dataset:
     """Return a test result as a paper might report it."""
-    numbers = {"difference": 0.0112, "p_value": 0.0034, "cohens_d": 0.31, "superiority": 0.588}
+    numbers = {
+        "difference": 0.0112,
+        "standard_error": 0.0038,
+        "p_value": 0.0034,
+        "cohens_d": 0.31,
+        "superiority": 0.588,
+    }
     numbers |= {"estimate_a": -0.637, "estimate_b": -0.6482, "n_a": 89, "n_b": 89}
     attrs = {"paired": 0, "statistic": "mean", "alternative": "two-sided", "n_permutations": 9999, "exact": 0}
     return xr.Dataset(
@@ -176,7 +182,7 @@ def made_up(**changes: object) -> xr.Dataset:
 
 def test_a_sentence_contains_every_number():
     assert test_sentence(made_up(), "KMeans", "units", "interpretability") == (
-        "KMeans (n = 89, mean −0.637) scored higher in interpretability than units (n = 89, mean −0.648), by 0.011 "
+        "KMeans (n = 89, mean −0.6370) scored higher in interpretability than units (n = 89, mean −0.6482), by 0.0112 "
         "(two-sided unpaired permutation test, p = 0.0034, 9,999 permutations; d = 0.31, probability of superiority "
         "0.59)."
     )
@@ -185,8 +191,8 @@ def test_a_sentence_contains_every_number():
 def test_no_direction_is_claimed_where_p_is_not_small():
     sentence = test_sentence(made_up(p_value=0.05), "KMeans", "units", "interpretability")
     assert sentence.startswith(
-        "KMeans (n = 89, mean −0.637) and units (n = 89, mean −0.648) did not differ detectably in interpretability "
-        "(difference 0.011; two-sided unpaired permutation test, p = 0.05, "
+        "KMeans (n = 89, mean −0.6370) and units (n = 89, mean −0.6482) did not differ detectably in interpretability "
+        "(difference 0.0112; two-sided unpaired permutation test, p = 0.05, "
     )
     assert "higher" not in sentence
     one_sided = test_sentence(made_up(p_value=0.4, alternative="less"), "KMeans", "units", "purity")
@@ -205,14 +211,37 @@ def test_no_direction_is_claimed_where_p_is_not_small():
         ({"p_value": 0.0079, "n_permutations": 252, "exact": 1}, "p = 0.0079, all 252 permutations"),
         ({"p_value": 0.03, "difference": -0.0112, "cohens_d": -0.31}, "scored lower in"),
         ({"cohens_d": -np.inf}, "d = −∞"),
-        ({"difference": 25.3, "estimate_a": 1234.5, "estimate_b": 1209.2}, "(n = 89, mean 1,234) scored"),
-        ({"difference": 0.0, "p_value": 1.0}, "(difference 0.000; "),
+        ({"standard_error": 25.3, "estimate_a": 1234.5, "estimate_b": 1209.2}, "(n = 89, mean 1234) scored"),
+        ({"standard_error": 0.0, "difference": 0.0, "p_value": 1.0}, "(difference 0.000; "),
         ({"paired": 1, "statistic": "median"}, "paired permutation test of the median difference"),
-        ({"statistic": "median"}, "median −0.637) scored higher"),
+        ({"statistic": "median"}, "median −0.6370) scored higher"),
     ],
 )
 def test_sentences_suit_what_was_done(changes, sentence):
     assert sentence in test_sentence(made_up(**changes), "KMeans", "units", "interpretability")
+
+
+def test_a_sentence_with_an_adjusted_p_names_the_size_of_its_family():
+    p = adjust_p_values(xr.DataArray([0.001, 0.02, 0.5], dims="test"))
+    sentence = test_sentence(made_up().assign(p_value=p[1]), "KMeans", "units", "interpretability")
+    assert "permutation test, adjusted p = 0.03 (family of 3), 9,999 permutations" in sentence
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_the_standard_error_is_the_spread_of_the_difference_over_samples_of_items(rng, make_scores, paired, statistic):
+    """Over 400 samples of normal scores of different spread; its own standard error is 4 %."""
+    tests = [
+        permutation_test(
+            *(make_scores(rng.normal(0, spread, 101)) for spread in (1.0, 2.0)),
+            paired=paired,
+            statistic=statistic,
+            n_resamples=100,
+        )
+        for _ in range(400)
+    ]
+    spread = np.std([test.difference for test in tests], ddof=1)
+    assert abs(np.mean([test.standard_error for test in tests]) / spread - 1) < 0.12
 
 
 def test_bad_input_is_refused_with_a_reason(make_scores):

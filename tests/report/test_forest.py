@@ -92,7 +92,7 @@ def test_every_test_has_a_row_that_is_bold_and_filled_exactly_where_it_is_detect
         truth = [float(test[f"difference{end}"]) for end in ("", "_low", "_high")]
         np.testing.assert_allclose(numbers, truth, atol=width / 30)  # rounded to two digits of the standard error
         p = float(test.p_adjusted)
-        assert row["p"] == ("p < 0.001" if p < 0.001 else f"p = {p:.3f}")
+        assert row["p"] == ("p < 0.0001" if p < 0.0001 else f"p = {p:.3g}")
     assert {row["bold"] for row in shown} == {True, False}
 
 

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+import neurosuper as ns
 from neurosuper import contrast_finders
 from neurosuper.report import make_report
 
@@ -26,19 +27,22 @@ def number(text):
     return float(text.replace("−", "-"))
 
 
-def test_the_table_shows_means_with_their_intervals(page, comparison):
-    items = (
-        comparison.interpretability.to_dataframe().groupby(["system", "finder", "metric"], sort=False).interpretability
-    )
-    cells = cells_of(page)
-    assert len(cells) == 8
-    for cell, (_, values) in zip(cells, items, strict=True):
+def test_the_table_shows_means_with_their_intervals(tested, images, read):
+    items = tested.interpretability.to_dataframe().groupby(["system", "finder", "metric"], sort=False).interpretability
+    table = ns.summarize(tested)
+    cells = cells_of(read(make_report(tested, images).html))
+    assert len(cells) == len(items) == 12
+    for cell, (key, values) in zip(cells, items, strict=True):
         mean, low, high = (number(text) for text in re.findall(r"[−\d.]+", cell)[:3])
-        error = values.sem()
-        assert mean == pytest.approx(values.mean(), abs=error / 10)  # rounded to two digits of the standard error
-        assert low < mean < high
-        assert high - low == pytest.approx(2 * 2.0 * error, rel=0.1)
+        row = table.loc[key]
+        assert mean == pytest.approx(values.mean(), abs=row.standard_error / 10)  # to two digits of the standard error
+        assert (low, high) == pytest.approx((row.mean_low, row.mean_high), abs=row.standard_error / 10)
         assert f"n {values.count()}" in cell
+
+
+def test_without_an_interval_there_is_only_the_mean(page):
+    assert [cell for cell in cells_of(page) if "[" in cell] == []
+    assert [re.match(r"−[\d.]+ n \d+$", cell) is not None for cell in cells_of(page)] == [True] * 8
 
 
 def test_bold_is_what_scored_detectably_above_everything_it_was_tested_against(tested, images, read):
@@ -62,28 +66,45 @@ def test_bold_is_what_scored_detectably_above_everything_it_was_tested_against(t
     assert set(in_bold) <= {text for _, text in bold}
 
 
-def test_raw_and_corrected_means_stand_side_by_side(comparison, images, read):
-    corrected = comparison.interpretability + 1
-    both = comparison.assign(corrected=corrected, frequency_floor=0 * corrected - 0.5)
-    cells = cells_of(read(make_report(both, images).html))
-    plain = cells_of(read(make_report(comparison, images).html))
-    for cell, raw in zip(cells, plain, strict=True):
+def with_correction(tested):
+    """Return a comparison whose corrected index is 1 higher, and whose chance levels are known."""
+    level = 0 * tested.interpretability - 0.7
+    return tested.assign(
+        corrected=tested.interpretability + 1,
+        corrected_difference_of_halves=tested.difference_of_halves,
+        corrected_influence=tested.influence,
+        frequency_floor=level + 0.2,
+        chance_level=level,
+        chance_level_low=level - 0.1,
+        chance_level_high=level + 0.2,
+        chance_level_sd=0 * level + 0.08,
+        corrected_chance_sd=0 * level + 0.05,
+    )
+
+
+def test_raw_and_corrected_means_stand_side_by_side(tested, images, read):
+    cells = cells_of(read(make_report(with_correction(tested), images).html))
+    plain = cells_of(read(make_report(tested, images).html))
+    both = [cell for cell in cells if "single sets" not in cell]
+    for cell, raw in zip(both, plain, strict=True):
         mean, interval = re.match(r"(\S+) (\[.*?\])", raw).groups()
         assert f"raw {mean} {interval}" in cell
         assert "floor −0.5" in cell
-        assert number(cell.split()[0]) == pytest.approx(number(mean) + 1, abs=0.01)
+        assert number(cell.split()[0]) == pytest.approx(number(mean) + 1, abs=0.011)
 
 
-def test_chance_of_single_sets_is_beside_that_of_the_mean(comparison, images, read):
-    level = 0 * comparison.interpretability - 0.7
-    chance = comparison.assign(chance_level=level, chance_level_low=level - 0.1, chance_level_high=level + 0.2)
-    page = read(make_report(chance, images).html)
-    single = [text for text in cells_of(page) if "single sets" in text]
-    assert single == ["−0.700; single sets −0.800 to −0.500"] * 4 or single == ["−0.70; single sets −0.80 to −0.50"] * 4
-    bands = [re.search(r"chance (\S+) to (\S+?)( ·|$)", text) for text in cells_of(page) if "chance" in text]
-    assert len(bands) == 8
-    for band in bands:
-        assert -0.8 < number(band[1]) < -0.7 < number(band[2]) < -0.5  # the mean of many varies less
+def test_chance_of_single_sets_is_beside_that_of_the_mean(tested, images, read):
+    both = with_correction(tested)
+    cells, table = cells_of(read(make_report(both, images).html)), ns.summarize(both)
+    single = [cell for cell in cells if "single sets" in cell]
+    assert single == ["−0.700; single sets −0.800 to −0.500"] * 4
+    of_means = [cell for cell in cells if "single sets" not in cell]
+    for cell, (_, row) in zip(of_means, table.iterrows(), strict=True):
+        of_corrected, raw = re.findall(r"chance (\S+) to (\S+)", cell)
+        for (low, high), suffix in ((of_corrected, "_corrected"), (raw, "")):
+            expected = row[f"chance_of_mean{suffix}_low"], row[f"chance_of_mean{suffix}_high"]
+            error = row[f"standard_error{suffix}"]
+            assert (number(low), number(high)) == pytest.approx(expected, abs=error / 10)
 
 
 def test_inactive_and_constant_items_are_counted_beside_their_finder(comparison, images, read):

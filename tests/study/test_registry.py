@@ -98,7 +98,7 @@ def test_hypotheses_that_are_not_among_the_contrasts_are_counted_too(small_study
     assert found["n_tests"] == 6 + 1
     assert [stated["against"] for stated in found["hypotheses"]] == ["CovarianceMatched", "KMeans"]
     page = (small_study.parent / "study_output" / "report.html").read_text()
-    assert "brain: KMeans above CovarianceMatched by Color, corrected for hubs:" in page
+    assert "brain: KMeans above CovarianceMatched by Color, hub-corrected:" in page
 
 
 def test_an_edited_registry_is_refused(small_study):
