@@ -20,8 +20,8 @@ def make(rng, shifts, systems=("V4", "IT", "net"), finders=FINDERS, n=40, has_ha
     if has_halves:
         variables["difference_of_halves"] = (("item", "metric", "draw"), rng.normal(0, 0.05, (len(own), 1, 60)))
         variables["influence"] = (("item", "metric", "rank"), rng.normal(0, 0.05, (len(own), 1, 3)))
-        tops = [" | ".join(rng.choice(100, 3, replace=False).astype(str)) for _ in own]
-        variables["top_stimuli"] = ("item", np.array(tops))
+        tops = [rng.choice(100, 3, replace=False).astype(str) for _ in own]
+        variables["top_stimuli"] = (("item", "rank"), np.array(tops))
     coords = {"system": ("item", own[:, 0]), "finder": ("item", own[:, 1]), "metric": ["LPIPS"]}
     return xr.Dataset(variables, coords, {"n_stimuli": 100, "top": 3})
 
