@@ -130,7 +130,6 @@ model_args = { channels = 6 }
 layers = ["first", "second"]
 position = "mean"
 batch_size = 8
-drop_constant_units = true
 
 [finders.Units]
 

@@ -55,6 +55,8 @@ class Fit(NamedTuple):
         Number of active stimuli among those that were scored (see `compare`).
     n_constant : int
         Number of directions that are constant on the stimuli to score on, and were left out.
+    n_units_left_out : int
+        Number of units that are constant on the stimuli to fit on or on those to score on, and were left out.
     baseline : str
         Name of the matched baseline of the finder; "" if it has none.
     stimulus_groups : StimulusGroups or None
@@ -91,6 +93,7 @@ class Fit(NamedTuple):
     n_constant: int = 0
     baseline: str = ""
     stimulus_groups: StimulusGroups | None = None
+    n_units_left_out: int = 0
 
 
 def fit_systems(
@@ -101,6 +104,7 @@ def fit_systems(
     score_on: ScoreOn = "held-out",
     baselines: bool = True,
     stimulus_groups: str | None = None,
+    drop_constant_units: bool = True,
     random_state: Seed = 0,
 ) -> Iterator[Fit]:
     """Yield the directions of every system by every finder, with their top stimuli: the first half of `compare`.
@@ -124,6 +128,9 @@ def fit_systems(
         A stimulus coord of all systems, of stimuli that are not independent: clusters, categories, bursts of
         frames. Whole groups are to fit on or to score on, half of them each, and whole groups are halved, so that the
         intervals of contrasts are for other groups. At least 4 to score on.
+    drop_constant_units : bool, optional
+        Leave out units that give the same response to all stimuli to fit on, or to all those to score on, such as
+        silent units of a network: they have no top stimuli. Each `Fit` counts them. False: they are an error.
     random_state : int, Generator, RandomState or None, optional
         Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
         (see `top_stimuli`). Finders have their own.
@@ -140,10 +147,10 @@ def fit_systems(
         Systems are not a mapping, a name is not a str, or a finder is not a `DirectionFinder`.
     ValueError
         No system or finder; systems with other dims; names that are not unique; a unit coord with a reserved name;
-        units of zero variance; a finder all of whose directions are constant on the stimuli to score on; more `top`
-        than stimuli to score on; systems that mark the same stimulus differently, or put it in different groups; too
+        units of zero variance, if they are not to be dropped, or a system of such units only; a finder all of whose
+        directions are constant on the stimuli to score on; more `top` than stimuli to score on; systems that mark the same stimulus differently, or put it in different groups; too
         few groups, or a system without their coord; a finder with the name of a baseline that would be added; another
-        `score_on` or `baselines`.
+        `score_on`, `baselines` or `drop_constant_units`.
 
     See Also
     --------
@@ -167,7 +174,8 @@ def fit_systems(
     _check_systems(systems)
     check_one_of("score_on", score_on, ("held-out", "all"))
     seed = seed_or_new(random_state)
-    parts = fit_and_score_parts(systems, score_on, seed, stimulus_groups)
+    check_one_of("drop_constant_units", drop_constant_units, (True, False))
+    parts = fit_and_score_parts(systems, score_on, seed, stimulus_groups, drop_constant_units)
     _check_top(top, parts)
     halves = halve_scored({name: scored for name, (_, scored) in parts.items()}, top, stimulus_groups)
     pairs = [(system, finder) for system in parts for finder in finders]
@@ -189,6 +197,7 @@ def fit_systems(
             n_constant,
             baseline_of.get(finder, ""),
             own.groups,
+            systems[system].sizes["unit"] - fit_part.sizes["unit"],
         )
 
 

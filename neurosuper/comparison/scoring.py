@@ -43,6 +43,7 @@ ON_HALVES: dict[str, tuple[str, ...]] = {  # variables from the index on halves 
     "corrected_influence": ("rank",),
     "corrected_reliability": (),
 }
+UNITS_LEFT_OUT = "units that give all stimuli to fit on, or all those to score on, the same response"
 TAILS = (0.025, 0.975)  # the quantiles of these two
 Metrics = Sequence[ImageMetric | Precomputed] | Mapping[str, ImageMetric | Precomputed]
 
@@ -129,6 +130,7 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
         | {"n_stimuli": max(fit.n_stimuli for fit in fits)}
         | about_groups
         | _warn_of_constant(fits)
+        | _warn_of_units_left_out(fits)
         | {"provenance": describe_comparison({fit.finder: fit.fitted for fit in fits}, quantities)},
     )
     return add_attrs(table)
@@ -310,6 +312,23 @@ def _warn_of_constant(fits: Sequence[Fit]) -> dict[str, list[int]]:
         stacklevel=3,
     )
     return {"n_constant": counts}
+
+
+def _warn_of_units_left_out(fits: Sequence[Fit]) -> dict[str, list[int]]:
+    """Warn of units that were left out because they do not vary, and return the attr with their numbers."""
+    most: dict[str, tuple[int, int]] = {}  # by system, the largest numbers left out and left in that any seed had
+    for fit in fits:
+        n = fit.n_units_left_out
+        most[fit.system] = max(most.get(fit.system, (0, 0)), (n, n + fit.fitted.mean_.sizes["unit"]))
+    if not any(n for n, _ in most.values()):
+        return {}
+    parts = [f"{n} of {total} of {system!r}" for system, (n, total) in most.items() if n]
+    warnings.warn(
+        f"{UNITS_LEFT_OUT} have no top stimuli, and were left out: {', '.join(parts)}; attrs['n_units_left_out'] "
+        "counts them, drop_constant_units=False refuses them",
+        stacklevel=3,
+    )
+    return {"n_units_left_out": [n for n, _ in most.values()]}
 
 
 def _describe_groups(fits: Sequence[Fit]) -> tuple[dict[str, tuple], dict]:

@@ -25,6 +25,7 @@ def compare(
     score_on: ScoreOn = "held-out",
     baselines: bool = True,
     stimulus_groups: str | None = None,
+    drop_constant_units: bool = True,
     random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return the interpretability of every unit and direction of every system, by every metric.
@@ -55,6 +56,9 @@ def compare(
         A stimulus coord of all systems, or of images, of stimuli that are not independent: clusters, categories, bursts
         of frames. Whole groups are to fit on or to score on, half of them each, and whole groups are halved, so that
         the intervals of contrasts are for other groups. At least 4 to score on.
+    drop_constant_units : bool, optional
+        Leave out units that give the same response to all stimuli to fit on, or to all those to score on, such as
+        silent units of a network: they have no top stimuli. A warning counts them. False: they are an error.
     random_state : int, Generator, RandomState or None, optional
         Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
         (see `top_stimuli`). Finders have their own.
@@ -96,7 +100,8 @@ def compare(
         `score_on`, `random_state`, `shared_stimuli` (a description of how many stimuli the systems share),
         `stimulus_groups` and `n_stimulus_groups` (scored on, of all systems), if stimuli are grouped;
         `n_constant`, if directions were left out because they are constant on the stimuli to score on (their number for
-        each system and finder, systems first; a warning names them), and, if stimuli had no image,
+        each system and finder, systems first; a warning names them), `n_units_left_out` (a number for each system), if
+        units were left out because they do not vary, and, if stimuli had no image,
         `n_stimuli_left_out` of each system; `provenance`, as JSON: the class of each finder and
         its settings that are not defaults, what the index by each metric measures, and the versions of packages.
 
@@ -109,7 +114,8 @@ def compare(
     TypeError
         Systems are not a mapping, a name is not a str, or an object is not a finder or a metric.
     ValueError
-        No system, finder or metric; names that are not unique; no image in common; units of zero variance; a finder
+        No system, finder or metric; names that are not unique; no image in common; units of zero variance, if
+        they are not to be dropped; a finder
         all of whose directions are constant on the stimuli to score on, or with the name of a baseline that would be
         added; more `top` than stimuli to score on; too few groups, or a system without their coord.
 
@@ -156,6 +162,7 @@ def compare(
     }
     seed, metrics = seed_or_new(random_state), name_metrics(metrics)  # checked before the fits, which may take hours
     settings: dict = {"baselines": baselines, "stimulus_groups": stimulus_groups, "random_state": seed}
+    settings["drop_constant_units"] = drop_constant_units
     fits = list(fit_systems(systems, finders, top=top, score_on=score_on, **settings))
     lost = [left_out(responses).get(LEFT_OUT, 0) for responses in systems.values()]
     return score_fits(fits, images, metrics).assign_attrs(

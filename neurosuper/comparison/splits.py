@@ -18,7 +18,7 @@ from neurosuper._content import all_stimuli, photographs_of
 from neurosuper.interpretability.group_scores import groups_of
 from neurosuper.interpretability.random_splits import draw_splits, smallest_group
 from neurosuper.interpretability.sampled_sets import MIN_STIMULUS_GROUPS, N_RESAMPLES
-from neurosuper.responses import DROP_THEM, name_some, part_of, require_varying, split_stimuli
+from neurosuper.responses import constant_items, name_some, part_of, require_varying, split_stimuli
 
 ScoreOn = Literal["held-out", "all"]
 
@@ -188,22 +188,47 @@ def _warn_of_divided_copies(marks: list[str], photographs: list[int]) -> None:
 
 
 def fit_and_score_parts(
-    systems: Mapping[str, xr.DataArray], score_on: ScoreOn, random_state: Seed, stimulus_groups: str | None = None
+    systems: Mapping[str, xr.DataArray],
+    score_on: ScoreOn,
+    random_state: Seed,
+    stimulus_groups: str | None = None,
+    drop_constant_units: bool = True,
 ) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
-    """Return the responses to fit on and those to score on, for every system."""
+    """Return the responses to fit on and those to score on, for every system.
+
+    Units that are constant in one of these parts are dropped from both, or refused.
+    """
     if score_on == "all":
         parts = {name: (responses, responses) for name, responses in systems.items()}
     else:
         systems = split_systems(systems, random_state, stimulus_groups)
         parts = {name: (part_of(responses, "fit"), part_of(responses, "score")) for name, responses in systems.items()}
-    remedy = DROP_THEM if score_on == "all" else f"mark the halves with neurosuper.split_stimuli, then {DROP_THEM}"
     for name, both in parts.items():
         for part, use in zip(both, ("fit", "score"), strict=True):
             if part.sizes["stimulus"] < 2:
                 n = part.sizes["stimulus"]
                 raise ValueError(f"{name!r} has {n} stimuli whose split is {use!r}; mark at least 2")
-            require_varying(part, f" to {use} on, of {name!r}", remedy)
+    if drop_constant_units:
+        return {name: _drop_constant_units(name, *both) for name, both in parts.items()}
+    for name, both in parts.items():
+        for part, use in zip(both, ("fit", "score"), strict=True):
+            require_varying(part, f" to {use} on, of {name!r}", "leave them out with drop_constant_units=True")
     return parts
+
+
+def _drop_constant_units(name: str, fit: xr.DataArray, score: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return both parts without the units that are constant in one of them."""
+    constant = constant_items(fit) if score is fit else np.union1d(constant_items(fit), constant_items(score))
+    if not len(constant):
+        return fit, score
+    if len(constant) == (n := fit.sizes["unit"]):
+        raise ValueError(
+            f"none of the {n} units of {name!r} varies over the stimuli to fit on and over those to score on; leave "
+            "this system out, or check its window and loader"
+        )
+    kept = ~fit.indexes["unit"].isin(constant)
+    without = fit.isel(unit=kept)
+    return without, without if score is fit else score.isel(unit=kept)
 
 
 class Halves(NamedTuple):

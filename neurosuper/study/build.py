@@ -48,12 +48,11 @@ Metrics = Mapping[str, ImageMetric | Precomputed]
 
 
 class System(NamedTuple):
-    """One population: its name and responses, its planted directions if known, and how it was prepared."""
+    """One population: its name and responses, its planted directions if known, and how its weights were made random."""
 
     name: str
     responses: xr.DataArray
     truth: xr.DataArray | None
-    drop_constant_units: bool
     randomize: str | None = None  # how the weights of a network were made random
 
 
@@ -71,12 +70,9 @@ def load_systems(study: Study, images: xr.DataArray, files: References, cache: P
     """Yield every system, on the stimuli that have an image; a network with a list of layers gives one per layer."""
     for name, table in study.systems.items():
         options = files.fill(table)
-        loader, drop = options.pop("loader", None), options.pop("drop_constant_units", False)
-        if loader not in LOADERS or not isinstance(drop, bool):
-            raise ValueError(
-                f"[systems.{name}] loader must be one of {', '.join(LOADERS)}, and drop_constant_units true or false; "
-                f"got {loader!r} and {drop!r}"
-            )
+        loader = options.pop("loader", None)
+        if loader not in LOADERS:
+            raise ValueError(f"[systems.{name}] loader must be one of {', '.join(LOADERS)}; got {loader!r}")
         truth = read_truth(options.pop("truth"), name) if "truth" in options else None
         if loader == "activations":
             _randomize(options, name, study.seeds[0])
@@ -86,9 +82,7 @@ def load_systems(study: Study, images: xr.DataArray, files: References, cache: P
         responses = average_repetitions(call(getattr(neurosuper, loader), options, f"systems.{name}"))
         for own, part in _by_layer(name, responses, options.get("layers")):
             joined = join_system(own, part, images.stimulus)
-            yield System(
-                own, _with_groups(own, joined, images, study.stimulus_groups), truth, drop, table.get("randomize")
-            )
+            yield System(own, _with_groups(own, joined, images, study.stimulus_groups), truth, table.get("randomize"))
 
 
 def _randomize(options: Table, name: str, seed: int) -> None:

@@ -94,6 +94,9 @@ class Study(BaseModel):
     stimulus_groups : str, optional
         A stimulus coord, such as "burst" or "category", whose groups of dependent stimuli are never divided; see
         `neurosuper.compare`. A system without this coord has that of the images.
+    drop_constant_units : bool, optional
+        Leave out units that do not vary over the stimuli to fit on or over those to score on, as in
+        `neurosuper.compare`; the note counts them. False: they are an error.
     device : str, optional
         For torch; None: a GPU if there is one.
     cache_embeddings : {"float32", "float16"}, optional
@@ -129,6 +132,7 @@ class Study(BaseModel):
     seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_refuse_repeats)] = [0]
     baselines: Annotated[bool, Field(strict=True)] = True
     stimulus_groups: str | None = None
+    drop_constant_units: Annotated[bool, Field(strict=True)] = True
     device: str | None = None
     cache_embeddings: Stored | None = None
     images: Table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sklearn.base import clone
 
 from neurosuper.comparison import Fit, fit_systems, score_fits
 from neurosuper.comparison.baselines import add_baselines
-from neurosuper.comparison.splits import split_systems
+from neurosuper.comparison.scoring import UNITS_LEFT_OUT
 from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
 from neurosuper.interpretability.index import index_label
@@ -143,7 +144,7 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
     systems = list(load_systems(study, images, files, folder / "cache"))
     refuse_equal_names([system.name for system in systems])
     try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
-    _check_truths(systems)
+    _check_truths(study, systems)
     check_hypotheses(study.hypotheses, [system.name for system in systems], finders)
     checksums = files.checksums()
     data = {name: checksum for name, checksum in checksums.items() if name != shared_name(files.study.name)}
@@ -157,7 +158,7 @@ def _run(study: Study, files: References, folder: Path, command: str) -> xr.Data
                 found.append(fit)
         result = _score(fits, images, metrics)
         provenance = trace_provenance(study, systems, result, checksums, command)
-        result = result.assign_attrs(describe_run(study, systems, fits, result), provenance=json.dumps(provenance))
+        result = result.assign_attrs(describe_run(study, systems, result), provenance=json.dumps(provenance))
         result = add_attrs(result.merge(_recover(fits, systems)))
         result.attrs["registry"] = json.dumps(registry.score(result))
     except Exception as error:
@@ -174,11 +175,6 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
     If all stimuli are used, directions that do not depend on the seed are found with the first seed only.
     """
     responses = {system.name: system.responses for system in systems}
-    if study.score_on == "held-out":
-        responses = split_systems(responses, seed, study.stimulus_groups)
-    for system in systems:
-        if system.drop_constant_units:
-            responses[system.name] = drop_constant_units(responses[system.name])
     skip_seedless = study.score_on == "all" and seed != study.seeds[0]
     seeded = {
         name: clone(finder).set_params(random_state=seed)
@@ -193,6 +189,7 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
             score_on=study.score_on,
             baselines=study.baselines,
             stimulus_groups=study.stimulus_groups,
+            drop_constant_units=study.drop_constant_units,
             random_state=seed,
         )
 
@@ -201,7 +198,9 @@ def _score(fits: dict[int, list[Fit]], images: xr.DataArray, metrics: Metrics) -
     """Return the scores of the directions of all seeds together, so that each image is embedded once per metric."""
     every = [fit for of_seed in fits.values() for fit in of_seed]
     seeds = [seed for seed, of_seed in fits.items() for fit in of_seed for _ in range(fit.top_stimuli.shape[1])]
-    return score_fits(every, images, metrics).assign_coords(seed=("item", seeds))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", UNITS_LEFT_OUT)  # the note says it
+        return score_fits(every, images, metrics).assign_coords(seed=("item", seeds))
 
 
 def _recover(fits: dict[int, list[Fit]], systems: list[System]) -> xr.Dataset:
@@ -226,9 +225,9 @@ def _on_units(name: str, truth: xr.DataArray, units: xr.DataArray) -> xr.DataArr
     return truth.sel(unit=units.values)
 
 
-def _check_truths(systems: list[System]) -> None:
+def _check_truths(study: Study, systems: list[System]) -> None:
     """Refuse planted directions that lack units, before the first fit."""
     for system in systems:
         if system.truth is not None:
-            varying = drop_constant_units(system.responses) if system.drop_constant_units else system.responses
+            varying = drop_constant_units(system.responses) if study.drop_constant_units else system.responses
             _on_units(system.name, system.truth, varying.unit)

@@ -278,11 +278,9 @@ def keep_directions(folder: Path, fits: Mapping[int, Sequence[Fit]]) -> str:
     return "the directions found before could not be written"
 
 
-def describe_run(
-    study: Study, systems: list[System], fits: dict[int, list[Fit]], result: xr.Dataset
-) -> dict[str, str | int]:
+def describe_run(study: Study, systems: list[System], result: xr.Dataset) -> dict[str, str | int]:
     """Return the attrs of `study.nc` that a study adds to the scores, except its provenance."""
-    sentences = [*_randomized(systems, study.seeds[0]), *_dropped(systems, fits), *describe_left_out(result)]
+    sentences = [*_randomized(systems, study.seeds[0]), *_left_out(systems, result), *describe_left_out(result)]
     return {
         "format_version": FORMAT_VERSION,
         "title": study.title,
@@ -299,14 +297,12 @@ def _randomized(systems: list[System], seed: int) -> Iterator[str]:
         yield f"Random weights ({how}, seed {seed}): {names}."
 
 
-def _dropped(systems: list[System], fits: dict[int, list[Fit]]) -> Iterator[str]:
-    """Yield a sentence for each system with units that were dropped because they did not vary."""
-    every = [fit for of_seed in fits.values() for fit in of_seed]
-    for system in systems:
-        n_units = system.responses.sizes["unit"]
-        n_lost = n_units - min(fit.fitted.mean_.sizes["unit"] for fit in every if fit.system == system.name)
-        if n_lost:
-            yield f"{system.name}: {n_lost} of {n_units} units do not vary over the stimuli and were dropped."
+def _left_out(systems: list[System], result: xr.Dataset) -> Iterator[str]:
+    """Yield a sentence that counts the units of each system that were left out because they do not vary."""
+    counts = zip(systems, result.attrs.get("n_units_left_out", []), strict=False)
+    parts = [f"{n} of {system.responses.sizes['unit']} of {system.name}" for system, n in counts if n]
+    if parts:
+        yield f"Left out, as they do not vary over the stimuli to fit on or to score on: units {', '.join(parts)}."
 
 
 def trace_provenance(

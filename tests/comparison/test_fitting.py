@@ -13,7 +13,7 @@ from neurosuper import (
     interpretability_index,
     split_stimuli,
 )
-from neurosuper.responses import drop_constant_units
+from neurosuper.comparison import fit_systems
 
 
 def test_held_out_fits_on_one_half_and_scores_on_the_other(responses, images):
@@ -73,12 +73,63 @@ def test_bad_arguments_are_refused(change, message, responses, images):
         compare(**good | change)
 
 
-def test_the_remedy_for_units_constant_in_one_half_works(responses, images):
-    lone = responses * ((responses.unit != "u001") | (responses.stimulus == "s0000"))
-    with pytest.raises(ValueError, match="mark the halves with neurosuper.split_stimuli, then drop such units"):
-        compare({"net": lone}, images, [Units()], [Color()])
-    table = compare({"net": drop_constant_units(split_stimuli(lone))}, images, [Units()], [Color()])
-    assert table.sizes["item"] == 7
+def with_constant_units(responses):
+    """Silence u001 for all stimuli, u002 for all but one, and u003 in the second half, which is scored on."""
+    labels = responses.stimulus.values
+    active = np.ones(responses.shape, bool)
+    active[:, 1] = False
+    active[1:, 2] = False
+    active[60:, 3] = False
+    marks = np.where(labels < "s0060", "fit", "score")
+    return (responses * active).assign_coords(split=("stimulus", marks))
+
+
+LEFT_OUT = r"the same response have no top stimuli, and were left out: 3 of 8 of 'net'; attrs\['n_units_left_out'\]"
+
+
+def test_units_that_do_not_vary_are_left_out_as_if_they_had_not_been_there(responses, images):
+    own = with_constant_units(responses)
+    kept = own.drop_sel(unit=["u001", "u002", "u003"])
+    systems, finders = {"V4": responses.isel(unit=[0, 1]), "net": own}, [Units(), KMeans("2x")]
+    with pytest.warns(UserWarning, match=LEFT_OUT) as caught:
+        table = compare(systems, images, finders, [Color()])
+    assert len(caught) == 1
+    assert table.n_units_left_out == [0, 3]
+    expected = compare(systems | {"net": kept}, images, finders, [Color()])
+    assert "n_units_left_out" not in expected.attrs
+    xr.testing.assert_identical(table.drop_attrs(), expected.drop_attrs())
+    counts = [fit.n_units_left_out for fit in fit_systems({"net": own}, finders, baselines=False)]
+    assert counts == [3, 3]
+
+
+@pytest.mark.parametrize(("score_on", "n_left"), [("all", 7), ("held-out", 5)])
+def test_a_unit_must_vary_only_where_it_is_fitted_or_scored(score_on, n_left, responses):
+    fit = next(fit_systems({"net": with_constant_units(responses)}, [Units()], score_on=score_on))
+    assert fit.top_stimuli.shape == (5, n_left)
+
+
+def test_lazy_responses_lose_the_same_units(responses):
+    own = with_constant_units(responses)
+    fits = [next(fit_systems({"net": r}, [Units()])) for r in (own, own.chunk({"stimulus": 50, "unit": 3}))]
+    xr.testing.assert_identical(*(fit.top_stimuli.drop_vars("code") for fit in fits))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"drop_constant_units": False}, "to fit on, of 'net' in unit 'u001'; leave them out with drop_constant"),
+        ({"drop_constant_units": "yes"}, "drop_constant_units must be one of True, False; got 'yes'"),
+    ],
+)
+def test_units_that_do_not_vary_can_be_refused(settings, message, responses, images):
+    with pytest.raises(ValueError, match=message):
+        compare({"net": with_constant_units(responses)}, images, [Units()], [Color()], **settings)
+
+
+def test_a_system_without_a_varying_unit_is_an_error_that_names_it(responses, images):
+    silent = with_constant_units(responses)[:, [1, 2, 3]]
+    with pytest.raises(ValueError, match="none of the 3 units of 'net' varies over the stimuli to fit on and over"):
+        compare({"V4": responses, "net": silent}, images, [Units()], [Color()])
 
 
 def test_bad_types_and_reserved_names_are_refused(responses, images):
@@ -106,7 +157,7 @@ def test_errors_name_the_bad_system(responses, images):
         attempt(responses.values)
     lone = responses * ((responses.unit != "u001") | (responses.stimulus == "s0000"))
     with pytest.raises(ValueError, match=r"zero variance over stimuli to (fit|score) on, of 'net' in unit 'u001'"):
-        attempt(lone)
+        attempt(lone, drop_constant_units=False)
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ loader = "activations"
 model = "net.py:Slow"
 layers = ["first", "second"]
 batch_size = 4
-drop_constant_units = true
 """
 torch.set_num_threads(1)
 

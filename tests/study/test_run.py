@@ -77,7 +77,9 @@ def test_provenance_states_command_seeds_versions_and_files(study):
     assert provenance["versions"]["torch"] == torch.__version__.split("+")[0]
     assert set(provenance["files"]) == {"study.toml", "images", "brain.npy", "network.py", "planted.nc"}
     assert all(len(checksum) == 64 for checksum in provenance["files"].values())
-    assert "net first: 1 of 6 units do not vary over the stimuli and were dropped." in result.note
+    left_out = "Left out, as they do not vary over the stimuli to fit on or to score on: units 1 of 6 of net first"
+    assert left_out in result.note
+    assert result.n_units_left_out == [0, 1, 0]
 
 
 def test_all_stimuli_as_the_paper_does(study):
@@ -104,10 +106,8 @@ def test_truth_is_matched_over_the_units_that_are_left(study):
     brain = np.load(study.parent / "brain.npy")
     brain[4] = 1
     np.save(study.parent / "brain.npy", brain)
-    study.write_text(
-        study.read_text().replace('truth = "planted.nc"', 'truth = "planted.nc"\ndrop_constant_units = true')
-    )
     result = run_study(study)
+    assert "units 1 of 5 of brain, 1 of 6 of net first" in result.note
     assert_allclose(result.recovery[(result.fit_finder == "Units").values], 1)
 
 
@@ -239,7 +239,7 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
         ("[systems.brain]", '[systems.".."]', "systems.*String should match pattern"),
         ("[systems.brain]", '[systems."net first"]', "two systems are called 'net first'"),
         ("[finders.Units]", "[finders.Units]\nrandom_state = 1", "random_state is given by the study's seeds"),
-        ("drop_constant_units = true", 'drop_constant_units = "no"', "drop_constant_units true or false; got .*'no'"),
+        ("top = 3", 'top = 3\ndrop_constant_units = "no"', "drop_constant_units: Input should be a valid boolean"),
         ('metric = "Color"', 'metric = "Label"', "images have no stimulus coord 'category'"),
         ("channels = 6", 'channels = "six"', "cannot build the network 'network.py:build': TypeError"),
         (
@@ -273,7 +273,11 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
             "system 'brain': no stimulus label in common",
         ),
         ('truth = "planted.nc"', 'truth = "gone.nc"', "no truth file .*gone.nc"),
-        ("drop_constant_units = true", "", "zero variance over stimuli"),
+        (
+            "top = 3",
+            "top = 3\ndrop_constant_units = false",
+            "zero variance over .* 'net first' .*; leave them out with",
+        ),
         ("top = 3", "top = 21", "21 top stimuli asked for, but 'brain' has only 20 stimuli to score on"),
     ],
 )
