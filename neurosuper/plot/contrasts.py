@@ -22,6 +22,7 @@ __all__ = ["plot_contrasts"]
 
 Correction = Literal["none", "hub"]
 LABELS, PANEL, LINE = 1.5, 1.5, 0.19  # inches: width of the names of finders, of a panel; height of a line of names
+AROUND = 1.85  # inches that the legend, titles and the labels of axes take
 LONGEST = 20  # characters of a name in one line
 LABEL_SIZE = 9  # points; a figure of two panels is then legible on the screen of a phone
 KINDS = {"Units": "single units", "CovarianceMatched": "matched baseline"}
@@ -85,7 +86,8 @@ def plot_contrasts(
     heights, bottom = _place_rows(frame)
     kinds = list(dict.fromkeys(frame["kind"]))
     looks = finder_looks(frame["finder"])
-    size = LABELS + PANEL * max(2, len(kinds)), 1.2 + LINE * bottom
+    size = LABELS + PANEL * max(2, len(kinds)), AROUND + LINE * bottom
+    n_characters = 20 * max(2, len(kinds)) // len(kinds)
     panels, drawn = open_panels(ax, size, 1, len(kinds), gap=(0, 0.12), sharey=True, n_rows_above=4)
     level = f"{tests.confidence_level:.0%}".replace("%", "\N{NO-BREAK SPACE}%")
     what = f"difference in mean {corrected}index by {metric}, with {level} interval"
@@ -94,7 +96,7 @@ def plot_contrasts(
             _draw_test(axes, heights[row.system, row.finder], row, looks[row.finder])
         axes.axvline(0, color="0.4", linewidth=0.8, zorder=0)
         axes.set_title(f"against\n{textwrap.fill(kind, LONGEST)}", fontsize=LABEL_SIZE)
-        axes.set_xlabel(textwrap.fill(what, 22, break_on_hyphens=False), fontsize=LABEL_SIZE)
+        axes.set_xlabel(textwrap.fill(what, n_characters, break_on_hyphens=False), fontsize=LABEL_SIZE)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.tick_params(labelsize=LABEL_SIZE)
         axes.tick_params(axis="y", length=0)

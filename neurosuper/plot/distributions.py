@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from scipy.stats import gaussian_kde
 
 from neurosuper._checks import check_one_of
-from neurosuper.comparison.table import inactive_items
+from neurosuper.comparison.table import inactive_items, summarize
 from neurosuper.plot.figure import LINE, SMALL, draw_legend, label_ticks, open_axes, size_of
 from neurosuper.plot.style import PLAIN, Look, finder_looks
 
@@ -25,7 +25,7 @@ __all__ = ["plot_distributions"]
 
 HALF_WIDTH = 0.4  # of a violin, in columns: leaves a fifth of a column between violins
 GAP = 0.8  # between systems, in columns
-CHARACTER = 0.08  # mean width of a character of a name, in inches
+CHARACTER = 0.075  # mean width of a character of a name, in inches
 HANDLE = 0.7  # inches of a legend entry without its text: line and spaces
 NARROW = 0.32  # inches per column; three digits of a count need this width, and are rotated if there is less
 CHANCE = "0.35"
@@ -53,7 +53,8 @@ def plot_distributions(
     ----------
     comparison : Dataset (item, metric)
         From `neurosuper.compare`. Items whose index is NaN, and those with fewer active stimuli than `top` (see
-        `n_active` of `compare`), are left out and not counted.
+        `n_active` of `compare`), are left out and not counted. Of several seeds, the items of the first are drawn, as
+        `contrast_finders` tests them.
     metric : str
         One of `comparison.metric`; its `quantity` labels the axis.
     correction : {"none", "hub"}, optional
@@ -100,32 +101,55 @@ def plot_distributions(
         raise ValueError("the comparison has no corrected index; score it again, or use correction='none'")
     chosen = comparison.sel(metric=metric)
     index = chosen["corrected" if is_corrected else "interpretability"].values
+    left_out = inactive_items(comparison)
+    if "seed" in comparison.coords:
+        left_out = left_out | (comparison.seed != comparison.seed[0]).values
     return draw_groups(
-        np.where(inactive_items(comparison), np.nan, index),  # a finder without active items keeps its column
+        np.where(left_out, np.nan, index),  # a finder without active items keeps its column
         chosen.system.values.astype(str),
         chosen.finder.values.astype(str),
         label=f"{'hub-corrected' if is_corrected else 'interpretability'} index: {chosen.quantity.item()}",
-        marks=_marks(chosen, index, is_corrected),
+        marks=_marks(comparison, metric, is_corrected),
         ax=ax,
     )
 
 
-def _marks(chosen: xr.Dataset, index: np.ndarray, is_corrected: bool) -> pd.DataFrame:
+def _marks(comparison: xr.Dataset, metric: str, is_corrected: bool) -> pd.DataFrame:
     """Return the mean of each column with its interval, and its chance levels, by one metric."""
-    if "floor" in chosen:
+    if "floor" in comparison:
         raise ValueError("the comparison is of an older layout ('floor'); run its study again")
-    frame = pd.DataFrame({name: chosen[name].values.astype(str) for name in ("system", "finder")})
-    values = frame.assign(index=np.where(inactive_items(chosen), np.nan, index)).groupby(["system", "finder"])["index"]
-    mean, error = values.mean(), values.sem()
-    marks = pd.DataFrame({"mean": mean, "mean_low": mean - 1.96 * error, "mean_high": mean + 1.96 * error})
+    of_metric = comparison.sel(metric=[metric])
+    summary, suffix = _summarize(of_metric).xs(metric, level="metric"), "_corrected" if is_corrected else ""
+    found = {
+        f"{name}{end}": f"{name}{suffix}{end}" for name in ("mean", "chance_of_mean") for end in ("", "_low", "_high")
+    }
+    marks = summary.reindex(columns=list(found.values())).set_axis(list(found), axis=1)
     if is_corrected:
         return marks.assign(chance_level=0.0)
-    if "chance_level" not in chosen:
+    if "chance_level" not in comparison:
         return marks
-    for name in ("chance_level", "chance_level_low", "chance_level_high"):
-        marks[name] = frame.assign(value=chosen[name].values).groupby(["system", "finder"])["value"].first()
-    half = (marks.chance_level_high - marks.chance_level_low) / 2 / np.sqrt(values.count())
-    return marks.assign(chance_of_mean_low=marks.chance_level - half, chance_of_mean_high=marks.chance_level + half)
+    levels = comparison[[name for name in MARKS if name.startswith("chance_level")]].sel(metric=metric)
+    by_column = levels.reset_coords(["system", "finder"]).to_dataframe().groupby(["system", "finder"])
+    return marks.join(by_column[list(levels)].first())
+
+
+def _summarize(comparison: xr.Dataset) -> pd.DataFrame:  # TODO: drop, once `summarize` returns means
+    summary = summarize(comparison)
+    if "mean" in summary:
+        return summary
+    variables = {"": "interpretability"} | ({"_corrected": "corrected"} if "corrected" in comparison else {})
+    active = comparison.isel(item=np.flatnonzero(~inactive_items(comparison)))
+    frame = (
+        active[list(variables.values())]
+        .to_dataframe()
+        .reset_index()
+        .groupby(["system", "finder", "metric"], sort=False)
+    )
+    for suffix, variable in variables.items():
+        mean, error = frame[variable].mean(), frame[variable].sem()
+        summary[f"mean{suffix}"] = mean
+        summary[f"mean{suffix}_low"], summary[f"mean{suffix}_high"] = mean - 1.96 * error, mean + 1.96 * error
+    return summary
 
 
 @rc_context(PLAIN)

@@ -137,7 +137,7 @@ def size_of(axes: Axes) -> tuple[float, float]:
 def draw_legend(drawn: Figure | Axes, handles: Sequence[Artist], n_columns: int) -> None:
     """Draw a legend above the axes of an own figure; within given axes, at the top, where room is made for it."""
     if isinstance(drawn, Figure):
-        drawn.legend(handles=handles, loc="outside upper center", ncols=n_columns, frameon=False)
+        drawn.legend(handles=handles, loc="outside upper center", ncols=n_columns, frameon=False, fontsize=9)
         return
     share = _legend_share(drawn, math.ceil(len(handles) / n_columns))
     low, high = drawn.get_ylim()

@@ -118,7 +118,7 @@ def plot_top_stimuli(
     ...                      coords={"stimulus": images.stimulus, "direction": ["KMeans 0", "KMeans 1"]})
     >>> figure = plot_top_stimuli(codes, images, ["KMeans 1"], top=2)
     >>> [(axes.get_ylabel(), axes.get_title().split()) for axes in figure.axes]
-    [('KMeans 1', ['0', '7']), ('', ['1', '6'])]
+    [('KMeans 1', ['0', '7.00']), ('', ['1', '6.00'])]
     """
     images = check_images(images)
     if isinstance(codes, xr.Dataset):
@@ -183,10 +183,10 @@ def _rows_of_top(chosen: xr.DataArray, index: xr.DataArray | None) -> Rows:
     """Return the rows of top stimuli (rank, item)."""
     chosen = chosen.transpose(..., "rank")
     labels = chosen[chosen.dims[0]].values.tolist()
-    scores = index.sel({chosen.dims[0]: labels}).values.tolist() if index is not None else None
+    scores = index.sel({chosen.dims[0]: labels}).values if index is not None else None
     names = [str(label) for label in labels]
     if scores is not None:
-        names = [f"{name}\nindex {_number(score)}" for name, score in zip(names, scores, strict=True)]
+        names = [f"{name}\nindex {score}" for name, score in zip(names, _numbers(scores), strict=True)]
     codes = chosen["code"].transpose(..., "rank").values if "code" in chosen.coords else None
     return Rows(chosen.values.astype(str), codes, names)
 
@@ -208,17 +208,21 @@ def _rows_of_table(table: xr.Dataset, items: Items | None, index: xr.DataArray |
     for name in scores:
         values = chosen[name].isel(metric=0) if "metric" in chosen[name].dims else chosen[name]
         what = "index" if name == "interpretability" else name
-        names = [f"{row}\n{what} {_number(value)}" for row, value in zip(names, values.values.tolist(), strict=True)]
+        names = [f"{row}\n{what} {value}" for row, value in zip(names, _numbers(values.values), strict=True)]
     return Rows(chosen.top_stimuli.transpose("item", "rank").values.astype(str), None, names)
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}".replace("-", "−")
+def _numbers(values: np.ndarray) -> list[str]:
+    """Return numbers with as many decimals as give the largest three significant digits."""
+    largest = np.nanmax(np.abs(values), initial=0.0)
+    decimals = int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest else 0
+    return [f"{value:.{decimals}f}".replace("-", "−") for value in values.ravel().tolist()]
 
 
 def _draw_grid(rows: Rows, images: dict[str, np.ndarray], ax: Axes | None) -> Figure | Axes:
     n_items, n_ranks = rows.stimuli.shape
-    n_lines = 1 if rows.codes is None else 2
+    codes = [] if rows.codes is None else _numbers(rows.codes[:, :n_ranks])
+    n_lines = 2 if codes else 1
     size = 1.5 + SIDE * n_ranks, (SIDE + 0.05 + 0.13 * n_lines) * n_items
     panels, drawn = open_panels(ax, size, n_items, n_ranks, gap=(0.18 * n_lines, 0.05))
     width = SIDE if ax is None else size_of(ax)[0] / n_ranks
@@ -228,7 +232,7 @@ def _draw_grid(rows: Rows, images: dict[str, np.ndarray], ax: Axes | None) -> Fi
         axes.spines[:].set_visible(False)
         if col == 0:
             axes.set_ylabel(rows.names[row], rotation=0, ha="right", va="center", fontsize=8)
-        code = "" if rows.codes is None or not label else f"\n{_number(float(rows.codes[row, col]))}"
+        code = f"\n{codes[row * n_ranks + col]}" if codes and label else ""
         axes.set_title(_shorten(label, int(width / CHARACTER)) + code, fontsize=CAPTION_SIZE, pad=2)
         if label:
             axes.imshow(images[label])

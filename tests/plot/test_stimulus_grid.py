@@ -68,7 +68,7 @@ def test_named_directions_are_drawn_with_the_codes_of_their_top_stimuli(codes, i
         assert names_of(panels) == [name]
         assert labels_of(panels) == of_item.values.tolist()
         written = [axes.get_title().split("\n")[1].replace("−", "-") for axes in panels]
-        assert [float(code) for code in written] == [float(f"{code:.3g}") for code in of_item.code.values]
+        assert written == [f"{code:.2f}" for code in of_item.code.values]
 
 
 def test_one_name_needs_no_list_and_five_stimuli_are_the_default(codes, images):
@@ -84,7 +84,7 @@ def test_bottom_stimuli_have_the_smallest_codes(codes, images):
 def test_the_index_of_each_item_is_written_below_its_name(codes, images):
     index = xr.DataArray(-np.arange(12.0), dims="direction", coords={"direction": codes.direction})
     figure = plot_top_stimuli(codes, images, ["KMeans 07"], index=index)
-    assert names_of(figure.axes) == ["KMeans 07\nindex −7"]
+    assert names_of(figure.axes) == ["KMeans 07\nindex −7.00"]
     with pytest.raises(ValueError, match=r"index must be one number per unit or direction .*, got \('unit',\)"):
         plot_top_stimuli(codes, images, ["KMeans 07"], index=index.rename(direction="unit"))
 
@@ -94,7 +94,7 @@ def test_all_items_of_a_comparison_with_a_label_are_drawn_and_named_by_what_diff
     scores = [-0.57, -0.69, -0.81, -0.93]
     kinds = [("V4", "KMeans"), ("V4", "KMeans centred"), ("net", "KMeans"), ("net", "KMeans centred")]
     assert names_of(figure.axes) == [
-        f"{system}\n{finder}\nKMeans 07\nindex {index:.3g}\ncorrected {index + 0.6:.3g}".replace("-", "−")
+        f"{system}\n{finder}\nKMeans 07\nindex {index:.3f}\ncorrected {index + 0.6:.3f}".replace("-", "−")
         for (system, finder), index in zip(kinds, scores, strict=True)
     ]
     stimuli = table.top_stimuli[(table.direction == "KMeans 07").values].values
@@ -105,8 +105,8 @@ def test_a_part_of_a_comparison_needs_no_more_names_than_that(table, images):
     part = table.sel(item=(table.system == "net") & (table.finder == "KMeans"), metric="LPIPS")
     figure = plot_top_stimuli(part, images, ["KMeans 01", "KMeans 00"], top=2)
     assert names_of(figure.axes) == [
-        "KMeans 01\nindex −0.75\ncorrected −0.15",
-        "KMeans 00\nindex −0.74\ncorrected −0.14",
+        "KMeans 01\nindex −0.750\ncorrected −0.150",
+        "KMeans 00\nindex −0.740\ncorrected −0.140",
     ]
     assert len(figure.axes) == 4
 
