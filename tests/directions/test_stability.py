@@ -95,10 +95,64 @@ def test_labels_are_those_of_the_directions_and_attrs_say_how(graded):
     assert stability.identical(direction_stability(Units(), graded, n_resamples=2))
 
 
+@pytest.fixture
+def rates(rng, make_responses):
+    """400 stimuli × 24 units, which respond independently of one another, by up to twice the rate of the lowest."""
+    return make_responses(rng.gamma(2, np.linspace(5, 10, 24), size=(400, 24)))
+
+
+@pytest.fixture
+def clustered(rng, rates):
+    """The same, in which each of eight groups of stimuli also drives three of the units."""
+    drive = np.repeat(np.eye(8), 3, axis=1)[rng.integers(8, size=400)]
+    return rates + 4 * drive * rates.values.std(axis=0)
+
+
+@pytest.mark.parametrize("over", ["stimuli", "seeds"])
+def test_planted_clusters_are_above_the_chance_level_and_independent_units_are_not(rates, clustered, over):
+    finder, settings = KMeans(8, center=True), {"over": over, "n_resamples": 5, "null": True}
+    planted, nothing = (direction_stability(finder, responses, **settings) for responses in (clustered, rates))
+    assert (planted > 0.98).all()
+    assert planted.chance_level < 0.92
+    assert (planted > planted.chance_level_high).all()
+    assert nothing.mean() < nothing.chance_level + 0.1
+    assert nothing.chance_level_low < nothing.chance_level < nothing.chance_level_high
+
+
+def test_without_centring_the_mean_response_alone_is_stable(rates):
+    """K-means of independent units finds nothing, and nearly the same each time: the chance level says so."""
+    found = direction_stability(KMeans(4), rates, over="seeds", n_resamples=5, null=True)
+    assert found.mean() > 0.9
+    assert found.chance_level > 0.9
+    assert abs(found.mean() - found.chance_level) < 0.05
+
+
+def test_the_chance_level_is_that_of_units_permuted_independently(clustered):
+    """Oracle: the same function on responses that are permuted in a loop; nothing else changes."""
+    finder, settings = PCA(3), {"n_resamples": 4, "random_state": 5}
+    found = direction_stability(finder, clustered, null=True, **settings)
+    assert found.drop_vars(["chance_level", "chance_level_low", "chance_level_high"]).identical(
+        direction_stability(finder, clustered, **settings)
+    )
+    permuted = clustered.copy()
+    for i in range(24):
+        permuted[:, i] = clustered.values[np.random.default_rng([5, i]).permutation(400), i]
+    assert abs(np.corrcoef(permuted.values.T) - np.eye(24)).max() < 0.25 < np.corrcoef(clustered.values.T)[0, 1]
+    rng = np.random.default_rng(5)
+    rng.integers(400, size=(4, 400))  # the draws of the four refits before
+    reference = PCA(3).fit(permuted).directions_.values
+    refits = [PCA(3).fit(permuted.values[np.sort(rng.integers(400, size=400))]).directions_.values for _ in range(4)]
+    expected = np.stack([matched_cosines(reference, refit) for refit in refits])
+    assert_allclose(found.chance_level, expected.mean(), rtol=1e-5)
+    assert_allclose(found.chance_level_high, np.quantile(expected.mean(0), 0.975), rtol=1e-5)
+
+
 def test_dask_and_plain_arrays_give_the_same(graded):
-    expected = direction_stability(PCA(3), graded, n_resamples=3)
-    lazy = graded.copy(data=da.from_array(graded.values, chunks=(200, -1)))
-    assert_allclose(direction_stability(PCA(3), lazy, n_resamples=3), expected, rtol=1e-5)
+    expected = direction_stability(PCA(3), graded, n_resamples=3, null=True)
+    lazy = graded.copy(data=da.from_array(graded.values, chunks=(200, 5)))
+    found = direction_stability(PCA(3), lazy, n_resamples=3, null=True)
+    assert_allclose(found, expected, rtol=1e-5)
+    assert_allclose(found.chance_level, expected.chance_level, rtol=1e-5)
     assert_allclose(direction_stability(PCA(3), graded.values, n_resamples=3), expected)
 
 
