@@ -67,9 +67,22 @@ def _describe_systems(comparison: xr.Dataset, provenance: dict) -> list[str]:
         names.append(f"{system} ({_count(n, 'unit')})" if n else system)
     shared = f" ({comparison.shared_stimuli})" if "shared_stimuli" in comparison.attrs else ""
     sentences = [f"The interpretability of single units and of directions was compared in {_join(names)}{shared}."]
+    if left_out := describe_units_left_out(comparison):
+        sentences.append(left_out)
     for system, about in provenance.get("datasets", {}).items():
         sentences.append(f"{system} is {about['dataset']}, version {about['dataset_version']}, doi {about['doi']}.")
     return sentences
+
+
+def describe_units_left_out(comparison: xr.Dataset) -> str:
+    """Return a sentence that counts the units that were left out because they do not vary; empty if there are none."""
+    systems, counts = unique_names(comparison.system), np.ravel(comparison.attrs.get("n_units_left_out", 0)).tolist()
+    if not any(counts):
+        return ""
+    named = ", ".join(f"{system} {n}" for system, n in zip(systems, counts, strict=False) if n)
+    if len(counts) != len(systems):  # of a part of a comparison
+        named = f"{sum(counts)} in all systems that were compared"
+    return f"Units that do not vary over the stimuli were left out: {named}."
 
 
 def _of_first_seed(comparison: xr.Dataset) -> xr.Dataset:

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from neurosuper import contrast_finders
 from neurosuper.report import make_report
@@ -70,6 +71,16 @@ def test_every_number_is_that_of_the_comparison(made):
     left = set(re.findall(r"\d+(?:[.,]\d+)*", text))
     sizes = {str(n) for n in np.unique(finder_tests(made)[0].n_family)}
     assert left <= sizes | {"2023", "0", "1995"}, "a number that no one checked"
+
+
+def test_units_that_were_left_out_are_counted_per_system(comparison, images, no_figures):
+    text = 'Units that do not vary over the stimuli were left out: net "fire8" 5.'
+    counted = comparison.assign_attrs(n_units_left_out=[0, 5])
+    assert text in methods_of(counted)
+    assert escape(text) in make_report(counted, images).html.partition('id="tests"')[0]
+    assert "do not vary" not in methods_of(comparison.assign_attrs(n_units_left_out=np.array([0, 0])))
+    one = comparison.isel(item=slice(40)).assign_attrs(n_units_left_out=[2, 5])
+    assert "left out: 7 in all systems that were compared." in methods_of(one)
 
 
 @pytest.mark.parametrize("score_on", ["held-out", "all"])
