@@ -52,6 +52,7 @@ from .metrics import Precomputed as Precomputed
 from .networks import activations as activations
 from .reliability import select_units as select_units
 from .repetitions import split_repetitions as split_repetitions
+from .report import make_report as make_report
 from .responses import align as align
 from .responses import average_repetitions as average_repetitions
 from .responses import normalize as normalize

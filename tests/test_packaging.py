@@ -64,7 +64,8 @@ def test_a_wheel_contains_every_package_and_the_manifests(tmp_path):
         "neurosuper/__init__.pyi",
         "neurosuper/loaders/nwb/__init__.pyi",
         "neurosuper/demo/demo.toml",
-        "neurosuper/report/page.css",
+        "neurosuper/report/templates/page.css",
+        "neurosuper/report/templates/page.html",
     } <= inside
 
 

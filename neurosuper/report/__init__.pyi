@@ -1,1 +1,2 @@
-from .html import render_report as render_report
+from .page import Report as Report
+from .page import make_report as make_report

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from html import escape
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neurosuper._rounding import format_number
 from neurosuper.comparison.table import inactive_items, summarize
 from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
-from neurosuper.report.numbers import describe_reliability, digits_of, format_number, is_unreliable, unique_names
+from neurosuper.report.numbers import describe_reliability, digits_of, is_unreliable
 
 SHOWN = ("interpretability", "corrected", "top_stimuli")  # variables; those on halves of the stimuli are large
 N_SHOWN = 3  # items per group: most, middle and least interpretable
-NO_INDEX = "<p>No item has an index.</p>"
 INTRO = (
     "Top {top} stimuli, strongest first, of some items of each finder: the most, middle and least interpretable ones "
     "by {metric}; the number below a name is {index}. Where the reliability r of single items is so low that "
@@ -91,62 +90,65 @@ def _spread(items: xr.Dataset) -> dict[str, xr.Dataset]:
     return {f"examples {i}": items.isel(item=part) for i, part in enumerate(parts, 1)}
 
 
-def section_of_examples(
-    comparison: xr.Dataset, chosen: dict[tuple[str, str], Examples], thumbnails: dict[str, str]
-) -> str:
-    """Return the top stimuli of the chosen items, by system and finder."""
+class Item(NamedTuple):
+    """A unit or direction to show: its name, its score as text (none, if items are not ranked), its top stimuli."""
+
+    name: str
+    score: str
+    raw: str
+    labels: list[str]
+
+
+class ExamplesOfFinder(NamedTuple):
+    """What is shown of a finder: a sentence on the reliability of its items, and items by group."""
+
+    finder: str
+    about: str
+    groups: dict[str, list[Item]]
+
+
+def describe_examples(
+    comparison: xr.Dataset, chosen: dict[tuple[str, str], Examples]
+) -> dict[str, list[ExamplesOfFinder]]:
+    """Return the items to show, by system."""
     digits = digits_of(comparison.interpretability.isel(metric=0).values)
-    parts = []
-    for i, system in enumerate(unique_names(comparison.system)):
-        finders = "\n".join(
-            _finder(finder, examples, thumbnails, digits)
-            for (owner, finder), examples in chosen.items()
-            if owner == system
-        )
-        parts.append(f'<section id="system-{i}"><h3>{escape(system)}</h3>\n{finders}</section>')
-    intro = INTRO.format(
+    shown: dict[str, list[ExamplesOfFinder]] = {}
+    for (system, finder), examples in chosen.items():
+        groups = {
+            caption: _items(items, digits if examples.are_ranked else None)
+            for caption, items in examples.groups.items()
+        }
+        shown.setdefault(system, []).append(ExamplesOfFinder(finder, _about(examples), groups))
+    return shown
+
+
+def introduce_examples(comparison: xr.Dataset) -> str:
+    """Return how the items were chosen."""
+    return INTRO.format(
         top=comparison.top,
         least=RELIABLE_ENOUGH,
         metric=comparison.metric.values[0],
         index="its corrected index, with the raw one" if "corrected" in comparison else "its index",
         active="Inactive items are not shown. " if inactive_items(comparison).any() else "",
     )
-    return (
-        f'<section id="drivers"><h2>What drives units and directions</h2><p>{escape(intro)}</p>\n'
-        + "\n".join(parts)
-        + "</section>"
-    )
 
 
-def _finder(finder: str, examples: Examples, thumbnails: dict[str, str], digits: int) -> str:
-    tables = "".join(
-        _driver_table(caption, items, thumbnails, digits if examples.are_ranked else None)
-        for caption, items in examples.groups.items()
-    )
+def _about(examples: Examples) -> str:
     reliability = describe_reliability(examples.reliability)
     if examples.are_ranked:
-        about = f"Reliability of single items: {reliability}."
-    else:
-        about = (
-            f"The order of items is not reliable (r = {reliability}): examples, not the most or least interpretable."
-        )
-    return (
-        f'<section class="finder"><h4>{escape(finder)}</h4><p class="reliability">{about}</p>'
-        f"<div>{tables or NO_INDEX}</div></section>"
-    )
+        return f"Reliability of single items: {reliability}."
+    return f"The order of items is not reliable (r = {reliability}): examples, not the most or least interpretable."
 
 
-def _driver_table(caption: str, items: xr.Dataset, thumbnails: dict[str, str], digits: int | None) -> str:
-    """Return the top stimuli of some items as a table; with their index, if `digits` are given."""
-    several = len(np.unique(items.seed)) > 1
-    rows = []
-    raw = items.interpretability.isel(metric=0).values
-    columns = (items.direction.values, items.seed.values, raw, _index(items), items.top_stimuli.values)
-    for direction, seed, value, ordered, labels in zip(*columns, strict=True):
-        name = escape(f"{direction} (seed {seed})" if several else str(direction))
-        if digits is not None:
-            name += f"<small>{format_number(ordered, digits)}</small>"
-            name += f"<small>raw {format_number(value, digits)}</small>" if "corrected" in items else ""
-        images = "".join(thumbnails[label] for label in labels.tolist())
-        rows.append(f'<tr><th scope="row">{name}</th><td>{images}</td></tr>')
-    return f"<table><caption>{caption}</caption><tbody>{''.join(rows)}</tbody></table>"
+def _items(items: xr.Dataset, digits: int | None) -> list[Item]:
+    """Return the top stimuli of some items; with their scores, if `digits` are given."""
+    seeds = items.seed.values if "seed" in items.coords else np.zeros(items.sizes["item"])
+    several, shown = len(np.unique(seeds)) > 1, []
+    columns = (items.direction.values, seeds, items.interpretability.isel(metric=0).values, _index(items))
+    top = items.top_stimuli.transpose("item", "rank").values.tolist()
+    for direction, seed, value, ordered, labels in zip(*columns, top, strict=True):
+        name = f"{direction} (seed {seed})" if several else str(direction)
+        score = "" if digits is None else format_number(ordered, digits)
+        raw = "" if digits is None or "corrected" not in items else format_number(value, digits)
+        shown.append(Item(name, score, raw, labels))
+    return shown

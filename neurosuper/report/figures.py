@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from html import escape
+from typing import NamedTuple
 
 import xarray as xr
 from matplotlib import rc_context
@@ -13,46 +13,55 @@ from matplotlib.figure import Figure
 
 from neurosuper.comparison.table import inactive_items
 from neurosuper.plot import plot_distributions, plot_recovery
-from neurosuper.plot.style import PLAIN
 
-MARKS = (
-    "Violins: distribution. Thick vertical line: interquartile range. Horizontal line and marker: median. "
-    "n: number of points."
-)
+MARKS = "Violins: distribution. Horizontal bar and marker: mean.{} n: number of points."
+INTERVAL = " Vertical bar: its 95 % interval."
 CHANCE = (
-    " Dashed line: chance level, the mean index of random sets with the same number of stimuli; the band contains 95 % "
-    "of these sets."
+    " Dashed line: chance level, the mean index of random sets with the same number of stimuli. The light band "
+    "contains 95 % of these sets: compare it with single points. The dark band contains 95 % of the means of as many "
+    "sets as there are points: compare it with the mean."
 )
 CHANCE_IS_ZERO = " Dashed line: chance level, 0."
 LEFT_OUT = " Inactive items are left out."
 
 
-def section_of_figures(comparison: xr.Dataset) -> str:
+class Picture(NamedTuple):
+    """A figure: SVG with its width in points, its title and its caption."""
+
+    svg: str
+    width: int
+    title: str
+    caption: str
+
+
+def draw_figures(comparison: xr.Dataset) -> list[Picture]:
     """Return figures of the distributions of the index by each metric, and of the recovery of planted directions."""
-    points = f"Points: units or directions. {MARKS}{LEFT_OUT if inactive_items(comparison).any() else ''}"
-    parts = []
+    points = (
+        f"Points: units or directions. {MARKS.format(INTERVAL)}{LEFT_OUT if inactive_items(comparison).any() else ''}"
+    )
+    pictures = []
     for i, metric in enumerate(comparison.metric.values.tolist()):
         caption = f"{points}{CHANCE if 'chance_level' in comparison else ''}"
         title = f"Interpretability index by {metric}"
-        parts.append(_figure(plot_distributions(comparison, metric), title, caption, f"metric{i}"))
+        pictures.append(_picture(plot_distributions(comparison, metric), title, caption, f"metric{i}"))
         if "corrected" in comparison:
             figure, title = plot_distributions(comparison, metric, correction="hub"), f"Hub-corrected index by {metric}"
-            parts.append(_figure(figure, title, f"{points}{CHANCE_IS_ZERO}", f"corrected{i}"))
+            pictures.append(_picture(figure, title, f"{points}{CHANCE_IS_ZERO}", f"corrected{i}"))
     if "recovery" in comparison:
-        caption = f"Points: planted directions; 1 means recovered exactly. {MARKS}"
-        parts.append(_figure(plot_recovery(comparison.recovery), "Recovery of planted directions", caption, "recovery"))
-    return '<section id="figures"><h2>Distributions</h2>' + "\n".join(parts) + "</section>"
+        caption = f"Points: planted directions; 1 means recovered exactly. {MARKS.format('')}"
+        figure = plot_recovery(comparison.recovery)
+        pictures.append(_picture(figure, "Recovery of planted directions", caption, "recovery"))
+    return pictures
 
 
-def _figure(figure: Figure, title: str, caption: str, prefix: str) -> str:
-    svg = _svg(figure, title, prefix)
-    return f"<figure><h3>{escape(title)}</h3>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+def _picture(figure: Figure, title: str, caption: str, prefix: str) -> Picture:
+    return Picture(_svg(figure, prefix), round(72 * figure.get_figwidth()), title, caption)
 
 
-def _svg(figure: Figure, title: str, prefix: str) -> str:
+def _svg(figure: Figure, prefix: str) -> str:
     """Return a figure as SVG for a page: text stays text, and every id is unique within the page."""
     file = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix} | PLAIN), warnings.catch_warnings():
+    with rc_context({"svg.hashsalt": prefix}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # text is drawn by the browser, with its own fonts
         figure.savefig(file, format="svg", dpi=200)
     svg = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
@@ -60,5 +69,4 @@ def _svg(figure: Figure, title: str, prefix: str) -> str:
     def prefix_ids(tag: re.Match[str]) -> str:
         return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", tag[0])
 
-    svg = re.sub("<[^>]*>", prefix_ids, svg[svg.index("<svg") :])  # only inside tags, never in text
-    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
+    return re.sub("<[^>]*>", prefix_ids, svg[svg.index("<svg") :])  # only inside tags, never in text

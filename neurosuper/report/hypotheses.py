@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from html import escape
+from typing import NamedTuple
 
 import xarray as xr
 
 from neurosuper.comparison.hypotheses import contrast_hypotheses
-from neurosuper.report.contrasts import with_cautions
+from neurosuper.report.forest import with_cautions
 
 BEFORE = (
     "Written to the registry before this folder had scores ({} UTC). p is adjusted over these alone. The registry "
@@ -23,24 +23,30 @@ TRIED = (
 )
 
 
-def section_of_hypotheses(comparison: xr.Dataset) -> str:
-    """Return the tests of the stated hypotheses and how much else was tried, as HTML; empty without a registry."""
+class Hypotheses(NamedTuple):
+    """What was stated, in parts of a paragraph and the sentences of its tests, and how much was tried."""
+
+    parts: list[tuple[str, list[str]]]
+    tried: str
+
+
+def describe_hypotheses(comparison: xr.Dataset) -> Hypotheses | None:
+    """Return the tests of the stated hypotheses and how much else was tried; None without a registry."""
     if "registry" not in comparison.attrs:
-        return ""
+        return None
     tried, parts = json.loads(comparison.registry), []
     for before, text in ((True, BEFORE), (False, AFTER)):
         if own := [stated for stated in tried["hypotheses"] if stated["before_scores"] == before]:
             times = ", ".join(sorted({stated["time"][:16].replace("T", " ") for stated in own}))
             tests, cautions = with_cautions(partial(contrast_hypotheses, comparison, own))
-            items = "".join(f"<li>{escape(sentence)}</li>" for sentence in tests.sentence.values.tolist())
-            parts.append(f"<p>{escape(' '.join([text.format(times), *cautions]))}</p><ul>{items}</ul>")
+            parts.append((" ".join([text.format(times), *cautions]), tests.sentence.values.tolist()))
     tally = TRIED.format(
         runs=_count(tried["n_runs"], "run"),
         settings=_count(tried["n_settings"], "combination"),
         tests=_count(tried["n_tests"], "contrast"),
     )
     none = "" if any(stated["before_scores"] for stated in tried["hypotheses"]) else NONE
-    return f'<section id="hypotheses"><h2>Stated beforehand</h2>{"".join(parts)}<p>{escape(none + tally)}</p></section>'
+    return Hypotheses(parts, none + tally)
 
 
 def _count(n: int, noun: str) -> str:

@@ -1,10 +1,11 @@
-"""Numbers and names as a page shows them."""
+"""Names and reliabilities as a page shows them."""
 
 from __future__ import annotations
 
 import numpy as np
 import xarray as xr
 
+from neurosuper._rounding import format_number
 from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
 
 
@@ -17,11 +18,6 @@ def digits_of(values: np.ndarray) -> int:
     """Return the number of decimals that shows three significant digits of the largest value."""
     largest = np.abs(values[np.isfinite(values)]).max(initial=0)
     return int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest else 2
-
-
-def format_number(value: float, digits: int) -> str:
-    """Return a number with this many decimals, and a real minus sign."""
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def is_unreliable(reliability: float) -> bool:

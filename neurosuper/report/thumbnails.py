@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable
-from html import escape
 
 import numpy as np
 import xarray as xr
@@ -20,8 +19,8 @@ MAX_SIDE = 96  # pixels of a longer side: nearly twice the 52 px at which page.c
 MAX_PNG_SIDE = 48  # pixels; up to here JPEG artefacts are visible, and PNG files are small
 
 
-def embed_thumbnails(images: xr.DataArray, labels: Iterable[str]) -> tuple[str, dict[str, str]]:
-    """Return CSS that contains each image once, and the HTML element that shows it.
+def embed_thumbnails(images: xr.DataArray, labels: Iterable[str]) -> tuple[str, dict[str, int]]:
+    """Return CSS that contains each image once, and the number of the class that shows it.
 
     Parameters
     ----------
@@ -33,9 +32,9 @@ def embed_thumbnails(images: xr.DataArray, labels: Iterable[str]) -> tuple[str, 
     Returns
     -------
     css : str
-        One rule per image.
-    elements : dict of str to str
-        HTML per label.
+        One rule per image: class `t0` shows the first, and class `t` gives all of them their shape.
+    numbers : dict of str to int
+        Number of the class, by label.
 
     Raises
     ------
@@ -44,15 +43,15 @@ def embed_thumbnails(images: xr.DataArray, labels: Iterable[str]) -> tuple[str, 
 
     See Also
     --------
-    neurosuper.report.render_report : the page that shows them.
+    neurosuper.report.make_report : the page that shows them.
 
     Examples
     --------
     >>> import numpy as np
     >>> from neurosuper import load_images
-    >>> css, elements = embed_thumbnails(load_images(np.zeros((2, 8, 8, 3), np.uint8)), ["1"])
-    >>> elements
-    {'1': '<i class="t t0" role="img" aria-label="1" title="1"></i>'}
+    >>> css, numbers = embed_thumbnails(load_images(np.zeros((2, 8, 8, 3), np.uint8)), ["1"])
+    >>> numbers
+    {'1': 0}
     """
     images, wanted = check_images(images), set(labels)
     stack = images.stimulus.values.tolist()
@@ -61,7 +60,7 @@ def embed_thumbnails(images: xr.DataArray, labels: Iterable[str]) -> tuple[str, 
     chosen = [label for label in stack if label in wanted]  # in stack order, so that no block is read twice
     pixels = _shrink_all(images.sel(stimulus=chosen)).values
     rules = [f".t{i}{{background-image:url({_data_uri(image)})}}" for i, image in enumerate(pixels)]
-    return "\n".join([_shape_rule(pixels), *rules]), {label: _element(i, label) for i, label in enumerate(chosen)}
+    return "\n".join([_shape_rule(pixels), *rules]), {label: i for i, label in enumerate(chosen)}
 
 
 def _shrink_all(images: xr.DataArray) -> xr.DataArray:
@@ -98,8 +97,3 @@ def _data_uri(pixels: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, quality=85, optimize=True)
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _element(number: int, label: str) -> str:
-    name = escape(label)
-    return f'<i class="t t{number}" role="img" aria-label="{name}" title="{name}"></i>'

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neurosuper.loaders.netcdf import open_netcdf
-from neurosuper.report.html import FORMAT_VERSION
+from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.study.file import Study, check_settings, read_study, shareable_settings
 
 __all__ = ["Provenance", "find_folder", "read_provenance", "study_of"]

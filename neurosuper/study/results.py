@@ -9,8 +9,8 @@ import xarray as xr
 from neurosuper._files import whole_file
 from neurosuper.images import load_images
 from neurosuper.loaders.netcdf import open_netcdf
-from neurosuper.report import render_report
-from neurosuper.report.html import FORMAT_VERSION
+from neurosuper.report import make_report
+from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.study.build import load_study_images
 from neurosuper.study.recorded import find_folder, read_provenance, study_of
 from neurosuper.study.references import References
@@ -94,7 +94,7 @@ def write_report(path: str | Path, *, images: str | Path | None = None) -> Path:
     """
     path = Path(path)
     numbers = read_numbers(path)
-    page = render_report(numbers, _load_images(path, images))
+    page = make_report(numbers, _load_images(path, images)).html
     with whole_file(path.with_name(PAGE)) as partial:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path.with_name(PAGE)

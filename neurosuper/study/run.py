@@ -20,7 +20,7 @@ from neurosuper.comparison.scoring import UNITS_LEFT_OUT
 from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.directions import PCA, DirectionFinder, Units, recovery
 from neurosuper.interpretability.index import index_label
-from neurosuper.report import render_report
+from neurosuper.report import make_report
 from neurosuper.responses import drop_constant_units, name_some
 from neurosuper.study.build import (
     Metrics,
@@ -110,7 +110,7 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     neurosuper.compare : the same comparison of arrays in memory.
     neurosuper.reproduce : run the study of a `study.nc` again, and compare all numbers.
     neurosuper.study.read_study : check a study file without running it.
-    neurosuper.report.render_report : the report of a comparison.
+    neurosuper.report.make_report : the report of a comparison.
 
     Examples
     --------
@@ -144,7 +144,7 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
         publish(
             folder,
             lambda path: write_numbers(path, results.scores, results.fits),
-            lambda: render_report(results.scores, results.images),
+            lambda: make_report(results.scores, results.images).html,
         )
     results.scores.encoding["source"] = str(folder / NUMBERS)
     return results.scores

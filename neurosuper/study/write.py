@@ -5,7 +5,7 @@ adds; the groups `directions/<system>/<finder>`, or `directions/<system>/<finder
 seeds, contain the directions of every finder but `Units`. Its attr `format_version` covers the names, dims, units and
 meaning of everything in these groups, and the keys of the JSON in `provenance`. It is raised when a file of the old
 layout would be misread; a variable, coord or attr that is only added does not raise it. Readers compare it with
-`FORMAT_VERSION` and refuse files of another layout (see `neurosuper.report.render_report`).
+`FORMAT_VERSION` and refuse files of another layout (see `neurosuper.report.make_report`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from neurosuper._torch import pick_device
 from neurosuper.comparison.fitting import Fit, describe_shared
 from neurosuper.comparison.table import describe_left_out
 from neurosuper.directions import Units
-from neurosuper.report.html import FORMAT_VERSION
+from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.responses import coords_along
 from neurosuper.study.build import System
 from neurosuper.study.file import Study, has_absolute_paths, shareable_settings

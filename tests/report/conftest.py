@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from neurosuper.report import render_report
+from neurosuper.report import make_report
 
 SYSTEMS = ("V4 <left> & right", 'net "fire8"')
 FINDERS = ("Units", "KMeans")
@@ -104,6 +104,28 @@ def comparison() -> xr.Dataset:
 
 
 @pytest.fixture
+def tested(comparison) -> xr.Dataset:
+    """The comparison with what intervals need, a matched baseline, and K-means of the first system far above units."""
+    rng = np.random.default_rng(0)
+    comparison.interpretability[20:40] += [0.2, 20.0]
+    finder = np.where(np.arange(80) % 40 >= 30, "Gaussian", comparison.finder)
+    return (
+        comparison.assign(
+            difference_of_halves=(("item", "metric", "draw"), rng.normal(0, 0.01, (80, 2, 500))),
+            influence=(("item", "metric", "rank"), rng.normal(0, 0.01, (80, 2, 3))),
+        )
+        .assign_coords(finder=("item", finder), baseline=("item", np.where(finder == "KMeans", "Gaussian", "")))
+        .assign_attrs(n_stimuli=40)
+    )
+
+
+@pytest.fixture
+def no_figures(page, monkeypatch):
+    """Leave out the figures of further pages, which take longest; `page` has them."""
+    monkeypatch.setattr("neurosuper.report.page.draw_figures", lambda _: [])
+
+
+@pytest.fixture
 def read():
     """Parse a page."""
     return Page
@@ -112,4 +134,4 @@ def read():
 @pytest.fixture(scope="session")
 def page() -> Page:
     """The page of `comparison`."""
-    return Page(render_report(make_comparison(), make_images()))
+    return Page(make_report(make_comparison(), make_images()).html)

@@ -5,8 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from neurosuper.report import render_report
+from neurosuper.report import make_report
 from neurosuper.report.examples import choose_examples
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def drivers(page):
@@ -31,7 +33,7 @@ def test_items_without_an_index_are_never_shown(page):
 def test_few_items_are_each_shown_once(comparison, images, read, n_items):
     comparison["interpretability"][n_items:20] = np.nan
     comparison["interpretability"][:n_items] = np.linspace(-1, 0, 2 * n_items).reshape(n_items, 2)
-    page = read(render_report(comparison.isel(metric=[0]), images))
+    page = read(make_report(comparison.isel(metric=[0]), images).html)
     shown = [name for name in drivers(page) if int(name[1:]) < 20]
     assert sorted(shown) == [f"d{i}" for i in range(n_items)]
 
@@ -45,7 +47,7 @@ def test_top_stimuli_are_shown_in_order_and_each_is_embedded_once(page, comparis
 
 def test_seeds_distinguish_items_of_equal_name(comparison, images, read):
     comparison.seed[20:30] = 7
-    names = read(render_report(comparison.isel(metric=[0]), images)).texts("th")
+    names = read(make_report(comparison.isel(metric=[0]), images).html).texts("th")
     assert {re.search(r"\(seed .\)", name).group() for name in names if "seed" in name} == {"(seed 0)", "(seed 7)"}
     assert not any("seed" in name for name in names if name.startswith("d4"))  # of a finder with one seed
 
@@ -62,7 +64,7 @@ def about(page):
 
 
 def test_items_whose_order_is_not_reliable_are_shown_without_a_claim(comparison, images, read):
-    page = read(render_report(with_reliability(comparison, Units=0.33, KMeans=0.34), images))
+    page = read(make_report(with_reliability(comparison, Units=0.33, KMeans=0.34), images).html)
     said, captions = about(page)
     not_reliable = "The order of items is not reliable (r = 0.33): examples, not the most or least interpretable."
     assert said == [not_reliable, "Reliability of single items: 0.34."] * 2
@@ -75,7 +77,7 @@ def test_examples_do_not_depend_on_the_index_and_have_none(comparison, images, r
     names = [f"d{i}" for i in (20, 22, 25, 27, 30, 32, 34, 37, 39)]  # 9 at equal steps
     for sign in (1, -1):
         index = sign * unreliable.interpretability
-        page = read(render_report(unreliable.assign(interpretability=index), images))
+        page = read(make_report(unreliable.assign(interpretability=index), images).html)
         shown = [text for text in page.texts("th") if re.fullmatch(r"d\d+", text)]
         assert shown[9:18] == names
         assert not drivers(page)
@@ -83,7 +85,7 @@ def test_examples_do_not_depend_on_the_index_and_have_none(comparison, images, r
 
 def test_an_unknown_reliability_is_called_so(page, comparison, images, read):
     assert about(page)[0] == ["Reliability of single items: unknown."] * 4
-    said, _ = about(read(render_report(with_reliability(comparison, KMeans=0.8), images)))
+    said, _ = about(read(make_report(with_reliability(comparison, KMeans=0.8), images).html))
     assert said == ["Reliability of single items: unknown.", "Reliability of single items: 0.80."] * 2
 
 
@@ -92,7 +94,7 @@ def test_items_are_ranked_by_the_corrected_index_and_show_both(comparison, image
     chosen = choose_examples(both)[comparison.system.values[0], "KMeans"].groups
     worst = np.argsort(comparison.interpretability.values[20:40, 0])[:3] + 20
     assert chosen["most interpretable"].direction.values.tolist() == [f"d{i}" for i in worst]
-    heads = [text for text in read(render_report(both, images)).texts("th") if text.startswith(f"d{worst[0]}")]
+    heads = [text for text in read(make_report(both, images).html).texts("th") if text.startswith(f"d{worst[0]}")]
     index = f"{-comparison.interpretability.values[worst[0], 0]:.3f}"
     assert heads == [f"d{worst[0]}{index}raw −{index}"]
 
@@ -101,6 +103,6 @@ def test_inactive_items_are_not_shown(comparison, images, read):
     n_active = np.full(80, 20)
     best = comparison.interpretability.values[20:40, 0].argmax() + 20
     n_active[best] = 2
-    page = read(render_report(comparison.assign(n_active=("item", n_active)), images))
+    page = read(make_report(comparison.assign(n_active=("item", n_active)), images).html)
     assert f"d{best}" not in drivers(page)
     assert "Inactive items are not shown." in page.html

@@ -7,7 +7,9 @@ from html import unescape
 import pytest
 
 from neurosuper.comparison import contrast_hypotheses
-from neurosuper.report import render_report
+from neurosuper.report import make_report
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 TRIED = {"n_runs": 3, "n_settings": 2, "n_tests": 1}
 
@@ -23,7 +25,7 @@ def stated(comparison):
 def section(read, comparison, images, hypotheses):
     """Return the paragraphs and sentences of the section, in order."""
     registry = json.dumps(TRIED | {"hypotheses": hypotheses})
-    page = read(render_report(comparison.assign_attrs(registry=registry), images)).html
+    page = read(make_report(comparison.assign_attrs(registry=registry), images).html).html
     inner = re.search(r'<section id="hypotheses">(.*?)</section>', page, re.DOTALL)[1]
     return [unescape(text) for text in re.findall(r"<(?:p|li)>(.*?)</(?:p|li)>", inner)]
 

@@ -20,10 +20,9 @@ def embedded(css):
 
 def test_small_images_are_embedded_once_and_without_loss(images):
     labels = ["s0030", "s0002", "s0030", "s0020"]
-    css, elements = embed_thumbnails(images, labels)
-    assert list(elements) == ["s0002", "s0020", "s0030"]
-    for number, (label, thumbnail) in enumerate(zip(elements, embedded(css), strict=True)):
-        assert f'class="t t{number}"' in elements[label]
+    css, numbers = embed_thumbnails(images, labels)
+    assert numbers == {"s0002": 0, "s0020": 1, "s0030": 2}
+    for label, thumbnail in zip(numbers, embedded(css), strict=True):
         assert_array_equal(np.asarray(thumbnail), images.sel(stimulus=label).values)
 
 

@@ -544,7 +544,7 @@ def test_a_study_adds_the_baseline_of_each_finder_with_every_seed_unless_it_says
     seeds = {name: set(result.seed.values[(result.finder == name).values].tolist()) for name in names}
     assert seeds == {"Units": {0}, "PCA": {0}, "KMeans 4": {0, 1}, centered: {0, 1}, normalized: {0, 1}}
     page = (study.parent / "study_output" / "report.html").read_text()
-    assert "Tests against the matched baseline" in page
+    assert "Against the matched baseline" in page
     with xr.open_dataarray(result.encoding["source"], group=f"directions/brain/{normalized}/seed 1") as directions:
         assert directions.sizes["direction"] == 5
     study.write_text(study.read_text().replace("seeds = [0, 1]", "seeds = [0, 1]\nbaselines = false"))

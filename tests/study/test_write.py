@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from neurosuper import KMeans, run_study
 from neurosuper.comparison import fit_systems
-from neurosuper.report.html import FORMAT_VERSION
+from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.study.write import lock_folder, publish, try_writing, write_numbers
 
 NFC, NFD = (unicodedata.normalize(form, "Zürich") for form in ("NFC", "NFD"))
@@ -161,7 +161,7 @@ def test_a_report_that_fails_costs_no_number(small, monkeypatch):
     def fail(*_args):
         raise KeyError("figure")
 
-    monkeypatch.setattr("neurosuper.study.run.render_report", fail)
+    monkeypatch.setattr("neurosuper.study.run.make_report", fail)
     with pytest.raises(
         RuntimeError, match=r"there is no report \(KeyError: 'figure'\); all numbers are in .*study\.nc"
     ):
