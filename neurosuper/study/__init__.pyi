@@ -4,6 +4,7 @@ from .estimate import check_study as check_study
 from .file import Hypothesis as Hypothesis
 from .file import Study as Study
 from .file import read_study as read_study
+from .results import read_directions as read_directions
 from .results import read_numbers as read_numbers
 from .results import write_report as write_report
 from .run import run_study as run_study

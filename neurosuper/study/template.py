@@ -78,7 +78,7 @@ NETWORK = """\
 loader = "activations"        # of a network that sees the images
 model = "neurosuper.demo.network:small_cnn"  # or "file.py:function", in the folder of this file, that returns yours
 layers = ["layer3", "layer4"] # each layer is a system of its own
-position = "center"           # of a map: the unit at its centre; or "mean", "max", "all"
+position = "center"           # of a map: the unit at its centre; or "mean", or "all"
 # preprocess = "file.py:function"  # scales images in [0, 1] as the network expects them
 drop_constant_units = true    # units that respond equally to all images have no top stimuli
 """
