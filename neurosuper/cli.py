@@ -193,9 +193,13 @@ def _add_result_commands(commands: argparse._SubParsersAction) -> None:
     reproduce.add_argument("--folder", type=Path, help="folder that paths in the study are relative to")
     reproduce.add_argument("--trust", action="store_true", help="run any code that the study names")
     reproduce.epilog = "Exit status: 0 if all numbers are the same, 1 if some differ, 2 after an error."
-    export = _add(commands, "export", _export, "write the scores of a study.nc as a flat table")
+    export = _add(
+        commands, "export", _export, "write the scores of a study.nc as a table, or directions into an NWB file"
+    )
     export.add_argument("numbers", type=Path, help="a study.nc")
-    export.add_argument("output", type=Path, help="file to write: .csv or .parquet")
+    export.add_argument("output", type=Path, help="a new .csv or .parquet of scores, or the .nwb of the recording")
+    export.add_argument("--system", help="for .nwb: the system whose directions are written")
+    export.add_argument("--finder", help="for .nwb: the finder that found them")
     export.epilog = "Example: neurosuper export study_output/study.nc scores.csv"
 
 
@@ -270,18 +274,28 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from neurosuper.study import read_numbers
+    from neurosuper.study import read_directions, read_numbers
 
     export: Any = importlib.import_module("neurosuper.export")
-    suffix = options.output.suffix.lower()
-    if suffix not in (".csv", ".parquet"):
-        raise ValueError(f"cannot export to {options.output.name}; name a file that ends in .csv or .parquet")
-    table = export.tidy(read_numbers(options.numbers))
-    if suffix == ".csv":
-        table.to_csv(options.output, index=False)
+    numbers, output = read_numbers(options.numbers), options.output
+    if output.suffix.lower() == ".nwb":
+        if None in (options.system, options.finder):
+            raise ValueError("an NWB file gets the directions of one finder in one system; give --system and --finder")
+        directions = read_directions(options.numbers, options.system, options.finder)
+        own = (numbers.system == options.system) & numbers.finder.isin([options.finder, "Units"])
+        own &= numbers.seed == numbers.seed[0]
+        name = f"neurosuper {options.finder}"
+        export.write_nwb(output, directions, comparison=numbers.isel(item=own.values), module=name)
+        print(f"{output}: {len(directions):,} directions in the processing module {name!r}")
+        return
+    table = export.tidy(numbers)
+    if output.suffix.lower() == ".csv":
+        table.to_csv(output, index=False)
+    elif output.suffix.lower() == ".parquet":
+        table.to_parquet(output)
     else:
-        table.to_parquet(options.output)
-    print(f"{options.output}: {len(table):,} rows")
+        raise ValueError(f"cannot export to {output.name}; name a file that ends in .csv, .parquet or .nwb")
+    print(f"{output}: {len(table):,} rows")
 
 
 def _completions(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ from neurosuper.images import check_images
 from neurosuper.responses import coords_along
 
 __all__ = ["activations", "randomize"]
+
+logger = logging.getLogger(__name__)
 
 Position = Literal["center", "mean", "all"]
 FORMAT = 2  # of stored batches; increase it when the same network would give other activations
@@ -141,6 +144,7 @@ def activations(
         about["layout"] = "; ".join(f"{layer}: {' '.join(names)}" for layer, names in axes.items())
     stored = None if cache is None else _open_cache(Path(cache), model, about, weights)
     stimuli, n_stimuli, result = images.stimulus.values, images.sizes["stimulus"], None
+    logger.info("activations of %s (%s) to %s images", about["model"], about["layers"], f"{n_stimuli:,}")
     with (
         _moved(model, target),
         tap_layers(model, layers) as outputs,

@@ -152,8 +152,13 @@ def test_a_run_says_what_it_will_do_and_how_long_that_took_last(study, capsys):
     assert "3 finders: Units, KMeans 4, CovarianceMatched; 2 seeds: 0, 1; so at most 18 fits" in first.err
     assert "no earlier run in this folder" in first.err
     assert "stimuli ×" not in first.out  # results only
-    assert main(["run", str(study)]) == 0
-    assert "the last run in this folder took" in capsys.readouterr().err
+    assert "activations of Sequential (first, second) to 40 images" in first.err
+    assert "items by color on" in first.err
+    assert "seed 1: brain by KMeans 4" not in first.err
+    assert main(["run", str(study), "-v"]) == 0
+    second = capsys.readouterr()
+    assert "the last run in this folder took" in second.err
+    assert "seed 1: brain by KMeans 4" in second.err
 
 
 def test_logging_and_environment_are_as_before_after_a_command(study, monkeypatch):
@@ -258,7 +263,32 @@ def test_scores_are_exported_as_a_flat_table(study, monkeypatch, capsys):
     with xr.open_dataset(numbers) as result:
         np.testing.assert_allclose(table.interpretability, result.interpretability.values.ravel())
     assert main(["export", str(numbers), str(study.parent / "scores.xlsx")]) == 2
-    assert "ends in .csv or .parquet" in capsys.readouterr().err
+    assert "ends in .csv, .parquet or .nwb" in capsys.readouterr().err
+
+
+def test_directions_of_a_finder_are_exported_into_the_recording(study, monkeypatch, capsys):
+    assert main(["run", str(study), "-q"]) == 0
+    numbers, target = study.parent / "study_output" / "study.nc", study.parent / "session.nwb"
+    written = []
+    room = types.ModuleType("neurosuper.export")
+    room.write_nwb = lambda *given, **settings: written.append((given, settings))
+    monkeypatch.setitem(sys.modules, "neurosuper.export", room)
+    command = ["export", str(numbers), str(target)]
+    assert main(command) == 2
+    assert main([*command, "--system", "brain", "--finder", "ICA"]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert "give --system and --finder" in error[0]
+    assert "no directions of 'ICA' in 'brain'" in error[1]
+    assert "'KMeans 4' in 'brain'" in error[1]
+    assert main([*command, "--system", "brain", "--finder", "KMeans 4"]) == 0
+    (((path, directions), settings),) = written
+    assert (path, settings["module"]) == (target, "neurosuper KMeans 4")
+    with xr.open_dataarray(numbers, group="directions/brain/KMeans 4/seed 0") as expected:
+        xr.testing.assert_identical(directions, expected)
+    scores = settings["comparison"]
+    assert scores.sizes["item"] == 4 + 5
+    assert set(scores.system.values) == {"brain"}
+    assert set(scores.seed.values) == {0}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -46,6 +47,7 @@ ON_HALVES: dict[str, tuple[str, ...]] = {  # variables from the index on halves 
 UNITS_LEFT_OUT = "units that give all stimuli to fit on, or all those to score on, the same response"
 TAILS = (0.025, 0.975)  # the quantiles of these two
 Metrics = Sequence[ImageMetric | Precomputed] | Mapping[str, ImageMetric | Precomputed]
+logger = logging.getLogger(__name__)
 
 
 def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:
@@ -165,6 +167,7 @@ def _score(
     sets, scored = np.searchsorted(chosen, sets), [np.searchsorted(chosen, places) for places in scored]
     ends = np.cumsum([fit.top_stimuli.shape[1] for fit in fits])
     own = np.split(sets[: ends[-1]], ends[:-1])
+    logger.info("scoring %s items by %s on %s images", f"{ends[-1]:,}", metric.name, f"{len(chosen):,}")
     with open_distances(images, chosen, metric) as distances:
         of_sets = index_of_sets(distances, sets, metric.self_similarity)
         as_matrix = distances.as_matrix()

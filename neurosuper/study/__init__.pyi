@@ -6,6 +6,7 @@ from .file import Study as Study
 from .file import read_study as read_study
 from .rerun import Reproduction as Reproduction
 from .rerun import reproduce as reproduce
+from .results import read_directions as read_directions
 from .results import read_numbers as read_numbers
 from .results import write_report as write_report
 from .run import run_study as run_study

@@ -73,7 +73,7 @@ class StudyCheck:
     metrics : dict of str to str
         State of each metric by name: "ready", or what the run has to fetch first.
     seconds : dict of str to float
-        Estimated time of each step: "loading", "fits", "metrics", "report".
+        Estimated time of each step: "images", "systems", "fits", "metrics", "report".
     memory, disk : float
         Estimated bytes.
     last_run : dict of str to float
@@ -176,8 +176,9 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
         finders, _ = add_baselines(finders)
     start = time.perf_counter()
     images = load_study_images(study, files)
+    of_images = time.perf_counter() - start
     systems, recording = _measure_systems(study, images, files)
-    loading = time.perf_counter() - start + float(systems.pop("seconds").sum())
+    of_systems = time.perf_counter() - start - of_images + float(systems.pop("seconds").sum())
     cached = FLOAT * int((systems.n_stimuli * systems.n_units)[systems.n_constant.isna()].sum())
     directions = _count_directions(finders, systems)
     fits = _estimate_fits(study, finders, systems, recording, directions)
@@ -193,7 +194,8 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
         directions,
         states,
         {
-            "loading": loading,
+            "images": of_images,
+            "systems": of_systems,
             "fits": fits,
             "metrics": scores,
             "report": REPORT_SECONDS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import netCDF4
 import xarray as xr
 
 from neurosuper._files import whole_file
@@ -14,9 +15,9 @@ from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.study.build import load_study_images
 from neurosuper.study.recorded import find_folder, read_provenance, study_of
 from neurosuper.study.references import References
-from neurosuper.study.write import PAGE
+from neurosuper.study.write import PAGE, group_name
 
-__all__ = ["read_numbers", "write_report"]
+__all__ = ["read_directions", "read_numbers", "write_report"]
 
 
 def read_numbers(path: str | Path) -> xr.Dataset:
@@ -59,6 +60,61 @@ def read_numbers(path: str | Path) -> xr.Dataset:
         )
     numbers.encoding["source"] = str(path)
     return numbers
+
+
+def read_directions(path: str | Path, system: str, finder: str, *, seed: int | None = None) -> xr.DataArray:
+    """Return the directions that a finder found in a system, from a `study.nc`.
+
+    Parameters
+    ----------
+    path : path
+        Written by `run_study`.
+    system, finder : str
+        Names in the study; a layer of a network is called by both names, as in "net layer1".
+    seed : int, optional
+        By default the first seed of the study.
+
+    Returns
+    -------
+    DataArray (direction, unit)
+        Rows of norm 1.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        Not a `study.nc`, or it contains no such directions (those of `Units` are not stored).
+
+    See Also
+    --------
+    read_numbers : the scores.
+    run_study : writes the file.
+
+    Examples
+    --------
+    >>> read_directions("study_output/study.nc", "V4", "KMeans")  # doctest: +SKIP
+    """
+    seeds = read_provenance(Path(path))["seeds"]
+    group = f"directions/{group_name(system)}/{group_name(finder)}"
+    if len(seeds) > 1:
+        group += f"/seed {seeds[0] if seed is None else seed}"
+    elif seed not in (None, *seeds):
+        raise ValueError(f"{path} has the seed {seeds[0]}, not {seed}")
+    try:
+        with open_netcdf(path, group=group) as data:
+            return data.load()["directions"]
+    except (OSError, KeyError, ValueError) as error:
+        known = ", ".join(_list_directions(Path(path)))
+        raise ValueError(f"no directions of {finder!r} in {system!r} in {path}; it has {known or 'none'}") from error
+
+
+def _list_directions(path: Path) -> list[str]:
+    """Return the systems and finders whose directions a file contains, as `system by finder`."""
+    with netCDF4.Dataset(path) as file:
+        stored = file.groups.get("directions")
+        systems = {} if stored is None else stored.groups
+        return [f"{finder!r} in {system!r}" for system, group in systems.items() for finder in group.groups]
 
 
 def write_report(path: str | Path, *, images: str | Path | None = None) -> Path:

@@ -164,13 +164,13 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
     texts = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
     try_writing(folder, written, dict.fromkeys(study.systems if written else []), texts)
     seconds: dict[str, float] = {}
-    with _timed("loading", seconds):
+    with _timed("images", seconds):
         images = load_study_images(study, files)
     metrics = make_study_metrics(study, files, images, folder / "cache" / "embeddings")
     quantities = [index_label(metric) for metric in metrics.values()]
     texts |= {"quantity": quantities, "image": images.stimulus.values.tolist()}
     try_writing(folder, [], {}, texts)
-    with _timed("loading", seconds):
+    with _timed("systems", seconds):
         systems = list(load_systems(study, images, files, folder / "cache"))
     refuse_equal_names([system.name for system in systems])
     try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
@@ -180,10 +180,7 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
     data = {name: checksum for name, checksum in checksums.items() if name != shared_name(files.study.name)}
     registry = Registry(folder, study, data)
     registry.state()
-    sizes = {system.name: (system.responses.sizes["stimulus"], system.responses.sizes["unit"]) for system in systems}
-    last_run = read_durations(folder)
-    for line in describe_plan(sizes, finders, metrics, study.seeds, images.sizes["stimulus"], last_run):
-        logger.info(line)
+    _log_plan(study, systems, finders, images, folder)
 
     fits: dict[int, list[Fit]] = {seed: [] for seed in study.seeds}
     try:
@@ -205,12 +202,22 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
     return Results(result, fits, systems, images)
 
 
+def _log_plan(
+    study: Study, systems: list[System], finders: dict[str, DirectionFinder], images: xr.DataArray, folder: Path
+) -> None:
+    """Say what the run will do, before its first fit, and how long the last run took."""
+    sizes = {system.name: (system.responses.sizes["stimulus"], system.responses.sizes["unit"]) for system in systems}
+    last_run = read_durations(folder)
+    for line in describe_plan(sizes, finders, study.metrics, study.seeds, images.sizes["stimulus"], last_run):
+        logger.info(line)
+
+
 @contextmanager
 def _timed(step: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Add the time of a block to that of a step, and log it."""
+    """Write down how long a step takes, and log it."""
     start = time.perf_counter()
     yield
-    seconds[step] = round(seconds.get(step, 0.0) + time.perf_counter() - start, 3)
+    seconds[step] = round(time.perf_counter() - start, 3)
     logger.info("%s: done after %s", step, describe_time(seconds[step]))
 
 
@@ -226,17 +233,20 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
         for name, finder in finders.items()
         if not (skip_seedless and isinstance(finder, SEEDLESS))
     }
-    if seeded:
-        yield from fit_systems(
-            responses,
-            seeded,
-            top=study.top,
-            score_on=study.score_on,
-            baselines=study.baselines,
-            stimulus_groups=study.stimulus_groups,
-            drop_constant_units=study.drop_constant_units,
-            random_state=seed,
-        )
+    if not seeded:
+        return
+    for fit in fit_systems(
+        responses,
+        seeded,
+        top=study.top,
+        score_on=study.score_on,
+        baselines=study.baselines,
+        stimulus_groups=study.stimulus_groups,
+        drop_constant_units=study.drop_constant_units,
+        random_state=seed,
+    ):
+        logger.debug("seed %d: %s by %s", seed, fit.system, fit.finder)
+        yield fit
 
 
 def _score(fits: dict[int, list[Fit]], images: xr.DataArray, metrics: Metrics) -> xr.Dataset:

@@ -78,9 +78,8 @@ NETWORK = """\
 loader = "activations"        # of a network that sees the images
 model = "neurosuper.demo.network:small_cnn"  # or "file.py:function", in the folder of this file, that returns yours
 layers = ["layer3", "layer4"] # each layer is a system of its own
-position = "center"           # of a map: the unit at its centre; or "mean", "max", "all"
+position = "center"           # of a map: the unit at its centre; or "mean", or "all"
 # preprocess = "file.py:function"  # scales images in [0, 1] as the network expects them
-drop_constant_units = true    # units that respond equally to all images have no top stimuli
 """
 
 
@@ -249,7 +248,6 @@ def _nwb_system(source: Path, images: xr.DataArray, folder: Path) -> tuple[Setti
             name: (list(value) if isinstance(value, tuple) else value is not None and value, comments[name])
             for name, value in found.arguments.items()
         },
-        "drop_constant_units": (True, "units that never respond have no top stimuli"),
     }
     return settings, found.n_units
 
@@ -271,7 +269,6 @@ def _array_system(source: Path, path: Path, images: xr.DataArray, folder: Path) 
         _require_shared(own.stimulus.values.tolist(), images.stimulus.values.tolist(), source)
         n_units = own.sizes["unit"]
     settings["units"] = ("a.u.", 'unit of measurement, such as "spikes/s"')
-    settings["drop_constant_units"] = (True, "units that never respond have no top stimuli")
     return settings, n_units
 
 

@@ -152,14 +152,14 @@ def _try_names(group: netCDF4.Group, what: str, names: Iterable[str]) -> None:
     known: dict[str, str] = {}
     _require_unicode(f"the {what}", names)
     for name in names:
-        stored = unicodedata.normalize("NFC", _group_name(name))  # as netCDF does
+        stored = unicodedata.normalize("NFC", group_name(name))  # as netCDF does
         if stored in known:
             raise ValueError(
                 f"the {what}s {known[stored]!r} and {name!r} would be stored under one name in {NUMBERS}; rename one"
             )
         known[stored] = name
         try:
-            group.createGroup(_group_name(name))
+            group.createGroup(group_name(name))
         except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"netCDF cannot store the {what} {name!r} ({one_line_with_type(error)}); {NETCDF_NAMES}"
@@ -181,7 +181,8 @@ def _try_coords(path: Path, group: str, system: str, responses: xr.DataArray) ->
         ) from error
 
 
-def _group_name(name: str) -> str:
+def group_name(name: str) -> str:
+    """Return the name of the group of a system or finder."""
     return name.replace("/", "_")
 
 
@@ -197,7 +198,7 @@ def write_numbers(path: Path, result: xr.Dataset, fits: Mapping[int, Sequence[Fi
         for fit in of_seed:
             if not isinstance(fit.fitted, Units):
                 names = [fit.system, fit.finder] + ([f"seed {seed}"] if len(fits) > 1 else [])
-                group = "/".join(["directions", *map(_group_name, names)])
+                group = "/".join(["directions", *map(group_name, names)])
                 _without_objects(fit.fitted.directions_).to_netcdf(path, mode="a", group=group)
 
 

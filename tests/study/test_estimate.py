@@ -38,7 +38,7 @@ def test_nothing_is_written(study):
 def test_the_text_states_the_estimate_and_its_basis(check):
     text = str(check)
     assert "study.toml can be run." in text
-    assert f"about {describe_time(check.total)} (loading" in text
+    assert f"about {describe_time(check.total)} (images " in text
     assert "Basis: a small part of each step" in text
     assert "The last run took" not in text
 
@@ -46,7 +46,7 @@ def test_the_text_states_the_estimate_and_its_basis(check):
 def test_the_last_run_is_quoted(study):
     result = run_study(study)
     seconds = json.loads(result.provenance)["seconds"]
-    assert list(seconds) == ["loading", "fits", "metrics"]
+    assert list(seconds) == ["images", "systems", "fits", "metrics"]
     assert all(length > 0 for length in seconds.values())
     assert read_durations(study.parent / "study_output") == seconds
     check = check_study(study)

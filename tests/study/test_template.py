@@ -77,7 +77,6 @@ def test_a_recording_gives_its_table_column_window_and_area(recording, photos, t
         "stimulus_column": "picture",
         "window": [0.05, 0.35],
         "area_column": "area",
-        "drop_constant_units": True,
     }
     result = run_study(path)
     assert dict(result.groupby("finder").count().interpretability.sel(metric="Color").to_series()) == {
