@@ -1,21 +1,17 @@
 """Results in an NWB file are read again with pynwb, refer to its units, and pass validator and inspector."""
 
 import shutil
-from datetime import UTC, datetime
 
 import h5py
 import numpy as np
 import pynwb
 import pytest
 from numpy.testing import assert_array_equal
-from pynwb import NWBHDF5IO, NWBFile
-from pynwb.file import Subject
+from pynwb import NWBHDF5IO
 
 from neurosuper import Color, KMeans, Pixel, Units, compare, load_nwb
 from neurosuper.export import tidy, write_nwb
-
-START = datetime(2023, 10, 17, tzinfo=UTC)
-UNITS = [3, 7, 1, 12, 5, 6, 20, 9]  # ids of the units in the file, in the order of its table
+from tests.export.session import UNITS, make_nwb, write_session
 
 
 @pytest.fixture
@@ -37,26 +33,11 @@ def comparison(responses, images):
     )
 
 
-def make_nwb():
-    subject = Subject(subject_id="mouse-1", species="Mus musculus", sex="F", age="P90D")
-    about = {"experiment_description": "simulated", "experimenter": ["Doe, Jane"], "institution": "nowhere"}
-    about |= {"keywords": ["simulation"]}
-    return NWBFile("a simulated recording of V1 and V4", "session-1", START, subject=subject, **about)
-
-
 @pytest.fixture
 def session(tmp_path, rng):
     """A recording of these units, with trials."""
-    nwb = make_nwb()
-    nwb.add_trial_column("image", "image that was shown")
-    for i in range(10):
-        nwb.add_trial(start_time=i + 1.0, stop_time=i + 1.5, image=f"s{i % 5:04d}")
-    nwb.add_unit_column("cluster", "name of the cluster")
-    for name in UNITS:
-        nwb.add_unit(spike_times=np.sort(rng.uniform(0, 12, 50)), id=name, cluster=f"c{name}")
     path = tmp_path / "session.nwb"
-    with NWBHDF5IO(path, "w") as io:
-        io.write(nwb)
+    write_session(path, rng)
     return path
 
 
