@@ -38,7 +38,7 @@ $(READY): $(INSTALLED)
 	@touch $@
 
 demo: $(INSTALLED)
-	@echo "-- running a complete analysis (under a minute, of which 15 s to compile at the first time)"
+	@echo "-- running a complete analysis (under a minute; 15 s more at the first time, to compile)"
 	@$(BIN)/neurosuper demo demo_output $(if $(wildcard $(TRUNK)),--lpips-weights $(TRUNK))
 
 test: $(READY)

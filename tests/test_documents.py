@@ -41,8 +41,29 @@ def test_every_constant_that_security_md_names_exists():
 
 @documents
 def test_links_lead_to_files(path):
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
+
+
+def anchors_of(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@documents
+def test_links_lead_to_headings(path):
+    for file, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text(encoding="utf-8")):
+        assert anchor in anchors_of((path.parent / file).resolve() if file else path), anchor
+
+
+def test_every_how_to_page_answers_one_of_the_twenty_questions():
+    text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    questions = re.findall(r"^\d+\. (.*)\? (.*)$", text.partition("## Twenty questions")[2], re.MULTILINE)
+    assert len(questions) == 20
+    assert all("](" in answer for _, answer in questions)
+    for page in (ROOT / "docs" / "how-to").glob("*.md"):
+        assert any(f"how-to/{page.name}" in answer for _, answer in questions), page.name
 
 
 def test_every_name_in_the_readme_exists():

@@ -1,4 +1,4 @@
-"""The README's notebook example runs as it is written, on a real recording and a real network."""
+"""The README's notebook example, and what it shows of the results, run as written on a real recording and network."""
 
 import importlib.util
 import re
@@ -55,7 +55,8 @@ def session(real_data, tmp_path, monkeypatch) -> Path:
 @pytest.mark.slow
 def test_the_notebook_example_runs_on_a_real_session(session, capsys):
     names: dict = {}
-    exec(compile(code_of("In a notebook"), "README.md", "exec"), names)
+    for heading in ("In a notebook", "Results"):
+        exec(compile(code_of(heading), "README.md", "exec"), names)
     table = names["table"]
     systems = {"V4": names["responses"], "layer3": names["layer3"]}
     assert names["images"].dims == ("stimulus", "row", "column", "channel")
@@ -78,3 +79,4 @@ def test_the_notebook_example_runs_on_a_real_session(session, capsys):
     assert against.count("CovarianceMatched (center, normalize)") == 12  # two systems, three metrics, raw and corrected
     assert sum("KMeans" in sentence for sentence in sentences) >= 6
     assert (session / "comparison.nc").is_file()
+    assert (session / "report.html").is_file()

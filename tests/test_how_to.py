@@ -1,0 +1,116 @@
+"""The code of every page in docs/how-to runs as it is written, on small generated data."""
+
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from pynwb import NWBHDF5IO, NWBFile
+from pynwb.base import Images
+from pynwb.image import RGBImage
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+N_STIMULI, N_UNITS, N_REPETITIONS = 100, 12, 4
+LONGEST = 15  # lines of code in a block
+
+
+def blocks_of(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def draw_responses(seed: int, colors: np.ndarray) -> np.ndarray:
+    """Return spike counts (unit, stimulus, repetition) of units that prefer mixtures of colors."""
+    rng = np.random.default_rng(seed)
+    rates = 20 * rng.exponential(size=(N_UNITS, 3)) @ colors.T / 255 + 1
+    return rng.poisson(rates[:, :, None], (*rates.shape, N_REPETITIONS))
+
+
+def write_session(path: Path, pictures: list[np.ndarray], counts: np.ndarray) -> None:
+    """Write an NWB file with the images inside, and trials whose column `image_id` gives their number."""
+    rng = np.random.default_rng(0)
+    nwb = NWBFile("generated", "how-to", datetime(2024, 1, 1, tzinfo=UTC))
+    nwb.add_stimulus_template(
+        Images(
+            name="photographs",
+            description="generated",
+            images=[RGBImage(name=f"image{i}", data=picture) for i, picture in enumerate(pictures)],
+        )
+    )
+    nwb.add_trial_column("image_id", "number of the image")
+    shown = np.concatenate([rng.permutation(N_STIMULI) for _ in range(N_REPETITIONS)])
+    onsets = 1 + 0.5 * np.arange(len(shown))
+    for image, onset in zip(shown, onsets, strict=True):
+        nwb.add_trial(start_time=onset, stop_time=onset + 0.25, image_id=int(image))
+    for unit in counts[:, shown, 0]:
+        times = np.repeat(onsets, unit) + rng.uniform(0.05, 0.25, unit.sum())
+        nwb.add_unit(spike_times=np.sort(times))
+    with NWBHDF5IO(path, "w") as file:
+        file.write(nwb)
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory) -> Path:
+    """A folder with all files that the pages name: every image is one color with a little texture."""
+    folder = tmp_path_factory.mktemp("how_to")
+    rng = np.random.default_rng(0)
+    colors = rng.uniform(20, 235, (N_STIMULI, 3))
+    textures = rng.normal(0, 10, (N_STIMULI, 32, 32, 3))
+    pictures = [np.clip(color + texture, 0, 255).astype(np.uint8) for color, texture in zip(colors, textures)]  # noqa: B905
+    (folder / "photographs").mkdir()
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(folder / "photographs" / f"img{i:02d}.png")
+    counts = draw_responses(0, colors)
+    for seed, name in enumerate(("responses", "session_1", "session_2")):
+        np.save(folder / f"{name}.npy", draw_responses(seed, colors))
+    write_session(folder / "session.nwb", pictures, counts)
+    unit, stimulus, _ = (axis.ravel() for axis in np.indices(counts.shape))
+    trials = {"image": [f"img{i:02d}" for i in stimulus], "unit": unit, "rate": counts.ravel()}
+    pd.DataFrame(trials).to_csv(folder / "trials.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def encoders(monkeypatch):
+    """Small networks in place of CLIP and DreamSim, which would have to be downloaded."""
+    visual = torch.nn.Sequential(torch.nn.AvgPool2d(56), torch.nn.Flatten())
+    visual.image_mean, visual.image_std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+    clip, similarity = ModuleType("open_clip"), ModuleType("dreamsim")
+    clip.create_model_and_transforms = lambda name, pretrained: (SimpleNamespace(visual=visual), None, None)
+    model = torch.nn.Module()
+    model.embed = visual.forward
+    similarity.dreamsim = lambda pretrained: (model, None)
+    monkeypatch.setitem(sys.modules, "open_clip", clip)
+    monkeypatch.setitem(sys.modules, "dreamsim", similarity)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_of_a_page_runs(page, recordings, encoders, tmp_path, monkeypatch):
+    for path in recordings.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in blocks_of(page):
+        exec(compile(block, page.name, "exec"), names)
+    plt.close("all")
+    if page.stem == "clip-and-dreamsim":
+        images = names["ns"].load_images("photographs")
+        distances = names["ns"].metrics.pairwise_distances(images[:3], names["metric"])
+        assert (distances.values[np.triu_indices(3, 1)] > 0).all()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_has_a_problem_short_code_what_to_look_at_and_errors(page):
+    blocks = blocks_of(page)
+    assert blocks
+    assert all(len([line for line in block.splitlines() if line.strip()]) <= LONGEST for block in blocks)
+    text = page.read_text(encoding="utf-8")
+    assert "## What to look at\n" in text
+    assert "## Common errors\n" in text
