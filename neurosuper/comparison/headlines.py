@@ -18,9 +18,9 @@ MAX_IN_FULL = 4  # finders with sentences of their own: the others share one per
 MAX_LISTED = 6  # detectable differences that are listed with intervals; of more, only names and the range
 MAX_UNDETECTED = 2  # of those that are not detectable
 METHOD = (
-    "Differences of the mean index{seed}, with 95 % intervals for other stimuli and other items. Detectable: p below "
-    "0.05, adjusted (Benjamini–Hochberg) over the {families} of each system and kind of reference. A difference that "
-    "is not detectable may still exist, within its interval."
+    "Differences of the mean index{seed}, with 95 % intervals, not adjusted, for other stimuli and other items. "
+    "Detectable: p below 0.05, adjusted (Benjamini–Hochberg) over the {families} of each system and kind of reference. "
+    "A difference that is not detectable may still exist, within its interval."
 )
 NO_INTERVAL = (
     "Without an interval, stimuli are taken as fixed, and p may be too small: halves of the stimuli have no index."
