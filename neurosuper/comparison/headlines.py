@@ -119,7 +119,8 @@ def _describe_tests(comparison: xr.Dataset, tests: xr.Dataset) -> list[str]:
     for reference, rows in table[table.finder.isin(finders[n_in_full:])].groupby("reference", sort=False):
         rows = rows.assign(label=rows.finder + " in " + rows.system)
         names = ", ".join(dict.fromkeys(rows.finder))
-        sentences.append(f"{_verdict(names, f'{reference} {by}', rows, 'tests')}.")
+        of_each = str(reference).replace(f"its {BASELINE}", f"their {BASELINE}s")
+        sentences.append(f"{_verdict(names, f'{of_each} {by}', rows, 'tests')}.")
     return [*sentences, _method(comparison, table)]
 
 

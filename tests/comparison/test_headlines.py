@@ -123,7 +123,7 @@ def test_k_means_comes_first_and_of_many_finders_the_others_share_a_sentence(rng
         "KMeans against its matched baseline",
         "KMeans centred against Units",
         "PCA, ICA, NMF, Gaussian against Units",
-        "PCA, ICA, NMF against its matched baseline",
+        "PCA, ICA, NMF against their matched baselines",
     ]
     above, below = interval_of(tests.isel(test=(tests.against == "Units").values), "IT", "NMF"), "ICA in V4 −0."
     assert f"above for NMF in IT {above}; below for {below}" in sentences[3]
