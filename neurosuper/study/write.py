@@ -197,7 +197,17 @@ def write_numbers(path: Path, result: xr.Dataset, fits: Mapping[int, Sequence[Fi
             if not isinstance(fit.fitted, Units):
                 names = [fit.system, fit.finder] + ([f"seed {seed}"] if len(fits) > 1 else [])
                 group = "/".join(["directions", *map(_group_name, names)])
-                _without_objects(fit.fitted.directions_).to_netcdf(path, mode="a", group=group)
+                _shareable_directions(fit.fitted).to_netcdf(path, mode="a", group=group)
+
+
+def _shareable_directions(finder: DirectionFinder) -> xr.DataArray:
+    """Return directions that netCDF can store; their attr `settings` names no folder of this machine."""
+    directions = _without_objects(finder.directions_)
+    checkpoint = getattr(finder, "checkpoint", None)
+    if checkpoint is None:
+        return directions
+    settings = directions.attrs["settings"].replace(repr(checkpoint), repr(shared_name(str(checkpoint))))
+    return directions.assign_attrs(settings=settings)
 
 
 def _without_objects(array: xr.DataArray) -> xr.DataArray:
@@ -349,7 +359,7 @@ def checksum_of_code() -> str:
 def _settings_of(finder: DirectionFinder) -> dict[str, Any]:
     """Return the class of a finder (`finder`) and the settings that are not its defaults; the run gives the seed."""
     settings = {
-        name: value
+        name: shared_name(value) if name == "checkpoint" else value
         for name, parameter in inspect.signature(type(finder)).parameters.items()
         if name not in ("random_state", "device")
         and not np.array_equal(value := getattr(finder, name), parameter.default)

@@ -3,7 +3,7 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
 
-from neurosuper import average_repetitions, load_images, load_nwb
+from neurosuper import average_repetitions, load_images, load_nwb, reproduce
 from neurosuper.demo import run_demo
 from neurosuper.demo.gabor import GaborEnergy
 from neurosuper.demo.simulate import PEAK_RATE, WINDOW, image_features, plant_directions, record, save_photographs
@@ -65,6 +65,7 @@ def test_demo_shows_how_well_planted_directions_are_recovered(tmp_path, monkeypa
     assert "LPIPS was left out" in comparison.note
     assert "The population is simulated" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "demo" / "study.nc"), comparison)
+    assert reproduce(tmp_path / "demo" / "study.nc").same
 
 
 @pytest.mark.slow
