@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.testing import assert_allclose
 
 import neurosuper as ns
-from neurosuper import average_repetitions, demo, load_images, load_nwb
+from neurosuper import average_repetitions, demo, load_images, load_nwb, reproduce
 from neurosuper.demo import run_demo
 from neurosuper.demo.gabor import GaborEnergy
 from neurosuper.demo.simulate import (
@@ -108,6 +108,7 @@ def test_demo_shows_how_well_planted_directions_are_recovered(tmp_path, monkeypa
     assert comparison.metric.values.tolist() == ["planted feature", "color", "pixel", "Gabor energy"]
     assert "The population is simulated" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "demo" / "study.nc"), comparison)
+    assert reproduce(tmp_path / "demo" / "study.nc").same
 
 
 @pytest.fixture
