@@ -36,6 +36,7 @@ from .directions import KMeans as KMeans
 from .directions import Random as Random
 from .directions import SparseAutoencoder as SparseAutoencoder
 from .directions import Units as Units
+from .directions import project as project
 from .directions import sweep as sweep
 from .images import load_images as load_images
 from .interpretability import interpretability_index as interpretability_index

@@ -38,12 +38,13 @@ from neurosuper import (
     KMeans,
     Precomputed,
     contrast_finders,
+    headline,
     interpretability_index,
     load_array,
     load_images,
     normalize,
+    summarize,
 )
-from neurosuper.comparison import headline, summarize
 from neurosuper.interpretability import index_reliability
 from neurosuper.metrics import pairwise_distances
 from neurosuper.plot import plot_distributions, plot_top_stimuli
@@ -176,16 +177,17 @@ comparison = neurosuper.run_study("v4_squeezenet.toml")
 print("\n".join(headline(comparison)))
 
 # %%
-median = summarize(comparison)[["median", "median_corrected"]].xs("LPIPS", level="metric")
-median.unstack("finder", sort=False).stack(0, future_stack=True).round(3)
+mean = summarize(comparison)[["mean", "mean_corrected"]].xs("LPIPS", level="metric")
+mean.unstack("finder", sort=False).stack(0, future_stack=True).round(3)
 
 # %%
 plot_distributions(comparison, "LPIPS")
 
 # %% [markdown]
-# These are medians. What remains when other photographs and other units are considered? `contrast_finders` tests the
-# difference of means from units and from the matched baseline, raw and corrected, and adjusts p over all its tests.
-# Here are the tests of K-means by LPIPS:
+# These means are of these photographs and these units. What remains when others are considered? `contrast_finders`
+# tests the differences of each finder from units and from its matched baseline, raw and corrected. It adjusts p within
+# families: all finders of one system that are tested against the same kind of reference, by one metric and one
+# correction. Here are the tests of K-means by LPIPS:
 
 # %%
 tests = contrast_finders(comparison)[["difference", "p_adjusted"]].to_dataframe()

@@ -30,7 +30,6 @@ import numpy as np
 import xarray as xr
 
 import neurosuper as ns
-from neurosuper.comparison import headline, summarize
 from neurosuper.demo.brains import write_brains
 from neurosuper.demo.gabor import GaborEnergy
 from neurosuper.plot import plot_distributions, plot_reliability, plot_top_stimuli
@@ -123,22 +122,23 @@ finders = {
     "KMeans centred": ns.KMeans("1x", center=True, random_state=0),
 }
 comparison = ns.compare(brains, images, finders, metrics)
-print("\n".join(headline(comparison)))
+print("\n".join(ns.headline(comparison)))
 
 # %%
 plot_distributions(comparison, "color")
 
 # %% [markdown]
-# Raw medians next to hub-corrected ones, which leave out what single images explain by being near to all others (chance
+# Raw means next to hub-corrected ones, which leave out what single images explain by being near to all others (chance
 # is exactly 0):
 
 # %%
-table = summarize(comparison)
-table[["median", "median_corrected"]].unstack("finder", sort=False).round(3)
+table = ns.summarize(comparison)
+table[["mean", "mean_corrected"]].unstack("finder", sort=False).round(3)
 
 # %% [markdown]
 # `contrast_finders` tests every finder against units and against its matched baseline, by both indices. Here are the
-# tests of K-means, with p adjusted over all tests:
+# tests of K-means, with p adjusted over the finders that are tested against the same kind of reference in one brain, by
+# one metric and one index:
 
 # %%
 tests = ns.contrast_finders(comparison)
@@ -153,16 +153,16 @@ shown.unstack("correction").round(3)
 # %% [markdown]
 # ## Images that drive a unit, and images that drive a direction
 #
-# For each brain, we show the unit and the K-means direction with the median index by color. They illustrate the
-# scores; they are not findings about these items.
+# For each brain, we show the unit and the K-means direction with the index by color nearest to the mean of their kind.
+# They illustrate the scores; they are not findings about these items.
 
 
 # %%
 def typical(name, finder):
-    """Return the item whose index is nearest to the median of its kind."""
+    """Return the item whose index is nearest to the mean of its kind."""
     index = comparison.interpretability.sel(metric="color")
     index = index[((comparison.system == name) & (comparison.finder == finder)).values]
-    return int(np.abs(index - index.median()).idxmin("item"))
+    return int(np.abs(index - index.mean()).idxmin("item"))
 
 
 chosen = [typical(name, finder) for name in brains for finder in ("Units", "KMeans")]
@@ -182,13 +182,13 @@ against_baseline = p[p.against != "Units"].set_index("system").p_adjusted
 assert (against_baseline[["human fMRI", "macaque arrays"]] < 0.05).all()
 
 # %% [markdown]
-# In the mouse data the same features are planted, and medians of K-means are above those of units. But 59 stimuli to
+# In the mouse data the same features are planted, and means of K-means are above those of units. But 59 stimuli to
 # find directions on, and 59 to score them on, are too few: the default is not detectably above units, nor above its
 # baseline. That a difference is not shown does not mean that there is none.
 
 # %%
-medians = table["median"].unstack("finder", sort=False)
-assert (medians["KMeans"] > medians["Units"]).all()
+means = table["mean"].unstack("finder", sort=False)
+assert (means["KMeans"] > means["Units"]).all()
 assert (p[(p.system == "mouse probes") & (p.finder == "KMeans")].p_adjusted > 0.05).all()
 
 # %% [markdown]

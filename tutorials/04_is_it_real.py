@@ -157,7 +157,7 @@ assert reliability_of(codes["KMeans"], images, distance) > reliability_of(codes[
 #
 # What is the score of a unit that ignores the images? There are three answers. `chance_level` takes random sets of
 # photographs. `shuffle_stimuli` keeps the population and reassigns photographs at random. `Random` keeps responses and
-# photographs and uses random directions. (Bars in the figure are means.)
+# photographs and uses random directions. (Marks in the figure are means.)
 
 # %%
 scored = images.sel(stimulus=codes["Units"].stimulus.values)

@@ -169,7 +169,7 @@ assert np.allclose(mean.stability.sel(finder="PCA"), 1, atol=1e-3)
 # ## How many directions?
 #
 # The number of directions is a choice. More K-means centres always explain more, and their stability over seeds is high
-# whatever their number.
+# for any number.
 
 # %%
 sweep = ns.sweep(ns.KMeans(), v4, n_directions=[11, 22, 44, 89], seeds=SEEDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from neurosuper._checks import Seed, check_one_of, seed_or_new
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper._progress import progress
 from neurosuper.comparison.baselines import add_baselines
-from neurosuper.comparison.splits import ScoreOn, StimulusGroups, fit_and_score_parts, halve_scored
+from neurosuper.comparison.splits import ScoreOn, StimulusGroups, fit_and_score_parts, halve_scored, join_fit_on
 from neurosuper.directions import DirectionFinder
 from neurosuper.interpretability.group_scores import leading_stimuli
 from neurosuper.interpretability.ranking import count_active, top_stimuli
@@ -102,6 +103,7 @@ def fit_systems(
     *,
     top: int = 5,
     score_on: ScoreOn = "held-out",
+    fit_on: Mapping[str, xr.DataArray] | None = None,
     baselines: bool = True,
     stimulus_groups: str | None = None,
     drop_constant_units: bool = True,
@@ -122,6 +124,10 @@ def fit_systems(
     score_on : {"held-out", "all"}, optional
         "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
         where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
+    fit_on : mapping of name to DataArray (stimulus, unit), optional
+        For systems whose directions are to be found on other stimuli, which need no images: the responses of the same
+        units (matched by label) to these. Directions are fitted on all of them, and scored on all stimuli of the
+        system; no stimulus may be in both. The other systems are divided as `score_on` says.
     baselines : bool, optional
         Add the matched baseline of every finder (see `compare`).
     stimulus_groups : str, optional
@@ -148,9 +154,10 @@ def fit_systems(
     ValueError
         No system or finder; systems with other dims; names that are not unique; a unit coord with a reserved name;
         units of zero variance, if they are not to be dropped, or a system of such units only; a finder all of whose
-        directions are constant on the stimuli to score on; more `top` than stimuli to score on; systems that mark the same stimulus differently, or put it in different groups; too
-        few groups, or a system without their coord; a finder with the name of a baseline that would be added; another
-        `score_on`, `baselines` or `drop_constant_units`.
+        directions are constant on the stimuli to score on; more `top` than stimuli to score on; systems that mark the
+        same stimulus differently, or put it in different groups; too few groups, or a system without their coord; a
+        finder with the name of a baseline that would be added; another `score_on`, `baselines` or
+        `drop_constant_units`.
 
     See Also
     --------
@@ -175,14 +182,15 @@ def fit_systems(
     check_one_of("score_on", score_on, ("held-out", "all"))
     seed = seed_or_new(random_state)
     check_one_of("drop_constant_units", drop_constant_units, (True, False))
-    parts = fit_and_score_parts(systems, score_on, seed, stimulus_groups, drop_constant_units)
+    others = join_fit_on(systems, fit_on, stimulus_groups)
+    parts = fit_and_score_parts(systems, score_on, seed, stimulus_groups, drop_constant_units, others)
     _check_top(top, parts)
     halves = halve_scored({name: scored for name, (_, scored) in parts.items()}, top, stimulus_groups)
     pairs = [(system, finder) for system in parts for finder in finders]
     for system, finder in (bar := progress(pairs, desc="directions", unit="fit")):
         bar.set_postfix_str(f"{system}, {finder}")
         (fit_part, score_part), own = parts[system], halves[system]
-        fitted = clone(finders[finder]).fit(fit_part)
+        fitted = _fit(finders[finder], fit_part, f"{finder!r} in {system!r}")
         codes, n_constant = _drop_constant(fitted.transform(score_part), system, finder)
         yield Fit(
             system,
@@ -199,6 +207,16 @@ def fit_systems(
             own.groups,
             systems[system].sizes["unit"] - fit_part.sizes["unit"],
         )
+
+
+def _fit(finder: DirectionFinder, responses: xr.DataArray, name: str) -> DirectionFinder:
+    """Return a fitted copy of a finder; its warnings name the system and the finder."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fitted = clone(finder).fit(responses)
+    for warning in caught:
+        warnings.warn(f"{name}: {warning.message}", warning.category, stacklevel=3)
+    return fitted
 
 
 def _name_finders(
@@ -256,12 +274,17 @@ def join_system(name: str, responses: xr.DataArray, stimuli: xr.DataArray) -> xr
         raise type(error)(f"system {name!r}: {error}") from error
 
 
-def describe_shared(systems: Mapping[str, xr.DataArray]) -> str:
-    """Return a description of how many stimuli all systems share, how many each has, and how many joins left out."""
+def describe_shared(systems: Mapping[str, xr.DataArray], fit_on: Mapping[str, xr.DataArray] | None = None) -> str:
+    """Return a description of how many stimuli all systems share, how many each has, and how many joins left out.
+
+    And of which systems had their directions found on other stimuli, `fit_on`.
+    """
     labels = [set(responses.stimulus.values) for responses in systems.values()]
     lost = {name: left_out(responses)[LEFT_OUT] for name, responses in systems.items() if left_out(responses)}
     counts_lost = ", ".join(f"{name} {n}" for name, n in lost.items())
     losses = f"; left out, as they have no partner: {counts_lost}" if lost else ""
+    others = ", ".join(f"{name} on {other.sizes['stimulus']}" for name, other in (fit_on or {}).items())
+    losses += f"; directions found on other stimuli: {others}" if others else ""
     if all(of_system == labels[0] for of_system in labels):
         return f"{len(labels[0])} stimuli" + (", the same in all systems" if len(labels) > 1 else "") + losses
     counts = ", ".join(f"{name} {len(of_system)}" for name, of_system in zip(systems, labels, strict=True))

@@ -18,9 +18,9 @@ MAX_IN_FULL = 4  # finders with sentences of their own: the others share one per
 MAX_LISTED = 6  # detectable differences that are listed with intervals; of more, only names and the range
 MAX_UNDETECTED = 2  # of those that are not detectable
 METHOD = (
-    "Differences of the mean index{seed}, with 95 % intervals for other stimuli and other items. Detectable: p below "
-    "0.05, adjusted (Benjamini–Hochberg) over the {families} of each system and kind of reference. A difference that "
-    "is not detectable may still exist, within its interval."
+    "Differences of the mean index{seed}, with 95 % intervals, not adjusted, for other stimuli and other items. "
+    "Detectable: p below 0.05, adjusted (Benjamini–Hochberg) over the {families} of each system and kind of reference. "
+    "A difference that is not detectable may still exist, within its interval."
 )
 NO_INTERVAL = (
     "Without an interval, stimuli are taken as fixed, and p may be too small: halves of the stimuli have no index."
@@ -119,7 +119,8 @@ def _describe_tests(comparison: xr.Dataset, tests: xr.Dataset) -> list[str]:
     for reference, rows in table[table.finder.isin(finders[n_in_full:])].groupby("reference", sort=False):
         rows = rows.assign(label=rows.finder + " in " + rows.system)
         names = ", ".join(dict.fromkeys(rows.finder))
-        sentences.append(f"{_verdict(names, f'{reference} {by}', rows, 'tests')}.")
+        of_each = str(reference).replace(f"its {BASELINE}", f"their {BASELINE}s")
+        sentences.append(f"{_verdict(names, f'{of_each} {by}', rows, 'tests')}.")
     return [*sentences, _method(comparison, table)]
 
 

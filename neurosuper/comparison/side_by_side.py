@@ -23,6 +23,7 @@ def compare(
     *,
     top: int = 5,
     score_on: ScoreOn = "held-out",
+    fit_on: Mapping[str, xr.DataArray] | None = None,
     baselines: bool = True,
     stimulus_groups: str | None = None,
     drop_constant_units: bool = True,
@@ -47,6 +48,10 @@ def compare(
     score_on : {"held-out", "all"}, optional
         "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
         where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
+    fit_on : mapping of name to DataArray (stimulus, unit), optional
+        For systems whose directions are to be found on other stimuli, which need no images: the responses of the same
+        units (matched by label) to these. Directions are fitted on all of them, and scored on all stimuli of the
+        system; no stimulus may be in both. The other systems are divided as `score_on` says.
     baselines : bool, optional
         Add a baseline for every finder that is none itself (as `Units`, `Random`, `Exemplars` and `CovarianceMatched`
         are): a `CovarianceMatched` that prepares responses as the finder does, one for all finders of the same
@@ -97,13 +102,14 @@ def compare(
           `find_copies`).
 
         attrs: `top`, `confidence_level` of the chance level, `n_resamples`, `n_stimuli` (scored on, of all systems),
-        `score_on`, `random_state`, `shared_stimuli` (a description of how many stimuli the systems share),
+        `score_on`, `random_state`, `shared_stimuli` (a description of how many stimuli the systems share, and of
+        `fit_on`),
         `stimulus_groups` and `n_stimulus_groups` (scored on, of all systems), if stimuli are grouped;
         `n_constant`, if directions were left out because they are constant on the stimuli to score on (their number for
         each system and finder, systems first; a warning names them), `n_units_left_out` (a number for each system), if
-        units were left out because they do not vary, and, if stimuli had no image,
-        `n_stimuli_left_out` of each system; `provenance`, as JSON: the class of each finder and
-        its settings that are not defaults, what the index by each metric measures, and the versions of packages.
+        units were left out because they do not vary, and, if stimuli had no image, `n_stimuli_left_out` of each system;
+        `provenance`, as JSON: the class of each finder and its settings that are not defaults, what the index by each
+        metric measures, and the versions of packages.
 
         Variables and coords have a `long_name`, and numbers `units` ("1": the index is in the unit of the metric's
         distance, which `quantity` describes). `drop_dims(["draw", "rank"]).to_dataframe()` is the table without halves
@@ -114,10 +120,10 @@ def compare(
     TypeError
         Systems are not a mapping, a name is not a str, or an object is not a finder or a metric.
     ValueError
-        No system, finder or metric; names that are not unique; no image in common; units of zero variance, if
-        they are not to be dropped; a finder
-        all of whose directions are constant on the stimuli to score on, or with the name of a baseline that would be
-        added; more `top` than stimuli to score on; too few groups, or a system without their coord.
+        No system, finder or metric; names that are not unique; no image in common; units of zero variance, if they are
+        not to be dropped, or a system of such units only; a finder all of whose directions are constant on the stimuli
+        to score on, or with the name of a baseline that would be added; more `top` than stimuli to score on; too few
+        groups, or a system without their coord.
 
     See Also
     --------
@@ -162,12 +168,12 @@ def compare(
     }
     seed, metrics = seed_or_new(random_state), name_metrics(metrics)  # checked before the fits, which may take hours
     settings: dict = {"baselines": baselines, "stimulus_groups": stimulus_groups, "random_state": seed}
-    settings["drop_constant_units"] = drop_constant_units
+    settings |= {"drop_constant_units": drop_constant_units, "fit_on": fit_on}
     fits = list(fit_systems(systems, finders, top=top, score_on=score_on, **settings))
     lost = [left_out(responses).get(LEFT_OUT, 0) for responses in systems.values()]
     return score_fits(fits, images, metrics).assign_attrs(
         score_on=score_on,
         random_state=seed,
-        shared_stimuli=describe_shared(systems),
+        shared_stimuli=describe_shared(systems, fit_on),
         **({LEFT_OUT: lost} if any(lost) else {}),
     )

@@ -14,11 +14,18 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from neurosuper._checks import Seed, make_rng
-from neurosuper._content import all_stimuli, photographs_of
+from neurosuper._content import all_stimuli, content_of, photographs_of
 from neurosuper.interpretability.group_scores import groups_of
 from neurosuper.interpretability.random_splits import draw_splits, smallest_group
 from neurosuper.interpretability.sampled_sets import MIN_STIMULUS_GROUPS, N_RESAMPLES
-from neurosuper.responses import constant_items, name_some, part_of, require_varying, split_stimuli
+from neurosuper.responses import (
+    check_averaged,
+    constant_items,
+    name_some,
+    part_of,
+    require_varying,
+    split_stimuli,
+)
 
 ScoreOn = Literal["held-out", "all"]
 
@@ -193,16 +200,21 @@ def fit_and_score_parts(
     random_state: Seed,
     stimulus_groups: str | None = None,
     drop_constant_units: bool = True,
+    fit_on: Mapping[str, xr.DataArray] | None = None,
 ) -> dict[str, tuple[xr.DataArray, xr.DataArray]]:
     """Return the responses to fit on and those to score on, for every system.
 
-    Units that are constant in one of these parts are dropped from both, or refused.
+    Systems in `fit_on` are fitted on these responses, and scored on all stimuli. Units that are constant in one of the
+    parts are dropped from both, or refused.
     """
+    fit_on = {} if fit_on is None else fit_on
+    divided = {name: responses for name, responses in systems.items() if name not in fit_on}
     if score_on == "all":
-        parts = {name: (responses, responses) for name, responses in systems.items()}
+        parts = {name: (responses, responses) for name, responses in divided.items()}
     else:
-        systems = split_systems(systems, random_state, stimulus_groups)
-        parts = {name: (part_of(responses, "fit"), part_of(responses, "score")) for name, responses in systems.items()}
+        marked = split_systems(divided, random_state, stimulus_groups) if divided else {}
+        parts = {name: (part_of(responses, "fit"), part_of(responses, "score")) for name, responses in marked.items()}
+    parts = {name: parts[name] if name in parts else (fit_on[name], systems[name]) for name in systems}
     for name, both in parts.items():
         for part, use in zip(both, ("fit", "score"), strict=True):
             if part.sizes["stimulus"] < 2:
@@ -214,6 +226,64 @@ def fit_and_score_parts(
         for part, use in zip(both, ("fit", "score"), strict=True):
             require_varying(part, f" to {use} on, of {name!r}", "leave them out with drop_constant_units=True")
     return parts
+
+
+def join_fit_on(
+    systems: Mapping[str, xr.DataArray], fit_on: Mapping[str, xr.DataArray] | None, stimulus_groups: str | None
+) -> dict[str, xr.DataArray]:
+    """Return the responses to other stimuli that systems are fitted on, with the units in the order of the system.
+
+    Raises
+    ------
+    TypeError
+        `fit_on` is not a mapping of names to responses.
+    ValueError
+        A name that is no system; responses that break the contract; other units than those of the system; a system with
+        marks of its own; a stimulus, photograph or group of stimuli that is in both.
+    """
+    if fit_on is None:
+        return {}
+    if not isinstance(fit_on, Mapping):
+        raise TypeError(f"fit_on must be a mapping {{name of a system: responses, …}}, got {type(fit_on).__name__}")
+    if unknown := fit_on.keys() - systems.keys():
+        raise ValueError(f"fit_on has {name_some(sorted(map(str, unknown)))}, which are no systems; use their names")
+    joined = {}
+    for name, responses in fit_on.items():
+        try:
+            joined[name] = _join_units(check_averaged(responses), systems[name])
+            _refuse_shared(joined[name], systems[name], stimulus_groups)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"fit_on of {name!r}: {error}") from error
+    return joined
+
+
+def _join_units(responses: xr.DataArray, system: xr.DataArray) -> xr.DataArray:
+    """Return responses with their units in the order of a system, which has the same."""
+    own, known = responses.indexes["unit"], system.indexes["unit"]
+    if len(extra := own.symmetric_difference(known)):
+        raise ValueError(
+            f"it has {len(own)} units and the system {len(known)}; they differ in {name_some(extra)}; select the same "
+            "units of both"
+        )
+    return responses if own.equals(known) else responses.sel(unit=known)
+
+
+def _refuse_shared(responses: xr.DataArray, system: xr.DataArray, stimulus_groups: str | None) -> None:
+    """Refuse a stimulus, a photograph or a group that directions would be both fitted and scored on."""
+    if "split" in system.coords:
+        raise ValueError(
+            "the system has the coord `split`, but is scored on all its stimuli; leave one of the two out, the coord "
+            "with .drop_vars('split')"
+        )
+    both = (responses, system)
+    known = {"stimulus": [each.stimulus.values for each in both], "photograph": [content_of(each) for each in both]}
+    if stimulus_groups is not None and all(stimulus_groups in each.coords for each in both):
+        known[stimulus_groups] = [each[stimulus_groups].values for each in both]
+    for what, (own, others) in known.items():
+        if own is not None and others is not None and (shared := {*own.tolist()} & {*others.tolist()} - {""}):
+            raise ValueError(
+                f"directions would be fitted and scored on {what} {name_some(sorted(shared))}; leave it out of one side"
+            )
 
 
 def _drop_constant_units(name: str, fit: xr.DataArray, score: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:

@@ -11,6 +11,7 @@ from .kmeans import KMeans as KMeans
 from .nmf import NMF as NMF
 from .pca import PCA as PCA
 from .planted import recovery as recovery
+from .projection import project as project
 from .random import Random as Random
 from .sae import SparseAutoencoder as SparseAutoencoder
 from .stability import direction_stability as direction_stability

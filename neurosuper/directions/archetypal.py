@@ -105,11 +105,8 @@ class Archetypal(IterativeFinder):
     def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
         """Yield the archetypes after each update of memberships and mixtures."""
         H = self._candidates(rows)
-        if n_directions > len(H):
-            raise ValueError(
-                f"Archetypal cannot make {n_directions} archetypes of {len(H)} stimuli on the hull of {rows.n_rows}; "
-                "ask for fewer directions"
-            )
+        limit = f"{len(H)} stimuli are on the hull of {rows.n_rows}, and an archetype needs one"
+        n_directions = self.at_most(n_directions, len(H), limit)
         B = furthest_sum(H, n_directions)
         while True:
             cross, gram, residual = rows.sum(membership_statistics, B @ H, width=n_directions)

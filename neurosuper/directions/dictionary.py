@@ -155,6 +155,8 @@ class DictionaryLearning(IterativeFinder):
 
     def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
         """Yield the atoms after each pass over all stimuli."""
+        limit = f"each starts at a stimulus of its own, of {rows.n_rows}"
+        n_directions = self.at_most(n_directions, rows.n_rows, limit)
         self._check(rows, n_directions)
         generator = self.generator()
         penalty = 0.0
@@ -191,10 +193,6 @@ class DictionaryLearning(IterativeFinder):
             raise ValueError(f"positive must be True or False, got {self.positive!r}")
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
-        if n_directions > rows.n_rows:
-            raise ValueError(
-                f"DictionaryLearning cannot learn {n_directions} atoms from {rows.n_rows} stimuli; ask for fewer"
-            )
         if self.encoding == "lasso":
             self._check_lasso()
         else:

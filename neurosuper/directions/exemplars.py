@@ -84,11 +84,7 @@ class Exemplars(DirectionFinder):
             X = rows.take(drawn)
             responds = X.any(dim=1)  # a zero vector has no direction
             at, D = np.concatenate([at, drawn[responds.cpu().numpy()]]), torch.cat([D, X[responds]])
-        if len(D) < n_directions:
-            raise ValueError(
-                f"Exemplars cannot give {n_directions} directions: {len(D)} of {rows.n_rows} stimuli have a response; "
-                "ask for fewer"
-            )
+        self.at_most(n_directions, len(D), f"{len(D)} of {rows.n_rows} stimuli have a response")
         positions, rank = torch.from_numpy(at).sort()
         D = torch.nn.functional.normalize(D[rank.to(D.device)], dim=1)
         return as_learned(D) | {"positions": (("direction",), positions)}

@@ -5,6 +5,8 @@ X (row, unit) prepared responses, one tile at a time, D (direction, unit) direct
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
@@ -106,6 +108,38 @@ class FinderHooks(Estimator, ABC):
 
     # Tools.
 
+    def at_most(self, n_directions: int, most: int, limit: str, advice: str = "ask for fewer") -> int:
+        """Return the number of directions to find: a relative size, such as "2x", is capped, with a warning.
+
+        Parameters
+        ----------
+        n_directions : int
+            The number that the setting asks for.
+        most : int
+            The largest number that these responses allow.
+        limit : str
+            What allows no more, as a sentence.
+        advice : str
+            Ends the error.
+
+        Raises
+        ------
+        ValueError
+            A number that the setting names is too large.
+        """
+        if n_directions <= most:
+            return n_directions
+        name, asked = type(self).__name__, self.n_directions
+        if not (asked is None or isinstance(asked, str)) or most < 1:
+            raise ValueError(f"{name} cannot give {n_directions} directions: {limit}; {advice}")
+        relative = "as many directions as units" if asked is None else f"n_directions={asked!r}"
+        warnings.warn(
+            f"{name} finds {most} directions, not {n_directions} ({relative}): {limit}; set n_directions to a "
+            "number to choose it yourself",
+            stacklevel=_levels_to_user(),
+        )
+        return most
+
     def tensor(self, name: str) -> torch.Tensor:
         """Return a learned array as a tensor on the device, times its `scale_of`; `name` ends in `_`."""
         values = to_tensor(getattr(self, name).values, DTYPES[self.dtype], pick_device(self.device))
@@ -147,6 +181,14 @@ class FinderHooks(Estimator, ABC):
         """
         whitening = self.tensor("whitening_") if hasattr(self, "whitening_") else None
         return Preparation(self.normalize, self.tensor("mean_"), whitening, self.scale_)
+
+
+def _levels_to_user() -> int:
+    """Return the stacklevel of a warning of the caller that points at the first line outside this package."""
+    frame, level = inspect.currentframe(), 0
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("neurosuper."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def as_learned(D: torch.Tensor) -> Learned:

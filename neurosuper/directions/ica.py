@@ -134,6 +134,11 @@ class ICA(IterativeFinder):
         if self.contrast not in GAUSSIAN:
             raise ValueError(f"contrast must be 'logcosh' or 'exp', got {self.contrast!r}")
         space = principal_space(rows, None if self.n_directions is None else n_directions)
+        if self.n_directions is not None:
+            rank = len(space.variance)  # if it is smaller than n_directions
+            limit = f"these responses vary along {rank} (the rank of {rows.n_rows} stimuli × {rows.n_columns} units)"
+            advice = "ask for fewer, or use KMeans or SparseAutoencoder, which give more directions than units"
+            self.at_most(n_directions, rank, limit, advice)
         whitened = WhitenedRows(space, rows, whiten(rows.whole, space.mean, space.K) if rows.in_memory else None)
         tol = -1.0 if self.tol is None else self.tol
         for point, best in maximise_contrast(whitened, self._first_rotation(space), self.contrast, tol):

@@ -58,7 +58,9 @@ class KMeans(IterativeFinder):
     Parameters
     ----------
     n_directions : int, str or None, optional
-        Number K of clusters, a multiple of the units such as "0.5x" or "2x", or None for as many as units.
+        Number K of clusters, a multiple of the units such as "0.5x" or "2x", or None for as many as units: these two
+        are at most half the number of stimuli, with a warning, because many directions would be single stimuli. A
+        number is at most that of the stimuli.
     normalize : bool, optional
         Scale response vectors to unit length, here and in `transform`. A stimulus without any response stays zero and
         is left out of the fit.
@@ -188,10 +190,10 @@ class KMeans(IterativeFinder):
 
     def iterate(self, rows: Rows, n_directions: int) -> Iterator[Step]:
         """Yield the centres after each of Lloyd's iterations."""
-        self._check(rows, n_directions)
+        self._check()
         C = self._first_centers(rows, n_directions)
         origin = C.mean(0)
-        self._warn_of_few(rows, n_directions)
+        self._warn_of_few(rows, len(C))
         keep_empty = isinstance(self.init, str) and self.init == "units"
         while True:
             C, inertia = _update(rows, C, origin, self.normalize, keep_empty)
@@ -203,15 +205,11 @@ class KMeans(IterativeFinder):
             return None
         return _sample(rows, count_directions(self.n_directions, rows.n_columns), self.generator())
 
-    def _check(self, rows: Rows, n_directions: int) -> None:
+    def _check(self) -> None:
         if self.encoding not in ("projection", "distance"):
             raise ValueError(f"encoding must be 'projection' or 'distance', got {self.encoding!r}")
         if self.n_init is not None:
             check_count("n_init", self.n_init)
-        if n_directions > rows.n_rows:
-            raise ValueError(
-                f"KMeans cannot make {n_directions} clusters of {rows.n_rows} stimuli; ask for fewer directions"
-            )
 
     def _warn_of_few(self, rows: Rows, n_directions: int) -> None:
         if rows.n_rows < 2 * n_directions:
@@ -250,6 +248,8 @@ class KMeans(IterativeFinder):
                 f"init={self.init!r:.20} gives centres of shape {tuple(C.shape)}, but {n_directions} directions of "
                 f"{rows.n_columns} units are asked for; set n_directions={len(C)} or None"
             )
+        if len(C) > rows.n_rows:
+            raise ValueError(f"KMeans cannot make {len(C)} clusters of {rows.n_rows} stimuli; give fewer centres")
         return C
 
     def _search(self, rows: Rows, n_directions: int) -> torch.Tensor:
@@ -257,10 +257,13 @@ class KMeans(IterativeFinder):
         sample = _sample(rows, n_directions, generator)
         whole = rows.whole if rows.in_memory and len(sample) == rows.n_rows else None
         X = nonzero_rows(rows.take(sample) if whole is None else whole, self.normalize)
-        if len(X) < n_directions:
-            raise ValueError(
-                f"KMeans cannot make {n_directions} clusters of {len(X)} stimuli that have a response; ask for fewer"
-            )
+        if isinstance(self.n_directions, str | None):
+            # Of more clusters than half the stimuli, many would be single stimuli: nobody chose that by "2x" of units.
+            limit = f"{len(X)} stimuli are enough for {len(X) // 2} clusters of two stimuli on average"
+            n_directions = self.at_most(n_directions, len(X) // 2, limit)
+        else:
+            limit = f"only {len(X)} stimuli have a response, and each cluster needs one"
+            n_directions = self.at_most(n_directions, len(X), limit)
         look = partial(rows.map, _two_nearest, width=None) if X is whole else None
         return best_centers(X, n_directions, generator, self.n_init, look)
 

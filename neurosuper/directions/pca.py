@@ -135,12 +135,10 @@ class PCA(DirectionFinder):
         mean, found = self._solve(rows, wanted)
         tolerance = RANK_TOLERANCE[torch.float64]
         rank = int((found.variance > tolerance * found.variance[0]).sum())
-        if wanted is not None and wanted > rank:
-            raise ValueError(
-                f"these responses vary along {rank} directions (the rank of {rows.n_rows} stimuli × {rows.n_columns} "
-                f"units), not {wanted}; ask for fewer, or use KMeans, which gives more directions than units"
-            )
-        if wanted is None:
+        if wanted is not None:
+            limit = f"these responses vary along {rank} (the rank of {rows.n_rows} stimuli × {rows.n_columns} units)"
+            self.at_most(wanted, rank, limit, "ask for fewer, or use KMeans, which gives more directions than units")
+        else:
             warn_of_dropped("PCA", rows, mean, found.variance, found.D.T, tolerance)
         variance, D = found.variance[:rank], found.D[:rank].to(rows.dtype)
         mean = mean.to(rows.dtype)

@@ -120,8 +120,6 @@ def _tests_by(tests: xr.Dataset, metric: str, correction: Correction | None) -> 
     if correction not in corrections:
         raise ValueError(f"no tests of correction {correction!r}; there are tests of {', '.join(corrections)}")
     frame = tests.isel(test=((tests.metric == metric) & (tests.correction == correction)).values).to_dataframe()
-    if "detectable" not in frame:
-        frame["detectable"] = frame["p_adjusted"] < 0.05
     frame["kind"] = [KINDS.get(against.split(" (")[0], against) for against in frame["against"]]
     if frame.duplicated(["system", "finder", "kind"]).any():  # two baselines that the user named
         frame["kind"] = frame["against"]

@@ -119,7 +119,7 @@ def _marks(comparison: xr.Dataset, metric: str, is_corrected: bool) -> pd.DataFr
     if "floor" in comparison:
         raise ValueError("the comparison is of an older layout ('floor'); run its study again")
     of_metric = comparison.sel(metric=[metric])
-    summary, suffix = _summarize(of_metric).xs(metric, level="metric"), "_corrected" if is_corrected else ""
+    summary, suffix = summarize(of_metric).xs(metric, level="metric"), "_corrected" if is_corrected else ""
     found = {
         f"{name}{end}": f"{name}{suffix}{end}" for name in ("mean", "chance_of_mean") for end in ("", "_low", "_high")
     }
@@ -131,25 +131,6 @@ def _marks(comparison: xr.Dataset, metric: str, is_corrected: bool) -> pd.DataFr
     levels = comparison[[name for name in MARKS if name.startswith("chance_level")]].sel(metric=metric)
     by_column = levels.reset_coords(["system", "finder"]).to_dataframe().groupby(["system", "finder"])
     return marks.join(by_column[list(levels)].first())
-
-
-def _summarize(comparison: xr.Dataset) -> pd.DataFrame:  # TODO: drop, once `summarize` returns means
-    summary = summarize(comparison)
-    if "mean" in summary:
-        return summary
-    variables = {"": "interpretability"} | ({"_corrected": "corrected"} if "corrected" in comparison else {})
-    active = comparison.isel(item=np.flatnonzero(~inactive_items(comparison)))
-    frame = (
-        active[list(variables.values())]
-        .to_dataframe()
-        .reset_index()
-        .groupby(["system", "finder", "metric"], sort=False)
-    )
-    for suffix, variable in variables.items():
-        mean, error = frame[variable].mean(), frame[variable].sem()
-        summary[f"mean{suffix}"] = mean
-        summary[f"mean{suffix}_low"], summary[f"mean{suffix}_high"] = mean - 1.96 * error, mean + 1.96 * error
-    return summary
 
 
 @rc_context(PLAIN)
@@ -232,7 +213,9 @@ def _draw_chance(axes: Axes, x: float, marks: pd.Series) -> None:
     reach = x - 0.5, x + 0.5
     bands = {"chance_level": SINGLE, "chance_of_mean": OF_MEAN}
     for name, opacity in bands.items():
-        axes.fill_between(reach, marks[f"{name}_low"], marks[f"{name}_high"], color=CHANCE, alpha=opacity, linewidth=0)
+        low, high = marks[f"{name}_low"], marks[f"{name}_high"]
+        if np.isfinite(low):
+            axes.fill_between(reach, low, high, color=CHANCE, alpha=opacity, linewidth=0)
     if np.isfinite(marks["chance_level"]):  # below the points
         axes.hlines(marks["chance_level"], *reach, color=CHANCE, linestyle="--", linewidth=1, zorder=1.2)
 

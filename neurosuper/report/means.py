@@ -20,8 +20,8 @@ MEANS = (
     "interpretable. Bold: detectably above everything that the finder was tested against."
 )
 CORRECTED = (
-    "Hub-corrected: the index less what the nearness of single images to all others explains; chance is 0. Floor: the "
-    "raw index of a set that picks the same images as often, but at random."
+    "Hub-corrected: the index less what the nearness of single images to all others explains; chance is 0. Raw floor: "
+    "the index of a set that picks the same images as often, but at random."
 )
 CHANCE = (
     "Chance: 95 % of means over as many random sets of stimuli are in the band; those of single random sets are in "
@@ -152,7 +152,7 @@ def _cell(metric: str, row: pd.Series, is_detectable: bool) -> Cell:
         raw = f"raw {mean} {interval}".rstrip()
         floor = format_number(row["frequency_floor"], decimals_for(row["standard_error"]))
         mean, interval, of_corrected = _describe_mean(row, "_corrected")
-        details += [*of_corrected, raw, *chance, f"floor {floor}"]
+        details += [*of_corrected, raw, *(f"raw {band}" for band in chance), f"raw floor {floor}"]
     else:
         details += chance
     if "reliability" in row:

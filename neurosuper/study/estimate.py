@@ -6,8 +6,8 @@ The model: a small part of each step is timed (see `timings`) and scaled.
 - fits: each finder, on the largest system (simulated if it is a network), with more and more stimuli until a
   fit takes long enough or all are used; time ∝ stimuli × units × directions, for every system and seed. Iterative
   finders may need more or fewer iterations on all stimuli.
-- metrics: the scores of a few random units, on more and more images; time ∝ images that are scored, or items and
-  random sets, whichever grows more.
+- metrics: the scores of a few random units, on more and more images, and of many on few; time = a line over images that
+  are scored, and a cost for each item and each random set.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ from neurosuper.study.timings import grow, time_fit, time_load, time_metric, wor
 
 __all__ = ["StudyCheck", "check_study"]
 
-N_PILOT_IMAGES = 8  # shown to networks
+N_PILOT_IMAGES = 24  # shown to networks
 N_FEATURES = 32  # of simulated responses
-MOST_ITEMS = 200  # scored by a metric when it is timed
+N_ITEMS = 50, 450  # scored by a metric when it is timed
 REPORT_SECONDS = 15.0  # tests and figures of 4 systems × 8 finders × 3 metrics, on 2 cores
 BASE_BYTES = 0.8e9  # of Python with torch, before any data
 REPORT_BYTES = 3e6
@@ -160,7 +160,7 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
     Notes
     -----
     A small part of each step is timed on this machine and scaled: activations by the number of images; fits by stimuli
-    × units × directions; metrics by the number of images, or of items with the random sets that give the chance level.
+    × units × directions; metrics by the number of images, and of items with the random sets that give the chance level.
     Iterative finders may need more or fewer iterations on all stimuli than on a part.
 
     Examples
@@ -228,9 +228,9 @@ def _measure_systems(study: Study, images: xr.DataArray, files: References) -> t
         alone = study.model_copy(update={"systems": {name: table}})
         if table.get("loader") == "activations":
             few = min(N_PILOT_IMAGES, n_images)
-            first, _ = time_load(alone, images[: few // 2], files)
+            first, _ = time_load(alone, images[: few // 4], files)
             seconds, loaded = time_load(alone, images[:few], files)
-            per_image = max(seconds - first, 0) / (few - few // 2)
+            per_image = max(seconds - first, 0) / (few - few // 4)
             rest = per_image * (n_images - few) / len(loaded)
             for own, responses in loaded.items():
                 rows[own] = _row(n_images, 0, responses.sizes["unit"], None, rest)
@@ -278,8 +278,7 @@ def _estimate_fits(
     values = values[:, np.ptp(values, axis=0) > 0]
     total = 0.0
     for name, finder in finders.items():
-        wanted = count_directions(getattr(finder, "n_directions", None), values.shape[1])
-        line = grow(partial(time_fit, study, finder, values, wanted), len(values) // halves)
+        line = grow(partial(time_fit, study, finder, values), len(values) // halves)
         seedless = study.score_on == "all" and isinstance(finder, SEEDLESS)
         n_seeds = 1 if seedless else len(study.seeds)
         for system, n in directions[name].items():
@@ -312,12 +311,19 @@ def _simulate(n_stimuli: int, n_units: int) -> xr.DataArray:
 def _estimate_scores(
     study: Study, metrics: Metrics, images: xr.DataArray, n_scored: int, n_items: int, n_systems: int
 ) -> float:
-    """Return the seconds of all metrics, from timings on a part of the images and of the items."""
-    n_pilot = min(n_items, MOST_ITEMS)
-    # Random sets of each system are scored for its chance level; the pilot is one system.
-    growth = max((n_items + n_systems * N_RANDOM_SETS) / (n_pilot + N_RANDOM_SETS), 1.0)
-    lines = [grow(partial(time_metric, study, metric, images, n_pilot), n_scored) for metric in metrics.values()]
-    return growth * sum(line.at(n_scored) for line in lines)
+    """Return the seconds of all metrics: a line over images, for few items, and a cost per further item."""
+    few, many = N_ITEMS
+    # Random sets of every system are scored for its chance level; those of one system are in each timing.
+    n_more = max(n_items - few + (n_systems - 1) * N_RANDOM_SETS, 0)
+    total = 0.0
+    for metric in metrics.values():
+        line = grow(partial(time_metric, study, metric, images, few), n_scored)
+        n_images = int(line.small.size)
+        per_item = max(time_metric(study, metric, images, many, n_images).seconds - line.small.seconds, 0) / (
+            many - few
+        )
+        total += line.at(n_scored) + n_more * per_item
+    return total
 
 
 def _count_features(metric: ImageMetric | Precomputed, images: xr.DataArray) -> int:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import xarray as xr
 from sklearn.base import clone
 
+from neurosuper._threads import torch_threads
 from neurosuper.comparison import Fit, fit_systems, score_fits
 from neurosuper.comparison.baselines import add_baselines
 from neurosuper.comparison.scoring import UNITS_LEFT_OUT
@@ -157,6 +158,10 @@ def check_permitted(study: Study, files: References) -> None:
 
 def compute_results(study: Study, files: References, folder: Path, command: str) -> Results:
     """Return the results of a study whose folder is locked; names and inputs are checked before the first fit."""
+    with (
+        torch_threads()
+    ):  # numba starts its threads now: in the middle of a run, that would reset the number of torch's
+        pass
     finders = make_finders(study.finders, files, study.device)
     if study.baselines:
         finders, _ = add_baselines(finders)  # here, so that their names are tried too, and are those of every seed

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from sklearn.base import clone
 
 from neurosuper.comparison import fit_systems, score_fits
 from neurosuper.directions import DirectionFinder, Units
@@ -60,15 +59,13 @@ def time_load(study: Study, images: xr.DataArray, files: References) -> tuple[fl
     return time.perf_counter() - start, loaded
 
 
-def time_fit(study: Study, finder: DirectionFinder, values: np.ndarray, wanted: int, n_fit: int) -> Timing:
+def time_fit(study: Study, finder: DirectionFinder, values: np.ndarray, n_fit: int) -> Timing:
     """Return how long it takes to fit a finder to some stimuli and to rank all stimuli, and the work of the fit."""
-    n_directions = min(wanted, n_fit // 2)
-    settings = {} if isinstance(finder, Units) else {"n_directions": n_directions}
-    pilot = clone(finder).set_params(**settings)
     responses = _labelled(values[: 2 * n_fit if study.score_on == "held-out" else n_fit])
     start = time.perf_counter()
-    list(fit_systems({"pilot": responses}, [pilot], top=study.top, score_on=study.score_on, baselines=False))
-    return Timing(time.perf_counter() - start, work(n_fit, values.shape[1], n_directions))
+    (fit,) = fit_systems({"pilot": responses}, [finder], top=study.top, score_on=study.score_on, baselines=False)
+    seconds = time.perf_counter() - start
+    return Timing(seconds, work(n_fit, values.shape[1], fit.fitted.directions_.sizes["direction"]))
 
 
 def time_metric(
@@ -90,7 +87,7 @@ def _labelled(values: np.ndarray) -> xr.DataArray:
 
 
 def grow(measure: Callable[[int], Timing], n_all: int) -> Line:
-    """Return timings of the fewest stimuli, and of enough: twice as many until it takes long enough, or of all.
+    """Return timings of few stimuli and of enough: twice as many, then more until it takes long enough, or all.
 
     Errors of a part, such as fewer stimuli than directions, are raised only if all stimuli are used.
     """
@@ -105,6 +102,6 @@ def grow(measure: Callable[[int], Timing], n_all: int) -> Line:
             except ValueError:
                 if n == n_all:
                     raise
-            if n == n_all or (found and found[-1].seconds >= LONG_ENOUGH):
+            if n == n_all or (len(found) > 1 and found[-1].seconds >= LONG_ENOUGH):
                 return Line(found[0], found[-1])
             n = min(2 * n, n_all)

@@ -38,7 +38,7 @@ from neurosuper._files import SUFFIX as UNFINISHED_SUFFIX
 from neurosuper._torch import pick_device
 from neurosuper.comparison.fitting import Fit, describe_shared
 from neurosuper.comparison.table import describe_left_out
-from neurosuper.directions import Units
+from neurosuper.directions import DirectionFinder, Units
 from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.responses import coords_along
 from neurosuper.study.build import System
@@ -199,7 +199,17 @@ def write_numbers(path: Path, result: xr.Dataset, fits: Mapping[int, Sequence[Fi
             if not isinstance(fit.fitted, Units):
                 names = [fit.system, fit.finder] + ([f"seed {seed}"] if len(fits) > 1 else [])
                 group = "/".join(["directions", *map(group_name, names)])
-                _without_objects(fit.fitted.directions_).to_netcdf(path, mode="a", group=group)
+                _shareable_directions(fit.fitted).to_netcdf(path, mode="a", group=group)
+
+
+def _shareable_directions(finder: DirectionFinder) -> xr.DataArray:
+    """Return directions that netCDF can store; their attr `settings` names no folder of this machine."""
+    directions = _without_objects(finder.directions_)
+    checkpoint = getattr(finder, "checkpoint", None)
+    if checkpoint is None:
+        return directions
+    settings = directions.attrs["settings"].replace(repr(checkpoint), repr(shared_name(str(checkpoint))))
+    return directions.assign_attrs(settings=settings)
 
 
 def _without_objects(array: xr.DataArray) -> xr.DataArray:
@@ -316,6 +326,8 @@ def trace_provenance(
     scored = json.loads(result.provenance)
     for settings in scored["finders"].values():
         settings.pop("random_state", None)  # one of the seeds
+        if "checkpoint" in settings:
+            settings["checkpoint"] = shared_name(settings["checkpoint"])
     keys = ("dataset", "dataset_version", "doi")
     attrs_of = {system.name: system.responses.attrs for system in systems}
     return {

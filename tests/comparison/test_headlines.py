@@ -42,7 +42,7 @@ def test_a_detectable_effect_has_its_interval_and_all_systems_a_verdict(rng):
         f"IT {interval_of(tests, 'IT')}, net {interval_of(tests, 'net')}."
     )
     assert pca.startswith(f"PCA below Units by LPIPS: IT {interval_of(tests, 'IT', 'PCA')}; not detectable in V4 ")
-    assert method.startswith("Differences of the mean index, with 95 % intervals for other stimuli and other items.")
+    assert method.startswith("Differences of the mean index, with 95 % intervals, not adjusted, for other stimuli")
     assert "over the 2 tests of each system and kind of reference" in method
     assert method.endswith("A difference that is not detectable may still exist, within its interval.")
     assert ns.headline is headline
@@ -123,7 +123,7 @@ def test_k_means_comes_first_and_of_many_finders_the_others_share_a_sentence(rng
         "KMeans against its matched baseline",
         "KMeans centred against Units",
         "PCA, ICA, NMF, Gaussian against Units",
-        "PCA, ICA, NMF against its matched baseline",
+        "PCA, ICA, NMF against their matched baselines",
     ]
     above, below = interval_of(tests.isel(test=(tests.against == "Units").values), "IT", "NMF"), "ICA in V4 −0."
     assert f"above for NMF in IT {above}; below for {below}" in sentences[3]
@@ -147,7 +147,7 @@ def test_systems_that_could_not_be_tested_and_the_seed_are_named(rng):
     both = xr.concat([lone, lone.assign_coords(seed=("item", [8] * 20))], "item", data_vars="minimal")
     first, method = headline(both)
     assert first.endswith("; not tested in net.")
-    assert method.startswith("Differences of the mean index over the items of seed 7, with")
+    assert method.startswith("Differences of the mean index over the items of seed 7, with 95")
 
 
 def test_a_caution_of_the_tests_becomes_a_sentence(rng):

@@ -189,7 +189,10 @@ def test_codes_that_are_not_accurate_are_warned_of_once_a_call(superposition, mo
         ({"encoding": "omp", "positive": True}, "positive=True needs encoding='lasso'"),
         ({"positive": "yes"}, "positive must be True or False"),
         ({"batch_size": 0}, "batch_size must be a whole number"),
-        ({"n_directions": 121}, "cannot learn 121 atoms from 120 stimuli; ask for fewer"),
+        (
+            {"n_directions": 121},
+            "cannot give 121 directions: each starts at a stimulus of its own, of 120; ask for fewer",
+        ),
     ],
     ids=str,
 )

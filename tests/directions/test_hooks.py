@@ -1,65 +1,102 @@
-"""A finder that a user writes has all that the package's own have."""
+"""A size relative to the units, such as "2x", is capped by what the stimuli allow; a number is not."""
 
 import re
-import sys
-from pathlib import Path
-from types import ModuleType
+import warnings
+from collections import Counter
 
+import numpy as np
 import pytest
 import xarray as xr
-from numpy.testing import assert_allclose
-from sklearn.base import clone
-from sklearn.utils.estimator_checks import check_estimator
 
-import neurosuper as ns
-from neurosuper.directions import DirectionFinder
+from neurosuper import (
+    ICA,
+    NMF,
+    PCA,
+    Archetypal,
+    Color,
+    DictionaryLearning,
+    Exemplars,
+    KMeans,
+    Random,
+    SparseAutoencoder,
+    Units,
+    compare,
+    split_stimuli,
+)
 
-PAGE = Path(__file__).parents[2] / "tutorials" / "methods" / "write_a_finder.md"
-
-
-@pytest.fixture(scope="module")
-def classes():
-    """The finders that the how-to shows, by name."""
-    module = ModuleType("finders_of_a_user")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, module.__name__, module)  # where pickle looks for a class
-        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S):
-            exec(re.split(r"\n\n\n(?=\w+ = )", block)[0], vars(module))
-        yield vars(module)
-
-
-def test_it_is_about_twenty_lines_long():
-    first = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)[0].split("\n\n\nfinder = ")[0]
-    assert len(first.splitlines()) <= 25
-
-
-@pytest.mark.parametrize("name", ["FarthestStimuli", "SecondMoment", "PowerIteration"])
-def test_finder_of_a_user_is_labelled_saved_and_measured(name, classes, responses):
-    fitted = classes[name](2).fit(responses.assign_coords(area=("unit", ["V1", "V4"] * 4)))
-    assert_allclose((fitted.directions_**2).sum("unit"), 1, rtol=1e-5)
-    assert fitted.directions_.direction.values.tolist() == [f"{name} 0", f"{name} 1"]
-    assert fitted.directions_.area.dims == ("unit",)
-    restored = DirectionFinder.from_dataset(fitted.to_dataset())
-    assert repr(restored) == repr(clone(fitted))
-    xr.testing.assert_identical(restored.transform(responses), fitted.transform(responses))
-    table = ns.sweep(classes[name](), responses, n_directions=[2])
-    assert_allclose(table.explained_variance, fitted.explained_variance(responses), rtol=1e-5)
+CAPPED = [  # of 30 stimuli × 20 units: the finder, the size asked for, and what is found
+    (KMeans, "2x", 40, 15),
+    (KMeans, "0.8x", 16, 15),
+    (KMeans, None, 20, 15),
+    (Exemplars, "2x", 40, 30),
+    (DictionaryLearning, "2x", 40, 30),
+    (Archetypal, "2x", 40, 30),
+    (PCA, "2x", 40, 20),
+    (ICA, "2x", 40, 20),
+]
 
 
-def test_exemplars_are_responses_of_single_stimuli(classes, responses):
-    D = classes["FarthestStimuli"](5).fit(responses).directions_.values
-    X = responses / (responses**2).sum("unit") ** 0.5
-    assert_allclose((X.values @ D.T).max(0), 1, rtol=1e-5)
+@pytest.fixture
+def few(rng, make_responses):
+    """Fewer stimuli than twice the units."""
+    return make_responses(rng.gamma(1, 5, (30, 20)).astype(np.float32))
 
 
-@pytest.mark.parametrize("name", ["SecondMoment", "PowerIteration"])
-def test_eigenvectors_are_those_of_pca_about_zero(name, classes, responses):
-    expected = ns.PCA(2, center=False, dtype="float64").fit(responses).directions_
-    assert_allclose(
-        abs(classes[name](2).fit(responses).directions_.values @ expected.values.T), [[1, 0], [0, 1]], atol=1e-3
-    )
+def quick(finder, n_directions):
+    return finder(n_directions, **({"max_iter": 3, "tol": None} if hasattr(finder(), "max_iter") else {}))
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_exemplars_pass_the_checks_of_scikit_learn(classes):
-    check_estimator(classes["FarthestStimuli"](2), on_skip=None)
+@pytest.mark.parametrize(("finder", "asked", "n", "most"), CAPPED)
+@pytest.mark.parametrize("chunks", [None, {"stimulus": 11}], ids=["in memory", "streamed"])
+def test_a_relative_size_is_capped_with_one_warning_that_names_both_numbers(finder, asked, n, most, chunks, few):
+    responses = few if chunks is None else few.chunk(chunks)
+    relative = "as many directions as units" if asked is None else f"n_directions='{asked}'"
+    message = re.escape(f"{finder.__name__} finds {most} directions, not {n} ({relative}): ")
+    with pytest.warns(UserWarning, match=message) as caught:
+        capped = quick(finder, asked).fit(responses)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert capped.directions_.sizes["direction"] == most
+    named = quick(finder, most).fit(responses)
+    xr.testing.assert_allclose(capped.directions_.drop_attrs(), named.directions_.drop_attrs(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("finder", "n", "most"), [(each, n, most) for each, asked, n, most in CAPPED if asked == "2x"])
+def test_a_number_that_is_too_large_is_refused(finder, n, most, few):
+    with pytest.raises(ValueError, match=rf"{finder.__name__} cannot give {n} directions: .*; ask for fewer"):
+        quick(finder, n).fit(few)
+
+
+@pytest.mark.parametrize("finder", [Random, NMF, SparseAutoencoder])
+def test_finders_that_can_give_more_directions_than_stimuli_are_not_capped(finder, few):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".* finds ")
+        assert quick(finder, "2x").fit(few).directions_.sizes["direction"] == 40
+
+
+def test_stimuli_without_a_response_make_no_cluster(few):
+    silent = few.where(few.stimulus.isin(few.stimulus.values[:20]), 0)
+    with pytest.warns(
+        UserWarning, match=r"KMeans finds 10 directions, not 40 .*: 20 stimuli are enough for 10 clusters"
+    ):
+        assert KMeans("2x").fit(silent).directions_.sizes["direction"] == 10
+    with pytest.raises(ValueError, match="KMeans cannot give 21 directions: only 20 stimuli have a response"):
+        KMeans(21).fit(silent)
+
+
+def test_a_comparison_says_which_system_and_finder_were_capped(few, rng):
+    """And the baseline has as many directions as there are units, as with any number of directions."""
+    labels = [f"s{i}" for i in range(60)]
+    pixels = rng.integers(0, 256, (60, 4, 4, 3), np.uint8)
+    images = xr.DataArray(pixels, dims=("stimulus", "row", "column", "channel"), coords={"stimulus": labels})
+    dims, coords = ("stimulus", "unit"), {"stimulus": labels}
+    brain = xr.DataArray(rng.gamma(1, 5, (60, 4)), dims=dims, coords=coords | {"unit": list("abcd")})
+    net = xr.DataArray(rng.gamma(1, 5, (60, 20)), dims=dims, coords=coords | {"unit": [f"u{i}" for i in range(20)]})
+    finders = {"Units": Units(), "twice": KMeans("2x"), "Random": Random("2x")}
+    with pytest.warns(UserWarning, match="^'twice' in 'net': KMeans finds 15 directions, not 40") as caught:
+        table = compare({"V4": split_stimuli(brain), "net": net}, images, finders, [Color()])
+    assert len(caught) == 1
+    counts = Counter(zip(table.system.values.tolist(), table.finder.values.tolist(), strict=True))
+    of_net = {finder: n for (system, finder), n in counts.items() if system == "net"}
+    assert of_net == {"Units": 20, "twice": 15, "Random": 40, "CovarianceMatched": 20}
+    assert counts["V4", "twice"] == 8

@@ -152,7 +152,7 @@ def test_stimuli_without_response_take_no_part_in_the_fit(make_responses, rng):
     assert_allclose(with_them.directions_, without.directions_, atol=1e-5)
     assert_allclose(with_them.inertia_, without.inertia_, rtol=1e-5)
     assert (with_them.transform(make_responses(silent))[:5] == 0).all()
-    with pytest.raises(ValueError, match="26 clusters of 25 stimuli that have a response"):
+    with pytest.raises(ValueError, match="cannot give 26 directions: only 25 stimuli have a response"):
         KMeans(26).fit(make_responses(silent))
 
 
@@ -179,7 +179,8 @@ def test_stopping_early_warns_by_how_much(responses):
 @pytest.mark.parametrize(
     ("finder", "message"),
     [
-        (KMeans(200), "cannot make 200 clusters of 120 stimuli"),
+        (KMeans(200), "cannot give 200 directions: only 120 stimuli have a response, and each cluster needs one"),
+        (KMeans(200, init=np.ones((200, 8))), "cannot make 200 clusters of 120 stimuli; give fewer centres"),
         (KMeans(5, init="units"), "gives centres of shape \\(8, 8\\), but 5 directions"),
         (KMeans(5, init=np.eye(3)), "gives centres of shape \\(3, 3\\)"),
         (KMeans(5, init="random"), "init must be"),

@@ -42,7 +42,7 @@ def test_directions_without_variance_are_left_out(responses):
     redundant[:, 7] = redundant[:, 0] + redundant[:, 1]
     assert PCA().fit(redundant).directions_.sizes["direction"] == 7
     assert PCA().fit(responses[:5]).directions_.sizes["direction"] == 4
-    with pytest.raises(ValueError, match="vary along 7 directions"):
+    with pytest.raises(ValueError, match="PCA cannot give 8 directions: these responses vary along 7 "):
         PCA(8).fit(redundant)
 
 
@@ -114,7 +114,7 @@ def test_large_responses_in_single_precision(shape, n, rng, make_responses):
 @pytest.mark.parametrize("n", [20, 100], ids=["randomized", "exact"])
 def test_rank_of_large_responses_is_exact_in_single_precision(n, rng, make_responses):
     values = rng.normal(size=(2500, 15)) @ rng.normal(size=(15, 1200))
-    with pytest.raises(ValueError, match="vary along [0-9]+ directions"):
+    with pytest.raises(ValueError, match="responses vary along [0-9]+ "):
         PCA(n, dtype="float64").fit(make_responses(values))
     weak = values[:, :1] * rng.normal(size=1200) + 1e-3 * rng.normal(size=(2500, 1200))
     fitted = PCA(n).fit(make_responses(weak.astype(np.float32)))
@@ -162,5 +162,5 @@ def test_unknown_solver_is_refused(responses):
 
 
 def test_more_directions_than_there_can_be_are_refused(responses):
-    with pytest.raises(ValueError, match=r"vary along 8 directions .*, not 16; .* KMeans"):
-        PCA("2x").fit(responses)
+    with pytest.raises(ValueError, match=r"cannot give 16 directions: these responses vary along 8 .*; .* KMeans"):
+        PCA(16).fit(responses)

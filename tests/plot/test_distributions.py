@@ -9,6 +9,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from numpy.testing import assert_allclose
 
+from neurosuper import Color, KMeans, Units, compare, summarize
 from neurosuper.plot import plot_distributions
 from neurosuper.plot.distributions import draw_groups
 
@@ -41,9 +42,7 @@ def test_axes_are_labelled_with_quantity_systems_and_counts(comparison):
     assert figure.axes[0].get_ylabel() == "interpretability index: −LPIPS distance (AlexNet)"
     assert tick_labels(figure, minor=False) == ["V4", "SqueezeNet fire8"]
     assert tick_labels(figure, minor=True) == ["29", "30", "30", "30", "30", "30"]  # NaN is not counted
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        *("Units", "PCA", "KMeans", "mean, 95 % interval")
-    ]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*("Units", "PCA", "KMeans", "mean")]
 
 
 def test_every_item_is_a_point_at_its_index(comparison):
@@ -170,3 +169,18 @@ def test_of_several_seeds_the_items_of_the_first_are_drawn(comparison):
     assert tick_labels(figure, minor=True) == ["15"] * 6
     drawn = np.concatenate([line.get_ydata() for line in points(figure)])
     assert_allclose(drawn, comparison.interpretability.values[1::2, 0])
+
+
+@pytest.mark.parametrize(("correction", "suffix"), [("none", ""), ("hub", "_corrected")])
+def test_a_comparison_is_drawn_with_the_means_and_the_chance_of_summarize(responses, images, correction, suffix):
+    table = compare({"V4": responses}, images, [Units(), KMeans(4)], [Color()], top=3)
+    figure, summary = plot_distributions(table, "color", correction=correction), summarize(table)
+    segments = [c.get_segments()[0] for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+    vertical = [segment[:, 1] for segment in segments if segment[0, 0] == segment[1, 0]]
+    assert_allclose(vertical, summary[[f"mean{suffix}_low", f"mean{suffix}_high"]])
+    assert_allclose([bar[0, 1] for bar in mean_bars(figure)][1::2], summary[f"mean{suffix}"])  # after that of chance
+    boxes = [c.get_paths()[0].get_extents() for c in figure.axes[0].collections if not isinstance(c, LineCollection)]
+    bands = [(box.y0, box.y1) for box in boxes if np.isclose(box.width, 1)]
+    of_mean = summary[[f"chance_of_mean{suffix}_low", f"chance_of_mean{suffix}_high"]]
+    assert_allclose(bands if suffix else bands[1::2], of_mean)
+    assert legend_of(figure)[-1] == "95 % of means of n sets"

@@ -96,10 +96,14 @@ def test_a_timing_grows_until_it_is_long_enough_and_the_first_call_is_not_counte
 
     def measure(n):
         calls.append(n)
-        return Timing(0.01 * n if len(calls) > 1 else 100.0, n)
+        return Timing(0.005 * n if len(calls) > 1 else 100.0, n)
 
-    assert grow(measure, 1000) == Line(Timing(0.32, 32), Timing(0.64, 64))
-    assert calls == [32, 32, 64]
+    assert grow(measure, 1000) == Line(Timing(0.16, 32), Timing(0.64, 128))
+    assert calls == [32, 32, 64, 128]
+
+
+def test_a_slow_step_is_timed_on_two_sizes_to_know_its_slope():
+    assert grow(lambda n: Timing(float(n), n), 1000) == Line(Timing(32.0, 32), Timing(64.0, 64))
 
 
 def test_a_timing_uses_all_stimuli_if_they_are_few_and_raises_only_their_error():
@@ -124,12 +128,12 @@ def test_a_line_through_two_timings_has_the_cost_of_a_call_and_a_cost_per_size()
 
 
 def test_metrics_take_images_and_the_sets_of_all_systems(study, monkeypatch):
-    monkeypatch.setattr(estimate, "grow", lambda measure, n_all: Line(Timing(1.0, 0), Timing(2.0, 100)))
-    monkeypatch.setattr(estimate, "MOST_ITEMS", 100)
-    metrics = {"a": None, "b": None}
-    # two metrics; 1 s + 0.01 s for each of 300 images; 500 items and 600 random sets instead of 100 and 200
-    got = estimate._estimate_scores(read_study(study), metrics, None, 300, 500, 3)
-    assert got == pytest.approx(2 * 4.0 * 1100 / 300)
+    monkeypatch.setattr(estimate, "grow", lambda measure, n_all: Line(Timing(1.0, 32), Timing(2.0, 132)))
+    monkeypatch.setattr(estimate, "time_metric", lambda study, metric, images, n_items, n_images: Timing(3.0, n_images))
+    # two metrics; 1 s for 32 images and 0.01 s for each of 200 others;
+    # 2 s for 400 items: for 950 items more than 50, and 400 random sets of two other systems
+    got = estimate._estimate_scores(read_study(study), {"a": None, "b": None}, None, 232, 1000, 3)
+    assert got == pytest.approx(2 * (3.0 + 1350 * 2 / 400))
 
 
 def test_fits_take_stimuli_times_units_times_directions_for_every_system_and_seed(study, monkeypatch):
@@ -162,10 +166,11 @@ def test_disk_contains_directions_activations_and_embeddings(study):
     assert check_study(more).disk - check_study(study).disk == pytest.approx(10 * 17 * 2 * 4)
 
 
-def test_a_pilot_fit_has_at_most_half_as_many_directions_as_stimuli(study):
+def test_a_timed_fit_is_one_of_a_run(study):
+    """Held-out: as many stimuli again are ranked."""
     values = np.random.default_rng(0).gamma(1, 1, (40, 5))
-    timing = time_fit(read_study(study), KMeans(40), values, 40, 16)
-    assert timing.size == 16 * 5 * 8
+    timing = time_fit(read_study(study), KMeans("0.8x"), values, 16)
+    assert timing.size == 16 * 5 * 4
     assert timing.seconds > 0
 
 

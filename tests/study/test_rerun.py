@@ -321,3 +321,40 @@ def test_a_file_that_cannot_be_run_again_is_refused(small, edit, message):
 def test_a_negative_tolerance_is_refused(tmp_path):
     with pytest.raises(ValueError, match="tolerance must be at least 0, got -1"):
         reproduce(tmp_path / "study.nc", tolerance=-1)
+
+
+V4 = """
+title = "Macaque V4"
+images.path = "$NEUROSUPER_TEST_DATA/v4/images_201025.zip"
+finders.Units = {}
+finders.PCA = { n_directions = 20 }
+finders.ICA = { n_directions = 20 }
+finders.KMeans = { n_directions = 60 }
+metrics.Color = {}
+[systems.V4]
+loader = "load_array"
+path = "$NEUROSUPER_TEST_DATA/v4/responses_avg_201025.npy"
+dims = ["unit", "stimulus"]
+stimuli = true
+units = "spike count"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_a_study_of_a_real_recording_reproduces_itself(tmp_path, real_data, monkeypatch, n_threads):
+    """With the recorded number of threads to the last bit; with another to the default tolerance, except ICA."""
+    monkeypatch.setenv("NEUROSUPER_TEST_DATA", str(real_data))
+    monkeypatch.setattr("neurosuper.study.rerun.os.cpu_count", lambda: 2)
+    (tmp_path / "study.toml").write_text(V4)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        run_study(tmp_path / "study.toml")
+    finally:
+        torch.set_num_threads(before)
+    path = tmp_path / "study_output" / "study.nc"
+    assert json.loads(xr.load_dataset(path).provenance)["threads"] == 1
+    edit_provenance(path, threads=n_threads)
+    found = reproduce(path, **({"tolerance": 0} if n_threads == 1 else {}))
+    assert set(found.differences.finder) == (set() if n_threads == 1 else {"ICA"})

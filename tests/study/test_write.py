@@ -107,7 +107,7 @@ def make_responses(**coords):
     ("responses", "message"),
     [
         (make_responses(unit=["u", "v\udcff"]), r"unit of the system 'IT': 'v\\udcff' is not Unicode"),
-        (make_responses(area=("unit", np.array(["V1", "\ud800"], object))), "area of the system 'IT': .* not Unicode"),
+        (make_responses(area=("unit", np.array(["V1", "\ud800"]))), "area of the system 'IT': .* not Unicode"),
         (make_responses(**{"x/y": ("unit", [1, 2])}), "the unit coords .*x/y.* of the system 'IT' cannot be written"),
     ],
 )

@@ -35,7 +35,7 @@ class PrincipalSpace(NamedTuple):
 
 
 def principal_space(rows: Rows, n_directions: int | None) -> PrincipalSpace:
-    """Return the first `n_directions` components, or all of them; one pass over the blocks."""
+    """Return the first `n_directions` components, or as many as there are; one pass over the blocks."""
     if rows.in_memory and rows.n_columns > rows.n_rows:
         # Fewer stimuli than units: a singular value decomposition of X is cheaper than the covariance of units.
         X = rows.whole.double()
@@ -47,12 +47,6 @@ def principal_space(rows: Rows, n_directions: int | None) -> PrincipalSpace:
         variance, V = torch.linalg.eigh(scatter / rows.n_rows)
         variance, V = variance.flip(0), V.flip(1)
     rank = int((variance > RANK_TOLERANCE * variance[0]).sum())
-    if n_directions is not None and n_directions > rank:
-        raise ValueError(
-            f"ICA finds at most as many directions as these responses vary along: {rank} (the rank of {rows.n_rows} "
-            f"stimuli × {rows.n_columns} units), not {n_directions}; ask for fewer, or use KMeans or "
-            "SparseAutoencoder, which give more directions than units"
-        )
     if n_directions is None:
         warn_of_dropped("ICA", rows, mean, variance, V, RANK_TOLERANCE)
     variance = variance[:n_directions][:rank]
