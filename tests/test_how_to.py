@@ -17,7 +17,8 @@ from pynwb.base import Images
 from pynwb.image import RGBImage
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs" / "how-to").glob("*.md"))
+WITH_THEIR_OWN_TESTS = ("export", "reproduce")  # in tests/export and tests/study
+PAGES = sorted(page for page in (ROOT / "docs/how-to").glob("*.md") if page.stem not in WITH_THEIR_OWN_TESTS)
 N_STIMULI, N_UNITS, N_REPETITIONS = 100, 12, 4
 LONGEST = 15  # lines of code in a block
 

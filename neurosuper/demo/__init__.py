@@ -11,9 +11,10 @@ import xarray as xr
 from neurosuper._checks import one_line
 from neurosuper._optional import require
 from neurosuper.demo.simulate import image_features, plant_directions, record, save_photographs, sort_photographs
+from neurosuper.export import tidy, write_nwb
 from neurosuper.images import load_images
 from neurosuper.metrics.lpips import Net, fetch_trunk, hub_file
-from neurosuper.study import run_study
+from neurosuper.study import read_directions, run_study
 
 __all__ = ["run_demo"]
 
@@ -25,7 +26,8 @@ def run_demo(output: str | Path, lpips_weights: str | Path | None = None, *, off
 
     Writes into `output`: photographs (`images/`, in a folder for each planted feature), the simulated recording
     (`population.nwb`), its planted directions (`planted.nc`), and the study (`study.toml`), which then runs like any
-    other study and gives `study.nc` and `report.html`.
+    other study and gives `study.nc` and `report.html`. The scores are also written as a table (`scores.csv`), and the
+    directions of K-means next to the spikes (`results.nwb`).
 
     Parameters
     ----------
@@ -61,7 +63,11 @@ def run_demo(output: str | Path, lpips_weights: str | Path | None = None, *, off
     planted.to_netcdf(folder / "planted.nc")
     record(features, planted, folder / "population.nwb")
     (folder / "study.toml").write_text(_study_text(lpips_weights, offline), encoding="utf-8")
-    return run_study(folder / "study.toml", folder)
+    results = run_study(folder / "study.toml", folder)
+    tidy(results).to_csv(folder / "scores.csv", index=False)
+    shutil.copyfile(folder / "population.nwb", folder / "results.nwb")
+    write_nwb(folder / "results.nwb", read_directions(folder / "study.nc", "Simulated population", "KMeans"))
+    return results
 
 
 def _study_text(lpips_weights: str | Path | None, offline: bool) -> str:

@@ -3,9 +3,11 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
+from pynwb import NWBHDF5IO
 
 import neurosuper as ns
 from neurosuper import average_repetitions, demo, load_images, load_nwb, reproduce
@@ -103,11 +105,17 @@ def test_demo_shows_how_well_planted_directions_are_recovered(tmp_path, monkeypa
     recovery = {str(fit.fit_finder.item()): float(fit.median()) for fit in comparison.recovery}
     assert recovery["KMeans"] > 0.95
     assert recovery["KMeans"] > max(recovery[finder] for finder in ("Units", "Random", "PCA")) + 0.1
+    above_units, above_baseline, *_ = ns.headline(comparison)
+    assert above_units.startswith("KMeans above Units by planted feature (hub-corrected): Simulated population +")
+    assert above_baseline.startswith("KMeans above its matched baseline by planted feature (hub-corrected): Simulated")
     assert "The population is simulated" in comparison.note
     assert "LPIPS was left out: its weights are not on this disk" in comparison.note
     assert comparison.metric.values.tolist() == ["planted feature", "color", "pixel", "Gabor energy"]
     assert "The population is simulated" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "demo" / "study.nc"), comparison)
+    assert len(pd.read_csv(tmp_path / "demo" / "scores.csv")) == comparison.interpretability.size
+    with NWBHDF5IO(tmp_path / "demo" / "results.nwb") as file:
+        assert len(file.read().processing["neurosuper"]["directions"]) == 24
     assert reproduce(tmp_path / "demo" / "study.nc").same
 
 
