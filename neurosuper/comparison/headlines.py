@@ -15,7 +15,7 @@ from neurosuper.comparison.contrast import BASELINE, NothingToTestError, contras
 from neurosuper.comparison.table import SUFFIX, describe_left_out, summarize
 
 MAX_IN_FULL = 4  # finders with sentences of their own: the others share one per reference
-MAX_LISTED = 6  # detectable differences that are listed with intervals; of more, only names and the range
+MAX_LISTED = 6  # detectable differences that are listed with intervals; of more, only names or counts, and the range
 MAX_UNDETECTED = 2  # of those that are not detectable
 METHOD = (
     "Differences of the mean index{seed}, with 95 % intervals, not adjusted, for other stimuli and other items. "
@@ -153,14 +153,19 @@ def _verdict(subject: str, reference: str, rows: pd.DataFrame, noun: str) -> str
 
 
 def _list(rows: pd.DataFrame, n: int, noun: str, within: str) -> str:
-    """Return the differences with their intervals, or, if there are many, names and the range of differences."""
+    """Return the differences with their intervals, or, if there are many, names or counts, and the range."""
     if len(rows) <= MAX_LISTED:
         return within + ", ".join(map(_effect, rows.itertuples()))
     decimals = decimals_for(rows.standard_error.max())
     least, most = (
         format_number(value, decimals, sign=True) for value in (rows.difference.min(), rows.difference.max())
     )
-    return f"in {len(rows)} of {n} {noun} ({', '.join(rows.label)}), by {least} to {most}"
+    names = (
+        rows.system
+        if noun == "systems"
+        else [f"{name} in {k}" for name, k in rows.groupby("finder", sort=False).size().items()]
+    )
+    return f"in {len(rows)} of {n} {noun} ({', '.join(names)}), by {least} to {most}"
 
 
 def _list_undetected(rows: pd.DataFrame, n: int, noun: str, within: str) -> str:
