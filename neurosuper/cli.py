@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import io
 import logging
 import os
@@ -13,7 +12,7 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from neurosuper import __version__
 
@@ -270,16 +269,17 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    study: Any = importlib.import_module("neurosuper.study")
-    found = study.reproduce(options.numbers, folder=options.folder, trust=options.trust)
+    from neurosuper.study import reproduce
+
+    found = reproduce(options.numbers, folder=options.folder, trust=options.trust)
     print(found)
     return 0 if found.same else 1
 
 
 def _export(options: argparse.Namespace) -> None:
+    from neurosuper import export
     from neurosuper.study import read_directions, read_numbers
 
-    export: Any = importlib.import_module("neurosuper.export")
     numbers, output = read_numbers(options.numbers), options.output
     if output.suffix.lower() == ".nwb":
         if None in (options.system, options.finder):

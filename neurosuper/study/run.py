@@ -158,29 +158,14 @@ def check_permitted(study: Study, files: References) -> None:
 
 def compute_results(study: Study, files: References, folder: Path, command: str) -> Results:
     """Return the results of a study whose folder is locked; names and inputs are checked before the first fit."""
-    with (
-        torch_threads()
-    ):  # numba starts its threads now: in the middle of a run, that would reset the number of torch's
+    # Numba starts its threads now: in the middle of a run, that would reset the number of torch's.
+    with torch_threads():
         pass
     finders = make_finders(study.finders, files, study.device)
     if study.baselines:
         finders, _ = add_baselines(finders)  # here, so that their names are tried too, and are those of every seed
-    written = [name for name, finder in finders.items() if not isinstance(finder, Units)]  # with their directions
-    texts = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
-    try_writing(folder, written, dict.fromkeys(study.systems if written else []), texts)
     seconds: dict[str, float] = {}
-    with _timed("images", seconds):
-        images = load_study_images(study, files)
-    metrics = make_study_metrics(study, files, images, folder / "cache" / "embeddings")
-    quantities = [index_label(metric) for metric in metrics.values()]
-    texts |= {"quantity": quantities, "image": images.stimulus.values.tolist()}
-    try_writing(folder, [], {}, texts)
-    with _timed("systems", seconds):
-        systems = list(load_systems(study, images, files, folder / "cache"))
-    refuse_equal_names([system.name for system in systems])
-    try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
-    _check_truths(study, systems)
-    check_hypotheses(study.hypotheses, [system.name for system in systems], finders)
+    images, metrics, systems = _load_inputs(study, files, folder, finders, seconds)
     checksums = files.checksums()
     data = {name: checksum for name, checksum in checksums.items() if name != shared_name(files.study.name)}
     registry = Registry(folder, study, data)
@@ -205,6 +190,28 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
             error.add_note(f"({where})")
         raise
     return Results(result, fits, systems, images)
+
+
+def _load_inputs(
+    study: Study, files: References, folder: Path, finders: dict[str, DirectionFinder], seconds: dict[str, float]
+) -> tuple[xr.DataArray, Metrics, list[System]]:
+    """Return images, metrics and systems; every name is tried as soon as it is known, before the next slow step."""
+    written = [name for name, finder in finders.items() if not isinstance(finder, Units)]  # with their directions
+    texts = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
+    try_writing(folder, written, dict.fromkeys(study.systems if written else []), texts)
+    with _timed("images", seconds):
+        images = load_study_images(study, files)
+    metrics = make_study_metrics(study, files, images, folder / "cache" / "embeddings")
+    quantities = [index_label(metric) for metric in metrics.values()]
+    texts |= {"quantity": quantities, "image": images.stimulus.values.tolist()}
+    try_writing(folder, [], {}, texts)
+    with _timed("systems", seconds):
+        systems = list(load_systems(study, images, files, folder / "cache"))
+    refuse_equal_names([system.name for system in systems])
+    try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
+    _check_truths(study, systems)
+    check_hypotheses(study.hypotheses, [system.name for system in systems], finders)
+    return images, metrics, systems
 
 
 def _log_plan(

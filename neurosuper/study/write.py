@@ -314,9 +314,9 @@ def _randomized(systems: list[System], seed: int) -> Iterator[str]:
 def _left_out(systems: list[System], result: xr.Dataset) -> Iterator[str]:
     """Yield a sentence that counts the units of each system that were left out because they do not vary."""
     counts = zip(systems, result.attrs.get("n_units_left_out", []), strict=False)
-    parts = [f"{n} of {system.responses.sizes['unit']} of {system.name}" for system, n in counts if n]
+    parts = [f"{n} of {system.responses.sizes['unit']} units of {system.name}" for system, n in counts if n]
     if parts:
-        yield f"Left out, as they do not vary over the stimuli to fit on or to score on: units {', '.join(parts)}."
+        yield f"Left out, as they do not vary over the stimuli to fit on or to score on: {', '.join(parts)}."
 
 
 def trace_provenance(

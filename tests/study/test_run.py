@@ -77,7 +77,7 @@ def test_provenance_states_command_seeds_versions_and_files(study):
     assert provenance["versions"]["torch"] == torch.__version__.split("+")[0]
     assert set(provenance["files"]) == {"study.toml", "images", "brain.npy", "network.py", "planted.nc"}
     assert all(len(checksum) == 64 for checksum in provenance["files"].values())
-    left_out = "Left out, as they do not vary over the stimuli to fit on or to score on: units 1 of 6 of net first"
+    left_out = "Left out, as they do not vary over the stimuli to fit on or to score on: 1 of 6 units of net first"
     assert left_out in result.note
     assert result.n_units_left_out == [0, 1, 0]
 
@@ -107,7 +107,7 @@ def test_truth_is_matched_over_the_units_that_are_left(study):
     brain[4] = 1
     np.save(study.parent / "brain.npy", brain)
     result = run_study(study)
-    assert "units 1 of 5 of brain, 1 of 6 of net first" in result.note
+    assert "1 of 5 units of brain, 1 of 6 units of net first" in result.note
     assert_allclose(result.recovery[(result.fit_finder == "Units").values], 1)
 
 
