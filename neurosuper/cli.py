@@ -169,6 +169,7 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
     new.epilog = "Example: neurosuper new session.nwb --images photographs"
     check = _add(commands, "check", _check, "read a study without running it; estimate time, memory and disk")
     run = _add(commands, "run", _run, "run a study file; writes study.nc and report.html")
+    check.epilog = "Example: neurosuper check study.toml"
     run.epilog = "Example: neurosuper run study.toml -q"
     for command in (check, run):
         command.add_argument("study", type=Path, help="a TOML file, such as tutorials/v4_squeezenet.toml")
@@ -184,9 +185,11 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
 def _add_result_commands(commands: argparse._SubParsersAction) -> None:
     inspect = _add(commands, "inspect", _inspect, "show what a file contains, and how to load it")
     inspect.add_argument("file", type=Path, help="an NWB file, a study.nc, a matrix, or a folder or zip file of images")
+    inspect.epilog = "Example: neurosuper inspect session.nwb"
     report = _add(commands, "report", _report, "write the report of a study.nc again, from its numbers")
     report.add_argument("numbers", type=Path, help="a study.nc")
     report.add_argument("--images", type=Path, help="folder or zip file of the images, if they were moved")
+    report.epilog = "Example: neurosuper report study_output/study.nc --open"
     report.add_argument("--open", action="store_true", help="show the report in the browser")
     reproduce = _add(commands, "reproduce", _reproduce, "run the study of a study.nc again, and compare all numbers")
     reproduce.add_argument("numbers", type=Path, help="a study.nc")

@@ -81,7 +81,7 @@ CASES = {
     "comparison.contrast.contrast_finders": lambda s: contrast_finders(compared(), random_state=s),
     "comparison.contrast.contrast_systems": lambda s: contrast_systems(compared(), against="V4", random_state=s),
     "comparison.contrast.contrast_pairs": lambda s: contrast_pairs(
-        compared(), "finder", {("V4", "PCA"): ["Units"]}, random_state=s
+        compared(), "finder", {("V4", "PCA"): {"Units": "Units"}}, n_resamples=999, random_state=s
     ),
     "comparison.fitting.fit_systems": lambda s: xr.concat(
         [fit.top_stimuli for fit in fit_systems({"V4": CODES}, [ns.Units()], random_state=s)], "fit"

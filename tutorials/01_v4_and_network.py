@@ -197,14 +197,15 @@ tests = tests.set_index(["system", "finder", "above", "correction", "metric"])[[
 tests.xs("LPIPS", level="metric").unstack(["above", "correction"]).sort_index(axis=1).round(3)
 
 # %% [markdown]
-# In V4, K-means directions by the default are above units by the raw index. Corrected, less than half of the difference
-# remains. Centred ones are above units after the correction, but not before: their photographs are unusual ones, which
-# are far from all others. Neither is detectably above its matched baseline.
+# In V4, K-means directions by the default are above units by the raw index. Corrected, a third of the difference
+# remains, which is detectable too. Centred ones are above units after the correction, but not before: their photographs
+# are unusual ones, which are far from all others. Neither is detectably above its matched baseline.
 
 # %%
 p, difference = (tests[name].xs("LPIPS", level="metric") for name in ("p_adjusted", "difference"))
 assert p["V4", "KMeans", "units", "none"] < 0.05
 assert difference["V4", "KMeans", "units", "none"] > 0
+assert p["V4", "KMeans", "units", "hub"] < 0.05
 assert 0 < difference["V4", "KMeans", "units", "hub"] < difference["V4", "KMeans", "units", "none"] / 2
 assert p["V4", "KMeans centred", "units", "hub"] < 0.05
 assert difference["V4", "KMeans centred", "units", "hub"] > 0
@@ -213,8 +214,11 @@ assert (p.xs("baseline", level="above")["V4"] > 0.05).all()
 
 # %% [markdown]
 # Do the networks give the same answer? By the raw index no difference from units is detectable in any of their layers.
-# After the correction centred K-means is above units in SqueezeNet, and no difference is detectable in ResNet-20. In no
-# layer is K-means, by the default or centred, detectably above its matched baseline, although most medians are.
+# After the correction centred K-means is above units in SqueezeNet, and no difference is detectable in ResNet-20. In
+# the two later layers of SqueezeNet, K-means is also above its matched baseline by the corrected index, and in no other
+# layer. This is a reason to look again, not a finding: with six systems and two indices, twelve families of tests were
+# looked at. Without any true difference, one of twelve independent families would have a detectable one in nearly every
+# second study. A hypothesis that is stated for other photographs would decide.
 
 # %%
 layers = [name for name in dict.fromkeys(comparison.system.values.tolist()) if name != "V4"]
@@ -223,7 +227,10 @@ centred = p_units["hub"].xs("KMeans centred", level="finder")
 assert (p_units["none"] > 0.05).all()
 assert (centred.filter(like="SqueezeNet") < 0.05).all()
 assert (p_units["hub"][["ResNet-20 layer2", "ResNet-20 layer3"]] > 0.05).all()
-assert (p_baseline > 0.05).all(axis=None)
+later = ["SqueezeNet fire8", "SqueezeNet conv_final"]
+assert (p_baseline["hub"][later].xs("KMeans", level="finder") < 0.05).all()
+assert (p_baseline.loc[[name for name in layers if name not in later]] > 0.05).all(axis=None)
+assert 0.4 < 1 - 0.95**12 < 0.5
 
 # %% [markdown]
 # Another metric may disagree. By color and by pixels, no difference is detectable in V4:

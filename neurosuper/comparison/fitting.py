@@ -56,13 +56,13 @@ class Fit(NamedTuple):
         Number of active stimuli among those that were scored (see `compare`).
     n_constant : int
         Number of directions that are constant on the stimuli to score on, and were left out.
-    n_units_left_out : int
-        Number of units that are constant on the stimuli to fit on or on those to score on, and were left out.
     baseline : str
         Name of the matched baseline of the finder; "" if it has none.
     stimulus_groups : StimulusGroups or None
         The `name` of the coord, the number of the group of each stimulus in `scored` (`of_scored`), and the number of
         groups of all systems (`n`).
+    n_units_left_out : int
+        Number of units that are constant on the stimuli to fit on or on those to score on, and were left out.
 
     See Also
     --------
@@ -181,7 +181,8 @@ def fit_systems(
     _check_systems(systems)
     check_one_of("score_on", score_on, ("held-out", "all"))
     seed = seed_or_new(random_state)
-    check_one_of("drop_constant_units", drop_constant_units, (True, False))
+    if not isinstance(drop_constant_units, bool | np.bool_):
+        raise ValueError(f"drop_constant_units must be True or False, got {drop_constant_units!r}")
     others = join_fit_on(systems, fit_on, stimulus_groups)
     parts = fit_and_score_parts(systems, score_on, seed, stimulus_groups, drop_constant_units, others)
     _check_top(top, parts)
@@ -277,7 +278,7 @@ def join_system(name: str, responses: xr.DataArray, stimuli: xr.DataArray) -> xr
 def describe_shared(systems: Mapping[str, xr.DataArray], fit_on: Mapping[str, xr.DataArray] | None = None) -> str:
     """Return a description of how many stimuli all systems share, how many each has, and how many joins left out.
 
-    And of which systems had their directions found on other stimuli, `fit_on`.
+    It names the systems whose directions were found on other stimuli, those in `fit_on`.
     """
     labels = [set(responses.stimulus.values) for responses in systems.values()]
     lost = {name: left_out(responses)[LEFT_OUT] for name, responses in systems.items() if left_out(responses)}

@@ -50,8 +50,8 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
     Parameters
     ----------
     n_directions : int, str or None, optional
-        A number, a multiple of the units such as "2x", or None for as many as units. Of a finder that cannot give so
-        many directions of these stimuli, a number is refused; the others are capped, with a warning.
+        A number, a multiple of the units such as "2x", or None for as many as units. Where the
+        stimuli allow fewer directions, a number is refused, and the other two are capped, with a warning.
     normalize, center, whiten : bool, optional
         See above; `whiten` also centres.
     random_state : int, Generator, RandomState or None, optional

@@ -258,7 +258,7 @@ class KMeans(IterativeFinder):
         whole = rows.whole if rows.in_memory and len(sample) == rows.n_rows else None
         X = nonzero_rows(rows.take(sample) if whole is None else whole, self.normalize)
         if isinstance(self.n_directions, str | None):
-            # Of more clusters than half the stimuli, many would be single stimuli: nobody chose that by "2x" of units.
+            # Of more clusters than half the stimuli, many are single stimuli, which "2x" of the units does not ask for.
             limit = f"{len(X)} stimuli are enough for {len(X) // 2} clusters of two stimuli on average"
             n_directions = self.at_most(n_directions, len(X) // 2, limit)
         else:

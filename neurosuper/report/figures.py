@@ -21,7 +21,10 @@ CHANCE = (
     "contains 95 % of these sets: compare it with single points. The dark band contains 95 % of the means of as many "
     "sets as there are points: compare it with the mean."
 )
-CHANCE_IS_ZERO = " Dashed line: chance level, 0."
+CHANCE_IS_ZERO = (
+    " Dashed line: chance level, 0. The dark band contains 95 % of the means of as many random sets as there are "
+    "points: compare it with the mean."
+)
 LEFT_OUT = " Inactive items are left out."
 
 

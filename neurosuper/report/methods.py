@@ -23,7 +23,10 @@ CORRECTED = (
     "The hub-corrected index subtracts from each distance what the mean distances of the two images to all others "
     "explain; its chance level is 0."
 )
-CHANCE = "The chance level is the mean index of {n} random sets of {top} stimuli of a system."
+CHANCE = (
+    "The chance level is the mean index of all sets of {top} stimuli of a system; the range of single sets is that of "
+    "{n} random ones."
+)
 BASELINE = (
     "Each finder was also tested against its matched baseline, random directions with the mean and covariance of the "
     "responses prepared as for the finder."
@@ -65,7 +68,7 @@ def _describe_systems(comparison: xr.Dataset, provenance: dict) -> list[str]:
     for system in unique_names(comparison.system):
         n = int(((first.system == system) & first.finder.isin(of_units)).sum())
         names.append(f"{system} ({_count(n, 'unit')})" if n else system)
-    shared = f" ({comparison.shared_stimuli})" if "shared_stimuli" in comparison.attrs else ""
+    shared = f", on {comparison.shared_stimuli}" if "shared_stimuli" in comparison.attrs else ""
     sentences = [f"The interpretability of single units and of directions was compared in {_join(names)}{shared}."]
     if left_out := describe_units_left_out(comparison):
         sentences.append(left_out)
@@ -79,7 +82,7 @@ def describe_units_left_out(comparison: xr.Dataset) -> str:
     systems, counts = unique_names(comparison.system), np.ravel(comparison.attrs.get("n_units_left_out", 0)).tolist()
     if not any(counts):
         return ""
-    named = ", ".join(f"{system} {n}" for system, n in zip(systems, counts, strict=False) if n)
+    named = ", ".join(f"{n} of {system}" for system, n in zip(systems, counts, strict=False) if n)
     if len(counts) != len(systems):  # of a part of a comparison
         named = f"{sum(counts)} in all systems that were compared"
     return f"Units that do not vary over the stimuli were left out: {named}."

@@ -30,7 +30,7 @@ TEXT = """\
 # Check it with:  neurosuper check {file}
 # Run it with:    neurosuper run {file}
 # Paths are relative to this file; environment variables such as $DATA are filled in.
-title = {title}                # heads the report
+title = {title}  # heads the report
 note = ""                     # a sentence about the data, below the title
 top = {top}                       # number of top stimuli: the images that drive an item most
 score_on = "held-out"         # find directions on one half of the stimuli, score them on the other; or "all"

@@ -118,7 +118,7 @@ def test_lazy_responses_lose_the_same_units(responses):
     ("settings", "message"),
     [
         ({"drop_constant_units": False}, "to fit on, of 'net' in unit 'u001'; leave them out with drop_constant"),
-        ({"drop_constant_units": "yes"}, "drop_constant_units must be one of True, False; got 'yes'"),
+        ({"drop_constant_units": "yes"}, "drop_constant_units must be True or False, got 'yes'"),
     ],
 )
 def test_units_that_do_not_vary_can_be_refused(settings, message, responses, images):

@@ -49,13 +49,13 @@ def test_every_number_is_that_of_the_comparison(made):
     n_found = int((hub.p_adjusted < 0.05).sum())
     assert 0 < n_found < hub.sizes["test"]
     for said in (
-        'compared in V4 <left> & right (20 units) and net "fire8" (20 units) (40 stimuli in common)',
+        'compared in V4 <left> & right (20 units) and net "fire8" (20 units), on 40 stimuli in common',
         "V4 <array> is cowley-v4, version unverified, doi 10.1/x.",
         "Units; KMeans(n_directions='2x', center=True); Gaussian: CovarianceMatched().",
         "scored on the rest (at most 40 of a system). Random seeds: 0, 7.",
         "its top 3 stimuli",
         "by LPIPS-alex (−LPIPS distance (AlexNet)) and color (−distance of mean colour).",
-        "chance level is the mean index of 200 random sets of 3 stimuli",
+        "the mean index of all sets of 3 stimuli of a system; the range of single sets is that of 200 random ones.",
         "Of 80 items, 7 with fewer than 3 active stimuli were left out.",
         "Also left out: 13 directions with the same code",
         "single units for a difference in the mean hub-corrected index (two-sided). Each finder was also tested",
@@ -74,7 +74,7 @@ def test_every_number_is_that_of_the_comparison(made):
 
 
 def test_units_that_were_left_out_are_counted_per_system(comparison, images, no_figures):
-    text = 'Units that do not vary over the stimuli were left out: net "fire8" 5.'
+    text = 'Units that do not vary over the stimuli were left out: 5 of net "fire8".'
     counted = comparison.assign_attrs(n_units_left_out=[0, 5])
     assert text in methods_of(counted)
     assert escape(text) in make_report(counted, images).html.partition('id="tests"')[0]

@@ -3,6 +3,8 @@ import json
 import re
 import shutil
 import subprocess
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import xarray as xr
 
 import neurosuper as ns
 from neurosuper.report import make_report
+from neurosuper.report import page as page_module
 from neurosuper.report.page import FORMAT_VERSION
 
 
@@ -60,6 +63,15 @@ def test_everything_drawn_has_a_text_for_those_who_do_not_see_it(page):
     drawn = [attrs for tag, attrs, _ in page.elements if tag == "i"] + frames
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in drawn)
     assert "text-anchor" in page.html, "the axes of forest plots have ticks"
+
+
+def test_templates_escape_all_but_the_figures_and_the_images():
+    templates = files("neurosuper.report").joinpath("templates").iterdir()
+    unescaped = [name for each in templates for name in re.findall(r"(\S+) \| safe", each.read_text(encoding="utf-8"))]
+    assert sorted(unescaped) == ["css", "figure.svg"]
+    code = [path.read_text(encoding="utf-8") for path in Path(page_module.__file__).parent.glob("*.py")]
+    assert len(code) > 5
+    assert not [text for text in code if "escape(" in text or "Markup" in text]
 
 
 def test_datasets_are_named_with_version_and_doi(page):

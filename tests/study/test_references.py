@@ -207,7 +207,7 @@ def test_shared_files_contain_no_absolute_path_and_no_secret(study, monkeypatch)
     text = MINIMAL_STUDY.replace('"brain.npy"', '"$A_SECRET.npy"').replace(
         'stimuli = "images"', f'stimuli = "{study.parent}/images"'
     )
-    sae = '[finders.SAE]\nfinder = "SparseAutoencoder"\nn_directions = 6\nn_active = 2\nmax_iter = 2\n'
+    sae = '[finders.SAE]\nfinder = "SparseAutoencoder"\nn_directions = 2\nn_active = 2\nmax_iter = 20\n'
     study.write_text(f'{text}[finders.PCA]\nn_directions = 2\n{sae}checkpoint = "sae.pt"\n')
     output = study.parent / "study_output"
     monkeypatch.setattr(sys, "argv", ["/bin/neurosuper", "run", str(study), f"--output={output}"])
