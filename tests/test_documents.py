@@ -57,10 +57,10 @@ def test_links_lead_to_headings(path):
         assert anchor in anchors_of((path.parent / file).resolve() if file else path), anchor
 
 
-def test_every_how_to_page_answers_one_of_the_twenty_questions():
+def test_every_how_to_page_answers_a_question():
     text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    questions = re.findall(r"^\d+\. (.*)\? (.*)$", text.partition("## Twenty questions")[2], re.MULTILINE)
-    assert len(questions) == 20
+    questions = re.findall(r"^\d+\. (.*)\? (.*)$", text.partition("## Questions")[2], re.MULTILINE)
+    assert len(questions) >= 20
     assert all("](" in answer for _, answer in questions)
     for page in (ROOT / "docs" / "how-to").glob("*.md"):
         assert any(f"how-to/{page.name}" in answer for _, answer in questions), page.name

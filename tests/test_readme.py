@@ -6,9 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torchvision
+import xarray as xr
 
 from neurosuper.metrics.lpips import hub_file
 
@@ -32,6 +34,21 @@ def save_trunk(path: Path) -> None:
         }
     hub_file("alex").parent.mkdir(parents=True)
     torch.save(state, hub_file("alex"))
+
+
+def check_worked_example(v4: pd.DataFrame, tests: xr.Dataset) -> None:
+    """Check the numbers of "Is −0.6 good?", from V4's rows of the summary and the tests."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("**Is −0.6 good?**")[2].partition("\n\n")[0]
+    written = [float(number.replace("−", "-")) for number in re.findall(r"−?0\.\d{3}", text)]
+    mean, corrected, chance = v4["mean"], v4["mean_corrected"], v4["chance_level"]["Units"]
+    gains = [mean["Units"] - chance, mean["KMeans"] - chance, -chance]
+    right = [chance, mean["Units"], mean["KMeans"], *gains]
+    right += [corrected[name] for name in ("Units", "KMeans", "CovarianceMatched (normalize)")]
+    np.testing.assert_allclose(written, right, rtol=0, atol=0.0015)
+    is_told = (tests.system == "V4") & (tests.metric == "LPIPS-alex") & (tests.correction == "hub")
+    is_told &= tests.finder.isin(["KMeans", "CovarianceMatched (normalize)"])
+    is_told &= tests.against.isin(["Units", "CovarianceMatched (normalize)"])
+    assert tests.detectable.values[is_told.values].tolist() == [False] * 3
 
 
 @pytest.fixture
@@ -58,8 +75,10 @@ def test_the_notebook_example_runs_on_a_real_session(session, capsys):
     for heading in ("In a notebook", "Results"):
         exec(compile(code_of(heading), "README.md", "exec"), names)
     table = names["table"]
-    systems = {"V4": names["responses"], "layer3": names["layer3"]}
+    systems = names["systems"]
+    assert list(systems) == ["V4", "layer2", "layer3"]
     assert names["images"].dims == ("stimulus", "row", "column", "channel")
+    assert (systems["V4"] == names["responses"]).all()
     assert systems["V4"].reliability.min() >= 0.3
     assert table.interpretability.dims == ("item", "metric")
     assert table.metric.values.tolist() == ["LPIPS-alex", "color", "pixel"]
@@ -70,13 +89,16 @@ def test_the_notebook_example_runs_on_a_real_session(session, capsys):
         counts = n_items.sel(system=name).to_series().to_dict()
         n_units = responses.sizes["unit"]
         baselines = {f"CovarianceMatched ({prepared})": n_units for prepared in ("normalize", "center, normalize")}
-        directions = dict.fromkeys(("Random", "KMeans", "KMeans centred"), 2 * n_units)
+        directions = dict.fromkeys(("Random", "KMeans", "KMeans centred"), 32)  # 640 photographs
         assert counts == {"Units": n_units} | directions | baselines
-    means = names["ns"].summarize(table)["mean"]
-    assert means["V4", "KMeans", "LPIPS-alex"] > means["V4", "Units", "LPIPS-alex"]
-    sentences = capsys.readouterr().out.splitlines()
+    summary = names["ns"].summarize(table)
+    assert summary["mean"]["V4", "KMeans", "LPIPS-alex"] > summary["mean"]["V4", "Units", "LPIPS-alex"]
+    check_worked_example(summary.xs("LPIPS-alex", level="metric").loc["V4"], names["finder_tests"])
+    printed = capsys.readouterr().out.splitlines()
+    header = next(line for line in printed if "mean_corrected" in line)
+    assert header.split() == names["columns"]  # none is hidden
     against = names["finder_tests"].against.values.tolist()
-    assert against.count("CovarianceMatched (center, normalize)") == 12  # two systems, three metrics, raw and corrected
-    assert sum("KMeans" in sentence for sentence in sentences) >= 6
+    assert against.count("CovarianceMatched (center, normalize)") == 18  # three systems and metrics, raw and corrected
+    assert sum("KMeans" in sentence for sentence in printed) >= 6
     assert (session / "comparison.nc").is_file()
     assert (session / "report.html").is_file()
