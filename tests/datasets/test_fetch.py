@@ -50,7 +50,8 @@ def everything_in(folder):
     return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_dandiset_is_fetched_to_its_folder(archive, cache, capsys):
+def test_a_dandiset_is_fetched_to_its_folder(archive, cache, capsys, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "0")  # there is no terminal
     fetched = ns.datasets.fetch(archive.manifest("sub-A/*.bin", "large.bin"))
     assert fetched == [cache / "planted" / VERSION / path for path in [*FILES, "large.bin"]]
     assert contents(fetched) == [*FILES.values(), LARGE]

@@ -333,13 +333,15 @@ def test_digests_are_those_of_dandi(tmp_path):
     assert digest_of(tmp_path / "a", "dandi-etag") == hashlib.md5(hashlib.md5(CONTENT).digest()).hexdigest() + "-1"
 
 
-def test_a_bar_of_bytes_names_the_dataset(capsys):
+def test_a_bar_of_bytes_names_the_dataset(capsys, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "0")  # there is no terminal
     with Progress("planted", 2_000_000) as progress:
         progress.advance(2_000_000)
     assert "planted: 100%" in capsys.readouterr().err
 
 
-def test_the_bar_shows_why_it_waits(archive, remote, place, capsys):
+def test_the_bar_shows_why_it_waits(archive, remote, place, capsys, monkeypatch):
+    monkeypatch.setenv("TQDM_DISABLE", "0")  # there is no terminal
     archive.blobs.faults.append(Fault(503))
     bring(remote, place)
     assert "responds 503 Service Unavailable; again in 0 s" in capsys.readouterr().err
