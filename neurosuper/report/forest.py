@@ -23,7 +23,7 @@ LEGEND = (
     "Difference in the mean {index}index, with 95 % intervals{not_adjusted}. Filled and bold: detectable, {p} below "
     "0.05. Hollow: not detectable, which is no evidence that there is no difference."
 )
-NOT_ADJUSTED = ", which are not adjusted: where p is, one may exclude 0 though the difference is not detectable"
+NOT_ADJUSTED = ", which are not adjusted for the number of tests as p is: one may exclude 0 without being detectable"
 BASELINE = (
     "The matched baseline of a finder draws random directions: Gaussian vectors with the mean and covariance of the "
     "responses, prepared as for the finder. A gain over single units that the baseline shares is no evidence of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ MEANS = (
     "interpretable. {bold}"
 )
 BOLD = "Bold: detectably above both single units and the matched baseline of the finder."
+NONE_BOLD = " Here, none is."
 NEVER_BOLD = "Nothing is bold, because no finder was tested against both single units and a matched baseline."
 CORRECTED = (
     "Hub-corrected: the index less what the nearness of single images to all others explains; chance is 0. Raw floor: "
@@ -95,7 +97,7 @@ def describe_means(comparison: xr.Dataset, tests: xr.Dataset | None) -> Means:
     chance = {system: _chance_of_sets(comparison, system) for system in systems} if "chance_level" in comparison else {}
     quantities = comparison.quantity.values.tolist()
     return Means(
-        _caption(comparison, summary, BOLD if detectable else NEVER_BOLD),
+        _caption(comparison, summary, _explain_bold(detectable.values())),
         _notes(comparison, summary),
         list(zip(metrics, quantities, strict=True)),
         systems,
@@ -122,6 +124,13 @@ def _detectable_in_both(comparison: xr.Dataset, tests: xr.Dataset | None) -> dic
         if against == "Units" or (system, finder, against) in baselines:
             above.setdefault((system, finder, metric), {})[against] = is_above
     return {key: all(of.values()) for key, of in above.items() if "Units" in of and len(of) > 1}
+
+
+def _explain_bold(detectable: Collection[bool]) -> str:
+    """Return what is bold, or why nothing is."""
+    if not detectable:
+        return NEVER_BOLD
+    return BOLD if any(detectable) else BOLD + NONE_BOLD
 
 
 def _caption(comparison: xr.Dataset, summary: pd.DataFrame, bold: str) -> str:

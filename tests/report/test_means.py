@@ -63,6 +63,7 @@ def test_bold_is_what_scored_detectably_above_units_and_its_matched_baseline(tes
     pairs = list(dict.fromkeys(key[:2] for key in ns.summarize(tested).index))
     assert bold_of(page) == [[(*pair, m) in expected for m in tested.metric.values] for pair in pairs]
     assert "Bold: detectably above both single units and the matched baseline" in page.html
+    assert "Here, none is." not in page.html
 
 
 def test_a_baseline_that_is_detectably_above_units_is_never_bold(tested, images, read):
@@ -72,7 +73,9 @@ def test_a_baseline_that_is_detectably_above_units_is_never_bold(tested, images,
     assert tests.detectable.values[of_baseline].all()
     page = read(make_report(tested, images).html)
     assert bold_of(page) == [[False, False]] * 6
-    assert "Bold: detectably above both" in page.html
+    assert (
+        "Bold: detectably above both single units and the matched baseline of the finder. Here, none is." in page.html
+    )
 
 
 @pytest.mark.parametrize("against", ["Gaussian", "Units"])
