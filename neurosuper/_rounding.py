@@ -6,7 +6,7 @@ import math
 
 WITHOUT_ERROR = 3  # decimals of a number whose standard error is 0 or not known
 MAX_DECIMALS = 12
-MIN_P = 1e-4  # smaller p are reported as below this
+MIN_P = 1e-3  # smaller p are reported as below this
 
 
 def decimals_for(standard_error: float) -> int:
@@ -55,11 +55,14 @@ def format_interval(low: float, high: float, decimals: int) -> str:
 
 
 def format_p(p: float) -> str:
-    """Return a p-value to three significant digits, with the sign before it.
+    """Return a p-value to two significant digits, with the sign before it; never 0.05 for one that is smaller.
 
     Examples
     --------
-    >>> format_p(0.04256), format_p(1e-7)
-    ('= 0.0426', '< 0.0001')
+    >>> format_p(0.04256), format_p(1e-7), format_p(0.0499)
+    ('= 0.043', '< 0.001', '< 0.05')
     """
-    return f"< {MIN_P:.4f}" if p < MIN_P else f"= {p:.3g}"
+    if p < MIN_P:
+        return f"< {MIN_P}"
+    text = f"{p:#.2g}"
+    return "< 0.05" if p < 0.05 <= float(text) else f"= {text}"

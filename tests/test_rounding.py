@@ -29,7 +29,15 @@ def test_numbers_have_a_real_minus_sign_and_no_negative_zero():
 
 
 def test_small_p_are_given_as_a_bound():
-    assert [format_p(p) for p in (1.0, 0.0496, 0.0001, 0.00009, 0.0)] == [
-        *("= 1", "= 0.0496", "= 0.0001"),
-        *("< 0.0001", "< 0.0001"),
+    assert [format_p(p) for p in (0.001, 0.00099, 0.0)] == ["= 0.0010", "< 0.001", "< 0.001"]
+
+
+def test_p_has_two_significant_digits():
+    assert [format_p(p) for p in (1.0, 0.8, 0.931, 0.00445)] == ["= 1.0", "= 0.80", "= 0.93", "= 0.0044"]
+
+
+def test_a_detectable_p_never_reads_as_the_limit():
+    assert [format_p(p) for p in (0.04999, 0.0496, 0.0494, 0.05, 0.0504)] == [
+        *("< 0.05", "< 0.05", "= 0.049"),
+        *("= 0.050", "= 0.050"),
     ]

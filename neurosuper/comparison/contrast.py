@@ -326,7 +326,7 @@ def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varie
         # Tests of one pair follow one another, the raw one first; the corrected one mentions it.
         difference, decimals = test.difference.item(), decimals_for(test.standard_error.item())
         raw = f" Not corrected: difference {format_number(difference, decimals, sign=True)}, "
-        raw += f"adjusted p {format_p(p.item())}."
+        raw += f"{'adjusted ' if p.attrs['n_tests'] > 1 else ''}p {format_p(p.item())}."
     attrs: dict = {"n_tests": len(tests), "n_families": len(np.unique(families))}
     attrs |= {"adjustment": "Benjamini-Hochberg within each family", "confidence_level": CONFIDENCE_LEVEL}
     table = xr.Dataset(

@@ -19,9 +19,12 @@ MAX_LISTED = 6  # detectable differences that are listed with intervals; of more
 MAX_UNDETECTED = 2  # of those that are not detectable
 METHOD = (
     "Differences of the mean index{seed}, with 95 % intervals, not adjusted, for other stimuli and other items. "
-    "Detectable: p below 0.05, adjusted (Benjamini–Hochberg) over the {families} of each system and kind of reference. "
-    "A difference that is not detectable may still exist, within its interval."
+    "Detectable: p below 0.05, {adjusted}. A difference that is not detectable may still exist, within its "
+    "interval.{others}"
 )
+ADJUSTED = "adjusted (Benjamini–Hochberg) over the {} tests of each system and kind of reference"
+ONE_TEST = "not adjusted, because there is one test of each system and kind of reference"
+OTHERS = " Only {} is tested here; tests by {} are in contrast_finders and in the report."
 NO_INTERVAL = (
     "Without an interval, stimuli are taken as fixed, and p may be too small: halves of the stimuli have no index."
 )
@@ -170,7 +173,9 @@ def _list(rows: pd.DataFrame, n: int, noun: str, within: str) -> str:
 
 def _list_undetected(rows: pd.DataFrame, n: int, noun: str, within: str) -> str:
     if len(rows) <= MAX_UNDETECTED:
-        return f"{within} {', '.join(map(_effect, rows.itertuples()))}"
+        excludes_0 = (rows.difference_low * rows.difference_high > 0).any()
+        caution = " (intervals are not adjusted)" if excludes_0 else ""
+        return f"{within} {', '.join(map(_effect, rows.itertuples()))}{caution}"
     decimals = decimals_for(rows.standard_error.max())
     low, high = (format_number(value, decimals) for value in (rows.difference_low.min(), rows.difference_high.max()))
     reach = f" (intervals from {low} to {high})" if rows.difference_low.notna().any() else ""
@@ -196,11 +201,13 @@ def _untested(comparison: xr.Dataset, finder: str, rows: pd.DataFrame) -> str:
 def _method(comparison: xr.Dataset, table: pd.DataFrame) -> str:
     """Return how the tests were made."""
     sizes = sorted({int(table.n_family.min()), int(table.n_family.max())})
-    families = f"{' to '.join(map(str, sizes))} test{'' if sizes[-1] == 1 else 's'}"
+    adjusted = ONE_TEST if sizes[-1] == 1 else ADJUSTED.format(" to ".join(map(str, sizes)))
+    first, *others = comparison.metric.values.tolist()
     has_seeds = "seed" in comparison.coords and len(np.unique(comparison.seed)) > 1
     seed = f" over the items of seed {comparison.seed.values[0]}" if has_seeds else ""
     without = f" {NO_INTERVAL}" if table.difference_low.isna().any() else ""
-    return METHOD.format(seed=seed, families=families) + without
+    listed = OTHERS.format(first, ", ".join(others)) if others else ""
+    return METHOD.format(seed=seed, adjusted=adjusted, others=listed) + without
 
 
 def _describe_means(comparison: xr.Dataset) -> list[str]:

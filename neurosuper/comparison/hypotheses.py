@@ -127,9 +127,12 @@ def _sentence(stated: Mapping[str, str], row: pd.Series, n_hypotheses: int) -> s
     interval = ""
     if np.isfinite(row.difference_low):
         interval = f", 95 % interval {format_interval(row.difference_low, row.difference_high, decimals)}"
+    adjusted = f"adjusted p {format_p(row.p_adjusted)} (family of {n_hypotheses})"
+    if n_hypotheses == 1:
+        adjusted = "not adjusted: one hypothesis"
     return (
         f"{stated['system']}: {stated['finder']} {CLAIMS[stated['alternative']]} {stated['against']} by "
         f"{stated['metric']}, {CORRECTIONS[stated['correction']]}: {verdict} (difference "
-        f"{format_number(row.difference, decimals, sign=True)}{interval}; {sides} p {format_p(row.p_value)}, adjusted "
-        f"p {format_p(row.p_adjusted)} (family of {n_hypotheses}))."
+        f"{format_number(row.difference, decimals, sign=True)}{interval}; {sides} p {format_p(row.p_value)}, "
+        f"{adjusted})."
     )

@@ -279,7 +279,7 @@ def test_sentence(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     str
         Numbers have as many decimals as two digits of the standard error of the difference. If no random permutation
         was as extreme as the observed difference, p is given as an upper bound. A p from `adjust_p_values` is called
-        adjusted, with the number of tests in its family.
+        adjusted, with the number of tests in its family, unless it is the only one.
 
     Raises
     ------
@@ -296,7 +296,7 @@ def test_sentence(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     >>> a, b = (xr.DataArray(values, dims="unit") for values in ([4., 5., 6., 7.], [0., 1., 2., 3.]))
     >>> print(test_sentence(permutation_test(a, b), "KMeans", "units", "label agreement"))
     KMeans (n = 4, mean 5.50) scored higher in label agreement than units (n = 4, mean 1.50), by 4.00 (two-sided \
-unpaired permutation test, p = 0.0286, all 70 permutations; d = 3.10, probability of superiority 1.00).
+unpaired permutation test, p = 0.029, all 70 permutations; d = 3.10, probability of superiority 1.00).
     """
     if not isinstance(result, xr.Dataset) or not {"difference", "standard_error", "p_value"} <= set(result):
         raise TypeError(
@@ -359,5 +359,8 @@ def _format_p(result: xr.Dataset) -> str:
     p, attrs, about = result.p_value.item(), result.attrs, result.p_value.attrs
     random = "n_permutations" in attrs and not attrs["exact"]
     least = (2 if attrs["alternative"] == "two-sided" else 1) / (attrs["n_permutations"] + 1) if random else 0
-    text = f"≤ {p:.3g}" if MIN_P <= p <= least else format_p(p)
-    return f"adjusted p {text} (family of {about['n_tests']})" if "adjusted" in about else f"p {text}"
+    text = f"≤ {p:#.2g}" if MIN_P <= p <= least else format_p(p)
+    if "adjusted" not in about:
+        return f"p {text}"
+    n_tests = about["n_tests"]
+    return f"p {text} (not adjusted: one test)" if n_tests == 1 else f"adjusted p {text} (family of {n_tests})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple, overload
 
@@ -173,10 +174,20 @@ def _places(items: Items | None, known: np.ndarray, what: str) -> np.ndarray:
         raise ValueError(f"items is empty; name some of {name_some(known)}")
     for label in wanted:
         if label not in known:
-            near = difflib.get_close_matches(label, known.tolist(), 3)
+            near = _nearest(label, np.unique(known).tolist())
             nearest = f"nearest: {', '.join(map(repr, near))}; " if near else ""
             raise ValueError(f"no {what} {label!r}; {nearest}known: {name_some(np.unique(known))}")
     return np.concatenate([np.flatnonzero(known == label) for label in wanted])
+
+
+def _nearest(label: str, known: list[str]) -> list[str]:
+    """Return up to three known labels: first those that differ in zeros before numbers alone, then similar ones."""
+    same = [other for other in known if _without_zeros(other) == _without_zeros(label)]
+    return list(dict.fromkeys([*same, *difflib.get_close_matches(label, known, 3)]))[:3]
+
+
+def _without_zeros(label: str) -> str:
+    return re.sub(r"(?<!\d)0+(?=\d)", "", label)
 
 
 def _rows_of_top(chosen: xr.DataArray, index: xr.DataArray | None) -> Rows:

@@ -19,9 +19,9 @@ SHOWN = ("interpretability", "corrected", "top_stimuli")  # variables; those on 
 N_SHOWN = 3  # items per group: most, middle and least interpretable
 INTRO = (
     "Top {top} stimuli, strongest first, of some items of each finder: the most, middle and least interpretable ones "
-    "by {metric}; the number below a name is {index}. Where the reliability r of single items is so low that "
+    "by {metric}; the number after a name is {index}. Where the reliability r of single items is so low that "
     "2r/(1 + r) is below {least}, the order of items is not reliable: these are examples, at equal steps through the "
-    "list of items, without a claim about any of them. {active}Hover over an image for its label."
+    "list of items, without a claim about any of them.{active}"
 )
 
 
@@ -129,7 +129,7 @@ def introduce_examples(comparison: xr.Dataset) -> str:
         least=RELIABLE_ENOUGH,
         metric=comparison.metric.values[0],
         index="its corrected index, with the raw one" if "corrected" in comparison else "its index",
-        active="Inactive items are not shown. " if inactive_items(comparison).any() else "",
+        active=" Inactive items are not shown." if inactive_items(comparison).any() else "",
     )
 
 

@@ -20,9 +20,10 @@ from neurosuper.report.numbers import unique_names
 
 MARGIN = 0.04  # of the range of values: space on both sides of an axis
 LEGEND = (
-    "Difference in the mean {index}index, with 95 % intervals. Filled and bold: detectable, p adjusted within its "
-    "family below 0.05. Hollow: not detectable, which is no evidence that there is no difference."
+    "Difference in the mean {index}index, with 95 % intervals{not_adjusted}. Filled and bold: detectable, {p} below "
+    "0.05. Hollow: not detectable, which is no evidence that there is no difference."
 )
+NOT_ADJUSTED = ", which are not adjusted for the number of tests as p is: one may exclude 0 without being detectable"
 BASELINE = (
     "The matched baseline of a finder draws random directions: Gaussian vectors with the mean and covariance of the "
     "responses, prepared as for the finder. A gain over single units that the baseline shares is no evidence of "
@@ -40,6 +41,7 @@ SOME_INDEPENDENT = "Where no interval is given, items are treated as independent
 FIRST_SEED = "Only items of the first of {n} seeds are tested."
 QUOTED = "Sentences on the hub-corrected index quote the test of the index itself."
 FAMILY = "p is adjusted (Benjamini–Hochberg) within each family of tests: {what}; {sizes}."
+ONE_TEST = "p is not adjusted: each family of tests ({what}) is one test; {n}."
 OF_FINDERS = "the finders with the same system, metric, correction and kind of reference"
 OF_SYSTEMS = "the systems with the same finder, metric and correction"
 SHARED = "Compare indices between systems only if they share images: {}."
@@ -61,6 +63,7 @@ class Panel(NamedTuple):
     """The tests against one kind of reference, grouped by system (or, for tests of systems, by finder)."""
 
     heading: str
+    p_name: str
     groups: dict[str, list[Row]]
     zero: float
     ticks: list[tuple[float, str]]
@@ -95,7 +98,7 @@ def sections_of_tests(comparison: xr.Dataset, tests: xr.Dataset | None, cautions
     """Return the sections of the tests of finders (`tests`, with their warnings) and of systems, if there are any."""
     sections = []
     if tests is not None:
-        method = [FAMILY.format(what=OF_FINDERS, sizes=_sizes(tests)), *_assumptions(comparison, tests)]
+        method = [_describe_families(tests, OF_FINDERS), *_assumptions(comparison, tests)]
         forests = _forests(comparison, tests, "finder")
         if any("baseline" in panel.heading for forest in forests for panel in forest.panels):
             method.insert(0, BASELINE)
@@ -103,7 +106,7 @@ def sections_of_tests(comparison: xr.Dataset, tests: xr.Dataset | None, cautions
     of_systems, of_these = _contrast(contrast_systems, comparison)
     if of_systems is not None:
         shared = comparison.attrs.get("shared_stimuli", "the comparison does not say which")
-        method = [FAMILY.format(what=OF_SYSTEMS, sizes=_sizes(of_systems)), *_assumptions(comparison, of_systems)]
+        method = [_describe_families(of_systems, OF_SYSTEMS), *_assumptions(comparison, of_systems)]
         forests = _forests(comparison, of_systems, "system")
         cautions = [SHARED.format(shared), *of_these]
         sections.append(TestSection("system-tests", "Tests of systems", cautions, forests, method))
@@ -128,11 +131,15 @@ def with_cautions(test: Callable[[], xr.Dataset]) -> tuple[xr.Dataset, list[str]
     return tests, list(dict.fromkeys(f"{str(each.message).removesuffix('.')}." for each in caught))
 
 
-def _sizes(tests: xr.Dataset) -> str:
-    """Return how many tests the families have."""
+def _describe_families(tests: xr.Dataset, what: str) -> str:
+    """Return what p is adjusted over, and how many tests the families have."""
+    both = " (of the raw and of the corrected index)" if (tests.correction == "hub").any() else ""
+    in_all = f"{tests.sizes['test']} in all{both}"
     smallest, largest = int(tests.n_family.min()), int(tests.n_family.max())
     counts = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
-    return f"{counts} test{'s' * (largest > 1)} each, {tests.sizes['test']} in all"
+    if largest == 1:
+        return ONE_TEST.format(what=what, n=in_all)
+    return FAMILY.format(what=what, sizes=f"{counts} tests each, {in_all}")
 
 
 def _assumptions(comparison: xr.Dataset, tests: xr.Dataset) -> list[str]:
@@ -170,7 +177,12 @@ def _forests(comparison: xr.Dataset, tests: xr.Dataset, varied: str) -> list[For
             for name in dict.fromkeys(references)
         ]
         is_corrected = (by_metric.correction == "hub").any()
-        legend = LEGEND.format(index="hub-corrected " if is_corrected else "")
+        is_adjusted = (by_metric.n_family > 1).any()
+        legend = LEGEND.format(
+            index="hub-corrected " if is_corrected else "",
+            not_adjusted=NOT_ADJUSTED if is_adjusted else "",
+            p="p adjusted within its family" if is_adjusted else "p",
+        )
         forests.append(Forest(metric, quantity, legend, panels, by_metric.sentence.values.tolist()))
     return forests
 
@@ -215,4 +227,5 @@ def _panel(heading: str, tests: xr.Dataset, varied: str, ends: tuple[float, floa
     ticks = [tick for tick in MaxNLocator(4).tick_values(*ends) if ends[0] <= tick <= ends[1]]
     step = min(np.diff(ticks), default=1)
     decimals = next(n for n in range(16) if n == 15 or np.isclose(round(step, n), step))  # 1, 2, 2.5 or 5 × 10^k
-    return Panel(heading, groups, place(0), [(place(tick), format_number(tick, decimals)) for tick in ticks])
+    p_name = "adjusted p" if (tests.n_family > 1).any() else "p"
+    return Panel(heading, p_name, groups, place(0), [(place(tick), format_number(tick, decimals)) for tick in ticks])

@@ -18,8 +18,8 @@ BEFORE = (
 AFTER = "Stated for these settings only after this folder had scores ({} UTC), and therefore exploratory."
 NONE = "No hypothesis was stated before scores existed: every contrast in this report is exploratory. "
 TRIED = (
-    "Tried in this folder: {runs} with scores, {settings} of settings and data, {tests} of finders and of systems in "
-    "all. The tests in the sections below are exploratory."
+    "Tried in this folder: {runs} with scores, {settings} of settings and data, {tests} of finders and of "
+    "systems{both} in all. The tests in the sections below are exploratory."
 )
 
 
@@ -44,6 +44,7 @@ def describe_hypotheses(comparison: xr.Dataset) -> Hypotheses | None:
         runs=_count(tried["n_runs"], "run"),
         settings=_count(tried["n_settings"], "combination"),
         tests=_count(tried["n_tests"], "contrast"),
+        both=", of the raw and of the corrected index," if "corrected" in comparison else "",
     )
     none = "" if any(stated["before_scores"] for stated in tried["hypotheses"]) else NONE
     return Hypotheses(parts, none + tally)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +18,11 @@ from neurosuper.report.numbers import describe_reliability
 
 MEANS = (
     "Mean {index}index with 95 % interval, and the number n of units or directions{over_seeds}. Higher is more "
-    "interpretable. Bold: detectably above everything that the finder was tested against."
+    "interpretable. {bold}"
 )
+BOLD = "Bold: detectably above both single units and the matched baseline of the finder."
+NONE_BOLD = " Here, none is."
+NEVER_BOLD = "Nothing is bold, because no finder was tested against both single units and a matched baseline."
 CORRECTED = (
     "Hub-corrected: the index less what the nearness of single images to all others explains; chance is 0. Raw floor: "
     "the index of a set that picks the same images as often, but at random."
@@ -82,18 +86,18 @@ def describe_means(comparison: xr.Dataset, tests: xr.Dataset | None) -> Means:
     """Return the table of means of each system and finder, and what K-means with and without the mean finds."""
     summary, left_out = summarize(comparison), count_left_out(comparison)
     metrics = comparison.metric.values.tolist()
-    found = _above_everything(tests)
+    detectable = _detectable_in_both(comparison, tests)
     systems: dict[str, list[Row]] = {}
     for system, finder in dict.fromkeys(zip(*(summary.index.get_level_values(i) for i in (0, 1)), strict=True)):
         cells = [
-            _cell(metric, summary.loc[(system, finder, metric)], (system, finder, metric) in found)
+            _cell(metric, summary.loc[(system, finder, metric)], detectable.get((system, finder, metric), False))
             for metric in metrics
         ]
         systems.setdefault(system, []).append(Row(finder, _left_out(left_out.loc[system, finder]), cells))
     chance = {system: _chance_of_sets(comparison, system) for system in systems} if "chance_level" in comparison else {}
     quantities = comparison.quantity.values.tolist()
     return Means(
-        _caption(comparison, summary),
+        _caption(comparison, summary, _explain_bold(detectable.values())),
         _notes(comparison, summary),
         list(zip(metrics, quantities, strict=True)),
         systems,
@@ -103,22 +107,38 @@ def describe_means(comparison: xr.Dataset, tests: xr.Dataset | None) -> Means:
     )
 
 
-def _above_everything(tests: xr.Dataset | None) -> set[tuple[str, str, str]]:
-    """Return the system, finder and metric of what scored detectably above everything it was tested against."""
-    if tests is None:
-        return set()
+def _detectable_in_both(comparison: xr.Dataset, tests: xr.Dataset | None) -> dict[tuple[str, str, str], bool]:
+    """Return whether each system, finder and metric is detectably above units and above the matched baseline.
+
+    Only those that were tested against both: a gain over units alone may be that of random directions, and the matched
+    baselines themselves have none.
+    """
+    if tests is None or "baseline" not in comparison.coords:
+        return {}
+    baselines = set(zip(*(comparison[name].values.tolist() for name in ("system", "finder", "baseline")), strict=True))
     shown = main_tests(tests)
-    keys = zip(*(shown[name].values.tolist() for name in ("system", "finder", "metric")), strict=True)
-    above = (shown.detectable & (shown.difference > 0)).values.tolist()
-    table = pd.Series(above, pd.MultiIndex.from_tuples(list(keys))).groupby(level=[0, 1, 2]).all()
-    return set(table.index[table])
+    columns = [shown[name].values.tolist() for name in ("system", "finder", "metric", "against")]
+    above: dict[tuple[str, str, str], dict[str, bool]] = {}
+    detectable = (shown.detectable & (shown.difference > 0)).values.tolist()
+    for system, finder, metric, against, is_above in zip(*columns, detectable, strict=True):
+        if against == "Units" or (system, finder, against) in baselines:
+            above.setdefault((system, finder, metric), {})[against] = is_above
+    return {key: all(of.values()) for key, of in above.items() if "Units" in of and len(of) > 1}
 
 
-def _caption(comparison: xr.Dataset, summary: pd.DataFrame) -> str:
+def _explain_bold(detectable: Collection[bool]) -> str:
+    """Return what is bold, or why nothing is."""
+    if not detectable:
+        return NEVER_BOLD
+    return BOLD if any(detectable) else BOLD + NONE_BOLD
+
+
+def _caption(comparison: xr.Dataset, summary: pd.DataFrame, bold: str) -> str:
     n_seeds = len(np.unique(comparison.seed)) if "seed" in comparison.coords else 1
     return MEANS.format(
         index="hub-corrected " if "mean_corrected" in summary else "",
         over_seeds=f" (of the first of {n_seeds} seeds)" if n_seeds > 1 else "",
+        bold=bold,
     )
 
 

@@ -54,7 +54,7 @@ def describe_methods(comparison: xr.Dataset, tests: xr.Dataset | None) -> list[s
         _describe_scores(comparison),
         [] if tests is None else _describe_tests(comparison, tests),
         _describe_software(provenance),
-        [PAPERS] if tests is None else [PAPERS, ADJUSTED],
+        [PAPERS] if tests is None or tests.n_family.max() == 1 else [PAPERS, ADJUSTED],
     ]
     return [" ".join(sentences) for sentences in paragraphs if sentences]
 
@@ -166,10 +166,16 @@ def _describe_tests(comparison: xr.Dataset, tests: xr.Dataset) -> list[str]:
         sentences.append("p is that of a permutation test over units and directions, which treats stimuli as fixed.")
     smallest, largest = int(tests.n_family.min()), int(tests.n_family.max())
     sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+    if largest == 1:
+        sentences.append(f"p-values were not adjusted, because each family ({OF_FINDERS}) is one test.")
+    else:
+        sentences.append(
+            f"p-values were adjusted within families ({OF_FINDERS}; {sizes} each) by the method of Benjamini and "
+            "Hochberg (1995)."
+        )
     sentences.append(
-        f"p-values were adjusted within families ({OF_FINDERS}; {sizes} each) by the method of Benjamini and Hochberg "
-        f"(1995). Of {_count(shown.sizes['test'], 'difference')}, {int(shown.detectable.sum())} were detectable "
-        "(adjusted p < 0.05)."
+        f"Of {_count(shown.sizes['test'], 'difference')} in the {index}, {int(shown.detectable.sum())} were detectable "
+        f"({'adjusted ' if largest > 1 else ''}p < 0.05)."
     )
     return sentences
 

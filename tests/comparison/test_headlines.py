@@ -72,6 +72,41 @@ def test_without_an_index_on_halves_effects_have_no_interval_and_it_says_why(rng
     )
 
 
+def test_a_family_of_one_test_is_said_to_be_not_adjusted(rng):
+    *_, method = headline(make(rng, {("V4", "KMeans"): 0.2}, finders=("Units", "KMeans")))
+    assert "Detectable: p below 0.05, not adjusted, because there is one test of each system" in method
+    assert "Benjamini" not in method
+
+
+def test_it_says_that_it_is_about_the_first_metric_and_where_the_others_are(rng):
+    comparison = make(rng, {})
+    both = xr.concat(
+        [comparison, *(comparison.assign_coords(metric=[name]) for name in ("Color", "Pixel"))],
+        "metric",
+        data_vars="minimal",
+    )
+    *_, method = headline(both)
+    assert method.endswith(
+        " Only LPIPS is tested here; tests by Color, Pixel are in contrast_finders and in the report."
+    )
+    assert "Only" not in headline(comparison)[-1]
+
+
+def test_an_interval_that_excludes_0_without_being_detectable_is_explained_beside_it(rng):
+    comparison = make(rng, {}, systems=("V4",))
+    tests = contrast_finders(comparison)
+    of_kmeans = tests.finder == "KMeans"
+    assert "not adjusted)" not in headline(comparison, tests)[0]
+    outside = tests.assign(
+        difference=xr.where(of_kmeans, 0.2, tests.difference),
+        difference_low=xr.where(of_kmeans, 0.1, tests.difference_low),
+        difference_high=xr.where(of_kmeans, 0.3, tests.difference_high),
+    )
+    k_means, pca, _ = headline(comparison, outside)
+    assert k_means.endswith("0.300] (intervals are not adjusted).")
+    assert "(intervals are not adjusted)" not in pca
+
+
 def test_of_many_systems_those_without_a_detectable_difference_are_counted(rng):
     systems = [f"area {i}" for i in range(6)]
     comparison = make(rng, {("area 2", "KMeans"): 0.2}, systems, ("Units", "KMeans"))

@@ -40,6 +40,14 @@ def test_one_sided_p_values_add_to_one(comparison):
     assert found.supported.values.tolist() == [True, False]
 
 
+def test_one_hypothesis_is_not_called_adjusted(comparison):
+    found = contrast_hypotheses(comparison, [STATED])
+    assert found.p_adjusted.item() == found.p_value.item()
+    assert found.sentence.item().endswith(", not adjusted: one hypothesis).")
+    two = contrast_hypotheses(comparison, [STATED, STATED | {"system": "IT"}])
+    assert all("adjusted p" in text and "(family of 2))." in text for text in two.sentence.values)
+
+
 def test_p_is_adjusted_over_the_stated_hypotheses_alone(comparison):
     found = contrast_hypotheses(comparison, [STATED, STATED | {"system": "IT"}, STATED | {"finder": "PCA"}])
     assert_allclose(found.p_adjusted, false_discovery_control(found.p_value))

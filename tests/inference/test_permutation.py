@@ -192,7 +192,7 @@ def test_no_direction_is_claimed_where_p_is_not_small():
     sentence = test_sentence(made_up(p_value=0.05), "KMeans", "units", "interpretability")
     assert sentence.startswith(
         "KMeans (n = 89, mean −0.6370) and units (n = 89, mean −0.6482) did not differ detectably in interpretability "
-        "(difference 0.0112; two-sided unpaired permutation test, p = 0.05, "
+        "(difference 0.0112; two-sided unpaired permutation test, p = 0.050, "
     )
     assert "higher" not in sentence
     one_sided = test_sentence(made_up(p_value=0.4, alternative="less"), "KMeans", "units", "purity")
@@ -204,10 +204,13 @@ def test_no_direction_is_claimed_where_p_is_not_small():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"p_value": 0.0002}, "p ≤ 0.0002, 9,999 permutations"),
-        ({"p_value": 0.0004}, "p = 0.0004"),
-        ({"p_value": 0.0001, "alternative": "greater"}, "one-sided unpaired permutation test, p ≤ 0.0001"),
-        ({"p_value": 2e-5, "n_permutations": 99_999}, "p < 0.0001, 99,999 permutations"),
+        ({"p_value": 0.002, "n_permutations": 999}, "p ≤ 0.0020, 999 permutations"),
+        ({"p_value": 0.004, "n_permutations": 999}, "p = 0.0040"),
+        (
+            {"p_value": 0.001, "n_permutations": 999, "alternative": "greater"},
+            "one-sided unpaired permutation test, p ≤ ",
+        ),
+        ({"p_value": 2e-5, "n_permutations": 99_999}, "p < 0.001, 99,999 permutations"),
         ({"p_value": 0.0079, "n_permutations": 252, "exact": 1}, "p = 0.0079, all 252 permutations"),
         ({"p_value": 0.03, "difference": -0.0112, "cohens_d": -0.31}, "scored lower in"),
         ({"cohens_d": -np.inf}, "d = −∞"),
@@ -224,7 +227,13 @@ def test_sentences_suit_what_was_done(changes, sentence):
 def test_a_sentence_with_an_adjusted_p_names_the_size_of_its_family():
     p = adjust_p_values(xr.DataArray([0.001, 0.02, 0.5], dims="test"))
     sentence = test_sentence(made_up().assign(p_value=p[1]), "KMeans", "units", "interpretability")
-    assert "permutation test, adjusted p = 0.03 (family of 3), 9,999 permutations" in sentence
+    assert "permutation test, adjusted p = 0.030 (family of 3), 9,999 permutations" in sentence
+
+
+def test_a_p_that_is_alone_in_its_family_is_not_called_adjusted():
+    p = adjust_p_values(xr.DataArray([0.02], dims="test"))
+    sentence = test_sentence(made_up().assign(p_value=p[0]), "KMeans", "units", "interpretability")
+    assert "permutation test, p = 0.020 (not adjusted: one test), 9,999 permutations" in sentence
 
 
 @pytest.mark.parametrize("paired", [False, True])

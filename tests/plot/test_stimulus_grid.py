@@ -147,6 +147,24 @@ def test_only_the_images_drawn_are_read(top, images):
     assert sum(seen) == 20  # the blocks of s0001, s0003, s0007 and of s0100
 
 
+@pytest.mark.parametrize(
+    ("label", "known", "nearest"),
+    [
+        ("KMeans 7", [f"KMeans {i:02d}" for i in range(100)], "'KMeans 07', 'KMeans 97', 'KMeans 87'"),
+        ("KMeans 7", [f"KMeans {i:03d}" for i in range(100)] * 2, "'KMeans 007', "),
+        ("KMeans 07", ["KMeans 70", "KMeans 7", "KMeans 007"], "'KMeans 007', 'KMeans 7', 'KMeans 70'"),
+        ("unit 100", ["unit 0100", "unit 1", "unit 10"], "'unit 0100', 'unit 10', 'unit 1'"),
+    ],
+)
+def test_the_nearest_label_is_that_with_the_same_number_and_each_is_named_once(label, known, nearest, images):
+    codes = xr.DataArray(np.eye(12, len(known)), dims=("stimulus", "direction"), coords={"direction": known})
+    codes = codes.assign_coords(stimulus=images.stimulus.values[:12])
+    with pytest.raises(ValueError, match=f"no direction '{label}'; nearest: {nearest}") as raised:
+        plot_top_stimuli(codes, images, [label])
+    named = str(raised.value).split("nearest: ")[1].split("; known")[0].split(", ")
+    assert len(named) == len(set(named)) == 3
+
+
 def test_bad_input_is_named(top, codes, table, images):
     with pytest.raises(ValueError, match="no image for stimulus 's0007'"):
         plot_top_stimuli(top, images.drop_sel(stimulus="s0007"))

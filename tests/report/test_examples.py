@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 
 def drivers(page):
     """Return the items shown, in order."""
-    return [re.match(r"d\d+", text).group() for text in page.texts("th") if re.match(r"d\d+−", text)]
+    return [re.match(r"d\d+", text).group() for text in page.texts("th") if re.match(r"d\d+ −", text)]
 
 
 def test_most_middle_and_least_interpretable_items_are_shown(page, comparison):
@@ -96,7 +96,7 @@ def test_items_are_ranked_by_the_corrected_index_and_show_both(comparison, image
     assert chosen["most interpretable"].direction.values.tolist() == [f"d{i}" for i in worst]
     heads = [text for text in read(make_report(both, images).html).texts("th") if text.startswith(f"d{worst[0]}")]
     index = f"{-comparison.interpretability.values[worst[0], 0]:.3f}"
-    assert heads == [f"d{worst[0]}{index}raw −{index}"]
+    assert heads == [f"d{worst[0]} {index} raw −{index}"]
 
 
 def test_inactive_items_are_not_shown(comparison, images, read):
@@ -106,3 +106,22 @@ def test_inactive_items_are_not_shown(comparison, images, read):
     page = read(make_report(comparison.assign(n_active=("item", n_active)), images).html)
     assert f"d{best}" not in drivers(page)
     assert "Inactive items are not shown." in page.html
+
+
+def test_hovering_is_mentioned_only_where_there_is_a_pointer(comparison, images, read):
+    page = read(make_report(comparison, images).html)
+    assert ["".join(inside) for _, attrs, inside in page.elements if attrs.get("class") == "hover"] == [
+        " Hover over an image for its label."
+    ]
+    assert page.html.count("Hover over") == 1
+    assert ".hover { display: none; }" in page.html
+    assert "@media (hover: hover) { .hover { display: inline; } }" in page.html
+
+
+def test_the_images_of_an_item_have_room_for_one_row(comparison, images, read):
+    (style,) = (
+        attrs["style"]
+        for _, attrs, _ in read(make_report(comparison, images).html).elements
+        if attrs.get("id") == "drivers"
+    )
+    assert style == f"--top: {comparison.top}"

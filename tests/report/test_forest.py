@@ -92,7 +92,7 @@ def test_every_test_has_a_row_that_is_bold_and_filled_exactly_where_it_is_detect
         truth = [float(test[f"difference{end}"]) for end in ("", "_low", "_high")]
         np.testing.assert_allclose(numbers, truth, atol=width / 30)  # rounded to two digits of the standard error
         p = float(test.p_adjusted)
-        assert row["p"] == ("p < 0.0001" if p < 0.0001 else f"p = {p:.3g}")
+        assert row["p"] == ("p < 0.001" if p < 0.001 else f"p = {p:#.2g}")
     assert {row["bold"] for row in shown} == {True, False}
 
 
@@ -160,6 +160,20 @@ def test_a_test_of_the_corrected_index_stands_for_both(comparison, images, read)
     assert tests.correction.values.tolist() == ["none", "hub", "none", "hub", "none", "none"]
     assert sentences_of(own)[:2] == tests.sentence.values[[1, 4]].tolist()
     assert "Not corrected: difference" in sentences_of(own)[0]
+
+
+def test_a_family_of_one_test_is_not_called_adjusted(tested, comparison, images, read):
+    parts = sections(make_report(comparison, images).html)  # one finder beside units, and two systems
+    for name in ("tests", "system-tests"):
+        part = read(parts[name])
+        assert part.texts("th")[2] == "p"
+        assert "p is not adjusted: each family of tests (" in part.html
+        assert "detectable, p below 0.05" in part.html
+        assert "adjusted p" not in part.html
+    several = sections(make_report(tested, images).html)["tests"]
+    assert read(several).texts("th")[2] == "adjusted p"
+    assert "; 1 to 2 tests each, 12 in all." in several
+    assert "one may exclude 0 without being detectable" in several
 
 
 def test_an_error_in_a_test_is_not_taken_for_nothing_to_test(monkeypatch, comparison, images):

@@ -46,3 +46,12 @@ def test_those_stated_later_are_called_exploratory(comparison, images, read, sta
 def test_without_hypotheses_every_contrast_is_called_exploratory(comparison, images, read):
     (tally,) = section(read, comparison, images, [])
     assert "every contrast in this report is exploratory" in tally
+
+
+def test_contrasts_of_raw_and_corrected_index_are_said_to_be_both_counted(comparison, images, read, stated):
+    both = comparison.assign(corrected=comparison.interpretability + 1, frequency_floor=0 * comparison.interpretability)
+    assert (
+        "1 contrast of finders and of systems, of the raw and of the corrected index, in all"
+        in (section(read, both, images, [stated])[-1])
+    )
+    assert "corrected index" not in section(read, comparison, images, [stated])[-1]

@@ -45,25 +45,46 @@ def test_without_an_interval_there_is_only_the_mean(page):
     assert [re.match(r"−[\d.]+ n \d+$", cell) is not None for cell in cells_of(page)] == [True] * 8
 
 
-def test_bold_is_what_scored_detectably_above_everything_it_was_tested_against(tested, images, read):
-    """K-means of the first system is; of the second it is not; no other finder is tested."""
-    bold = [
-        (attrs["data-metric"], "".join(inside).split()[0])
-        for tag, attrs, inside in read(make_report(tested, images).html).elements
-        if tag == "td" and "data-metric" in attrs
-    ]
-    page = read(make_report(tested, images).html)
-    in_bold = [text for text in page.texts("b") if "[" not in text]
+def bold_of(page):
+    """Return the system, finder and metric of each mean in bold: the rows of the table in the order of `summarize`."""
+    rows = page.html.split('<table class="summary">')[1].split("</table>")[0].split("<tr>")[2:]
+    return [["<b>" in cell for cell in row.split("<td")[1:]] for row in rows]
+
+
+def test_bold_is_what_scored_detectably_above_units_and_its_matched_baseline(tested, images, read):
+    """K-means of the first system does by both metrics, once its baseline is lower; of the second it does not."""
+    tested.interpretability[30:40] -= [0.2, 20.0]
     tests = contrast_finders(tested)
-    above = (tests.difference > 0) & (tests.p_adjusted < 0.05)
-    expected = {
-        (system, finder, metric)
-        for system, finder, metric in zip(*(tests[name].values for name in ("system", "finder", "metric")), strict=True)
-        if above[((tests.system == system) & (tests.finder == finder) & (tests.metric == metric)).values].all()
-    }
-    assert {system for system, *_ in expected} == {tested.system.values[0]}
-    assert len(in_bold) == len(expected) >= 2
-    assert set(in_bold) <= {text for _, text in bold}
+    above = ((tests.difference > 0) & (tests.p_adjusted < 0.05)).to_dataframe("above").reset_index()
+    both = above.groupby(["system", "finder", "metric"])["above"].agg(["all", "size"])
+    expected = {key for key, row in both.iterrows() if row["all"] and row["size"] == 2}
+    assert {(system, finder) for system, finder, _ in expected} == {(tested.system.values[0], "KMeans")}
+    page = read(make_report(tested, images).html)
+    pairs = list(dict.fromkeys(key[:2] for key in ns.summarize(tested).index))
+    assert bold_of(page) == [[(*pair, m) in expected for m in tested.metric.values] for pair in pairs]
+    assert "Bold: detectably above both single units and the matched baseline" in page.html
+    assert "Here, none is." not in page.html
+
+
+def test_a_baseline_that_is_detectably_above_units_is_never_bold(tested, images, read):
+    tests = contrast_finders(tested)
+    of_baseline = ((tests.finder == "Gaussian") & (tests.system == tested.system[0])).values
+    assert of_baseline.sum() == 2
+    assert tests.detectable.values[of_baseline].all()
+    page = read(make_report(tested, images).html)
+    assert bold_of(page) == [[False, False]] * 6
+    assert (
+        "Bold: detectably above both single units and the matched baseline of the finder. Here, none is." in page.html
+    )
+
+
+@pytest.mark.parametrize("against", ["Gaussian", "Units"])
+def test_without_tests_against_both_nothing_is_bold_and_it_says_why(tested, images, read, against):
+    tests = contrast_finders(tested, against=against)
+    assert tests.detectable.any()
+    page = read(make_report(tested, images, tests=tests).html)
+    assert not np.any(bold_of(page))
+    assert "Nothing is bold, because no finder was tested against both single units and a matched baseline" in page.html
 
 
 def with_correction(tested):

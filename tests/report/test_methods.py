@@ -61,7 +61,8 @@ def test_every_number_is_that_of_the_comparison(made):
         "single units for a difference in the mean hub-corrected index (two-sided). Each finder was also tested",
         f"from {made.sizes['draw']} random halves",
         "95 % confidence intervals",
-        f"Of {hub.sizes['test']} differences, {n_found} were detectable (adjusted p < 0.05).",
+        f"Of {hub.sizes['test']} differences in the mean hub-corrected index, {n_found} were detectable "
+        "(adjusted p < 0.05).",
         "Computed with neurosuper 0.1.0 (numpy 2.0.0) on cpu.",
         PAPERS,
         ADJUSTED,
