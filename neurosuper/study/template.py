@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neurosuper._labels import match_without_suffixes
 from neurosuper.images import load_images
 from neurosuper.loaders import inspect_nwb, load_array, load_nwb_images, load_presentations
 from neurosuper.loaders.netcdf import open_netcdf
@@ -300,8 +301,9 @@ def _guess_dims(shape: tuple[int, ...], n_images: int) -> list[str]:
 
 
 def _require_shared(of_responses: list[str], of_images: list[str], source: Path) -> None:
-    """Refuse data and images without a common label."""
-    if not set(of_responses) & set(of_images):
+    """Refuse data and images without a common label; a study leaves out the extension of image files."""
+    of_responses = list(dict.fromkeys(of_responses))  # several presentations of a stimulus are one
+    if set(of_responses).isdisjoint(of_images) and match_without_suffixes(of_responses, of_images) is None:
         raise ValueError(
             f"no stimulus of {source.name} is named as an image: they are {name_some(of_responses)}, the images "
             f"{name_some(of_images)}; rename the image files as the stimuli"
