@@ -48,6 +48,7 @@ FINDERS = (
 )
 METRICS = (LPIPS, Pixel, Color, Label, Features)
 STORED_METRICS = (LPIPS, Features)  # their embeddings take longer to compute than to read
+N_TRIED = 100  # images, to find out whether they are grey
 
 Metrics = Mapping[str, ImageMetric | Precomputed]
 
@@ -71,6 +72,13 @@ def load_study_images(study: Study, files: References) -> xr.DataArray:
     if table["path"].suffix.lower() == ".nwb":
         return call(load_nwb_images, table, "images")
     return call(load_images, {"source": table.pop("path")} | table, "images")
+
+
+def are_grey(images: xr.DataArray) -> bool:
+    """Return whether all images (of many, some) have no color, so that `Color` compares their brightness."""
+    some = np.unique(np.linspace(0, images.sizes["stimulus"] - 1, N_TRIED).round().astype(int))
+    pixels = images.isel(stimulus=some).transpose(..., "channel").values
+    return bool((pixels == pixels[..., :1]).all())
 
 
 def load_systems(study: Study, images: xr.DataArray, files: References, cache: Path) -> Iterator[System]:

@@ -29,12 +29,13 @@ from neurosuper.comparison.scoring import N_RANDOM_SETS
 from neurosuper.datasets import list_cache
 from neurosuper.directions import DirectionFinder
 from neurosuper.directions.settings import count_directions
-from neurosuper.metrics import LPIPS, ImageMetric, Precomputed
+from neurosuper.metrics import LPIPS, Color, ImageMetric, Precomputed
 from neurosuper.metrics.lpips import hub_file
 from neurosuper.responses import constant_items
 from neurosuper.study.build import (
     STORED_METRICS,
     Metrics,
+    are_grey,
     load_study_images,
     make_finders,
     make_metrics,
@@ -71,7 +72,7 @@ class StudyCheck:
     directions : DataFrame
         Number of directions (system, finder); baselines that the study adds are included.
     metrics : dict of str to str
-        State of each metric by name: "ready", or what the run has to fetch first.
+        State of each metric by name: "ready", with what to know about it, or what the run has to fetch first.
     seconds : dict of str to float
         Estimated time of each step: "images", "systems", "fits", "metrics", "report".
     memory, disk : float
@@ -295,6 +296,8 @@ def _ready_metrics(study: Study, files: References, images: xr.DataArray) -> tup
         states[name] = "the run downloads its weights first; its time is not in the estimate" if is_missing else "ready"
         if not is_missing:
             ready[name] = metric
+        if isinstance(metric, Color) and are_grey(images):
+            states[name] = "ready; the images are grey, so it compares their brightness and nothing else"
     try_metrics(ready, images)
     return ready, states
 

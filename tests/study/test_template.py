@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -80,8 +81,10 @@ def test_a_recording_gives_its_table_column_window_and_area(recording, photos, t
     }
     result = run_study(path)
     assert dict(result.groupby("finder").count().interpretability.sel(metric="Color").to_series()) == {
-        "CovarianceMatched": 3,
+        "CovarianceMatched (center, normalize)": 3,
+        "CovarianceMatched (normalize)": 3,
         "KMeans": 3,
+        "KMeans centred": 3,
         "Units": 3,
     }
 
@@ -101,7 +104,7 @@ def test_a_recording_with_images_needs_nothing_else(recording, tmp_path):
     assert study.images == {"path": "session.nwb", "template": "scenes"}
     assert table["index_series"] == "shown"
     assert table["presentations"] is False
-    assert run_study(path).sizes["item"] == 9
+    assert run_study(path).sizes["item"] == 15
 
 
 @pytest.mark.parametrize(
@@ -148,13 +151,26 @@ def test_images_of_several_sizes_are_resized(photos, tmp_path):
     assert read_study(new_study(photos, tmp_path / "study.toml")).images == {"path": "photos", "size": 128}
 
 
+def test_grey_images_are_noted_where_color_is_chosen(photos, tmp_path):
+    note = "# The images are grey, so Color compares their brightness"
+    assert note not in new_study(photos, tmp_path / "colored.toml").read_text()
+    grey = tmp_path / "grey"
+    grey.mkdir()
+    for path in photos.iterdir():
+        Image.open(path).convert("L").save(grey / path.name)
+    text = new_study(grey, tmp_path / "grey.toml").read_text()
+    assert text.index(note) < text.index("[metrics.Color]")
+    shutil.copy(photos / "photo07.png", grey)
+    assert note not in new_study(grey, tmp_path / "one_in_color.toml").read_text()
+
+
 def test_every_setting_is_explained_and_data_elsewhere_are_named_in_full(photos, tmp_path, rng):
     np.save(tmp_path / "v4.npy", rng.gamma(1, 5, (4, N_IMAGES)))
     (tmp_path / "studies").mkdir()
     text = new_study(tmp_path / "v4.npy", tmp_path / "studies" / "a.toml", images=photos).read_text()
     lines = [line for line in text.splitlines() if re.match(r"\w+ = ", line)]
     unexplained = {line.split(" = ")[0] for line in lines if "#" not in line}
-    assert unexplained <= {"loader", "path"}
+    assert unexplained <= {"loader", "path", "finder"}
     assert read_study(tmp_path / "studies" / "a.toml").images["path"] == photos.resolve().as_posix()
 
 
