@@ -176,7 +176,7 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
     run.epilog = "Example: neurosuper run study.toml -q"
     run.set_defaults(kept=KEPT)
     for command in (check, run):
-        command.add_argument("study", type=Path, help="a TOML file, such as tutorials/v4_squeezenet.toml")
+        command.add_argument("study", type=Path, help="a TOML file, such as `neurosuper new` writes")
         command.add_argument("--output", type=Path, help="folder of the results; default: the file's `output`")
         trust = "run any code that the file names, and write anywhere it asks to"
         command.add_argument("--trust", action="store_true", help=trust)

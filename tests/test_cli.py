@@ -14,6 +14,7 @@ import xarray as xr
 from PIL import Image
 from pynwb import NWBHDF5IO, NWBFile
 
+import neurosuper
 from neurosuper.cli import main
 
 
@@ -165,7 +166,7 @@ def test_a_run_says_what_it_will_do_and_how_long_that_took_last(study, capsys):
     assert "seed 1: brain by KMeans 4" not in first.err
     assert main(["run", str(study), "-v"]) == 0
     second = capsys.readouterr()
-    assert "the last run in this folder took" in second.err
+    assert " s before its report (images " in second.err
     assert "seed 1: brain by KMeans 4" in second.err
 
 
@@ -234,6 +235,29 @@ def test_inspect_shows_what_each_kind_of_file_contains(study, capsys):
     error = capsys.readouterr().err.splitlines()
     assert "no file or folder" in error[0]
     assert "cut.npz" in error[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [
+        ((5, 40), ("unit", "stimulus")),
+        ((5, 40, 3), ("unit", "stimulus", "repetition")),
+        ((5, 3, 40), ("unit", "repetition", "stimulus")),
+        ((2, 5, 40), ("repetition", "unit", "stimulus")),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_the_call_that_inspect_shows_loads_a_matrix_with_or_without_repetitions(shape, dims, suffix, tmp_path, capsys):
+    values, labels = np.random.default_rng(0).gamma(1, 5, shape), [f"photo{i:02d}" for i in range(40)]
+    path = tmp_path / f"responses{suffix}"
+    if suffix == ".npy":
+        np.save(path, values)
+    else:
+        np.savez(path, onsets=np.arange(40.0), rates=values)
+    assert main(["inspect", str(path)]) == 0
+    call = capsys.readouterr().out.splitlines()[-1].strip().replace("'folder of images'", repr(labels))
+    loaded = eval(call, {"neurosuper": neurosuper})
+    np.testing.assert_allclose(loaded.transpose(*dims).values, values, rtol=1e-6)
 
 
 def test_inspecting_results_shows_items_and_headline(study, capsys):

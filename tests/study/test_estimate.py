@@ -41,6 +41,7 @@ def test_the_text_states_the_estimate_and_its_basis(check):
     assert "study.toml can be run." in text
     assert f"about {describe_time(check.total)} (images " in text
     assert "Basis: a small part of each step" in text
+    assert "The report is not timed: 15 s is that of a study of four systems." in text
     assert "The last run took" not in text
 
 
@@ -52,7 +53,10 @@ def test_the_last_run_is_quoted(study):
     assert read_durations(study.parent / "study_output") == seconds
     check = check_study(study)
     assert check.last_run == seconds
-    assert f"The last run took {describe_time(sum(seconds.values()))} ({describe_steps(seconds)})" in str(check)
+    assert (
+        f"The last run took {describe_time(sum(seconds.values()))} before its report ({describe_steps(seconds)})"
+        in str(check)
+    )
 
 
 def test_color_of_grey_images_is_said_to_be_brightness(study):
