@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 LEVELS = {-1: logging.WARNING, 0: logging.INFO, 1: logging.DEBUG}  # of messages, with -q, without option and with -v
 BARS = {-1: "1", 0: None, 1: "0"}  # TQDM_DISABLE: progress bars never, in terminals, or in log files too
 KEPT = (  # after an interruption
-    "activations (and embeddings with cache_embeddings) are kept; the rest starts again if you run the same command"
+    "activations (and embeddings with cache_embeddings, fits with a checkpoint) are kept; the rest starts again if you "
+    "run the same command"
 )
 EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)  # their messages need no traceback
 

@@ -47,8 +47,8 @@ def test_an_interruption_says_what_is_kept(study, capsys, monkeypatch):
     monkeypatch.setattr("neurosuper.study.build.load_images", interrupt)
     assert main(["run", str(study)]) == 130
     assert capsys.readouterr().err.endswith(
-        "neurosuper: interrupted; activations (and embeddings with cache_embeddings) are kept; the rest starts again "
-        "if you run the same command\n"
+        "neurosuper: interrupted; activations (and embeddings with cache_embeddings, fits with a checkpoint) are kept; "
+        "the rest starts again if you run the same command\n"
     )
     monkeypatch.setattr("neurosuper.datasets.fetch", interrupt)
     assert main(["fetch", "nsd"]) == 130
