@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from neurosuper._content import CONTENT, content_of, digests_of, refuse_one_label_for_two, without_later
-from neurosuper._labels import check_labels, name_some
+from neurosuper._labels import check_labels, match_without_suffixes, name_some
 
 By = Literal["label", "content"]
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
@@ -61,8 +61,7 @@ def _partners_by_label(a: Labelled, b: Other) -> tuple[np.ndarray, np.ndarray]:
     rows = np.flatnonzero(partners >= 0)
     if not len(rows):
         raise ValueError(
-            f"no stimulus label in common: {name_some(a.stimulus)} against {name_some(b.stimulus)}; "
-            "labels are base names of image files without extension"
+            f"no stimulus label in common: {name_some(a.stimulus)} against {name_some(b.stimulus)}; {_remedy(a, b)}"
         )
     partners = partners[rows]
     ours, theirs = content_of(a), content_of(b)
@@ -71,6 +70,18 @@ def _partners_by_label(a: Labelled, b: Other) -> tuple[np.ndarray, np.ndarray]:
         if (differ := (ours != theirs) & (ours != "") & (theirs != "")).any():
             refuse_one_label_for_two(a.stimulus.values[rows[differ]].tolist())
     return rows, partners
+
+
+def _remedy(a: xr.DataArray | xr.Dataset, b: xr.DataArray | xr.Dataset) -> str:
+    """Return what makes labels equal: if only the extension of image files differs, the line that removes it."""
+    ours, theirs = a.stimulus.values.tolist(), b.stimulus.values.tolist()
+    for labels, others in ((ours, theirs), (theirs, ours)):
+        if match_without_suffixes(labels, others) is not None:
+            return (
+                f"the other side has no extension; remove that of {labels[0]!r} and others with "
+                r'x.assign_coords(stimulus=x.stimulus.str.replace(r"\.\w+$", "").values)'
+            )
+    return "labels are base names of image files without extension"
 
 
 def _partners_by_content(a: Labelled, b: Other) -> tuple[np.ndarray, np.ndarray]:

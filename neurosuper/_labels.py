@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from pandas.api.types import infer_dtype
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 PADDING = string.whitespace + "\0\u00a0\u3000\ufeff"  # pads text of fixed width, or starts a file
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 UNCLEAN = re.compile(f"[{re.escape(PADDING)}]")
 
 
@@ -35,6 +37,26 @@ def clean_labels(labels: Sequence[str]) -> list[str]:
     if text.isascii() and not UNCLEAN.search(text):
         return list(labels)  # one test for all labels: scores check the labels of every batch of images
     return [clean_label(label) for label in labels]
+
+
+def without_suffixes(labels: Sequence[str]) -> list[str]:
+    """Return labels without the extension of image files: `cat` for `cat.jpg`, but `cat.01` as it is."""
+    suffixes = (PurePosixPath(label).suffix if "." in label else "" for label in labels)
+    return [
+        label[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else label
+        for label, suffix in zip(labels, suffixes, strict=True)
+    ]
+
+
+def match_without_suffixes(labels: Sequence[str], known: Iterable[str]) -> list[str] | None:
+    """Return labels without the extension of image files if some are known in this form only; else None.
+
+    None too if two labels would become equal, such as `cat.jpg` and `cat.png`.
+    """
+    known, bare = set(known), without_suffixes(labels)
+    if not known.isdisjoint(labels) or known.isdisjoint(bare) or len(set(bare)) < len(set(labels)):
+        return None
+    return bare
 
 
 def check_labels(array: Labelled, dim: str, what: str) -> Labelled:

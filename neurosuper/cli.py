@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 LEVELS = {-1: logging.WARNING, 0: logging.INFO, 1: logging.DEBUG}  # of messages, with -q, without option and with -v
 BARS = {-1: "1", 0: None, 1: "0"}  # TQDM_DISABLE: progress bars never, in terminals, or in log files too
+KEPT = (  # after an interruption
+    "activations (and embeddings with cache_embeddings, fits with a checkpoint) are kept; the rest starts again if you "
+    "run the same command"
+)
 EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError)  # their messages need no traceback
 
 
@@ -57,7 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
             status = options.run(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        print("neurosuper: interrupted; run the same command again to continue where it stopped", file=sys.stderr)
+        kept = getattr(options, "kept", "")
+        print("; ".join(["neurosuper: interrupted", *([kept] if kept else [])]), file=sys.stderr)
         return 130
     except BaseException as error:  # the user's own code may raise anything, SystemExit too
         if isinstance(error, BrokenPipeError) and _output_closed():
@@ -170,12 +175,14 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
     run = _add(commands, "run", _run, "run a study file; writes study.nc and report.html")
     check.epilog = "Example: neurosuper check study.toml"
     run.epilog = "Example: neurosuper run study.toml -q"
+    run.set_defaults(kept=KEPT)
     for command in (check, run):
-        command.add_argument("study", type=Path, help="a TOML file, such as tutorials/v4_squeezenet.toml")
+        command.add_argument("study", type=Path, help="a TOML file, such as `neurosuper new` writes")
         command.add_argument("--output", type=Path, help="folder of the results; default: the file's `output`")
         trust = "run any code that the file names, and write anywhere it asks to"
         command.add_argument("--trust", action="store_true", help=trust)
     demo = _add(commands, "demo", _demo, "run a complete analysis on simulated and shipped data, in a minute")
+    demo.set_defaults(kept=KEPT)
     demo.add_argument("output", type=Path, nargs="?", default=Path("demo_output"), help="folder to write to")
     demo.add_argument("--lpips-weights", type=Path, help="AlexNet trunk (.pth or .npz): adds LPIPS to the demo")
     demo.add_argument("--offline", action="store_true", help="do not fetch the weights of LPIPS (5 MB)")
@@ -216,6 +223,7 @@ def _add_dataset_commands(commands: argparse._SubParsersAction) -> None:
     fetch.add_argument(
         "--subset", nargs="*", default=[], metavar="KEY=VALUE", help="such as subject=subj01 session=1,2"
     )
+    fetch.set_defaults(kept="what was fetched is kept; the same command continues where it stopped")
     fetch.add_argument("--images", action="store_true", help="fetch the images that were shown, too")
     fetch.add_argument(
         "--verify",
@@ -291,6 +299,8 @@ def _export(options: argparse.Namespace) -> None:
         export.write_nwb(output, directions, comparison=numbers.isel(item=own.values), module=name)
         print(f"{output}: {len(directions):,} directions in the processing module {name!r}")
         return
+    if output.exists():
+        raise FileExistsError(f"{output} exists already; name another file, or delete it")
     table = export.tidy(numbers)
     if output.suffix.lower() == ".csv":
         table.to_csv(output, index=False)

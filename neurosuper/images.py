@@ -19,13 +19,12 @@ from PIL import Image, ImageFile, ImageOps
 
 from neurosuper._content import CONTENT, digest_of, digests_of
 from neurosuper._image_files import check_archive, naming_image, open_image, orientation_of, read_file, read_member
-from neurosuper._labels import check_labels, clean_label, clean_labels, name_some
+from neurosuper._labels import IMAGE_SUFFIXES, check_labels, clean_label, clean_labels, name_some
 from neurosuper._progress import progress
 
 __all__ = ["check_images", "image_labels", "load_images"]
 
 DIMS = ("stimulus", "row", "column", "channel")
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 LAZY_BYTES = 2**30  # bytes; a larger stack is a dask array, so that it need not fit in memory
 CHUNK = 64  # images per chunk of a lazy stack, at most: what metrics embed at once
 BLOCK_BYTES = 2**28  # bytes per chunk, at most; chunks of large images have fewer
@@ -241,7 +240,7 @@ def _find_files(source: Source) -> list[tuple[str, Opener]]:
             raise ValueError(f"{path} is neither a folder nor a zip file; to load single files, pass a list of them")
         found = _zip_files(path) if path.is_file() else _folder_files(path)
         if not found:
-            raise FileNotFoundError(f"no image in {path}; looked for {', '.join(sorted(SUFFIXES))}")
+            raise FileNotFoundError(f"no image in {path}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
         return found
     paths = _as_paths(source)
     if missing := [str(p) for p in paths if not p.is_file()]:
@@ -282,7 +281,7 @@ def _zip_files(path: Path) -> list[tuple[str, Opener]]:
 
 
 def _is_image(path: Path | PurePosixPath) -> bool:
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def _label_files(files: list[tuple[str, Opener]], by_folder: bool) -> list[str]:

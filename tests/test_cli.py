@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ import xarray as xr
 from PIL import Image
 from pynwb import NWBHDF5IO, NWBFile
 
+import neurosuper
 from neurosuper.cli import main
 
 
@@ -40,13 +40,22 @@ def test_an_error_is_one_line_without_traceback(study, capsys):
     assert "brain.npy" in error
 
 
-def test_an_interruption_shows_how_to_continue(study, capsys, monkeypatch):
-    def interrupt(source):
+def test_an_interruption_says_what_is_kept(study, capsys, monkeypatch):
+    def interrupt(*_args, **_settings):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("neurosuper.study.build.load_images", interrupt)
     assert main(["run", str(study)]) == 130
-    assert "run the same command again to continue where it stopped" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith(
+        "neurosuper: interrupted; activations (and embeddings with cache_embeddings, fits with a checkpoint) are kept; "
+        "the rest starts again if you run the same command\n"
+    )
+    monkeypatch.setattr("neurosuper.datasets.fetch", interrupt)
+    assert main(["fetch", "nsd"]) == 130
+    assert "the same command continues where it stopped" in capsys.readouterr().err
+    monkeypatch.setattr("neurosuper.datasets.cite", interrupt)
+    assert main(["cite", "nsd"]) == 130
+    assert capsys.readouterr().err == "neurosuper: interrupted\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["demo", "--help"], ["--version"]])
@@ -157,7 +166,7 @@ def test_a_run_says_what_it_will_do_and_how_long_that_took_last(study, capsys):
     assert "seed 1: brain by KMeans 4" not in first.err
     assert main(["run", str(study), "-v"]) == 0
     second = capsys.readouterr()
-    assert "the last run in this folder took" in second.err
+    assert " s before its report (images " in second.err
     assert "seed 1: brain by KMeans 4" in second.err
 
 
@@ -228,6 +237,29 @@ def test_inspect_shows_what_each_kind_of_file_contains(study, capsys):
     assert "cut.npz" in error[1]
 
 
+@pytest.mark.parametrize(
+    ("shape", "dims"),
+    [
+        ((5, 40), ("unit", "stimulus")),
+        ((5, 40, 3), ("unit", "stimulus", "repetition")),
+        ((5, 3, 40), ("unit", "repetition", "stimulus")),
+        ((2, 5, 40), ("repetition", "unit", "stimulus")),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_the_call_that_inspect_shows_loads_a_matrix_with_or_without_repetitions(shape, dims, suffix, tmp_path, capsys):
+    values, labels = np.random.default_rng(0).gamma(1, 5, shape), [f"photo{i:02d}" for i in range(40)]
+    path = tmp_path / f"responses{suffix}"
+    if suffix == ".npy":
+        np.save(path, values)
+    else:
+        np.savez(path, onsets=np.arange(40.0), rates=values)
+    assert main(["inspect", str(path)]) == 0
+    call = capsys.readouterr().out.splitlines()[-1].strip().replace("'folder of images'", repr(labels))
+    loaded = eval(call, {"neurosuper": neurosuper})
+    np.testing.assert_allclose(loaded.transpose(*dims).values, values, rtol=1e-6)
+
+
 def test_inspecting_results_shows_items_and_headline(study, capsys):
     assert main(["run", str(study), "-q"]) == 0
     headline = capsys.readouterr().out.splitlines()[1]
@@ -252,16 +284,15 @@ def test_reproduce_prints_what_was_found_and_its_status_tells_whether_numbers_di
     assert capsys.readouterr().out == "study.nc in here, trusted True\n"
 
 
-def test_scores_are_exported_as_a_flat_table(study, monkeypatch, capsys):
+def test_scores_are_exported_as_a_flat_table(study, capsys):
     assert main(["run", str(study), "-q"]) == 0
     numbers = study.parent / "study_output" / "study.nc"
-    room = types.ModuleType("neurosuper.export")
-    room.tidy = lambda comparison: comparison.interpretability.to_dataframe().reset_index()
-    monkeypatch.setitem(sys.modules, "neurosuper.export", room)
     assert main(["export", str(numbers), str(study.parent / "scores.csv")]) == 0
     table = pd.read_csv(study.parent / "scores.csv")
     with xr.open_dataset(numbers) as result:
         np.testing.assert_allclose(table.interpretability, result.interpretability.values.ravel())
+    assert main(["export", str(numbers), str(study.parent / "scores.csv")]) == 2
+    assert "scores.csv exists already; name another file" in capsys.readouterr().err
     assert main(["export", str(numbers), str(study.parent / "scores.xlsx")]) == 2
     assert "ends in .csv, .parquet or .nwb" in capsys.readouterr().err
 
@@ -270,9 +301,7 @@ def test_directions_of_a_finder_are_exported_into_the_recording(study, monkeypat
     assert main(["run", str(study), "-q"]) == 0
     numbers, target = study.parent / "study_output" / "study.nc", study.parent / "session.nwb"
     written = []
-    room = types.ModuleType("neurosuper.export")
-    room.write_nwb = lambda *given, **settings: written.append((given, settings))
-    monkeypatch.setitem(sys.modules, "neurosuper.export", room)
+    monkeypatch.setattr("neurosuper.export.write_nwb", lambda *given, **settings: written.append((given, settings)))
     command = ["export", str(numbers), str(target)]
     assert main(command) == 2
     assert main([*command, "--system", "brain", "--finder", "ICA"]) == 2

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurosuper import Color, KMeans, Precomputed, align, interpretability_index, load_images, top_stimuli
-from neurosuper._labels import clean_label
+from neurosuper._labels import clean_label, match_without_suffixes
 from neurosuper.images import check_images
 from neurosuper.responses import check_responses
 
@@ -83,3 +83,28 @@ def test_labels_of_every_kind_of_string_are_taken_everywhere(as_strings, respons
 def test_bytes_are_refused_in_one_line(responses):
     with pytest.raises(TypeError, match=r"need strings on 'stimulus', got bytes; use \.assign_coords"):
         check_responses(responses.assign_coords(stimulus=responses.stimulus.values.astype("S")))
+
+
+@pytest.mark.parametrize(
+    ("labels", "known", "expected"),
+    [
+        (["cat.jpg", "owl.PNG", "dog.01"], ["cat"], ["cat", "owl", "dog.01"]),
+        (["cat.jpg", "owl"], ["owl", "cat"], None),  # one is known as it is
+        (["cat.jpg"], ["dog"], None),
+        (["cat.jpg", "cat.png"], ["cat"], None),  # two images would become one
+        (["cat.01"], ["cat"], None),
+    ],
+)
+def test_extensions_of_images_are_dropped_only_if_nothing_else_differs(labels, known, expected):
+    assert match_without_suffixes(labels, known) == expected
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_error_of_labels_with_an_extension_has_the_line_that_removes_it(reverse, make_responses):
+    brain = make_responses(np.eye(2), stimulus=["cat.jpg", "owl.jpg"])
+    net = make_responses(np.eye(2), stimulus=["owl", "cat"])
+    with pytest.raises(ValueError, match=r"no extension; remove that of 'cat.jpg' and others with") as caught:
+        align(*((net, brain) if reverse else (brain, net)))
+    remedy = str(caught.value).rpartition(" with ")[2]
+    renamed = eval(remedy, {"x": brain})  # what a user copies
+    assert align(renamed, net)[1].stimulus.values.tolist() == ["cat", "owl"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import xarray as xr
 import neurosuper
 from neurosuper._checks import one_line_with_type
 from neurosuper._content import CONTENT
+from neurosuper._labels import match_without_suffixes
 from neurosuper.comparison.fitting import join_system
 from neurosuper.comparison.splits import take_groups
 from neurosuper.directions import (
@@ -37,6 +39,8 @@ from neurosuper.responses import average_repetitions, coords_along, name_some
 from neurosuper.study.file import Study
 from neurosuper.study.references import References, Table, call
 
+logger = logging.getLogger(__name__)
+
 LOADERS = ("load", "load_nwb", "load_array", "activations")
 FINDERS = (
     *(Units, Random, Exemplars, CovarianceMatched),  # baselines
@@ -44,6 +48,7 @@ FINDERS = (
 )
 METRICS = (LPIPS, Pixel, Color, Label, Features)
 STORED_METRICS = (LPIPS, Features)  # their embeddings take longer to compute than to read
+N_TRIED = 100  # images, to find out whether they are grey
 
 Metrics = Mapping[str, ImageMetric | Precomputed]
 
@@ -69,8 +74,18 @@ def load_study_images(study: Study, files: References) -> xr.DataArray:
     return call(load_images, {"source": table.pop("path")} | table, "images")
 
 
+def are_grey(images: xr.DataArray) -> bool:
+    """Return whether all images (of many, some) have no color, so that `Color` compares their brightness."""
+    some = np.unique(np.linspace(0, images.sizes["stimulus"] - 1, N_TRIED).round().astype(int))
+    pixels = images.isel(stimulus=some).transpose(..., "channel").values
+    return bool((pixels == pixels[..., :1]).all())
+
+
 def load_systems(study: Study, images: xr.DataArray, files: References, cache: Path) -> Iterator[System]:
-    """Yield every system, on the stimuli that have an image; a network with a list of layers gives one per layer."""
+    """Yield every system, on the stimuli that have an image; a network with a list of layers gives one per layer.
+
+    Stimuli that are named as files of images, `cat.jpg` for the image `cat`, lose the extension.
+    """
     for name, table in study.systems.items():
         options = files.fill(table)
         if options.get("presentations") is False:  # TOML has no None
@@ -85,9 +100,20 @@ def load_systems(study: Study, images: xr.DataArray, files: References, cache: P
         elif options.get("stimuli") is True:
             options["stimuli"] = images
         responses = average_repetitions(call(getattr(neurosuper, loader), options, f"systems.{name}"))
+        responses = _as_images(name, responses, images)
         for own, part in _by_layer(name, responses, options.get("layers")):
             joined = join_system(own, part, images.stimulus)
             yield System(own, _with_groups(own, joined, images, study.stimulus_groups), truth, table.get("randomize"))
+
+
+def _as_images(name: str, responses: xr.DataArray, images: xr.DataArray) -> xr.DataArray:
+    """Return responses without the extension of image files in their labels, if that is all that differs."""
+    labels = responses.stimulus.values.tolist()
+    bare = match_without_suffixes(labels, images.stimulus.values.tolist())
+    if bare is None:
+        return responses
+    logger.info("%s: its stimuli are named %s, the images %r: extensions left out", name, name_some(labels, 1), bare[0])
+    return responses.assign_coords(stimulus=("stimulus", bare, responses.stimulus.attrs))
 
 
 def _randomize(options: Table, name: str, seed: int) -> None:

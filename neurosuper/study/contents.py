@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -91,25 +91,34 @@ def _describe_netcdf(path: Path, data: xr.Dataset) -> Iterator[str]:
     for name, array in data.data_vars.items():
         sizes = ", ".join(f"{dim} {n:,}" for dim, n in array.sizes.items())
         yield f"{path}: array {name!r} ({sizes}), {array.dtype}"
-    yield from _advice(path)
+    yield from _advice(path, {str(name): array.shape for name, array in data.data_vars.items()})
 
 
 def _describe_arrays(path: Path) -> Iterator[str]:
     try:
         if path.suffix.lower() == ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-            arrays = {"": (array.shape, array.dtype)}
+            arrays = {path.stem: (array.shape, array.dtype)}
         else:
             # Opened here, because numpy leaves a broken zip file open.
             with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
-                arrays = {f" {name!r}": (loaded[name].shape, loaded[name].dtype) for name in loaded}
+                arrays = {name: (loaded[name].shape, loaded[name].dtype) for name in loaded}
     except Exception as error:  # broken bytes can raise any type of exception
         raise ValueError(f"cannot read {path}: {one_line(error)}; if it was cut short, fetch it again") from error
     for name, (shape, dtype) in arrays.items():
-        yield f"{path}: array{name} of shape {shape}, {dtype}"
-    yield from _advice(path)
+        label = "" if path.suffix.lower() == ".npy" else f" {name!r}"
+        yield f"{path}: array{label} of shape {shape}, {dtype}"
+    yield from _advice(path, {name: shape for name, (shape, _) in arrays.items()})
 
 
-def _advice(path: Path) -> Iterator[str]:
-    yield "To load responses, name the axes in their order, and the images in the order of the stimuli:"
-    yield f"  neurosuper.load_array({str(path)!r}, dims=('unit', 'stimulus'), stimuli='folder of images')"
+def _advice(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """Yield how to load the first array that may be responses; of three axes, the shortest is the repetitions."""
+    fitting = [name for name, shape in shapes.items() if len(shape) in (2, 3)]
+    if not fitting:
+        return
+    dims = ["unit", "stimulus"]
+    if len(shape := shapes[fitting[0]]) == 3:
+        dims.insert(int(np.argmin(shape)), "repetition")
+    variable = f", variable={fitting[0]!r}" if len(shapes) > 1 else ""
+    yield "To load responses, name the axes in their order (here a guess), and the images in the order of the stimuli:"
+    yield f"  neurosuper.load_array({str(path)!r}, dims={tuple(dims)}, stimuli='folder of images'{variable})"

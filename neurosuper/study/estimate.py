@@ -8,6 +8,7 @@ The model: a small part of each step is timed (see `timings`) and scaled.
   finders may need more or fewer iterations on all stimuli.
 - metrics: the scores of a few random units, on more and more images, and of many on few; time = a line over images that
   are scored, and a cost for each item and each random set.
+- report: a constant.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from neurosuper.comparison.scoring import N_RANDOM_SETS
 from neurosuper.datasets import list_cache
 from neurosuper.directions import DirectionFinder
 from neurosuper.directions.settings import count_directions
-from neurosuper.metrics import LPIPS, ImageMetric, Precomputed
+from neurosuper.metrics import LPIPS, Color, ImageMetric, Precomputed
 from neurosuper.metrics.lpips import hub_file
 from neurosuper.responses import constant_items
 from neurosuper.study.build import (
     STORED_METRICS,
     Metrics,
+    are_grey,
     load_study_images,
     make_finders,
     make_metrics,
@@ -71,13 +73,13 @@ class StudyCheck:
     directions : DataFrame
         Number of directions (system, finder); baselines that the study adds are included.
     metrics : dict of str to str
-        State of each metric by name: "ready", or what the run has to fetch first.
+        State of each metric by name: "ready", with what to know about it, or what the run has to fetch first.
     seconds : dict of str to float
-        Estimated time of each step: "images", "systems", "fits", "metrics", "report".
+        Estimated time of each step: "images", "systems", "fits", "metrics", "report" (the same for every study).
     memory, disk : float
         Estimated bytes.
     last_run : dict of str to float
-        Seconds of each step of the last run in the output folder; empty if there was none.
+        Seconds of each step but the report of the last run in the output folder; empty if there was none.
 
     See Also
     --------
@@ -114,10 +116,13 @@ class StudyCheck:
             f"Estimate for this machine: about {describe_time(self.total)} ({describe_steps(self.seconds)}), "
             f"{_describe_bytes(self.memory)} of memory, {_describe_bytes(self.disk)} of disk."
         )
-        basis = "Basis: a small part of each step, timed now and scaled; a third to three times as long is possible."
+        basis = (
+            "Basis: a small part of each step, timed now and scaled; a third to three times as long is possible. "
+            f"The report is not timed: {describe_time(REPORT_SECONDS)} is that of a study of four systems."
+        )
         if self.last_run:
             total = describe_time(sum(self.last_run.values()))
-            basis += f" The last run took {total} ({describe_steps(self.last_run)})."
+            basis += f" The last run took {total} before its report ({describe_steps(self.last_run)})."
         return "\n".join([*lines, basis])
 
 
@@ -295,6 +300,8 @@ def _ready_metrics(study: Study, files: References, images: xr.DataArray) -> tup
         states[name] = "the run downloads its weights first; its time is not in the estimate" if is_missing else "ready"
         if not is_missing:
             ready[name] = metric
+        if isinstance(metric, Color) and are_grey(images):
+            states[name] = "ready; the images are grey, so it compares their brightness and nothing else"
     try_metrics(ready, images)
     return ready, states
 

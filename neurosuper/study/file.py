@@ -210,7 +210,7 @@ def read_study(path: str | Path) -> Study:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no study file {path}; start from a copy of tutorials/v4_squeezenet.toml")
+        raise FileNotFoundError(f"no study file {path}; `neurosuper new` writes one for your data")
     return check_settings(parse_toml(path.read_bytes(), path), path)
 
 

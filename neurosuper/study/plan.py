@@ -82,7 +82,7 @@ def describe_plan(
     ]
     if last_run:
         total = describe_time(sum(last_run.values()))
-        return [*lines, f"the last run in this folder took {total} ({describe_steps(last_run)})"]
+        return [*lines, f"the last run in this folder took {total} before its report ({describe_steps(last_run)})"]
     return [*lines, "no earlier run in this folder; `neurosuper check` estimates how long it takes"]
 
 

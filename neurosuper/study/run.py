@@ -74,7 +74,8 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     numbers, if only the report fails; all results in a temporary folder, if `output` is full; the directions in
     `unfinished.nc`, if a later fit or a metric fails. A second run in the same folder waits for the first. Activations
     of networks are stored in `cache/` of the output folder, and so are embeddings of images if the file sets
-    `cache_embeddings` (see `Study`): a run after an interruption continues where the last one stopped.
+    `cache_embeddings` (see `Study`): a run after an interruption reads them; the rest starts again,
+    except a sparse autoencoder with a `checkpoint`.
 
     Parameters
     ----------

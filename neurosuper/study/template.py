@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from neurosuper._labels import match_without_suffixes
 from neurosuper.images import load_images
 from neurosuper.loaders import inspect_nwb, load_array, load_nwb_images, load_presentations
 from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.metrics.lpips import hub_file
 from neurosuper.responses import name_some
+from neurosuper.study.build import are_grey
 from neurosuper.study.file import read_study
 
 __all__ = ["new_study"]
@@ -34,7 +36,7 @@ title = {title}  # heads the report
 note = ""                     # a sentence about the data, below the title
 top = {top}                       # number of top stimuli: the images that drive an item most
 score_on = "held-out"         # find directions on one half of the stimuli, score them on the other; or "all"
-seeds = [0]                   # for the halves and the finders; with [0, 1, 2] everything is repeated
+seeds = [0]                   # of the halves and the finders; each of [0, 1, 2] gives scores, the first is tested
 baselines = true              # add the matched baseline of each finder: what a gain over units is worth
 # output = "results"          # folder of study.nc and report.html; by default {stem}_output
 # stimulus_groups = "burst"   # a stimulus coord whose groups of dependent stimuli are never divided
@@ -45,6 +47,8 @@ baselines = true              # add the matched baseline of each finder: what a 
 {images}
 
 # Systems: one table per population. Add others, such as a network that sees the same images, to compare them.
+# To keep reliable units only, use Python: select_units(responses, reliability=0.3).to_netcdf("reliable.nc"); a study
+# reads that file with loader = "load_array".
 {system}
 
 # Finders: what finds directions. Single units are what they are compared with.
@@ -53,8 +57,13 @@ baselines = true              # add the matched baseline of each finder: what a 
 [finders.KMeans]              # also: PCA, ICA, NMF, DictionaryLearning, SparseAutoencoder, Archetypal, Random
 n_directions = {n_directions}             # at most a quarter of the stimuli to fit on
 
+[finders."KMeans centred"]    # without the mean response, to which directions of KMeans are close
+finder = "KMeans"
+n_directions = {n_directions}             # as many
+center = true                 # subtract the mean response of each unit
+
 # Metrics: how similar two images are. The index is minus the mean distance between the top stimuli of an item.
-[metrics.Color]               # also: Pixel, Label (needs categories of the images), Features (of a network)
+{grey}[metrics.Color]               # also: Pixel, Label (needs categories of the images), Features (of a network)
 
 {lpips}
 
@@ -64,6 +73,9 @@ n_directions = {n_directions}             # at most a quarter of the stimuli to 
 # finder = "KMeans"
 # against = "Units"
 # metric = "Color"
+"""
+GREY = """\
+# The images are grey, so Color compares their brightness and nothing else; LPIPS compares what they show.
 """
 LPIPS = """\
 # LPIPS: perceptual distance. Its weights (233 MB) are downloaded once; remove the # to use it.
@@ -147,6 +159,7 @@ def new_study(source: str | Path, output: str | Path = "study.toml", *, images: 
         system=_system_text(source.stem, system) if system else NETWORK.strip(),
         name=_toml(_name(source.stem) if system else "network layer4"),
         n_directions=int(np.clip(n_units, 2, max(2, n_fit // FEWEST_STIMULI_PER_DIRECTION))),
+        grey=GREY if are_grey(stack) else "",
         lpips=LPIPS_ON_DISK if hub_file("alex").is_file() else LPIPS.strip(),
     )
     output.write_text(text, encoding="utf-8")
@@ -300,8 +313,9 @@ def _guess_dims(shape: tuple[int, ...], n_images: int) -> list[str]:
 
 
 def _require_shared(of_responses: list[str], of_images: list[str], source: Path) -> None:
-    """Refuse data and images without a common label."""
-    if not set(of_responses) & set(of_images):
+    """Refuse data and images without a common label; a study leaves out the extension of image files."""
+    of_responses = list(dict.fromkeys(of_responses))  # several presentations of a stimulus are one
+    if set(of_responses).isdisjoint(of_images) and match_without_suffixes(of_responses, of_images) is None:
         raise ValueError(
             f"no stimulus of {source.name} is named as an image: they are {name_some(of_responses)}, the images "
             f"{name_some(of_images)}; rename the image files as the stimuli"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from PIL import Image
 
 from neurosuper import PCA, KMeans, Units, run_study
 from neurosuper.study import check_study, estimate, read_study
@@ -40,6 +41,7 @@ def test_the_text_states_the_estimate_and_its_basis(check):
     assert "study.toml can be run." in text
     assert f"about {describe_time(check.total)} (images " in text
     assert "Basis: a small part of each step" in text
+    assert "The report is not timed: 15 s is that of a study of four systems." in text
     assert "The last run took" not in text
 
 
@@ -51,7 +53,19 @@ def test_the_last_run_is_quoted(study):
     assert read_durations(study.parent / "study_output") == seconds
     check = check_study(study)
     assert check.last_run == seconds
-    assert f"The last run took {describe_time(sum(seconds.values()))} ({describe_steps(seconds)})" in str(check)
+    assert (
+        f"The last run took {describe_time(sum(seconds.values()))} before its report ({describe_steps(seconds)})"
+        in str(check)
+    )
+
+
+def test_color_of_grey_images_is_said_to_be_brightness(study):
+    assert check_study(study).metrics["color"] == "ready"
+    for path in (study.parent / "images").iterdir():
+        Image.open(path).convert("L").save(path)
+    states = check_study(study).metrics
+    assert states["color"] == "ready; the images are grey, so it compares their brightness and nothing else"
+    assert states["Pixel"] == "ready"
 
 
 def test_stimuli_without_an_image_and_constant_units_are_counted(study):

@@ -2,6 +2,7 @@
 
 import datetime
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def photos(tmp_path, rng):
 def recording(tmp_path, rng):
     """Write an NWB file with two presentations of each image, named by a column, or by an index of images in it."""
 
-    def write(*, images_inside=False, stem="photo"):
+    def write(*, images_inside=False, stem="photo", suffix=""):
         nwb = NWBFile("planted", "session", datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC))
         order = np.tile(np.arange(N_IMAGES), 2)
         onsets = np.arange(len(order), dtype=float)
@@ -48,7 +49,7 @@ def recording(tmp_path, rng):
         else:
             nwb.add_trial_column("picture", "file")
             for onset, i in zip(onsets, order, strict=True):
-                nwb.add_trial(start_time=onset, stop_time=onset + 0.3, picture=f"{stem}{i:02d}")
+                nwb.add_trial(start_time=onset, stop_time=onset + 0.3, picture=f"{stem}{i:02d}{suffix}")
         nwb.add_unit_column("area", "area")
         for area in ("V4", "IT", "IT"):
             nwb.add_unit(spike_times=np.sort(rng.uniform(0, len(order), 900)), area=area)
@@ -80,10 +81,21 @@ def test_a_recording_gives_its_table_column_window_and_area(recording, photos, t
     }
     result = run_study(path)
     assert dict(result.groupby("finder").count().interpretability.sel(metric="Color").to_series()) == {
-        "CovarianceMatched": 3,
+        "CovarianceMatched (center, normalize)": 3,
+        "CovarianceMatched (normalize)": 3,
         "KMeans": 3,
+        "KMeans centred": 3,
         "Units": 3,
     }
+
+
+def test_a_recording_that_names_files_with_extension_is_joined_to_its_images(recording, photos, tmp_path, caplog):
+    path = new_study(recording(suffix=".JPG"), tmp_path / "study.toml", images=photos)
+    assert settings_of(path)[2]["stimulus_column"] == "picture"
+    with caplog.at_level("INFO", "neurosuper"):
+        result = run_study(path)
+    assert "session: its stimuli are named 'photo00.JPG', … (24 in all), the images 'photo00'" in caplog.text
+    assert set(result.top_stimuli.values.ravel()) <= {f"photo{i:02d}" for i in range(N_IMAGES)}
 
 
 def test_a_recording_with_images_needs_nothing_else(recording, tmp_path):
@@ -92,7 +104,7 @@ def test_a_recording_with_images_needs_nothing_else(recording, tmp_path):
     assert study.images == {"path": "session.nwb", "template": "scenes"}
     assert table["index_series"] == "shown"
     assert table["presentations"] is False
-    assert run_study(path).sizes["item"] == 9
+    assert run_study(path).sizes["item"] == 15
 
 
 @pytest.mark.parametrize(
@@ -139,13 +151,26 @@ def test_images_of_several_sizes_are_resized(photos, tmp_path):
     assert read_study(new_study(photos, tmp_path / "study.toml")).images == {"path": "photos", "size": 128}
 
 
+def test_grey_images_are_noted_where_color_is_chosen(photos, tmp_path):
+    note = "# The images are grey, so Color compares their brightness"
+    assert note not in new_study(photos, tmp_path / "colored.toml").read_text()
+    grey = tmp_path / "grey"
+    grey.mkdir()
+    for path in photos.iterdir():
+        Image.open(path).convert("L").save(grey / path.name)
+    text = new_study(grey, tmp_path / "grey.toml").read_text()
+    assert text.index(note) < text.index("[metrics.Color]")
+    shutil.copy(photos / "photo07.png", grey)
+    assert note not in new_study(grey, tmp_path / "one_in_color.toml").read_text()
+
+
 def test_every_setting_is_explained_and_data_elsewhere_are_named_in_full(photos, tmp_path, rng):
     np.save(tmp_path / "v4.npy", rng.gamma(1, 5, (4, N_IMAGES)))
     (tmp_path / "studies").mkdir()
     text = new_study(tmp_path / "v4.npy", tmp_path / "studies" / "a.toml", images=photos).read_text()
     lines = [line for line in text.splitlines() if re.match(r"\w+ = ", line)]
     unexplained = {line.split(" = ")[0] for line in lines if "#" not in line}
-    assert unexplained <= {"loader", "path"}
+    assert unexplained <= {"loader", "path", "finder"}
     assert read_study(tmp_path / "studies" / "a.toml").images["path"] == photos.resolve().as_posix()
 
 
@@ -161,7 +186,9 @@ def test_errors_say_what_is_missing(recording, photos, tmp_path, rng):
         new_study(tmp_path / "nowhere", output)
     with pytest.raises(FileNotFoundError, match="session.nwb contains no images; give images="):
         new_study(recording(), output)
-    with pytest.raises(ValueError, match=r"no stimulus of session.nwb is named as an image: they are 'other00'"):
+    with pytest.raises(
+        ValueError, match=r"no stimulus of session.nwb is named as an image: they are 'other00', .*24 in all"
+    ):
         new_study(recording(stem="other"), output, images=photos)
     np.save(tmp_path / "v4.npy", rng.gamma(1, 5, (4, 7)))
     with pytest.raises(FileNotFoundError, match="v4.npy contains no images"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
+from neurosuper._labels import without_suffixes
 from neurosuper.loaders.array import as_label
 from neurosuper.loaders.nwb.presentations import Presentations, read_presentations
 from neurosuper.loaders.nwb.records import Table, Template, single_values
@@ -122,7 +123,7 @@ def inspect_nwb(
     path : path of an .nwb file, or a binary file object that can seek
         Columns of its tables are read, but no responses.
     labels : iterable of str, optional
-        Names of your images, such as `images.stimulus.values`.
+        Names of your images, such as `images.stimulus.values`; a column may add the extension of the files.
     allow_external : bool, optional
         As in `load_nwb`.
 
@@ -253,7 +254,7 @@ def _rank_columns(tables: Mapping[str, Table], labels: set[str]) -> Iterator[tup
         if values is None or len(values) < 2 or values.dtype.kind == "b":
             continue
         names = [as_label(value) for value in values]
-        n_known = len(labels.intersection(names))
+        n_known = _count_known(names, labels)
         likely = next((i for i, pattern in enumerate(STIMULI) if pattern.search(name.lower())), len(STIMULI))
         is_measured = values.dtype.kind == "f" and (values % 1 != 0).any()
         if not n_known and (likely == len(STIMULI) or is_measured or NOT_STIMULI.search(name.lower())):
@@ -261,6 +262,11 @@ def _rank_columns(tables: Mapping[str, Table], labels: set[str]) -> Iterator[tup
         blanks = [int(label) if label == "-1" else label for label in names if label.lower() in BLANKS]
         arguments = {"presentations": path, "stimulus_column": name} | ({"blanks": blanks} if blanks else {})
         yield (-n_known, likely, -len(values)), arguments
+
+
+def _count_known(names: Sequence[str], labels: set[str]) -> int:
+    """Return how many names are among the labels, with or without the extension of image files."""
+    return max(len(labels.intersection(names)), len(labels.intersection(without_suffixes(names))))
 
 
 def _rank_index_series(
@@ -274,7 +280,7 @@ def _rank_index_series(
         for blanks in ({}, {"blanks": [-1]}):
             arguments = {"presentations": joined, "index_series": path} | blanks
             if (shown := _try_presentations(session, arguments)) is not None:
-                yield (-len(labels.intersection(shown.images)), len(STIMULI), -len(shown.images)), arguments
+                yield (-_count_known(shown.images, labels), len(STIMULI), -len(shown.images)), arguments
                 break
 
 
