@@ -262,7 +262,7 @@ def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray, dict[s
     for fit in fits:
         labels = fit.top_stimuli[fit.top_stimuli.dims[1]].values
         names = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str), "baseline": fit.baseline}
-        frames.append(names | _unit_coords(fit.fitted, len(labels)))
+        frames.append(names | _unit_coords(fit.fitted, labels))
     return {
         name: ("item", _concatenate(frames, name), _attrs_of_unit_coord(fits, name))
         for name in dict.fromkeys(key for frame in frames for key in frame)
@@ -280,15 +280,16 @@ def _attrs_of_unit_coord(fits: Sequence[Fit], name: str) -> dict[str, str]:
     return attrs
 
 
-def _unit_coords(fitted: DirectionFinder, n: int) -> dict[str, np.ndarray]:
-    """Return unit coords for the `n` items of a fit; a direction has the value that all units share, or none."""
+def _unit_coords(fitted: DirectionFinder, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Return unit coords for the items of a fit, by label; a direction has the value that all units share, or none."""
     coords = {str(name): coord.values for name, coord in fitted.mean_.coords.items() if name != "unit"}
     if isinstance(fitted, Units):
-        return coords
+        kept = fitted.direction_index.get_indexer(labels)  # some may be left out, as constant
+        return {name: values[kept] for name, values in coords.items()}
     shared = {}
     for name, values in coords.items():
         empty = np.nan if values.dtype.kind in "iufb" else ""
-        shared[name] = np.repeat(values[0] if (values == values[0]).all() else empty, n)
+        shared[name] = np.repeat(values[0] if (values == values[0]).all() else empty, len(labels))
     return shared
 
 
