@@ -7,6 +7,7 @@ import math
 WITHOUT_ERROR = 3  # decimals of a number whose standard error is 0 or not known
 MAX_DECIMALS = 12
 MIN_P = 1e-4  # smaller p are reported as below this
+ALPHA = 0.05  # a p on one side of it is shown on this side
 
 
 def decimals_for(standard_error: float) -> int:
@@ -54,12 +55,15 @@ def format_interval(low: float, high: float, decimals: int) -> str:
     return f"[{format_number(low, decimals)}, {format_number(high, decimals)}]"
 
 
-def format_p(p: float) -> str:
-    """Return a p-value to three significant digits, with the sign before it.
+def format_p(p: float, sign: str = "=") -> str:
+    """Return a p-value with the sign before it, to three significant digits, or to as many as show if it is below 0.05.
 
     Examples
     --------
-    >>> format_p(0.04256), format_p(1e-7)
-    ('= 0.0426', '< 0.0001')
+    >>> format_p(0.04256), format_p(0.04996), format_p(1e-7)
+    ('= 0.0426', '= 0.04996', '< 0.0001')
     """
-    return f"< {MIN_P:.4f}" if p < MIN_P else f"= {p:.3g}"
+    if p < MIN_P:
+        return f"< {MIN_P:.4f}"
+    shown = (f"{p:.{n_digits}g}" for n_digits in range(3, 18))  # 17 digits are those of float64
+    return f"{sign} {next(text for text in shown if (float(text) < ALPHA) == (p < ALPHA))}"

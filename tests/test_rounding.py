@@ -33,3 +33,14 @@ def test_small_p_are_given_as_a_bound():
         *("= 1", "= 0.0496", "= 0.0001"),
         *("< 0.0001", "< 0.0001"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("p", "shown"),
+    [(0.04996, "0.04996"), (0.0499999, "0.0499999"), (0.05, "0.05"), (0.050003, "0.05"), (0.0495, "0.0495")],
+)
+def test_p_is_shown_on_its_side_of_the_threshold(p, shown):
+    assert format_p(p) == f"= {shown}"
+    assert format_p(p, "≤") == f"≤ {shown}"
+    assert format_p(np.nextafter(0.05, 0)) == "= 0.049999999999999996"
+    assert format_p(np.nan) == "= nan"

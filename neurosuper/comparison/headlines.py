@@ -156,10 +156,8 @@ def _list(rows: pd.DataFrame, n: int, noun: str, within: str) -> str:
     """Return the differences with their intervals, or, if there are many, names or counts, and the range."""
     if len(rows) <= MAX_LISTED:
         return within + ", ".join(map(_effect, rows.itertuples()))
-    decimals = decimals_for(rows.standard_error.max())
-    least, most = (
-        format_number(value, decimals, sign=True) for value in (rows.difference.min(), rows.difference.max())
-    )
+    ends = (rows.loc[position] for position in (rows.difference.idxmin(), rows.difference.idxmax()))
+    least, most = (format_number(row.difference, _decimals(row), sign=True) for row in ends)
     names = (
         rows.system
         if noun == "systems"
@@ -171,19 +169,26 @@ def _list(rows: pd.DataFrame, n: int, noun: str, within: str) -> str:
 def _list_undetected(rows: pd.DataFrame, n: int, noun: str, within: str) -> str:
     if len(rows) <= MAX_UNDETECTED:
         return f"{within} {', '.join(map(_effect, rows.itertuples()))}"
-    decimals = decimals_for(rows.standard_error.max())
-    low, high = (format_number(value, decimals) for value in (rows.difference_low.min(), rows.difference_high.max()))
-    reach = f" (intervals from {low} to {high})" if rows.difference_low.notna().any() else ""
+    reach = ""
+    if rows.difference_low.notna().any():
+        low, high = rows.loc[rows.difference_low.idxmin()], rows.loc[rows.difference_high.idxmax()]
+        low_text = format_number(low.difference_low, _decimals(low))
+        reach = f" (intervals from {low_text} to {format_number(high.difference_high, _decimals(high))})"
     return f"in {len(rows)} of {n} {noun}{reach}"
 
 
 def _effect(row: Any) -> str:
     """Return a difference with its interval, to two digits of the standard error."""
-    decimals = decimals_for(row.standard_error)
+    decimals = _decimals(row)
     interval = "(no interval)"
     if np.isfinite(row.difference_low):
         interval = format_interval(row.difference_low, row.difference_high, decimals)
     return f"{row.label} {format_number(row.difference, decimals, sign=True)} {interval}"
+
+
+def _decimals(row: Any) -> int:
+    """Return the decimals of two digits of the standard error; if it is 0, of two digits of the difference."""
+    return decimals_for(row.standard_error if row.standard_error > 0 else abs(row.difference))
 
 
 def _untested(comparison: xr.Dataset, finder: str, rows: pd.DataFrame) -> str:

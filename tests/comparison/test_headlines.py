@@ -111,6 +111,28 @@ def test_many_detectable_effects_are_named_with_their_range(rng):
     )
 
 
+@pytest.mark.parametrize(
+    ("least", "error", "shown"),
+    [(0.00437, 0.0002, "+0.00437"), (0.0012, 0, "+0.0012"), (0.00012, np.nan, "+0.00012")],
+)
+def test_each_end_of_a_range_has_the_digits_of_its_own_standard_error(rng, least, error, shown):
+    systems = [f"area {i}" for i in range(8)]
+    comparison = make(rng, {}, systems, ("Units", "KMeans"))
+    tests = contrast_finders(comparison)
+    tests["difference"][:], tests["standard_error"][:] = [2.1512, *[1] * 6, least], [0.5, *[0.1] * 6, error]
+    tests["detectable"][:] = True
+    assert headline(comparison, tests)[0].endswith(f", by {shown} to +2.15.")
+
+
+def test_the_ends_of_intervals_have_the_digits_of_their_own_standard_errors(rng):
+    systems = [f"area {i}" for i in range(4)]
+    comparison = make(rng, {}, systems, ("Units", "KMeans"))
+    tests = contrast_finders(comparison)
+    tests["standard_error"][:] = [0.5, 0.05, 0.005, 0.0005]
+    tests["difference_low"][:], tests["difference_high"][:] = [-0.1, -0.2, -0.3, -0.4], [1.5, 0.2, 0.3, 0.4]
+    assert headline(comparison, tests)[0].endswith("(intervals from −0.40000 to 1.50).")
+
+
 def test_k_means_comes_first_and_of_many_finders_the_others_share_a_sentence(rng):
     finders = ("Units", "PCA", "ICA", "NMF", "KMeans", "Gaussian", "KMeans centred")
     comparison = make(rng, {("IT", "NMF"): 0.2, ("V4", "ICA"): -0.2}, finders=finders)
