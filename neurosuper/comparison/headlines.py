@@ -11,8 +11,14 @@ import pandas as pd
 import xarray as xr
 
 from neurosuper._rounding import decimals_for, format_interval, format_number
-from neurosuper.comparison.contrast import BASELINE, NothingToTestError, contrast_pairs, units_and_baselines
-from neurosuper.comparison.table import SUFFIX, describe_left_out, summarize
+from neurosuper.comparison.contrast import (
+    BASELINE,
+    NothingToTestError,
+    contrast_pairs,
+    kind_of_reference,
+    units_and_baselines,
+)
+from neurosuper.comparison.table import SUFFIX, describe_left_out, describe_units_left_out, summarize
 
 MAX_IN_FULL = 4  # finders with sentences of their own: the others share one per reference
 MAX_LISTED = 6  # detectable differences that are listed with intervals; of more, only names or counts, and the range
@@ -88,7 +94,10 @@ def headline(comparison: xr.Dataset, tests: xr.Dataset | None = None) -> list[st
             for system, found in _mean_recovery(comparison)
         ]
     note = comparison.attrs.get("note", "")
-    return [*sentences, *cautions, *(each for each in describe_left_out(comparison) if each not in note)]
+    left_out = [each for each in describe_left_out(comparison) if each not in note]
+    if "format_version" not in comparison.attrs and (units := describe_units_left_out(comparison)):
+        left_out.append(units)  # the note of a study says it, with other words
+    return [*sentences, *cautions, *left_out]
 
 
 def _test_first_metric(comparison: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
@@ -107,20 +116,30 @@ def _describe_tests(comparison: xr.Dataset, tests: xr.Dataset) -> list[str]:
     table = table[(table.metric == metric) & (table.correction == correction) & table.family.str.startswith("finders")]
     if table.empty:
         raise ValueError(f"no test of finders by {metric!r}, the first metric; pass contrast_finders(comparison)")
-    is_matched = table.family.str.endswith(BASELINE)
-    table = table.assign(reference=table.against.where(~is_matched, f"its {BASELINE}"), label=table.system)
+    kinds = map(kind_of_reference, table.against, table.family)
+    references = [f"its {kind}" if kind != name else name for kind, name in zip(kinds, table.against, strict=True)]
+    table = table.assign(reference=references, label=table.system)
     by = f"by {metric}{' (hub-corrected)' if correction == 'hub' else ''}"
     finders, sentences = _in_order(comparison, table), []
     n_in_full = len(finders) if len(finders) <= MAX_IN_FULL else max(1, sum(map(_is_kmeans, finders)))
     for finder in finders[:n_in_full]:
         for reference, rows in table[table.finder == finder].groupby("reference", sort=False):
-            untested = _untested(comparison, finder, rows)
+            missing = _untested(comparison, finder, rows)
+            untested = f"; not tested in {', '.join(missing)}" if missing else ""
             sentences.append(f"{_verdict(finder, f'{reference} {by}', rows, 'systems')}{untested}.")
     for reference, rows in table[table.finder.isin(finders[n_in_full:])].groupby("reference", sort=False):
         rows = rows.assign(label=rows.finder + " in " + rows.system)
         names = ", ".join(dict.fromkeys(rows.finder))
-        of_each = str(reference).replace(f"its {BASELINE}", f"their {BASELINE}s")
-        sentences.append(f"{_verdict(names, f'{of_each} {by}', rows, 'tests')}.")
+        is_matched = reference != rows.against.iloc[0]
+        of_each = f"their {BASELINE}s" if is_matched else reference
+        missing = [
+            f"{name} in {system}" for name, own in rows.groupby("finder") for system in _untested(comparison, name, own)
+        ]
+        untested = f"; not tested: {', '.join(missing)}" if missing else ""
+        sentences.append(f"{_verdict(names, f'{of_each} {by}', rows, 'tests')}{untested}.")
+    known = {*table.finder, *table.against}
+    if never := [name for name in dict.fromkeys(comparison.finder.values.tolist()) if name not in known]:
+        sentences.append(f"Not tested: {', '.join(never)}.")
     return [*sentences, _method(comparison, table)]
 
 
@@ -191,11 +210,10 @@ def _decimals(row: Any) -> int:
     return decimals_for(row.standard_error if row.standard_error > 0 else abs(row.difference))
 
 
-def _untested(comparison: xr.Dataset, finder: str, rows: pd.DataFrame) -> str:
+def _untested(comparison: xr.Dataset, finder: str, rows: pd.DataFrame) -> list[str]:
     """Return the systems in which a finder has items, but too few of them or of the reference to be tested."""
     systems = dict.fromkeys(comparison.system.values[(comparison.finder == finder).values].tolist())
-    missing = [system for system in systems if system not in set(rows.system)]
-    return f"; not tested in {', '.join(missing)}" if missing else ""
+    return [system for system in systems if system not in set(rows.system)]
 
 
 def _method(comparison: xr.Dataset, table: pd.DataFrame) -> str:

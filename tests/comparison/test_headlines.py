@@ -172,6 +172,28 @@ def test_systems_that_could_not_be_tested_and_the_seed_are_named(rng):
     assert method.startswith("Differences of the mean index over the items of seed 7, with 95")
 
 
+def test_of_finders_that_share_a_sentence_those_that_could_not_be_tested_are_named(rng):
+    finders = ("Units", "PCA", "ICA", "NMF", "KMeans", "Random", "SAE")
+    comparison = make(rng, {}, finders=finders, n=4)
+    few = (comparison.finder == "SAE") | ((comparison.finder == "ICA") & (comparison.system == "IT"))
+    sentences = headline(comparison.isel(item=(~few | (np.arange(comparison.sizes["item"]) % 4 == 0)).values))
+    assert sentences[1].startswith("PCA, ICA, NMF, Random against Units by LPIPS: ")
+    assert sentences[1].endswith("; not tested: ICA in IT.")
+    assert sentences[2] == "Not tested: SAE."
+
+
+def test_a_reference_that_the_user_named_has_its_name(rng):
+    comparison = make(rng, {("V4", "KMeans"): 0.2}, finders=("my matched baseline", "KMeans"))
+    first, *_ = headline(comparison, contrast_finders(comparison, against="my matched baseline"))
+    assert first.startswith("KMeans above my matched baseline by LPIPS: V4 +0.")
+
+
+def test_units_that_were_left_out_are_counted_unless_the_note_of_a_study_does_so(rng):
+    comparison = make(rng, {}).assign_attrs(n_units_left_out=[0, 5, 2])
+    assert headline(comparison)[-1] == "Units that do not vary over the stimuli were left out: 5 of IT, 2 of net."
+    assert headline(comparison.assign_attrs(format_version=1)) == headline(comparison)[:-1]
+
+
 def test_a_caution_of_the_tests_becomes_a_sentence(rng):
     comparison = make(rng, {}).assign_attrs(n_stimuli=20)
     assert headline(comparison)[-1].startswith("20 stimuli are fewer than 8 × top = 24: the interval may be too narrow")
