@@ -7,6 +7,7 @@ import math
 WITHOUT_ERROR = 3  # decimals of a number whose standard error is 0 or not known
 MAX_DECIMALS = 12
 MIN_P = 1e-3  # smaller p are reported as below this
+ALPHA = 0.05  # a p on one side of it is shown on this side
 
 
 def decimals_for(standard_error: float) -> int:
@@ -54,7 +55,7 @@ def format_interval(low: float, high: float, decimals: int) -> str:
     return f"[{format_number(low, decimals)}, {format_number(high, decimals)}]"
 
 
-def format_p(p: float) -> str:
+def format_p(p: float, sign: str = "=") -> str:
     """Return a p-value to two significant digits, with the sign before it; never 0.05 for one that is smaller.
 
     Examples
@@ -65,4 +66,4 @@ def format_p(p: float) -> str:
     if p < MIN_P:
         return f"< {MIN_P}"
     text = f"{p:#.2g}"
-    return "< 0.05" if p < 0.05 <= float(text) else f"= {text}"
+    return f"< {ALPHA}" if p < ALPHA <= float(text) else f"{sign} {text}"

@@ -111,9 +111,15 @@ DROP_THEM = "drop such units with neurosuper.responses.drop_constant_units(respo
 
 
 def constant_items(codes: xr.DataArray) -> np.ndarray:
-    """Return the labels of units or directions that give every stimulus the same code (stimulus, item)."""
-    constant = codes.max("stimulus") == codes.min("stimulus")
-    return codes[codes.dims[1]].values[constant.values]
+    """Return the labels of units or directions that give every stimulus the same code (stimulus, item).
+
+    The same in float32, as in finders: the mean of 0.1, 0.1 and 0.1 may differ from that of 0.1 and 0.1 in float64.
+    """
+    low, high = codes.min("stimulus").values, codes.max("stimulus").values
+    with np.errstate(over="ignore"):  # rounding keeps the order: the largest code is still the largest
+        low32, high32 = low.astype(np.float32), high.astype(np.float32)
+    is_in_range = np.isfinite(low32) & (low32 != 0)  # finders refuse other responses, or scale them
+    return codes[codes.dims[1]].values[(low == high) | (low32 == high32) & is_in_range]
 
 
 def require_varying(codes: xr.DataArray, where: str = "", remedy: str = DROP_THEM) -> None:
@@ -124,7 +130,7 @@ def require_varying(codes: xr.DataArray, where: str = "", remedy: str = DROP_THE
 
 
 def drop_constant_units(responses: xr.DataArray) -> xr.DataArray:
-    """Return responses without the units that give every stimulus the same response.
+    """Return responses without the units that give every stimulus the same response, to the precision of float32.
 
     If stimuli have the coord `split` (see `split_stimuli`), a unit must vary within each of its parts.
 

@@ -281,6 +281,14 @@ def test_constant_units_are_dropped_and_listed(make_responses, dtype):
     assert kept.attrs == {"units": "spikes/s", "dropped_units": ["u000", "u002"]}
 
 
+def test_what_varies_only_by_rounding_is_constant(make_responses, rng):
+    """A mean of 0.1 over unequal numbers of repetitions; noise in the tenth digit; and what is small, but varies."""
+    mean_of_3, noise = (0.1 + 0.1 + 0.1) / 3, rng.normal(size=4)
+    assert mean_of_3 != 0.1
+    values = np.stack([[0.1, mean_of_3, 0.1, 0.1], 1000 + 1e-6 * noise, 1e-50 * noise, 1000 + noise], axis=1)
+    assert drop_constant_units(make_responses(values)).attrs["dropped_units"] == ["u000", "u001"]
+
+
 def test_a_unit_must_vary_within_each_part_of_a_split(make_responses):
     values = np.array([[1, 1, 1], [2, 1, 2], [1, 1, 5], [2, 2, 5]], float)
     split = ("stimulus", ["fit", "fit", "score", "score"])

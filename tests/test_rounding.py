@@ -41,3 +41,8 @@ def test_a_detectable_p_never_reads_as_the_limit():
         *("< 0.05", "< 0.05", "= 0.049"),
         *("= 0.050", "= 0.050"),
     ]
+
+
+def test_p_keeps_the_sign_that_it_is_given():
+    assert [format_p(p, "≤") for p in (0.0312, 0.04996)] == ["≤ 0.031", "< 0.05"]
+    assert format_p(np.nan) == "= nan"

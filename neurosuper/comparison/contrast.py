@@ -231,6 +231,11 @@ def units_and_baselines(comparison: xr.Dataset) -> References:
     return references
 
 
+def kind_of_reference(against: str, family: str) -> str:
+    """Return the kind of the reference of a test of finders: "matched baseline", or the name of the reference."""
+    return against if family.endswith(f", against {against}") else BASELINE
+
+
 def contrast_pairs(
     comparison: xr.Dataset,
     varied: Varied,

@@ -11,8 +11,14 @@ import pandas as pd
 import xarray as xr
 
 from neurosuper._rounding import decimals_for, format_interval, format_number
-from neurosuper.comparison.contrast import BASELINE, NothingToTestError, contrast_pairs, units_and_baselines
-from neurosuper.comparison.table import SUFFIX, describe_left_out, summarize
+from neurosuper.comparison.contrast import (
+    BASELINE,
+    NothingToTestError,
+    contrast_pairs,
+    kind_of_reference,
+    units_and_baselines,
+)
+from neurosuper.comparison.table import SUFFIX, describe_left_out, describe_units_left_out, summarize
 
 MAX_IN_FULL = 4  # finders with sentences of their own: the others share one per reference
 MAX_LISTED = 6  # detectable differences that are listed with intervals; of more, only names or counts, and the range
@@ -91,7 +97,10 @@ def headline(comparison: xr.Dataset, tests: xr.Dataset | None = None) -> list[st
             for system, found in _mean_recovery(comparison)
         ]
     note = comparison.attrs.get("note", "")
-    return [*sentences, *cautions, *(each for each in describe_left_out(comparison) if each not in note)]
+    left_out = [each for each in describe_left_out(comparison) if each not in note]
+    if "format_version" not in comparison.attrs and (units := describe_units_left_out(comparison)):
+        left_out.append(units)  # the note of a study says it, with other words
+    return [*sentences, *cautions, *left_out]
 
 
 def _test_first_metric(comparison: xr.Dataset) -> tuple[xr.Dataset, list[str]]:
@@ -110,20 +119,30 @@ def _describe_tests(comparison: xr.Dataset, tests: xr.Dataset) -> list[str]:
     table = table[(table.metric == metric) & (table.correction == correction) & table.family.str.startswith("finders")]
     if table.empty:
         raise ValueError(f"no test of finders by {metric!r}, the first metric; pass contrast_finders(comparison)")
-    is_matched = table.family.str.endswith(BASELINE)
-    table = table.assign(reference=table.against.where(~is_matched, f"its {BASELINE}"), label=table.system)
+    kinds = map(kind_of_reference, table.against, table.family)
+    references = [f"its {kind}" if kind != name else name for kind, name in zip(kinds, table.against, strict=True)]
+    table = table.assign(reference=references, label=table.system)
     by = f"by {metric}{' (hub-corrected)' if correction == 'hub' else ''}"
     finders, sentences = _in_order(comparison, table), []
     n_in_full = len(finders) if len(finders) <= MAX_IN_FULL else max(1, sum(map(_is_kmeans, finders)))
     for finder in finders[:n_in_full]:
         for reference, rows in table[table.finder == finder].groupby("reference", sort=False):
-            untested = _untested(comparison, finder, rows)
+            missing = _untested(comparison, finder, rows)
+            untested = f"; not tested in {', '.join(missing)}" if missing else ""
             sentences.append(f"{_verdict(finder, f'{reference} {by}', rows, 'systems')}{untested}.")
     for reference, rows in table[table.finder.isin(finders[n_in_full:])].groupby("reference", sort=False):
         rows = rows.assign(label=rows.finder + " in " + rows.system)
         names = ", ".join(dict.fromkeys(rows.finder))
-        of_each = str(reference).replace(f"its {BASELINE}", f"their {BASELINE}s")
-        sentences.append(f"{_verdict(names, f'{of_each} {by}', rows, 'tests')}.")
+        is_matched = reference != rows.against.iloc[0]
+        of_each = f"their {BASELINE}s" if is_matched else reference
+        missing = [
+            f"{name} in {system}" for name, own in rows.groupby("finder") for system in _untested(comparison, name, own)
+        ]
+        untested = f"; not tested: {', '.join(missing)}" if missing else ""
+        sentences.append(f"{_verdict(names, f'{of_each} {by}', rows, 'tests')}{untested}.")
+    known = {*table.finder, *table.against}
+    if never := [name for name in dict.fromkeys(comparison.finder.values.tolist()) if name not in known]:
+        sentences.append(f"Not tested: {', '.join(never)}.")
     return [*sentences, _method(comparison, table)]
 
 
@@ -159,10 +178,8 @@ def _list(rows: pd.DataFrame, n: int, noun: str, within: str) -> str:
     """Return the differences with their intervals, or, if there are many, names or counts, and the range."""
     if len(rows) <= MAX_LISTED:
         return within + ", ".join(map(_effect, rows.itertuples()))
-    decimals = decimals_for(rows.standard_error.max())
-    least, most = (
-        format_number(value, decimals, sign=True) for value in (rows.difference.min(), rows.difference.max())
-    )
+    ends = (rows.loc[position] for position in (rows.difference.idxmin(), rows.difference.idxmax()))
+    least, most = (format_number(row.difference, _decimals(row), sign=True) for row in ends)
     names = (
         rows.system
         if noun == "systems"
@@ -176,26 +193,32 @@ def _list_undetected(rows: pd.DataFrame, n: int, noun: str, within: str) -> str:
         excludes_0 = (rows.difference_low * rows.difference_high > 0).any()
         caution = " (intervals are not adjusted)" if excludes_0 else ""
         return f"{within} {', '.join(map(_effect, rows.itertuples()))}{caution}"
-    decimals = decimals_for(rows.standard_error.max())
-    low, high = (format_number(value, decimals) for value in (rows.difference_low.min(), rows.difference_high.max()))
-    reach = f" (intervals from {low} to {high})" if rows.difference_low.notna().any() else ""
+    reach = ""
+    if rows.difference_low.notna().any():
+        low, high = rows.loc[rows.difference_low.idxmin()], rows.loc[rows.difference_high.idxmax()]
+        low_text = format_number(low.difference_low, _decimals(low))
+        reach = f" (intervals from {low_text} to {format_number(high.difference_high, _decimals(high))})"
     return f"in {len(rows)} of {n} {noun}{reach}"
 
 
 def _effect(row: Any) -> str:
     """Return a difference with its interval, to two digits of the standard error."""
-    decimals = decimals_for(row.standard_error)
+    decimals = _decimals(row)
     interval = "(no interval)"
     if np.isfinite(row.difference_low):
         interval = format_interval(row.difference_low, row.difference_high, decimals)
     return f"{row.label} {format_number(row.difference, decimals, sign=True)} {interval}"
 
 
-def _untested(comparison: xr.Dataset, finder: str, rows: pd.DataFrame) -> str:
+def _decimals(row: Any) -> int:
+    """Return the decimals of two digits of the standard error; if it is 0, of two digits of the difference."""
+    return decimals_for(row.standard_error if row.standard_error > 0 else abs(row.difference))
+
+
+def _untested(comparison: xr.Dataset, finder: str, rows: pd.DataFrame) -> list[str]:
     """Return the systems in which a finder has items, but too few of them or of the reference to be tested."""
     systems = dict.fromkeys(comparison.system.values[(comparison.finder == finder).values].tolist())
-    missing = [system for system in systems if system not in set(rows.system)]
-    return f"; not tested in {', '.join(missing)}" if missing else ""
+    return [system for system in systems if system not in set(rows.system)]
 
 
 def _method(comparison: xr.Dataset, table: pd.DataFrame) -> str:

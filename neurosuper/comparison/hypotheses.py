@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from neurosuper._rounding import decimals_for, format_interval, format_number, format_p
-from neurosuper.comparison.contrast import CONFIDENCE_LEVEL, CORRECTIONS, contrast_pairs
+from neurosuper.comparison.contrast import CONFIDENCE_LEVEL, CORRECTIONS, NothingToTestError, References, contrast_pairs
 from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.inference import adjust_p_values
 from neurosuper.inference.permutation import ALPHA
@@ -38,12 +38,13 @@ def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str
     Dataset (test,)
         Coords: the keys above. `difference` (finder − against) with `difference_low` and `difference_high` (two-sided
         95 %) and `standard_error`, `p_value`, `p_adjusted` over all hypotheses (Benjamini and Hochberg 1995),
-        `supported` (adjusted p below 0.05), and `sentence`.
+        `supported` (adjusted p below 0.05), and `sentence`. A hypothesis about a set with fewer than two active items
+        is not tested: its sentence says so, its numbers are NaN, and p is adjusted over the others.
 
     Raises
     ------
     ValueError
-        No hypothesis, or one that the comparison cannot test.
+        No hypothesis, or one about a system, finder, metric or correction that the comparison does not have.
 
     See Also
     --------
@@ -70,24 +71,24 @@ def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str
     for stated in hypotheses:
         _check_stated(comparison, stated)
         references.setdefault((stated["system"], stated["finder"]), {})[stated["against"]] = stated["against"]
-    contrasts = contrast_pairs(comparison, "finder", references)
-    tested = [_find(contrasts, stated) for stated in hypotheses]
+    found = _find_all(comparison, references, hypotheses)
     columns = {
-        name: np.array([test[name].item() for test in tested])
+        name: np.array([np.nan if test is None else test[name].item() for test in found])
         for name in ("difference", "difference_low", "difference_high", "standard_error")
     }
-    p_values = np.array(
-        [_p_value(test, stated["alternative"]) for test, stated in zip(tested, hypotheses, strict=True)]
-    )
-    adjusted = adjust_p_values(xr.DataArray(p_values, dims="test")).values
+    p_values = np.array([_p_value(test, stated) for test, stated in zip(found, hypotheses, strict=True)])
+    is_tested = np.isfinite(p_values)
+    adjusted = p_values.copy()
+    if n_tests := int(is_tested.sum()):
+        adjusted[is_tested] = adjust_p_values(xr.DataArray(p_values[is_tested], dims="test")).values
     table = pd.DataFrame(columns | {"p_value": p_values, "p_adjusted": adjusted, "supported": adjusted < ALPHA})
     table["sentence"] = [
-        _sentence(stated, row, len(hypotheses)) for stated, (_, row) in zip(hypotheses, table.iterrows(), strict=True)
+        _sentence(stated, row, n_tests) for stated, (_, row) in zip(hypotheses, table.iterrows(), strict=True)
     ]
     tests = xr.Dataset(
         {name: ("test", table[name].to_numpy()) for name in table},
         coords={key: ("test", [stated[key] for stated in hypotheses]) for key in KEYS},
-        attrs={"n_tests": len(hypotheses), "adjustment": "Benjamini-Hochberg", "confidence_level": CONFIDENCE_LEVEL},
+        attrs={"n_tests": n_tests, "adjustment": "Benjamini-Hochberg", "confidence_level": CONFIDENCE_LEVEL},
     )
     return add_attrs(tests)
 
@@ -102,37 +103,49 @@ def _check_stated(comparison: xr.Dataset, stated: Mapping[str, str]) -> None:
             raise ValueError(f"a hypothesis has the {key} {stated[key]!r}; the comparison has {known}")
 
 
-def _find(contrasts: xr.Dataset, stated: Mapping[str, str]) -> xr.Dataset:
-    """Return the contrast that a hypothesis is about."""
-    keys = ("system", "finder", "metric", "against", "correction")
-    here = np.logical_and.reduce([contrasts[key].values == stated[key] for key in keys])
-    if here.sum() != 1:
-        what = " ".join(f"{key} {stated[key]!r}" for key in keys)
-        raise ValueError(f"the comparison has no contrast of {what}: a set has fewer than two items")
-    return contrasts.isel(test=int(np.flatnonzero(here)[0]))
+def _find_all(
+    comparison: xr.Dataset, references: References, hypotheses: Sequence[Mapping[str, str]]
+) -> list[xr.Dataset | None]:
+    """Return the contrast that each hypothesis is about; None where a set has too few items for a test."""
+    try:
+        contrasts = contrast_pairs(comparison, "finder", references)
+    except NothingToTestError:
+        return [None] * len(hypotheses)
+    found: list[xr.Dataset | None] = []
+    for stated in hypotheses:
+        keys = ("system", "finder", "metric", "against", "correction")
+        here = np.logical_and.reduce([contrasts[key].values == stated[key] for key in keys])
+        found.append(contrasts.isel(test=int(np.flatnonzero(here)[0])) if here.any() else None)
+    return found
 
 
-def _p_value(test: xr.Dataset, alternative: str) -> float:
-    p = float(test.p_value)
+def _p_value(test: xr.Dataset | None, stated: Mapping[str, str]) -> float:
+    if test is None:
+        return float("nan")
+    p, alternative = float(test.p_value), stated["alternative"]
     if alternative == "two-sided":
         return p
     as_stated = float(test.difference) * (1 if alternative == "greater" else -1) > 0
     return p / 2 if as_stated else 1 - p / 2
 
 
-def _sentence(stated: Mapping[str, str], row: pd.Series, n_hypotheses: int) -> str:
+def _sentence(stated: Mapping[str, str], row: pd.Series, n_tests: int) -> str:
+    claim = (
+        f"{stated['system']}: {stated['finder']} {CLAIMS[stated['alternative']]} {stated['against']} by "
+        f"{stated['metric']}, {CORRECTIONS[stated['correction']]}"
+    )
+    if np.isnan(row.p_value):
+        return f"{claim}: not tested, as {stated['finder']} or {stated['against']} has fewer than two active items."
     verdict = "supported" if row.supported else "not supported"
     sides = "two-sided" if stated["alternative"] == "two-sided" else "one-sided"
     decimals = decimals_for(row.standard_error)
     interval = ""
     if np.isfinite(row.difference_low):
         interval = f", 95 % interval {format_interval(row.difference_low, row.difference_high, decimals)}"
-    adjusted = f"adjusted p {format_p(row.p_adjusted)} (family of {n_hypotheses})"
-    if n_hypotheses == 1:
+    adjusted = f"adjusted p {format_p(row.p_adjusted)} (family of {n_tests})"
+    if n_tests == 1:
         adjusted = "not adjusted: one hypothesis"
     return (
-        f"{stated['system']}: {stated['finder']} {CLAIMS[stated['alternative']]} {stated['against']} by "
-        f"{stated['metric']}, {CORRECTIONS[stated['correction']]}: {verdict} (difference "
-        f"{format_number(row.difference, decimals, sign=True)}{interval}; {sides} p {format_p(row.p_value)}, "
-        f"{adjusted})."
+        f"{claim}: {verdict} (difference {format_number(row.difference, decimals, sign=True)}{interval}; {sides} p "
+        f"{format_p(row.p_value)}, {adjusted})."
     )

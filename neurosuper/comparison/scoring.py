@@ -101,12 +101,13 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     groups, about_groups = _describe_groups(fits)
     top = np.concatenate([fit.top_stimuli.values for fit in fits], axis=1)
     n_items, coords, random = top.shape[1], _item_coords(fits), _draw_random_sets(fits, len(top))
-    every = np.concatenate([top, *random.values()], axis=1).T
+    every = np.concatenate([top, *random], axis=1).T
     scored = [_score(fits, every, images, metric) for metric in metrics.values()]
     scores = np.stack([index for index, _ in scored], axis=1)
     columns = {"interpretability": scores[:n_items]}
-    of_system = pd.Index(list(random)).get_indexer(coords["system"][1])
-    columns |= {name: np.stack([values[name][of_system] for _, values in scored], axis=1) for name in CHANCE}
+    n_of_fits = [fit.top_stimuli.shape[1] for fit in fits]
+    of_item = np.repeat(_find_shared(fits)[1], n_of_fits)
+    columns |= {name: np.stack([values[name][of_item] for _, values in scored], axis=1) for name in CHANCE}
     others = {
         name: ((*ITEM, *dims), np.stack([values[name] for _, values in scored], axis=1))
         for name, dims in (dict.fromkeys(CORRECTED, ()) | ON_HALVES).items()
@@ -159,7 +160,7 @@ def _score(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the index of sets `(set, rank)` of stimuli, and by name the other scores.
 
-    They are those of all items `(item, …)`, and those of random sets, `(system,)`.
+    They are those of all items `(item, …)`, and those of random sets, one for all fits of a system and a split.
     """
     index = images.get_index("stimulus")
     sets, scored = index.get_indexer(every.ravel()).reshape(every.shape), [index.get_indexer(f.scored) for f in fits]
@@ -177,8 +178,7 @@ def _score(
             raw = _on_halves(fit, places, as_matrix, metric.self_similarity)
             corrected = _on_halves(fit, places, ShiftedDistances(as_matrix, of_fit), 0)
             parts.append(dict(zip(ON_HALVES, (*raw, *corrected), strict=True)))
-    systems = [fit.system for fit in fits]
-    first = [systems.index(system) for system in dict.fromkeys(systems)]
+    first, _ = _find_shared(fits)
     chance = [
         _chance_of(index, best, shifts[:, i], scored[i], metric.self_similarity)
         for i, index, best in zip(
@@ -194,7 +194,7 @@ def _score(
         "corrected": np.concatenate(corrected_index),
         "frequency_floor": np.repeat(metric.self_similarity - floors, np.diff(ends, prepend=0)),
     }
-    scores |= {name: np.array([of_system[name] for of_system in chance]) for name in CHANCE}
+    scores |= {name: np.array([of_stimuli[name] for of_stimuli in chance]) for name in CHANCE}
     return of_sets, scores | {name: np.concatenate([part[name] for part in parts]) for name in ON_HALVES}
 
 
@@ -247,13 +247,21 @@ def _shifts_and_floors(
     return np.stack(shifts, axis=1)[:, of_fit], floor_distances(sums[:, sets.shape[1] :], picks)
 
 
-def _draw_random_sets(fits: Sequence[Fit], top: int) -> dict[str, np.ndarray]:
-    """Return random sets `(rank, set)` of the stimuli that the first fit of each system was scored on."""
-    rng, first = np.random.default_rng(0), {fit.system: fit.scored for fit in reversed(fits)}
-    return {
-        system: np.stack([rng.choice(first[system], top, replace=False) for _ in range(N_RANDOM_SETS)], axis=1)
-        for system in dict.fromkeys(fit.system for fit in fits)
-    }
+def _draw_random_sets(fits: Sequence[Fit], top: int) -> list[np.ndarray]:
+    """Return random sets `(rank, set)` of the stimuli that each system was scored on, of each split of it."""
+    rng, (first, _) = np.random.default_rng(0), _find_shared(fits)
+    return [
+        np.stack([rng.choice(fits[i].scored, top, replace=False) for _ in range(N_RANDOM_SETS)], axis=1) for i in first
+    ]
+
+
+def _find_shared(fits: Sequence[Fit]) -> tuple[list[int], np.ndarray]:
+    """Return the first fit of each system and set of scored stimuli, and the number of the set of every fit.
+
+    The fits of one system and one seed share their stimuli; those of another seed may have others.
+    """
+    numbers, _ = pd.factorize(pd.Series([(fit.system, *fit.scored.tolist()) for fit in fits], dtype=object))
+    return np.unique(numbers, return_index=True)[1].tolist(), numbers
 
 
 def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
@@ -262,7 +270,7 @@ def _item_coords(fits: Sequence[Fit]) -> dict[str, tuple[str, np.ndarray, dict[s
     for fit in fits:
         labels = fit.top_stimuli[fit.top_stimuli.dims[1]].values
         names = {"system": fit.system, "finder": fit.finder, "direction": labels.astype(str), "baseline": fit.baseline}
-        frames.append(names | _unit_coords(fit.fitted, len(labels)))
+        frames.append(names | _unit_coords(fit.fitted, labels))
     return {
         name: ("item", _concatenate(frames, name), _attrs_of_unit_coord(fits, name))
         for name in dict.fromkeys(key for frame in frames for key in frame)
@@ -280,15 +288,16 @@ def _attrs_of_unit_coord(fits: Sequence[Fit], name: str) -> dict[str, str]:
     return attrs
 
 
-def _unit_coords(fitted: DirectionFinder, n: int) -> dict[str, np.ndarray]:
-    """Return unit coords for the `n` items of a fit; a direction has the value that all units share, or none."""
+def _unit_coords(fitted: DirectionFinder, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Return unit coords for the items of a fit, by label; a direction has the value that all units share, or none."""
     coords = {str(name): coord.values for name, coord in fitted.mean_.coords.items() if name != "unit"}
     if isinstance(fitted, Units):
-        return coords
+        kept = fitted.direction_index.get_indexer(labels)  # some may be left out, as constant
+        return {name: values[kept] for name, values in coords.items()}
     shared = {}
     for name, values in coords.items():
         empty = np.nan if values.dtype.kind in "iufb" else ""
-        shared[name] = np.repeat(values[0] if (values == values[0]).all() else empty, n)
+        shared[name] = np.repeat(values[0] if (values == values[0]).all() else empty, len(labels))
     return shared
 
 

@@ -146,29 +146,49 @@ def describe_left_out(comparison: xr.Dataset) -> list[str]:
         reasons += [f"directions that are constant on the stimuli to score on ({', '.join(same)})"] * bool(same)
         if reasons:
             sentences.append(f"Left out in {system}: {'; '.join(reasons)}.")
-    n_constant = int(np.sum(comparison.attrs.get("n_constant", 0)))
-    if n_constant > counts.n_constant.sum():  # of a part of a comparison, whose finders are not known
-        sentences.append(f"Left out: directions that are constant on the stimuli to score on ({n_constant}).")
+    if _constant_by_fit(comparison) is None and (n := count_constant(comparison)):
+        sentences.append(f"Left out: directions that are constant on the stimuli to score on ({n}).")
     return sentences
 
 
+def describe_units_left_out(comparison: xr.Dataset) -> str:
+    """Return a sentence that counts the units that were left out because they do not vary; empty if there are none."""
+    systems = list(dict.fromkeys(comparison.system.values.tolist()))
+    counts = np.ravel(comparison.attrs.get("n_units_left_out", 0)).tolist()
+    if not any(counts):
+        return ""
+    named = ", ".join(f"{n} of {system}" for system, n in zip(systems, counts, strict=False) if n)
+    if len(counts) != len(systems):  # of a part of a comparison
+        named = f"{sum(counts)} in all systems that were compared"
+    return f"Units that do not vary over the stimuli were left out: {named}."
+
+
 def count_left_out(comparison: xr.Dataset) -> pd.DataFrame:
-    """Return the columns `n_items`, `n_inactive` and `n_constant` (not among the items) by system and finder."""
-    names = [pd.Series(comparison[name].values.astype(str), name=name) for name in ("system", "finder")]
-    counts = pd.Series(inactive_items(comparison)).groupby(names, sort=False).agg(["size", "sum"])
+    """Return `n_items`, `n_inactive` and `n_constant` (not among the items) of the first seed by system and finder."""
+    of_seed = comparison.isel(item=of_first_seed(comparison))
+    names = [pd.Series(of_seed[name].values.astype(str), name=name) for name in ("system", "finder")]
+    counts = pd.Series(inactive_items(of_seed)).groupby(names, sort=False).agg(["size", "sum"])
     counts.columns = ["n_items", "n_inactive"]
-    constant = _count_constant(comparison)
+    constant = _constant_by_fit(comparison) or {}
     return counts.assign(n_constant=[constant.get(pair, 0) for pair in counts.index])
 
 
-def _count_constant(comparison: xr.Dataset) -> dict[tuple[str, str], int]:
-    """Return how many directions were left out as constant, by system and finder; of a part of a comparison, none."""
+def count_constant(comparison: xr.Dataset) -> int:
+    """Return how many directions of the first seed were left out as constant; of all seeds, if this is not known."""
+    known = _constant_by_fit(comparison)
+    return int(np.sum(comparison.attrs.get("n_constant", 0))) if known is None else sum(known.values())
+
+
+def _constant_by_fit(comparison: xr.Dataset) -> dict[tuple[str, str], int] | None:
+    """Return how many directions of the first seed were left out as constant, by system and finder.
+
+    None if this is not known, as in a part of a comparison.
+    """
     counts = np.ravel(comparison.attrs.get("n_constant", []))
     names = [comparison[name].values.astype(str) for name in ("seed", "system", "finder") if name in comparison.coords]
     fits = list(dict.fromkeys(zip(*names, strict=True)))  # in the order of fits, as are the counts
     if len(fits) != len(counts):
-        return {}
-    found: dict[tuple[str, str], int] = {}
-    for (*_, system, finder), n in zip(fits, counts.tolist(), strict=True):
-        found[system, finder] = found.get((system, finder), 0) + n
-    return found
+        return None
+    # The fits of the first seed come first, and each system and finder is among them once.
+    of_first = [fit for fit in fits if fit[:-2] == fits[0][:-2]]
+    return {(system, finder): n for (*_, system, finder), n in zip(of_first, counts.tolist(), strict=False)}

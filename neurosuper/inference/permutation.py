@@ -11,7 +11,7 @@ import xarray as xr
 from scipy import stats
 
 from neurosuper._checks import Seed, check_one_of, seed_or_new
-from neurosuper._rounding import MIN_P, decimals_for, format_interval, format_number, format_p
+from neurosuper._rounding import decimals_for, format_interval, format_number, format_p
 from neurosuper.inference.effect import standardized_difference, superiority
 from neurosuper.inference.items import (
     CENTERS,
@@ -359,7 +359,7 @@ def _format_p(result: xr.Dataset) -> str:
     p, attrs, about = result.p_value.item(), result.attrs, result.p_value.attrs
     random = "n_permutations" in attrs and not attrs["exact"]
     least = (2 if attrs["alternative"] == "two-sided" else 1) / (attrs["n_permutations"] + 1) if random else 0
-    text = f"≤ {p:#.2g}" if MIN_P <= p <= least else format_p(p)
+    text = format_p(p, "≤" if p <= least else "=")
     if "adjusted" not in about:
         return f"p {text}"
     n_tests = about["n_tests"]

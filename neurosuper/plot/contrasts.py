@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from neurosuper._checks import check_one_of
+from neurosuper.comparison.contrast import kind_of_reference
 from neurosuper.plot.figure import draw_legend, label_ticks, open_panels
 from neurosuper.plot.style import PLAIN, Look, finder_looks
 
@@ -25,7 +26,7 @@ LABELS, PANEL, LINE = 1.5, 1.5, 0.19  # inches: width of the names of finders, o
 AROUND = 1.85  # inches that the legend, titles and the labels of axes take
 LONGEST = 20  # characters of a name in one line
 LABEL_SIZE = 9  # points; a figure of two panels is then legible on the screen of a phone
-KINDS = {"Units": "single units", "CovarianceMatched": "matched baseline"}
+KINDS = {"Units": "single units"}  # others have their names
 NEXT = 1.4  # lines between the last finder of a system and the name of the next system
 
 
@@ -120,9 +121,8 @@ def _tests_by(tests: xr.Dataset, metric: str, correction: Correction | None) -> 
     if correction not in corrections:
         raise ValueError(f"no tests of correction {correction!r}; there are tests of {', '.join(corrections)}")
     frame = tests.isel(test=((tests.metric == metric) & (tests.correction == correction)).values).to_dataframe()
-    frame["kind"] = [KINDS.get(against.split(" (")[0], against) for against in frame["against"]]
-    if frame.duplicated(["system", "finder", "kind"]).any():  # two baselines that the user named
-        frame["kind"] = frame["against"]
+    kinds = map(kind_of_reference, frame["against"], frame["family"])
+    frame["kind"] = [KINDS.get(kind, kind) for kind in kinds]
     return frame, "hub-corrected " if correction == "hub" else ""
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from neurosuper._rounding import decimals_for, format_interval, format_number
-from neurosuper.comparison.table import count_left_out, inactive_items, summarize
+from neurosuper.comparison.table import count_constant, count_left_out, summarize
 from neurosuper.interpretability.disjoint_stimuli import RELIABLE_ENOUGH
 from neurosuper.report.forest import main_tests
 from neurosuper.report.numbers import describe_reliability
@@ -147,8 +147,8 @@ def _notes(comparison: xr.Dataset, summary: pd.DataFrame) -> list[str]:
     notes = {
         CORRECTED: is_corrected,
         CHANCE: "chance_level" in comparison,
-        INACTIVE.format(top=comparison.top): inactive_items(comparison).any(),
-        CONSTANT: np.any(comparison.attrs.get("n_constant", 0)),
+        INACTIVE.format(top=comparison.top): "n_inactive" in summary and summary.n_inactive.any(),
+        CONSTANT: count_constant(comparison) > 0,
         RELIABILITY.format(corrected="corrected " * is_corrected, least=RELIABLE_ENOUGH): "reliability" in summary,
     }
     return [note for note, applies in notes.items() if applies]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import xarray as xr
 
-from neurosuper.comparison.table import count_left_out
+from neurosuper.comparison.table import count_constant, count_left_out, describe_units_left_out
 from neurosuper.report.forest import OF_FINDERS, main_tests
 from neurosuper.report.numbers import unique_names
 
@@ -77,17 +77,6 @@ def _describe_systems(comparison: xr.Dataset, provenance: dict) -> list[str]:
     return sentences
 
 
-def describe_units_left_out(comparison: xr.Dataset) -> str:
-    """Return a sentence that counts the units that were left out because they do not vary; empty if there are none."""
-    systems, counts = unique_names(comparison.system), np.ravel(comparison.attrs.get("n_units_left_out", 0)).tolist()
-    if not any(counts):
-        return ""
-    named = ", ".join(f"{n} of {system}" for system, n in zip(systems, counts, strict=False) if n)
-    if len(counts) != len(systems):  # of a part of a comparison
-        named = f"{sum(counts)} in all systems that were compared"
-    return f"Units that do not vary over the stimuli were left out: {named}."
-
-
 def _of_first_seed(comparison: xr.Dataset) -> xr.Dataset:
     if "seed" not in comparison.coords:
         return comparison
@@ -139,7 +128,7 @@ def _describe_scores(comparison: xr.Dataset) -> list[str]:
     if n := int(left_out.n_inactive.sum()):
         of = _count(int(left_out.n_items.sum()), "item")
         sentences.append(f"Of {of}, {n} with fewer than {comparison.top} active stimuli were left out.")
-    if n := int(np.sum(comparison.attrs.get("n_constant", 0))):
+    if n := count_constant(comparison):
         sentences.append(f"Also left out: {_count(n, 'direction')} with the same code for all stimuli scored on.")
     return sentences
 

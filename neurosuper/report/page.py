@@ -18,7 +18,7 @@ from neurosuper.report.figures import draw_figures
 from neurosuper.report.forest import finder_tests, sections_of_tests
 from neurosuper.report.hypotheses import describe_hypotheses
 from neurosuper.report.means import describe_means
-from neurosuper.report.methods import call_of, describe_methods, describe_units_left_out
+from neurosuper.report.methods import call_of, describe_methods
 from neurosuper.report.numbers import unique_names
 from neurosuper.report.thumbnails import embed_thumbnails
 
@@ -221,9 +221,7 @@ def _facts(comparison: xr.Dataset) -> str:
     groups = ""
     if "stimulus_groups" in comparison.attrs:
         groups = GROUPS.format(name=comparison.stimulus_groups, n=comparison.n_stimulus_groups)
-    is_study = "format_version" in comparison.attrs  # whose note says it
-    left_out = "" if is_study else f" {describe_units_left_out(comparison)}"
-    return f"{'; '.join(parts)}.{groups}{left_out}".rstrip()
+    return f"{'; '.join(parts)}.{groups}"
 
 
 def _facts_of_run(provenance: dict) -> dict[str, str]:

@@ -114,6 +114,27 @@ def test_lazy_responses_lose_the_same_units(responses):
     xr.testing.assert_identical(*(fit.top_stimuli.drop_vars("code") for fit in fits))
 
 
+@pytest.mark.parametrize("split", ["fit", "score"])
+def test_units_that_vary_only_by_rounding_are_left_out(split, responses, images, rng):
+    own = split_stimuli(responses.copy(), random_state=0).assign_coords(depth=("unit", range(8)))
+    part = (own.split == split).values
+    own[part, 3] = 1000 + 1e-6 * rng.normal(size=part.sum())
+    with pytest.warns(UserWarning, match=r"left out: 1 of 8 of 'brain'"):
+        table = compare({"brain": own}, images, [Units()], [Color()], baselines=False)
+    expected = compare({"brain": own.drop_sel(unit="u003")}, images, [Units()], [Color()], baselines=False)
+    xr.testing.assert_identical(table.drop_attrs(), expected.drop_attrs())
+
+
+def test_coords_follow_the_units_that_are_left(responses, images):
+    """Centred on a large mean, of the stimuli to fit on, a unit may have one code for all stimuli to score on."""
+    own = split_stimuli(responses.copy(), random_state=0).assign_coords(depth=("unit", range(8)))
+    own[:, 3] *= np.where(own.split == "fit", 1e5, 1e-4)
+    with pytest.warns(UserWarning, match="same code .* left out: 1 of 8 by 'Units' in 'brain'"):
+        table = compare({"brain": own}, images, [Units(center=True)], [Color()], baselines=False)
+    assert table.depth.values.tolist() == [0, 1, 2, 4, 5, 6, 7]
+    assert table.direction.values.tolist() == ["u000", "u001", "u002", "u004", "u005", "u006", "u007"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -146,6 +146,28 @@ def test_many_detectable_effects_are_named_with_their_range(rng):
     )
 
 
+@pytest.mark.parametrize(
+    ("least", "error", "shown"),
+    [(0.00437, 0.0002, "+0.00437"), (0.0012, 0, "+0.0012"), (0.00012, np.nan, "+0.00012")],
+)
+def test_each_end_of_a_range_has_the_digits_of_its_own_standard_error(rng, least, error, shown):
+    systems = [f"area {i}" for i in range(8)]
+    comparison = make(rng, {}, systems, ("Units", "KMeans"))
+    tests = contrast_finders(comparison)
+    tests["difference"][:], tests["standard_error"][:] = [2.1512, *[1] * 6, least], [0.5, *[0.1] * 6, error]
+    tests["detectable"][:] = True
+    assert headline(comparison, tests)[0].endswith(f", by {shown} to +2.15.")
+
+
+def test_the_ends_of_intervals_have_the_digits_of_their_own_standard_errors(rng):
+    systems = [f"area {i}" for i in range(4)]
+    comparison = make(rng, {}, systems, ("Units", "KMeans"))
+    tests = contrast_finders(comparison)
+    tests["standard_error"][:] = [0.5, 0.05, 0.005, 0.0005]
+    tests["difference_low"][:], tests["difference_high"][:] = [-0.1, -0.2, -0.3, -0.4], [1.5, 0.2, 0.3, 0.4]
+    assert headline(comparison, tests)[0].endswith("(intervals from −0.40000 to 1.50).")
+
+
 def test_k_means_comes_first_and_of_many_finders_the_others_share_a_sentence(rng):
     finders = ("Units", "PCA", "ICA", "NMF", "KMeans", "Gaussian", "KMeans centred")
     comparison = make(rng, {("IT", "NMF"): 0.2, ("V4", "ICA"): -0.2}, finders=finders)
@@ -183,6 +205,28 @@ def test_systems_that_could_not_be_tested_and_the_seed_are_named(rng):
     first, method = headline(both)
     assert first.endswith("; not tested in net.")
     assert method.startswith("Differences of the mean index over the items of seed 7, with 95")
+
+
+def test_of_finders_that_share_a_sentence_those_that_could_not_be_tested_are_named(rng):
+    finders = ("Units", "PCA", "ICA", "NMF", "KMeans", "Random", "SAE")
+    comparison = make(rng, {}, finders=finders, n=4)
+    few = (comparison.finder == "SAE") | ((comparison.finder == "ICA") & (comparison.system == "IT"))
+    sentences = headline(comparison.isel(item=(~few | (np.arange(comparison.sizes["item"]) % 4 == 0)).values))
+    assert sentences[1].startswith("PCA, ICA, NMF, Random against Units by LPIPS: ")
+    assert sentences[1].endswith("; not tested: ICA in IT.")
+    assert sentences[2] == "Not tested: SAE."
+
+
+def test_a_reference_that_the_user_named_has_its_name(rng):
+    comparison = make(rng, {("V4", "KMeans"): 0.2}, finders=("my matched baseline", "KMeans"))
+    first, *_ = headline(comparison, contrast_finders(comparison, against="my matched baseline"))
+    assert first.startswith("KMeans above my matched baseline by LPIPS: V4 +0.")
+
+
+def test_units_that_were_left_out_are_counted_unless_the_note_of_a_study_does_so(rng):
+    comparison = make(rng, {}).assign_attrs(n_units_left_out=[0, 5, 2])
+    assert headline(comparison)[-1] == "Units that do not vary over the stimuli were left out: 5 of IT, 2 of net."
+    assert headline(comparison.assign_attrs(format_version=1)) == headline(comparison)[:-1]
 
 
 def test_a_caution_of_the_tests_becomes_a_sentence(rng):

@@ -63,9 +63,21 @@ def test_what_cannot_be_tested_is_refused(comparison):
         contrast_hypotheses(comparison, [STATED | {"system": "V1"}])
     with pytest.raises(ValueError, match="a hypothesis has the against 'NMF'; the comparison has Units, KMeans, PCA"):
         contrast_hypotheses(comparison, [STATED, STATED | {"against": "NMF"}])
-    lone = comparison.isel(item=np.r_[0:21, 60:120])  # one item of K-means in V4
-    with pytest.raises(ValueError, match="no contrast of system 'V4' finder 'KMeans' .*: a set has fewer than two"):
-        contrast_hypotheses(lone, [STATED, STATED | {"system": "IT"}])
+
+
+@pytest.mark.parametrize("others", [[], [STATED | {"system": "IT"}, STATED | {"finder": "PCA"}]])
+def test_one_about_a_single_item_is_not_tested_and_the_others_are(others, comparison):
+    lone = comparison.isel(item=np.r_[0:21, 40:120])  # one item of K-means in V4
+    found = contrast_hypotheses(lone, [STATED, *others])
+    assert found.sentence.values[0] == (
+        "V4: KMeans above Units by LPIPS, not corrected: not tested, as KMeans or Units has fewer than two active "
+        "items."
+    )
+    assert np.isnan([found[name][0] for name in ("difference", "difference_low", "p_value", "p_adjusted")]).all()
+    assert not found.supported[0]
+    assert found.n_tests == len(others)
+    if others:
+        xr.testing.assert_identical(found.isel(test=slice(1, None)), contrast_hypotheses(lone, others))
 
 
 def test_a_finder_may_be_tested_against_several_in_either_direction(comparison):

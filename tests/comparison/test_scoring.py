@@ -75,15 +75,19 @@ def test_the_band_of_chance_is_that_of_95_of_100_random_sets(responses, images, 
     assert abs(np.mean(index > float(table.chance_level_high)) - 0.025) < 0.008
 
 
-def test_the_chance_level_of_several_fits_is_that_of_the_stimuli_of_the_first(responses, images):
+def test_the_chance_level_of_each_fit_is_that_of_its_own_stimuli(responses, images):
     """Half of the images are copies of one photograph: any set of these scores 0, and no set of the others does."""
     same = images.copy(data=np.where(np.arange(120)[:, None, None, None] < 60, images.values[:1], images.values))
     marks = (["score", "fit"], ["fit", "score"])
     systems = [{"brain": responses.assign_coords(split=("stimulus", np.repeat(mark, 60)))} for mark in marks]
-    fits = [fit for own in systems for fit in fit_systems(own, [Units()])]
-    alone, both = (score_fits(own, same, [Color()]) for own in (fits[1:], fits))
-    assert (alone.chance_level < -0.5).all()
-    assert_allclose(both.chance_level, 0, atol=1e-6)
+    fits = [fit for own in systems for fit in fit_systems(own, [Units(), PCA(3)], baselines=False)]
+    both, of_second = score_fits(fits, same, [Color()]), score_fits(fits[2:], same, [Color()])
+    first = both.item < both.sizes["item"] // 2
+    assert_allclose(both.chance_level[first.values], 0, atol=1e-6)
+    assert_allclose(both.chance_level[~first.values], of_second.chance_level)
+    assert (of_second.chance_level < -0.5).all()
+    for name in ("chance_level_low", "chance_level_sd", "corrected_chance_sd"):
+        assert np.unique(both[name]).size == 2
 
 
 def test_halves_of_a_comparison_refuse_what_they_cannot_use(responses, images):

@@ -9,6 +9,7 @@ from scipy.spatial.distance import pdist
 import neurosuper as ns
 from neurosuper import Color, Label, Random, Units, compare, summarize
 from neurosuper.comparison import contrast_finders, headline, scoring
+from neurosuper.comparison.table import count_constant, count_left_out
 from neurosuper.interpretability import index_interval
 
 
@@ -198,14 +199,16 @@ def test_what_was_left_out_is_named_and_counted(with_inactive):
     ]
 
 
-def test_constant_directions_are_summed_over_seeds(with_inactive):
+def test_what_was_left_out_is_counted_in_the_first_seed_as_are_the_means(with_inactive):
     second = with_inactive.assign_coords(seed=("item", [1] * 44))
     both = xr.concat([with_inactive.assign_coords(seed=("item", [0] * 44)), second], "item", data_vars="minimal")
-    assert headline(both.assign_attrs(n_constant=[0, 1, 0, 2, 0, 3, 4, 0]))[-2:] == [
-        "Left out in brain: items with fewer than 5 active stimuli (4 of 22 by KMeans); directions that are constant "
-        "on the stimuli to score on (4 by KMeans).",
-        "Left out in net: directions that are constant on the stimuli to score on (4 by Units, 2 by KMeans).",
-    ]
+    both = both.assign_attrs(n_constant=[0, 1, 0, 2, 0, 3, 4, 0])
+    assert headline(both)[-2:] == headline(with_inactive)[-2:]
+    summary, counts = summarize(both).xs(both.metric.values[0], level="metric"), count_left_out(both)
+    for name in ("n_items", "n_inactive"):
+        assert counts[name].tolist() == summary[name].tolist()
+    assert count_constant(both) == 3
+    assert headline(both.assign_attrs(n_constant=[0, 0, 0, 0, 0, 3, 4, 0]))[-1].startswith("Left out in brain: items")
 
 
 def test_of_a_part_of_a_comparison_the_sum_of_constant_directions_is_known(with_inactive):

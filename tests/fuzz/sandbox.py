@@ -23,8 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# MiB of addresses that a call may take in addition to the server's. A study takes 1,600 where loops are not compiled yet:
-# arenas of malloc, one per thread, and imports; 800 are in memory at most.
+# MiB of addresses that a call may take in addition to the server's. A study takes 1,600 where loops are not compiled
+# yet, with an arena of malloc for each thread; at most 800 are in memory.
 MEMORY = 2500
 SECONDS = 40  # limit of a call; generous, since the machine may be busy
 PROMISED = (ValueError, TypeError, OSError, ImportError, RuntimeError)  # the errors that the documentation names

@@ -25,7 +25,9 @@ def tests(rng) -> xr.Dataset:
         for correction in ("none", "hub")
         if finder != against
     ]
-    names = ("system", "finder", "against", "metric", "correction")
+    kinds = {"Units": "Units", FINDERS[2]: "matched baseline"}
+    rows = [(*row, f"finders in {row[0]} by {row[3]}, {row[4]}, against {kinds[row[2]]}") for row in rows]
+    names = ("system", "finder", "against", "metric", "correction", "family")
     difference = rng.normal(0, 0.1, len(rows))
     p = rng.uniform(0, 0.1, len(rows))
     columns = {"difference": difference, "difference_low": difference - 0.05, "difference_high": difference + 0.05}
@@ -71,6 +73,14 @@ def test_every_test_is_a_marker_with_its_interval_in_its_row_and_panel(tests, co
         assert_allclose(np.array(intervals), np.stack([chosen.difference_low, chosen.difference_high], axis=1))
 
 
+@pytest.mark.parametrize("name", ["Units (z-scored)", "my matched baseline", "CovarianceMatched"])
+def test_a_reference_that_the_user_named_has_its_name(tests, name):
+    own = tests.isel(test=(tests.against == "Units").values)
+    families = [f"finders in {system}, against {name}" for system in own.system.values]
+    own = own.assign_coords(against=("test", [name] * own.sizes["test"]), family=("test", families))
+    assert plot_contrasts(own, "LPIPS").axes[0].get_title() == f"against\n{name}"
+
+
 def test_a_marker_is_filled_only_where_the_difference_is_detectable(tests):
     figure = plot_contrasts(tests, "LPIPS", correction="none")
     by_kind = tests.isel(test=((tests.metric == "LPIPS") & (tests.correction == "none")).values)
@@ -111,7 +121,8 @@ def test_a_test_without_an_interval_is_a_marker_alone(tests):
 
 def test_two_baselines_that_were_named_have_a_panel_each(tests):
     against = np.where(tests.against == "Units", "CovarianceMatched", tests.against)
-    figure = plot_contrasts(tests.assign_coords(against=("test", against)), "LPIPS")
+    families = [f"finders, against {name}" for name in against]
+    figure = plot_contrasts(tests.assign_coords(against=("test", against), family=("test", families)), "LPIPS")
     titles = [" ".join(axes.get_title().split()) for axes in figure.axes]
     assert titles == ["against CovarianceMatched", "against CovarianceMatched (center)"]
 

@@ -4,6 +4,7 @@ import json
 import re
 from html import unescape
 
+import numpy as np
 import pytest
 
 from neurosuper.comparison import contrast_hypotheses
@@ -35,6 +36,13 @@ def test_hypotheses_stated_before_scores_are_tested_in_a_section_of_their_own(co
     assert heading.startswith("Written to the registry before this folder had scores (2026-01-02 03:04 UTC).")
     assert sentence == contrast_hypotheses(comparison, [stated]).sentence.item()
     assert tally.startswith("Tried in this folder: 3 runs with scores, 2 combinations of settings and data, 1 contrast")
+
+
+def test_a_hypothesis_that_cannot_be_tested_is_stated_as_such(comparison, images, read, stated):
+    first = (comparison.system == stated["system"]) & (comparison.finder == stated["finder"])
+    lone = comparison.isel(item=~first.values | (np.cumsum(first.values) == 1))
+    _, sentence, _ = section(read, lone, images, [stated])
+    assert "not tested, as" in sentence
 
 
 def test_those_stated_later_are_called_exploratory(comparison, images, read, stated):
