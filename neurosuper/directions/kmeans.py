@@ -59,8 +59,8 @@ class KMeans(IterativeFinder):
     ----------
     n_directions : int, str or None, optional
         Number K of clusters, a multiple of the units such as "0.5x" or "2x", or None for as many as units: these two
-        are at most half the number of stimuli, with a warning, because many directions would be single stimuli. A
-        number is at most that of the stimuli.
+        are at most half the number of stimuli (those with equal responses are counted once), with a warning, because
+        many directions would be single stimuli. A number is at most that of the stimuli.
     normalize : bool, optional
         Scale response vectors to unit length, here and in `transform`. A stimulus without any response stays zero and
         is left out of the fit.
@@ -259,8 +259,11 @@ class KMeans(IterativeFinder):
         X = nonzero_rows(rows.take(sample) if whole is None else whole, self.normalize)
         if isinstance(self.n_directions, str | None):
             # Of more clusters than half the stimuli, many are single stimuli, which "2x" of the units does not ask for.
-            limit = f"{len(X)} stimuli are enough for {len(X) // 2} clusters of two stimuli on average"
-            n_directions = self.at_most(n_directions, len(X) // 2, limit)
+            n_different = _count_different(X, 2 * n_directions)
+            most = max(n_different // 2, min(1, len(X) // 2))
+            stimuli = f"{len(X)} stimuli" + (f" with {n_different} different responses" * (n_different < len(X)))
+            limit = f"{stimuli} are enough for {most} clusters of two stimuli on average"
+            n_directions = self.at_most(n_directions, most, limit)
         else:
             limit = f"only {len(X)} stimuli have a response, and each cluster needs one"
             n_directions = self.at_most(n_directions, len(X), limit)
@@ -272,6 +275,16 @@ def _sample(rows: Rows, n_directions: int, generator: torch.Generator) -> np.nda
     """Return the positions of the stimuli on which first centres are sought."""
     n_sample = sample_size(rows.n_rows, rows.n_columns, n_directions, rows.in_memory)
     return torch.randperm(rows.n_rows, generator=generator)[:n_sample].sort().values.numpy()
+
+
+def _count_different(X: torch.Tensor, enough: int) -> int:
+    """Return how many rows differ, such as those of a stimulus and of its copy do not; at least `enough`, if it is."""
+    seen: set[int] = set()
+    for start in range(0, len(X), enough):
+        seen.update(hash(row.tobytes()) for row in X[start : start + enough].cpu().numpy())
+        if len(seen) >= enough:
+            break
+    return len(seen)
 
 
 def nonzero_rows(X: torch.Tensor, normalized: bool) -> torch.Tensor:

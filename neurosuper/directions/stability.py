@@ -132,7 +132,10 @@ def _refit(
 ) -> tuple[xr.DataArray, np.ndarray]:
     """Return the directions of the fit on all stimuli, and their |cosine| with their matches `(refit, direction)`."""
     directions = clone(finder).fit(responses).directions_
-    refits = _resampled(finder, responses, rng) if over == "stimuli" else _reseeded(finder, responses, rng)
+    again = clone(finder)
+    if over == "stimuli" and isinstance(finder.n_directions, str | None):
+        again.set_params(n_directions=len(directions))  # a sample has fewer different stimuli, which may cap a multiple
+    refits = _resampled(again, responses, rng) if over == "stimuli" else _reseeded(again, responses, rng)
     bar = progress(range(n_resamples), desc="stability", unit="fit", leave=False)
     return directions, np.stack([matched_cosines(directions.values, next(refits)) for _ in bar])
 

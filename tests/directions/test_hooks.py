@@ -84,6 +84,19 @@ def test_stimuli_without_a_response_make_no_cluster(few):
         KMeans(21).fit(silent)
 
 
+@pytest.mark.parametrize("chunks", [None, {"stimulus": 11}], ids=["in memory", "streamed"])
+def test_copies_of_a_stimulus_count_once(chunks, rng, make_responses):
+    responses = make_responses(np.tile(rng.gamma(1, 5, (8, 14)).astype(np.float32), (10, 1)))
+    responses = responses if chunks is None else responses.chunk(chunks)
+    text = r"KMeans finds 4 directions, not 28 .*: 80 stimuli with 8 different responses are enough for 4 clusters"
+    with pytest.warns(UserWarning, match=text):
+        found = KMeans("2x").fit(responses).directions_.values
+    assert len(np.unique(found, axis=0)) == len(found) == 4
+    assert len(KMeans(8).fit(responses).directions_) == 8
+    lone = KMeans(None).fit(responses.isel(unit=[0]))  # normalised, all responses to it are equal
+    assert lone.directions_.values.tolist() == [[1]]
+
+
 def test_a_comparison_says_which_system_and_finder_were_capped(few, rng):
     """And the baseline has as many directions as there are units, as with any number of directions."""
     labels = [f"s{i}" for i in range(60)]

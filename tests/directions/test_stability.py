@@ -79,6 +79,14 @@ def test_over_seeds_only_the_seed_changes(graded):
     assert_allclose(stability, matched_cosines(ours, other), rtol=1e-5)
 
 
+def test_refits_have_as_many_directions_as_the_fit_on_all_stimuli(rng, make_responses):
+    """Of 40 stimuli, a sample has about 25, for which "2x" alone would mean 12 clusters."""
+    few = make_responses(rng.gamma(1, 5, (40, 9)))
+    of_multiple, of_number = (direction_stability(KMeans(n), few, n_resamples=2) for n in ("2x", 18))
+    assert of_multiple.sizes["direction"] == 18
+    assert_allclose(of_multiple, of_number)
+
+
 def test_labels_are_those_of_the_directions_and_attrs_say_how(graded):
     stability = direction_stability(Units(), graded, n_resamples=2)
     assert stability.direction.values.tolist() == graded.unit.values.tolist()
