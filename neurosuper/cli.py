@@ -286,6 +286,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> None:
     from neurosuper import export
+    from neurosuper._files import whole_file
     from neurosuper.study import read_directions, read_numbers
 
     numbers, output = read_numbers(options.numbers), options.output
@@ -301,13 +302,11 @@ def _export(options: argparse.Namespace) -> None:
         return
     if output.exists():
         raise FileExistsError(f"{output} exists already; name another file, or delete it")
-    table = export.tidy(numbers)
-    if output.suffix.lower() == ".csv":
-        table.to_csv(output, index=False)
-    elif output.suffix.lower() == ".parquet":
-        table.to_parquet(output)
-    else:
+    if output.suffix.lower() not in (".csv", ".parquet"):
         raise ValueError(f"cannot export to {output.name}; name a file that ends in .csv, .parquet or .nwb")
+    table = export.tidy(numbers)
+    with whole_file(output) as partial:
+        table.to_csv(partial, index=False) if output.suffix.lower() == ".csv" else table.to_parquet(partial)
     print(f"{output}: {len(table):,} rows")
 
 

@@ -1,4 +1,4 @@
-"""The table of means: what is in it, its intervals, and the chance level beside them."""
+"""The table of means: what is in it, its intervals, and the chance level next to them."""
 
 import numpy as np
 import pytest

@@ -163,7 +163,7 @@ def test_a_test_of_the_corrected_index_stands_for_both(comparison, images, read)
 
 
 def test_a_family_of_one_test_is_not_called_adjusted(tested, comparison, images, read):
-    parts = sections(make_report(comparison, images).html)  # one finder beside units, and two systems
+    parts = sections(make_report(comparison, images).html)  # one finder next to units, and two systems
     for name in ("tests", "system-tests"):
         part = read(parts[name])
         assert part.texts("th")[2] == "p"
