@@ -44,7 +44,7 @@ demo: $(INSTALLED)
 test: $(READY)
 	@echo "-- running all tests"
 # one process per core, and so one thread per process: more of them would wait for each other
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 1
 
 lint: $(READY)
 	@echo "-- style, types, imports between modules, docstrings, spelling, retired words"

@@ -1,6 +1,7 @@
 """Planted truth and real inputs that tests share."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,11 @@ import xarray as xr
 from PIL import Image
 
 LONGEST_FIRST = ("test_tutorials", "test_kills", "test_sae", "test_conformance", "test_files", "test_killed_fetches")
+
+
+def pytest_configure() -> None:
+    """Let tests interrupt processes that they start, also where a job in the background ignores interrupts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
