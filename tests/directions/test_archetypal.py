@@ -17,9 +17,9 @@ from neurosuper.directions._solvers.simplex import memberships, onto_simplex
 
 @pytest.fixture
 def mixtures(rng, make_responses):
-    """3,000 stimuli between 6 corners in 12 units, more than may all be candidates; and the corners."""
+    """2,200 stimuli between 6 corners in 12 units, more than may all be candidates; and the corners."""
     corners = rng.exponential(size=(6, 12))
-    return make_responses(rng.dirichlet(np.full(6, 0.3), 3000) @ corners + 0.01 * rng.normal(size=(3000, 12))), corners
+    return make_responses(rng.dirichlet(np.full(6, 0.3), 2200) @ corners + 0.01 * rng.normal(size=(2200, 12))), corners
 
 
 def test_planted_corners_are_recovered(mixtures):
@@ -89,7 +89,7 @@ def test_candidates_of_streamed_blocks_are_those_of_one_array(mixtures, monkeypa
 
 def test_centred_archetypes_are_the_same_corners(mixtures):
     responses, _ = mixtures
-    plain, centred = (Archetypal(6, center=center).fit(responses[:500]) for center in (False, True))
+    plain, centred = (Archetypal(6, center=center).fit(responses[:200]) for center in (False, True))
     assert_allclose(centred.archetypes_ + centred.mean_, plain.archetypes_, atol=1e-2)
 
 
