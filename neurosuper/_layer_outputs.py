@@ -117,7 +117,8 @@ def tap_layers(model: nn.Module, layers: Sequence[str]) -> Iterator[LayerOutputs
     def keep(layer: str, tap: Tap) -> Callable[[nn.Module, object, object], None]:
         def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             if tap.call in (None, outputs.n_calls[layer]):
-                outputs[layer] = _find_tensor(layer, tap, output).clone()
+                # Detached: a network may compute gradients inside.
+                outputs[layer] = _find_tensor(layer, tap, output).detach().clone()
             outputs.n_calls[layer] += 1
 
         return hook

@@ -215,6 +215,13 @@ def test_an_error_names_the_innermost_layer_that_was_running(model, batch):
         assert_refused(ValueError, message, lambda: run_layers(model, ["0"], outputs, torch.zeros(6, 5), " (six)"))
 
 
+def test_the_outputs_of_a_network_that_computes_gradients_have_none(batch):
+    model = nn.Sequential(nn.Linear(3, 2), Split(torch.enable_grad()(lambda x: x.requires_grad_() * 2)))
+    with tap_layers(model, ["1"]) as outputs:
+        model(batch)
+    assert not outputs["1"].requires_grad
+
+
 class Remembers(nn.Module):
     """Stores a table at its first pass, as networks with rotary embeddings or attention masks do."""
 

@@ -1,12 +1,13 @@
 """Tables (stimulus, unit) that are filled batch by batch: in memory, or in a zarr folder that survives interruptions.
 
 Until it is complete, the folder `name.zarr` is `name.zarr.part/data`. `name.zarr.part/finished` has one line with the
-fingerprint of the network and the shape of its units, then one line per finished batch with a hash of that batch, which
-is written after the batch's activations.
+fingerprint of the network and the shape of its units, then one line per finished batch, which is written after the
+batch's activations: a hash of the batch, its number of images, and a hash of the activations.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,13 +25,14 @@ from filelock import FileLock, Timeout
 
 from neurosuper._batch_cache import key_of
 from neurosuper._checks import one_line
+from neurosuper._files import whole_file
 from neurosuper._optional import require
 from neurosuper.networks.units import unit_coords
 
 Run = Callable[[], list[np.ndarray]]
 CHUNK_BYTES = 2**25  # of a chunk of a zarr folder, at most, if a value of each image is not larger
 BLOCK_BYTES = 2**27  # of a block that is read at once, at most, if one batch is not larger
-HEAD, KEYS = "finished", "batches"  # file of the finished batches; attribute of a complete folder with their hashes
+NOTES, KEYS = "finished", "batches"  # file of the finished batches; attribute of a complete folder with their hashes
 
 
 @dataclass
@@ -149,18 +151,27 @@ class OnDisk(Table):
         return keys
 
     def _read_unfinished(self) -> list[str]:
-        """Return the hashes of the batches that an interrupted run has finished."""
+        """Return the hashes of the batches that an interrupted run has finished, up to the first damaged one."""
+        notes = self.part / NOTES
         try:
-            head, *keys = (self.part / HEAD).read_text(encoding="utf-8").split("\n")
+            head, *lines = notes.read_text(encoding="utf-8").split("\n")
             known = json.loads(head)
+            finished = [(key, int(n_rows), content) for key, n_rows, content in map(str.split, lines[:-1])]
         except (OSError, ValueError):  # killed before the first batch was finished
             shutil.rmtree(self.part, ignore_errors=True)
             return []
         if known["identity"] != self.identity:
             raise self._other("another network, other layers, settings or labels")
-        self.shapes = [tuple(shape) for shape in known["shapes"]]
-        self._values = self._open_values()
-        return keys[:-1]  # what follows the last end of a line is empty, or was not written to its end
+        self.shapes, self._values = [tuple(shape) for shape in known["shapes"]], self._open_values()
+        n_intact = start = 0
+        for _, n_rows, content in finished:
+            # After a power failure, a line may be on disk and the rows that it names not.
+            if _digest(self._values[start : start + n_rows]) != content:
+                break
+            n_intact, start = n_intact + 1, start + n_rows
+        with whole_file(notes) as partial:
+            partial.write_text("".join(f"{line}\n" for line in (head, *lines[:n_intact])), encoding="utf-8")
+        return [key for key, *_ in finished[:n_intact]]
 
     def _other(self, what: str) -> ValueError:
         kind = "activations" if self.complete else "unfinished activations"
@@ -184,7 +195,7 @@ class OnDisk(Table):
         block = np.empty((len(batch), self._n_units()), np.float32)
         self._fill(block, units)
         self._values[rows] = block
-        self._note(key)
+        self._note(f"{key} {len(block)} {_digest(block)}")
 
     def _create(self, units: list[np.ndarray]) -> None:
         """Write coords and metadata; the first batch shows how many units each layer has."""
@@ -194,7 +205,7 @@ class OnDisk(Table):
         shape, n_rows = (self.n_images, self._n_units()), len(units[0])
         chunks = (n_rows, max(1, min(shape[1], CHUNK_BYTES // (4 * n_rows))))
         self.part.mkdir(parents=True, exist_ok=True)
-        self._responses(da.zeros(shape, np.float32, chunks=chunks)).to_dataset().to_zarr(
+        self._responses(da.zeros(shape, dtype=np.float32, chunks=chunks)).to_dataset().to_zarr(
             self.part / "data",
             mode="w",
             compute=False,
@@ -209,7 +220,7 @@ class OnDisk(Table):
         return require("zarr", "zarr").open_group(self.part / "data", mode="r+")["response"]
 
     def _note(self, line: str) -> None:
-        with (self.part / HEAD).open("a", encoding="utf-8", newline="\n") as file:
+        with (self.part / NOTES).open("a", encoding="utf-8", newline="\n") as file:
             file.write(f"{line}\n")
             file.flush()
             os.fsync(file.fileno())
@@ -254,6 +265,10 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _digest(rows: np.ndarray) -> str:
+    return hashlib.blake2b(np.ascontiguousarray(rows).data, digest_size=16).hexdigest()
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -56,6 +56,7 @@ def test_a_store_has_the_activations_that_memory_has(model, images, tmp_path):
     expected = activations(model, images, **CALL)
     found = activations(model, images, **CALL, store=tmp_path / "new" / "a.zarr")
     assert found.chunks is not None
+    assert found.dtype == expected.dtype == np.float32
     xr.testing.assert_identical(found.load(), expected)
     assert (expected == 0).any(), "zeros are not taken for missing values"
     assert sorted(path.name for path in (tmp_path / "new").iterdir() if path.suffix != ".lock") == ["a.zarr"]
@@ -89,19 +90,24 @@ def test_an_interrupted_store_is_not_there_and_continues_where_it_stopped(model,
     assert not (tmp_path / "a.zarr.part").exists()
 
 
-@pytest.mark.parametrize("damage", ["half a line", "no file"])
-def test_a_store_that_was_killed_while_it_took_notes_continues(model, images, tmp_path, passes, damage):
+@pytest.mark.parametrize("damage", ["half a line", "no file", "a chunk that is not there", "a chunk of other values"])
+def test_a_damaged_store_continues_before_the_damage(model, images, tmp_path, passes, damage):
     passes[0] = 2
     with pytest.raises(KeyboardInterrupt):
         activations(model, images, **CALL, store=tmp_path / "a.zarr")
-    notes = tmp_path / "a.zarr.part" / "finished"
+    notes, chunks = tmp_path / "a.zarr.part" / "finished", tmp_path / "a.zarr.part" / "data" / "response"
     if damage == "half a line":
         notes.write_text(notes.read_text()[:-20])
-    else:
+    elif damage == "no file":
         notes.unlink()
+    elif damage == "a chunk that is not there":
+        (chunks / "0.0").unlink()
+    else:
+        (chunks / "1.0").write_bytes((chunks / "0.0").read_bytes())
     passes[:] = [10**6, 0]
     found = activations(model, images, **CALL, store=tmp_path / "a.zarr")
-    assert passes[1] == {"half a line": 3, "no file": 4}[damage]
+    n_missing = {"half a line": 3, "no file": 4, "a chunk that is not there": 4, "a chunk of other values": 3}
+    assert passes[1] == n_missing[damage]
     xr.testing.assert_identical(found.load(), activations(model, images, **CALL))
 
 
