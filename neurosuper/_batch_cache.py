@@ -47,8 +47,7 @@ class BatchCache:
 
     def recall(self, batch: torch.Tensor, run: Callable[[], list[np.ndarray]]) -> list[np.ndarray]:
         """Return the stored arrays of a batch; if there are none, run the network and store its arrays."""
-        header = f"{self.network} {tuple(batch.shape)} {batch.dtype} ".encode()
-        path = self.folder / f"{hashlib.sha256(header + tensor_bytes(batch).data).hexdigest()}.npz"
+        path = self.folder / f"{key_of(self.network, batch)}.npz"
         arrays = _read(path)
         if arrays is None:
             arrays = run()
@@ -75,6 +74,13 @@ class BatchCache:
             UserWarning,
             stacklevel=4,
         )
+
+
+def key_of(network: str, batch: torch.Tensor) -> str:
+    """Return a hash of a network's fingerprint and the content of a batch."""
+    digest = hashlib.sha256(f"{network} {tuple(batch.shape)} {batch.dtype} ".encode())
+    digest.update(tensor_bytes(batch).data)
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> list[np.ndarray] | None:

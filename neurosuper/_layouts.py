@@ -125,8 +125,8 @@ def _warn_about_channels(layer: str, shape: tuple[int, ...], size: tuple[int, ..
         other = "image row column channel"
     elif (
         len(shape) == 3
-        and _is_square(shape[2])
-        and not any(_is_square(shape[1] - n) for n in range(MAX_EXTRA_TOKENS + 1))
+        and is_square(shape[2])
+        and not any(is_square(shape[1] - n) for n in range(MAX_EXTRA_TOKENS + 1))
     ):
         other = "image channel token"  # the last axis counts the pixels of a square map
     else:
@@ -146,7 +146,7 @@ def _has_aspect(shape: tuple[int, ...], size: tuple[int, ...]) -> bool:
     return abs(rows * width - columns * height) <= ROUNDING * max(height, width)
 
 
-def _is_square(number: int) -> bool:
+def is_square(number: int) -> bool:
     return number >= 4 and round(number**0.5) ** 2 == number
 
 

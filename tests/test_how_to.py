@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.base import Images
@@ -80,14 +81,20 @@ def recordings(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def encoders(monkeypatch):
-    """Small networks in place of CLIP and DreamSim, which would have to be downloaded."""
+    """Small networks, or random weights, in place of those that would have to be downloaded."""
     visual = torch.nn.Sequential(torch.nn.AvgPool2d(56), torch.nn.Flatten())
-    visual.image_mean, visual.image_std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+    resize = torchvision.transforms.Compose(
+        [torchvision.transforms.Resize((224, 224)), torchvision.transforms.ToTensor()]
+    )
     clip, similarity = ModuleType("open_clip"), ModuleType("dreamsim")
-    clip.create_model_and_transforms = lambda name, pretrained: (SimpleNamespace(visual=visual), None, None)
+    clip.list_models, clip.list_pretrained_tags_by_model = lambda: ["ViT-B-32"], lambda model: ["laion2b_s34b_b79k"]
+    clip.get_pretrained_cfg = lambda model, tag: {}
+    clip.create_model_and_transforms = lambda name, **settings: (SimpleNamespace(visual=visual), None, resize)
     model = torch.nn.Module()
     model.embed = visual.forward
     similarity.dreamsim = lambda pretrained: (model, None)
+    random = torchvision.models.squeezenet1_1().state_dict()
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", lambda *args, **settings: random)
     monkeypatch.setitem(sys.modules, "open_clip", clip)
     monkeypatch.setitem(sys.modules, "dreamsim", similarity)
 

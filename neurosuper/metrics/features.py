@@ -9,16 +9,10 @@ import xarray as xr
 from torch import nn
 
 from neurosuper._fingerprint import fingerprint
+from neurosuper._layer_outputs import check_network, run_layers, tap_layers
 from neurosuper._layouts import check_axes, images_first, read_layouts
-from neurosuper._torch import (
-    Preprocess,
-    check_network,
-    evaluating,
-    pick_device,
-    preprocess_images,
-    run_layers,
-    tap_layers,
-)
+from neurosuper._preprocessing import Preprocess, preprocess_images
+from neurosuper._torch import evaluating, pick_device
 from neurosuper.metrics.base import ImageMetric, Images, pixels
 
 __all__ = ["Features"]
@@ -32,11 +26,13 @@ class Features(ImageMetric):
     model : torch.nn.Module
         Moved to the device and run in eval mode.
     layer : str
-        Name of a submodule, as in `model.named_modules()`; its whole output is the feature vector.
+        Name of a submodule, as for `activations`; its whole output is the feature vector.
     preprocess : callable, optional
-        Converts images (image, 3, row, column) in [0, 1] to the input of the model; None: no conversion.
+        Converts images (image, 3, row, column) in [0, 1] to the input of the model, or, if it fails on that, one RGB
+        image of PIL to one input; None: no conversion.
     name : str, optional
-        None is `"features:<layer>"`; give another if two networks share a layer name.
+        None is `"features:<layer>"` ("features" for the output of the network); give another if two networks share a
+        layer name.
     device : str or torch.device, optional
         None is the GPU if there is one.
     layout : str, optional
@@ -83,8 +79,8 @@ class Features(ImageMetric):
         self.model = model
         self.layer = layer
         self.preprocess = preprocess
-        self.name = f"features:{layer}" if name is None else name
-        self.quantity = f"cosine distance in {layer}"
+        self.name = f"features:{layer}".rstrip(":") if name is None else name
+        self.quantity = f"cosine distance in {layer or 'the output'}"
         self.device = device
         self.layout = layout
         self._axes = read_layouts(layout, [layer])

@@ -22,8 +22,9 @@ import torch
 from torch import nn
 
 from neurosuper._fingerprint import fingerprint
+from neurosuper._layer_outputs import tap_layers
 from neurosuper._optional import require
-from neurosuper._torch import pick_device, tap_layers
+from neurosuper._torch import pick_device
 from neurosuper.metrics.base import ImageMetric, Images, pixels
 from neurosuper.responses import name_some
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from neurosuper import load_images
-from neurosuper._torch import tap_layers
+from neurosuper._layer_outputs import tap_layers
 from neurosuper.demo.network import small_cnn
 
 WEIGHTS = resources.files("neurosuper.demo") / "small_cnn.npz"

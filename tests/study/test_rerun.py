@@ -10,7 +10,7 @@ import torch
 import xarray as xr
 
 import neurosuper.metrics.features
-import neurosuper.networks
+import neurosuper.networks.recording
 from neurosuper import reproduce, run_study
 from tests.study.minimal import MINIMAL_STUDY
 
@@ -187,13 +187,13 @@ def test_activations_and_embeddings_are_computed_again(study, monkeypatch):
     study.write_text(f'cache_embeddings = "float32"\n{OF_NETWORK}')
     run_study(study)
     passed = []
-    run_layers = neurosuper.networks.run_layers
+    run_layers = neurosuper.networks.recording.run_layers
 
-    def counting(model, layers, outputs, batch):
+    def counting(model, layers, outputs, batch, **rest):
         passed.append(len(batch))
-        return run_layers(model, layers, outputs, batch)
+        return run_layers(model, layers, outputs, batch, **rest)
 
-    for module in (neurosuper.networks, neurosuper.metrics.features):
+    for module in (neurosuper.networks.recording, neurosuper.metrics.features):
         monkeypatch.setattr(module, "run_layers", counting)
     run_study(study)
     n_when_stored = sum(passed)

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from numpy.testing import assert_allclose
 
-import neurosuper.networks
+import neurosuper.networks.recording
 from neurosuper import Color, Features, KMeans, Pixel, Units, compare, load_array, load_images, run_study
 from neurosuper.metrics import pairwise_distances
 from neurosuper.study import read_study
@@ -145,24 +145,24 @@ def test_a_network_file_may_use_dataclasses_and_its_own_path(study):
 def test_an_interrupted_run_writes_nothing_and_a_rerun_completes(study, monkeypatch):
     """The network is interrupted in its fourth batch; the rerun passes only the missing images through it."""
     passed = []
-    run_layers = neurosuper.networks.run_layers
+    run_layers = neurosuper.networks.recording.run_layers
 
-    def interrupted(model, layers, outputs, batch):
+    def interrupted(model, layers, outputs, batch, **rest):
         if len(passed) == 3:
             raise KeyboardInterrupt
-        return counting(model, layers, outputs, batch)
+        return counting(model, layers, outputs, batch, **rest)
 
-    def counting(model, layers, outputs, batch):
+    def counting(model, layers, outputs, batch, **rest):
         if len(batch) == 8:  # not the two images by which axes are identified
             passed.append(len(batch))
-        return run_layers(model, layers, outputs, batch)
+        return run_layers(model, layers, outputs, batch, **rest)
 
-    monkeypatch.setattr(neurosuper.networks, "run_layers", interrupted)
+    monkeypatch.setattr(neurosuper.networks.recording, "run_layers", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_study(study)
     assert not list((study.parent / "study_output").glob("*.*"))
 
-    monkeypatch.setattr(neurosuper.networks, "run_layers", counting)
+    monkeypatch.setattr(neurosuper.networks.recording, "run_layers", counting)
     run_study(study)
     assert passed == [8] * 5
     assert (study.parent / "study_output" / "report.html").exists()

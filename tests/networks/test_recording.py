@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from PIL import Image
 from torch import nn
 
-from neurosuper import networks as network
+from neurosuper._layer_outputs import run_layers
 from neurosuper._layouts import AXES
-from neurosuper._torch import run_layers
-from neurosuper.networks import activations, randomize
+from neurosuper.networks import activations, batches, recording, tables
 
 
 class Net(nn.Module):
@@ -50,12 +50,12 @@ def passes(monkeypatch):
     """The size of each batch that a network has seen, in order, except batches that check the axes."""
     seen = []
 
-    def note(model, layers, outputs, batch):
+    def note(model, layers, outputs, batch, **rest):
         if len(batch) > 3:
             seen.append(len(batch))
-        return run_layers(model, layers, outputs, batch)
+        return run_layers(model, layers, outputs, batch, **rest)
 
-    monkeypatch.setattr(network, "run_layers", note)
+    monkeypatch.setattr(recording, "run_layers", note)
     return seen
 
 
@@ -80,6 +80,14 @@ def test_center_is_the_centre_pixel_of_every_channel(model, images):
     np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-5)
     assert found.dims == ("stimulus", "unit")
     assert found.dtype == np.float32
+
+
+def test_layers_have_their_own_values_in_any_order(model, images):
+    """Units of `head` must not be labelled as those of `act`, which runs before it."""
+    forward = activations(model, images, ["first", "act", "head"], device="cpu")
+    backward = activations(model, images, ["head", "act", "first"], device="cpu")
+    assert list(dict.fromkeys(backward.layer.values)) == ["head", "act", "first"]
+    xr.testing.assert_equal(backward.sel(unit=forward.unit), forward)
 
 
 def test_mean_is_over_the_map(model, images):
@@ -111,7 +119,7 @@ def test_tokens_have_a_mean_and_rows_but_no_centre(images):
     np.testing.assert_allclose(mean.values, expected.mean(1), rtol=1e-4, atol=1e-5)
     single = activations(patches, images, "2", position="all", device="cpu").sel(unit="2/0001/3/0")
     np.testing.assert_allclose(single.values, expected[:, 3, 1], rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match=r"layer '2' gives tokens, which have no centre; use position='mean' or 'all'"):
+    with pytest.raises(ValueError, match=r"layer '2' gives tokens, which have no centre; use position='mean', 'all', "):
         activations(patches, images, "2", device="cpu")
 
 
@@ -182,7 +190,7 @@ def test_an_interrupted_run_continues_where_it_stopped(model, images, passes, tm
     expected = activations(model, images, ["act", "head"], batch_size=25, device="cpu")
     passes.clear()
     with monkeypatch.context() as power_cut:
-        power_cut.setattr(network, "preprocess_images", lambda x, _: x if len(passes) < 2 else _stop())
+        power_cut.setattr(batches, "preprocess_images", lambda x, _: x if len(passes) < 2 else _stop())
         with pytest.raises(KeyboardInterrupt):
             activations(model, images, ["act", "head"], batch_size=25, device="cpu", cache=tmp_path / "new" / "cache")
     assert [path.suffix for path in (tmp_path / "new" / "cache").iterdir()] == [".npz", ".npz"]
@@ -331,15 +339,20 @@ class Complex(nn.Module):
         ({"layers": ["act", "act"]}, ValueError, r"each once, got \['act', 'act'\]"),
         ({"layers": "unused"}, ValueError, r"layer 'unused' is not used in the forward pass of Net"),
         ({"layers": "pair"}, TypeError, r"layer 'pair' gives tuple, not one real tensor"),
-        ({"position": "centre"}, ValueError, r"position must be one of 'center', 'mean', 'all', got 'centre'"),
+        (
+            {"position": "centre"},
+            ValueError,
+            r"position must be one of .*'cls', or the number of a token, got 'centre'",
+        ),
         ({"batch_size": 0}, ValueError, r"batch_size must be a whole number of at least 1, got 0"),
         ({"preprocess": lambda x: x[0]}, ValueError, r"must return a tensor of 32 images, got \(3, 16, 16\)"),
         ({"preprocess": lambda x: x.numpy()}, ValueError, r"must return a tensor of 32 images, got ndarray"),
         ({"preprocess": lambda x: x / 0}, ValueError, r"layer 'act' gives NaN or infinite activations"),
-        ({"model": "resnet"}, TypeError, r"model must be a torch.nn.Module, got str"),
+        ({"model": 3}, TypeError, r"model must be a torch.nn.Module, got int"),
+        ({"model": "resnet"}, ValueError, r"a network must be named as 'collection:name'"),
         ({"model": nn.Sequential(Complex()), "layers": "0"}, TypeError, r"layer '0' gives torch.complex64"),
         ({"model": nn.Sequential(nn.Flatten(0)), "layers": "0"}, ValueError, r"layer '0' gives shape \(24576,\)"),
-        ({"device": "toaster"}, ValueError, r"device must be 'cpu', 'cuda' or None, got 'toaster'"),
+        ({"device": "toaster"}, ValueError, r"device must be 'cpu', 'cuda', 'mps' or None, got 'toaster'"),
     ],
 )
 def test_bad_input_is_named_in_one_line(wrong, error, message, model, images):
@@ -384,13 +397,23 @@ def test_an_interrupt_inside_a_network_remains_an_interrupt(images):
         activations(Fails(KeyboardInterrupt()), images, "same", device="cpu")
 
 
-def test_the_error_of_a_preprocess_of_single_photographs_describes_its_input(images):
+def test_the_images_and_the_layer_are_named(model, images):
+    first, last = images.stimulus.values[[0, 31]]
+    message = rf"\(images {first} to {last}\), in layer 'first': .* expected input.* 3 channels"
+    with pytest.raises(ValueError, match=message):
+        activations(model, images, "first", preprocess=lambda x: x[:, :2], device="cpu")
+
+
+def test_a_transform_of_single_pictures_is_used_as_it_is(images):
     from torchvision import transforms
 
-    for preprocess in (transforms.ToTensor(), lambda image: image.convert("RGB")):
-        with pytest.raises(ValueError, match=r"takes a tensor \(32, 3, 16, 16\) of float32 .* leave out") as caught:
-            activations(nn.Sequential(nn.Identity()), images, "0", preprocess=preprocess, device="cpu")
-        assert "\n" not in str(caught.value)
+    both = [transforms.Resize(8), transforms.ToTensor()]
+    found = activations(
+        nn.Sequential(nn.Identity()), images[:3], "0", preprocess=transforms.Compose(both), device="cpu"
+    )
+    for image, row in zip(images[:3], found, strict=True):
+        small = np.asarray(Image.fromarray(image.values).resize((8, 8), Image.Resampling.BILINEAR))
+        np.testing.assert_allclose(row, small[4, 4] / np.float32(255), rtol=1e-6)
 
 
 def test_the_stimulus_whose_activations_are_not_finite_is_named(images):
@@ -472,7 +495,7 @@ def test_the_result_is_in_memory_once(images, monkeypatch):
     monkeypatch.setattr(np, "empty", lambda shape, *rest: made.append(shape) or empty(shape, *rest))
     monkeypatch.setattr(np, "concatenate", lambda *_, **__: _stop())
     with monkeypatch.context() as patched:
-        patched.setattr(network, "_unit_coords", lambda layers, shapes: {})
+        patched.setattr(tables, "unit_coords", lambda layers, shapes: {})
         found = activations(nn.Sequential(nn.Identity()), images, "0", position="all", batch_size=50, device="cpu")
     assert made == [(120, 768)]
     assert found.shape == (120, 768)
@@ -493,78 +516,3 @@ def test_no_images_and_a_cache_that_is_a_file_are_refused(model, images, tmp_pat
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(ValueError, match=r"cache must be a folder, got the file .*notes\.txt; give another path"):
         activations(model, images, "act", cache=tmp_path / "notes.txt")
-
-
-@pytest.mark.parametrize("how", ["init", "shuffle"])
-def test_randomized_network_has_the_same_architecture_and_other_weights(how, model, images):
-    model.norm.running_mean.fill_(3.0)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    state = torch.get_rng_state()
-    control, again, other = (randomize(model, how=how, random_state=seed) for seed in (1, 1, 2))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    assert repr(control) == repr(model)
-    assert control.training == model.training
-    for name, weights in control.named_parameters():
-        old = before[name]
-        assert weights.shape == old.shape
-        assert torch.equal(weights, again.get_parameter(name))
-        if old.numel() > 8 and not (old == old.flatten()[0]).all():
-            assert not torch.equal(weights, old)
-            assert not torch.equal(weights, other.get_parameter(name))
-        if how == "shuffle":
-            assert torch.equal(weights.flatten().sort().values, old.flatten().sort().values)
-    assert control.norm.running_mean.unique().tolist() == [0.0 if how == "init" else 3.0]
-    responses = [activations(net, images, "head", device="cpu") for net in (model, control)]
-    assert responses[0].weights_sha256 != responses[1].weights_sha256
-    assert np.abs(responses[0] - responses[1]).max() > 1e-3
-
-
-def test_initialised_weights_are_those_of_the_layer():
-    model = nn.Sequential(nn.Linear(64, 300), nn.TransformerEncoderLayer(4, 2))
-    with torch.no_grad():
-        for weights in model.parameters():
-            weights.mul_(100)
-    control = randomize(model, random_state=np.random.default_rng(0))
-    assert 0.9 / 8 < control[0].weight.abs().max() <= 1 / 8, "uniform up to 1/√64"
-    assert control[1].self_attn.out_proj.bias.abs().max() == 0, "as attention initialises it"
-
-
-def test_tied_weights_stay_tied_and_are_shuffled_once():
-    model = nn.Sequential(nn.Linear(5, 5), nn.Linear(5, 5))
-    model[1].weight = model[0].weight
-    control = randomize(model, how="shuffle")
-    assert control[1].weight is control[0].weight
-    assert not torch.equal(control[0].weight, model[0].weight)
-
-
-class Token(nn.Module):
-    """A parameter of its own, and no way to initialise it."""
-
-    def __init__(self, reset=None):
-        super().__init__()
-        self.token = nn.Parameter(torch.arange(3.0))
-        if reset is not None:
-            self.reset_parameters = reset
-
-
-@pytest.mark.parametrize("module", [Token(), Token(lambda: None)], ids=["none", "one that changes nothing"])
-def test_modules_that_cannot_be_initialised_are_named(module):
-    model = nn.Sequential(nn.Linear(2, 2), module)
-    message = r"module '1' \(Token\) has no reset_parameters that changes its token; use how='shuffle', or build"
-    with pytest.raises(ValueError, match=message):
-        randomize(model)
-    assert sorted(randomize(model, how="shuffle", random_state=2)[1].token.tolist()) == [0, 1, 2]
-
-
-def test_randomize_refuses_what_it_cannot_copy():
-    with pytest.raises(ValueError, match="how must be one of 'init', 'shuffle'; got 'noise'"):
-        randomize(nn.Linear(2, 2), how="noise")
-    with pytest.raises(TypeError, match="torch"):
-        randomize("resnet")
-    with pytest.raises(ValueError, match="random_state must be an int from 0 to"):
-        randomize(nn.Linear(2, 2), random_state=-1)
-    model = nn.Linear(2, 2)
-    model.cached = model.weight * 2
-    with pytest.raises(ValueError, match="the network cannot be copied: "):
-        randomize(model)
