@@ -48,15 +48,17 @@ def without_suffixes(labels: Sequence[str]) -> list[str]:
     ]
 
 
-def match_without_suffixes(labels: Sequence[str], known: Iterable[str]) -> list[str] | None:
-    """Return labels without the extension of image files if some are known in this form only; else None.
+def match_file_names(labels: Sequence[str], known: Iterable[str]) -> list[str] | None:
+    """Return labels without the extension of image files, and without folder, if some are known in this form only.
 
-    None too if two labels would become equal, such as `cat.jpg` and `cat.png`.
+    None if none is, and if two labels would become equal, such as `cat.jpg` and `cat.png`, or `a/cat` and `b/cat`.
     """
-    known, bare = set(known), without_suffixes(labels)
-    if not known.isdisjoint(labels) or known.isdisjoint(bare) or len(set(bare)) < len(set(labels)):
-        return None
-    return bare
+    known = set(known)
+    if known.isdisjoint(labels):
+        for bare in (shorter := without_suffixes(labels)), [re.split(r"[/\\]", label)[-1] for label in shorter]:
+            if not known.isdisjoint(bare) and len(set(bare)) == len(set(labels)):
+                return bare
+    return None
 
 
 def check_labels(array: Labelled, dim: str, what: str) -> Labelled:

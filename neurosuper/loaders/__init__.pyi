@@ -2,6 +2,8 @@ from .array import load_array as load_array
 from .cadena import load_cadena as load_cadena
 from .cadena import load_cadena2019 as load_cadena2019
 from .cowley import load_cowley as load_cowley
+from .file_contents import FileContents as FileContents
+from .file_contents import inspect_file as inspect_file
 from .neuroid import load_neuroid as load_neuroid
 from .nsd import load_nsd as load_nsd
 from .nsd_images import load_nsd_images as load_nsd_images
