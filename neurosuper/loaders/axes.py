@@ -68,7 +68,7 @@ def name_axes(
     elif not chosen and all(UNNAMED.fullmatch(str(dim)) for dim in array.dims):
         names = dict(zip(array.dims, _deduce(array.shape, row, lengths, what), strict=True))
     else:
-        names = _by_name(array, chosen, what)
+        names = _by_name(array, chosen, {row: lengths[row]} if row in lengths else {}, what)
     for name, n in lengths.items():
         sizes = [array.sizes[dim] for dim, known in names.items() if known == name]
         if sizes and sizes[0] != n:
@@ -113,8 +113,10 @@ def _deduce(shape: tuple[int, ...], row: str, lengths: Mapping[str, int], what: 
     return fitting[0]
 
 
-def _by_name(array: xr.DataArray, chosen: Mapping[Hashable, str], what: str) -> dict[Hashable, str]:
-    """Return the axes with a usual name, and those that the user named."""
+def _by_name(
+    array: xr.DataArray, chosen: Mapping[Hashable, str], rows: Mapping[str, int], what: str
+) -> dict[Hashable, str]:
+    """Return the axes with a usual name, those that the user named, and the only one that fits the labels of rows."""
     names = dict(chosen)
     for name, usual in USUAL.items():
         free = [dim for dim in array.dims if dim not in names and str(dim).lower() in usual]
@@ -123,6 +125,11 @@ def _by_name(array: xr.DataArray, chosen: Mapping[Hashable, str], what: str) -> 
         if len(free) == 1 and name not in names.values():
             names[free[0]] = name
     rest = [dim for dim in array.dims if dim not in names and array.sizes[dim] > 1]
+    for row, n in rows.items():
+        fitting = [dim for dim in rest if array.sizes[dim] == n and str(dim).lower() not in TIME_NAMES]
+        if row not in names.values() and len(fitting) == 1:
+            names[fitting[0]] = row
+            rest.remove(fitting[0])
     has_row = "stimulus" in names.values() or "trial" in names.values()
     if len(rest) == 1 and has_row and "unit" not in names.values() and str(rest[0]).lower() not in TIME_NAMES:
         names[rest.pop()] = "unit"

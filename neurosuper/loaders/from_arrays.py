@@ -154,9 +154,10 @@ def _row_label(array: xr.DataArray, row: Hashable, is_trial: bool, request: Requ
     if len(usual) == 1:
         return usual[0]
     if usual or is_trial:
+        known = f"has the coords {name_some(along, 10)}" if along else "has no coord"
         raise ValueError(
-            f"{request.what} has the coords {name_some(along, 10)} along {row!r}; pass stimuli= the one that names the "
-            "stimulus"
+            f"{request.what} {known} along {row!r}; pass stimuli= the one that names the stimulus, or trials= the "
+            "label of each row"
         )
     return None
 

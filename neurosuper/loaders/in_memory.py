@@ -149,6 +149,8 @@ def _as_array_or_table(values: Any) -> xr.DataArray | pd.DataFrame:
         raise TypeError(
             f"values must be real numbers, got dtype {values.dtype}; convert them, such as by values.astype(float)"
         )
+    if not values.size:
+        raise ValueError(f"values have shape {values.shape}, which is empty; check how they were selected")
     if values.ndim < 2:
         raise ValueError(f"values have shape {values.shape}; for a single unit, pass values[:, None]")
     return xr.DataArray(values)

@@ -73,6 +73,8 @@ def add_unit_coords(array: xr.DataArray, coords: Mapping[str, Any], what: str) -
     """Return an array with coords of its units; refuse those that do not have one value per unit."""
     fitted = {}
     for name, values in coords.items():
+        if name in ("stimulus", "repetition", "trial"):
+            raise ValueError(f"coords of units cannot be called {name!r}; labels of stimuli are passed as stimuli=")
         values = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
         if values.shape != (array.sizes["unit"],):
             raise ValueError(

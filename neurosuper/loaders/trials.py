@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ def label_texts(values: Any, what: str) -> np.ndarray:
     """
     if hasattr(values, "detach"):  # a torch tensor, maybe on another device
         values = values.detach().cpu()
+    if isinstance(values, Iterable) and not isinstance(values, Sequence) and not hasattr(values, "__array__"):
+        values = list(values)  # a generator, or the keys of a dict
     labels = values.to_numpy(dtype=object) if isinstance(values, pd.Series | pd.Index) else np.asarray(values)
     if labels.ndim == 2 and 1 in labels.shape:
         labels = labels.ravel()
