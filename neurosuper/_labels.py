@@ -14,6 +14,7 @@ import xarray as xr
 from pandas.api.types import infer_dtype
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
+DOOR = "neurosuper.as_responses(values, stimuli=…) makes responses of arrays, tables, tensors and trials"
 PADDING = string.whitespace + "\0\u00a0\u3000\ufeff"  # pads text of fixed width, or starts a file
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 UNCLEAN = re.compile(f"[{re.escape(PADDING)}]")
@@ -29,6 +30,15 @@ def name_some(labels: object, most: int = 3) -> str:
 def clean_label(label: str) -> str:
     """Return a label in Unicode form NFC, without padding at its ends."""
     return (label if label.isascii() else unicodedata.normalize("NFC", label)).strip(PADDING)
+
+
+def as_label(value: object) -> str:
+    """Return any value as a label: text in Unicode form NFC without padding, 12 and 12.0 as "12"."""
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return clean_label(str(value))
 
 
 def clean_labels(labels: Sequence[str]) -> list[str]:
@@ -63,24 +73,28 @@ def match_file_names(labels: Sequence[str], known: Iterable[str]) -> list[str] |
 
 def check_labels(array: Labelled, dim: str, what: str) -> Labelled:
     """Return an array with clean labels on a dim; raise an error if they are missing, repeated, or not strings."""
+    door = f", or {DOOR}" if what == "responses" else ""
     if dim not in array.dims:
-        raise ValueError(f"{what} need a dim {dim!r}, got dims {tuple(array.dims)}; rename them")
+        raise ValueError(f"{what} need a dim {dim!r}, got dims {tuple(array.dims)}; rename them{door}")
     if dim not in array.indexes:
-        raise ValueError(f"{what} need labels on {dim!r}; add them with .assign_coords({dim}=[...])")
+        raise ValueError(f"{what} need labels on {dim!r}; add them with .assign_coords({dim}=[...]){door}")
     index = array.indexes[dim]
     if index.nlevels > 1:
         raise ValueError(
-            f"{what} have a MultiIndex on {dim!r}; flatten it with .reset_index({dim!r}) and label {dim!r}"
+            f"{what} have a MultiIndex on {dim!r}; flatten it with .reset_index({dim!r}) and label {dim!r}{door}"
         )
     if infer_dtype(index, skipna=False) != "string" or index.hasnans:
         kinds = {type(label).__name__ for label in index if not isinstance(label, str)}
         raise TypeError(
             f"{what} need strings on {dim!r}, got {', '.join(sorted(kinds))}; "
-            f"use .assign_coords({dim}=labels.astype(str))"
+            f"use .assign_coords({dim}=labels.astype(str)){door}"
         )
     if not index.is_unique:
         twice = index[index.duplicated()].unique()
-        raise ValueError(f"{what} have duplicate {dim} labels {name_some(twice)}; average or relabel them first")
+        trials = "; if they are trials, neurosuper.as_responses(values, trials=labels) arranges them" if door else ""
+        raise ValueError(
+            f"{what} have duplicate {dim} labels {name_some(twice)}; average or relabel them first{trials}"
+        )
     return _in_one_form(array, dim, what)
 
 
