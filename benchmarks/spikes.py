@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from neurosuper.loaders.nwb.spikes import count_spikes
+from neurosuper.loaders.spike_counts import count_in_windows
 
 N_UNITS, N_SPIKES, N_WINDOWS, DURATION = 1000, 100_000, 50_000, 10_000.0
 PAIRS = 5
@@ -78,8 +78,8 @@ def compare(name: str, ours: Callable[[], np.ndarray], theirs: Callable[[], np.n
 
 
 def compare_counting(*arguments: np.ndarray) -> None:
-    compare("searchsorted, a loop", lambda: count_spikes(*arguments)[0], lambda: by_search(*arguments))
-    compare("pynapple, all at once", lambda: count_spikes(*arguments)[0], by_pynapple(*arguments))
+    compare("searchsorted, a loop", lambda: count_in_windows(*arguments)[0], lambda: by_search(*arguments))
+    compare("pynapple, all at once", lambda: count_in_windows(*arguments)[0], by_pynapple(*arguments))
 
 
 def peak() -> int:
@@ -88,10 +88,10 @@ def peak() -> int:
 
 
 def print_memory() -> None:
-    count_spikes(np.arange(9.0), np.array([9]), np.array([0.0]), np.array([1.0]))  # compiles
+    count_in_windows(np.arange(9.0), np.array([9]), np.array([0.0]), np.array([1.0]))  # compiles
     before = peak()
     times, stops = make_spikes()
-    counts, *_ = count_spikes(times, stops, *make_windows())
+    counts, *_ = count_in_windows(times, stops, *make_windows())
     share, size = (peak() - before) / (times.nbytes + counts.nbytes), (times.nbytes + counts.nbytes) / 2**20
     print(f"peak memory of ours: {share:.2f} of input and output ({size:.0f} MiB)")
 
@@ -124,7 +124,7 @@ def read_only(path: Path) -> np.ndarray:
     onsets = 40.0 * np.arange(200)
     with h5py.File(path) as file:
         stops = file["units/spike_times_index"][:]
-        return count_spikes(file["units/spike_times"], stops, onsets + 0.05, onsets + 0.15, dtype=np.float32)[0]
+        return count_in_windows(file["units/spike_times"], stops, onsets + 0.05, onsets + 0.15, dtype=np.float32)[0]
 
 
 def compare_reading(path: Path) -> None:

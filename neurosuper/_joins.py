@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from neurosuper._content import CONTENT, content_of, digests_of, refuse_one_label_for_two, without_later
-from neurosuper._labels import check_labels, match_without_suffixes, name_some
+from neurosuper._labels import check_labels, match_file_names, name_some
 
 By = Literal["label", "content"]
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
@@ -73,13 +73,13 @@ def _partners_by_label(a: Labelled, b: Other) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _remedy(a: xr.DataArray | xr.Dataset, b: xr.DataArray | xr.Dataset) -> str:
-    """Return what makes labels equal: if only the extension of image files differs, the line that removes it."""
+    """Return what makes labels equal: if only folder and extension of files differ, the line that drops them."""
     ours, theirs = a.stimulus.values.tolist(), b.stimulus.values.tolist()
     for labels, others in ((ours, theirs), (theirs, ours)):
-        if match_without_suffixes(labels, others) is not None:
+        if (bare := match_file_names(labels, others)) is not None:
             return (
-                f"the other side has no extension; remove that of {labels[0]!r} and others with "
-                r'x.assign_coords(stimulus=x.stimulus.str.replace(r"\.\w+$", "").values)'
+                f"the other side has base names of files; make {labels[0]!r} {bare[0]!r}, and so on, with "
+                r'x.assign_coords(stimulus=x.stimulus.str.replace(r"^.*[/\\]|\.\w+$", "").values)'
             )
     return "labels are base names of image files without extension"
 

@@ -82,19 +82,25 @@ def njit(*, parallel: bool = False, **options: Any) -> Callable[[Callable], Any]
     Compiled code is stored in one of numba's folders if it can be written (next to the source, in the user's cache, or
     `NUMBA_CACHE_DIR`). If none can, each process compiles again, where numba itself would fail to import the module.
 
-    A `parallel` kernel must be called from Python. It runs on one thread in a process that was forked after the parent
-    had started numba's threads: these do not exist in the child, and GNU OpenMP would end the process.
+    A `parallel` kernel must be called from Python. It runs on as many threads as torch uses, whose number stays as it
+    is. It runs on one thread in a process that was forked after the parent had started numba's threads: these do not
+    exist in the child, and GNU OpenMP would end the process.
     """
 
     def decorate(function: Callable) -> Any:
         if not parallel:
             return _compile(function, **options)
+        from neurosuper._threads import torch_threads  # imports torch, which kernels of one thread do without
+
         threaded = _compile(function, parallel=True, **options)
         sequential = _compile(_renamed(function), **options)
 
         @wraps(function)
         def run(*args: Any) -> Any:
-            return (sequential if _inherits_threads else threaded)(*args)
+            if _inherits_threads:
+                return sequential(*args)
+            with torch_threads():
+                return threaded(*args)
 
         run.py_func, run.sequential = function, sequential  # type: ignore[attr-defined]
         return run

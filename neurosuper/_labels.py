@@ -14,6 +14,7 @@ import xarray as xr
 from pandas.api.types import infer_dtype
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
+DOOR = "neurosuper.as_responses(values, stimuli=…) makes responses of arrays, tables, tensors and trials"
 PADDING = string.whitespace + "\0\u00a0\u3000\ufeff"  # pads text of fixed width, or starts a file
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 UNCLEAN = re.compile(f"[{re.escape(PADDING)}]")
@@ -29,6 +30,15 @@ def name_some(labels: object, most: int = 3) -> str:
 def clean_label(label: str) -> str:
     """Return a label in Unicode form NFC, without padding at its ends."""
     return (label if label.isascii() else unicodedata.normalize("NFC", label)).strip(PADDING)
+
+
+def as_label(value: object) -> str:
+    """Return any value as a label: text in Unicode form NFC without padding, 12 and 12.0 as "12"."""
+    if isinstance(value, bytes):
+        value = value.decode()
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return clean_label(str(value))
 
 
 def clean_labels(labels: Sequence[str]) -> list[str]:
@@ -48,37 +58,43 @@ def without_suffixes(labels: Sequence[str]) -> list[str]:
     ]
 
 
-def match_without_suffixes(labels: Sequence[str], known: Iterable[str]) -> list[str] | None:
-    """Return labels without the extension of image files if some are known in this form only; else None.
+def match_file_names(labels: Sequence[str], known: Iterable[str]) -> list[str] | None:
+    """Return labels without the extension of image files, and without folder, if some are known in this form only.
 
-    None too if two labels would become equal, such as `cat.jpg` and `cat.png`.
+    None if none is, and if two labels would become equal, such as `cat.jpg` and `cat.png`, or `a/cat` and `b/cat`.
     """
-    known, bare = set(known), without_suffixes(labels)
-    if not known.isdisjoint(labels) or known.isdisjoint(bare) or len(set(bare)) < len(set(labels)):
-        return None
-    return bare
+    known = set(known)
+    if known.isdisjoint(labels):
+        for bare in (shorter := without_suffixes(labels)), [re.split(r"[/\\]", label)[-1] for label in shorter]:
+            if not known.isdisjoint(bare) and len(set(bare)) == len(set(labels)):
+                return bare
+    return None
 
 
 def check_labels(array: Labelled, dim: str, what: str) -> Labelled:
     """Return an array with clean labels on a dim; raise an error if they are missing, repeated, or not strings."""
+    door = f", or {DOOR}" if what == "responses" else ""
     if dim not in array.dims:
-        raise ValueError(f"{what} need a dim {dim!r}, got dims {tuple(array.dims)}; rename them")
+        raise ValueError(f"{what} need a dim {dim!r}, got dims {tuple(array.dims)}; rename them{door}")
     if dim not in array.indexes:
-        raise ValueError(f"{what} need labels on {dim!r}; add them with .assign_coords({dim}=[...])")
+        raise ValueError(f"{what} need labels on {dim!r}; add them with .assign_coords({dim}=[...]){door}")
     index = array.indexes[dim]
     if index.nlevels > 1:
         raise ValueError(
-            f"{what} have a MultiIndex on {dim!r}; flatten it with .reset_index({dim!r}) and label {dim!r}"
+            f"{what} have a MultiIndex on {dim!r}; flatten it with .reset_index({dim!r}) and label {dim!r}{door}"
         )
     if infer_dtype(index, skipna=False) != "string" or index.hasnans:
         kinds = {type(label).__name__ for label in index if not isinstance(label, str)}
         raise TypeError(
             f"{what} need strings on {dim!r}, got {', '.join(sorted(kinds))}; "
-            f"use .assign_coords({dim}=labels.astype(str))"
+            f"use .assign_coords({dim}=labels.astype(str)){door}"
         )
     if not index.is_unique:
         twice = index[index.duplicated()].unique()
-        raise ValueError(f"{what} have duplicate {dim} labels {name_some(twice)}; average or relabel them first")
+        trials = "; if they are trials, neurosuper.as_responses(values, trials=labels) arranges them" if door else ""
+        raise ValueError(
+            f"{what} have duplicate {dim} labels {name_some(twice)}; average or relabel them first{trials}"
+        )
     return _in_one_form(array, dim, what)
 
 

@@ -190,7 +190,7 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
 
 def _add_result_commands(commands: argparse._SubParsersAction) -> None:
     inspect = _add(commands, "inspect", _inspect, "show what a file contains, and how to load it")
-    inspect.add_argument("file", type=Path, help="an NWB file, a study.nc, a matrix, or a folder or zip file of images")
+    inspect.add_argument("file", type=Path, help="an NWB file, a study.nc, arrays, a table, or images (folder or zip)")
     inspect.epilog = "Example: neurosuper inspect session.nwb"
     report = _add(commands, "report", _report, "write the report of a study.nc again, from its numbers")
     report.add_argument("numbers", type=Path, help="a study.nc")
@@ -262,9 +262,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from neurosuper.study import inspect_file
+    from neurosuper.study import describe_file
 
-    print(inspect_file(options.file))
+    print(describe_file(options.file))
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -285,29 +285,11 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from neurosuper import export
-    from neurosuper._files import whole_file
-    from neurosuper.study import read_directions, read_numbers
+    from neurosuper.study import export_results
 
-    numbers, output = read_numbers(options.numbers), options.output
-    if output.suffix.lower() == ".nwb":
-        if None in (options.system, options.finder):
-            raise ValueError("an NWB file gets the directions of one finder in one system; give --system and --finder")
-        directions = read_directions(options.numbers, options.system, options.finder)
-        own = (numbers.system == options.system) & numbers.finder.isin([options.finder, "Units"])
-        own &= numbers.seed == numbers.seed[0]
-        name = f"neurosuper {options.finder}"
-        export.write_nwb(output, directions, comparison=numbers.isel(item=own.values), module=name)
-        print(f"{output}: {len(directions):,} directions in the processing module {name!r}")
-        return
-    if output.exists():
-        raise FileExistsError(f"{output} exists already; name another file, or delete it")
-    if output.suffix.lower() not in (".csv", ".parquet"):
-        raise ValueError(f"cannot export to {output.name}; name a file that ends in .csv, .parquet or .nwb")
-    table = export.tidy(numbers)
-    with whole_file(output) as partial:
-        table.to_csv(partial, index=False) if output.suffix.lower() == ".csv" else table.to_parquet(partial)
-    print(f"{output}: {len(table):,} rows")
+    n = export_results(options.numbers, options.output, system=options.system, finder=options.finder)
+    what = "directions" if options.output.suffix.lower() == ".nwb" else "rows"
+    print(f"{options.output}: {n:,} {what}")
 
 
 def _completions(options: argparse.Namespace) -> None:

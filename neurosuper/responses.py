@@ -14,7 +14,7 @@ import xarray as xr
 from neurosuper._checks import Seed, make_rng
 from neurosuper._content import photographs_of
 from neurosuper._joins import By, is_images, join
-from neurosuper._labels import check_labels, name_some
+from neurosuper._labels import DOOR, check_labels, name_some
 
 __all__ = ["align", "average_repetitions", "check_responses", "drop_constant_units", "normalize", "split_stimuli"]
 
@@ -47,7 +47,7 @@ def check_responses(responses: xr.DataArray) -> xr.DataArray:
     See Also
     --------
     neurosuper.images.check_images : the same for images.
-    neurosuper.load_array : load labelled responses from a file.
+    neurosuper.as_responses : make responses of any array or table.
     drop_constant_units : remove units that give every stimulus the same response.
 
     Examples
@@ -62,14 +62,17 @@ def check_responses(responses: xr.DataArray) -> xr.DataArray:
 
 def _check_responses(responses: xr.DataArray, least_stimuli: int) -> xr.DataArray:
     if not isinstance(responses, xr.DataArray):
-        raise TypeError(f"responses must be an xarray.DataArray, got {type(responses).__name__}; see load_array")
+        raise TypeError(f"responses must be an xarray.DataArray, got {type(responses).__name__}; {DOOR}")
     for dim in ("stimulus", "unit"):
         responses = check_labels(responses, dim, "responses")
     dims = ("stimulus", "repetition", "unit") if "repetition" in responses.dims else ("stimulus", "unit")
     if extra := set(responses.dims) - set(dims):
-        raise ValueError(f"responses have the extra dims {sorted(map(str, extra))}; select or average them first")
+        raise ValueError(
+            f"responses have the extra dims {sorted(map(str, extra))}; select or average them first, and if dims have "
+            f"other names, {DOOR}"
+        )
     if responses.dtype.kind not in "iufb":
-        raise TypeError(f"responses must be real numbers, got dtype {responses.dtype}")
+        raise TypeError(f"responses must be real numbers, got dtype {responses.dtype}; {DOOR}")
     if responses.sizes["stimulus"] < least_stimuli or responses.sizes["unit"] < 1:
         stimuli = "1 stimulus" if least_stimuli == 1 else f"{least_stimuli} stimuli"
         raise ValueError(f"responses need at least {stimuli} and 1 unit, got {dict(responses.sizes)}")

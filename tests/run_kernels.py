@@ -26,7 +26,8 @@ from neurosuper.directions._solvers import (
 from neurosuper.directions._solvers.sae_codes import Activation
 from neurosuper.directions._solvers.sae_training import Training
 from neurosuper.interpretability import group_scores
-from neurosuper.loaders.nwb import frames, spikes
+from neurosuper.loaders import spike_counts
+from neurosuper.loaders.nwb import frames
 from neurosuper.metrics import distances
 
 
@@ -122,7 +123,7 @@ def run_group_scores():
 def run_spikes():
     """Count spikes by searches and merges, of more than one block: in order, unordered, repeated, NaN and infinite."""
     rng = np.random.default_rng(0)
-    spikes.BLOCK = 2**12
+    spike_counts.BLOCK = 2**12
     ordered = np.sort(rng.uniform(0, 61, (8, 2000)))
     with_stray, with_nan, with_inf = ordered.copy(), ordered.copy(), ordered.copy()
     with_stray[:, 0], with_nan[:, [0, 77, 1999]], with_inf[:, [0, 1999]] = 99, np.nan, [-np.inf, np.inf]
@@ -136,7 +137,7 @@ def run_spikes():
 
 def check_counts(times, starts, ends):
     n_units, n_spikes = times.shape
-    found = spikes.count_spikes(times.ravel(), n_spikes * np.arange(1, n_units + 1), starts, ends)
+    found = spike_counts.count_in_windows(times.ravel(), n_spikes * np.arange(1, n_units + 1), starts, ends)
     for row, train in zip(found.counts, times, strict=True):
         train = np.sort(train[np.isfinite(train)])
         expected = np.searchsorted(train, np.maximum(starts, ends)) - np.searchsorted(train, starts)

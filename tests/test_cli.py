@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 
+import netCDF4
 import numpy as np
 import pandas as pd
 import pytest
@@ -221,9 +222,9 @@ def test_inspect_shows_what_each_kind_of_file_contains(study, capsys):
     folder = study.parent
     np.savez(folder / "two.npz", rates=np.zeros((3, 4)), times=np.zeros(5))
     for name, expected in {
-        "brain.npy": "array of shape (5, 40), float64",
-        "two.npz": "array 'times' of shape (5,), float64",
-        "planted.nc": "(direction 2, unit 5), float64",
+        "brain.npy": "brain.npy: 1 array",
+        "two.npz": "dims=('unit', 'stimulus'), stimuli=[str(i) for i in range(4)], variable='rates')",
+        "planted.nc": "(direction, unit)",
         "images": "40 images, labelled 'photo00', 'photo01'",
         "study_output/study.nc": "results of the study 'A small study', written 20",
     }.items():
@@ -248,15 +249,15 @@ def test_inspect_shows_what_each_kind_of_file_contains(study, capsys):
 )
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 def test_the_call_that_inspect_shows_loads_a_matrix_with_or_without_repetitions(shape, dims, suffix, tmp_path, capsys):
-    values, labels = np.random.default_rng(0).gamma(1, 5, shape), [f"photo{i:02d}" for i in range(40)]
-    path = tmp_path / f"responses{suffix}"
+    values = np.random.default_rng(0).gamma(1, 5, shape)
+    path = tmp_path / f"responses{suffix}"  # a proposal of more formats: tests/loaders/test_file_contents.py
     if suffix == ".npy":
         np.save(path, values)
     else:
         np.savez(path, onsets=np.arange(40.0), rates=values)
     assert main(["inspect", str(path)]) == 0
-    call = capsys.readouterr().out.splitlines()[-1].strip().replace("'folder of images'", repr(labels))
-    loaded = eval(call, {"neurosuper": neurosuper})
+    loaded = eval(capsys.readouterr().out.splitlines()[-1], {"neurosuper": neurosuper})
+    assert loaded.stimulus.values.tolist() == [str(i) for i in range(40)]
     np.testing.assert_allclose(loaded.transpose(*dims).values, values, rtol=1e-6)
 
 
@@ -284,6 +285,44 @@ def test_reproduce_prints_what_was_found_and_its_status_tells_whether_numbers_di
     assert capsys.readouterr().out == "study.nc in here, trusted True\n"
 
 
+def test_a_study_goes_from_data_to_a_report_that_is_reproduced_and_a_changed_value_is_found(
+    study, tmp_path, monkeypatch, capsys
+):
+    """The five commands in turn, on the files that the ones before have written."""
+    monkeypatch.setattr("neurosuper.study.template.hub_file", lambda net: tmp_path / "absent.pth")  # LPIPS takes long
+    file, numbers = study.parent / "mine.toml", study.parent / "mine_output" / "study.nc"
+    new = ["new", str(study.parent / "brain.npy"), "--images", str(study.parent / "images"), "--output", str(file)]
+    assert main(new) == 0
+    assert f"neurosuper check {file}\n  neurosuper run {file}" in capsys.readouterr().out
+    assert main(["check", str(file), "-q"]) == 0
+    out = capsys.readouterr().out
+    assert "mine.toml can be run." in out
+    assert "Estimate for this machine: about" in out
+    assert not numbers.exists()
+    assert main(["run", str(file), "-q"]) == 0
+    assert f"numbers: {numbers}" in capsys.readouterr().out
+    page = numbers.with_name("report.html")
+    written = page.read_text()
+    assert "<title>Units and directions of brain</title>" in written
+    page.unlink()
+    assert main(["report", str(numbers)]) == 0
+    assert page.read_text() == written
+    capsys.readouterr()
+    assert main(["reproduce", str(numbers), "-q"]) == 0
+    out = capsys.readouterr().out
+    assert f"{numbers} is reproduced: " in out
+    assert "Changed since" not in out
+    with netCDF4.Dataset(numbers, "a") as results:
+        of_kmeans = results["finder"][:].tolist().index("KMeans")
+        results["interpretability"][of_kmeans, 0] += 0.5
+    assert main(["reproduce", str(numbers), "-q"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{numbers} is not reproduced: 1 of " in lines[0]
+    (row,) = [line.split() for line in lines if line.split()[:1] == ["interpretability"]]
+    assert row[1:4] == ["Color", "brain", "KMeans"]
+    assert float(row[6]) == pytest.approx(0.5, rel=1e-5)
+
+
 def test_scores_are_exported_as_a_flat_table(study, capsys):
     assert main(["run", str(study), "-q"]) == 0
     numbers = study.parent / "study_output" / "study.nc"
@@ -306,7 +345,7 @@ def test_directions_of_a_finder_are_exported_into_the_recording(study, monkeypat
     assert main(command) == 2
     assert main([*command, "--system", "brain", "--finder", "ICA"]) == 2
     error = capsys.readouterr().err.splitlines()
-    assert "give --system and --finder" in error[0]
+    assert "give system and finder" in error[0]
     assert "no directions of 'ICA' in 'brain'" in error[1]
     assert "'KMeans 4' in 'brain'" in error[1]
     assert main([*command, "--system", "brain", "--finder", "KMeans 4"]) == 0

@@ -58,6 +58,31 @@ def write_session(path: Path, pictures: list[np.ndarray], counts: np.ndarray) ->
         file.write(nwb)
 
 
+def write_own_data(folder: Path, counts: np.ndarray) -> None:
+    """Write trials × units, spike times, and the folders of phy and suite2p, of the same session."""
+    rng = np.random.default_rng(0)
+    shown = np.concatenate([rng.permutation(N_STIMULI) for _ in range(2)])[:-10]  # ten images are shown once
+    onsets = 1 + 0.5 * np.arange(len(shown))
+    table = {"image": [f"img{i:02d}" for i in shown], "onset": onsets}
+    pd.DataFrame(table).to_csv(folder / "presentations.csv", index=False)
+    np.save(folder / "trials.npy", counts[:, shown, 0].T)
+    spikes = [np.sort(np.repeat(onsets, n) + rng.uniform(0.05, 0.25, n.sum())) for n in counts[:, shown, 0]]
+    np.savez(folder / "spikes.npz", **{f"unit {i}": times for i, times in enumerate(spikes)})
+    (folder / "phy").mkdir()
+    clusters = np.repeat(np.arange(N_UNITS), [len(times) for times in spikes])
+    samples, order = np.concatenate(spikes) * 30_000, np.argsort(np.concatenate(spikes))
+    np.save(folder / "phy" / "spike_times.npy", samples[order].astype(np.uint64))
+    np.save(folder / "phy" / "spike_clusters.npy", clusters[order])
+    (folder / "phy" / "params.py").write_text("sample_rate = 30000.0\n")
+    groups = pd.DataFrame({"cluster_id": range(N_UNITS), "group": "good"})
+    groups.to_csv(folder / "phy" / "cluster_group.tsv", sep="\t", index=False)
+    (folder / "suite2p").mkdir()
+    frame_times = np.arange(0, onsets[-1] + 1, 0.125)
+    np.save(folder / "suite2p" / "frame_times.npy", frame_times)
+    np.save(folder / "suite2p" / "spks.npy", rng.random((N_UNITS, len(frame_times)), np.float32))
+    np.save(folder / "suite2p" / "iscell.npy", np.column_stack([np.arange(N_UNITS) % 4 > 0, np.full(N_UNITS, 0.9)]))
+
+
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory) -> Path:
     """A folder with all files that the pages name: every image is one color with a little texture."""
@@ -73,6 +98,7 @@ def recordings(tmp_path_factory) -> Path:
     for seed, name in enumerate(("responses", "session_1", "session_2")):
         np.save(folder / f"{name}.npy", draw_responses(seed, colors))
     write_session(folder / "session.nwb", pictures, counts)
+    write_own_data(folder, counts)
     unit, stimulus, _ = (axis.ravel() for axis in np.indices(counts.shape))
     trials = {"image": [f"img{i:02d}" for i in stimulus], "unit": unit, "rate": counts.ravel()}
     pd.DataFrame(trials).to_csv(folder / "trials.csv", index=False)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neurosuper import Color, KMeans, Precomputed, align, interpretability_index, load_images, top_stimuli
-from neurosuper._labels import clean_label, match_without_suffixes
+from neurosuper._labels import clean_label, match_file_names
 from neurosuper.images import check_images
 from neurosuper.responses import check_responses
 
@@ -93,17 +93,23 @@ def test_bytes_are_refused_in_one_line(responses):
         (["cat.jpg"], ["dog"], None),
         (["cat.jpg", "cat.png"], ["cat"], None),  # two images would become one
         (["cat.01"], ["cat"], None),
+        (["a/cat.jpg", "b/owl.png"], ["owl"], ["cat", "owl"]),
+        (["a/cat", "c:\\b\\owl.png"], ["cat"], ["cat", "owl"]),
+        (["a/cat.jpg", "b/owl.jpg"], ["a/cat"], ["a/cat", "b/owl"]),  # known with their folder
+        (["a/cat.jpg", "b/cat.jpg"], ["cat"], None),  # two images would become one
+        (["a/cat.jpg", "owl"], ["cat", "owl"], None),
     ],
 )
-def test_extensions_of_images_are_dropped_only_if_nothing_else_differs(labels, known, expected):
-    assert match_without_suffixes(labels, known) == expected
+def test_folders_and_extensions_of_images_are_dropped_only_if_nothing_else_differs(labels, known, expected):
+    assert match_file_names(labels, known) == expected
 
 
+@pytest.mark.parametrize("names", [["cat.jpg", "owl.jpg"], ["set/cat.jpg", "set/owl.jpg"], ["C:\\set\\cat", "set/owl"]])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_the_error_of_labels_with_an_extension_has_the_line_that_removes_it(reverse, make_responses):
-    brain = make_responses(np.eye(2), stimulus=["cat.jpg", "owl.jpg"])
+def test_the_error_of_labels_that_are_paths_has_the_line_that_makes_them_names(reverse, names, make_responses):
+    brain = make_responses(np.eye(2), stimulus=names)
     net = make_responses(np.eye(2), stimulus=["owl", "cat"])
-    with pytest.raises(ValueError, match=r"no extension; remove that of 'cat.jpg' and others with") as caught:
+    with pytest.raises(ValueError, match=r"has base names of files; make .* 'cat', and so on, with") as caught:
         align(*((net, brain) if reverse else (brain, net)))
     remedy = str(caught.value).rpartition(" with ")[2]
     renamed = eval(remedy, {"x": brain})  # what a user copies

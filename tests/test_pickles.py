@@ -56,6 +56,8 @@ def load_trunk(path):
         ("a.npy", array_of_objects, load_rates),
         ("a.npy", plain_pickle, load_rates),
         ("a.npz", archive_of_objects, load_rates),
+        ("a.pt", torch_file, load_rates),
+        ("a.pt", plain_pickle, load_rates),
         ("a.npz", plain_pickle, load_rates),
         ("a.npz", archive_of_objects, load_trunk),
         ("a.pth", torch_file, load_trunk),

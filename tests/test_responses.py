@@ -97,7 +97,7 @@ def relabel(dim: str, *first: object) -> Callable[[xr.DataArray], xr.DataArray]:
 
 MULTI_INDEX = pd.MultiIndex.from_product([list("ab"), range(60)], names=["session", "image"])
 REFUSED = {
-    "an array": (lambda r: r.values, TypeError, "must be an xarray.DataArray, got ndarray; see load_array"),
+    "an array": (lambda r: r.values, TypeError, "must be an xarray.DataArray, got ndarray; neurosuper.as_responses"),
     "no unit": (
         lambda r: r.rename(unit="neuron"),
         ValueError,

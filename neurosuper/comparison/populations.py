@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neurosuper._labels import DOOR
 from neurosuper.responses import coords_along, name_some
 
 __all__ = ["by_layer", "by_subject"]
@@ -90,7 +91,7 @@ def by_subject(responses: xr.DataArray, *, prefix: str | None = None) -> dict[st
 def _by(responses: xr.DataArray, coord: str, prefix: str | None) -> dict[str, xr.DataArray]:
     """Return the units of each value of a unit coord."""
     if not isinstance(responses, xr.DataArray):
-        raise TypeError(f"responses must be a DataArray, got {type(responses).__name__}; see neurosuper.load_array")
+        raise TypeError(f"responses must be a DataArray, got {type(responses).__name__}; {DOOR}")
     known = coords_along(responses, "unit") if "unit" in responses.dims else {}
     if coord not in known:
         raise ValueError(

@@ -69,7 +69,8 @@ def sweep(
     responses : DataArray (stimulus, unit)
         As for `fit`.
     n_directions : sequence of int, str or None
-        As in every finder: numbers, multiples of the units such as "2x", or None.
+        As in every finder: numbers, multiples of the units such as "2x", or None. A multiple that the stimuli do not
+        allow is capped, with a warning, as in `fit`; if two are capped to one number, it is listed once.
     seeds : sequence of int, optional
         Each is a `random_state` of the finder.
 
@@ -102,15 +103,15 @@ def sweep(
     """
     labelled = label_input(responses)
     rows = finder.prepare_rows(labelled)
-    counts = [count_directions(n, rows.n_columns) for n in n_directions]
-    _require_distinct(counts, "n_directions")
+    _require_distinct([count_directions(n, rows.n_columns) for n in n_directions], "n_directions")
     _require_distinct(seeds, "seeds")
-    family = list(product(counts, seeds))
+    family = list(product(n_directions, seeds))
     with progress(total=len(family), desc="sweep", unit="fit", leave=False) as bar:
         jobs = [partial(_fit_and_measure, finder, labelled, n, seed, bar) for n, seed in family]
         fits = fit_together(jobs, rows) if _shares_passes(finder, rows) else [job(rows) for job in jobs]
     found = [measured.pop("directions") for measured in fits]
-    shape = len(counts), len(seeds)
+    shape = len(n_directions), len(seeds)
+    counts = [len(directions) for directions in found[:: len(seeds)]]  # those that the stimuli allow
     stability = [_stability(found[i : i + len(seeds)]) for i in range(0, len(found), len(seeds))]
     columns = {name: np.reshape([fit[name] for fit in fits], shape) for name in fits[0]} | {
         "stability": np.array(stability)
@@ -120,7 +121,8 @@ def sweep(
         name: (dims, values, dict(zip(("long_name", "comment"), MEASURES[name], strict=True)))
         for name, values in columns.items()
     }
-    return xr.Dataset(variables, coords={"n_directions": counts, "seed": list(seeds)}, attrs={"finder": repr(finder)})
+    table = xr.Dataset(variables, coords={"n_directions": counts, "seed": list(seeds)}, attrs={"finder": repr(finder)})
+    return table.drop_duplicates("n_directions")
 
 
 def _shares_passes(finder: DirectionFinder, rows: Rows) -> bool:
@@ -131,7 +133,7 @@ def _shares_passes(finder: DirectionFinder, rows: Rows) -> bool:
 
 
 def _fit_and_measure(
-    finder: DirectionFinder, labelled: xr.DataArray, n_directions: int, seed: int, bar: tqdm, rows: Rows
+    finder: DirectionFinder, labelled: xr.DataArray, n_directions: int | str | None, seed: int, bar: tqdm, rows: Rows
 ) -> dict[str, Any]:
     """Return the measures of one fit, and its directions."""
     fitted = clone(finder).set_params(n_directions=n_directions, random_state=seed).fit_rows(labelled, rows)

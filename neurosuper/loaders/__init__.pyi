@@ -2,6 +2,9 @@ from .array import load_array as load_array
 from .cadena import load_cadena as load_cadena
 from .cadena import load_cadena2019 as load_cadena2019
 from .cowley import load_cowley as load_cowley
+from .file_contents import FileContents as FileContents
+from .file_contents import inspect_file as inspect_file
+from .in_memory import as_responses as as_responses
 from .neuroid import load_neuroid as load_neuroid
 from .nsd import load_nsd as load_nsd
 from .nsd_images import load_nsd_images as load_nsd_images
@@ -10,6 +13,10 @@ from .nwb import inspect_nwb as inspect_nwb
 from .nwb import load_nwb as load_nwb
 from .nwb import load_nwb_images as load_nwb_images
 from .nwb import load_presentations as load_presentations
+from .phy import load_phy as load_phy
+from .spike_trains import SpikeTrains as SpikeTrains
+from .spike_trains import count_spikes as count_spikes
 from .stringer import load_mat_images as load_mat_images
 from .stringer import load_stringer as load_stringer
+from .traces import average_frames as average_frames
 from .tvsd import load_tvsd as load_tvsd

@@ -1,32 +1,44 @@
-"""Responses from a matrix in .npy, .npz, .nc or .zarr, with its axes in any order."""
+"""Responses from a matrix in a file, with its axes in any order."""
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from neurosuper._checks import one_line
-from neurosuper._content import CONTENT, content_of
 from neurosuper._image_files import check_archive
-from neurosuper._labels import check_labels, clean_label, name_some
+from neurosuper._labels import name_some
 from neurosuper._memory import memory_of_machine
 from neurosuper._optional import require
 from neurosuper._zarr import check_codecs, refuse_sparse
-from neurosuper.images import LAZY_BYTES, image_labels
+from neurosuper.images import LAZY_BYTES
+from neurosuper.loaders.array_files import (
+    LazyArrays,
+    is_matlab73,
+    open_h5_arrays,
+    open_matlab,
+    open_safetensors,
+    open_torch,
+)
+from neurosuper.loaders.file_checks import check_file, open_hdf5
+from neurosuper.loaders.in_memory import label_responses
+from neurosuper.loaders.labelling import Stimuli
 from neurosuper.loaders.netcdf import check_netcdf
+from neurosuper.loaders.request import Request
+from neurosuper.loaders.text_tables import read_text_table
 from neurosuper.responses import check_responses
 
 __all__ = ["load_array"]
 
-NUMBER = re.compile(r"(\d+)")
-SUFFIXES = (".npy", ".npz", ".nc", ".zarr")
-Stimuli = Sequence[str] | np.ndarray | xr.DataArray | str | Path
+TEXT = (".csv", ".tsv")
+HDF5 = (".h5", ".hdf5")
+SUFFIXES = (".npy", ".npz", ".nc", ".zarr", ".mat", *HDF5, *TEXT, ".pt", ".pth", ".safetensors")
 
 
 def load_array(
@@ -34,6 +46,7 @@ def load_array(
     dims: Sequence[str] | None = None,
     *,
     stimuli: Stimuli | None = None,
+    trials: Any = None,
     unit_coords: Mapping[str, Sequence | np.ndarray] | None = None,
     units: str | None = None,
     variable: str | None = None,
@@ -44,25 +57,31 @@ def load_array(
     Parameters
     ----------
     path : path
-        A file .npy, .npz or .nc (netCDF), or a folder .zarr (needs the extra `zarr`).
+        A file of NumPy (.npy, .npz), netCDF (.nc), MATLAB (.mat of any version), HDF5 (.h5, .hdf5), torch (.pt, .pth)
+        or safetensors, a table (.csv, .tsv), or a folder .zarr (needs the extra `zarr`).
     dims : sequence of str, optional
-        Names of the axes, in the order of the file: "stimulus", "unit" and, if stimuli were repeated, "repetition".
-        May be left out for .nc and .zarr files whose axes have these names.
-    stimuli : labels, labelled array, or path of the images, optional
+        Names of the axes, in the order of the file (of a .mat: of MATLAB): "stimulus" (or "trial"), "unit" and, if
+        stimuli were repeated, "repetition". May be left out if axes have usual names in the file, or if the numbers of
+        labels fit one order only. In a table, units are columns.
+    stimuli : labels, labelled array, path of the images, or name, optional
         Labels along the axis, in its order; or an array with `stimulus` labels (as from `load_images`), whose coord
-        `content` is copied too; or the folder or zip file of the images, one per stimulus, sorted by label as text.
+        `content` is copied too; or the folder or zip file of the images, one per stimulus, sorted by label as text; or
+        the name of the column, coord or other array in the file that contains the labels.
         By default the labels in the file. A warning is given if sorting as text puts numbers in another order (1, 10,
         2).
+    trials : labels, DataFrame, path of a .csv file, or name, optional
+        If rows are trials: the label of the stimulus of each, as in `as_responses`; or the name of the column, coord or
+        other array in the file that contains them.
     unit_coords : mapping of str to sequence, optional
         Coords of the units, such as `area`; the key "unit" gives their labels. By default units keep their labels in
         the file, else they are named by their position.
     units : str, optional
         Unit of measurement, such as "spikes/s". By default the one in the file, else "a.u.".
     variable : str, optional
-        Name of the array, if the file contains several.
+        Name of the array, if the file contains several: a path such as "session/rates" in HDF5 and structs of MATLAB.
     allow_external : bool, optional
-        Read a .nc that takes data from other files of this machine: external storage, external links, virtual datasets.
-        By default it is refused.
+        Read a file that takes data from other files of this machine (external storage, external links, virtual
+        datasets). By default it is refused.
 
     Returns
     -------
@@ -75,13 +94,14 @@ def load_array(
     FileNotFoundError
         No file or folder at that path.
     ValueError
-        Another format, an unreadable file, axes or variable not named, no labels for the stimuli, or a number of labels
-        that differs from the axis.
+        Another format, an unreadable file, axes or arrays that remain ambiguous (the error names the candidates), no
+        labels for the stimuli, or a number of labels that differs from the axis.
     ImportError
-        A .zarr without zarr installed.
+        A .zarr without zarr installed, or a .safetensors without safetensors.
 
     See Also
     --------
+    as_responses : The same for arrays and tables in memory.
     load_nwb : Load responses from an NWB file.
     load : Load a published dataset by its id.
     load_images : Load the images.
@@ -95,49 +115,57 @@ def load_array(
     >>> r.sel(stimulus="dog").values.tolist()
     [2.0, 5.0]
     """
-    path = Path(path)
-    array = _read(path, dims, variable, allow_external)
-    given = {name: ("unit", _fitted(array, "unit", values)) for name, values in (unit_coords or {}).items()}
-    if stimuli is not None:
-        coords = _stimulus_coords(stimuli)
-        given |= {name: ("stimulus", _fitted(array, "stimulus", values)) for name, values in coords.items()}
-    array = _name_labels(array.assign_coords(given), path)
-    attrs = {"units": units or array.attrs.get("units", "a.u."), "source": path.name}
-    return check_responses(array.assign_attrs(attrs))
+    path = Path(path).expanduser()
+    _check_path(path)
+    request = Request(dims, stimuli, None, trials, unit_coords or {}, path.name)
+    if path.suffix.lower() in TEXT:
+        check_file(path, "CSV")
+        with _errors_in_one_line(path):
+            values = read_text_table(path, request)
+    else:
+        values, request = _read(path, request, variable, allow_external)
+    responses = label_responses(values, request)
+    attrs = {"units": units or responses.attrs.get("units", "a.u."), "source": path.name}
+    return check_responses(responses.assign_attrs(attrs))
 
 
-def as_label(value: object) -> str:
-    """Return a value of a file as a label: text in Unicode form NFC, 12 and 12.0 as "12"."""
-    if isinstance(value, bytes):
-        value = value.decode()
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return clean_label(str(value))
-
-
-def _read(path: Path, dims: Sequence[str] | None, variable: str | None, allow_external: bool) -> xr.DataArray:
-    """Return a file's matrix with named axes: in memory, or as a dask array if it is large."""
+def _check_path(path: Path) -> None:
     if not (path.is_file() or path.is_dir()):
         raise FileNotFoundError(f"no array at {path}; check the path")
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(
-            f"cannot read {path.name}: an array is a file in {', '.join(SUFFIXES)}; save it in one of these formats"
+            f"cannot read {path.name}: an array is a file in {', '.join(SUFFIXES)}; save it in one of these formats, "
+            "or pass the array itself to neurosuper.as_responses"
         )
+
+
+def _read(path: Path, request: Request, variable: str | None, allow_external: bool) -> tuple[xr.DataArray, Request]:
+    """Return a file's matrix, in memory or as a dask array if it is large, and labels of its other arrays."""
     _check_store(path, allow_external)
     with ExitStack() as stack:
         with _errors_in_one_line(path):
-            arrays = _open(path, stack)
-        name = _choose(list(arrays), variable, path)
+            arrays = _open(path, stack, allow_external)
+        name = _choose(arrays, variable, path)
         with _errors_in_one_line(path):
             array = xr.DataArray(arrays[name])
-        array = _name_axes(array, dims, path).drop_encoding()
+        array = array.drop_encoding()
         if not array.size:
             raise ValueError(f"{path.name} contains an empty array of shape {array.shape}; fetch it again")
-        if array.nbytes <= LAZY_BYTES:
-            with _errors_in_one_line(path):
-                return array.copy(data=np.array(array.data)).load()
+        with _errors_in_one_line(path):
+            request = _with_labels(request, arrays, name)
+            if array.nbytes <= LAZY_BYTES:
+                return array.copy(data=np.array(array.data)).load(), request
     token = f"{path}-{name}-{path.stat().st_mtime_ns}"  # spares dask from hashing the whole matrix
-    return array.chunk({dim: "auto" if dim == "stimulus" else -1 for dim in array.dims}, token=token)
+    return array, replace(request, token=token)
+
+
+def _with_labels(request: Request, arrays: Mapping, chosen: str) -> Request:
+    """Return the request with the labels in place of the name of another array of the file that contains them."""
+
+    def read_labels(name: Any) -> Any:
+        return np.asarray(arrays[name]) if isinstance(name, str) and name in arrays and name != chosen else name
+
+    return replace(request, stimuli=read_labels(request.stimuli), trials=read_labels(request.trials))
 
 
 def _check_store(path: Path, allow_external: bool) -> None:
@@ -147,11 +175,22 @@ def _check_store(path: Path, allow_external: bool) -> None:
         check_netcdf(path, allow_external=allow_external)
     elif suffix == ".zarr":
         check_codecs(path)
+    elif suffix in (".mat", *HDF5):
+        check_file(path, "MATLAB" if suffix == ".mat" else "HDF5")
+        if suffix in HDF5 or is_matlab73(path):
+            with open_hdf5(path, allow_external=allow_external):
+                pass
 
 
-def _open(path: Path, stack: ExitStack) -> Mapping:
+def _open(path: Path, stack: ExitStack, allow_external: bool) -> Mapping:
     """Return the arrays of a file by name, without reading their data."""
     suffix = path.suffix.lower()
+    if suffix == ".mat":
+        return open_matlab(path, stack, allow_external=allow_external)
+    if suffix in HDF5:
+        return open_h5_arrays(path, stack, allow_external=allow_external)
+    if suffix in (".pt", ".pth", ".safetensors"):
+        return open_safetensors(path) if suffix == ".safetensors" else open_torch(path)
     if suffix == ".zarr":
         return _open_zarr(path)
     if suffix == ".nc":
@@ -197,82 +236,15 @@ def _errors_in_one_line(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _choose(names: list[str], variable: str | None, path: Path) -> str:
-    if variable is None and len(names) == 1:
-        return names[0]
-    if variable not in names:
+def _choose(arrays: Mapping, variable: str | None, path: Path) -> str:
+    """Return the name of the array of responses: the one that was named, else the only one, or the only matrix."""
+    names = list(arrays)
+    if variable is None:
+        matrices = arrays.matrices() if isinstance(arrays, LazyArrays) else names
+        if len(names) == 1 or len(matrices) == 1:
+            return names[0] if len(names) == 1 else matrices[0]
+        names = matrices or names
+    if variable is None or variable not in names:
         problem = "no variable was named" if variable is None else f"there is no {variable!r}"
         raise ValueError(f"{path.name} contains the arrays {name_some(names, 10)} and {problem}; pass variable=")
     return variable
-
-
-def _name_axes(array: xr.DataArray, dims: Sequence[str] | None, path: Path) -> xr.DataArray:
-    names = array.dims if dims is None else tuple(dims)
-    if len(names) != array.ndim or set(names) - {"repetition"} != {"stimulus", "unit"} or len(set(names)) < len(names):
-        raise ValueError(
-            f"{path.name} has shape {array.shape}; dims must name each axis 'stimulus', 'unit' or 'repetition' "
-            f"(if stimuli were repeated), got {names}"
-        )
-    if set(array.dims) == set(names) and array.dims != names:
-        raise ValueError(
-            f"{path.name} itself names its axes {array.dims}, which dims={names} contradicts; leave dims out"
-        )
-    return array.rename({old: new for old, new in zip(array.dims, names, strict=True) if old != new})
-
-
-def _stimulus_coords(stimuli: Stimuli) -> dict[str, Sequence | np.ndarray]:
-    """Return the labels of the stimuli, and the content of their images if it is known."""
-    if isinstance(stimuli, str | Path):
-        labels = image_labels(stimuli)
-        _warn_of_text_order(labels, str(stimuli))
-        return {"stimulus": labels}
-    if not isinstance(stimuli, xr.DataArray):
-        return {"stimulus": stimuli}
-    stimuli = check_labels(stimuli, "stimulus", "stimuli")
-    _warn_of_text_order(stimuli.stimulus.values.tolist(), "the array passed as stimuli")
-    content = content_of(stimuli)
-    return {"stimulus": stimuli.stimulus.values} | ({} if content is None else {CONTENT: content})
-
-
-def _warn_of_text_order(labels: list[str], source: str) -> None:
-    """Warn if labels that differ by a number are sorted as text, which puts 10 before 2."""
-    if labels != sorted(labels):
-        return  # the order was chosen
-    same_text: dict[tuple[str, ...], dict[str, list[int]]] = {}  # numbers of the labels that share their other text
-    for label in labels:
-        pieces = NUMBER.split(label)  # text, number, text, …
-        same_text.setdefault(tuple(pieces[::2]), {})[label] = [int(number) for number in pieces[1::2]]
-    for numbers in same_text.values():
-        by_number = sorted(numbers, key=numbers.__getitem__)
-        if by_number != list(numbers):
-            warnings.warn(
-                f"{source}: labels with numbers of different length are sorted as text: {', '.join([*numbers][:3])}, "
-                f"…; if responses are in order of number ({', '.join(by_number[:3])}, …), pass stimuli= a list of the "
-                "labels in that order; a list of labels is used as given, without this warning",
-                stacklevel=4,
-            )
-            return
-
-
-def _fitted(array: xr.DataArray, dim: str, values: Sequence | np.ndarray) -> np.ndarray:
-    """Return values as an array with one value per position along a dim; the error says how many are needed."""
-    values = np.asarray(values)
-    if values.shape != (array.sizes[dim],):
-        raise ValueError(
-            f"the array has length {array.sizes[dim]} along {dim!r}, but values of shape {values.shape} were given for "
-            "it; check dims and their order"
-        )
-    return values
-
-
-def _name_labels(array: xr.DataArray, path: Path) -> xr.DataArray:
-    """Return the array with text labels; units without labels are named by their position."""
-    if "stimulus" not in array.indexes:
-        raise ValueError(
-            f"{path.name} has no stimulus labels; pass stimuli= a list of labels, the labelled images, or the path of "
-            "their folder or zip file"
-        )
-    if "unit" not in array.indexes:
-        digits = len(str(array.sizes["unit"] - 1))
-        array = array.assign_coords(unit=[f"{i:0{digits}d}" for i in range(array.sizes["unit"])])
-    return array.assign_coords({dim: [as_label(v) for v in array[dim].values] for dim in ("stimulus", "unit")})

@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from neurosuper._checks import one_line
+from neurosuper._labels import as_label
 from neurosuper.loaders.arrange import arrange
-from neurosuper.loaders.array import as_label
 from neurosuper.loaders.file_checks import check_file
 from neurosuper.responses import check_responses, name_some
 

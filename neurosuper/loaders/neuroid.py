@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper._labels import clean_labels
+from neurosuper._labels import as_label, clean_labels
 from neurosuper.loaders.arrange import arrange
-from neurosuper.loaders.array import as_label
 from neurosuper.loaders.file_checks import check_file
 from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.responses import check_responses, name_some

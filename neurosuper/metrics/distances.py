@@ -19,7 +19,6 @@ import xarray as xr
 
 from neurosuper._kernels import FASTMATH, njit
 from neurosuper._progress import progress
-from neurosuper._threads import torch_threads
 from neurosuper.images import check_images
 from neurosuper.metrics.base import ImageMetric, check_metric
 from neurosuper.metrics.precomputed import Precomputed
@@ -199,8 +198,7 @@ def _squared_distances(E: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> tor
         # The kernel takes images two by two: an odd number is padded with a copy of the last.
         first, second = (np.pad(at.numpy(), [(0, 0), (0, at.shape[1] % 2)], "edge") for at in (a, b))
         squares = np.zeros((len(a), first.shape[1], second.shape[1]))
-        with torch_threads():
-            _add_squared_distances(E.numpy(), first, second, squares)
+        _add_squared_distances(E.numpy(), first, second, squares)
         return torch.from_numpy(squares[:, : a.shape[1], : b.shape[1]])
     return torch.cdist(E[a], E[b], compute_mode="donot_use_mm_for_euclid_dist").double() ** 2
 
@@ -237,8 +235,7 @@ def _squared_lengths(E: torch.Tensor, at: torch.Tensor, weights: torch.Tensor, s
     """Return ‖Σ w e‖² `(row, size)` over the first n images of each row, for each n in `sizes`, in ascending order."""
     if E.device.type == "cpu" and E.dtype == torch.float32:
         lengths = np.zeros((len(at), len(sizes)))
-        with torch_threads():
-            _add_squared_lengths(E.numpy(), at.numpy(), weights.numpy(), np.array(sizes), lengths)
+        _add_squared_lengths(E.numpy(), at.numpy(), weights.numpy(), np.array(sizes), lengths)
         return torch.from_numpy(lengths)
     # Sums for a size continue those for the size before.
     sums, columns = torch.zeros(1, dtype=E.dtype, device=E.device), []

@@ -1,4 +1,4 @@
-from .contents import inspect_file as inspect_file
+from .contents import describe_file as describe_file
 from .estimate import StudyCheck as StudyCheck
 from .estimate import check_study as check_study
 from .file import Hypothesis as Hypothesis
@@ -6,6 +6,7 @@ from .file import Study as Study
 from .file import read_study as read_study
 from .rerun import Reproduction as Reproduction
 from .rerun import reproduce as reproduce
+from .results import export_results as export_results
 from .results import read_directions as read_directions
 from .results import read_numbers as read_numbers
 from .results import write_report as write_report

@@ -14,9 +14,9 @@ import xarray as xr
 import neurosuper
 from neurosuper._checks import one_line_with_type
 from neurosuper._content import CONTENT
-from neurosuper._labels import match_without_suffixes
+from neurosuper._labels import match_file_names
 from neurosuper.comparison.fitting import join_system
-from neurosuper.comparison.splits import take_groups
+from neurosuper.comparison.splits import join_fit_on, take_groups
 from neurosuper.directions import (
     ICA,
     NMF,
@@ -42,6 +42,7 @@ from neurosuper.study.references import References, Table, call
 logger = logging.getLogger(__name__)
 
 LOADERS = ("load", "load_nwb", "load_array", "activations")
+NOT_OF_LOADERS = ("truth", "select_units", "fit_on")  # keys of a system that its loader does not take
 FINDERS = (
     *(Units, Random, Exemplars, CovarianceMatched),  # baselines
     *(PCA, ICA, NMF, KMeans, DictionaryLearning, SparseAutoencoder, Archetypal),
@@ -60,6 +61,8 @@ class System(NamedTuple):
     responses: xr.DataArray
     truth: xr.DataArray | None
     randomize: str | None = None  # how the weights of a network were made random
+    fit_on: xr.DataArray | None = None  # responses to other stimuli that directions are found in
+    selected: str = ""  # how many units were selected, and by which thresholds
 
 
 def load_study_images(study: Study, files: References) -> xr.DataArray:
@@ -84,35 +87,79 @@ def are_grey(images: xr.DataArray) -> bool:
 def load_systems(study: Study, images: xr.DataArray, files: References, cache: Path) -> Iterator[System]:
     """Yield every system, on the stimuli that have an image; a network with a list of layers gives one per layer.
 
-    Stimuli that are named as files of images, `cat.jpg` for the image `cat`, lose the extension.
+    Stimuli that are named as files of images, `cat.jpg` or `animals/cat.jpg` for the image `cat`, get its name.
     """
     for name, table in study.systems.items():
-        options = files.fill(table)
-        if options.get("presentations") is False:  # TOML has no None
-            options["presentations"] = None
-        loader = options.pop("loader", None)
-        if loader not in LOADERS:
-            raise ValueError(f"[systems.{name}] loader must be one of {', '.join(LOADERS)}; got {loader!r}")
-        truth = read_truth(options.pop("truth"), name) if "truth" in options else None
-        if loader == "activations":
-            _randomize(options, name, study.seeds[0])
-            options = {"device": study.device, "cache": cache} | options | {"images": images}
-        elif options.get("stimuli") is True:
-            options["stimuli"] = images
-        responses = average_repetitions(call(getattr(neurosuper, loader), options, f"systems.{name}"))
-        responses = _as_images(name, responses, images)
-        for own, part in _by_layer(name, responses, options.get("layers")):
-            joined = join_system(own, part, images.stimulus)
-            yield System(own, _with_groups(own, joined, images, study.stimulus_groups), truth, table.get("randomize"))
+        truth = read_truth(files.fill({"truth": table["truth"]})["truth"], name) if "truth" in table else None
+        responses = _as_images(name, _load_responses(name, table, study, images, files, cache), images)
+        selected = str(responses.attrs["selected_units"]) if "select_units" in table else ""
+        others = _load_fit_on(name, table, responses, study, files, cache) if "fit_on" in table else None
+        for own, part in _by_layer(name, responses, table.get("layers")):
+            joined = _with_groups(own, join_system(own, part, images.stimulus), images, study.stimulus_groups)
+            fit_on = None
+            if others is not None:
+                fit_on = dict(_by_layer(name, others, table.get("layers")))[own]
+                fit_on = join_fit_on({own: joined}, {own: fit_on}, study.stimulus_groups)[own]
+            yield System(own, joined, truth, table.get("randomize"), fit_on, selected)
+
+
+def _load_responses(
+    name: str, table: Table, study: Study, images: xr.DataArray | None, files: References, cache: Path
+) -> xr.DataArray:
+    """Return the responses that the table of a system describes: of the units that it selects, averaged."""
+    options = files.fill({key: value for key, value in table.items() if key not in NOT_OF_LOADERS})
+    if options.get("presentations") is False:  # TOML has no None
+        options["presentations"] = None
+    loader = options.pop("loader", None)
+    if loader not in LOADERS:
+        raise ValueError(f"[systems.{name}] loader must be one of {', '.join(LOADERS)}; got {loader!r}")
+    if loader == "activations":
+        _randomize(options, name, study.seeds[0])
+        options = {"device": study.device, "cache": cache} | options | {"images": images}
+    elif options.get("stimuli") is True:
+        options["stimuli"] = images
+    responses = call(getattr(neurosuper, loader), options, f"systems.{name}")
+    if "select_units" in table:
+        try:
+            responses = neurosuper.select_units(responses, **table["select_units"])
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"[systems.{name}] select_units: {error}") from error
+    return average_repetitions(responses)
+
+
+def _load_fit_on(
+    name: str, table: Table, responses: xr.DataArray, study: Study, files: References, cache: Path
+) -> xr.DataArray:
+    """Return the responses that directions of a system are found in, of the same units to other stimuli."""
+    images = load_fit_on_images(study, table, files)
+    changed = {} if images is not None else table["fit_on"]
+    own = {key: value for key, value in table.items() if key != "select_units"} | changed
+    if own.get("stimuli") is True:
+        raise ValueError(f"[systems.{name}.fit_on] has other stimuli than [images]; give `stimuli`, such as a folder")
+    others = _load_responses(f"{name}.fit_on", own, study, images, files, cache)
+    if "select_units" not in table:
+        return others
+    return others.sel(unit=others.indexes["unit"].isin(responses.indexes["unit"]))
+
+
+def load_fit_on_images(study: Study, table: Table, files: References) -> xr.DataArray | None:
+    """Return the images on which directions of a network are found, loaded as those of the study; None if no network.
+
+    The labels of these images are other than those of the study, or the network would be scored on what it was
+    fitted on.
+    """
+    if table.get("loader") != "activations":
+        return None
+    return load_study_images(study.model_copy(update={"images": study.images | table["fit_on"]}), files)
 
 
 def _as_images(name: str, responses: xr.DataArray, images: xr.DataArray) -> xr.DataArray:
-    """Return responses without the extension of image files in their labels, if that is all that differs."""
+    """Return responses without extension and folder of image files in their labels, if that is all that differs."""
     labels = responses.stimulus.values.tolist()
-    bare = match_without_suffixes(labels, images.stimulus.values.tolist())
+    bare = match_file_names(labels, images.stimulus.values.tolist())
     if bare is None:
         return responses
-    logger.info("%s: its stimuli are named %s, the images %r: extensions left out", name, name_some(labels, 1), bare[0])
+    logger.info("%s: its stimuli are named %s, taken for images such as %r", name, name_some(labels, 1), bare[0])
     return responses.assign_coords(stimulus=("stimulus", bare, responses.stimulus.attrs))
 
 

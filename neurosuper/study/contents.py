@@ -1,32 +1,27 @@
-"""What any file of an analysis contains, in words: a recording, results, a matrix, or images."""
+"""What any file of an analysis contains, in words: results of a study, a recording, arrays, or images."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 
-from neurosuper._checks import one_line
 from neurosuper.comparison import headline
-from neurosuper.images import image_labels
-from neurosuper.loaders import inspect_nwb
+from neurosuper.loaders import inspect_file
 from neurosuper.loaders.netcdf import open_netcdf
-from neurosuper.responses import name_some
 
-__all__ = ["inspect_file"]
+__all__ = ["describe_file"]
 
 
-def inspect_file(path: str | Path) -> str:
+def describe_file(path: str | Path) -> str:
     """Return what a file contains, as text, and how to load it.
 
     Parameters
     ----------
     path : path
-        An NWB file (see `neurosuper.loaders.inspect_nwb`), a `study.nc`, a matrix of responses (.npy, .npz, .nc), or a
-        folder or zip file of images.
+        A `study.nc`, or anything that `neurosuper.loaders.inspect_file` reads.
 
     Returns
     -------
@@ -42,34 +37,23 @@ def inspect_file(path: str | Path) -> str:
 
     See Also
     --------
-    neurosuper.loaders.inspect_nwb : the same for an NWB file, as an object.
+    neurosuper.loaders.inspect_file : the same as an object, except for a `study.nc`.
     new_study : write a study file for it.
 
     Examples
     --------
-    >>> import tempfile
+    >>> import numpy as np, tempfile
     >>> path = Path(tempfile.mkdtemp(), "v4.npy")
     >>> np.save(path, np.zeros((89, 1200)))
-    >>> print(inspect_file(path).splitlines()[0].partition("v4.npy")[2])
-    : array of shape (89, 1200), float64
+    >>> print(describe_file(path).splitlines()[0].partition("v4.npy")[2])
+    : 1 array
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if not path.exists():
-        raise FileNotFoundError(f"no file or folder {path}; check the path")
-    if suffix == ".nwb":
-        return str(inspect_nwb(path))
-    if suffix == ".nc":
+    if path.suffix.lower() == ".nc" and path.exists():
         with open_netcdf(path) as data:
-            describe = _describe_study if "format_version" in data.attrs else _describe_netcdf
-            return "\n".join(describe(path, data))
-    if suffix in (".npy", ".npz"):
-        return "\n".join(_describe_arrays(path))
-    labels = image_labels(path)
-    return (
-        f"{path}: {len(labels):,} images, labelled {name_some(labels)}\nTo load them:\n"
-        f"  neurosuper.load_images({str(path)!r})"
-    )
+            if "format_version" in data.attrs:
+                return "\n".join(_describe_study(path, data))
+    return str(inspect_file(path))
 
 
 def _describe_study(path: Path, data: xr.Dataset) -> Iterator[str]:
@@ -85,40 +69,3 @@ def _describe_study(path: Path, data: xr.Dataset) -> Iterator[str]:
         yield f"Command: {provenance['command']}"
     yield from ["", *headline(data.load())]
     yield from ["", "To load the scores:", f"  neurosuper.study.read_numbers({str(path)!r})"]
-
-
-def _describe_netcdf(path: Path, data: xr.Dataset) -> Iterator[str]:
-    for name, array in data.data_vars.items():
-        sizes = ", ".join(f"{dim} {n:,}" for dim, n in array.sizes.items())
-        yield f"{path}: array {name!r} ({sizes}), {array.dtype}"
-    yield from _advice(path, {str(name): array.shape for name, array in data.data_vars.items()})
-
-
-def _describe_arrays(path: Path) -> Iterator[str]:
-    try:
-        if path.suffix.lower() == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            arrays = {path.stem: (array.shape, array.dtype)}
-        else:
-            # Opened here, because numpy leaves a broken zip file open.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
-                arrays = {name: (loaded[name].shape, loaded[name].dtype) for name in loaded}
-    except Exception as error:  # broken bytes can raise any type of exception
-        raise ValueError(f"cannot read {path}: {one_line(error)}; if it was cut short, fetch it again") from error
-    for name, (shape, dtype) in arrays.items():
-        label = "" if path.suffix.lower() == ".npy" else f" {name!r}"
-        yield f"{path}: array{label} of shape {shape}, {dtype}"
-    yield from _advice(path, {name: shape for name, (shape, _) in arrays.items()})
-
-
-def _advice(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
-    """Yield how to load the first array that may be responses; of three axes, the shortest is the repetitions."""
-    fitting = [name for name, shape in shapes.items() if len(shape) in (2, 3)]
-    if not fitting:
-        return
-    dims = ["unit", "stimulus"]
-    if len(shape := shapes[fitting[0]]) == 3:
-        dims.insert(int(np.argmin(shape)), "repetition")
-    variable = f", variable={fitting[0]!r}" if len(shapes) > 1 else ""
-    yield "To load responses, name the axes in their order (here a guess), and the images in the order of the stimuli:"
-    yield f"  neurosuper.load_array({str(path)!r}, dims={tuple(dims)}, stimuli='folder of images'{variable})"

@@ -1,13 +1,17 @@
 """Compare the numbers of two `study.nc` of one study, value by value.
 
-Floating-point values agree if they differ by at most the tolerance times the largest absolute value of the same
-variable, metric, system and finder; everything else must be equal. Entries are matched by their labels (items by
-system, finder, direction and seed): if one file has an item more, this is reported, and all others are still compared.
+All variables, coords and attrs of the scores and of the directions are compared, except the attrs in `NOT_COMPARED`.
+Floating-point values agree if they differ by at most the tolerance times the largest absolute value that the recorded
+file has in the same variable, metric, system and finder; of what is computed from the index, such as a difference
+between halves, the index counts too where it is larger. Everything else must be equal. Entries are matched by their
+labels (items by system, finder, direction and seed): if one file has an item more, this is reported, and all others are
+still compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +31,8 @@ LABELS = {  # of a dim: the variables by which its entries are matched; those of
     "unit": ("unit",),
 }
 OF_TOP_STIMULI = ("top_stimuli", "top_groups")  # variables (item, rank)
-NOT_COMPARED = ("provenance", "registry", "title", "note")  # attrs: they differ between runs, or are text of the file
+NOT_COMPARED = ("provenance", "registry", "device")  # attrs: how and when a run was made, which differs between runs
+CHECKPOINT = re.compile(r"checkpoint='[^']*'")  # in the settings of a finder; a rerun writes to a file of its own
 COLUMNS = ["variable", "metric", "system", "finder", "n_different", "n_compared", "largest_difference"]
 COLUMNS += ["recorded", "rerun"]
 
@@ -94,9 +99,7 @@ def _groups_below(group: netCDF4.Dataset, path: str) -> Iterator[str]:
 def _cells(one: dict[str, xr.Dataset], two: dict[str, xr.Dataset], is_tie: IsTie) -> Iterator[Cell]:
     """Yield all pairs of values of two files; no value is compared twice."""
     yield Cell("groups of directions", "", "", "", *_as_texts(sorted(one), sorted(two)))
-    attrs = [{key: value for key, value in each[""].attrs.items() if key not in NOT_COMPARED} for each in (one, two)]
-    for name in dict.fromkeys([*attrs[0], *attrs[1]]):
-        yield Cell(f"attr {name}", "", "", "", *_as_texts([attrs[0].get(name, "")], [attrs[1].get(name, "")]))
+    yield from _cells_of_attrs(one[""].attrs, two[""].attrs)
     for group in [name for name in one if name in two]:
         _, system, finder, *_ = [*group.split("/"), "", ""] if group else [""] * 4
         first, second, unmatched = _match(one[group], two[group])
@@ -104,6 +107,14 @@ def _cells(one: dict[str, xr.Dataset], two: dict[str, xr.Dataset], is_tie: IsTie
             second = _undo_ties(first, second, is_tie)
         for cell in (*unmatched, *_cells_of_variables(first, second)):
             yield cell if not system else cell._replace(system=system, finder=finder)
+
+
+def _cells_of_attrs(one: Mapping, two: Mapping, of: str = "") -> Iterator[Cell]:
+    """Yield the attrs of two files, or of a variable in both, as text."""
+    for name in dict.fromkeys([*one, *two]):
+        if name not in NOT_COMPARED:
+            texts = [[CHECKPOINT.sub("", str(attrs.get(name, "")))] for attrs in (one, two)]
+            yield Cell(f"attr {name}{of}", "", "", "", *_as_texts(*texts))
 
 
 def _as_texts(one: list, two: list) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +151,7 @@ def _undo_ties(one: xr.Dataset, two: xr.Dataset, is_tie: IsTie) -> xr.Dataset:
         tied[item, rank] = is_tie(items[item], str(labels[0][item, rank]), str(labels[1][item, rank]))
     mask = xr.DataArray(tied, dims=("item", "rank"))
     both = [name for name in OF_TOP_STIMULI if name in one and name in two]
-    return two.assign({name: xr.where(mask, one[name].variable, two[name].variable) for name in both})
+    return two.assign({name: two[name].variable.where(~mask.variable, one[name].variable) for name in both})
 
 
 def _cells_of_variables(one: xr.Dataset, two: xr.Dataset) -> Iterator[Cell]:
@@ -152,6 +163,7 @@ def _cells_of_variables(one: xr.Dataset, two: xr.Dataset) -> Iterator[Cell]:
         if shapes[0] != shapes[1]:
             yield Cell(f"shape of {name}", "", "", "", *_as_texts(shapes[:1], shapes[1:]))
             continue
+        yield from _cells_of_attrs(one[name].attrs, two[name].attrs, f" of {name}")
         for place, names in _places(one, one[name].dims):
             # What is computed from the index, such as a small difference of it, has the rounding errors of the index.
             of_index = {"item", "metric"} <= {*one[name].dims} and not str(name).endswith("reliability")

@@ -18,13 +18,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper._joins import LEFT_OUT
 from neurosuper.comparison.baselines import add_baselines
 from neurosuper.comparison.scoring import N_RANDOM_SETS
 from neurosuper.datasets import list_cache
@@ -32,7 +30,6 @@ from neurosuper.directions import DirectionFinder
 from neurosuper.directions.settings import count_directions
 from neurosuper.metrics import LPIPS, Color, ImageMetric, Precomputed
 from neurosuper.metrics.lpips import hub_file
-from neurosuper.responses import constant_items
 from neurosuper.study.build import (
     STORED_METRICS,
     Metrics,
@@ -40,18 +37,17 @@ from neurosuper.study.build import (
     load_study_images,
     make_finders,
     make_metrics,
-    refuse_equal_names,
     try_metrics,
 )
-from neurosuper.study.file import Study, read_study
+from neurosuper.study.file import Study, read_study, tables_of
 from neurosuper.study.plan import describe_steps, describe_time, read_durations
 from neurosuper.study.references import References
-from neurosuper.study.run import SEEDLESS
-from neurosuper.study.timings import grow, time_fit, time_load, time_metric, work
+from neurosuper.study.run import SEEDLESS, check_permitted
+from neurosuper.study.sizes import measure_systems
+from neurosuper.study.timings import grow, time_fit, time_metric, work
 
 __all__ = ["StudyCheck", "check_study"]
 
-N_PILOT_IMAGES = 24  # shown to networks
 N_FEATURES = 32  # of simulated responses
 N_ITEMS = 50, 450  # scored by a metric when it is timed
 REPORT_SECONDS = 15.0  # tests and figures of 4 systems × 8 finders × 3 metrics, on 2 cores
@@ -69,9 +65,12 @@ class StudyCheck:
     path : Path
         The study file.
     systems : DataFrame
-        By name: `n_stimuli` with an image, `n_left_out` without one, `n_units` that vary, `n_constant` others.
+        By name: `n_stimuli` with an image, `n_left_out` without one, `n_fit` to find directions on, `n_units` that
+        vary, `n_constant` others.
     directions : DataFrame
         Number of directions (system, finder); baselines that the study adds are included.
+    selected : list of str
+        Of each system with `select_units`: how many units were kept, and by which thresholds.
     metrics : dict of str to str
         State of each metric by name: "ready", with what to know about it, or what the run has to fetch first.
     seconds : dict of str to float
@@ -87,9 +86,9 @@ class StudyCheck:
 
     Examples
     --------
-    >>> systems = pd.DataFrame({"n_stimuli": [40], "n_left_out": [0], "n_units": [5], "n_constant": [0]}, ["V4"])
+    >>> systems = pd.DataFrame({"n_stimuli": [40], "n_fit": [20], "n_units": [5]}, ["V4"])
     >>> directions = pd.DataFrame({"Units": [5]}, ["V4"])
-    >>> check = StudyCheck(Path("study.toml"), systems, directions, {"Color": "ready"}, {"fits": 80.0}, 1e9, 4e6)
+    >>> check = StudyCheck(Path("study.toml"), systems, directions, [], {"Color": "ready"}, {"fits": 80.0}, 1e9, 4e6)
     >>> print(str(check).splitlines()[-2])
     Estimate for this machine: about 80 s (fits 80 s), 1.0 GB of memory, 4.0 MB of disk.
     """
@@ -97,6 +96,7 @@ class StudyCheck:
     path: Path
     systems: pd.DataFrame
     directions: pd.DataFrame
+    selected: list[str]
     metrics: Mapping[str, str]
     seconds: Mapping[str, float]
     memory: float
@@ -109,7 +109,7 @@ class StudyCheck:
         return sum(self.seconds.values())
 
     def __repr__(self) -> str:
-        lines = [f"{self.path} can be run.", "", self.systems.to_string(), ""]
+        lines = [f"{self.path} can be run.", "", self.systems.to_string(), *self.selected, ""]
         lines += ["Directions (system, finder):", self.directions.to_string(), ""]
         lines += [f"Metric {name}: {state}" for name, state in self.metrics.items()] + [""]
         lines.append(
@@ -174,7 +174,7 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
     """
     path = Path(path).resolve()
     study, files = read_study(path), References(path, trust=trust)
-    files.check_code([study.images, *study.systems.values(), *study.finders.values(), *study.metrics.values()])
+    check_permitted(study, files)
     _require_datasets(study)
     finders = make_finders(study.finders, files, study.device)
     if study.baselines:
@@ -182,14 +182,15 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
     start = time.perf_counter()
     images = load_study_images(study, files)
     of_images = time.perf_counter() - start
-    systems, recording = _measure_systems(study, images, files)
+    systems, selected, recording = measure_systems(study, images, files)
     of_systems = time.perf_counter() - start - of_images + float(systems.pop("seconds").sum())
     cached = FLOAT * int((systems.n_stimuli * systems.n_units)[systems.n_constant.isna()].sum())
     directions = _count_directions(finders, systems)
     fits = _estimate_fits(study, finders, systems, recording, directions)
     metrics, states = _ready_metrics(study, files, images)
     n_images = images.sizes["stimulus"]
-    n_scored = n_images if study.score_on == "all" else min(n_images, n_images // 2 * len(study.seeds))
+    scores_all = study.score_on == "all" or any("fit_on" in table for table in study.systems.values())
+    n_scored = n_images if scores_all else min(n_images, n_images // 2 * len(study.seeds))
     n_items = int(directions.to_numpy().sum()) * len(study.seeds)
     scores = _estimate_scores(study, metrics, images, n_scored, n_items, len(systems))
     memory, disk = _estimate_bytes(study, systems, directions, metrics, images, n_scored)
@@ -197,6 +198,7 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
         path,
         systems,
         directions,
+        selected,
         states,
         {
             "images": of_images,
@@ -213,47 +215,12 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
 
 def _require_datasets(study: Study) -> None:
     """Refuse datasets that a run would have to fetch: a check downloads nothing."""
-    for table in (study.images, *study.systems.values()):
+    for table in tables_of(study).values():
         dataset = table.get("dataset", ".toml")
         if not str(dataset).endswith(".toml") and "path" not in table and dataset not in set(list_cache().dataset):
             raise FileNotFoundError(
                 f"the dataset {dataset!r} is not on this disk; fetch it first with: neurosuper fetch {dataset} --images"
             )
-
-
-def _measure_systems(study: Study, images: xr.DataArray, files: References) -> tuple[pd.DataFrame, xr.DataArray | None]:
-    """Return the sizes of all systems, and the largest recording (None if all are networks).
-
-    Networks see a few images; `seconds` is the time that they will take for the others.
-    """
-    rows: dict[str, dict[str, Any]] = {}
-    largest: xr.DataArray | None = None
-    n_images = images.sizes["stimulus"]
-    for name, table in study.systems.items():
-        alone = study.model_copy(update={"systems": {name: table}})
-        if table.get("loader") == "activations":
-            few = min(N_PILOT_IMAGES, n_images)
-            first, _ = time_load(alone, images[: few // 4], files)
-            seconds, loaded = time_load(alone, images[:few], files)
-            per_image = max(seconds - first, 0) / (few - few // 4)
-            rest = per_image * (n_images - few) / len(loaded)
-            for own, responses in loaded.items():
-                rows[own] = _row(n_images, 0, responses.sizes["unit"], None, rest)
-            continue
-        for own, responses in time_load(alone, images, files)[1].items():
-            n_constant = len(constant_items(responses))
-            n_left_out = int(responses.attrs.get(LEFT_OUT, 0))
-            n_stimuli, n_units = responses.sizes["stimulus"], responses.sizes["unit"]
-            rows[own] = _row(n_stimuli, n_left_out, n_units - n_constant, n_constant, 0)
-            if largest is None or responses.size > largest.size:
-                largest = responses
-    refuse_equal_names(list(rows))
-    return pd.DataFrame.from_dict(rows, orient="index").astype({"n_constant": "Int64"}), largest
-
-
-def _row(n_stimuli: int, n_left_out: int, n_units: int, n_constant: int | None, seconds: float) -> dict[str, Any]:
-    sizes = {"n_stimuli": n_stimuli, "n_left_out": n_left_out, "n_units": n_units}
-    return sizes | {"n_constant": pd.NA if n_constant is None else n_constant, "seconds": seconds}
 
 
 def _count_directions(finders: Mapping[str, DirectionFinder], systems: pd.DataFrame) -> pd.DataFrame:
@@ -287,8 +254,8 @@ def _estimate_fits(
         seedless = study.score_on == "all" and isinstance(finder, SEEDLESS)
         n_seeds = 1 if seedless else len(study.seeds)
         for system, n in directions[name].items():
-            n_stimuli, n_units = (int(systems.loc[system, size]) for size in ("n_stimuli", "n_units"))
-            total += n_seeds * line.at(work(n_stimuli // halves, n_units, n))
+            n_fit, n_units = (int(systems.loc[system, size]) for size in ("n_fit", "n_units"))
+            total += n_seeds * line.at(work(n_fit, n_units, n))
     return total
 
 
@@ -347,10 +314,10 @@ def _estimate_bytes(
 ) -> tuple[float, float]:
     """Return bytes of memory and of disk, without stored activations."""
     n_features = {name: _count_features(metric, images) for name, metric in metrics.items()}
-    responses = FLOAT * float((systems.n_stimuli * systems.n_units).sum())
+    # Responses, those to fit on and to score on, and the prepared copy of those to fit on.
+    responses = 2 * FLOAT * float(((systems.n_stimuli + systems.n_fit) * systems.n_units).sum())
     embedded = FLOAT * n_scored * max(n_features.values(), default=0)
-    # Responses, their halves, and the prepared copy of the half that is fitted.
-    memory = BASE_BYTES + images.nbytes + 3 * responses + embedded
+    memory = BASE_BYTES + images.nbytes + responses + embedded
     disk = REPORT_BYTES + FLOAT * len(study.seeds) * float(directions.mul(systems.n_units, axis=0).to_numpy().sum())
     if study.cache_embeddings:
         stored = [name for name, metric in metrics.items() if isinstance(metric, STORED_METRICS)]

@@ -75,6 +75,13 @@ class Study(BaseModel):
     and `randomize = "init"` or `"shuffle"` shows the images to `neurosuper.networks.randomize(model, how=…)`, with the
     first of the seeds. Give it as a system of its own, next to the trained network.
 
+    Two keys of a system are for all loaders. `select_units = { reliability = 0.3 }` keeps the units that reach a
+    threshold, by `neurosuper.select_units`: of split-half reliability if the responses have repetitions, or of any unit
+    coord. `fit_on = { path = "other.npy", stimuli = "other_images" }` finds directions in the responses of the same
+    units to other stimuli, and scores them on all stimuli of the system, as `fit_on` of `neurosuper.compare`: it
+    contains the keys that differ from those of the system. For `loader = "activations"` it contains the keys that
+    differ from those of `[images]`, such as `fit_on = { path = "other_images" }`.
+
     Parameters
     ----------
     title : str
@@ -153,6 +160,21 @@ class Study(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _check_system_keys(self) -> Study:
+        """Refuse `select_units` and `fit_on` that are no tables, before anything is loaded."""
+        for name, table in self.systems.items():
+            for key, kind, example in (
+                ("select_units", int | float, "{ reliability = 0.3 }"),
+                ("fit_on", object, '{ path = "other.npy" }'),
+            ):
+                value = table.get(key, {"": 0})
+                if not isinstance(value, dict) or not value or not all(isinstance(n, kind) for n in value.values()):
+                    raise ValueError(f"systems.{name}.{key} must be a table such as {example}, got {value!r}")
+            if wrong := {"truth", "select_units", "fit_on", "randomize"} & table.get("fit_on", {}).keys():
+                raise ValueError(f"systems.{name}.fit_on has {min(wrong)!r}; set it in systems.{name}, for both")
+        return self
+
+    @model_validator(mode="after")
     def _check_hypotheses(self) -> Study:
         """Refuse names that the study does not have; those of layers are known only when systems are loaded."""
         if len(set(self.hypotheses)) < len(self.hypotheses):
@@ -221,12 +243,18 @@ def check_settings(settings: Table, path: Path) -> Study:
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise ValueError(f"{path}: {wrong}") from error
-    named = [("images", study.images), ("study", {"output": study.output})]
-    for kind in ("systems", "finders", "metrics"):
-        named += [(f"{kind}.{name}", table) for name, table in getattr(study, kind).items()]
-    for where, table in named:
+    for where, table in (tables_of(study) | {"study": {"output": study.output}}).items():
         refuse_escapes(table, f"{path}: [{where}]")
     return study
+
+
+def tables_of(study: Study) -> dict[str, Table]:
+    """Return all tables that name inputs or code, by their place in the file."""
+    tables = {"images": study.images}
+    for kind in ("systems", "finders", "metrics"):
+        tables |= {f"{kind}.{name}": table for name, table in getattr(study, kind).items()}
+    fit_on = {name: table["fit_on"] for name, table in study.systems.items() if "fit_on" in table}
+    return tables | {f"systems.{name}.fit_on": table for name, table in fit_on.items()}
 
 
 def shareable_settings(study: Study) -> Table:

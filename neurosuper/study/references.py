@@ -17,7 +17,8 @@ from neurosuper._checks import one_line_with_type
 from neurosuper._sources import sources_of
 from neurosuper._toml import PATHS
 
-PATH_KEYS = {"path", "stimuli", "truth"}
+PATH_KEYS = {"path", "truth"}
+LABEL_KEYS = {"stimuli", "trials"}  # a file or folder, or the name of labels within the file of responses
 FUNCTION_KEYS = {"model", "preprocess"}
 WRITTEN_KEYS = {"cache", "checkpoint"}  # files and folders that a run writes
 OWN_MODULE = re.compile(r"neurosuper(\.[A-Za-z_]\w*)+")
@@ -162,8 +163,9 @@ class References:
         for key, value in table.items():
             if not isinstance(value, str):
                 continue
-            # `weights` and `dataset` may be names as well as paths.
+            # `weights`, `dataset` and labels may be names as well as paths.
             named_file = (key == "weights" and self._is_path(value)) or (key == "dataset" and value.endswith(".toml"))
+            named_file |= key in LABEL_KEYS and ("$" in value or self.resolve(value).exists())
             if key in PATH_KEYS or named_file:
                 filled[key] = self.input_path(value)
             elif key in FUNCTION_KEYS:

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from neurosuper.study.differences import Item, compare_files
+from neurosuper.study.differences import NOT_COMPARED, Item, compare_files
 from neurosuper.study.recorded import Provenance, find_folder, read_provenance, study_of
 from neurosuper.study.references import References
 from neurosuper.study.run import Results, check_permitted, compute_results
@@ -26,6 +26,10 @@ __all__ = ["Reproduction", "reproduce"]
 
 TOLERANCE = 1e-5
 MAX_ROWS = 20  # of differences that the text of a `Reproduction` shows
+RULE = (
+    "Floating-point values may differ by {tolerance:g} of the largest of their variable, metric, system and finder; "
+    "all others,\nand texts, must be equal. Not compared are the attrs {attrs}."
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,7 +50,7 @@ class Reproduction:
     n_ties : int
         Number of top stimuli that were exchanged for another of equal code, which is not a difference.
     tolerance : float
-        Relative tolerance of floating-point values.
+        Of floating-point values, relative to the largest of their variable, metric, system and finder.
 
     See Also
     --------
@@ -56,7 +60,9 @@ class Reproduction:
     --------
     >>> from pathlib import Path
     >>> Reproduction(Path("study.nc"), pd.DataFrame(), ["numpy 2.1 then, 2.2 now"], 5120, 0, 1e-5)
-    study.nc is reproduced: 5,120 values agree (floating-point values to a relative 1e-05).
+    study.nc is reproduced: 5,120 values agree.
+    Floating-point values may differ by 1e-05 of the largest of their variable, metric, system and finder; all others,
+    and texts, must be equal. Not compared are the attrs provenance, registry and device.
     Changed since that run, without effect on these values:
       numpy 2.1 then, 2.2 now
     """
@@ -74,18 +80,18 @@ class Reproduction:
         return self.differences.empty
 
     def __repr__(self) -> str:
+        rule = RULE.format(
+            tolerance=self.tolerance, attrs=" and ".join([", ".join(NOT_COMPARED[:-1]), NOT_COMPARED[-1]])
+        )
         tied = f" Top stimuli of equal code were exchanged {self.n_ties:,} times." if self.n_ties else ""
         if self.same:
-            lines = [
-                f"{self.path} is reproduced: {self.n_compared:,} values agree (floating-point values to a relative "
-                f"{self.tolerance:g}).{tied}"
-            ]
+            lines = [f"{self.path} is reproduced: {self.n_compared:,} values agree.{tied}", rule]
             heading = "Changed since that run, without effect on these values:"
         else:
             n = int(self.differences.n_different.sum())
             lines = [
-                f"{self.path} is not reproduced: {n:,} of {self.n_compared:,} values differ (floating-point values by "
-                f"more than a relative {self.tolerance:g}).{tied}",
+                f"{self.path} is not reproduced: {n:,} of {self.n_compared:,} values differ.{tied}",
+                rule,
                 self.differences.head(MAX_ROWS).to_string(index=False, na_rep=""),
             ]
             if (n_more := len(self.differences) - MAX_ROWS) > 0:
@@ -106,9 +112,13 @@ def reproduce(
     not reuse the activations, embeddings and checkpoints that the recorded run stored there, which are results too: a
     rerun takes as long, and until it ends as much disk, as a run in an empty folder.
 
-    Compared are all variables, coords and attrs of the scores, and all directions. Labels, counts and top stimuli must
-    be equal, but a top stimulus may be exchanged for another whose code is equal within the tolerance. Floating-point
-    values may differ by `tolerance` times the largest absolute value of the same variable, metric, system and finder.
+    Compared are all variables, coords and attrs of the scores and of all directions, title and note included. Not
+    compared are the attrs `provenance` (what differs there is a reason, see `Reproduction`), `registry` (it counts the
+    runs in a folder) and `device` of directions. Labels, texts, counts and top stimuli must be equal, but a top
+    stimulus may be exchanged for another whose code is equal within the tolerance. Floating-point values may differ by
+    `tolerance` times the largest absolute value that `study.nc` has in the same variable, metric, system and finder;
+    for what is computed from the index, such as its difference between halves, times the largest index, if this is
+    larger.
 
     Parameters
     ----------
@@ -149,7 +159,7 @@ def reproduce(
     Examples
     --------
     >>> reproduce("study_output/study.nc")  # doctest: +SKIP
-    study_output/study.nc is reproduced: 5,120 values agree (floating-point values to a relative 1e-05).
+    study_output/study.nc is reproduced: 5,120 values agree.
     """
     if not tolerance >= 0:
         raise ValueError(f"tolerance must be at least 0, got {tolerance!r}")

@@ -1,4 +1,4 @@
-"""Read what a run left: the numbers of a `study.nc`, its images, and its report, which can be written again."""
+"""Read what a run left: the numbers of a `study.nc`, its images and report; write it again, or for other programs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import netCDF4
 import xarray as xr
 
+from neurosuper import export
 from neurosuper._files import whole_file
 from neurosuper.images import load_images
 from neurosuper.loaders.netcdf import open_netcdf
@@ -17,7 +18,9 @@ from neurosuper.study.recorded import find_folder, read_provenance, study_of
 from neurosuper.study.references import References
 from neurosuper.study.write import PAGE, group_name
 
-__all__ = ["read_directions", "read_numbers", "write_report"]
+__all__ = ["export_results", "read_directions", "read_numbers", "write_report"]
+
+TABLES = (".csv", ".parquet")
 
 
 def read_numbers(path: str | Path) -> xr.Dataset:
@@ -115,6 +118,70 @@ def _list_directions(path: Path) -> list[str]:
         stored = file.groups.get("directions")
         systems = {} if stored is None else stored.groups
         return [f"{finder!r} in {system!r}" for system, group in systems.items() for finder in group.groups]
+
+
+def export_results(
+    path: str | Path, output: str | Path, *, system: str | None = None, finder: str | None = None
+) -> int:
+    """Return the number of rows, or of directions, written from a `study.nc` to a table or into an NWB file.
+
+    Parameters
+    ----------
+    path : path
+        The `study.nc`.
+    output : path
+        A new .csv or .parquet gets the scores as a table, a row for each item and metric (`neurosuper.export.tidy`).
+        The .nwb of the recording gets a processing module with the directions of one finder in one system, and with the
+        scores of these and of the units (`neurosuper.export.write_nwb`), all of the first seed.
+    system, finder : str, optional
+        For .nwb: whose directions; names in the study.
+
+    Returns
+    -------
+    int
+        Rows of the table, or directions.
+
+    Raises
+    ------
+    FileExistsError
+        There is such a table.
+    FileNotFoundError
+        No such `study.nc` or recording.
+    ValueError
+        Not a `study.nc`; an output of another kind; no system or finder for an NWB file, or ones that the study does
+        not have.
+
+    See Also
+    --------
+    read_directions, read_numbers : read the same into memory.
+    neurosuper.export.write_nwb : with codes, and other options.
+
+    Examples
+    --------
+    >>> export_results("study_output/study.nc", "scores.csv")  # doctest: +SKIP
+    """
+    path, output = Path(path), Path(output)
+    numbers, kind = read_numbers(path), output.suffix.lower()
+    if kind == ".nwb":
+        return _export_directions(path, numbers, output, system, finder)
+    if output.exists():
+        raise FileExistsError(f"{output} exists already; name another file, or delete it")
+    if kind not in TABLES:
+        raise ValueError(f"cannot export to {output.name}; name a file that ends in .csv, .parquet or .nwb")
+    table = export.tidy(numbers)
+    with whole_file(output) as partial:
+        table.to_csv(partial, index=False) if kind == ".csv" else table.to_parquet(partial)
+    return len(table)
+
+
+def _export_directions(path: Path, numbers: xr.Dataset, output: Path, system: str | None, finder: str | None) -> int:
+    """Return the number of directions written into an NWB file, with their scores and those of the units."""
+    if system is None or finder is None:
+        raise ValueError("an NWB file gets the directions of one finder in one system; give system and finder")
+    directions = read_directions(path, system, finder)
+    own = (numbers.system == system) & numbers.finder.isin([finder, "Units"]) & (numbers.seed == numbers.seed[0])
+    export.write_nwb(output, directions, comparison=numbers.isel(item=own.values), module=f"neurosuper {finder}")
+    return len(directions)
 
 
 def write_report(path: str | Path, *, images: str | Path | None = None) -> Path:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import xarray as xr
 from sklearn.base import clone
 
-from neurosuper._threads import torch_threads
 from neurosuper.comparison import Fit, fit_systems, score_fits
 from neurosuper.comparison.baselines import add_baselines
 from neurosuper.comparison.scoring import UNITS_LEFT_OUT
@@ -32,7 +31,7 @@ from neurosuper.study.build import (
     make_study_metrics,
     refuse_equal_names,
 )
-from neurosuper.study.file import Study, read_study
+from neurosuper.study.file import Study, read_study, tables_of
 from neurosuper.study.plan import describe_plan, describe_time, read_durations
 from neurosuper.study.references import References, shared_name
 from neurosuper.study.registry import Registry, check_hypotheses
@@ -154,14 +153,11 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
 
 def check_permitted(study: Study, files: References) -> None:
     """Refuse code that a study may not run, before any of it is imported."""
-    files.check_code([study.images, *study.systems.values(), *study.finders.values(), *study.metrics.values()])
+    files.check_code(tables_of(study).values())
 
 
 def compute_results(study: Study, files: References, folder: Path, command: str) -> Results:
     """Return the results of a study whose folder is locked; names and inputs are checked before the first fit."""
-    # Numba starts its threads now: in the middle of a run, that would reset the number of torch's.
-    with torch_threads():
-        pass
     finders = make_finders(study.finders, files, study.device)
     if study.baselines:
         finders, _ = add_baselines(finders)  # here, so that their names are tried too, and are those of every seed
@@ -253,6 +249,7 @@ def _fit(study: Study, systems: list[System], finders: dict[str, DirectionFinder
         seeded,
         top=study.top,
         score_on=study.score_on,
+        fit_on={system.name: system.fit_on for system in systems if system.fit_on is not None},
         baselines=study.baselines,
         stimulus_groups=study.stimulus_groups,
         drop_constant_units=study.drop_constant_units,

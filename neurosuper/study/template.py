@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from neurosuper._labels import match_without_suffixes
+from neurosuper._labels import match_file_names
 from neurosuper.images import load_images
 from neurosuper.loaders import inspect_nwb, load_array, load_nwb_images, load_presentations
 from neurosuper.loaders.netcdf import open_netcdf
@@ -47,9 +47,9 @@ baselines = true              # add the matched baseline of each finder: what a 
 {images}
 
 # Systems: one table per population. Add others, such as a network that sees the same images, to compare them.
-# To keep reliable units only, use Python: select_units(responses, reliability=0.3).to_netcdf("reliable.nc"); a study
-# reads that file with loader = "load_array".
 {system}
+# select_units = {{ reliability = 0.3 }}  # keep units whose responses to repetitions agree: split-half reliability
+# fit_on = {{ {fit_on} }}  # find directions in responses to other stimuli
 
 # Finders: what finds directions. Single units are what they are compared with.
 [finders.Units]
@@ -157,6 +157,7 @@ def new_study(source: str | Path, output: str | Path = "study.toml", *, images: 
         top=int(np.clip(n_fit // 2, 2, 5)),
         images="\n".join(map(_line, table.items())),
         system=_system_text(source.stem, system) if system else NETWORK.strip(),
+        fit_on='path = "other"' if system else 'path = "other_images"',
         name=_toml(_name(source.stem) if system else "network layer4"),
         n_directions=int(np.clip(n_units, 2, max(2, n_fit // FEWEST_STIMULI_PER_DIRECTION))),
         grey=GREY if are_grey(stack) else "",
@@ -313,9 +314,9 @@ def _guess_dims(shape: tuple[int, ...], n_images: int) -> list[str]:
 
 
 def _require_shared(of_responses: list[str], of_images: list[str], source: Path) -> None:
-    """Refuse data and images without a common label; a study leaves out the extension of image files."""
+    """Refuse data and images without a common label; a study leaves out folder and extension of image files."""
     of_responses = list(dict.fromkeys(of_responses))  # several presentations of a stimulus are one
-    if set(of_responses).isdisjoint(of_images) and match_without_suffixes(of_responses, of_images) is None:
+    if set(of_responses).isdisjoint(of_images) and match_file_names(of_responses, of_images) is None:
         raise ValueError(
             f"no stimulus of {source.name} is named as an image: they are {name_some(of_responses)}, the images "
             f"{name_some(of_images)}; rename the image files as the stimuli"

@@ -15,7 +15,7 @@ import xarray as xr
 from neurosuper.comparison import fit_systems, score_fits
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.study.build import load_systems
+from neurosuper.study.build import System, load_systems
 from neurosuper.study.file import Study
 from neurosuper.study.references import References
 
@@ -51,11 +51,11 @@ class Line(NamedTuple):
         return self.small.seconds + slope * max(size - self.small.size, 0.0)
 
 
-def time_load(study: Study, images: xr.DataArray, files: References) -> tuple[float, dict[str, xr.DataArray]]:
-    """Return how long the systems of a study take to load, and their responses by name."""
+def time_load(study: Study, images: xr.DataArray, files: References) -> tuple[float, list[System]]:
+    """Return how long the systems of a study take to load, and the systems."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="neurosuper-") as cache:
-        loaded = {system.name: system.responses for system in load_systems(study, images, files, Path(cache))}
+        loaded = list(load_systems(study, images, files, Path(cache)))
     return time.perf_counter() - start, loaded
 
 

@@ -294,13 +294,15 @@ def keep_directions(folder: Path, fits: Mapping[int, Sequence[Fit]]) -> str:
 
 def describe_run(study: Study, systems: list[System], result: xr.Dataset) -> dict[str, str | int]:
     """Return the attrs of `study.nc` that a study adds to the scores, except its provenance."""
-    sentences = [*_randomized(systems, study.seeds[0]), *_left_out(systems, result), *describe_left_out(result)]
+    sentences = [*_randomized(systems, study.seeds[0]), *describe_selected(systems)]
+    sentences += [*_left_out(systems, result), *describe_left_out(result)]
+    fit_on = {system.name: system.fit_on for system in systems if system.fit_on is not None}
     return {
         "format_version": FORMAT_VERSION,
         "title": study.title,
         "note": " ".join([study.note, *sentences]).strip(),
         "score_on": study.score_on,
-        "shared_stimuli": describe_shared({system.name: system.responses for system in systems}),
+        "shared_stimuli": describe_shared({system.name: system.responses for system in systems}, fit_on),
     }
 
 
@@ -309,6 +311,11 @@ def _randomized(systems: list[System], seed: int) -> Iterator[str]:
     for how in dict.fromkeys(system.randomize for system in systems if system.randomize):
         names = ", ".join(system.name for system in systems if system.randomize == how)
         yield f"Random weights ({how}, seed {seed}): {names}."
+
+
+def describe_selected(systems: Iterable[System]) -> list[str]:
+    """Return a sentence for each system whose units were selected."""
+    return [f"Units of {system.name}: {system.selected}." for system in systems if system.selected]
 
 
 def _left_out(systems: list[System], result: xr.Dataset) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A family of fits."""
 
+import warnings
 from functools import partial
 from itertools import product
 
@@ -10,7 +11,7 @@ from numpy.testing import assert_allclose
 from scipy.optimize import linear_sum_assignment
 from sklearn.base import clone
 
-from neurosuper import ICA, NMF, PCA, KMeans, Random, sweep
+from neurosuper import ICA, NMF, PCA, Exemplars, KMeans, Random, sweep
 from neurosuper.directions import kmeans
 from neurosuper.directions._rows import shared_passes as together
 from neurosuper.directions._rows.rows import Rows
@@ -180,6 +181,30 @@ def test_gpu_family_is_that_of_fits_made_alone(finder, superposition):
 def test_streamed_family_ends_with_what_went_wrong(responses):
     with pytest.raises(ValueError, match="ICA cannot give 9 directions: these responses vary along 8 "):
         sweep(ICA(), responses.chunk(stimulus=50), n_directions=[2, 9])
+
+
+@pytest.mark.parametrize(
+    ("finder", "most"), [(KMeans(), 60), (PCA(), 8), (Exemplars(), 120)], ids=["clusters", "axes", "stimuli"]
+)
+@pytest.mark.parametrize("chunk", [None, 50], ids=["in memory", "streamed"])
+def test_sizes_that_the_stimuli_do_not_allow_are_capped_as_in_a_fit(finder, most, chunk, responses):
+    """120 stimuli of 8 units; the same warning names both numbers, and the table is that of the number found."""
+    R = responses.chunk(stimulus=chunk) if chunk else responses
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        table = sweep(finder, R, n_directions=[2, "20x", "40x"])
+    texts = [str(warning.message) for warning in seen if "directions, not" in str(warning.message)]
+    for size, n in (("20x", 160), ("40x", 320)):
+        name = f"{type(finder).__name__} finds {most} directions, not {n} (n_directions={size!r})"
+        assert any(text.startswith(name) for text in texts)
+    assert table.n_directions.values.tolist() == [2, most]
+    alone = clone(finder).set_params(n_directions=most).fit(R)
+    assert_allclose(table.explained_variance.sel(n_directions=most), alone.explained_variance(R), rtol=1e-4)
+
+
+def test_a_number_that_the_stimuli_do_not_allow_is_refused(responses):
+    with pytest.raises(ValueError, match="KMeans cannot give 121 directions"):
+        sweep(KMeans(), responses, n_directions=[2, 121])
 
 
 def test_the_finder_itself_is_left_alone(responses):

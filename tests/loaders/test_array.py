@@ -13,6 +13,7 @@ import zarr
 from PIL import Image
 
 from neurosuper import average_repetitions, load_array, load_images
+from neurosuper._labels import as_label
 from neurosuper.loaders import array as array_module
 
 STIMULI = ["cat", "dog", "owl"]
@@ -130,7 +131,7 @@ def test_numbers_that_name_stimuli_become_text(labelled, tmp_path):
     ],
 )
 def test_values_of_a_file_as_labels(value, label):
-    assert array_module.as_label(value) == label
+    assert as_label(value) == label
 
 
 def test_units_are_named_by_position_or_by_coords(tmp_path):
@@ -169,11 +170,11 @@ def test_one_of_several_arrays_is_chosen_by_name(tmp_path):
     ("wrong", "message"),
     [
         ({"stimuli": None}, "r.npy has no stimulus labels; pass stimuli= "),
-        ({"stimuli": ["cat", "dog"]}, r"has length 3 along 'stimulus', but values of shape \(2,\) were given"),
+        ({"stimuli": ["cat", "dog"]}, r"has length 3 along 'stimulus', but 2 labels were given"),
         ({"stimuli": ["cat", "cat", "owl"]}, "duplicate stimulus labels 'cat'"),
         ({"stimuli": xr.DataArray([0, 1, 2], dims="stimulus")}, "stimuli need labels on 'stimulus'"),
-        ({"unit_coords": {"area": ["V1"]}}, r"has length 2 along 'unit', but values of shape \(1,\) were given"),
-        ({"dims": None}, r"has shape \(2, 3\); dims must name each axis .* got \('dim_0', 'dim_1'\)"),
+        ({"unit_coords": {"area": ["V1"]}}, r"has length 2 along 'unit', but 1 labels were given"),
+        ({"dims": None, "stimuli": ["cat"]}, r"r.npy has shape \(2, 3\), and 1 labels of stimulus .* no order of axes"),
         ({"dims": ("unit", "image")}, r"dims must name each axis .* got \('unit', 'image'\)"),
         ({"dims": ("unit",)}, r"dims must name each axis .* got \('unit',\)"),
         ({"dims": ("unit", "stimulus", "stimulus")}, "dims must name each axis"),
@@ -197,9 +198,9 @@ def test_missing_values_without_repetitions_are_refused(tmp_path):
 def test_missing_file_and_other_formats(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no array at .*r\.npy"):
         load_array(tmp_path / "r.npy", ("unit", "stimulus"))
-    (tmp_path / "r.csv").touch()
-    with pytest.raises(ValueError, match=r"cannot read r\.csv: .* \.npy, \.npz, \.nc, \.zarr"):
-        load_array(tmp_path / "r.csv", ("unit", "stimulus"))
+    (tmp_path / "r.xlsx").touch()
+    with pytest.raises(ValueError, match=r"cannot read r\.xlsx: .* \.npy, \.npz, \.nc, \.zarr.*as_responses"):
+        load_array(tmp_path / "r.xlsx", ("unit", "stimulus"))
 
 
 @pytest.mark.parametrize("name", ["r.npy", "r.npz", "r.nc"])

@@ -66,7 +66,7 @@ def test_shifted_files_do_not_give_the_planted_responses(tmp_path, axis):
 def test_a_transposed_file_is_refused(tmp_path):
     folder = write_folder(tmp_path, "flat")
     np.save(folder / "responses_avg_190923.npy", PLANTED.T)
-    with pytest.raises(ValueError, match=r"has length 5 along 'stimulus', but values of shape \(12,\) were given"):
+    with pytest.raises(ValueError, match=r"has length 5 along 'stimulus', but 12 labels were given"):
         load_cowley(folder, session="190923", part="averaged")
 
 

@@ -79,7 +79,8 @@ def test_stimuli_without_an_image_and_constant_units_are_counted(study):
     study.write_text(text.replace('stimuli = "images"', "").replace('truth = "planted.nc"', ""))
     with pytest.warns(UserWarning, match="unknown"):
         check = check_study(study)
-    assert check.systems.loc["brain"].to_dict() == {"n_stimuli": 39, "n_left_out": 1, "n_units": 4, "n_constant": 1}
+    sizes = {"n_stimuli": 39, "n_left_out": 1, "n_fit": 19, "n_units": 4, "n_constant": 1}
+    assert check.systems.loc["brain"].to_dict() == sizes
 
 
 @pytest.mark.parametrize(
@@ -157,6 +158,7 @@ def test_fits_take_stimuli_times_units_times_directions_for_every_system_and_see
     finders = {"Units": Units(), "KMeans": KMeans(4), "PCA": PCA()}
     sizes = {"a": (40, 5), "b": (60, 7)}
     systems = pd.DataFrame.from_dict(sizes, orient="index", columns=["n_stimuli", "n_units"])
+    systems["n_fit"] = systems.n_stimuli // 2
     systems["n_constant"] = pd.array([0, pd.NA], dtype="Int64")
     directions = pd.DataFrame({"Units": [5, 7], "KMeans": [4, 4], "PCA": [5, 7]}, index=["a", "b"])
     recording = xr.DataArray(np.random.default_rng(0).normal(size=(40, 5)), dims=("stimulus", "unit"))
@@ -168,6 +170,7 @@ def test_fits_take_stimuli_times_units_times_directions_for_every_system_and_see
     got = estimate._estimate_fits(settings, finders, systems, recording, directions)
     assert got == pytest.approx(expected)
     on_all = settings.model_copy(update={"score_on": "all"})  # units and PCA are found with one seed only
+    systems["n_fit"] = systems.n_stimuli
     once = sum(n * u * (4 * 2 + u + u) / 1000 for n, u in sizes.values())
     assert estimate._estimate_fits(on_all, finders, systems, recording, directions) == pytest.approx(once)
 

@@ -112,6 +112,40 @@ def test_floats_are_compared_relative_to_the_largest_of_their_set(small, factor,
     assert reproduce(small, tolerance=1e-3).same is same
 
 
+def test_attrs_are_compared_except_those_that_say_how_a_run_was_made(small):
+    with netCDF4.Dataset(small, "a") as file:
+        of_directions = file["directions/brain/KMeans/directions"]
+        of_directions.method, of_directions.device = "PCA", "cuda"
+        file["interpretability"].long_name, file["top_stimuli"].comment = "edited", "added"
+        file.title, file.note, file.registry = "Edited", "Edited.", "{}"
+    found = reproduce(small).differences
+    assert found.variable.tolist() == [
+        *("attr title", "attr note", "attr long_name of interpretability", "attr comment of top_stimuli"),
+        "attr method of directions",
+    ]
+    assert found.iloc[0][["recorded", "rerun"]].tolist() == ["Edited", "A small study"]
+    assert found.iloc[-1][["system", "finder"]].tolist() == ["brain", "KMeans"]
+
+
+def test_the_text_says_what_is_compared_and_within_which_tolerance(small):
+    text = " ".join(repr(reproduce(small, tolerance=1e-4)).split())
+    assert "Floating-point values may differ by 0.0001 of the largest of their variable, metric, system and" in text
+    assert "Not compared are the attrs provenance, registry and device." in text
+
+
+def test_what_is_computed_from_the_index_is_compared_relative_to_the_largest_index(small):
+    """A difference between halves has the rounding errors of the index, though it may itself be near zero."""
+    with netCDF4.Dataset(small, "a") as file:
+        of_kmeans = np.array([finder == "KMeans" for finder in file["finder"][:]])
+        largest = float(np.abs(file["interpretability"][:][of_kmeans, 0]).max())
+        values = file["difference_of_halves"][:]
+        shift = float(np.abs(values[of_kmeans, 0]).max())
+        values[of_kmeans, 0] = 0
+        file["difference_of_halves"][:] = values
+    assert reproduce(small, tolerance=1.01 * shift / largest).same
+    assert not reproduce(small, tolerance=0.99 * shift / largest).same
+
+
 def test_a_changed_input_is_named(small):
     responses = small.parents[1] / "brain.npy"
     np.save(responses, np.load(responses) ** 2)

@@ -89,12 +89,13 @@ def test_a_recording_gives_its_table_column_window_and_area(recording, photos, t
     }
 
 
-def test_a_recording_that_names_files_with_extension_is_joined_to_its_images(recording, photos, tmp_path, caplog):
-    path = new_study(recording(suffix=".JPG"), tmp_path / "study.toml", images=photos)
+def test_a_recording_that_names_files_is_joined_to_its_images(recording, photos, tmp_path, caplog):
+    path = new_study(recording(stem="set/photo", suffix=".JPG"), tmp_path / "study.toml", images=photos)
     assert settings_of(path)[2]["stimulus_column"] == "picture"
     with caplog.at_level("INFO", "neurosuper"):
         result = run_study(path)
-    assert "session: its stimuli are named 'photo00.JPG', … (24 in all), the images 'photo00'" in caplog.text
+    said = "session: its stimuli are named 'set/photo00.JPG', … (24 in all), taken for images such as 'photo00'"
+    assert said in caplog.text
     assert set(result.top_stimuli.values.ravel()) <= {f"photo{i:02d}" for i in range(N_IMAGES)}
 
 

@@ -12,7 +12,6 @@ import torch
 from numba import prange
 
 from neurosuper._kernels import FASTMATH, njit
-from neurosuper._threads import torch_threads
 from neurosuper.directions._rows.rows import Rows, Tensors
 
 FORGETTING_EXPONENT = 0.7  # after mini-batch t, older statistics are multiplied by 1 − t^(−0.7)
@@ -80,8 +79,7 @@ def count_uses(X: torch.Tensor, Z: torch.Tensor) -> Tensors:
     if X.device.type != "cpu":
         return Z.T @ Z, Z.T @ X
     A, B = Z.new_zeros(Z.shape[1], Z.shape[1]), X.new_zeros(Z.shape[1], X.shape[1])
-    with torch_threads():
-        _add_uses(X.numpy(), Z.numpy(), A.numpy(), B.numpy())
+    _add_uses(X.numpy(), Z.numpy(), A.numpy(), B.numpy())
     return A, B
 
 

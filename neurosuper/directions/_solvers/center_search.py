@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from neurosuper._kernels import FASTMATH, njit
-from neurosuper._threads import torch_threads
 from neurosuper.directions._rows.rows import Tensors
 from neurosuper.directions._rows.tiles import into_tiles
 from neurosuper.directions._solvers.nearest_centers import nearest, sum_by_center
@@ -135,9 +134,8 @@ def split_clusters(X: torch.Tensor, label: torch.Tensor, C: torch.Tensor) -> tup
         return halve(X, label, C)
     order, counts = label.argsort(stable=True), torch.bincount(label, minlength=len(C))
     halves, gain = C[:, None].repeat(1, 2, 1), torch.zeros_like(C[:, 0])
-    with torch_threads():
-        starts = np.concatenate([[0], counts.cumsum(0).numpy()])
-        _halve_all(X.numpy(), order.numpy(), starts, halves.numpy(), gain.numpy())
+    starts = np.concatenate([[0], counts.cumsum(0).numpy()])
+    _halve_all(X.numpy(), order.numpy(), starts, halves.numpy(), gain.numpy())
     return halves, gain
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from neurosuper._kernels import FASTMATH, njit
-from neurosuper._threads import torch_threads
 
 ROWS_PER_TASK = 128  # rows that a thread takes at a time: enough to share, few enough to balance rows of unequal cost
 RIDGE = 0.1  # λ of the ridge regression that codes start from, as a share of the mean squared length of directions
@@ -98,8 +97,7 @@ def _descend_compiled(
 ) -> torch.Tensor:
     Z = codes.clone(memory_format=torch.contiguous_format)
     G, inverse, P = (array.contiguous().numpy() for array in (gram, _inverse_diagonal(gram), products))
-    with torch_threads():
-        _sweep_rows(G, inverse, P, Z.numpy(), sweeps, tol**2)
+    _sweep_rows(G, inverse, P, Z.numpy(), sweeps, tol**2)
     return Z
 
 

@@ -14,7 +14,6 @@ import torch
 from numba import prange
 
 from neurosuper._kernels import FASTMATH, njit
-from neurosuper._threads import torch_threads
 
 RANK_TOLERANCE = {
     torch.float32: 1e-5,
@@ -52,10 +51,7 @@ def active_set(
     would cross zero on the way leaves the active set. Uses as many threads as torch.
     """
     Z, one = torch.zeros_like(C), C.numpy().dtype.type
-    with torch_threads():
-        missed = _code_rows(
-            C.numpy(), G.numpy(), Z.numpy(), one(alpha), positive, one(tol), one(RANK_TOLERANCE[C.dtype])
-        )
+    missed = _code_rows(C.numpy(), G.numpy(), Z.numpy(), one(alpha), positive, one(tol), one(RANK_TOLERANCE[C.dtype]))
     return Z, float(missed.max(initial=0))
 
 

@@ -124,8 +124,7 @@ def best_screened(X: torch.Tensor, screen: Screen, n_best: int) -> Tensors:
     rounded = [values.view(torch.int16).numpy().view(np.uint16) for values in screen.multiply(X)]
     tables = [table.contiguous().numpy() for table in (X, screen.centers, screen.half, screen.length, screen.off)]
     arguments: list[Any] = [*rounded, *tables, n_best == 2, label, scores]
-    with torch_threads():
-        _refine(*arguments)
+    _refine(*arguments)
     return torch.from_numpy(label), *(torch.from_numpy(score) for score in scores[:n_best])
 
 

@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from neurosuper._threads import torch_threads
 from neurosuper.directions._solvers import sae_kernels
 
 Kind = Literal["topk", "batchtopk", "relu", "jumprelu"]
@@ -68,8 +67,7 @@ def _starts(counts: torch.Tensor) -> torch.Tensor:
 def largest(P: torch.Tensor, n_active: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return atoms and values `(row, n_active)` of the largest entries in each row; negative values become zero."""
     if P.device.type == "cpu":
-        with torch_threads():
-            found = sae_kernels.largest(P.numpy(), n_active)
+        found = sae_kernels.largest(P.numpy(), n_active)
         return torch.from_numpy(found[0]), torch.from_numpy(found[1])
     values, atoms = P.topk(n_active, dim=1, sorted=False)
     return atoms, values.clamp(min=0)

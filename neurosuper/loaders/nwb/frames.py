@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from neurosuper._kernels import njit
-from neurosuper.loaders.nwb.spikes import n_threads
+from neurosuper.loaders.spike_counts import n_threads
 
 __all__ = ["Frames", "sum_frames"]
 
@@ -60,7 +60,7 @@ def sum_frames(
 
     See Also
     --------
-    neurosuper.loaders.nwb.spikes.count_spikes : Count spikes in windows.
+    neurosuper.loaders.spike_counts.count_in_windows : Count spikes in windows.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from neurosuper.loaders.array import as_label
+from neurosuper._labels import as_label
 from neurosuper.loaders.nwb.records import (
     Column,
     Referred,

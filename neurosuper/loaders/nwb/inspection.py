@@ -12,8 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from neurosuper._labels import without_suffixes
-from neurosuper.loaders.array import as_label
+from neurosuper._labels import as_label, without_suffixes
 from neurosuper.loaders.nwb.presentations import Presentations, read_presentations
 from neurosuper.loaders.nwb.records import Table, Template, single_values
 from neurosuper.loaders.nwb.session import Kind, Session, open_session

@@ -10,7 +10,8 @@ from typing import cast
 
 import numpy as np
 
-from neurosuper.loaders.array import as_label
+from neurosuper._labels import as_label
+from neurosuper.loaders.arrange import presentation_concerns, select_presentations
 from neurosuper.loaders.external import check_written
 from neurosuper.loaders.nwb.records import Series, Table, Template, listed, listing, single_values, time_values
 from neurosuper.loaders.nwb.session import Session, find
@@ -20,7 +21,6 @@ __all__ = ["Presentations", "read_presentations"]
 
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
 Blanks = Collection[object] | str | float | None
-OFTEN = 20  # times as many presentations as the median of the other stimuli: more likely a blank than a stimulus
 
 
 @dataclass(frozen=True)
@@ -64,35 +64,15 @@ def _from_column(table: Table, name: str, blanks: Blanks) -> Presentations:
     check_indices(values[~blank & (labels != "")], table.called(name), remedy)
     onsets, offsets = _times(table)
     where = f"table {table.name!r}"
-    kept, counts = _select(onsets, labels, blank, where, "stimulus_column")
+    kept, counts = select_presentations(onsets, labels, blank, where, "stimulus_column")
     onsets, offsets, labels = onsets[kept], offsets[kept], labels[kept]
     images = list(dict.fromkeys(labels.tolist()))
-    concerns = _concerns(onsets, labels, where)
+    concerns = presentation_concerns(onsets, labels, where)
     if n_wrong := int((offsets < onsets).sum()):
         concerns.append(
             f"stop_time is before start_time in {n_wrong} of {len(onsets)} presentations in {where}; check both"
         )
     return Presentations(onsets, offsets, labels, counts, images, concerns)
-
-
-def _concerns(onsets: np.ndarray, labels: np.ndarray, where: str) -> list[str]:
-    """Return warnings about presentations: onsets that may never have been written, and a blank that was not named."""
-    found = []
-    times, n_at = np.unique(onsets, return_counts=True)
-    if n_at.max() > 1 and (len(times) == 1 or n_at.max() > 2 * np.median(n_at)):
-        found.append(
-            f"{n_at.max()} of {len(onsets)} presentations in {where} have the onset {times[n_at.argmax()]:g} s; check "
-            "the onsets"
-        )
-    names, n_of = np.unique(labels, return_counts=True)
-    most = n_of.argmax()
-    others = np.delete(n_of, most)
-    if len(others) and n_of[most] >= OFTEN * np.median(others) and np.sum(others >= OFTEN * np.median(others)) <= 1:
-        found.append(
-            f"stimulus {str(names[most])!r} was presented {n_of[most]} times in {where}, the others "
-            f"{np.median(others):g} times (median); if it is a blank, name it in blanks="
-        )
-    return found
 
 
 def _times(table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -117,21 +97,6 @@ def _plain_numbers(labels: np.ndarray) -> np.ndarray:
         return labels
     plain = {label: re.sub(r"\.0+$", "", label) if label in numbers else "" for label in found}
     return np.array([plain[label] for label in labels.tolist()])
-
-
-def _select(
-    onsets: np.ndarray, labels: np.ndarray, blank: np.ndarray, where: str, argument: str
-) -> tuple[np.ndarray, dict[str, int]]:
-    """Return a mask of the presentations to keep, and the counts of kept, blank and missing ones."""
-    missing = ~np.isfinite(onsets) | (labels == "")
-    kept = ~(missing | blank)
-    n_blanks, n_missing = int((blank & ~missing).sum()), int(missing.sum())
-    if not kept.any():
-        raise ValueError(
-            f"no presentation left of {len(labels)} in {where}: {n_blanks} blank, {n_missing} without label or onset; "
-            f"check {argument} and blanks"
-        )
-    return kept, {"n_presentations": int(kept.sum()), "n_blanks": n_blanks, "n_missing": n_missing}
 
 
 def _blank_labels(blanks: Blanks, dtype: np.dtype) -> list[str]:
@@ -174,10 +139,10 @@ def _from_index(session: Session, series: Series, table: Table | None, blanks: B
     labels = _as_labels(indices)
     blank = np.isin(labels, _blank_indices(blanks, indices.dtype, series.images))
     check_indices(indices[~blank & (labels != "")], f"{where} of {session.name}", "add it to blanks if it is one")
-    kept, counts = _select(onsets, labels, blank, where, "index_series")
+    kept, counts = select_presentations(onsets, labels, blank, where, "index_series")
     names = _names(session, series, indices[kept])
     found = labels[kept] if names is None else np.array(names)[indices[kept].astype(np.int64)]
-    concerns = _concerns(onsets[kept], found, where)
+    concerns = presentation_concerns(onsets[kept], found, where)
     if table is None and (n_falls := int((np.diff(onsets[np.isfinite(onsets)]) < 0).sum())):
         concerns.append(
             f"timestamps of {where} decrease {n_falls} times; each index was used with its own timestamp: check them"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import h5py
 import numpy as np
 
-from neurosuper.loaders.array import as_label
+from neurosuper._labels import as_label
 from neurosuper.loaders.external import check_written
 from neurosuper.loaders.nwb.validate import check_clock, check_order, check_region, check_rows, check_stops
 

@@ -11,10 +11,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from neurosuper.loaders.array import as_label
+from neurosuper._labels import as_label
 from neurosuper.loaders.external import check_written
 from neurosuper.loaders.nwb.frames import sum_frames
-from neurosuper.loaders.nwb.recording import Recording
 from neurosuper.loaders.nwb.records import (
     Series,
     Table,
@@ -26,9 +25,10 @@ from neurosuper.loaders.nwb.records import (
     stops_of,
 )
 from neurosuper.loaders.nwb.session import Session, find
-from neurosuper.loaders.nwb.spikes import count_spikes
 from neurosuper.loaders.nwb.units import Population, Populations, observed, side_by_side
 from neurosuper.loaders.nwb.validate import check_intervals, check_region, check_scale
+from neurosuper.loaders.recording import Recording
+from neurosuper.loaders.spike_counts import count_in_windows
 from neurosuper.responses import name_some
 
 __all__ = ["Measure", "Source", "open_source"]
@@ -198,7 +198,7 @@ class Spikes(Source):
     def respond(
         self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
     ) -> np.ndarray:
-        found = count_spikes(self._times, self._stops, starts, ends, units=units, dtype=np.float32)
+        found = count_in_windows(self._times, self._stops, starts, ends, units=units, dtype=np.float32)
         self._recording.note(units, found, starts, ends)
         counts = found.counts
         self.n_events += bool(counts.any())

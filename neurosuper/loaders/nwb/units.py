@@ -12,7 +12,7 @@ from typing import cast
 
 import numpy as np
 
-from neurosuper.loaders.array import as_label
+from neurosuper._labels import as_label
 from neurosuper.loaders.nwb.records import Table, column_of, listed, listing, region_rows, single_values
 from neurosuper.loaders.nwb.validate import check_unique
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosuper.loaders.nwb import memory_map as module
-from neurosuper.loaders.nwb.memory_map import mapped
+from neurosuper.loaders import memory_map as module
+from neurosuper.loaders.memory_map import mapped
 
 VALUES = np.random.default_rng(0).normal(size=1050)
 

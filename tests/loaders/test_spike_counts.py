@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neurosuper.loaders.nwb import spikes
-from neurosuper.loaders.nwb.spikes import count_spikes
+from neurosuper.loaders import spike_counts
+from neurosuper.loaders.spike_counts import count_in_windows
 
 sixteenths = st.integers(-64, 64).map(lambda n: n / 16)  # sums are exact, so that spikes fall on the edges
 trains = st.lists(st.lists(sixteenths, max_size=40).map(sorted), max_size=5)
@@ -32,7 +32,7 @@ def flat(units):
 def test_counting_equals_brute_force(units, windows):
     """Also where windows overlap, are out of order, of different lengths, or end before they start."""
     starts, ends = np.array(windows, float).reshape(-1, 2).T
-    found = count_spikes(*flat(units), starts, ends)
+    found = count_in_windows(*flat(units), starts, ends)
     assert found.counts.tolist() == brute_force(units, starts, ends)
     assert found.counts.shape == (len(units), len(windows))
     assert not (found.disordered | found.restarted | found.n_lost > 0).any()
@@ -41,9 +41,9 @@ def test_counting_equals_brute_force(units, windows):
 @given(st.lists(sixteenths, max_size=60), st.lists(sixteenths, max_size=8), sixteenths, sixteenths)
 @settings(deadline=None)
 def test_few_windows_are_searched_for(train, onsets, start, length):
-    many = sorted(train) * spikes.SEARCH_RATIO
+    many = sorted(train) * spike_counts.SEARCH_RATIO
     starts = np.array(onsets, float) + start
-    counts, *_ = count_spikes(*flat([sorted(many)]), starts, starts + abs(length))
+    counts, *_ = count_in_windows(*flat([sorted(many)]), starts, starts + abs(length))
     assert counts.tolist() == brute_force([many], starts, starts + abs(length))
 
 
@@ -53,7 +53,7 @@ def test_long_trains_equal_two_searches(seed):
     times, stops = flat([np.sort(rng.random(n)) * 100 for n in rng.integers(0, 9000, 7)])
     starts = rng.random(rng.integers(1, 5000)) * 130 - 15
     ends = starts + rng.exponential(0.3, len(starts))
-    counts, *_ = count_spikes(times, stops, starts, ends)
+    counts, *_ = count_in_windows(times, stops, starts, ends)
     for row, train in zip(counts, np.split(times, stops)[:-1], strict=True):
         np.testing.assert_array_equal(row, np.searchsorted(train, ends) - np.searchsorted(train, starts))
 
@@ -62,7 +62,7 @@ def test_long_trains_equal_two_searches(seed):
     ("start", "end", "count"), [(0.5, 1.0, 1), (0.5, np.nextafter(1, 2), 2), (np.nextafter(0.5, 1), 1.0, 0)]
 )
 def test_edges_are_exact_to_the_last_bit(start, end, count):
-    assert count_spikes(np.array([0.5, 1.0]), np.array([2]), np.array([start]), np.array([end]))[0].item() == count
+    assert count_in_windows(np.array([0.5, 1.0]), np.array([2]), np.array([start]), np.array([end]))[0].item() == count
 
 
 @given(trains, windows, st.integers(0, 2**16))
@@ -70,7 +70,7 @@ def test_edges_are_exact_to_the_last_bit(start, end, count):
 def test_units_left_out_change_nothing(units, windows, seed):
     starts, ends = np.array(windows, float).reshape(-1, 2).T
     kept = np.flatnonzero(np.random.default_rng(seed).random(len(units)) < 0.5)
-    counts, *_ = count_spikes(*flat(units), starts, ends, units=kept)
+    counts, *_ = count_in_windows(*flat(units), starts, ends, units=kept)
     assert counts.tolist() == brute_force([units[unit] for unit in kept], starts, ends)
 
 
@@ -79,7 +79,7 @@ def test_units_left_out_change_nothing(units, windows, seed):
 def test_spikes_out_of_order_are_sorted_and_reported(train, windows):
     starts, ends = np.array(windows, float).reshape(-1, 2).T
     given_times = np.array([0.0, *train, 1.0])
-    found = count_spikes(given_times, np.array([1, 1 + len(train), 2 + len(train)]), starts, ends)
+    found = count_in_windows(given_times, np.array([1, 1 + len(train), 2 + len(train)]), starts, ends)
     assert found.counts.tolist() == brute_force([[0.0], train, [1.0]], starts, ends)
     finite = [spike for spike in train if np.isfinite(spike)]
     assert found.n_lost.tolist() == [0, len(train) - len(finite), 0]
@@ -91,12 +91,12 @@ def test_spikes_out_of_order_are_sorted_and_reported(train, windows):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble, ">f8"])
 def test_any_float(dtype):
-    counts, *_ = count_spikes(np.array([0.25, 0.5], dtype), np.array([2]), np.array([0.25]), np.array([0.5]))
+    counts, *_ = count_in_windows(np.array([0.25, 0.5], dtype), np.array([2]), np.array([0.25]), np.array([0.5]))
     assert counts.tolist() == [[1]]
 
 
 def test_every_block_of_a_file_is_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(spikes, "BLOCK", 700)
+    monkeypatch.setattr(spike_counts, "BLOCK", 700)
     rng = np.random.default_rng(1)
     units = [np.sort(rng.random(n)) for n in rng.integers(0, 400, 40)]
     times, stops = flat(units)
@@ -104,12 +104,12 @@ def test_every_block_of_a_file_is_counted(tmp_path, monkeypatch):
     with h5py.File(tmp_path / "spikes.h5", "w") as file:
         file.create_dataset("chunked", data=times, chunks=(64,), compression="gzip")
         file["contiguous"] = times
-        whole, *_ = count_spikes(times, stops, starts, starts + 0.1)
+        whole, *_ = count_in_windows(times, stops, starts, starts + 0.1)
         for name in file:
-            counts, *_ = count_spikes(file[name], stops, starts, starts + 0.1)
+            counts, *_ = count_in_windows(file[name], stops, starts, starts + 0.1)
             np.testing.assert_array_equal(counts, whole)
             kept = [1, 2, 17, 39]
-            counts, *_ = count_spikes(file[name], stops, starts, starts + 0.1, units=kept)
+            counts, *_ = count_in_windows(file[name], stops, starts, starts + 0.1, units=kept)
             np.testing.assert_array_equal(counts, whole[kept])
 
 
@@ -126,7 +126,7 @@ class Watched:
 
 def test_spikes_of_units_left_out_are_not_read():
     watched = Watched(np.arange(1000.0))
-    count_spikes(watched, np.arange(100, 1001, 100), np.array([0.0]), np.array([1.0]), units=[2, 3, 7])
+    count_in_windows(watched, np.arange(100, 1001, 100), np.array([0.0]), np.array([1.0]), units=[2, 3, 7])
     assert sorted(watched.read) == [(200, 400), (700, 800)]
 
 
@@ -149,39 +149,39 @@ SECONDS = np.sort(np.random.default_rng(0).uniform(0, 100, 300))
     ],
 )
 def test_times_that_restart_differ_from_a_few_out_of_order(times, restarts):
-    assert count_spikes(times, np.array([len(times)]), np.zeros(1), np.ones(1)).restarted.tolist() == [restarts]
+    assert count_in_windows(times, np.array([len(times)]), np.zeros(1), np.ones(1)).restarted.tolist() == [restarts]
 
 
 @pytest.mark.parametrize(("starts", "ends"), [([np.nan], [1.0]), ([0.0, 1.0], [1.0, np.nan])])
 def test_windows_without_an_edge_are_refused(starts, ends):
     with pytest.raises(ValueError, match="1 edges of windows are NaN|2 edges"):
-        count_spikes(np.array([0.5]), np.array([1]), np.array(starts), np.array(ends))
+        count_in_windows(np.array([0.5]), np.array([1]), np.array(starts), np.array(ends))
 
 
 def test_spikes_that_end_too_early_are_refused():
     with pytest.raises(ValueError, match="fewer than 5 spike times, where the last unit should stop"):
-        count_spikes(np.arange(4.0), np.array([2, 5]), np.zeros(1), np.ones(1))
+        count_in_windows(np.arange(4.0), np.array([2, 5]), np.zeros(1), np.ones(1))
 
 
 def test_no_units_and_no_windows():
     empty = np.array([])
-    assert count_spikes(empty, np.array([], int), np.array([0.0]), np.array([1.0]))[0].shape == (0, 1)
-    assert count_spikes(np.array([1.0]), np.array([1]), empty, empty)[0].shape == (1, 0)
+    assert count_in_windows(empty, np.array([], int), np.array([0.0]), np.array([1.0]))[0].shape == (0, 1)
+    assert count_in_windows(np.array([1.0]), np.array([1]), empty, empty)[0].shape == (1, 0)
 
 
 MEMORY = """
 import resource
 import numpy as np
-from neurosuper.loaders.nwb.spikes import count_spikes
+from neurosuper.loaders.spike_counts import count_in_windows
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-count_spikes(np.arange(9.0), np.array([9]), np.array([0.0]), np.array([1.0]))
+count_in_windows(np.arange(9.0), np.array([9]), np.array([0.0]), np.array([1.0]))
 before = peak()
 times, stops = np.tile(np.linspace(0, 1000, 100_000), 200), np.arange(1, 201) * 100_000
 starts = np.linspace(0, 1000, 20_000)
-counts, *_ = count_spikes(times, stops, starts, starts + 0.1)
+counts, *_ = count_in_windows(times, stops, starts, starts + 0.1)
 print((peak() - before) / (times.nbytes + counts.nbytes))
 """
 

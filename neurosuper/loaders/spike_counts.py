@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from neurosuper._kernels import njit
-from neurosuper.loaders.nwb.memory_map import mapped
+from neurosuper.loaders.memory_map import mapped
 
-__all__ = ["SpikeCounts", "count_spikes"]
+__all__ = ["SpikeCounts", "count_in_windows"]
 
 BLOCK = 2**20  # spikes and edges that a thread counts at a time: 8 MiB in float64
 SEARCH_RATIO = 32  # spikes per edge: above this, a binary search per edge costs less than a merge of all spikes
@@ -40,7 +40,7 @@ class SpikeCounts(NamedTuple):
     lasts: np.ndarray
 
 
-def count_spikes(
+def count_in_windows(
     times: np.ndarray,
     stops: np.ndarray,
     starts: np.ndarray,
@@ -84,7 +84,7 @@ def count_spikes(
     --------
     >>> import numpy as np
     >>> times, starts, ends = np.array([0.1, 0.2, 0.9, 0.2]), np.array([0.0, 0.2]), np.array([0.2, 1.0])
-    >>> count_spikes(times, np.array([3, 4]), starts, ends)[0].tolist()
+    >>> count_in_windows(times, np.array([3, 4]), starts, ends)[0].tolist()
     [[1, 2], [0, 1]]
     """
     times, stops = mapped(times), np.asarray(stops, np.int64)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosuper.loaders.nwb.spikes import SpikeCounts
+from neurosuper.loaders.spike_counts import SpikeCounts
 from neurosuper.responses import name_some
 
 __all__ = ["Recording", "longest_silence"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neurosuper import load_nwb
-from neurosuper.loaders.nwb.recording import longest_silence
+from neurosuper.loaders.recording import longest_silence
 
 SHOWN = {"stimulus_column": "image", "window": (0.0, 0.25), "measure": "count"}
 ONSETS = np.arange(2.0, 42.0)

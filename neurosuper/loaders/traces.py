@@ -1,0 +1,108 @@
+"""Responses from traces in memory, such as dF/F or deconvolved activity, and a table of presentations."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neurosuper.loaders.labelling import add_unit_coords, name_labels
+from neurosuper.loaders.nwb.frames import sum_frames
+from neurosuper.loaders.nwb.units import Windows
+from neurosuper.loaders.presentation_tables import read_presentation_table
+from neurosuper.loaders.trials import repeat_by_stimulus
+from neurosuper.responses import check_responses
+
+__all__ = ["average_frames"]
+
+
+def average_frames(
+    traces: np.ndarray,
+    frame_times: np.ndarray | Sequence[float],
+    presentations: pd.DataFrame | xr.Dataset | tuple[Any, Any],
+    *,
+    window: tuple[float, float],
+    stimulus_column: str = "stimulus",
+    onset_column: str = "onset",
+    blanks: Collection[object] | str | float = (),
+    measured_in: str = "a.u.",
+    **unit_coords: Sequence | np.ndarray,
+) -> xr.DataArray:
+    """Return the mean of traces in a window after each onset, as responses to the stimuli of a table of presentations.
+
+    Frames are averaged as by `load_nwb`.
+
+    Parameters
+    ----------
+    traces : array (unit, frame)
+        Such as F.npy or spks.npy of suite2p; or a memory map of a file.
+    frame_times : array (frame,)
+        Time of each frame in seconds, in order, by the clock of the onsets.
+    presentations : DataFrame, Dataset, or pair (onsets, labels)
+        As in `count_spikes`.
+    window : (start, stop)
+        Seconds after onset; a frame at `start` counts, one at `stop` does not.
+    stimulus_column, onset_column : str, optional
+        Columns of the table.
+    blanks : value or collection of values, optional
+        Stimuli to leave out.
+    measured_in : str, optional
+        Unit of measurement, such as "dF/F".
+    **unit_coords
+        Coords of the units, such as `area=["V1", "V4", …]`, with one value per unit; `unit` gives their labels.
+
+    Returns
+    -------
+    DataArray (stimulus, repetition, unit)
+        Responses as float32, arranged as by `count_spikes`. They are NaN if a window contains no frame, or only values
+        that are NaN or infinite, which are left out.
+
+    Raises
+    ------
+    ValueError
+        Traces that do not have one value per frame, times that are not in order, no such column, a window that does not
+        end after it starts, no presentation left.
+
+    Warns
+    -----
+    UserWarning
+        No frame in any window; onsets or windows that look like milliseconds; a blank that was not named.
+
+    See Also
+    --------
+    count_spikes : The same for spike times.
+    load_nwb : The same for a time series in an NWB file.
+
+    Examples
+    --------
+    >>> traces = np.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]])
+    >>> frames = average_frames(traces, np.arange(6.0), ([1.0, 3.0], ["owl", "cat"]), window=(0.0, 2.0))
+    >>> frames.sel(stimulus="owl").values.tolist()
+    [[1.5]]
+    """
+    windows = Windows.of(window)
+    values, times = np.asanyarray(traces), np.asarray(frame_times, dtype=float)
+    if values.ndim != 2 or values.shape[1:] != times.shape or values.dtype.kind not in "iufb":
+        raise ValueError(
+            f"traces must be numbers (unit, frame) with one frame_times for each frame, got {values.dtype} of shape "
+            f"{values.shape} and {times.shape}; transpose them if they are (frame, unit)"
+        )
+    if not np.isfinite(times).all() or (np.diff(times) < 0).any():
+        raise ValueError("frame_times must be finite, and not decrease; sort the frames")
+    ((start, stop),) = windows.of_units(None, len(values))
+    shown = read_presentation_table(presentations, stimulus_column, onset_column, blanks)
+    frames = sum_frames(values.T, times, np.arange(len(values)), shown.onsets + start, shown.onsets + stop)
+    means = np.where(frames.n_frames > 0, frames.totals / np.maximum(frames.n_frames, 1), np.nan).astype(np.float32)
+    concerns = [*shown.concerns, *windows.concerns(shown.onsets)]
+    if not frames.n_frames.any():
+        concerns.append(f"no frame falls into any window; window is in seconds, got {(start, stop)}")
+    for concern in concerns:
+        warnings.warn(concern, stacklevel=2)
+    array = add_unit_coords(xr.DataArray(means.T, dims=("trial", "unit")), unit_coords, "traces")
+    facts: dict[str, object] = {"measure": "mean", "units": measured_in, "window": windows.as_attribute()}
+    facts |= {**shown.counts, "n_unobserved": int(np.isnan(means).sum()), "n_nan_frames": frames.n_nan}
+    return check_responses(name_labels(repeat_by_stimulus(array.assign_attrs(facts), shown.trials), "traces"))
