@@ -42,6 +42,7 @@ from .images import load_images as load_images
 from .interpretability import interpretability_index as interpretability_index
 from .interpretability import psychophysics as psychophysics
 from .interpretability import top_stimuli as top_stimuli
+from .loaders import inspect_nwb as inspect_nwb
 from .loaders import load_array as load_array
 from .loaders import load_nwb as load_nwb
 from .metrics import LPIPS as LPIPS

@@ -107,12 +107,19 @@ def load_array(
 
 
 def as_label(value: object) -> str:
-    """Return a value of a file as a label: text in Unicode form NFC, 12 and 12.0 as "12"."""
+    """Return a value of a file as a label: text in Unicode form NFC (bytes of UTF-8, else Latin-1), 12.0 as "12"."""
     if isinstance(value, bytes):
-        value = value.decode()
+        value = _decoded(value)
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return clean_label(str(value))
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")  # which assigns a letter to every byte
 
 
 def _read(path: Path, dims: Sequence[str] | None, variable: str | None, allow_external: bool) -> xr.DataArray:

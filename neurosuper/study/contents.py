@@ -25,7 +25,7 @@ def inspect_file(path: str | Path) -> str:
     Parameters
     ----------
     path : path
-        An NWB file (see `neurosuper.loaders.inspect_nwb`), a `study.nc`, a matrix of responses (.npy, .npz, .nc), or a
+        An NWB file (see `neurosuper.inspect_nwb`), a `study.nc`, a matrix of responses (.npy, .npz, .nc), or a
         folder or zip file of images.
 
     Returns
@@ -42,7 +42,7 @@ def inspect_file(path: str | Path) -> str:
 
     See Also
     --------
-    neurosuper.loaders.inspect_nwb : the same for an NWB file, as an object.
+    neurosuper.inspect_nwb : the same for an NWB file, as an object.
     new_study : write a study file for it.
 
     Examples
