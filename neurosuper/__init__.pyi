@@ -44,6 +44,7 @@ from .interpretability import psychophysics as psychophysics
 from .interpretability import top_stimuli as top_stimuli
 from .loaders import as_responses as as_responses
 from .loaders import count_spikes as count_spikes
+from .loaders import inspect_nwb as inspect_nwb
 from .loaders import load_array as load_array
 from .loaders import load_nwb as load_nwb
 from .metrics import LPIPS as LPIPS

@@ -33,12 +33,19 @@ def clean_label(label: str) -> str:
 
 
 def as_label(value: object) -> str:
-    """Return any value as a label: text in Unicode form NFC without padding, 12 and 12.0 as "12"."""
+    """Return any value as a label: text in NFC without padding (bytes of UTF-8, else Latin-1), 12 and 12.0 as "12"."""
     if isinstance(value, bytes):
-        value = value.decode()
+        value = _decoded(value)
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
     return clean_label(str(value))
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")  # which assigns a letter to every byte
 
 
 def clean_labels(labels: Sequence[str]) -> list[str]:

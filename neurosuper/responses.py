@@ -66,6 +66,9 @@ def _check_responses(responses: xr.DataArray, least_stimuli: int) -> xr.DataArra
     for dim in ("stimulus", "unit"):
         responses = check_labels(responses, dim, "responses")
     dims = ("stimulus", "repetition", "unit") if "repetition" in responses.dims else ("stimulus", "unit")
+    if "window" in responses.dims:
+        windows = name_some(responses["window"].values)
+        raise ValueError(f"responses have the dim window ({windows}); select one first, by responses.sel(window=…)")
     if extra := set(responses.dims) - set(dims):
         raise ValueError(
             f"responses have the extra dims {sorted(map(str, extra))}; select or average them first, and if dims have "
@@ -80,6 +83,15 @@ def _check_responses(responses: xr.DataArray, least_stimuli: int) -> xr.DataArra
     if responses.chunks is None:
         _check_values(responses, allow_nan="repetition" in dims)
     return responses
+
+
+def check_windows(responses: xr.DataArray) -> xr.DataArray:
+    """Return responses of one window, or of several along the dim `window`, in standard order after checking them."""
+    if "window" not in responses.dims:
+        return check_responses(responses)
+    checked = [check_responses(responses.isel(window=i)) for i in range(responses.sizes["window"])]
+    labels = {dim: checked[0][dim].variable for dim in ("stimulus", "unit")}
+    return responses.assign_coords(labels).transpose(*checked[0].dims[:-1], "window", "unit").rename("response")
 
 
 def _check_values(responses: xr.DataArray, allow_nan: bool) -> None:

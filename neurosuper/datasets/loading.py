@@ -22,7 +22,7 @@ from neurosuper.datasets.cache import cache_folder, dataset_root, fetch
 from neurosuper.datasets.manifest import Choice, Local, Manifest, Value, expand, read_manifest
 from neurosuper.datasets.verification import drop_receipts_of_wrong_files
 from neurosuper.images import load_images
-from neurosuper.responses import check_responses, coords_along, name_some
+from neurosuper.responses import check_windows, coords_along, name_some
 
 __all__ = ["load", "load_stimuli"]
 
@@ -124,7 +124,7 @@ def load(
         recordings = [dict(zip(keys, each, strict=True)) for each in itertools.product(*(choice[key] for key in keys))]
         bar = progress(recordings, desc=manifest.id, unit="recording")
         parts = [_load_recording(manifest, loader, find, single, choice, options) for single in bar]
-    return check_responses(_join_recordings(parts).assign_attrs(_origin(manifest, path)))
+    return check_windows(_join_recordings(parts).assign_attrs(_origin(manifest, path)))
 
 
 def load_stimuli(
@@ -248,6 +248,8 @@ def _recipe(manifest: Manifest, takes: Mapping[str, object]) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "stimulus_column": stimulus.column,
         "index_series": stimulus.index_series,
+        "onset_column": stimulus.onset_column,
+        "presentations_where": stimulus.filters,
         "blanks": stimulus.blanks,
         "measure": response.measure,
         "units": response.units,

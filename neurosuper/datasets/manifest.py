@@ -25,6 +25,9 @@ __all__ = ["Manifest", "manifest_ids", "read_manifest"]
 UNVERIFIED = "unverified"
 Value = str | int
 Choice = dict[str, list[Value]]
+Scalar = str | int | float | bool
+Filters = dict[str, Scalar | list[Scalar] | list[list[str | int | float]]]
+FILTERS = "a value, a list of values, [operator, number], or a list of such pairs; see load_nwb"
 
 
 def _refuse_climbing(path: str) -> str:
@@ -133,6 +136,8 @@ class Stimulus(_Table):
     presentations: str | None = Field(None, description="NWB: table of intervals, one row per presentation")
     column: str | None = Field(None, description="NWB: column of that table that names the image")
     index_series: str | None = Field(None, description="NWB: IndexSeries that names the image of each row")
+    onset_column: str | None = Field(None, description="NWB: column of that table with the onset, if not start_time")
+    filters: Filters = Field({}, description=f"NWB: which presentations are kept, by columns of that table: {FILTERS}")
     blanks: list[str | int | float] = []
     own_to: list[str] = Field(
         [], description="keys of [subset] whose values each have their own images, under the same labels"
@@ -158,9 +163,7 @@ class Response(_Table):
     series: list[str] | None = Field(None, description="NWB: time series that contain the responses")
     area_column: str | None = None
     area_map: dict[str, str] = Field({}, description="area by its name in the file")
-    filters: dict[str, str | int | float | bool | list[str | int | float | bool]] = Field(
-        {}, description="a value, a list of values, or [operator, number]; see load_nwb"
-    )
+    filters: Filters = Field({}, description=f"which units are kept: {FILTERS}")
     noise_ceiling: NoiseCeiling
 
     @model_validator(mode="after")

@@ -87,18 +87,19 @@ def number_repetitions(which: np.ndarray, order: np.ndarray | None = None) -> np
 
 
 def select_presentations(
-    onsets: np.ndarray, labels: np.ndarray, blank: np.ndarray, where: str, argument: str
+    onsets: np.ndarray, labels: np.ndarray, blank: np.ndarray, meets: np.ndarray, where: str, argument: str
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Return a mask of the presentations to keep, and the counts of kept, blank and missing ones."""
+    """Return a mask of the presentations to keep, and the counts of kept, excluded, blank and missing ones."""
     missing = ~np.isfinite(onsets) | (labels == "")
-    kept = ~(missing | blank)
-    n_blanks, n_missing = int((blank & ~missing).sum()), int(missing.sum())
+    kept = meets & ~(missing | blank)
+    n_blanks, n_missing = int((meets & blank & ~missing).sum()), int((meets & missing).sum())
     if not kept.any():
         raise ValueError(
-            f"no presentation left of {len(labels)} in {where}: {n_blanks} blank, {n_missing} without label or onset; "
+            f"no presentation left of {meets.sum()} in {where}: {n_blanks} blank, {n_missing} without label or onset; "
             f"check {argument} and blanks"
         )
-    return kept, {"n_presentations": int(kept.sum()), "n_blanks": n_blanks, "n_missing": n_missing}
+    n_kept, n_excluded = int(kept.sum()), int((~meets).sum())
+    return kept, {"n_presentations": n_kept, "n_excluded": n_excluded, "n_blanks": n_blanks, "n_missing": n_missing}
 
 
 def presentation_concerns(onsets: np.ndarray, labels: np.ndarray, where: str) -> list[str]:

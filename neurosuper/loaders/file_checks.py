@@ -70,8 +70,8 @@ def check_file(path: str | PathLike, kind: Kind) -> Path:
     """
     if URL.match(str(path)):
         raise ValueError(
-            f"{path} is a URL, and {kind} is read from a file: download it, or pass a stream if the loader accepts one "
-            "(such as remfile.File(url))"
+            f"{path} is a URL, and {kind} is read from a file: download it (published datasets: neurosuper.load or "
+            "datasets.fetch, by id), or pass a stream if the loader accepts one (such as remfile.File(url))"
         )
     path = Path(path).expanduser()
     if not path.is_file():

@@ -62,7 +62,8 @@ def read_presentation_table(
     labels = np.where(given.isna(), "", np.array([as_label(value) for value in given], dtype=str))
     named = list(blanks) if isinstance(blanks, Collection) and not isinstance(blanks, str) else [blanks]
     is_blank = np.isin(labels, [as_label(blank) for blank in named])
-    kept, counts = select_presentations(onsets, labels, is_blank, WHERE, "stimulus_column")
+    kept, counts = select_presentations(onsets, labels, is_blank, np.ones(len(labels), bool), WHERE, "stimulus_column")
+    del counts["n_excluded"]  # here the caller chooses rows
     order = np.flatnonzero(kept)[np.argsort(onsets[kept], kind="stable")]
     others = table.columns.drop([stimulus_column, onset_column])
     trials = Trials(labels[order], {name: table[name].to_numpy()[order] for name in others})

@@ -49,19 +49,23 @@ class Recording:
         self._n_lost = 0
 
     def note(self, units: np.ndarray, found: SpikeCounts, starts: np.ndarray, ends: np.ndarray) -> None:
-        """Add the results of counting the spikes of some units in some windows."""
+        """Add the results of counting the spikes of some units in some windows (window, presentation)."""
         for fault, names in self._faulty.items():
             names += [self._names[unit] for unit in units[getattr(found, fault) > 0]]
         self.n_spikes[units] -= found.n_lost
         self._n_lost += int(found.n_lost.sum())
         self._span = _union(self._span, found.firsts, found.lasts)
-        self._shown = _union(self._shown, starts, ends)
+        self._shown = _union(self._shown, starts.ravel(), ends.ravel())
         if not len(self._missed):
-            self._missed = np.zeros(len(starts), bool)
-            self._gap = float(np.median(np.diff(np.sort(starts)))) if len(starts) > 1 else 0.0
+            n_presentations = starts.shape[-1]
+            self._missed = np.zeros(n_presentations, bool)
+            self._gap = float(np.median(np.diff(np.sort(starts[0])))) if n_presentations > 1 else 0.0
 
     def observed(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """Return a mask of windows within the recording; spikes of other units are read only if some may be outside."""
+        """Return a mask of the presentations whose window is within the recording.
+
+        Spikes of other units are read only if some may be outside.
+        """
         first, last = self._span
         seen = (starts >= first) & (ends <= last)
         if not seen.all():

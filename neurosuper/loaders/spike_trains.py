@@ -14,14 +14,14 @@ import xarray as xr
 from neurosuper._checks import check_one_of
 from neurosuper._labels import as_label, name_some
 from neurosuper.loaders.labelling import add_unit_coords
-from neurosuper.loaders.nwb.units import Windows, observed
+from neurosuper.loaders.nwb.units import Window, Windows, observed
 from neurosuper.loaders.presentation_tables import read_presentation_table
 from neurosuper.loaders.recording import Recording
 from neurosuper.loaders.spike_counts import count_in_windows
-from neurosuper.loaders.trials import plain_values, repeat_by_stimulus
-from neurosuper.responses import check_responses
+from neurosuper.loaders.trials import Trials, plain_values, repeat_by_stimulus
+from neurosuper.responses import check_windows
 
-__all__ = ["SpikeTrains", "count_spikes"]
+__all__ = ["SpikeTrains", "arrange_windows", "count_spikes"]
 
 UNITS = {"rate": "spikes/s", "count": "spike count"}
 
@@ -60,7 +60,7 @@ def count_spikes(
     spikes: Mapping[Any, Any] | SpikeTrains | Any,
     presentations: pd.DataFrame | xr.Dataset | tuple[Any, Any],
     *,
-    window: tuple[float, float] | Mapping[str, tuple[float, float]],
+    window: Window,
     stimulus_column: str = "stimulus",
     onset_column: str = "onset",
     blanks: Collection[object] | str | float = (),
@@ -79,9 +79,10 @@ def count_spikes(
     presentations : DataFrame, Dataset, or pair (onsets, labels)
         A row per presentation, with its onset in seconds of the same clock; or a Dataset as from `load_presentations`;
         or two lists.
-    window : (start, stop), or mapping of area to that
+    window : (start, stop), mapping of area to that, or list of (start, stop)
         Seconds after onset; a spike at `start` counts, one at `stop` does not. A mapping needs the unit coord `area`,
-        and "all" in it is for the areas that are not named.
+        and "all" in it is for the areas that are not named. A list gives responses with the dim `window`, as in
+        `load_nwb`.
     stimulus_column, onset_column : str, optional
         Columns of the table.
     blanks : value or collection of values, optional
@@ -134,34 +135,47 @@ def count_spikes(
     shown = read_presentation_table(presentations, stimulus_column, onset_column, blanks)
     coords = {str(name): plain_values(trains.units[name]) for name in trains.units} | unit_coords
     values, recording, n_unobserved = _respond(trains, shown.onsets, windows, coords.get("area"), measure)
-    array = xr.DataArray(values.T, {"unit": list(trains.times)}, ("trial", "unit"))
+    dims = ("unit", "window", "trial")
+    array = xr.DataArray(values, {"unit": list(trains.times)} | (windows.coords() if windows.several else {}), dims)
     array = add_unit_coords(array, coords | {"n_spikes": recording.n_spikes}, "spikes")
     for concern in [*shown.concerns, *_concerns(values, shown.onsets, windows, recording)]:
         warnings.warn(concern, stacklevel=2)
     facts = {"measure": measure, "units": UNITS[measure], "modality": "spikes", "window": windows.as_attribute()}
     array = array.assign_attrs(facts | shown.counts | {"n_unobserved": n_unobserved})
-    return check_responses(repeat_by_stimulus(array, shown.trials))
+    return check_windows(arrange_windows(array, shown.trials, windows))
+
+
+def arrange_windows(array: xr.DataArray, trials: Trials, windows: Windows) -> xr.DataArray:
+    """Return responses (unit, window, trial) by stimulus and repetition, without the dim of a single window."""
+    in_windows = [repeat_by_stimulus(array.isel(window=i), trials) for i in range(array.sizes["window"])]
+    if not windows.several:
+        return in_windows[0]
+    own = ["window_start", "window_stop"]
+    return xr.concat(in_windows, "window", coords=own, compat="equals", join="exact")
 
 
 def _respond(
     trains: SpikeTrains, onsets: np.ndarray, windows: Windows, areas: Any, measure: str
 ) -> tuple[np.ndarray, Recording, int]:
-    """Return responses (unit, presentation), NaN outside the estimated recording, which follows, and their number."""
+    """Return responses (unit, window, presentation), NaN outside the estimated recording; the recording; how many."""
     names = list(trains.times)
     times = np.concatenate([np.empty(0), *trains.times.values()])
     stops = np.cumsum([len(train) for train in trains.times.values()])
     recording, n_unobserved = Recording(times, stops, names), 0
-    values = np.empty((len(names), len(onsets)), np.float32)
+    n_windows = max(map(len, windows.by_area.values()))
+    values = np.empty((len(names), n_windows, len(onsets)), np.float32)
     texts = None if areas is None else [as_label(area) for area in areas]
-    for (start, stop), units in windows.of_units(texts, len(names)).items():
-        starts, ends = onsets + start, onsets + stop
-        found = count_in_windows(times, stops, starts, ends, units=units, dtype=np.float32)
+    for spans, units in windows.of_units(texts, len(names)).items():
+        starts, ends = np.array([(onsets + start, onsets + stop) for start, stop in spans]).transpose(1, 0, 2)
+        found = count_in_windows(times, stops, starts.ravel(), ends.ravel(), units=units, dtype=np.float32)
         recording.note(units, found, starts, ends)
-        intervals = trains.intervals
-        seen = recording.observed(starts, ends) if intervals is None else observed(intervals, starts, ends)
-        n_unobserved += len(units) * int((~seen).sum())
-        found.counts[:, ~seen] = np.nan
-        values[units] = found.counts / np.float32(stop - start) if measure == "rate" else found.counts
+        counts = found.counts.reshape(len(units), *starts.shape)
+        for window, (start, stop) in enumerate(spans):
+            own = starts[window], ends[window]
+            seen = recording.observed(*own) if trains.intervals is None else observed(trains.intervals, *own)
+            n_unobserved += len(units) * int((~seen).sum())
+            counts[:, window, ~seen] = np.nan
+            values[units, window] = counts[:, window] / np.float32(stop - start if measure == "rate" else 1)
     return values, recording, n_unobserved
 
 
@@ -169,7 +183,7 @@ def _concerns(values: np.ndarray, onsets: np.ndarray, windows: Windows, recordin
     """Return warnings about the spikes and the windows, one line each."""
     found = [*windows.concerns(onsets), *recording.concerns()]
     if not np.nan_to_num(values).any():
-        spans = " and ".join(map(str, dict.fromkeys(windows.by_area.values())))
+        spans = " and ".join(str(span) for spans in windows.by_area.values() for span in spans)
         found = ["; ".join([f"no spike falls into any window; window is in seconds, got {spans}", *found])]
     return found
 

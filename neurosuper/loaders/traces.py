@@ -14,8 +14,8 @@ from neurosuper.loaders.labelling import add_unit_coords, name_labels
 from neurosuper.loaders.nwb.frames import sum_frames
 from neurosuper.loaders.nwb.units import Windows
 from neurosuper.loaders.presentation_tables import read_presentation_table
-from neurosuper.loaders.trials import repeat_by_stimulus
-from neurosuper.responses import check_responses
+from neurosuper.loaders.spike_trains import arrange_windows
+from neurosuper.responses import check_windows
 
 __all__ = ["average_frames"]
 
@@ -25,7 +25,7 @@ def average_frames(
     frame_times: np.ndarray | Sequence[float],
     presentations: pd.DataFrame | xr.Dataset | tuple[Any, Any],
     *,
-    window: tuple[float, float],
+    window: tuple[float, float] | Sequence[tuple[float, float]],
     stimulus_column: str = "stimulus",
     onset_column: str = "onset",
     blanks: Collection[object] | str | float = (),
@@ -44,7 +44,7 @@ def average_frames(
         Time of each frame in seconds, in order, by the clock of the onsets.
     presentations : DataFrame, Dataset, or pair (onsets, labels)
         As in `count_spikes`.
-    window : (start, stop)
+    window : (start, stop), or list of (start, stop)
         Seconds after onset; a frame at `start` counts, one at `stop` does not.
     stimulus_column, onset_column : str, optional
         Columns of the table.
@@ -93,16 +93,19 @@ def average_frames(
         )
     if not np.isfinite(times).all() or (np.diff(times) < 0).any():
         raise ValueError("frame_times must be finite, and not decrease; sort the frames")
-    ((start, stop),) = windows.of_units(None, len(values))
+    (spans,) = windows.of_units(None, len(values))
     shown = read_presentation_table(presentations, stimulus_column, onset_column, blanks)
-    frames = sum_frames(values.T, times, np.arange(len(values)), shown.onsets + start, shown.onsets + stop)
+    starts, ends = np.array([(shown.onsets + start, shown.onsets + stop) for start, stop in spans]).transpose(1, 0, 2)
+    frames = sum_frames(values.T, times, np.arange(len(values)), starts.ravel(), ends.ravel())
     means = np.where(frames.n_frames > 0, frames.totals / np.maximum(frames.n_frames, 1), np.nan).astype(np.float32)
     concerns = [*shown.concerns, *windows.concerns(shown.onsets)]
     if not frames.n_frames.any():
-        concerns.append(f"no frame falls into any window; window is in seconds, got {(start, stop)}")
+        concerns.append(f"no frame falls into any window; window is in seconds, got {' and '.join(map(str, spans))}")
     for concern in concerns:
         warnings.warn(concern, stacklevel=2)
-    array = add_unit_coords(xr.DataArray(means.T, dims=("trial", "unit")), unit_coords, "traces")
+    array = xr.DataArray(means.reshape(len(values), *starts.shape), dims=("unit", "window", "trial"))
+    array = add_unit_coords(array.assign_coords(windows.coords() if windows.several else {}), unit_coords, "traces")
     facts: dict[str, object] = {"measure": "mean", "units": measured_in, "window": windows.as_attribute()}
     facts |= {**shown.counts, "n_unobserved": int(np.isnan(means).sum()), "n_nan_frames": frames.n_nan}
-    return check_responses(name_labels(repeat_by_stimulus(array.assign_attrs(facts), shown.trials), "traces"))
+    responses = arrange_windows(array.assign_attrs(facts), shown.trials, windows)
+    return check_windows(name_labels(responses, "traces"))

@@ -24,7 +24,7 @@ __all__ = ["new_study"]
 SIZE = 128  # pixels, if images differ in size: LPIPS and most networks see enough
 RESIZED = {"size": (SIZE, "pixels: the images differ in size, so all are resized")}
 FEWEST_STIMULI_PER_DIRECTION = 4  # of the half that directions are found on
-PRESENTATIONS = ("presentations", "stimulus_column", "index_series", "blanks")
+PRESENTATIONS = ("presentations", "stimulus_column", "index_series", "onset_column", "blanks")
 ARRAYS = (".npy", ".npz", ".nc", ".zarr")
 Settings = dict[str, Any]  # values, or pairs of a value and a comment
 TEXT = """\
@@ -99,7 +99,7 @@ def new_study(source: str | Path, output: str | Path = "study.toml", *, images: 
     """Return the path of a new study file for your data, with every setting explained by a comment.
 
     The file names what was found in the data. Of an NWB file: the table and column that name the stimuli, a window, the
-    column of areas (see `neurosuper.loaders.inspect_nwb`). Of a matrix: which axis is the stimulus, from the number of
+    column of areas (see `neurosuper.inspect_nwb`). Of a matrix: which axis is the stimulus, from the number of
     images. A folder of images gives a study of the small network that comes with neurosuper, to be replaced by yours.
 
     Parameters
@@ -250,9 +250,11 @@ def _nwb_system(source: Path, images: xr.DataArray, folder: Path) -> tuple[Setti
         "presentations": f"table of presentations (false: none); there are {', '.join(found.intervals)}",
         "stimulus_column": "column of that table that names the image",
         "index_series": "IndexSeries that names the image",
+        "onset_column": "column with the onset of the image, in seconds",
         "blanks": "not a stimulus",
         "window": "seconds after onset",
         "series": "time series whose columns are the units",
+        "unit_names": "table/column that names the units",
         "area_column": f"column that names the area; there are {', '.join(found.areas)}",
     }
     settings: Settings = {

@@ -77,7 +77,9 @@ def test_a_locked_file_is_reported_as_locked_not_damaged(tmp_path):
 
 @pytest.mark.parametrize("url", ["https://example.org/a.nwb", "s3://bucket/a.nwb", Path("https://example.org/a.nwb")])
 def test_a_url_is_not_taken_for_a_path(url):
-    with pytest.raises(ValueError, match="is a URL, and NWB is read from a file: download it, or .* remfile"):
+    with pytest.raises(
+        ValueError, match="is a URL, and NWB is read from a file: download it .*datasets.fetch.* remfile"
+    ):
         check_file(url, "NWB")
 
 

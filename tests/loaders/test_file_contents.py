@@ -28,7 +28,9 @@ def write_netcdf(path):
 
 def write_zarr(path):
     pytest.importorskip("zarr")
-    xr.DataArray(RATES, {"stimulus": LABELS}, ("unit", "stimulus"), name="rates").to_dataset().to_zarr(path, zarr_format=2)
+    xr.DataArray(RATES, {"stimulus": LABELS}, ("unit", "stimulus"), name="rates").to_dataset().to_zarr(
+        path, zarr_format=2
+    )
 
 
 def run(call):

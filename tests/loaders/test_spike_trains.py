@@ -237,3 +237,13 @@ def test_trains_made_by_hand_have_the_facts_about_their_units():
     counts = count_spikes(trains, TABLE, window=WINDOW)
     assert counts.depth.values.tolist() == [1.0, 2.0]
     assert counts.attrs["n_unobserved"] == 8  # onsets 3, 4, 5, 6
+
+
+def test_several_windows_give_what_each_gives_alone():
+    spikes = {"a": np.sort(np.random.default_rng(0).uniform(0, 30, 300)), "b": np.array([2.1, 9.3])}
+    shown, windows = (np.arange(1.0, 25), [f"im{i % 5}" for i in range(24)]), [(0.0, 0.3), (0.1, 0.6)]
+    both = count_spikes(spikes, shown, window=windows)
+    assert both.dims == ("stimulus", "repetition", "window", "unit")
+    for i, window in enumerate(windows):
+        np.testing.assert_array_equal(both.isel(window=i), count_spikes(spikes, shown, window=window))
+    assert both.window_stop.values.tolist() == [0.3, 0.6]

@@ -62,3 +62,12 @@ def test_traces_that_do_not_fit_are_refused_in_one_line(options, message):
 def test_no_frame_in_any_window_is_a_warning():
     with pytest.warns(UserWarning, match="no frame falls into any window"):
         average(presentations=TABLE.assign(onset=[60.0, 70.0, 80.0, 90.0]))
+
+
+def test_several_windows_give_what_each_gives_alone():
+    traces = np.random.default_rng(0).normal(size=(3, 200))
+    times, shown = np.arange(200) / 5, (np.arange(1.0, 25), [f"im{i % 5}" for i in range(24)])
+    windows = [(0.0, 1.0), (0.5, 2.5)]
+    both = average_frames(traces, times, shown, window=windows)
+    for i, window in enumerate(windows):
+        np.testing.assert_array_equal(both.isel(window=i), average_frames(traces, times, shown, window=window))

@@ -15,7 +15,7 @@ import numpy as np
 from neurosuper._kernels import njit
 from neurosuper.loaders.spike_counts import n_threads
 
-__all__ = ["Frames", "sum_frames"]
+__all__ = ["Frames", "as_columns", "sum_frames"]
 
 BLOCK = 2**20  # values that a thread reads and adds up at a time: 8 MiB in float64
 MEMORY_GAP = 64  # frames between windows that may be read too; of a file, one chunk: it is read in whole chunks anyway
@@ -91,6 +91,52 @@ def sum_frames(
         n_nan = sum(pool.map(add, _blocks(first, last, max(1, BLOCK // int(high - low)), gap)))
     back = np.argsort(order)
     return Frames(totals[:, back], n_frames[:, back], n_nan)
+
+
+def as_columns(data: Any, n_frames: int, where: str) -> Any:
+    """Return a dataset that is sliced as (time, column), also if it has the shape (time,) or (1, time).
+
+    Parameters
+    ----------
+    data : dataset
+        Of a time series.
+    n_frames : int
+        Number of timestamps.
+    where : str
+        Name of the time series in errors.
+
+    Raises
+    ------
+    ValueError
+        Another shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_columns(np.zeros(3), 3, "time series 'speed'").shape
+    (3, 1)
+    """
+    shape: tuple[int, ...] = () if data is None else tuple(data.shape)
+    if len(shape) == 2 and shape[0] == n_frames:
+        return data
+    if shape in ((n_frames,), (1, n_frames)):
+        return _AsColumns(data)
+    raise ValueError(
+        f"{where} has data of shape {shape} for {n_frames} frames; it must be (time, column), not transposed"
+    )
+
+
+class _AsColumns:
+    """A dataset with shape (time,) or (1, time), read as (time, column)."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+        self.shape = (data.shape[-1], 1)
+        self.chunks = None if getattr(data, "chunks", None) is None else (data.chunks[-1],)
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        rows = self._data[key[0]] if self._data.ndim == 1 else self._data[0, key[0]]
+        return np.asarray(rows)[:, np.newaxis][:, key[1]]
 
 
 def _blocks(first: np.ndarray, last: np.ndarray, n_rows: int, gap: int) -> Iterator[slice]:

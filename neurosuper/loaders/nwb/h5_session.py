@@ -20,6 +20,7 @@ from neurosuper.loaders.nwb.records import (
     Table,
     Template,
     images_template,
+    is_stack,
     listed,
     series_template,
 )
@@ -71,6 +72,13 @@ class H5Session:
         if kind == "template":
             walked = self._walk("stimulus/templates")
             return {path: partial(_h5_template, group, self.name) for path, group in walked}
+        if kind == "stack":
+            groups = self._groups | dict(self._walk("stimulus/presentation"))
+            return {
+                path: partial(_h5_template, group, self.name)
+                for path, group in groups.items()
+                if is_stack(text_of(group.attrs.get("neurodata_type", "")))
+            }
         if kind == "index_series":
             walked = self._walk("stimulus/presentation")
             return {path: partial(_h5_series, group, self.name) for path, group in walked}

@@ -8,25 +8,24 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import xarray as xr
 
 from neurosuper.loaders.arrange import arrange
-from neurosuper.loaders.nwb.presentations import read_presentations
+from neurosuper.loaders.nwb.presentations import Presentations, read_presentations
 from neurosuper.loaders.nwb.records import time_values
 from neurosuper.loaders.nwb.session import Session, check_source, open_session
 from neurosuper.loaders.nwb.sources import Measure, Source, open_source
-from neurosuper.loaders.nwb.units import Windows, overlaps, select_units
+from neurosuper.loaders.nwb.units import Span, Window, Windows, overlaps, select_units
 from neurosuper.loaders.nwb.validate import check_intervals
-from neurosuper.responses import check_responses
+from neurosuper.responses import check_windows
 
 __all__ = ["load_nwb", "load_presentations"]
-
-Window = tuple[float, float] | Mapping[str, tuple[float, float]]
 
 
 def load_nwb(
@@ -36,6 +35,8 @@ def load_nwb(
     presentations: str | None = "trials",
     stimulus_column: str | None = None,
     index_series: str | None = None,
+    onset_column: str | None = None,
+    presentations_where: Mapping[str, object] | None = None,
     blanks: Collection[object] | str | float = (),
     measure: Measure | None = None,
     series: str | Collection[str] | None = None,
@@ -54,10 +55,11 @@ def load_nwb(
     Parameters
     ----------
     path : path of an .nwb file, or a binary file object that can seek
-        From a stream, only the necessary data are read: the spikes of the selected units, the frames in windows.
-    window : (start, stop), or mapping of area to that
+        Or what h5py or pynwb opened from a path (`h5py.File`, `NWBFile`, `NWBHDF5IO`): the file is opened again. From
+        a stream, only the necessary data are read: the spikes of the selected units, the frames in windows.
+    window : (start, stop), mapping of area to that, or list of (start, stop)
         Seconds after onset; a spike (or frame) at `start` counts, one at `stop` does not. In a mapping, "all" is for
-        the areas that are not named.
+        the areas that are not named. A list of windows gives responses with the dim `window`.
     presentations : str, optional
         Table of intervals, one row per presentation. None: the timestamps of `index_series` are the onsets.
     stimulus_column : str, optional
@@ -65,6 +67,12 @@ def load_nwb(
     index_series : str, optional
         IndexSeries that names the image instead: by its name in the template (for an external file, the base name
         without extension), else by its index. With a table of presentations, the two are joined row by row.
+    onset_column : str, optional
+        Column of the table of presentations with the onset of the stimulus in seconds from the start of the session,
+        such as that of a photodiode; by default "start_time".
+    presentations_where : mapping of column to condition, optional
+        Keep the presentations that meet all conditions on columns of their table, in the form of `units_where`, such
+        as `{"correct": True, "start_time": [(">=", 60), ("<", 600)]}`.
     blanks : value or collection of values, optional
         Stimuli to leave out, such as -1 (also as 65535 or 4294967295, which is −1 as an unsigned number) or "grey".
         Presentations without a label or onset (NaN or infinite) are always left out.
@@ -78,13 +86,14 @@ def load_nwb(
         Another NWB file of the session, which contains the responses.
     unit_names : str, optional
         "table/column" that names the columns of the series; by default the ids of their ROIs, else their position. For
-        sorted units a column of their table, such as "units/probe" (`probe/id` if values repeat); by default their ids.
+        sorted units a column of their table, such as "units/probe" (`probe/id` if values repeat), or "units/row" for
+        their position; by default their ids.
         It also selects the table of units if a file has several.
     units_where : mapping of column to condition, optional
         Keep the units that meet all conditions on columns of the Units table (of the ROIs, or of the electrodes that
-        the units refer to): a value, a list of allowed values, or `(operator, number)` (in a study file: a list of the
-        two) with one of == != < <= > >=, such as `{"quality": "good", "snr": (">=", 2)}`. For a column of pairs of
-        flag and probability (`iscell` of suite2p), the flag is used.
+        the units refer to): a value, a list of allowed values, `(operator, number)` (in a study file: a list of the
+        two) with one of == != < <= > >=, or a list of such pairs, which must all hold: `{"quality": "good", "snr":
+        (">=", 2)}`. For a column of pairs of flag and probability (`iscell` of suite2p), the flag is used.
     area_column : str, optional
         Column that names the area: of the Units table or of the ROIs ("location": of their imaging plane), else of the
         electrodes that the units refer to, by region or by `peak_channel_id` (several areas of one unit are joined with
@@ -100,13 +109,15 @@ def load_nwb(
 
     Returns
     -------
-    DataArray (stimulus, repetition, unit)
-        Responses as float32. Stimuli are sorted as numbers if all labels are numbers, else as text; repetitions are in
-        order of time, NaN if a stimulus has fewer. Units are named by their id and have, if requested, the coord
-        `area`; sorted units also have `n_spikes` (in the whole session; a silent unit is kept). `attrs` contain reader,
-        window, session, and the numbers of presentations that were used (`n_presentations`), blank (`n_blanks`), or
-        without label or onset (`n_missing`). Responses are NaN if the window overlaps `invalid_times` (`n_invalid`
-        presentations), and for single units (`n_unobserved`, summed over units) if the window is not within its
+    DataArray (stimulus, repetition, unit), or (stimulus, repetition, window, unit) for a list of windows
+        Responses as float32. Windows are called "0.05 to 0.15 s" and have the coords `window_start` and `window_stop`;
+        select one by `responses.sel(window=…)`, or `isel`, before the next step. Stimuli are sorted as numbers if all
+        labels are numbers, else as text; repetitions are in order of time, NaN if a stimulus has fewer. Units are named
+        by their id and have, if requested, the coord `area`; sorted units also have `n_spikes` (in the whole session; a
+        silent unit is kept). `attrs` contain reader, window, session, and the numbers of presentations that were used
+        (`n_presentations`), excluded by `presentations_where` (`n_excluded`), blank (`n_blanks`), or without label or
+        onset (`n_missing`). Responses are NaN if the window overlaps `invalid_times` (`n_invalid` presentations), and
+        for single units (`n_unobserved`, summed over units and windows) if the window is not within its
         `obs_intervals`, contains no frame, or for a sum is not completely recorded. NaN and infinite values within a
         series are left out (`n_nan_frames` values).
 
@@ -123,19 +134,20 @@ def load_nwb(
     OSError
         The file is locked by the program that writes it.
     TypeError
-        Neither a path nor a binary file object.
+        Neither a path nor a binary file object, nor opened from a path.
 
     Warns
     -----
     UserWarning
         Spike times of a unit are NaN or infinite (they are left out), not in order (they are sorted), or restart;
         presentations are outside the recording; spikes, onsets or the window look like milliseconds or samples; many
-        onsets are equal; one stimulus was shown 20 times as often as the others (a blank that was not named?); no spike
-        or frame falls into any window, the images of an IndexSeries are not in the file, the companion began at
-        another time.
+        onsets are equal, or outside their rows; one stimulus was shown 20 times as often as the others (a blank that
+        was not named?); no spike or frame falls into any window, the images of an IndexSeries are not in the file, the
+        companion began at another time.
 
     See Also
     --------
+    inspect_nwb : List what a file contains, and propose a call of this function.
     load_presentations : List the presentations without responses.
     load_nwb_images : Load the images that the file contains.
     load : Load a published dataset by its id.
@@ -165,9 +177,10 @@ def load_nwb(
     windows = Windows.of(window)
     if companion is not None:
         check_source(companion)
+    request = _Request(presentations, stimulus_column, index_series, onset_column, presentations_where or {})
     with ExitStack() as stack:
         main = session = stack.enter_context(open_session(path, allow_external=allow_external))
-        shown = read_presentations(main, presentations, stimulus_column, index_series, blanks)
+        shown = request.read(main, blanks)
         attrs, invalid = _origin(main), [_invalid_times(main)]
         if companion is not None:
             session = stack.enter_context(open_session(companion, allow_external=allow_external))
@@ -187,12 +200,41 @@ def load_nwb(
         concerns = ["; ".join([empty, *concerns])]
     for concern in [*shown.concerns, *concerns]:
         warnings.warn(concern, stacklevel=2)
-    request = {"presentations": presentations, "stimulus_column": stimulus_column, "index_series": index_series}
-    attrs |= {name: value for name, value in request.items() if value is not None}
+    attrs |= request.attrs() | ({"units_where": repr(dict(units_where))} if units_where else {})
     attrs |= shown.counts | source.attrs(measure) | {"window": windows.as_attribute(), "n_invalid": n_invalid}
-    stimuli, arranged = arrange(values.T, shown.labels, shown.onsets)
-    responses = xr.DataArray(arranged, dims=("stimulus", "repetition", "unit"), coords={"stimulus": stimuli} | coords)
-    return check_responses(responses.assign_attrs(attrs))
+    return check_windows(_arrange(values, shown, coords, windows).assign_attrs(attrs))
+
+
+@dataclass(frozen=True)
+class _Request:
+    """The settings that name presentations."""
+
+    presentations: str | None
+    stimulus_column: str | None
+    index_series: str | None
+    onset_column: str | None
+    presentations_where: Mapping[str, object]
+
+    def read(self, session: Session, blanks: Collection[object] | str | float) -> Presentations:
+        return read_presentations(session, blanks=blanks, **vars(self))
+
+    def attrs(self) -> dict[str, object]:
+        """Return the settings that were given, in a form that netCDF can store."""
+        given = vars(self) | {"presentations_where": dict(self.presentations_where)}
+        return {name: value if isinstance(value, str) else repr(value) for name, value in given.items() if value}
+
+
+def _arrange(values: np.ndarray, shown: Presentations, coords: dict[str, Any], windows: Windows) -> xr.DataArray:
+    """Return responses (unit, window, presentation) by stimulus and repetition, without the dim of a single window."""
+    n_units, n_windows, n_presentations = values.shape
+    rows = values.transpose(2, 1, 0).reshape(n_presentations, n_windows * n_units)
+    stimuli, arranged = arrange(rows, shown.labels, shown.onsets)
+    coords = {"stimulus": stimuli} | coords
+    dims = ["stimulus", "repetition", "unit"]
+    if windows.several:
+        arranged = arranged.reshape(*arranged.shape[:2], n_windows, n_units)
+        coords, dims = coords | windows.coords(), ["stimulus", "repetition", "window", "unit"]
+    return xr.DataArray(arranged, dims=dims, coords=coords)
 
 
 def load_presentations(
@@ -201,6 +243,8 @@ def load_presentations(
     presentations: str | None = "trials",
     stimulus_column: str | None = None,
     index_series: str | None = None,
+    onset_column: str | None = None,
+    presentations_where: Mapping[str, object] | None = None,
     blanks: Collection[object] | str | float = (),
     allow_external: bool = False,
 ) -> xr.Dataset:
@@ -209,8 +253,10 @@ def load_presentations(
     Parameters
     ----------
     path : path of an .nwb file, or a binary file object that can seek
-        The session.
-    presentations, stimulus_column, index_series : str, optional
+        The session, as in `load_nwb`.
+    presentations, stimulus_column, index_series, onset_column : str, optional
+        As in `load_nwb`.
+    presentations_where : mapping of column to condition, optional
         As in `load_nwb`.
     blanks : value or collection of values, optional
         As in `load_nwb`.
@@ -251,7 +297,8 @@ def load_presentations(
     [1.0]
     """
     with open_session(path, allow_external=allow_external) as session:
-        shown = read_presentations(session, presentations, stimulus_column, index_series, blanks)
+        request = _Request(presentations, stimulus_column, index_series, onset_column, presentations_where or {})
+        shown = request.read(session, blanks)
         attrs = _origin(session)
     for concern in shown.concerns:
         warnings.warn(concern, stacklevel=2)
@@ -310,21 +357,22 @@ def _invalid_times(session: Session) -> np.ndarray:
 def _respond(
     source: Source,
     kept: np.ndarray,
-    of_area: Mapping[tuple[float, float], np.ndarray],
+    of_area: Mapping[tuple[Span, ...], np.ndarray],
     onsets: np.ndarray,
     invalid: np.ndarray,
     measure: Measure,
 ) -> tuple[np.ndarray, int]:
-    """Return responses (unit, presentation), NaN where invalid, and the number of invalid presentations."""
-    by_window, any_invalid = [], np.zeros(len(onsets), bool)
-    for (start, stop), units in of_area.items():
-        by_window.append(source.respond(kept[units], onsets + start, onsets + stop, stop - start, measure))
-        hidden = overlaps(invalid, onsets + start, onsets + stop)
-        by_window[-1][:, hidden] = np.nan
-        any_invalid |= hidden
-    if len(by_window) == 1:
-        return by_window[0], int(any_invalid.sum())
-    values = np.empty((len(kept), len(onsets)), np.float32)
-    for units, responses in zip(of_area.values(), by_window, strict=True):
+    """Return responses (unit, window, presentation), NaN where invalid, and the number of invalid presentations."""
+    by_area, any_invalid = [], np.zeros(len(onsets), bool)
+    for spans, units in of_area.items():
+        by_area.append(source.respond(kept[units], onsets, np.array(spans), measure))
+        for window, (start, stop) in enumerate(spans):
+            hidden = overlaps(invalid, onsets + start, onsets + stop)
+            by_area[-1][:, window, hidden] = np.nan
+            any_invalid |= hidden
+    if len(by_area) == 1:
+        return by_area[0], int(any_invalid.sum())
+    values = np.empty((len(kept), 1, len(onsets)), np.float32)  # areas have one window each
+    for units, responses in zip(of_area.values(), by_area, strict=True):
         values[units] = responses
     return values, int(any_invalid.sum())

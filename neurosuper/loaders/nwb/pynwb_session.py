@@ -17,7 +17,16 @@ from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.base import Images
 
 from neurosuper.loaders.nwb.h5_session import stores
-from neurosuper.loaders.nwb.records import Column, Referred, Series, Table, Template, images_template, series_template
+from neurosuper.loaders.nwb.records import (
+    Column,
+    Referred,
+    Series,
+    Table,
+    Template,
+    images_template,
+    is_stack,
+    series_template,
+)
 
 __all__ = ["PynwbSession"]
 
@@ -47,6 +56,14 @@ class PynwbSession:
         if kind == "template":
             templates = self._nwb.stimulus_template
             return {path: partial(_pynwb_template, item, self.name) for path, item in templates.items()}
+        if kind == "stack":  # images outside the templates; movies of the brain are none
+            templates = set(map(id, self._nwb.stimulus_template.values()))
+            stacks = {path: item for path, item in self._objects if is_stack(getattr(item, "neurodata_type", ""))}
+            return {
+                path: partial(_pynwb_template, item, self.name)
+                for path, item in stacks.items()
+                if id(item) not in templates
+            }
         if kind in ("table", "intervals"):
             tables = {path: item for path, item in self._objects if isinstance(item, DynamicTable)}
             wanted = [path for path, item in tables.items() if kind == "table" or "start_time" in item.colnames]

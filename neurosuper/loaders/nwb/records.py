@@ -19,6 +19,7 @@ from neurosuper.loaders.external import check_written
 from neurosuper.loaders.nwb.validate import check_clock, check_order, check_region, check_rows, check_stops
 
 __all__ = [
+    "MISSING",
     "Column",
     "Referred",
     "Series",
@@ -26,6 +27,7 @@ __all__ = [
     "Template",
     "column_of",
     "images_template",
+    "is_stack",
     "listed",
     "listing",
     "region_rows",
@@ -35,6 +37,9 @@ __all__ = [
     "stops_of",
     "time_values",
 ]
+
+
+MISSING = ("", "null", "nan", "none", "<na>")  # in lower case, among numbers that were written as text
 
 
 class Referred(NamedTuple):
@@ -167,12 +172,12 @@ def single_values(table: Table, name: str) -> np.ndarray:
     shape = np.shape(column.data)
     if column.stops is not None or column.table is not None or len(shape) not in (1, 2):
         raise ValueError(f"{what} does not have a single value per row; name another column")
-    values = np.asarray(column.data[:])
+    values = _stored(column.data)
     if values.ndim == 2:
         values = _flags(values, what)
     names = h5py.check_enum_dtype(values.dtype)
     if column.elements is not None:
-        texts = np.asarray(column.elements[:]).tolist()
+        texts = _stored(column.elements).tolist()
         rows = check_region(values, len(texts), what, "its elements")
         values = np.array([as_label(text) for text in texts])[rows]
     elif names is not None:
@@ -183,6 +188,11 @@ def single_values(table: Table, name: str) -> np.ndarray:
     if not set(map(type, values.tolist())) <= {str, bytes}:
         raise ValueError(f"{what} contains {values.dtype}, which is neither text nor numbers; name another column")
     return np.array([as_label(value) for value in values])
+
+
+def _stored(data: Any) -> np.ndarray:
+    """Return all values of a dataset, text as bytes: hdmf would decode it as UTF-8 and fail where it is Latin-1."""
+    return np.asarray(h5py.Dataset.__getitem__(data, slice(None)) if isinstance(data, h5py.Dataset) else data[:])
 
 
 def _flags(values: np.ndarray, what: str) -> np.ndarray:
@@ -255,10 +265,15 @@ def images_template(name: str, images: Mapping[str, Any], order: Sequence[str | 
     return Template(name, len(names or images), names, names and [images[image] for image in names])
 
 
+def is_stack(neurodata_type: str) -> bool:
+    """Return whether objects of a type contain images that may have been shown, not images of the brain."""
+    return neurodata_type in ("ImageSeries", "OpticalSeries", "Images")
+
+
 def series_template(name: str, data: Any, external: Any, starts: Any) -> Template:
     """Return an ImageSeries as a template: frames in the file, or external files of one frame each."""
     if external is None or not len(external):
         return Template(name, len(data), None, data)
     if starts is not None and list(starts) != list(range(len(external))):
         return Template(name, None, None)
-    return Template(name, len(external), _base_names(list(external[:])))
+    return Template(name, len(external), _base_names(_stored(external).tolist()))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
 import h5py
-from pynwb import NWBHDF5IO
+from pynwb import NWBHDF5IO, NWBFile
 
 from neurosuper._checks import one_line_with_type
 from neurosuper.loaders.external import refuse_cycles
@@ -26,7 +26,7 @@ from neurosuper.loaders.nwb.records import listed
 
 __all__ = ["Session", "check_source", "find", "open_session"]
 
-Kind = Literal["table", "intervals", "series", "index_series", "template"]
+Kind = Literal["table", "intervals", "series", "index_series", "template", "stack"]
 
 
 class Session(Protocol):
@@ -63,7 +63,7 @@ def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False)
     Parameters
     ----------
     source : path, or binary file object that can seek
-        The file.
+        The file, or what h5py or pynwb opened from a path.
     allow_external : bool, optional
         Allow data from other files.
 
@@ -82,8 +82,9 @@ def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False)
     TypeError
         Neither a path nor a binary file object.
     """
-    with open_hdf5(check_source(source), "NWB", allow_external=allow_external) as file, ExitStack() as stack:
-        name = name_of(source)
+    source = check_source(source)
+    name = name_of(source)
+    with open_hdf5(source, "NWB", allow_external=allow_external) as file, ExitStack() as stack:
         _require_nwb2(file, name)
         refuse_cycles(file, name)
         try:
@@ -103,16 +104,36 @@ def open_session(source: str | Path | BinaryIO, *, allow_external: bool = False)
 
 
 def check_source(source: Any) -> Any:
-    """Return a path or a stream; refuse objects that pynwb or h5py opened, and several files."""
+    """Return a path or a stream, of an opened file its path; refuse other objects, and several files."""
+    source = _path_of_opened(source)
     methods = ("read", "seek", "tell")  # prose: ok
     is_stream = all(hasattr(source, name) for name in methods) and not isinstance(source, TextIOBase)
-    if isinstance(source, str | PathLike) or (is_stream and not isinstance(source, NWBHDF5IO)):
+    if isinstance(source, str | PathLike) or is_stream:
         return source
     kind = f"{type(source).__module__.partition('.')[0]}.{type(source).__name__}".removeprefix("builtins.")
     raise TypeError(
         f"an NWB file must be the path of one file, or a binary file object that can seek, got {kind}; pass the path "
-        "of the file that you opened, and load several files one by one"
+        "of the file, and load several files one by one"
     )
+
+
+def _path_of_opened(source: Any) -> Any:
+    """Return the path from which h5py or pynwb opened a file; other objects are returned as they are."""
+    if isinstance(source, NWBHDF5IO | NWBFile):
+        path = source.source if isinstance(source, NWBHDF5IO) else source.container_source
+        if path is None or not Path(path).exists():
+            raise TypeError(
+                f"this {type(source).__name__} was not read from a file of this machine; pass the stream from which it "
+                "was read, or write it with NWBHDF5IO and pass the path"
+            )
+        return path
+    if isinstance(source, h5py.File):
+        if not source:
+            raise TypeError("this h5py.File is closed; pass the path of the file")
+        if source.driver == "fileobj":
+            raise TypeError("this h5py.File was opened from a stream; pass the stream, such as remfile.File(url)")
+        return source.filename
+    return source
 
 
 def _require_nwb2(file: h5py.File, name: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from neurosuper._labels import as_label
 from neurosuper.loaders.external import check_written
-from neurosuper.loaders.nwb.frames import sum_frames
+from neurosuper.loaders.nwb.frames import as_columns, sum_frames
 from neurosuper.loaders.nwb.records import (
     Series,
     Table,
@@ -71,11 +71,16 @@ class Source(ABC):
     def remedy_for_names(self) -> str:
         """Return how to give units with the same name unique names."""
 
+    def naming_column(self) -> str | None:
+        """Return a value of unit_names that makes the names of units unique; None if they are."""
+        return None
+
     @abstractmethod
-    def respond(
-        self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
-    ) -> np.ndarray:
-        """Return the responses (unit, window) as float32, NaN if a unit was not observed."""
+    def respond(self, units: np.ndarray, onsets: np.ndarray, windows: np.ndarray, measure: Measure) -> np.ndarray:
+        """Return the responses (unit, window, presentation) as float32, NaN if a unit was not observed.
+
+        `windows` (window, 2) are start and stop after the onset, in seconds.
+        """
 
     def concerns(self) -> list[str]:
         """Return warnings, one line each; to be called after `respond`."""
@@ -151,10 +156,13 @@ def _remedy(session: Session, has_companion: bool) -> str:
         return ", but spikes in a Units table: leave series= out, or pass companion="
     if has_companion:
         return ", nor any other responses; check companion="
-    # Dandiset 000628 has the presentations of a session in NAME-main.nwb and its rasters in NAME-rasters.nwb.
-    stem = PurePosixPath(session.name).stem
-    recording = stem.removesuffix("-main")
-    example = f" (such as {recording}-rasters.nwb)" if recording != stem else ""
+    recording, example = PurePosixPath(session.name).stem, ""
+    # Dandiset 000628 has the presentations in NAME_image.nwb and the rasters in NAME.nwb; the authors' own files are
+    # called NAME-main.nwb and NAME-rasters.nwb.
+    for ending, other in (("-main", "-rasters"), ("_image", "")):
+        if recording.endswith(ending):
+            recording = recording.removesuffix(ending)
+            example = f" (such as {recording}{other}.nwb)"
     return (
         f"; its spikes are in a companion file of session {recording!r}{example}: pass companion= its path, and "
         "series= their name if they are a time series there"
@@ -184,27 +192,34 @@ class Spikes(Source):
         self._recording = Recording(self._times, self._stops, names)
 
     def remedy_for_names(self) -> str:
+        return f"pass unit_names={self.naming_column()!r}, or keep one of each by units_where"
+
+    def naming_column(self) -> str | None:
+        names = self.population.names
+        if len(set(names)) == len(names):
+            return None
         ids = self._table.read_ids().tolist()
         for name, column in self._table.columns.items():
             if column.stops is None and column.table is None and len(np.shape(column.data)) == 1:
                 pairs = set(zip(single_values(self._table, name).tolist(), ids, strict=True))
                 if len(pairs) == len(ids):
-                    return f"pass unit_names='{self._path}/{name}', or keep one of each by units_where"
-        return "no column of their table distinguishes them: repair the file"
+                    return f"{self._path}/{name}"
+        return f"{self._path}/row"
 
     def coords(self, kept: np.ndarray) -> dict[str, Any]:
         return super().coords(kept) | {"n_spikes": ("unit", self._recording.n_spikes[kept])}
 
-    def respond(
-        self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
-    ) -> np.ndarray:
-        found = count_in_windows(self._times, self._stops, starts, ends, units=units, dtype=np.float32)
+    def respond(self, units: np.ndarray, onsets: np.ndarray, windows: np.ndarray, measure: Measure) -> np.ndarray:
+        # One pass over the spikes counts them in the windows of all presentations.
+        starts, ends = onsets + windows[:, :1], onsets + windows[:, 1:]
+        found = count_in_windows(self._times, self._stops, starts.ravel(), ends.ravel(), units=units, dtype=np.float32)
         self._recording.note(units, found, starts, ends)
-        counts = found.counts
+        counts = found.counts.reshape(len(units), *starts.shape)
         self.n_events += bool(counts.any())
-        if measure == "rate":
-            counts /= length
-        self._hide_unobserved(counts, units, starts, ends)
+        for window, (start, stop) in enumerate(windows):
+            if measure == "rate":
+                counts[:, window] /= float(stop - start)
+            self._hide_unobserved(counts[:, window], units, starts[window], ends[window])
         return counts
 
     def concerns(self) -> list[str]:
@@ -242,10 +257,15 @@ class Spikes(Source):
 
 
 def _unit_names(table: Table, named_by: str | None) -> list[str]:
-    """Return the names of units: their ids, or the values of another column, followed by the id if values repeat."""
+    """Return the names of units: their ids, or the values of another column, followed by the id if values repeat.
+
+    "row", if there is no such column, names them by their position.
+    """
     ids = [as_label(unit) for unit in table.read_ids()]
     if named_by in (None, "id"):
         return ids
+    if named_by == "row" and named_by not in table.columns:
+        return [str(row) for row in range(len(ids))]
     names = [as_label(name) for name in single_values(table, str(named_by))]
     return names if len(set(names)) == len(names) else [f"{name}/{unit}" for name, unit in zip(names, ids, strict=True)]
 
@@ -262,7 +282,7 @@ class _Plane:
         if not np.isfinite(self.times).all():
             raise ValueError(f"the timestamps of {self.where} are not all finite; name another series")
         check_written(self.series.data, f"data of {self.where}")
-        self.frames = _as_columns(self.series.data, len(self.times), self.where)
+        self.frames = as_columns(self.series.data, len(self.times), self.where)
         check_scale(self.series.conversion, self.series.offset, self.frames.shape[1], self.where)
         self.population = self._units(session, unit_names)
         self.delays = None if delay_column is None else self.population.values(delay_column).astype(float)
@@ -292,30 +312,6 @@ class _Plane:
         return Population([as_label(name) for name in names], table, rows)
 
 
-class _AsColumns:
-    """A dataset with shape (time,) or (1, time), read as (time, column)."""
-
-    def __init__(self, data: Any) -> None:
-        self._data = data
-        self.shape = (data.shape[-1], 1)
-        self.chunks = None if getattr(data, "chunks", None) is None else (data.chunks[-1],)
-
-    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
-        rows = self._data[key[0]] if self._data.ndim == 1 else self._data[0, key[0]]
-        return np.asarray(rows)[:, np.newaxis][:, key[1]]
-
-
-def _as_columns(data: Any, n_frames: int, where: str) -> Any:
-    shape: tuple[int, ...] = () if data is None else tuple(data.shape)
-    if len(shape) == 2 and shape[0] == n_frames:
-        return data
-    if shape in ((n_frames,), (1, n_frames)):
-        return _AsColumns(data)
-    raise ValueError(
-        f"{where} has data of shape {shape} for {n_frames} frames; it must be (time, column), not transposed"
-    )
-
-
 class Frames(Source):
     """The columns of time series, each with its own times."""
 
@@ -335,27 +331,20 @@ class Frames(Source):
     def remedy_for_names(self) -> str:
         return "pass unit_names='table/column' that names each column of the series, or repair the file"
 
-    def respond(
-        self, units: np.ndarray, starts: np.ndarray, ends: np.ndarray, length: float, measure: Measure
-    ) -> np.ndarray:
+    def respond(self, units: np.ndarray, onsets: np.ndarray, windows: np.ndarray, measure: Measure) -> np.ndarray:
         by_plane = []
         for plane, first, stop in zip(self._planes, self._starts, self._starts[1:], strict=False):
             columns = units[(units >= first) & (units < stop)] - first
             if len(columns):
-                by_plane.append(self._respond(plane, columns, starts, ends, length, measure))
+                by_plane.append(self._respond(plane, columns, onsets, windows, measure))
         return by_plane[0] if len(by_plane) == 1 else np.concatenate(by_plane)
 
     def _respond(
-        self,
-        plane: _Plane,
-        columns: np.ndarray,
-        starts: np.ndarray,
-        ends: np.ndarray,
-        length: float,
-        measure: Measure,
+        self, plane: _Plane, columns: np.ndarray, onsets: np.ndarray, windows: np.ndarray, measure: Measure
     ) -> np.ndarray:
         delays = None if plane.delays is None else plane.delays[columns]
-        frames = sum_frames(plane.frames, plane.times, columns, starts, ends, delays)
+        starts, ends = onsets + windows[:, :1], onsets + windows[:, 1:]
+        frames = sum_frames(plane.frames, plane.times, columns, starts.ravel(), ends.ravel(), delays)
         conversion = np.broadcast_to(plane.series.conversion, plane.frames.shape[1])[columns, np.newaxis]
         # NWB: value = data · conversion + offset. Summed over n frames: Σ data · conversion + n · offset.
         values = frames.totals * conversion + frames.n_frames * plane.series.offset
@@ -363,12 +352,13 @@ class Frames(Source):
         if measure == "mean":
             values /= np.maximum(frames.n_frames, 1)
         else:
-            unseen |= ~self._within(plane.times, starts, ends)
-            values /= length if measure == "rate" else 1.0
+            unseen |= ~self._within(plane.times, starts.ravel(), ends.ravel())
+        if measure == "rate":
+            values /= np.repeat(np.diff(windows), len(onsets))
         values[unseen] = np.nan
         self.n_events += int((~unseen).any())
         self.omitted.update(n_unobserved=int(unseen.sum()), n_nan_frames=frames.n_nan)
-        return values.astype(np.float32)
+        return values.astype(np.float32).reshape(len(columns), *starts.shape)
 
     def concerns(self) -> list[str]:
         n = 0 if self.n_events else self.omitted["n_nan_frames"]

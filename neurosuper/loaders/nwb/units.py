@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import operator
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import cast
 
 import numpy as np
 
 from neurosuper._labels import as_label
-from neurosuper.loaders.nwb.records import Table, column_of, listed, listing, region_rows, single_values
+from neurosuper.loaders.nwb.conditions import rows_that_meet
+from neurosuper.loaders.nwb.records import Table, column_of, listed, region_rows, single_values
 from neurosuper.loaders.nwb.validate import check_unique
 
 __all__ = [
@@ -26,15 +25,8 @@ __all__ = [
     "side_by_side",
 ]
 
-OPERATORS = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
 Span = tuple[float, float]
+Window = Span | Mapping[str, Span] | Sequence[Span]
 MAX_GAP = 1000  # median time from one onset to the next, in window lengths; no experiment waits longer
 MANY = 10  # onsets needed to judge their gaps
 LONG = 5.0  # s; a window that is meant in milliseconds is longer than 5
@@ -145,60 +137,51 @@ def side_by_side(names: Sequence[str], members: list[Population]) -> Populations
 
 def select_units(population: Population | Populations, units_where: Mapping[str, object]) -> np.ndarray:
     """Return the positions of the units that meet all conditions."""
-    passed = {column: _meets(population.values(column), wanted, column) for column, wanted in units_where.items()}
-    kept = np.logical_and.reduce([np.ones(len(population.names), bool), *passed.values()])
-    if not kept.any():
-        reason = ", ".join(f"{column} keeps {mask.sum()}" for column, mask in passed.items()) or "the table is empty"
-        raise ValueError(f"no unit left of {len(kept)}: {reason}; loosen units_where")
+    n_units = len(population.names)
+    kept = rows_that_meet(units_where, population.values, n_units, setting="units_where", what="unit")
     return np.flatnonzero(kept)
-
-
-def _meets(values: np.ndarray, wanted: object, column: str) -> np.ndarray:
-    if isinstance(wanted, list) and len(wanted) == 2 and wanted[0] in list(OPERATORS):
-        wanted = tuple(wanted)
-    if not isinstance(wanted, tuple):
-        allowed = listing(wanted)
-        return np.array([value in allowed for value in values.tolist()], dtype=bool)
-    if len(wanted) != 2 or wanted[0] not in OPERATORS:
-        raise ValueError(
-            f"units_where[{column!r}] is {wanted!r}; a condition is a value, a list of values, or (operator, number) "
-            f"with one of {' '.join(OPERATORS)}"
-        )
-    if values.dtype.kind not in "biuf" or not isinstance(wanted[1], Real):
-        raise ValueError(
-            f"units_where[{column!r}] compares {values.dtype} with {wanted[1]!r}; operators compare numbers, "
-            "pass a value or a list of values instead"
-        )
-    return OPERATORS[wanted[0]](values, wanted[1])
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Response windows in seconds after onset, by area or for all."""
+    """Response windows in seconds after onset: one by area or for all, or several for all."""
 
-    by_area: Mapping[str, Span]
+    by_area: Mapping[str, tuple[Span, ...]]
+    several: bool = False
 
     @classmethod
     def of(cls, window: object) -> Windows:
-        """Return checked windows, from (start, stop) or a mapping from area, or "all", to that."""
+        """Return checked windows, from (start, stop), a list of those, or a mapping from area, or "all", to one."""
+        if _is_several(window):
+            spans = tuple(map(_span, cast(Sequence, window)))
+            if len(set(spans)) < len(spans):
+                raise ValueError(f"window has the same (start, stop) twice, got {window!r}; name each once")
+            return cls({"all": spans}, several=True)
         named = window if isinstance(window, Mapping) else {"all": window}
         if not named:
             raise ValueError("window names no area; give (start, stop), or a mapping from area to it")
-        return cls({str(area): _span(span) for area, span in named.items()})
+        return cls({str(area): (_span(span),) for area, span in named.items()})
 
     def as_attribute(self) -> list[float] | str:
         """Return the window in a form that netCDF can store: one window for all, or JSON."""
-        whole = set(self.by_area) == {"all"}
-        return (
-            list(self.by_area["all"])
-            if whole
-            else json.dumps({area: list(span) for area, span in self.by_area.items()})
-        )
+        if self.several:
+            return json.dumps([list(span) for span in self.by_area["all"]])
+        if set(self.by_area) == {"all"}:
+            return list(self.by_area["all"][0])
+        return json.dumps({area: list(spans[0]) for area, spans in self.by_area.items()})
+
+    def coords(self) -> dict[str, object]:
+        """Return the coords of several windows: labels such as "0.05 to 0.15 s", start and stop (s)."""
+        starts, stops = np.array(self.by_area["all"]).T
+        labels = [f"{start:g} to {stop:g} s" for start, stop in self.by_area["all"]]
+        seconds = {"units": "s", "long_name": "after the onset"}
+        named = {"window_start": starts, "window_stop": stops}
+        return {"window": labels} | {name: ("window", values, seconds) for name, values in named.items()}
 
     def concerns(self, onsets: np.ndarray) -> list[str]:
         """Return warnings if windows, compared with the gaps between onsets, or onsets seem to be in milliseconds."""
         gap = float(np.median(np.diff(np.sort(onsets)))) if len(onsets) > 1 else np.inf
-        spans = dict.fromkeys(self.by_area.values())
+        spans = dict.fromkeys(span for spans in self.by_area.values() for span in spans)
         found = [
             f"window {span} is longer than the {gap:g} s between onsets (median); window is in seconds, divide by 1000 "
             "if milliseconds are meant"
@@ -212,28 +195,39 @@ class Windows:
             )
         return found
 
-    def of_units(self, areas: Sequence[str] | None, n_units: int) -> dict[Span, np.ndarray]:
-        """Return the positions of the units of each window."""
+    def of_units(self, areas: Sequence[str] | None, n_units: int) -> dict[tuple[Span, ...], np.ndarray]:
+        """Return the positions of the units of each window (of all windows together, if there are several)."""
         if areas is None and set(self.by_area) != {"all"}:
             raise ValueError(
                 f"window names the areas {listed(self.by_area)}; pass area_column, which gives the area of each unit"
             )
-        spans: dict[Span, list[int]] = {}
+        chosen: dict[tuple[Span, ...], list[int]] = {}
         for unit, area in enumerate(["all"] * n_units if areas is None else areas):
-            span = self.by_area.get(area) or self.by_area.get("all")
-            if span is None:
+            spans = self.by_area.get(area) or self.by_area.get("all")
+            if spans is None:
                 raise ValueError(
                     f"no window for area {str(area)!r}; window has {listed(self.by_area)}: add it, or 'all', or leave "
                     "its units out by units_where"
                 )
-            spans.setdefault(span, []).append(unit)
-        return {span: np.array(units) for span, units in spans.items()}
+            chosen.setdefault(spans, []).append(unit)
+        return {spans: np.array(units) for spans, units in chosen.items()}
+
+
+def _is_several(window: object) -> bool:
+    """Return whether a window is a list of windows, not (start, stop)."""
+    if isinstance(window, np.ndarray):
+        return window.ndim == 2
+    is_list = isinstance(window, list | tuple) and len(window) > 0
+    return is_list and all(isinstance(each, list | tuple | np.ndarray) for each in cast(Sequence, window))
 
 
 def _span(span: object) -> Span:
     given = np.asarray(span if isinstance(span, list | tuple | np.ndarray) else np.nan, dtype=float)
     if given.shape != (2,) or not np.isfinite(given).all() or not given[0] < given[1]:
-        raise ValueError(f"window must be (start, stop) in seconds after onset, with start before stop, got {span!r}")
+        raise ValueError(
+            f"window must be (start, stop) in seconds after onset, with start before stop, or a list of these, got "
+            f"{span!r}"
+        )
     return float(given[0]), float(given[1])
 
 

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.base import ImageReferences, Images
-from pynwb.image import GrayscaleImage, ImageSeries, IndexSeries, RGBImage
+from pynwb.image import GrayscaleImage, ImageSeries, IndexSeries, OpticalSeries, RGBImage
 
 from neurosuper import align, load_nwb
 from neurosuper.loaders import load_nwb_images, load_presentations
@@ -117,6 +117,62 @@ def test_images_are_resized(write):
     assert (images.sizes["row"], images.sizes["column"], colours(images)) == (5, 5, {"s1": 7, "s2": 9})
     with pytest.raises(ValueError, match=r"images of template 'both' of images.nwb differ in size: .* pass size="):
         load_nwb_images(path, template="both")
+
+
+@pytest.fixture
+def write_stack(tmp_path):
+    """Write a session with a stack of images outside the templates, and a table with a row per image."""
+
+    def write(stack, labels, to="acquisition"):
+        nwb = NWBFile("images", "images 2", datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC))
+        getattr(nwb, f"add_{to}")(stack)
+        nwb.add_trial_column("image", "file")
+        for i, label in enumerate(labels):
+            nwb.add_trial(start_time=float(i), stop_time=i + 0.5, image=label)
+        nwb.add_unit(spike_times=[0.1, 1.1])
+        with NWBHDF5IO(tmp_path / "images.nwb", "w") as file:
+            file.write(nwb)
+        return tmp_path / "images.nwb"
+
+    return write
+
+
+def optical(data):
+    lens = {"distance": 0.7, "field_of_view": [0.2, 0.3], "orientation": "upright", "unit": "n.a.", "format": "raw"}
+    return OpticalSeries(name="shown", data=data, rate=1.0, **lens)
+
+
+@pytest.mark.parametrize("reader", ["pynwb", "h5py"])
+@pytest.mark.parametrize(("make", "to"), [(movie, "acquisition"), (optical, "stimulus"), (optical, "acquisition")])
+def test_a_stack_outside_the_templates_is_named_by_a_column_of_a_table(write_stack, make, to, reader):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 3), dtype=np.uint8)
+    path = write_stack(make(pixels[[2, 0, 1, 2]]), ["c.png", "a.png", "b.png", "c.png"], to)
+    if reader == "h5py":
+        with h5py.File(path, "r+") as file:
+            del file["session_start_time"]  # pynwb refuses
+    images = load_nwb_images(path, stimulus_column="image")
+    assert images.stimulus.values.tolist() == ["c.png", "a.png", "b.png"]
+    np.testing.assert_array_equal(images.sel(stimulus=["a.png", "b.png", "c.png"]), pixels)
+    assert load_nwb_images(path).stimulus.values.tolist() == ["0", "1", "2", "3"]
+    bgr = load_nwb_images(path, stimulus_column="image", channel_order="BGR", columns_first=True)
+    np.testing.assert_array_equal(bgr.sel(stimulus="a.png"), pixels[0].swapaxes(0, 1)[..., ::-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stimulus_column": "image"}, "template 'movie' of images.nwb has 2 images, but table 'trials' has 3 rows"),
+        ({"stimulus_column": "file"}, "no column 'file' in table 'trials'; it has 'start_time', 'stop_time', 'image'"),
+        ({"stimulus_column": "image", "presentations": "flashes"}, "no table of presentations 'flashes'"),
+        ({"template": "scenes"}, "no template 'scenes' in images.nwb; it has 'movie'"),
+        ({"channel_order": "GBR"}, "channel_order must be one of 'RGB', 'BGR'; got 'GBR'"),
+    ],
+)
+def test_stacks_that_a_table_does_not_name_are_refused(write_stack, options, message):
+    path = write_stack(movie(np.zeros((2, 4, 6), np.uint8)), ["a", "b", "c"])
+    with pytest.raises(ValueError, match=message) as raised:
+        load_nwb_images(path, **options)
+    assert "\n" not in str(raised.value)
 
 
 def external():

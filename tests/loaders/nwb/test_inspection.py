@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from pynwb import NWBHDF5IO, NWBFile
 
-import neurosuper
-from neurosuper.loaders import inspect_nwb, load_nwb_images
+from neurosuper import inspect_nwb
+from neurosuper.loaders import load_nwb_images
 
 
 @pytest.fixture
@@ -45,8 +45,10 @@ def session(tmp_path):
 
 
 def run(contents):
-    """Return what the proposed call returns."""
-    return eval(contents.call, {"neurosuper": neurosuper})
+    """Return what the proposed call returns, run as it is."""
+    names = {}
+    exec(contents.proposed_call, names)
+    return names["responses"] if "responses" in names else names["shown"]
 
 
 def test_the_proposed_call_runs_as_it_is(session):
@@ -72,11 +74,11 @@ def test_a_listing_names_columns_with_examples_units_and_areas(session):
     contents = inspect_nwb(session())
     text = str(contents)
     assert "trials: 12 rows" in text
-    assert "    image: 3 values, blank, im0, im1" in text
+    assert "    image: 3 values, blank (×4), im0 (×4), im1 (×4)" in text
     assert "    image_onset: 12 values, 0.4, 1.4, 2.4" in text
     assert "Units: 3" in text
     assert "areas by area: 'IT' 1, 'V4' 2" in text
-    assert contents.call in text
+    assert all(line in text for line in contents.proposed_call.splitlines())
     assert contents.intervals["trials"].n_values["trial_number"] == 12
 
 
@@ -86,6 +88,8 @@ def test_images_in_the_file_decide_for_their_index_series(mouse):
     assert contents.arguments.items() >= expected.items()
     assert set(run(contents).stimulus.values) == set(load_nwb_images(mouse.path).stimulus.values)
     assert contents.images.loc["scenes"].tolist() == [12, True]
+    assert contents.index_series.loc["shown"].tolist() == [60, "scenes", 12]
+    assert contents.series.areas.tolist().count("'VISp' 2") == 1
     assert "processing/running" not in contents.arguments
 
 
@@ -114,7 +118,7 @@ def test_a_file_without_responses_says_where_they_may_be(session):
 
 def test_without_a_column_of_stimuli_nothing_is_proposed(session):
     contents = inspect_nwb(session(labels=("same", "same")))
-    assert contents.call == ""
+    assert contents.proposed_call == ""
     assert "names stimuli" in str(contents)
 
 
@@ -122,4 +126,6 @@ def test_a_real_session_without_units_is_listed(real_data):
     contents = inspect_nwb(real_data / "nwb" / "Pa210120-main.nwb")
     assert contents.intervals["presentations"].attrs["n_rows"] == 1507
     assert contents.images.n_images.tolist() == [144]
+    assert contents.index_series.loc["presentations", "n_shown"] == 1507
+    assert "Pa210120-rasters.nwb" in contents.remark
     assert run(contents).sizes["presentation"] == 1507

@@ -86,6 +86,7 @@ def test_attributes_name_the_session_and_survive_netcdf(session, tmp_path):
         "presentations": "trials",
         "stimulus_column": "image",
         "n_presentations": 6,
+        "n_excluded": 0,
         "n_blanks": 1,
         "n_missing": 1,
         "n_invalid": 0,
@@ -156,6 +157,7 @@ def test_units_are_kept_where_all_conditions_hold(session, units_where, kept):
 def test_filtered_units_keep_their_own_spikes(session):
     everyone = load_nwb(session, **SESSION, area_column="location")
     some = load_nwb(session, **SESSION, area_column="location", units_where={"snr": (">=", 2)})
+    assert some.attrs.pop("units_where") == "{'snr': ('>=', 2)}"
     xr.testing.assert_identical(some, everyone.sel(unit=["8", "9"]))
 
 
@@ -212,7 +214,7 @@ def test_no_warning_for_spikes_of_a_unit_left_out(write_nwb):
             {"stimulus_column": "frame"},
             "no column 'frame' in table 'trials'; it has 'start_time', 'stop_time', 'image'",
         ),
-        ({"window": (0.2, 0.1)}, r"start before stop, got \(0.2, 0.1\)"),
+        ({"window": (0.2, 0.1)}, r"start before stop, or a list of these, got \(0.2, 0.1\)"),
         ({"window": (0.1, 0.1)}, "start before stop"),
         ({"window": (0.0, np.nan)}, "start before stop"),
         ({"window": 0.1}, r"window must be \(start, stop\) in seconds"),
@@ -232,7 +234,7 @@ def test_no_warning_for_spikes_of_a_unit_left_out(write_nwb):
         ({"units_where": {"quality": (">", 2)}}, "operators compare numbers"),
         (
             {"units_where": {"quality": "best", "snr": (">", 2)}},
-            "no unit left of 4: quality keeps 0, snr keeps 1; loosen units_where",
+            "no unit left of 4: quality keeps 0 .it has 'good', 'multi', 'noise'., snr keeps 1; loosen units_where",
         ),
         ({"area_column": "region"}, "no area_column 'region': the Units table has .*'lobe'.* have .*'location'"),
     ],

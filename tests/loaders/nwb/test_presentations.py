@@ -95,11 +95,15 @@ def test_rows_that_do_not_match_are_refused(mouse):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "named by stimulus_column or by index_series, got None and None; give one"),
+        (
+            {},
+            "named by stimulus_column or by index_series, got None and None; give one of the two, such as "
+            "stimulus_column='frame' of 'natural_scenes_presentations', index_series='shown' .neurosuper.inspect_nwb",
+        ),
         ({"stimulus_column": "frame", "index_series": "shown"}, "got 'frame' and 'shown'; give one of the two"),
         (
             {"presentations": None, "stimulus_column": "frame"},
-            "presentations is None, which requires an index_series; name a table",
+            "presentations is None, which requires an index_series, and no stimulus_column, .* name a table",
         ),
         ({"presentations": None, "index_series": "seen"}, "no index_series 'seen' in mouse.nwb; it has 'shown'"),
         (

@@ -97,6 +97,18 @@ def test_an_enumeration_of_hdf5_is_text_too(session):
     assert found.unit.values.tolist() == ["0", "1"]
 
 
+@pytest.mark.parametrize("dtype", [h5py.string_dtype(), h5py.string_dtype("ascii", 8), h5py.string_dtype("utf-8", 8)])
+def test_text_that_is_latin_1_or_padded_is_read(session, dtype):
+    with h5py.File(session, "r+") as file:
+        attrs = dict(file["units/probe"].attrs)
+        del file["units/probe"]
+        names = ["cafe\u0301".encode(), *(name.encode("latin-1") for name in ("Mu\u00f1oz", "Mu\u00f1oz ", "V4"))]
+        file["units"].create_dataset("probe", data=np.array(names, dtype=dtype))
+        file["units/probe"].attrs.update(attrs)
+    found = load_nwb(session, **OPTIONS, unit_names="units/probe", area_column="probe")
+    assert found.area.values.tolist() == ["caf\u00e9", "Mu\u00f1oz", "Mu\u00f1oz", "V4"]
+
+
 @pytest.mark.parametrize(("column", "areas"), [("location", ["V2", "TE"]), ("electrode_group", ["probeV2", "probeTE"])])
 def test_the_area_is_taken_from_the_electrode_group(session, column, areas):
     found = load_nwb(session, **OPTIONS, area_column=column, unit_names="units/probe")
@@ -112,6 +124,16 @@ def test_ids_that_restart_are_refused_with_a_column_of_unique_names(session):
         load_nwb(session, **OPTIONS)
     found = load_nwb(session, **OPTIONS, units_where={"electrode_group": "probeTE"})
     assert found.unit.values.tolist() == ["0", "1"]
+
+
+def test_ids_that_restart_without_a_column_that_distinguishes_them_are_named_by_row(session):
+    with h5py.File(session, "r+") as file:
+        del file["units/probe"], file["units/electrode_group"], file["units/kind"]
+        del file["units/kind_elements"]
+        file["units"].attrs["colnames"] = ["spike_times"]
+    with pytest.raises(ValueError, match="several units are called '0', '1'; pass unit_names='units/row', or keep one"):
+        load_nwb(session, **OPTIONS)
+    assert load_nwb(session, **OPTIONS, unit_names="units/row").unit.values.tolist() == ["0", "1", "2", "3"]
 
 
 def test_a_flag_with_its_probability_is_the_flag(session):

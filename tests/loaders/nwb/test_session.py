@@ -1,7 +1,6 @@
 """Sessions are opened from paths and streams; other objects are refused with a clear message."""
 
 import io
-import re
 import shutil
 
 import h5py
@@ -25,23 +24,32 @@ def path(write_nwb):
     return write_nwb("ab", [1.0, 2.0], [{"spike_times": [1.1]}])
 
 
+@pytest.mark.parametrize("load", LOADERS[:2])
+def test_what_was_opened_is_read_from_its_path(path, load):
+    with h5py.File(path) as file, NWBHDF5IO(path, "r") as door:
+        for thing in (file, door, door.read()):
+            assert load(thing).identical(load(path))
+    assert load(door).identical(load(path))  # closed
+
+
 @pytest.mark.parametrize("load", LOADERS)
-def test_opened_objects_and_several_files_are_refused_by_their_type(path, load):
-    with h5py.File(path) as file, NWBHDF5IO(path, "r") as door, path.open(errors="ignore") as text:
+def test_other_objects_are_refused_by_their_type(path, load):
+    text, stream = path.open(errors="ignore"), io.BytesIO(path.read_bytes())
+    with text, stream, h5py.File(stream) as streamed, NWBHDF5IO(file=streamed, mode="r") as door:
         things = {
-            "h5py.File": file,
-            "pynwb.NWBHDF5IO": door,
-            "pynwb.NWBFile": door.read(),
-            "list": [path, path],
-            "NoneType": None,
-            "_io.TextIOWrapper": text,
+            "of one file, .* got list; pass the path": [path, path],
+            "of one file, .* got NoneType; pass": None,
+            r"of one file, .* got _io\.TextIOWrapper;": text,
+            r"this h5py\.File was opened from a stream; pass the stream, such as remfile": streamed,
+            "this NWBHDF5IO was not read from a file of this machine; pass the stream": door,
+            "this NWBFile was not read from a file of this machine; .* or write it": door.read(),
         }
-        for kind, thing in things.items():
-            with pytest.raises(
-                TypeError, match=f"the path of one file, .* got {re.escape(kind)}; pass the path"
-            ) as raised:
+        for message, thing in things.items():
+            with pytest.raises(TypeError, match=message) as raised:
                 load(thing)
             assert "\n" not in str(raised.value)
+    with pytest.raises(TypeError, match=r"this h5py\.File is closed; pass the path of the file"):
+        load(streamed)
 
 
 def test_a_companion_is_checked_like_a_session(path):
