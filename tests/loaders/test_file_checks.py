@@ -87,7 +87,9 @@ def test_a_url_is_not_taken_for_a_path(url):
 def test_a_zarr_folder_is_named(tmp_path, marker):
     (tmp_path / "a.nwb").mkdir()
     (tmp_path / "a.nwb" / marker).write_text("{}")
-    with pytest.raises(ValueError, match="is a Zarr folder, not a NWB file; export it"):
+    with pytest.raises(
+        ValueError, match="is a Zarr folder, not a NWB file; in an environment with hdmf-zarr, export it: NWBHDF5IO"
+    ):
         check_file(tmp_path / "a.nwb", "NWB")
 
 
