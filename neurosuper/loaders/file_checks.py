@@ -128,10 +128,23 @@ def _check_hdf5(file: BinaryIO, head: bytes, size: int) -> str:
         h5py.File(file, "r").close()
     except (OSError, RuntimeError, KeyError) as error:
         reason = one_line(error)
+        if _is_being_written(file.name):
+            return ""  # whoever opens the file reads it, or says that it is locked
         if "signature not found" in reason:
             return _wrong_kind("HDF5")
         return f"it is cut short or damaged ({reason}); fetch it again"
     return ""
+
+
+def _is_being_written(path: str) -> bool:
+    """Return whether a file whose bytes are incomplete is open for writing, in this process or in another."""
+    import h5py
+
+    try:
+        h5py.File(path, "r").close()
+    except OSError as error:
+        return LOCKED.search(one_line(error)) is not None
+    return True  # HDF5 has the rest in memory
 
 
 def _check_netcdf(file: BinaryIO, head: bytes, size: int) -> str:

@@ -134,6 +134,7 @@ def check_source(source: Any) -> Any:
 
 def _path_of_opened(source: Any) -> Any:
     """Return the path from which h5py or pynwb opened a file; other objects are returned as they are."""
+    _refuse_writing(source)
     if isinstance(source, NWBHDF5IO | NWBFile):
         path = source.source if isinstance(source, NWBHDF5IO) else source.container_source
         if path is None or not Path(path).exists():
@@ -149,6 +150,13 @@ def _path_of_opened(source: Any) -> Any:
             raise TypeError("this h5py.File was opened from a stream; pass the stream, such as remfile.File(url)")
         return source.filename
     return source
+
+
+def _refuse_writing(source: Any) -> None:
+    """Refuse a file that is open for writing: what was written may not be on disk yet."""
+    file = getattr(source, "_file", None) if isinstance(source, NWBHDF5IO) else source
+    if isinstance(file, h5py.File) and file and file.mode != "r":
+        raise OSError(f"{name_of(file.filename)} is open for writing; close it first, and pass its path")
 
 
 def _require_nwb2(file: h5py.File, name: str) -> None:

@@ -52,6 +52,13 @@ def test_other_objects_are_refused_by_their_type(path, load):
         load(streamed)
 
 
+def test_a_file_that_is_being_written_is_not_called_damaged(path, tmp_path):
+    shutil.copy(path, tmp_path / "open.nwb")
+    is_open = pytest.raises(OSError, match="open.nwb is open for writing; close it first")
+    with h5py.File(tmp_path / "open.nwb", "r+") as file, is_open:
+        LOADERS[0](file)
+
+
 def test_a_companion_is_checked_like_a_session(path):
     with pytest.raises(TypeError, match="got int;"):
         load_nwb(path, stimulus_column="image", window=(0.0, 0.2), companion=3)

@@ -79,6 +79,8 @@ def test_one_window_in_a_list_is_still_a_dim(mouse):
         ([(0.0, 0.1), (0.2, 0.1)], "start before stop, or a list of these, got .0.2, 0.1."),
         ([], "start before stop, or a list of these, got "),
         ([(0.0, 0.1, 0.2)], "start before stop"),
+        ([0.1, (0.2, 0.3)], "start before stop, or a list of these, got .0.1, .0.2, 0.3.."),
+        (("early", "late"), "start before stop"),
     ],
 )
 def test_wrong_lists_of_windows_are_refused(window, message):
