@@ -45,8 +45,8 @@ MODULES = (
     *(f"directions/_solvers/{name}" for name in ("sparse_coding",)),
     *(f"datasets/{name}" for name in ("answers",)),
     *(f"loaders/{name}" for name in ("array", "cadena", "cowley", "file_checks", "neuroid", "nsd", "stringer", "tvsd")),
-    *(f"loaders/nwb/{name}" for name in ("frames", "loading", "presentations", "recording", "spikes", "units")),
-    *(f"loaders/nwb/{name}" for name in ("validate",)),
+    *(f"loaders/nwb/{name}" for name in ("conditions", "frames", "loading", "presentations", "recording")),
+    *(f"loaders/nwb/{name}" for name in ("spikes", "units", "validate")),
 )
 TESTS = {
     **{

@@ -28,6 +28,10 @@ H5_ERROR = re.compile(r"Can't|[Uu]nable to|[Nn]o appropriate function")
 LOCKED = re.compile(r"unable to lock file|already open for write|file consistency flags")
 URL = re.compile(r"(https?|ftp|file|s3|gs|az|dandi):/", re.IGNORECASE)  # Path changes two slashes to one
 ZARR_PARTS = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")
+EXPORT_ZARR = (
+    "in an environment with hdmf-zarr, export it: NWBHDF5IO('session.nwb', 'w').export(src_io=NWBZarrIO(path, 'r'), "
+    "write_args={'link_data': False})"
+)
 MAX_JSON = 2**28  # bytes; metadata of a session have a few KB
 MAX_VARIABLES = 2**16  # of a MATLAB file, whose headers are read one by one
 # Bytes of a volume of voxels: 400³ complex numbers of 16 bytes. The largest atlases of a human brain, at 0.5 mm, have
@@ -76,7 +80,8 @@ def check_file(path: str | PathLike, kind: Kind) -> Path:
     path = Path(path).expanduser()
     if not path.is_file():
         if any((path / name).exists() for name in ZARR_PARTS):
-            raise ValueError(f"{path} is a Zarr folder, not a {kind} file; export it to {kind} (for NWB: hdmf_zarr)")
+            export = EXPORT_ZARR if kind == "NWB" else f"export it to {kind}"
+            raise ValueError(f"{path} is a Zarr folder, not a {kind} file; {export}")
         suffix = ", which is a folder" if path.is_dir() else ""
         raise FileNotFoundError(f"no {kind} file at {path}{suffix}; check the path")
     with path.open("rb") as file:
@@ -123,10 +128,23 @@ def _check_hdf5(file: BinaryIO, head: bytes, size: int) -> str:
         h5py.File(file, "r").close()
     except (OSError, RuntimeError, KeyError) as error:
         reason = one_line(error)
+        if _is_being_written(file.name):
+            return ""  # whoever opens the file reads it, or says that it is locked
         if "signature not found" in reason:
             return _wrong_kind("HDF5")
         return f"it is cut short or damaged ({reason}); fetch it again"
     return ""
+
+
+def _is_being_written(path: str) -> bool:
+    """Return whether a file whose bytes are incomplete is open for writing, in this process or in another."""
+    import h5py
+
+    try:
+        h5py.File(path, "r").close()
+    except OSError as error:
+        return LOCKED.search(one_line(error)) is not None
+    return True  # HDF5 has the rest in memory
 
 
 def _check_netcdf(file: BinaryIO, head: bytes, size: int) -> str:

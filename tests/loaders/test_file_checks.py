@@ -75,6 +75,13 @@ def test_a_locked_file_is_reported_as_locked_not_damaged(tmp_path):
         assert len(file["x"]) == 1000
 
 
+def test_a_file_that_this_process_still_writes_is_not_called_damaged(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.arange(3)
+        with open_hdf5(tmp_path / "a.h5") as opened:
+            assert opened["x"][:].tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("url", ["https://example.org/a.nwb", "s3://bucket/a.nwb", Path("https://example.org/a.nwb")])
 def test_a_url_is_not_taken_for_a_path(url):
     with pytest.raises(
@@ -87,7 +94,9 @@ def test_a_url_is_not_taken_for_a_path(url):
 def test_a_zarr_folder_is_named(tmp_path, marker):
     (tmp_path / "a.nwb").mkdir()
     (tmp_path / "a.nwb" / marker).write_text("{}")
-    with pytest.raises(ValueError, match="is a Zarr folder, not a NWB file; export it"):
+    with pytest.raises(
+        ValueError, match="is a Zarr folder, not a NWB file; in an environment with hdmf-zarr, export it: NWBHDF5IO"
+    ):
         check_file(tmp_path / "a.nwb", "NWB")
 
 

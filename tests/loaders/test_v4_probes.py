@@ -66,6 +66,13 @@ def test_presentations_of_one_rotation(tmp_path):
     assert responses.attrs["n_excluded"] == len(SHOWN) // 2
 
 
+def test_several_windows_of_a_dataset(tmp_path):
+    write(tmp_path)
+    several = load(tmp_path, window=[(0.05, 0.15), (0.15, 0.25)])
+    assert several.dims == ("stimulus", "repetition", "window", "unit")
+    np.testing.assert_allclose(several.mean("window"), load(tmp_path), rtol=1e-5)
+
+
 @pytest.mark.parametrize("shown", [np.roll(SHOWN, 1), (SHOWN + 1) % N_SHAPES], ids=["rows", "conditions"])
 def test_shifted_sessions_do_not_come_back(tmp_path, shown):
     write(tmp_path, shown)

@@ -49,7 +49,7 @@ def rows_that_meet(
     Raises
     ------
     ValueError
-        No row is left, or not a condition.
+        No row is left, not a condition, or not a mapping.
 
     Examples
     --------
@@ -59,6 +59,8 @@ def rows_that_meet(
     >>> rows_that_meet(where, table.get, 3, setting="units_where", what="unit").tolist()
     [False, True, False]
     """
+    if not isinstance(where, Mapping):
+        raise ValueError(f"{setting} must map columns to conditions, such as {{'correct': True}}, got {where!r}")
     columns = {name: values_of(name) for name in where}
     passed = {name: _meets(columns[name], wanted, f"{setting}[{name!r}]") for name, wanted in where.items()}
     kept = np.logical_and.reduce([np.ones(n_rows, bool), *passed.values()])

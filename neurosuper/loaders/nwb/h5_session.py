@@ -25,7 +25,7 @@ from neurosuper.loaders.nwb.records import (
     series_template,
 )
 
-__all__ = ["H5Session", "referred_of", "stores", "text_of"]
+__all__ = ["H5Session", "broken_links", "referred_of", "stores", "text_of"]
 
 # Groups of NWB 2 that may contain tables and time series.
 GROUPS = ("units", "intervals", "general/extracellular_ephys", "processing", "acquisition", "analysis", "scratch")
@@ -51,6 +51,24 @@ def stores(file: h5py.File, path: str) -> bool:
     folder, _, name = path.rpartition("/")
     group = file.get(folder) if folder else file
     return isinstance(group, h5py.Group) and group.get(name, getlink=True) is not None
+
+
+def broken_links(file: h5py.File) -> dict[str, str]:
+    """Return the targets of the links of a file that lead to nothing, by the paths of the links."""
+    found: dict[str, str] = {}
+
+    def enter(group: h5py.Group, where: str) -> None:
+        for name in group:
+            link, child = group.get(name, getlink=True), _linked(group, name)
+            if isinstance(link, h5py.HardLink):
+                if isinstance(child, h5py.Group):
+                    enter(child, f"{where}{name}/")
+            elif child is None:
+                is_external = isinstance(link, h5py.ExternalLink)
+                found[f"{where}{name}"] = f"{link.path!r} in {link.filename!r}" if is_external else repr(link.path)
+
+    enter(file, "")
+    return found
 
 
 class H5Session:
@@ -92,6 +110,10 @@ class H5Session:
         """Return whether an object is stored at a path."""
         return stores(self._file, path)
 
+    def broken_links(self) -> Mapping[str, str]:
+        """Return the targets of the links that lead to nothing, by the paths of the links."""
+        return broken_links(self._file)
+
     @cached_property
     def _groups(self) -> dict[str, h5py.Group]:
         return {path: group for start in GROUPS for path, group in self._walk(start)}
@@ -125,7 +147,8 @@ def _h5_table(group: h5py.Group, file: str) -> Table:
     _warn_of_lost(set(names) - set(columns), f"columns of table {name!r}", file)
     plane = group.get("imaging_plane/location")
     location = None if plane is None or plane.shape is None else text_of(plane[()])
-    return Table(name, group["id"] if _is_dataset(group, "id") else None, columns, location, file)
+    ids = group["id"] if _is_dataset(group, "id") else None
+    return Table(name, ids, columns, location, file, frozenset(names) - frozenset(columns))
 
 
 def _is_dataset(group: h5py.Group, name: str) -> bool:

@@ -178,6 +178,8 @@ def inspect_nwb(
         arguments = found.arguments
         if companion is not None and found.source is not None and "window" in arguments:
             arguments = arguments | {"companion": _shown_path(companion, other)}
+        if allow_external and arguments:
+            arguments = arguments | {"allow_external": True}
         tables: dict[str, Table] = dict(_open_all(session, "intervals"))
         return NWBContents(
             _shown_path(path, session),

@@ -16,7 +16,7 @@ from hdmf.common.table import EnumData
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.base import Images
 
-from neurosuper.loaders.nwb.h5_session import stores
+from neurosuper.loaders.nwb.h5_session import broken_links, stores
 from neurosuper.loaders.nwb.records import (
     Column,
     Referred,
@@ -77,6 +77,10 @@ class PynwbSession:
     def has(self, path: str) -> bool:
         """Return whether an object is stored at a path."""
         return stores(self._file, path)
+
+    def broken_links(self) -> Mapping[str, str]:
+        """Return the targets of the links that lead to nothing, by the paths of the links."""
+        return broken_links(self._file)
 
 
 def _path(item: Any) -> str:

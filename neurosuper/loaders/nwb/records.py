@@ -69,6 +69,7 @@ class Table:
     columns: Mapping[str, Column]
     location: str | None = None  # area of the imaging plane, for all rows
     file: str = ""
+    lost: frozenset[str] = frozenset()  # columns that cannot be read
 
     def called(self, column: str) -> str:
         """Return the name of a column in errors."""
@@ -151,6 +152,8 @@ def listing(value: object) -> list:
 
 def column_of(table: Table, name: str) -> Column:
     """Return one column, after checking that it was written and has one value per row of its table."""
+    if name in table.lost:
+        raise ValueError(f"{table.called(name)} is a broken link, or cannot be read; repair the file")
     if name not in table.columns:
         raise ValueError(f"{table.file}: no column {name!r} in table {table.name!r}; it has {listed(table.columns)}")
     column = table.columns[name]

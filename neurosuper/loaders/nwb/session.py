@@ -24,7 +24,7 @@ from neurosuper.loaders.nwb.h5_session import H5Session, referred_of, text_of
 from neurosuper.loaders.nwb.pynwb_session import PynwbSession
 from neurosuper.loaders.nwb.records import listed
 
-__all__ = ["Session", "check_source", "find", "open_session"]
+__all__ = ["Session", "check_source", "find", "open_session", "refuse_broken_link"]
 
 Kind = Literal["table", "intervals", "series", "index_series", "template", "stack"]
 
@@ -44,16 +44,31 @@ class Session(Protocol):
     def has(self, path: str) -> bool:
         """Return whether an object is stored at a path, even one that the reader could not build."""
 
+    def broken_links(self) -> Mapping[str, str]:
+        """Return the targets of the links that lead to nothing, by the paths of the links."""
+
 
 def find(session: Session, kind: Kind, wanted: str, what: str) -> Any:
     """Return the one table, series, … whose path is, or ends with, the wanted path."""
     found = session.found(kind)
     paths = [path for path in found if path == wanted] or [path for path in found if path.endswith(f"/{wanted}")]
     if not paths:
+        refuse_broken_link(session, wanted)
         raise ValueError(f"no {what} {wanted!r} in {session.name}; it has {listed(found)}")
     if len(paths) > 1:
         raise ValueError(f"{session.name} has more than one {what} {wanted!r}; name one of {listed(paths)}")
     return found[paths[0]]()
+
+
+def refuse_broken_link(session: Session, *wanted: str) -> None:
+    """Raise an error if what was not found is a link that leads to nothing."""
+    names = {name.rpartition("/")[2] for name in wanted}
+    for path, target in session.broken_links().items():
+        if path.rpartition("/")[2] in names:
+            raise ValueError(
+                f"{session.name}: {path!r} is a broken link to {target}, which is missing; restore it, or link to its "
+                "new place"
+            )
 
 
 @contextmanager
@@ -119,6 +134,7 @@ def check_source(source: Any) -> Any:
 
 def _path_of_opened(source: Any) -> Any:
     """Return the path from which h5py or pynwb opened a file; other objects are returned as they are."""
+    _refuse_writing(source)
     if isinstance(source, NWBHDF5IO | NWBFile):
         path = source.source if isinstance(source, NWBHDF5IO) else source.container_source
         if path is None or not Path(path).exists():
@@ -134,6 +150,13 @@ def _path_of_opened(source: Any) -> Any:
             raise TypeError("this h5py.File was opened from a stream; pass the stream, such as remfile.File(url)")
         return source.filename
     return source
+
+
+def _refuse_writing(source: Any) -> None:
+    """Refuse a file that is open for writing: what was written may not be on disk yet."""
+    file = getattr(source, "_file", None) if isinstance(source, NWBHDF5IO) else source
+    if isinstance(file, h5py.File) and file and file.mode != "r":
+        raise OSError(f"{name_of(file.filename)} is open for writing; close it first, and pass its path")
 
 
 def _require_nwb2(file: h5py.File, name: str) -> None:
@@ -163,8 +186,11 @@ def _reason(error: BaseException, file: h5py.File) -> str:
 
 def _dangling(file: h5py.File) -> str:
     """Return the columns of the units that refer to an object that is missing."""
-    units = file.get("units", {})
+    units = file.get("units") or {}
+    columns = {name: units.get(name) for name in units}
     lost = [
-        name for name in units if "table" in units[name].attrs and referred_of(file, units[name].attrs["table"]) is None
+        name
+        for name, column in columns.items()
+        if column is not None and "table" in column.attrs and referred_of(file, column.attrs["table"]) is None
     ]
     return f"column {listed(lost)} of the units" if lost else "something"

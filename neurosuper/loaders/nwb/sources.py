@@ -24,7 +24,7 @@ from neurosuper.loaders.nwb.records import (
     split_rows,
     stops_of,
 )
-from neurosuper.loaders.nwb.session import Session, find
+from neurosuper.loaders.nwb.session import Session, find, refuse_broken_link
 from neurosuper.loaders.nwb.units import Population, Populations, observed, side_by_side
 from neurosuper.loaders.nwb.validate import check_intervals, check_region, check_scale
 from neurosuper.loaders.recording import Recording
@@ -102,12 +102,14 @@ def open_source(
     if not series:
         found = _spike_table(session, unit_names)
         if found is None:
+            refuse_broken_link(session, "units", "spike_times", "spike_times_index")
             _refuse_spikes_without_index(session)
             raise ValueError(f"no Units table with spike times in {session.name}{_remedy(session, has_companion)}")
         return Spikes(session, *found, (unit_names or "").rpartition("/")[2] or None)
     names, present = [str(name) for name in listing(series)], session.found("series")
     for name in names:
         if not any(f"/{path}".endswith(f"/{name}") for path in present):
+            refuse_broken_link(session, name)
             raise ValueError(f"no time series {name!r} in {session.name}{_remedy(session, has_companion)}")
     planes = [_Plane(session, name, unit_names, roi_delay_column) for name in names]
     return Frames(names, planes)

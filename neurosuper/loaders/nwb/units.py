@@ -222,7 +222,10 @@ def _is_several(window: object) -> bool:
 
 
 def _span(span: object) -> Span:
-    given = np.asarray(span if isinstance(span, list | tuple | np.ndarray) else np.nan, dtype=float)
+    try:
+        given = np.asarray(span if isinstance(span, list | tuple | np.ndarray) else np.nan, dtype=float)
+    except (TypeError, ValueError):  # not numbers, or some pairs among them
+        given = np.empty(0)
     if given.shape != (2,) or not np.isfinite(given).all() or not given[0] < given[1]:
         raise ValueError(
             f"window must be (start, stop) in seconds after onset, with start before stop, or a list of these, got "

@@ -36,7 +36,10 @@ REPAIR = "the file contradicts itself: repair it, or fetch it again"
 def check_rows(n_values: int, n_rows: int, what: str) -> None:
     """Refuse a column that does not have one value per row of its table."""
     if n_values != n_rows:
-        raise ValueError(f"{what} has {n_values} values for {n_rows} rows; {REPAIR}")
+        raise ValueError(
+            f"{what} has {n_values} values for {n_rows} rows, but must have one per row; correct it in the file, or "
+            "name another column"
+        )
 
 
 def check_stops(index: Any, n_rows: int, n_values: int, what: str) -> np.ndarray:

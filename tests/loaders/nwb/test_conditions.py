@@ -59,6 +59,13 @@ def test_conditions_that_nothing_meets_say_what_there_is(where, message):
     assert "\n" not in str(raised.value)
 
 
+def test_conditions_are_a_mapping():
+    with pytest.raises(
+        ValueError, match="presentations_where must map columns to conditions, such as .* got 'correct'"
+    ):
+        met("correct")
+
+
 @pytest.fixture(scope="module")
 def path(mouse):
     """The mouse, with two more columns in its table of presentations: `running` and the time of a photodiode."""

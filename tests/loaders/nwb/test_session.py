@@ -52,6 +52,13 @@ def test_other_objects_are_refused_by_their_type(path, load):
         load(streamed)
 
 
+def test_a_file_that_is_being_written_is_not_called_damaged(path, tmp_path):
+    shutil.copy(path, tmp_path / "open.nwb")
+    is_open = pytest.raises(OSError, match="open.nwb is open for writing; close it first")
+    with h5py.File(tmp_path / "open.nwb", "r+") as file, is_open:
+        LOADERS[0](file)
+
+
 def test_a_companion_is_checked_like_a_session(path):
     with pytest.raises(TypeError, match="got int;"):
         load_nwb(path, stimulus_column="image", window=(0.0, 0.2), companion=3)
@@ -91,3 +98,27 @@ def test_two_links_to_one_group_are_not_a_cycle(path, tmp_path):
         file["scratch/again/back"] = file["scratch"]
         with pytest.raises(ValueError, match="twice.nwb has the link '/scratch/again/back' to a group that contains"):
             refuse_cycles(file, "twice.nwb")
+
+
+TARGETS = {"soft": h5py.SoftLink("/gone/away"), "external": h5py.ExternalLink("gone.h5", "/x")}
+BROKEN = {  # link: what its error says
+    "units": "'units' is a broken link to '/",
+    "units/spike_times": "'units/spike_times' is a broken link to '/",
+    "units/spike_times_index": "'units/spike_times_index' is a broken link to '/",
+    "intervals/trials": "'intervals/trials' is a broken link to '/",
+    "intervals/trials/image": "column 'image' of table 'trials' is a broken link",
+    "intervals/trials/start_time": "column 'start_time' of table 'trials' is a broken link",
+}
+
+
+@pytest.mark.filterwarnings("ignore:columns of table")
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("link", BROKEN)
+def test_a_broken_link_is_named_as_what_it_is(path, link, target, tmp_path):
+    shutil.copy(path, tmp_path / "broken.nwb")
+    with h5py.File(tmp_path / "broken.nwb", "r+") as file:
+        del file[link]
+        file[link] = TARGETS[target]
+    with pytest.raises(ValueError, match=BROKEN[link]) as raised:
+        load_nwb(tmp_path / "broken.nwb", stimulus_column="image", window=(0.0, 0.2), allow_external=True)
+    assert not any(word in str(raised.value) for word in ("companion", "damaged", "fetch", "\n"))
