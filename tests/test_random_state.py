@@ -34,7 +34,7 @@ from neurosuper.interpretability import (
     validate_against_humans,
 )
 from neurosuper.interpretability.sampled_sets import score_sets
-from neurosuper.networks import randomize
+from neurosuper.networks import load_network, randomize
 from neurosuper.reliability import split_half_reliability
 
 COLOR = ns.Color(device="cpu")
@@ -138,7 +138,12 @@ CASES = {
         CODES, IMAGES, COLOR, n_resamples=10, random_state=s
     ),
     "interpretability.trials.make_trials": lambda s: make_trials(CODES, n_references=2, n_trials=5, random_state=s),
-    "networks.randomize": lambda s: randomize(NETWORK, random_state=s).weight.detach().numpy(),
+    "networks.named.load_network": lambda s: (
+        (load_network("torchvision:squeezenet1_1", pretrained=False, random_state=s).model.features[0].weight)
+        .detach()
+        .numpy()
+    ),
+    "networks.random_weights.randomize": lambda s: randomize(NETWORK, random_state=s).weight.detach().numpy(),
     "reliability.split_half_reliability": lambda s: split_half_reliability(REPEATED, n_resamples=3, random_state=s),
     "repetitions.split_repetitions": lambda s: xr.concat(ns.split_repetitions(REPEATED, random_state=s), "half"),
     "responses.split_stimuli": lambda s: ns.split_stimuli(CODES, random_state=s),

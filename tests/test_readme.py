@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 import torchvision
 import xarray as xr
+from PIL import Image
 
 from neurosuper.metrics.lpips import hub_file
 
@@ -51,6 +54,10 @@ def check_worked_example(v4: pd.DataFrame, tests: xr.Dataset) -> None:
     assert tests.detectable.values[is_told.values].tolist() == [False] * 3
 
 
+def _instead(given: object, original: Callable, name: str, **settings: object) -> object:
+    return given if name == "resnet18" else original(name, **settings)
+
+
 @pytest.fixture
 def session(real_data, tmp_path, monkeypatch) -> Path:
     """A folder with a V4 session under the names in the example, which takes ResNet-20 for ResNet-18."""
@@ -62,9 +69,15 @@ def session(real_data, tmp_path, monkeypatch) -> Path:
     networks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(networks)
     model = networks.resnet20(real_data / "nets/resnet20-12fca82f.th")
-    weights = SimpleNamespace(DEFAULT=SimpleNamespace(transforms=lambda: networks.resnet20_preprocess))
-    monkeypatch.setattr(torchvision.models, "resnet18", lambda weights: model)
-    monkeypatch.setattr(torchvision.models, "ResNet18_Weights", weights)
+
+    def transform(picture: Image.Image) -> torch.Tensor:
+        return networks.resnet20_preprocess(torchvision.transforms.functional.to_tensor(picture)[None])[0]
+
+    weights = SimpleNamespace(DEFAULT=SimpleNamespace(transforms=lambda: transform))
+    # The same functions give the trunk of LPIPS.
+    get_model, get_weights = torchvision.models.get_model, torchvision.models.get_model_weights
+    for function, original, given in (("get_model", get_model, model), ("get_model_weights", get_weights, weights)):
+        monkeypatch.setattr(torchvision.models, function, partial(_instead, given, original))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -170,7 +170,13 @@ def _from_hub(text: str, pretrained: bool) -> Loaded:
     with warnings.catch_warnings():
         # torchvision: "the parameter 'pretrained' is deprecated"; no other parameter is common to all repositories.
         warnings.simplefilter("ignore", UserWarning)
-        model = torch.hub.load(repository, entry, pretrained=pretrained, verbose=False)
+        try:
+            model = torch.hub.load(repository, entry, pretrained=pretrained, verbose=False)
+        except EOFError as error:  # it asks in the terminal
+            raise _NameError(
+                f"torch.hub asks whether it may run the code of {repository}, and no one can answer here; if you trust "
+                f"it, call torch.hub.load({repository!r}, {entry!r}, trust_repo=True) once"
+            ) from error
     if not isinstance(model, nn.Module):
         raise _NameError(f"'hub:{text}' is a {type(model).__name__}, not a network; name another entry point")
     return model, None

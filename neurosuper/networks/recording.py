@@ -160,7 +160,7 @@ def activations(
     attrs: dict[str, object] = {"units": "a.u.", "modality": "network"} | about | {"weights_sha256": weights}
     if cache is not None and store is not None:
         raise ValueError("pass cache= or store=, not both: an interrupted store continues by itself")
-    cached = None if cache is None else _open_cache(Path(cache), model, about, weights)
+    cached = None if cache is None else _open_cache(Path(cache).expanduser(), model, about, weights)
     logger.info("activations of %s (%s) to %s images", name, about["layers"], batches.n_images or "all")
     with (
         _open_table(store, model, about, layers, batches, attrs) as table,

@@ -169,6 +169,8 @@ class OnDisk(Table):
             if _digest(self._values[start : start + n_rows]) != content:
                 break
             n_intact, start = n_intact + 1, start + n_rows
+        for leftover in (self.part / "data").rglob("*.partial"):
+            leftover.unlink()  # a chunk that a killed process was writing
         with whole_file(notes) as partial:
             partial.write_text("".join(f"{line}\n" for line in (head, *lines[:n_intact])), encoding="utf-8")
         return [key for key, *_ in finished[:n_intact]]
@@ -190,12 +192,13 @@ class OnDisk(Table):
         if self.n_rows > (self.n_images or 0):
             raise ValueError(f"the images are more than the {self.n_images} expected ones; check the dataset's length")
         units = run()
-        if self._values is None:
-            self._create(units)
-        block = np.empty((len(batch), self._n_units()), np.float32)
-        self._fill(block, units)
-        self._values[rows] = block
-        self._note(f"{key} {len(block)} {_digest(block)}")
+        with _writing(self.part):
+            if self._values is None:
+                self._create(units)
+            block = np.empty((len(batch), self._n_units()), np.float32)
+            self._fill(block, units)
+            self._values[rows] = block
+            self._note(f"{key} {len(block)} {_digest(block)}")
 
     def _create(self, units: list[np.ndarray]) -> None:
         """Write coords and metadata; the first batch shows how many units each layer has."""
@@ -230,9 +233,10 @@ class OnDisk(Table):
         if self.n_rows < (self.n_images or 0) or len(self._keys) < len(self._expected):
             raise ValueError(f"the images are {self.n_rows} instead of {self.n_images}; check the dataset's length")
         if not self.complete:
-            group = require("zarr", "zarr").open_group(self.part / "data", mode="r+")
-            group.attrs.update({"identity": self.identity, KEYS: " ".join(self._keys)})
-            os.replace(self.part / "data", self.folder)
+            with _writing(self.part):
+                group = require("zarr", "zarr").open_group(self.part / "data", mode="r+")
+                group.attrs.update({"identity": self.identity, KEYS: " ".join(self._keys)})
+                os.replace(self.part / "data", self.folder)
             shutil.rmtree(self.part, ignore_errors=True)
         stored = xr.open_zarr(self.folder, consolidated=False, chunks=None).response
         n_rows = stored.encoding["chunks"][0]
@@ -240,6 +244,16 @@ class OnDisk(Table):
         return stored.assign_coords({name: coord.load() for name, coord in stored.coords.items()}).chunk(
             stimulus=n_rows
         )
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"cannot write to {folder}: {one_line(error)}; make room for it, then the same call continues"
+        ) from error
 
 
 @contextmanager

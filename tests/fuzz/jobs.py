@@ -85,6 +85,13 @@ def activations(inputs: Path, output: Path) -> xr.DataArray:
     return ns.activations(Slow(), images, ["first", "second"], device="cpu", **kept)
 
 
+def stored(inputs: Path, output: Path) -> xr.DataArray:
+    """Return activations, written to a zarr folder batch by batch."""
+    images = ns.load_images(inputs / "images")
+    kept = {"batch_size": 2, "store": output / "net.zarr", "position": "all"}
+    return ns.activations(Slow(), images, ["first", "second"], device="cpu", **kept).load()
+
+
 def embeddings(inputs: Path, output: Path) -> np.ndarray:
     """Return embeddings, stored in a folder batch by batch."""
     metric = ns.Features(Slow(), "first", device="cpu")
@@ -108,5 +115,5 @@ def fetched(inputs: Path, output: Path) -> np.ndarray:
 
 
 CALLS: dict[str, Callable[[Path, Path], Any]] = {
-    job.__name__: job for job in (study, activations, embeddings, autoencoder, fetched)
+    job.__name__: job for job in (study, activations, stored, embeddings, autoencoder, fetched)
 }

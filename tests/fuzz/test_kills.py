@@ -11,6 +11,7 @@ from threading import Thread
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from tests.fuzz.jobs import CALLS, read_study_of, write_inputs
 from tests.fuzz.sandbox import Sandbox
@@ -104,6 +105,8 @@ def _check_published(job: str, output: Path) -> None:
     """Check that every file with a final name is whole."""
     if job == "study" and (output / "study.nc").exists() and (output / "report.html").exists():
         assert read_study_of(output)[-1] == "True"
+    if job == "stored" and (output / "net.zarr").exists():
+        assert xr.open_zarr(output / "net.zarr", consolidated=False).response.notnull().all()
     if job == "fetched":
         for path in output.rglob("*.bin"):
             assert path.read_bytes() == BLOBS[f"d/{path.name}"]

@@ -222,6 +222,18 @@ def test_a_network_of_torch_hub_needs_a_transform(images, hub):
         activations(name, images, "1")
 
 
+def test_a_repository_that_was_never_trusted_is_not_run_where_nobody_can_answer(hub, monkeypatch):
+    def answer(_):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", answer)
+    message = (
+        r"whether it may run the code of other/one:main, .* torch\.hub\.load\('other/one:main', 'tiny', trust_repo="
+    )
+    with pytest.raises(ValueError, match=message):
+        load_network("hub:other/one:main:tiny")
+
+
 def test_random_weights_have_a_seed_and_leave_the_generator_of_torch_alone(timm):
     state = torch.get_rng_state()
     one, again, other = (load_network("timm:test_vit", pretrained=False, random_state=seed).model for seed in (1, 1, 2))

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from neurosuper.loaders import load_array
-from neurosuper.networks import activations, recording
+from neurosuper.networks import activations, recording, tables
 from neurosuper.networks.tables import InMemory, locked
 
 pytest.importorskip("zarr")
@@ -108,6 +108,19 @@ def test_a_damaged_store_continues_before_the_damage(model, images, tmp_path, pa
     found = activations(model, images, **CALL, store=tmp_path / "a.zarr")
     n_missing = {"half a line": 3, "no file": 4, "a chunk that is not there": 4, "a chunk of other values": 3}
     assert passes[1] == n_missing[damage]
+    xr.testing.assert_identical(found.load(), activations(model, images, **CALL))
+
+
+def test_a_full_disk_is_one_line_and_the_same_call_continues(model, images, tmp_path, monkeypatch, passes):
+    def full(_table, line):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(tables.OnDisk, "_note", full)
+        message = r"cannot write to .*a\.zarr\.part: .*No space left on device; make room for it, then the same call"
+        with pytest.raises(ValueError, match=message):
+            activations(model, images, **CALL, store=tmp_path / "a.zarr")
+    found = activations(model, images, **CALL, store=tmp_path / "a.zarr")
     xr.testing.assert_identical(found.load(), activations(model, images, **CALL))
 
 
