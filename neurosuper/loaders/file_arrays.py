@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +16,18 @@ from neurosuper._checks import one_line
 from neurosuper._image_files import check_archive
 from neurosuper._optional import require
 from neurosuper._zarr import check_codecs
-from neurosuper.loaders.file_checks import check_file, open_hdf5, read_mat
+from neurosuper.loaders.array_files import open_h5_arrays, open_matlab, open_safetensors, open_torch
+from neurosuper.loaders.file_checks import check_file
 from neurosuper.loaders.netcdf import open_netcdf
+from neurosuper.loaders.request import Request
+from neurosuper.loaders.text_tables import read_text_table
 
-__all__ = ["ArrayInFile", "list_arrays"]
+__all__ = ["INDEX", "READERS", "TABLES", "TEXT", "ArrayInFile", "list_arrays"]
 
 N_EXAMPLES = 3
 MAX_LABELS = 10**6  # entries of a list that is read as a whole, to know whether they repeat
 TEXT = "text"
+INDEX = "(rows)"  # labels of the rows of a table
 
 
 class ArrayInFile(NamedTuple):
@@ -137,70 +142,22 @@ def _list_zarr(path: Path) -> Iterator[tuple[str, ArrayInFile]]:
         yield name, _summarize(array.shape, _read_some(array, array.shape), tuple(map(str, named)))
 
 
-def _list_hdf5(path: Path) -> Iterator[tuple[str, ArrayInFile]]:
-    import h5py
-
-    with open_hdf5(path) as file:
-        found: dict[str, h5py.Dataset] = {}
-        file.visititems(lambda name, node: found.update({name: node} if isinstance(node, h5py.Dataset) else {}))
-        for name, array in found.items():
-            if h5py.check_string_dtype(array.dtype) is not None:
-                array = array.asstr()
-            elif array.dtype.kind not in "biufUS":
-                yield name, ArrayInFile(array.shape, str(array.dtype), "")
-                continue
-            yield name, _summarize(found[name].shape, _read_some(array, found[name].shape))
-
-
-def _list_mat(path: Path) -> Iterator[tuple[str, ArrayInFile]]:
-    import h5py
-
-    if h5py.is_hdf5(check_file(path, "MATLAB")):
-        yield from _list_mat73(path)
-        return
-    from scipy.io import whosmat
-
-    shapes = {name: (shape, kind) for name, shape, kind in whosmat(path)}
-    for name, (shape, kind) in shapes.items():
-        if kind not in ("char", "cell") and (kind in ("struct", "object", "function") or math.prod(shape) > MAX_LABELS):
-            yield name, ArrayInFile(shape, kind, "")
-            continue
-        values = read_mat(path, [name])[name]
-        if kind == "cell":
-            values = np.array([_of_cell(cell) for cell in values.ravel()], dtype=str)
-        yield name, _summarize(shape if kind != "char" else values.shape, values)
-
-
-def _of_cell(cell: Any) -> str:
-    """Return the text of a cell of MATLAB; "…" if it contains an array."""
-    content = np.asarray(cell).squeeze()
-    return str(content) if content.ndim == 0 else "…"
-
-
-def _list_mat73(path: Path) -> Iterator[tuple[str, ArrayInFile]]:
-    """Yield the variables of a file of MATLAB 7.3, which is HDF5 with axes in reversed order."""
-    import h5py
-
-    with open_hdf5(path) as file:
-        for name, array in file.items():
-            if not isinstance(array, h5py.Dataset):
-                continue
-            kind, shape = array.attrs.get("MATLAB_class", b"").decode(), array.shape[::-1]
-            if kind == "char":
-                rows = ["".join(map(chr, row)) for row in np.atleast_2d(array[()].T)]
-                yield name, _summarize((len(rows),), rows)
-            elif kind == "cell":
-                yield name, _summarize(shape, [_of_reference(file[cell]) for cell in array[()].T.ravel()])
-            elif array.dtype.kind in "biuf":
-                yield name, _summarize(shape, _read_some(array, array.shape))
-            else:
-                yield name, ArrayInFile(shape, kind or str(array.dtype), "")
-
-
-def _of_reference(cell: Any) -> str:
-    """Return the text of a cell of MATLAB 7.3; "…" if it contains anything else."""
-    is_text = cell.attrs.get("MATLAB_class") == b"char" and cell.dtype.kind in "ui"
-    return "".join(map(chr, np.ravel(cell[()].T))) if is_text else "…"
+def _list_lazily(path: Path) -> Iterator[tuple[str, ArrayInFile]]:
+    """Yield the arrays of a format whose loader gives them by name: .mat, .h5, .pt, .safetensors."""
+    with ExitStack() as stack:
+        match path.suffix.lower():
+            case ".mat":
+                arrays: Mapping[str, Any] = open_matlab(path, stack)
+            case ".h5" | ".hdf5":
+                arrays = open_h5_arrays(path, stack)
+            case ".safetensors":
+                arrays = open_safetensors(path)
+            case _:
+                arrays = open_torch(path)
+        for name in arrays:
+            array = arrays[name]
+            shape = np.shape(array)
+            yield name, _summarize(shape, _read_some(array, shape) if hasattr(array, "shape") else array)
 
 
 def _list_table(path: Path) -> Iterator[tuple[str, ArrayInFile]]:
@@ -208,20 +165,21 @@ def _list_table(path: Path) -> Iterator[tuple[str, ArrayInFile]]:
         require("pyarrow", "export")
         table = pd.read_parquet(path)
     else:
-        table = pd.read_csv(check_file(path, "CSV"), sep="\t" if path.suffix.lower() == ".tsv" else ",")
+        table = read_text_table(check_file(path, "CSV"), Request(what=path.name))
+    if not isinstance(table.index, pd.RangeIndex):  # labels of the rows
+        yield INDEX, _summarize((len(table),), table.index.to_numpy())
     for name, column in table.items():
         yield str(name), _summarize((len(column),), column.to_numpy())
 
 
-READERS: Mapping[str, Callable[[Path], Iterator[tuple[str, ArrayInFile]]]] = {
+Reader = Callable[[Path], Iterator[tuple[str, ArrayInFile]]]
+LAZY = (".mat", ".h5", ".hdf5", ".pt", ".pth", ".safetensors")
+TABLES = (".csv", ".tsv", ".parquet")
+READERS: dict[str, Reader] = {
     ".npy": _list_npy,
     ".npz": _list_npz,
     ".nc": _list_netcdf,
     ".zarr": _list_zarr,
-    ".h5": _list_hdf5,
-    ".hdf5": _list_hdf5,
-    ".mat": _list_mat,
-    ".csv": _list_table,
-    ".tsv": _list_table,
-    ".parquet": _list_table,
+    **dict.fromkeys(LAZY, _list_lazily),
+    **dict.fromkeys(TABLES, _list_table),
 }

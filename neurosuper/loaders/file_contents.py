@@ -11,13 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from neurosuper.images import image_labels
-from neurosuper.loaders.file_arrays import READERS, TEXT, ArrayInFile, list_arrays
+from neurosuper.loaders.file_arrays import INDEX, READERS, TABLES, TEXT, ArrayInFile, list_arrays
 from neurosuper.loaders.nwb import NWBContents, inspect_nwb
 from neurosuper.responses import name_some
 
 __all__ = ["FileContents", "inspect_file"]
 
-TABLES = (".csv", ".tsv", ".parquet")
 MAX_LISTED = 40  # arrays, or columns of a table, that are listed
 NAMES = {  # of axes and of lists of labels, by what they usually mean
     "stimulus": re.compile(r"stim|image|img|picture|photo|scene|frame|condition|presentation"),
@@ -27,10 +26,6 @@ NAMES = {  # of axes and of lists of labels, by what they usually mean
 
 TIMES = re.compile(r"time|onset|offset|duration|latency")  # of lists that are no labels
 NUMBERS = re.compile(r"u?int|float|double|single|bool|logical")  # types
-EXPRESSIONS = {  # that read labels from a file
-    ".npz": "numpy.load({path!r})[{name!r}]",
-    ".nc": "xarray.load_dataset({path!r})[{name!r}].values",
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,15 +80,16 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
     """Return what a file contains, with shapes, types and first values, and how to load it.
 
     The proposed call runs as it is, but is a guess: of several matrices, the largest is taken for responses. An axis is
-    that of the stimuli if a list in the file has a label for each of its entries, or if it is named so; otherwise axes
-    are taken for units, stimuli and, if there are three, the shortest for repetitions. Stimuli without labels are
-    numbered: replace the numbers by the folder or zip file of the images, if they are in the order of their names.
+    that of the stimuli if a list in the file has a label for each of its entries, or if it is named so; if labels
+    repeat, it is that of trials. Otherwise axes are taken for units, stimuli and, if there are three, the shortest for
+    repetitions. Stimuli without labels are numbered: replace the numbers by the folder or zip file of the images, if
+    the stimuli are in the order of their names.
 
     Parameters
     ----------
     path : path
-        An array or several (.npy, .npz, .nc, .zarr, .mat, .h5), a table (.csv, .tsv, .parquet), a folder or zip file of
-        images, or an NWB file.
+        An array or several (.npy, .npz, .nc, .zarr, .mat of any version, .h5, .pt, .safetensors), a table (.csv, .tsv,
+        .parquet), a folder or zip file of images, or an NWB file.
 
     Returns
     -------
@@ -107,7 +103,7 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
     ValueError
         A file of another format, or a damaged one.
     ImportError
-        A .zarr without zarr, or a .parquet without pyarrow.
+        A .zarr without zarr, a .parquet without pyarrow, or a .safetensors without safetensors.
 
     See Also
     --------
@@ -123,7 +119,7 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
     >>> inspect_file(path).arrays.loc["image", ["shape", "examples"]].tolist()
     [(3,), 'cat, dog, owl']
     >>> print(inspect_file(path).call.replace(str(path), "v4.npz"))
-    neurosuper.load_array('v4.npz', dims=('unit', 'stimulus'), stimuli=numpy.load('v4.npz')['image'], variable='rates')
+    neurosuper.load_array('v4.npz', dims=('unit', 'stimulus'), stimuli='image', variable='rates')
     """
     path = Path(path)
     if not path.exists():
@@ -141,23 +137,58 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
 
 
 def _propose(path: Path, arrays: Mapping[str, ArrayInFile]) -> str:
-    """Return a call that loads the largest matrix as responses; "" if there is none."""
+    """Return a call that loads the largest matrix, or a table, as responses; "" if there is none."""
+    lists = {name: array for name, array in arrays.items() if array.labels and not TIMES.search(name.lower())}
+    if path.suffix.lower() in TABLES:
+        return _propose_table(path, arrays, lists)
     matrices = {name: array for name, array in arrays.items() if _may_be_responses(array)}
     if not matrices:
         return ""
     name = max(matrices, key=lambda each: math.prod(matrices[each].shape))
-    array = matrices.pop(name)
-    lists = {
-        each: other for each, other in arrays.items() if other.labels is not None and not TIMES.search(each.lower())
-    }
-    dims, labelled_by = _guess_dims(array, lists)
-    arguments = {"dims": repr(dims)}
-    stimuli = _write_labels(path, array, dims, labelled_by, arrays)
-    arguments |= {"stimuli": stimuli} if stimuli else {}
-    arguments |= {"variable": repr(name)} if len(arrays) > 1 else {}
-    return (
-        f"neurosuper.load_array({', '.join([repr(str(path)), *(f'{key}={text}' for key, text in arguments.items())])})"
-    )
+    array = matrices[name]
+    dims, label = _guess_dims(array, lists)
+    axis = dims.index("stimulus")
+    settings = {"dims": repr(dims)}
+    if label and _repeats(lists[label]):
+        settings = {"dims": repr(tuple("trial" if dim == "stimulus" else dim for dim in dims)), "trials": repr(label)}
+    elif label:
+        settings["stimuli"] = repr(label)
+    elif not (array.dims and array.dims[axis] in arrays):  # else the loader finds the labels of this axis
+        settings["stimuli"] = _numbers(array.shape[axis])
+    return _write_call("load_array", repr(str(path)), settings | ({"variable": repr(name)} if len(arrays) > 1 else {}))
+
+
+def _propose_table(path: Path, columns: Mapping[str, ArrayInFile], lists: Mapping[str, ArrayInFile]) -> str:
+    """Return a call that loads the columns with numbers as units; "" if there are none."""
+    kind = path.suffix.lower()
+    names = sorted(lists, key=lambda name: (_meaning(name) != "stimulus", lists[name].dtype != TEXT))
+    label = next((name for name in names if _meaning(name) == "stimulus" or lists[name].dtype == TEXT), "")
+    label = INDEX if INDEX in columns else label
+    units = [name for name, column in columns.items() if name != label and NUMBERS.match(column.dtype)]
+    if not units:
+        return ""
+    settings = {"stimuli": _numbers(columns[units[0]].shape[0])}
+    if label:
+        settings = {} if label == INDEX else {"trials" if _repeats(lists[label]) else "stimuli": repr(label)}
+    others = [name for name in columns if name not in (label, *units)]
+    if kind != ".parquet" and not others:
+        return _write_call("load_array", repr(str(path)), settings)
+    read = {".parquet": "read_parquet({})", ".csv": "read_csv({})", ".tsv": "read_csv({}, sep='\\t')"}[kind]
+    settings |= {"units": repr(units)} if others else {}
+    return _write_call("as_responses", f"pandas.{read.format(repr(str(path)))}", settings)
+
+
+def _write_call(function: str, first: str, settings: Mapping[str, str]) -> str:
+    return f"neurosuper.{function}({', '.join([first, *(f'{key}={text}' for key, text in settings.items())])})"
+
+
+def _numbers(n: int) -> str:
+    """Return numbers as labels, as a Python expression."""
+    return f"[str(i) for i in range({n})]"
+
+
+def _repeats(array: ArrayInFile) -> bool:
+    return len(set(array.labels or [])) < len(array.labels or [])
 
 
 def _may_be_responses(array: ArrayInFile) -> bool:
@@ -169,13 +200,13 @@ def _guess_dims(array: ArrayInFile, lists: Mapping[str, ArrayInFile]) -> tuple[t
     named = {axis: meaning for axis, dim in enumerate(array.dims) if (meaning := _meaning(dim))}
     known = {meaning: axis for axis, meaning in reversed(named.items())}
     free = [axis for axis in range(len(array.shape)) if axis not in known.values()]
-    labelled_by = ""
-    likely = sorted(lists, key=lambda name: (_meaning(name) != "stimulus", lists[name].dtype != TEXT))
-    for name in likely:
-        length, axes = len(lists[name].labels or []), [known["stimulus"]] if "stimulus" in known else free
-        fitting = [axis for axis in axes if array.shape[axis] == length and _meaning(name) in ("", "stimulus")]
-        if fitting:
-            labelled_by, known = name, known | {"stimulus": fitting[0]}
+    places = [known["stimulus"]] if "stimulus" in known else free
+    label = ""
+    for name in sorted(lists, key=lambda name: (_meaning(name) != "stimulus", lists[name].dtype != TEXT)):
+        fitting = [axis for axis in places if array.shape[axis] == len(lists[name].labels or [])]
+        is_dim = name in array.dims  # its labels are found by the loader
+        if fitting and not is_dim and _meaning(name) != "unit" and not (_repeats(lists[name]) and len(array.shape) > 2):
+            label, known = name, known | {"stimulus": fitting[0]}
             break
     free = [axis for axis in free if axis not in known.values()]
     missing = [name for name in ("unit", "stimulus") if name not in known]
@@ -183,22 +214,9 @@ def _guess_dims(array: ArrayInFile, lists: Mapping[str, ArrayInFile]) -> tuple[t
         known["repetition"] = min(free, key=lambda axis: array.shape[axis])
         free.remove(known["repetition"])
     known |= dict(zip(missing, free, strict=True))
-    return tuple(sorted(known, key=known.__getitem__)), labelled_by
+    return tuple(sorted(known, key=known.__getitem__)), label
 
 
 def _meaning(name: str) -> str:
     """Return what an axis or a list with this name usually is; "" if it says nothing."""
     return next((meaning for meaning, pattern in NAMES.items() if pattern.search(name.lower())), "")
-
-
-def _write_labels(
-    path: Path, array: ArrayInFile, dims: tuple[str, ...], labelled_by: str, arrays: Mapping[str, ArrayInFile]
-) -> str:
-    """Return the labels of the stimuli as a Python expression; "" if the loader finds them itself."""
-    axis = dims.index("stimulus")
-    if array.dims and array.dims[axis] in arrays:
-        return ""
-    labels = arrays[labelled_by].labels if labelled_by else None
-    if labels is not None and len(set(labels)) == len(labels) and path.suffix.lower() in EXPRESSIONS:
-        return EXPRESSIONS[path.suffix.lower()].format(path=str(path), name=labelled_by)
-    return f"[str(i) for i in range({array.shape[axis]})]"

@@ -8,7 +8,7 @@ The model: a small part of each step is timed (see `timings`) and scaled.
   finders may need more or fewer iterations on all stimuli.
 - metrics: the scores of a few random units, on more and more images, and of many on few; time = a line over images that
   are scored, and a cost for each item and each random set.
-- report: a constant.
+- report: a line over its columns (system × finder) and items, both times metrics, as measured once (see `timings`).
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from neurosuper.study.plan import describe_steps, describe_time, read_durations
 from neurosuper.study.references import References
 from neurosuper.study.run import SEEDLESS, check_permitted
 from neurosuper.study.sizes import measure_systems
-from neurosuper.study.timings import grow, time_fit, time_metric, work
+from neurosuper.study.timings import grow, report_seconds, time_fit, time_metric, work
 
 __all__ = ["StudyCheck", "check_study"]
 
 N_FEATURES = 32  # of simulated responses
 N_ITEMS = 50, 450  # scored by a metric when it is timed
-REPORT_SECONDS = 15.0  # tests and figures of 4 systems × 8 finders × 3 metrics, on 2 cores
+RANGE = 3  # times longer or shorter than the estimate, a run may be
 BASE_BYTES = 0.8e9  # of Python with torch, before any data
 REPORT_BYTES = 3e6
 FLOAT = 4  # bytes
@@ -74,7 +74,7 @@ class StudyCheck:
     metrics : dict of str to str
         State of each metric by name: "ready", with what to know about it, or what the run has to fetch first.
     seconds : dict of str to float
-        Estimated time of each step: "images", "systems", "fits", "metrics", "report" (the same for every study).
+        Estimated time of each step: "images", "systems", "fits", "metrics", "report".
     memory, disk : float
         Estimated bytes.
     last_run : dict of str to float
@@ -117,8 +117,9 @@ class StudyCheck:
             f"{_describe_bytes(self.memory)} of memory, {_describe_bytes(self.disk)} of disk."
         )
         basis = (
-            "Basis: a small part of each step, timed now and scaled; a third to three times as long is possible. "
-            f"The report is not timed: {describe_time(REPORT_SECONDS)} is that of a study of four systems."
+            "Basis: a small part of each step, timed now and scaled; for the report, its numbers of finders, items and "
+            f"metrics. A third to three times as long is possible: {describe_time(self.total / RANGE)} to "
+            f"{describe_time(self.total * RANGE)}."
         )
         if self.last_run:
             total = describe_time(sum(self.last_run.values()))
@@ -166,6 +167,7 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
     -----
     A small part of each step is timed on this machine and scaled: activations by the number of images; fits by stimuli
     × units × directions; metrics by the number of images, and of items with the random sets that give the chance level.
+    The report is not timed: its time is a line over the numbers of finders, items and metrics, measured once.
     Iterative finders may need more or fewer iterations on all stimuli than on a part.
 
     Examples
@@ -205,7 +207,7 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
             "systems": of_systems,
             "fits": fits,
             "metrics": scores,
-            "report": REPORT_SECONDS,
+            "report": report_seconds(directions.size, n_items, len(metrics)),
         },
         memory,
         disk + cached,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
+import torch
 import xarray as xr
 from PIL import Image
 
@@ -28,18 +29,68 @@ def write_netcdf(path):
 
 def write_zarr(path):
     pytest.importorskip("zarr")
-    xr.DataArray(RATES, {"stimulus": LABELS}, ("unit", "stimulus"), name="rates").to_dataset().to_zarr(
-        path, zarr_format=2
-    )
+    array = xr.DataArray(RATES, {"stimulus": LABELS}, ("unit", "stimulus"), name="rates")
+    array.to_dataset().to_zarr(path, zarr_format=2)
+
+
+def write_matlab_5(path):
+    text = {"image": np.array(LABELS, dtype=object), "letters": "abc"}
+    scipy.io.savemat(path, {"rates": RATES, "info": {"lab": 1.0}} | text)
+
+
+def write_matlab_7_3(path):
+    """As MATLAB does: columns first, text as numbers, cells as references."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+
+        def write(name, values, kind):
+            file[name] = values
+            file[name].attrs["MATLAB_class"] = np.bytes_(kind)
+            return file[name].ref
+
+        write("rates", RATES.T, "double")
+        write("letters", as_codes("abc"), "char")
+        cells = [write(f"#refs#/{label}", as_codes(label), "char") for label in LABELS]
+        write("image", np.array([cells], dtype=h5py.ref_dtype).T, "cell")
+        file.create_group("info").attrs["MATLAB_class"] = np.bytes_("struct")
+    header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
+    path.write_bytes(header + path.read_bytes()[len(header) :])
+
+
+def as_codes(text):
+    return np.array([[ord(letter)] for letter in text], np.uint16)
+
+
+def write_hdf5(path):
+    with h5py.File(path, "w") as file:
+        file["session/rates"] = RATES
+        file["image"] = LABELS
+
+
+def write_table(table, path):
+    if path.suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
 
 
 def run(call):
     """Return what a proposed call returns."""
-    return eval(call, {"neurosuper": neurosuper, "numpy": np, "xarray": xr})
+    return eval(call, {"neurosuper": neurosuper, "pandas": pd})
 
 
 @pytest.mark.parametrize(
-    ("name", "write"), [("a.npz", write_npz), ("a.nc", write_netcdf), ("a.zarr", write_zarr)], ids=["npz", "nc", "zarr"]
+    ("name", "write"),
+    [
+        ("a.npz", write_npz),
+        ("a.nc", write_netcdf),
+        ("a.zarr", write_zarr),
+        ("5.mat", write_matlab_5),
+        ("7.mat", write_matlab_7_3),
+        ("a.h5", write_hdf5),
+        ("a.pt", lambda path: torch.save({"rates": torch.as_tensor(RATES), "image": LABELS}, path)),
+    ],
+    ids=["npz", "nc", "zarr", "mat5", "mat7.3", "h5", "pt"],
 )
 def test_the_proposed_call_gives_the_responses_with_the_labels_in_the_file(name, write, tmp_path):
     write(tmp_path / name)
@@ -47,9 +98,25 @@ def test_the_proposed_call_gives_the_responses_with_the_labels_in_the_file(name,
     loaded = run(found.call)
     assert loaded.stimulus.values.tolist() == LABELS
     np.testing.assert_allclose(loaded.transpose("unit", "stimulus"), RATES)
-    assert found.arrays.loc["rates", ["shape", "dtype"]].tolist() == [(4, 12), "float64"]
-    assert f"{RATES[0, 0]:g}, {RATES[0, 1]:g}, {RATES[0, 2]:g}, …" == found.arrays.examples["rates"]
+    (matrix,) = [each for each in found.arrays.index if each.endswith("rates")]
+    assert found.arrays.loc[matrix, ["shape", "dtype"]].tolist() == [(4, 12), "float64"]
+    assert found.arrays.examples[matrix] == f"{RATES[0, 0]:g}, {RATES[0, 1]:g}, {RATES[0, 2]:g}, …"
+    if name != "a.zarr":
+        assert found.arrays.loc["image", ["dtype", "examples"]].tolist() == ["text", "photo00, photo01, photo02, …"]
     assert found.call in str(found)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_labels_that_repeat_are_those_of_trials(suffix, tmp_path):
+    trials = [LABELS[i] for i in (0, 1, 0, 2, 1, 0)]
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npz":
+        np.savez(path, rates=RATES[:, :6].T, image=trials, onset=np.arange(6.0))
+    else:
+        write_table(pd.DataFrame(RATES[:, :6].T, columns=list("abcd")).assign(image=trials), path)
+    loaded = run(inspect_file(path).call)
+    assert dict(loaded.sizes) == {"stimulus": 3, "repetition": 3, "unit": 4}
+    np.testing.assert_allclose(loaded.sel(stimulus="photo01")[:2], RATES[:, [1, 4]].T, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -104,64 +171,27 @@ def test_a_folder_or_zip_file_of_images_is_loaded(as_zip, tmp_path):
     assert run(found.call).stimulus.values.tolist() == LABELS
 
 
-def write_matlab_5(path):
-    text = {"image": np.array(LABELS, dtype=object), "letters": "abc"}
-    scipy.io.savemat(path, {"rates": RATES, "info": {"lab": 1.0}} | text)
-
-
-def write_matlab_7_3(path):
-    """As MATLAB does: columns first, text as numbers, cells as references."""
-    with h5py.File(path, "w", userblock_size=512) as file:
-
-        def write(name, values, kind):
-            file[name] = values
-            file[name].attrs["MATLAB_class"] = np.bytes_(kind)
-            return file[name].ref
-
-        write("rates", RATES.T, "double")
-        write("letters", as_codes("abc"), "char")
-        cells = [write(f"#refs#/{label}", as_codes(label), "char") for label in LABELS]
-        write("image", np.array([cells], dtype=h5py.ref_dtype).T, "cell")
-        file.create_group("info").attrs["MATLAB_class"] = np.bytes_("struct")
-    header = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM"
-    path.write_bytes(header + path.read_bytes()[len(header) :])
-
-
-def as_codes(text):
-    return np.array([[ord(letter)] for letter in text], np.uint16)
-
-
-@pytest.mark.parametrize("write", [write_matlab_5, write_matlab_7_3], ids=["5", "7.3"])
-def test_variables_of_matlab_are_listed_in_its_order_of_axes(write, tmp_path):
-    write(tmp_path / "a.mat")
-    arrays = inspect_file(tmp_path / "a.mat").arrays
-    assert arrays.loc["rates", ["shape", "dtype"]].tolist() == [(4, 12), "float64"]
-    assert arrays.examples["rates"].startswith(f"{RATES[0, 0]:g}, ")
-    assert arrays.loc["image", ["dtype", "examples"]].tolist() == ["text", "photo00, photo01, photo02, …"]
-    assert arrays.examples["letters"] == "abc"
-
-
-def test_datasets_of_hdf5_are_listed_by_path(tmp_path):
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["session/rates"] = RATES
-        file["image"] = LABELS
-    arrays = inspect_file(tmp_path / "a.h5").arrays
-    assert arrays.loc["session/rates", ["shape", "dtype"]].tolist() == [(4, 12), "float64"]
-    assert arrays.loc["image", ["dtype", "examples"]].tolist() == ["text", "photo00, photo01, photo02, …"]
-
-
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
-def test_columns_of_a_table_are_listed(suffix, tmp_path):
-    table = pd.DataFrame(RATES.T, columns=list("abcd")).assign(image=LABELS)
+@pytest.mark.parametrize("extra", [{}, {"category": ["pet", "bird"] * 6}], ids=["units", "and a column"])
+def test_the_columns_of_a_table_are_listed_and_those_with_numbers_loaded(suffix, extra, tmp_path):
+    table = pd.DataFrame(RATES.T, columns=list("abcd")).assign(image=LABELS, **extra)
     path = tmp_path / f"a{suffix}"
-    if suffix == ".parquet":
-        pytest.importorskip("pyarrow")
-        table.to_parquet(path)
-    else:
-        table.to_csv(path, index=False, sep="\t" if suffix == ".tsv" else ",")
+    write_table(table, path)
     found = inspect_file(path)
-    assert found.arrays.dtype.to_dict() == dict.fromkeys("abcd", "float64") | {"image": "text"}
-    assert "5 columns" in str(found)
+    assert found.arrays.dtype.to_dict() == dict.fromkeys("abcd", "float64") | dict.fromkeys(["image", *extra], "text")
+    assert f"{5 + len(extra)} columns" in str(found)
+    loaded = run(found.call)
+    np.testing.assert_allclose(loaded, RATES.T)
+    assert loaded.stimulus.values.tolist() == LABELS
+    assert loaded.unit.values.tolist() == list("abcd")
+
+
+def test_rows_of_a_table_may_be_labelled_or_only_numbered(tmp_path):
+    table = pd.DataFrame(RATES.T, index=LABELS, columns=list("abcd"))
+    table.to_csv(tmp_path / "labelled.csv")
+    assert run(inspect_file(tmp_path / "labelled.csv").call).stimulus.values.tolist() == LABELS
+    table.to_csv(tmp_path / "numbered.csv", index=False)
+    assert run(inspect_file(tmp_path / "numbered.csv").call).stimulus.values.tolist() == [str(i) for i in range(12)]
 
 
 def test_arrays_of_python_objects_are_named_and_not_read(tmp_path):

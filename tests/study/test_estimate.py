@@ -12,7 +12,7 @@ from PIL import Image
 from neurosuper import PCA, KMeans, Units, run_study
 from neurosuper.study import check_study, estimate, read_study
 from neurosuper.study.plan import describe_steps, describe_time, read_durations
-from neurosuper.study.timings import Line, Timing, grow, time_fit
+from neurosuper.study.timings import Line, Timing, grow, report_seconds, time_fit
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_the_text_states_the_estimate_and_its_basis(check):
     assert "study.toml can be run." in text
     assert f"about {describe_time(check.total)} (images " in text
     assert "Basis: a small part of each step" in text
-    assert "The report is not timed: 15 s is that of a study of four systems." in text
+    assert f"possible: {describe_time(check.total / 3)} to {describe_time(check.total * 3)}." in text
     assert "The last run took" not in text
 
 
@@ -189,6 +189,15 @@ def test_a_timed_fit_is_one_of_a_run(study):
     timing = time_fit(read_study(study), KMeans("0.8x"), values, 16)
     assert timing.size == 16 * 5 * 4
     assert timing.seconds > 0
+
+
+def test_a_report_takes_longer_with_more_columns_items_and_metrics(check):
+    """3 systems × 3 finders with (5 + 4 + 5) + 2 (6 + 4 + 6) directions, by 2 metrics, for 2 seeds."""
+    assert check.directions.size == 9
+    assert check.seconds["report"] == pytest.approx(0.5 + 2 * (0.06 * 9 + 5e-4 * 2 * 46))
+    assert report_seconds(32, 3200, 3) == pytest.approx(9.98, rel=1 / 3)  # measured, as two below
+    assert report_seconds(2, 4000, 1) == pytest.approx(2.51, rel=1 / 3)
+    assert report_seconds(2, 40, 1) == pytest.approx(0.53, rel=1 / 3)
 
 
 @pytest.mark.parametrize(
