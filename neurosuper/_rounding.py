@@ -6,28 +6,34 @@ import math
 
 WITHOUT_ERROR = 3  # decimals of a number whose standard error is 0 or not known
 MAX_DECIMALS = 12
+ROUNDING = 1e-12  # of a number: a smaller standard error is 0 up to rounding
 MIN_P = 1e-3  # smaller p are reported as below this
 ALPHA = 0.05  # a p on one side of it is shown on this side
 
 
-def decimals_for(standard_error: float) -> int:
+def decimals_for(standard_error: float, value: float = 0.0) -> int:
     """Return the number of decimals that shows two significant digits of a standard error.
 
     Parameters
     ----------
     standard_error : float
-        If it is 0, NaN or infinite, 3 decimals are returned.
+    value : float
+        A number whose two digits decide if the standard error is 0, NaN or infinite; without either, 3 decimals are
+        returned.
 
     Examples
     --------
     >>> [decimals_for(error) for error in (0.0107, 0.0996, 2.3, 250)]
     [3, 2, 1, 0]
+    >>> decimals_for(0.0, -0.00012)
+    5
     """
-    if not (math.isfinite(standard_error) and standard_error > 0):
-        return WITHOUT_ERROR
-    # The exponent is that of the rounded error: 0.0996 is 0.10 to two digits, and has two decimals.
-    exponent = int(f"{standard_error:.1e}".partition("e")[2])
-    return min(max(1 - exponent, 0), MAX_DECIMALS)
+    for least in (standard_error, abs(value)):
+        if math.isfinite(least) and least > ROUNDING * abs(value):
+            # The exponent is that of the rounded error: 0.0996 is 0.10 to two digits, and has two decimals.
+            exponent = int(f"{least:.1e}".partition("e")[2])
+            return min(max(1 - exponent, 0), MAX_DECIMALS)
+    return WITHOUT_ERROR
 
 
 def format_number(value: float, decimals: int, *, sign: bool = False) -> str:

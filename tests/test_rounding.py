@@ -19,6 +19,12 @@ def test_a_large_or_unknown_standard_error_is_no_failure():
     assert decimals_for(1e-300) == 12
 
 
+def test_without_a_standard_error_two_digits_of_the_number_are_shown():
+    assert [decimals_for(error, -0.00012) for error in (0.0, np.nan)] == [5, 5]
+    assert decimals_for(0.01, 0.00012) == 3
+    assert decimals_for(0.0, 0.0) == decimals_for(np.nan, np.nan) == 3
+
+
 def test_numbers_have_a_real_minus_sign_and_no_negative_zero():
     assert format_number(-1.25, 1) == "−1.2"
     assert format_number(-0.004, 2) == "0.00"

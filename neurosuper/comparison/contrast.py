@@ -11,7 +11,8 @@ import xarray as xr
 
 from neurosuper._checks import Seed
 from neurosuper._rounding import decimals_for, format_number, format_p
-from neurosuper.comparison.item_scores import has_halves, scores_of_items
+from neurosuper.comparison.item_scores import count_scored, has_halves, scores_of_items
+from neurosuper.comparison.selections import whole_comparison
 from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.inference import adjust_p_values, test_sentence
 from neurosuper.inference.effect import standardized_difference, superiority
@@ -59,10 +60,11 @@ def contrast_finders(
     seeds, only the first is tested, because seeds share units and stimuli.
 
     p-values are adjusted (Benjamini and Hochberg 1995) within families: all finders of one system, by one metric and
-    one correction, against the same kind of reference: single units, or the matched baselines of the finders. A family
-    is one question, "which finders are above single units in this system by this metric?", and at most 5 % of its
-    detected differences are expected to be false. They are not adjusted over the systems, metrics, corrections and
-    kinds of reference that were also looked at: state beforehand which of these a claim is about (see
+    one correction, against the same kind of reference: single units, or the matched baselines of the finders. Tests of
+    the baselines themselves are families of their own, so that p of a finder does not depend on whether `compare` added
+    them. A family is one question, "which finders are above single units in this system by this metric?", and at most
+    5 % of its detected differences are expected to be false. They are not adjusted over the systems, metrics,
+    corrections and kinds of reference that were also looked at: state beforehand which of these a claim is about (see
     `contrast_hypotheses`), or adjust `p_value` over all tests with `adjust_p_values`.
 
     Parameters
@@ -105,7 +107,8 @@ def contrast_finders(
     Warns
     -----
     UserWarning
-        Fewer stimuli were scored on than 8 times `top`: intervals may be too narrow (see `index_interval`).
+        The system with the fewest stimuli was scored on fewer than 8 times `top`: its intervals may be too narrow (see
+        `index_interval`).
 
     See Also
     --------
@@ -126,6 +129,7 @@ def contrast_finders(
     >>> tests.finder.item(), tests.against.item(), bool(tests.p_adjusted[0] < 0.001)
     ('KMeans', 'Units', True)
     """
+    comparison = whole_comparison(comparison)
     references = units_and_baselines(comparison) if against is None else _named(comparison, "finder", against)
     return contrast_pairs(comparison, "finder", references, include_inactive, n_resamples, random_state)
 
@@ -192,6 +196,7 @@ def contrast_systems(
     >>> contrast_systems(comparison, n_resamples=999).sentence.item()[:76]
     'KMeans: net (n = 30, mean −0.500) scored higher in interpretability by LPIPS'
     """
+    comparison = whole_comparison(comparison)
     references = _named(comparison, "system", str(comparison.system.values[0]) if against is None else against)
     return contrast_pairs(comparison, "system", references, include_inactive, n_resamples, random_state)
 
@@ -248,26 +253,28 @@ def contrast_pairs(
 
     Without `n_resamples`, `p_items` is NaN where stimuli are a sample too: permutations take most of the time.
     """
-    if {"n_stimuli", "top"} <= comparison.attrs.keys():
-        warn_of_few(comparison.n_stimuli, comparison.top)
     scores, n_inactive = scores_of_items(comparison, include_inactive)
-    keys, pairs = [], []
+    keys, pairs, baselines = [], [], _matched_baselines(comparison)
     names = (_names(comparison, "system"), comparison.metric.values.tolist(), _names(comparison, "finder"))
     for system, metric, finder in product(*names):
         for (against, kind), correction in product(references.get((system, finder), {}).items(), scores):
             key = {"system": system, "finder": finder, "metric": metric}
             a, b = (scores[correction].get(tuple(of_set.values())) for of_set in (key, key | {varied: against}))
             if a and b and min(a.n, b.n) > 1:
-                family = f"{CORRECTIONS[correction]}, against {kind}"
-                family = f"{varied}s {'in' if varied == 'finder' else 'with'} {key[KEPT[varied]]} by {metric}, {family}"
+                subject = "baseline" if varied == "finder" and (system, finder) in baselines else varied
+                within = f"{'in' if varied == 'finder' else 'with'} {key[KEPT[varied]]} by {metric}"
+                family = f"{subject}s {within}, {CORRECTIONS[correction]}, against {kind}"
                 keys.append(key | {"against": against, "correction": correction, "family": family})
                 pairs.append((a, b))
     if not pairs:
         raise NothingToTestError(
             f"nothing to test: no {KEPT[varied]} has two items each of two {varied}s that are to be compared"
         )
+    if counts := _count_tested(comparison, keys, varied):
+        smallest = min(counts, key=lambda system: counts[system])
+        warn_of_few(counts[smallest], comparison.top, smallest)
     tests = _test_all(pairs, n_resamples, random_state)
-    grouped = {name: comparison.attrs[name] for name in ("n_stimulus_groups",) if name in comparison.attrs}
+    grouped = {"n_stimulus_groups": pairs[0][0].n_stimuli} if "stimulus_groups" in comparison.attrs else {}
     tests = [
         test.assign_attrs(grouped).assign(
             n_inactive_a=_count(n_inactive, key), n_inactive_b=_count(n_inactive, key | {varied: key["against"]})
@@ -275,6 +282,21 @@ def contrast_pairs(
         for test, key in zip(tests, keys, strict=True)
     ]
     return _as_table(keys, tests, varied)
+
+
+def _count_tested(comparison: xr.Dataset, keys: Sequence[Mapping[str, str]], varied: Varied) -> dict[str, int]:
+    """Return how many stimuli each tested system was scored on, as far as the comparison says so."""
+    tested = {key["system"] for key in keys} | ({key["against"] for key in keys} if varied == "system" else set())
+    known = count_scored(comparison, groups=False) if "top" in comparison.attrs else {}
+    return {system: n for system, n in known.items() if system in tested}
+
+
+def _matched_baselines(comparison: xr.Dataset) -> set[tuple[str, str]]:
+    """Return the finders that are the matched baseline of another, with the system."""
+    if "baseline" not in comparison.coords:
+        return set()
+    names = zip(comparison.system.values.tolist(), comparison.baseline.values.tolist(), strict=True)
+    return {(system, name) for system, name in names if name}
 
 
 def _count(n_inactive: dict[tuple[str, str], int], key: dict[str, str]) -> int:
@@ -329,7 +351,8 @@ def _as_table(keys: list[dict[str, str]], tests: list[xr.Dataset], varied: Varie
         sentence = test_sentence(test.assign(p_value=p), name, against, quantity)
         sentences.append(f"{key[KEPT[varied]]}: {sentence}{'' if is_raw else raw}{_name_inactive(test, name, against)}")
         # Tests of one pair follow one another, the raw one first; the corrected one mentions it.
-        difference, decimals = test.difference.item(), decimals_for(test.standard_error.item())
+        difference = test.difference.item()
+        decimals = decimals_for(test.standard_error.item(), difference)
         raw = f" Not corrected: difference {format_number(difference, decimals, sign=True)}, "
         raw += f"{'adjusted ' if p.attrs['n_tests'] > 1 else ''}p {format_p(p.item())}."
     attrs: dict = {"n_tests": len(tests), "n_families": len(np.unique(families))}

@@ -29,7 +29,8 @@ RESERVED = {  # names of variables, coords and dims of a comparison, which no un
     *("chance_level", "chance_level_low", "chance_level_high", "difference_of_halves", "draw", "influence", "rank"),
     *("corrected", "corrected_difference_of_halves", "corrected_influence", "frequency_floor"),
     *("chance_level_sd", "corrected_chance_low", "corrected_chance_high", "corrected_chance_sd"),
-    *("n_active", "baseline", "index_reliability", "corrected_reliability", "top_groups"),
+    *("n_active", "baseline", "index_reliability", "corrected_reliability", "top_groups", "has_copies"),
+    *("n_stimuli", "n_stimulus_groups", "mean_of_halves"),
 }
 
 
@@ -51,7 +52,7 @@ class Fit(NamedTuple):
     leading : array (item, place) or None
         Positions in `scored` of the stimuli with the largest codes, as many as the top stimuli of all halves may be.
     n_stimuli : int
-        Number of stimuli of all systems that were split, with copies of one photograph counted once.
+        Number of stimuli that were scored, with copies of one photograph counted once.
     n_active : array of int (item,)
         Number of active stimuli among those that were scored (see `compare`).
     n_constant : int
@@ -59,8 +60,8 @@ class Fit(NamedTuple):
     baseline : str
         Name of the matched baseline of the finder; "" if it has none.
     stimulus_groups : StimulusGroups or None
-        The `name` of the coord, the number of the group of each stimulus in `scored` (`of_scored`), and the number of
-        groups of all systems (`n`).
+        The `name` of the coord, the number of the group of each stimulus in `scored` (`of_scored`; a group has the same
+        in all systems), and how many groups these are (`n`).
     n_units_left_out : int
         Number of units that are constant on the stimuli to fit on or on those to score on, and were left out.
 

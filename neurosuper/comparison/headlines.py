@@ -18,6 +18,7 @@ from neurosuper.comparison.contrast import (
     kind_of_reference,
     units_and_baselines,
 )
+from neurosuper.comparison.selections import whole_comparison
 from neurosuper.comparison.table import SUFFIX, describe_left_out, describe_units_left_out, summarize
 
 MAX_IN_FULL = 4  # finders with sentences of their own: the others share one per reference
@@ -28,12 +29,15 @@ METHOD = (
     "Detectable: p below 0.05, {adjusted}. A difference that is not detectable may still exist, within its "
     "interval.{others}"
 )
-ADJUSTED = "adjusted (Benjamini–Hochberg) over the {} tests of each system and kind of reference"
-ONE_TEST = "not adjusted, because there is one test of each system and kind of reference"
+ADJUSTED = "adjusted (Benjamini–Hochberg) over the {} tests of each system and kind of reference{}"
+ONE_TEST = "not adjusted, because there is one test of each system and kind of reference{}"
+OF_BASELINES = ", those of matched baselines apart"
 OTHERS = " Only {} is tested here; tests by {} are in contrast_finders and in the report."
 NO_INTERVAL = (
-    "Without an interval, stimuli are taken as fixed, and p may be too small: halves of the stimuli have no index."
+    "Without an interval{systems}, stimuli are taken as fixed, and p may be too small: halves of the stimuli have no "
+    "index."
 )
+FAMILIES = ("finders", "baselines")  # the first words of the families of tests of finders
 UNTESTED = "Nothing was tested: the comparison has no two finders, with single units or a matched baseline among them."
 
 
@@ -84,6 +88,7 @@ def headline(comparison: xr.Dataset, tests: xr.Dataset | None = None) -> list[st
     >>> headline(comparison)[0]
     'KMeans above Units by LPIPS: V4 +0.200 (no interval).'
     """
+    comparison = whole_comparison(comparison)
     cautions: list[str] = []
     try:
         if tests is None:
@@ -116,7 +121,7 @@ def _describe_tests(comparison: xr.Dataset, tests: xr.Dataset) -> list[str]:
     metric = str(comparison.metric.values[0])
     correction = "hub" if (tests.correction == "hub").any() else "none"
     table = tests.drop_vars("sentence").to_dataframe()
-    table = table[(table.metric == metric) & (table.correction == correction) & table.family.str.startswith("finders")]
+    table = table[(table.metric == metric) & (table.correction == correction) & table.family.str.startswith(FAMILIES)]
     if table.empty:
         raise ValueError(f"no test of finders by {metric!r}, the first metric; pass contrast_finders(comparison)")
     kinds = map(kind_of_reference, table.against, table.family)
@@ -212,7 +217,7 @@ def _effect(row: Any) -> str:
 
 def _decimals(row: Any) -> int:
     """Return the decimals of two digits of the standard error; if it is 0, of two digits of the difference."""
-    return decimals_for(row.standard_error if row.standard_error > 0 else abs(row.difference))
+    return decimals_for(row.standard_error, row.difference)
 
 
 def _untested(comparison: xr.Dataset, finder: str, rows: pd.DataFrame) -> list[str]:
@@ -224,11 +229,15 @@ def _untested(comparison: xr.Dataset, finder: str, rows: pd.DataFrame) -> list[s
 def _method(comparison: xr.Dataset, table: pd.DataFrame) -> str:
     """Return how the tests were made."""
     sizes = sorted({int(table.n_family.min()), int(table.n_family.max())})
-    adjusted = ONE_TEST if sizes[-1] == 1 else ADJUSTED.format(" to ".join(map(str, sizes)))
+    apart = OF_BASELINES if table.family.str.startswith(FAMILIES[1]).any() else ""
+    adjusted = ONE_TEST.format(apart) if sizes[-1] == 1 else ADJUSTED.format(" to ".join(map(str, sizes)), apart)
     first, *others = comparison.metric.values.tolist()
     has_seeds = "seed" in comparison.coords and len(np.unique(comparison.seed)) > 1
     seed = f" over the items of seed {comparison.seed.values[0]}" if has_seeds else ""
-    without = f" {NO_INTERVAL}" if table.difference_low.isna().any() else ""
+    lacking, without = table.difference_low.isna(), ""
+    if lacking.any():
+        systems = "" if lacking.all() else f" (in {', '.join(dict.fromkeys(table.system[lacking]))})"
+        without = f" {NO_INTERVAL.format(systems=systems)}"
     listed = OTHERS.format(first, ", ".join(others)) if others else ""
     return METHOD.format(seed=seed, adjusted=adjusted, others=listed) + without
 

@@ -10,11 +10,13 @@ import xarray as xr
 
 from neurosuper._rounding import decimals_for, format_interval, format_number, format_p
 from neurosuper.comparison.contrast import CONFIDENCE_LEVEL, CORRECTIONS, NothingToTestError, References, contrast_pairs
+from neurosuper.comparison.selections import whole_comparison
 from neurosuper.comparison.variable_attrs import add_attrs
 from neurosuper.inference import adjust_p_values
 from neurosuper.inference.permutation import ALPHA
 
 CLAIMS = {"greater": "above", "less": "below", "two-sided": "different from"}
+NAMED = {"system": "system", "finder": "finder", "against": "finder", "metric": "metric"}  # the coord of each name
 KEYS = ("system", "finder", "metric", "against", "correction", "alternative")
 
 
@@ -67,6 +69,7 @@ def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str
     """
     if not hypotheses:
         raise ValueError("no hypotheses to test; name at least one")
+    comparison = whole_comparison(comparison)
     references: dict[tuple[str, str], dict[str, str]] = {}
     for stated in hypotheses:
         _check_stated(comparison, stated)
@@ -97,10 +100,23 @@ def _check_stated(comparison: xr.Dataset, stated: Mapping[str, str]) -> None:
     """Raise unless the comparison has what a hypothesis names."""
     if stated["correction"] != "none" and "corrected" not in comparison:
         raise ValueError("the comparison has no corrected index; score it again, or state correction='none'")
-    for key, coord in (("system", "system"), ("finder", "finder"), ("against", "finder"), ("metric", "metric")):
+    for key, coord in NAMED.items():
         if stated[key] not in comparison[coord].values:
             known = ", ".join(dict.fromkeys(comparison[coord].values.tolist()))
             raise ValueError(f"a hypothesis has the {key} {stated[key]!r}; the comparison has {known}")
+
+
+def is_about(stated: Mapping[str, str], comparison: xr.Dataset) -> bool:
+    """Return whether a comparison, which may be a part of a study, has all names of a hypothesis."""
+    return all(stated[key] in comparison[coord].values for key, coord in NAMED.items())
+
+
+def describe_claim(stated: Mapping[str, str]) -> str:
+    """Return what a hypothesis claims, such as "V4: KMeans above Units by LPIPS, hub-corrected"."""
+    return (
+        f"{stated['system']}: {stated['finder']} {CLAIMS[stated['alternative']]} {stated['against']} by "
+        f"{stated['metric']}, {CORRECTIONS[stated['correction']]}"
+    )
 
 
 def _find_all(
@@ -130,15 +146,12 @@ def _p_value(test: xr.Dataset | None, stated: Mapping[str, str]) -> float:
 
 
 def _sentence(stated: Mapping[str, str], row: pd.Series, n_tests: int) -> str:
-    claim = (
-        f"{stated['system']}: {stated['finder']} {CLAIMS[stated['alternative']]} {stated['against']} by "
-        f"{stated['metric']}, {CORRECTIONS[stated['correction']]}"
-    )
+    claim = describe_claim(stated)
     if np.isnan(row.p_value):
         return f"{claim}: not tested, as {stated['finder']} or {stated['against']} has fewer than two active items."
     verdict = "supported" if row.supported else "not supported"
     sides = "two-sided" if stated["alternative"] == "two-sided" else "one-sided"
-    decimals = decimals_for(row.standard_error)
+    decimals = decimals_for(row.standard_error, row.difference)
     interval = ""
     if np.isfinite(row.difference_low):
         interval = f", 95 % interval {format_interval(row.difference_low, row.difference_high, decimals)}"

@@ -10,9 +10,10 @@ import xarray as xr
 
 from neurosuper.interpretability.variance_components import ItemScores
 
-VARIABLES = {  # of a comparison, by the correction: the index, its difference between halves, influence of top stimuli
-    "none": ("interpretability", "difference_of_halves", "influence"),
-    "hub": ("corrected", "corrected_difference_of_halves", "corrected_influence"),
+VARIABLES = {  # of a comparison, by the correction: the index, its difference between halves, influence of top stimuli,
+    # and the level around which halves are put, which only the log scale of an interval depends on
+    "none": ("interpretability", "difference_of_halves", "influence", "mean_of_halves"),
+    "hub": ("corrected", "corrected_difference_of_halves", "corrected_influence", "corrected"),
 }
 
 
@@ -55,7 +56,7 @@ def _items_to_test(comparison: xr.Dataset, include_inactive: bool) -> tuple[np.n
 
 
 def _scores_by_name(
-    comparison: xr.Dataset, kept: np.ndarray, index_name: str, halves_name: str, influence_name: str
+    comparison: xr.Dataset, kept: np.ndarray, index_name: str, halves_name: str, influence_name: str, level_name: str
 ) -> dict[tuple[str, ...], ItemScores]:
     """Return the scores of items that are kept and have an index, by system, finder and metric."""
     systems, finders = (comparison[name].values for name in ("system", "finder"))
@@ -64,7 +65,9 @@ def _scores_by_name(
         comparison[name].transpose("metric", ..., "item").values if name in comparison else None
         for name in (halves_name, influence_name)
     )
-    stimuli, n_stimuli = _number_top_stimuli(comparison) if influence is not None else (None, 0)
+    levels = comparison[level_name if level_name in comparison else index_name].transpose("item", "metric").values
+    stimuli = _number_top_stimuli(comparison) if influence is not None else None
+    counts = count_scored(comparison)
     scores: dict[tuple[str, ...], ItemScores] = {}
     for (system, finder), rows in pd.Series(kept).groupby([systems[kept], finders[kept]], sort=False):
         for i, metric in enumerate(comparison.metric.values.tolist()):
@@ -72,18 +75,32 @@ def _scores_by_name(
             if halves is None or influence is None or stimuli is None:
                 scores[system, finder, metric] = ItemScores(index[items, i], np.full((1, 2, len(items)), np.nan))
                 continue
-            # Only the difference between two halves is known: each is put as far from the index as the other.
+            # Of two halves, only the difference is known: each is put as far from the mean of all halves as the other.
             half = halves[i][:, items] / 2
-            of_halves = np.stack([half, -half], axis=1) + index[items, i].astype(half.dtype)
-            u = np.bincount(stimuli[items].ravel(), influence[i][:, items].T.ravel(), n_stimuli) / max(1, len(items))
-            scores[system, finder, metric] = ItemScores(index[items, i], of_halves, influence=u)
+            of_halves = np.stack([half, -half], axis=1) + levels[items, i].astype(half.dtype)
+            of_top = influence[i][:, items].T.ravel()
+            u = np.bincount(stimuli[items].ravel(), of_top, stimuli.max() + 1) / max(1, len(items))
+            n_stimuli = counts.get(system)
+            scores[system, finder, metric] = ItemScores(index[items, i], of_halves, influence=u, n_stimuli=n_stimuli)
     return scores
 
 
-def _number_top_stimuli(comparison: xr.Dataset) -> tuple[np.ndarray, int]:
-    """Return the number of each top stimulus or its group (item, rank), and how many of these were scored on."""
+def _number_top_stimuli(comparison: xr.Dataset) -> np.ndarray:
+    """Return the number of each top stimulus, or of its group (item, rank)."""
     if "top_groups" in comparison:
-        return comparison.top_groups.transpose("item", "rank").values, comparison.n_stimulus_groups
+        return comparison.top_groups.transpose("item", "rank").values
     labels = comparison.top_stimuli.transpose("item", "rank").values
-    numbers, names = pd.factorize(labels.ravel())
-    return numbers.reshape(labels.shape), max(len(names), comparison.attrs.get("n_stimuli", 0))
+    return pd.factorize(labels.ravel())[0].reshape(labels.shape)
+
+
+def count_scored(comparison: xr.Dataset, *, groups: bool = True) -> dict[str, int]:
+    """Return how many stimuli, or groups of them if there are any, the items of the first seed were scored on.
+
+    By system; empty if the comparison does not say.
+    """
+    name = "n_stimulus_groups" if groups and "n_stimulus_groups" in comparison else "n_stimuli"
+    if name not in comparison:
+        return {}
+    first = of_first_seed(comparison)
+    counts = pd.Series(comparison[name].values[first]).groupby(comparison.system.values[first], sort=False).max()
+    return {str(system): int(n) for system, n in counts.items()}

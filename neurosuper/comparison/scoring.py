@@ -20,18 +20,18 @@ from neurosuper.interpretability.disjoint_stimuli import MIN_ITEMS, correlate_se
 from neurosuper.interpretability.floors import balance_picks, floor_distances
 from neurosuper.interpretability.group_scores import sample_index
 from neurosuper.interpretability.index import index_label
+from neurosuper.interpretability.random_sets import sd_of_sets
 from neurosuper.interpretability.random_splits import index_of_sets
 from neurosuper.interpretability.ranking import warn_of_copies
 from neurosuper.interpretability.sampled_sets import N_RESAMPLES
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
-from neurosuper.metrics.distances import Distances, open_distances
+from neurosuper.metrics.distances import DistanceMatrix, Distances, open_distances
 from neurosuper.responses import name_some
 
-N_RANDOM_SETS = 200  # random sets of stimuli per system: their s.d. then has a standard error of 5 %
+N_RANDOM_SETS = 200  # random sets of stimuli per system: 5 of them are then expected beyond each end of 95 %
 CONFIDENCE_LEVEL = 0.95  # share of random sets between `chance_level_low` and `chance_level_high`
 ITEM = ("item", "metric")
-CORRECTED = ("corrected", "frequency_floor")
 CHANCE = (  # of random sets of the stimuli of a system: the mean index, quantiles and s.d. between sets
     *("chance_level", "chance_level_low", "chance_level_high", "chance_level_sd"),
     *("corrected_chance_low", "corrected_chance_high", "corrected_chance_sd"),
@@ -40,6 +40,7 @@ ON_HALVES: dict[str, tuple[str, ...]] = {  # variables from the index on halves 
     "difference_of_halves": ("draw",),
     "influence": ("rank",),
     "index_reliability": (),
+    "mean_of_halves": (),
     "corrected_difference_of_halves": ("draw",),
     "corrected_influence": ("rank",),
     "corrected_reliability": (),
@@ -98,40 +99,23 @@ def score_fits(fits: Sequence[Fit], images: xr.DataArray, metrics: Metrics) -> x
     """
     images, metrics = check_images(images), name_metrics(metrics)
     _check_fits(fits, images)
-    groups, about_groups = _describe_groups(fits)
-    top = np.concatenate([fit.top_stimuli.values for fit in fits], axis=1)
-    n_items, coords, random = top.shape[1], _item_coords(fits), _draw_random_sets(fits, len(top))
+    top, of_items = np.concatenate([fit.top_stimuli.values for fit in fits], axis=1), _describe_items(fits)
+    n_items, random = top.shape[1], _draw_random_sets(fits, len(top))
     every = np.concatenate([top, *random], axis=1).T
     scored = [_score(fits, every, images, metric) for metric in metrics.values()]
-    scores = np.stack([index for index, _ in scored], axis=1)
-    columns = {"interpretability": scores[:n_items]}
-    n_of_fits = [fit.top_stimuli.shape[1] for fit in fits]
-    of_item = np.repeat(_find_shared(fits)[1], n_of_fits)
-    columns |= {name: np.stack([values[name][of_item] for _, values in scored], axis=1) for name in CHANCE}
-    others = {
-        name: ((*ITEM, *dims), np.stack([values[name] for _, values in scored], axis=1))
-        for name, dims in (dict.fromkeys(CORRECTED, ()) | ON_HALVES).items()
+    scores = {
+        name: ((*ITEM, *ON_HALVES.get(name, ())), np.stack([values[name] for values in scored], axis=1))
+        for name in scored[0]
     }
-    has_copies = np.concatenate([_has_copies(fit.top_stimuli) for fit in fits])
-    if has_copies.any():
-        warn_of_copies(int(has_copies.sum()), n_items, len(top))
+    if "has_copies" in of_items:
+        warn_of_copies(int(of_items["has_copies"][1].sum()), n_items, len(top))
     quantities = {name: index_label(metric) for name, metric in metrics.items()}
+    of_metrics = {"metric": list(metrics), "quantity": ("metric", list(quantities.values()))}
     table = xr.Dataset(
-        {name: (("item", "metric"), values) for name, values in columns.items()}
-        | {"n_active": ("item", np.concatenate([fit.n_active for fit in fits]))}
-        | {"top_stimuli": (("item", "rank"), top.T)}
-        | others
-        | groups
-        | ({"has_copies": ("item", has_copies)} if has_copies.any() else {}),
-        coords=coords
-        | {
-            "item": np.arange(n_items),
-            "metric": list(metrics),
-            "quantity": ("metric", list(quantities.values())),
-        },
+        scores | of_items | {"top_stimuli": (("item", "rank"), top.T)},
+        coords=_item_coords(fits) | {"item": np.arange(n_items)} | of_metrics,
         attrs={"top": len(top), "n_resamples": N_RANDOM_SETS, "confidence_level": CONFIDENCE_LEVEL}
-        | {"n_stimuli": max(fit.n_stimuli for fit in fits)}
-        | about_groups
+        | ({} if fits[0].stimulus_groups is None else {"stimulus_groups": fits[0].stimulus_groups.name})
         | _warn_of_constant(fits)
         | _warn_of_units_left_out(fits)
         | {"provenance": describe_comparison({fit.finder: fit.fitted for fit in fits}, quantities)},
@@ -157,94 +141,129 @@ def _check_fits(fits: Sequence[Fit], images: xr.DataArray) -> None:
 
 def _score(
     fits: Sequence[Fit], every: np.ndarray, images: xr.DataArray, metric: ImageMetric | Precomputed
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the index of sets `(set, rank)` of stimuli, and by name the other scores.
+) -> dict[str, np.ndarray]:
+    """Return all scores of all items `(item, …)` by one metric, by name.
 
-    They are those of all items `(item, …)`, and those of random sets, one for all fits of a system and a split.
+    `every (set, rank)` are labels of stimuli: the top stimuli of all items, and then random sets, those that all fits
+    of a system and a split share.
     """
     index = images.get_index("stimulus")
     sets, scored = index.get_indexer(every.ravel()).reshape(every.shape), [index.get_indexer(f.scored) for f in fits]
     chosen = np.unique(np.concatenate([sets.ravel(), *scored]))
     sets, scored = np.searchsorted(chosen, sets), [np.searchsorted(chosen, places) for places in scored]
-    ends = np.cumsum([fit.top_stimuli.shape[1] for fit in fits])
-    own = np.split(sets[: ends[-1]], ends[:-1])
-    logger.info("scoring %s items by %s on %s images", f"{ends[-1]:,}", metric.name, f"{len(chosen):,}")
+    n_of_fits = [fit.top_stimuli.shape[1] for fit in fits]
+    of_items, random = np.split(sets, [n_items := sum(n_of_fits)])
+    own = np.split(of_items, np.cumsum(n_of_fits)[:-1])
+    logger.info("scoring %s items by %s on %s images", f"{n_items:,}", metric.name, f"{len(chosen):,}")
     with open_distances(images, chosen, metric) as distances:
         of_sets = index_of_sets(distances, sets, metric.self_similarity)
         as_matrix = distances.as_matrix()
-        shifts, floors = _shifts_and_floors(distances if metric.squared else as_matrix, scored, own)
+        shifts, floors = _shifts_and_floors(distances if metric.squared else as_matrix, fits, scored, own)
         parts = []
         for fit, places, of_fit in zip(fits, scored, shifts.T, strict=True):
             raw = _on_halves(fit, places, as_matrix, metric.self_similarity)
             corrected = _on_halves(fit, places, ShiftedDistances(as_matrix, of_fit), 0)
-            parts.append(dict(zip(ON_HALVES, (*raw, *corrected), strict=True)))
-    first, _ = _find_shared(fits)
+            parts.append(dict(zip(ON_HALVES, (*raw, *corrected[:-1]), strict=True)))
+    first, shared = _find_shared(fits)
+    deviations = _deviations(as_matrix, [scored[i] for i in first], shifts[:, first], len(fits[0].top_stimuli))
+    of_random = (np.split(values, len(first)) for values in (of_sets[n_items:], random))
     chance = [
-        _chance_of(index, best, shifts[:, i], scored[i], metric.self_similarity)
-        for i, index, best in zip(
-            first, np.split(of_sets[ends[-1] :], len(first)), np.split(sets[ends[-1] :], len(first)), strict=True
-        )
+        _chance_of(values, best, shifts[:, i], scored[i], metric.self_similarity, sds)
+        for i, values, best, sds in zip(first, *of_random, deviations, strict=True)
     ]
     # The mean of d_jk − s_j − s_k over the pairs of a set is that of d_jk less twice the mean of s.
-    corrected_index = [
-        raw - metric.self_similarity + 2 * of_fit[best].mean(-1)
-        for raw, of_fit, best in zip(np.split(of_sets[: ends[-1]], ends[:-1]), shifts.T, own, strict=True)
-    ]
-    scores = {
-        "corrected": np.concatenate(corrected_index),
-        "frequency_floor": np.repeat(metric.self_similarity - floors, np.diff(ends, prepend=0)),
-    }
-    scores |= {name: np.array([of_stimuli[name] for of_stimuli in chance]) for name in CHANCE}
-    return of_sets, scores | {name: np.concatenate([part[name] for part in parts]) for name in ON_HALVES}
+    terms = [2 * of_fit[best].mean(-1) for of_fit, best in zip(shifts.T, own, strict=True)]
+    return (
+        {"interpretability": of_sets[:n_items]}
+        | {name: np.array([of_stimuli[name] for of_stimuli in chance])[np.repeat(shared, n_of_fits)] for name in CHANCE}
+        | {"corrected": of_sets[:n_items] - metric.self_similarity + np.concatenate(terms)}
+        | {"frequency_floor": np.repeat(metric.self_similarity - floors, n_of_fits)}
+        | {name: np.concatenate([part[name] for part in parts]) for name in ON_HALVES}
+    )
+
+
+def _deviations(
+    distances: Distances, scored: list[np.ndarray], shifts: np.ndarray, top: int
+) -> list[tuple[float, float] | None]:
+    """Return the standard deviations of the index and of the corrected index over all sets of the `scored` images.
+
+    For each of `scored`, with the terms `shifts (image, scored)`; None if the distances of all pairs are not in memory.
+    """
+    if not isinstance(distances, DistanceMatrix):
+        return [None] * len(scored)
+    found: dict[bytes, tuple[float, float]] = {}  # systems that share their stimuli share these
+    for places, of_image in zip(scored, shifts.T, strict=True):
+        if (key := places.tobytes()) not in found:
+            terms = of_image[places]
+            both = (np.full(len(terms), terms.mean()), terms)
+            raw, corrected = (sd_of_sets(distances.table, places, each, top) for each in both)
+            found[key] = raw, corrected
+    return [found[places.tobytes()] for places in scored]
 
 
 def _chance_of(
-    index: np.ndarray, sets: np.ndarray, shifts: np.ndarray, scored: np.ndarray, self_similarity: float
+    index: np.ndarray,
+    sets: np.ndarray,
+    shifts: np.ndarray,
+    scored: np.ndarray,
+    self_similarity: float,
+    deviations: tuple[float, float] | None,
 ) -> dict[str, float]:
     """Return what random `sets (set, rank)` of the `scored` images of a system score; `index (set,)` is that of each.
 
-    The corrected index of a random set has the mean 0.
+    The corrected index of a random set has the mean 0. Standard deviations that are not known are those of these sets.
     """
     corrected = index - self_similarity + 2 * shifts[sets].mean(-1)
+    sds = (index.std(ddof=1), corrected.std(ddof=1)) if deviations is None else deviations
     # A random set has every pair of images with the same probability: its mean index is that of all pairs. The terms
     # of the hub correction have half the mean distance of all pairs as their mean.
     numbers = [self_similarity - 2 * shifts[scored].mean()]
-    for values in (index, corrected):
-        numbers += [*np.quantile(values, TAILS), values.std(ddof=1)]
+    for values, sd in zip((index, corrected), sds, strict=True):
+        numbers += [*np.quantile(values, TAILS), sd]
     return dict(zip(CHANCE, numbers, strict=True))
 
 
 def _on_halves(
     fit: Fit, places: np.ndarray, distances: Distances, self_similarity: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return differences of the index between halves `(item, draw)`, influences of top stimuli `(item, rank)`.
 
-    And the reliability `(item,)`, of all items together.
+    And the reliability `(item,)`, the same for all items, over the active ones, and the mean index on halves `(item,)`.
     """
     top, n_items = fit.top_stimuli.shape
     if fit.leading is None or fit.halves is None:
         draws, ranks = (np.full((n_items, n), np.nan, np.float32) for n in (N_RESAMPLES, top))
-        return draws, ranks, np.full(n_items, np.nan)
+        return draws, ranks, np.full(n_items, np.nan), np.full(n_items, np.nan)
     sampled = sample_index(distances, places[fit.leading], fit.leading, [fit.halves], top, self_similarity)
-    of_halves = sampled.of_groups[0]
-    r = correlate_sets(of_halves) if n_items >= MIN_ITEMS else np.nan
-    return (of_halves[:, 0] - of_halves[:, 1]).T, sampled.influence.astype(np.float32), np.full(n_items, r)
+    of_halves, active = sampled.of_groups[0], _active(fit)
+    r = correlate_sets(of_halves[..., active]) if active.sum() >= MIN_ITEMS else np.nan
+    influence, level = sampled.influence.astype(np.float32), of_halves.mean((0, 1), dtype=float)
+    return (of_halves[:, 0] - of_halves[:, 1]).T, influence, np.full(n_items, r), level
+
+
+def _active(fit: Fit) -> np.ndarray:
+    """Return which items of a fit have at least as many active stimuli as top stimuli."""
+    return fit.n_active >= len(fit.top_stimuli)
 
 
 def _shifts_and_floors(
-    distances: Distances, scored: list[np.ndarray], own: list[np.ndarray]
+    distances: Distances, fits: Sequence[Fit], scored: list[np.ndarray], own: list[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the terms `(image, fit)` of the hub correction over the scored stimuli, and the frequency floors `(fit,)`.
 
-    `own (item, rank)` are the top stimuli of the items of each fit.
+    `own (item, rank)` are the top stimuli of the items of each fit. A floor is that of its active items; NaN without.
     """
     n_images = max(places.max() for places in scored) + 1
     among = np.stack([np.bincount(places, minlength=n_images) for places in scored], axis=1)
-    picks = balance_picks(np.stack([np.bincount(best.ravel(), minlength=n_images) for best in own], axis=1))
+    active = [best[_active(fit)].ravel() for fit, best in zip(fits, own, strict=True)]
+    counts = np.stack([np.bincount(best, minlength=n_images) for best in active], axis=1)
+    picks = balance_picks(counts[:, has_active := counts.any(0)])
     sets, of_fit = np.unique(among, axis=1, return_inverse=True)  # fits of one system share their stimuli
     sums = distances.weighted_sums(np.concatenate([sets, picks], axis=1))
     shifts = [hub_shifts(sums[:, i], sets[:, i] > 0) for i in range(sets.shape[1])]
-    return np.stack(shifts, axis=1)[:, of_fit], floor_distances(sums[:, sets.shape[1] :], picks)
+    floors = np.full(len(fits), np.nan)
+    floors[has_active] = floor_distances(sums[:, sets.shape[1] :], picks)
+    return np.stack(shifts, axis=1)[:, of_fit], floors
 
 
 def _draw_random_sets(fits: Sequence[Fit], top: int) -> list[np.ndarray]:
@@ -343,20 +362,29 @@ def _warn_of_units_left_out(fits: Sequence[Fit]) -> dict[str, list[int]]:
     return {"n_units_left_out": [n for n, _ in most.values()]}
 
 
-def _describe_groups(fits: Sequence[Fit]) -> tuple[dict[str, tuple], dict]:
-    """Return the group of each top stimulus as a variable, and the attrs of groups; empty without groups."""
-    n_top = len(fits[0].top_stimuli)
-    known = [fit.stimulus_groups for fit in fits if fit.stimulus_groups is not None]
-    if not known:
-        return {}, {}
-    if len(known) < len(fits) or len({groups.name for groups in known}) > 1:
-        raise ValueError("fits have different stimulus groups; fit all systems with the same `stimulus_groups`")
-    of_top = [
-        pd.Series(groups.of_scored, fit.scored)[fit.top_stimuli.values.T.ravel()].values.reshape(-1, n_top)
-        for fit, groups in zip(fits, known, strict=True)
-    ]
-    attrs: dict = {"stimulus_groups": known[0].name, "n_stimulus_groups": max(groups.n for groups in known)}
-    return {"top_groups": (("item", "rank"), np.concatenate(of_top))}, attrs
+def _describe_items(fits: Sequence[Fit]) -> dict[str, tuple]:
+    """Return the variables of items that no metric changes, except the top stimuli.
+
+    Counts of active and of scored stimuli; with groups, those of groups, and the group of each top stimulus; if any
+    item has two copies of a photograph among its top stimuli, which do.
+    """
+    n_of_fits = [fit.top_stimuli.shape[1] for fit in fits]
+    columns: dict[str, tuple] = {
+        "n_active": ("item", np.concatenate([fit.n_active for fit in fits])),
+        "n_stimuli": ("item", np.repeat([fit.n_stimuli for fit in fits], n_of_fits)),
+    }
+    groups = [fit.stimulus_groups for fit in fits if fit.stimulus_groups is not None]
+    if groups:
+        if len(groups) < len(fits) or len({own.name for own in groups}) > 1:
+            raise ValueError("fits have different stimulus groups; fit all systems with the same `stimulus_groups`")
+        of_top = [
+            pd.Series(own.of_scored, fit.scored)[fit.top_stimuli.values.T.ravel()].values.reshape(n, -1)
+            for fit, own, n in zip(fits, groups, n_of_fits, strict=True)
+        ]
+        columns["n_stimulus_groups"] = ("item", np.repeat([own.n for own in groups], n_of_fits))
+        columns["top_groups"] = (("item", "rank"), np.concatenate(of_top))
+    has_copies = np.concatenate([_has_copies(fit.top_stimuli) for fit in fits])
+    return columns | ({"has_copies": ("item", has_copies)} if has_copies.any() else {})
 
 
 def _has_copies(top: xr.DataArray) -> np.ndarray:

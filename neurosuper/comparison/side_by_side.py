@@ -77,34 +77,38 @@ def compare(
 
         - `interpretability (item, metric)`, the index, and `top_stimuli (item, rank)`, labels, strongest first;
         - `chance_level (item, metric)`, the mean index of all sets of `top` of the stimuli that the item's system was
-          scored on: minus the mean distance over all pairs, exactly; of 200 random sets, 95 % are between
-          `chance_level_low` and `chance_level_high`, and `chance_level_sd` is their standard deviation;
+          scored on: minus the mean distance over all pairs, exactly; `chance_level_sd`, the standard deviation over all
+          these sets (with more than 8,192 images, that of 200 random ones); and `chance_level_low` and
+          `chance_level_high`, between which are 95 % of 200 random sets;
         - `difference_of_halves (item, metric, draw)`, between the index on two random halves of the stimuli, the same
-          500 splits for all items, and `influence (item, metric, rank)`, the change of the index without each top
-          stimulus, from which `contrast_finders` estimates the variance over stimuli; NaN where a half has fewer
-          stimuli than `top`. They take 2 KB per item and metric;
+          500 splits for all items, `mean_of_halves (item, metric)`, the mean index on all these halves, and `influence
+          (item, metric, rank)`, the change of the index without each top stimulus, from which `contrast_finders`
+          estimates the variance over stimuli; NaN where a half has fewer stimuli than `top`. They take 2 KB per item
+          and metric. Each system has half of its own stimuli in each half, whichever the other systems have;
         - `corrected (item, metric)`, the hub-corrected index over the stimuli that the item's system was scored on,
           with chance at 0 (see `interpretability_index`), with `corrected_difference_of_halves` and
-          `corrected_influence`, and `corrected_chance_low`, `corrected_chance_high` and `corrected_chance_sd` of the
-          same random sets;
-        - `index_reliability (item, metric)`, the correlation over items of the index between two random halves of the
-          stimuli, averaged over the same splits (as from `interpretability.index_reliability` for its largest size;
-          that of the index on all stimuli is about 2r/(1 + r)), and `corrected_reliability (item, metric)`, that of the
-          corrected index: the same for all items of a system and finder; NaN with fewer than 4 items, or where a half
-          has fewer stimuli than `top` or the same index for all items;
-        - `frequency_floor (item, metric)`, the index of a set whose items would pick the same images as often, but at
-          random: the same for all items of a system and finder (see `interpretability.frequency_floor`);
+          `corrected_influence`, and `corrected_chance_low`, `corrected_chance_high` and `corrected_chance_sd`;
+        - `index_reliability (item, metric)`, the correlation over active items of the index between two random halves
+          of the stimuli, averaged over the same splits (as from `interpretability.index_reliability` for its largest
+          size; that of the index on all stimuli is about 2r/(1 + r)), and `corrected_reliability (item, metric)`, that
+          of the corrected index: the same for all items of a system and finder; NaN with fewer than 4 active items, or
+          where a half has fewer stimuli than `top` or the same index for all items;
+        - `frequency_floor (item, metric)`, the index of a set that would pick the same images as often as the active
+          items do, but at random: the same for all items of a system and finder, NaN if none is active (see
+          `interpretability.frequency_floor`);
         - `n_active (item,)`, the number of active stimuli among those scored: with a code above the one that more than
           half of them share, such as 0 of a sparse code (all, if there is no such code). The top stimuli of an
-          item with fewer than `top` are in part drawn at random; contrasts leave such items out;
-        - `top_groups (item, rank)`, only with `stimulus_groups`: the number of the group of each top stimulus;
+          item with fewer than `top`, which is called inactive, are in part drawn at random; contrasts leave it out;
+        - `n_stimuli (item,)`, the number of stimuli that its system was scored on, copies of one photograph counted
+          once;
+        - `n_stimulus_groups (item,)` and `top_groups (item, rank)`, only with `stimulus_groups`: the number of groups
+          that its system was scored on, and the number of the group of each top stimulus;
         - `has_copies (item,)`, only if an item has two copies of one photograph among its top stimuli (see
           `find_copies`).
 
-        attrs: `top`, `confidence_level` of the chance level, `n_resamples`, `n_stimuli` (scored on, of all systems),
-        `score_on`, `random_state`, `shared_stimuli` (a description of how many stimuli the systems share, and of
-        `fit_on`),
-        `stimulus_groups` and `n_stimulus_groups` (scored on, of all systems), if stimuli are grouped;
+        attrs: `top`, `confidence_level` of the chance level, `n_resamples`, `score_on`, `random_state`,
+        `shared_stimuli` (a description of how many stimuli the systems share, and of `fit_on`), `stimulus_groups`, if
+        there are any;
         `n_constant`, if directions were left out because they are constant on the stimuli to score on (their number for
         each system and finder, systems first; a warning names them), `n_units_left_out` (a number for each system), if
         units were left out because they do not vary, and, if stimuli had no image, `n_stimuli_left_out` of each system;

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from neurosuper._checks import Seed, make_rng
 from neurosuper._content import all_stimuli, content_of, photographs_of
 from neurosuper.interpretability.group_scores import groups_of
-from neurosuper.interpretability.random_splits import draw_splits, smallest_group
+from neurosuper.interpretability.random_splits import draw_splits, shown_to, smallest_group
 from neurosuper.interpretability.sampled_sets import MIN_STIMULUS_GROUPS, N_RESAMPLES
 from neurosuper.responses import (
     check_averaged,
@@ -40,7 +40,7 @@ class StimulusGroups(NamedTuple):
     of_scored : array of int (stimulus,)
         Number of the group of each stimulus to score on. Groups that share a photograph have one number.
     n : int
-        Number of groups of all systems to score on.
+        Number of groups that the system is scored on.
     """
 
     name: str
@@ -53,9 +53,10 @@ def split_systems(
 ) -> dict[str, xr.DataArray]:
     """Split the stimuli of all systems in halves; a stimulus that systems share is in the same half in all of them.
 
-    If systems have the coord `split`, its marks are kept, and apply to the other systems too. Copies of one photograph
-    are in the same half, unless these marks say otherwise, which gives a warning. With `stimulus_groups`, each half has
-    half of the groups, whole.
+    Of systems with different stimuli, each has half of its own photographs in each half (see `draw_splits`), no matter
+    what the others have. If systems have the coord `split`, its marks are kept, and apply to the other systems too.
+    Copies of one photograph are in the same half, unless these marks say otherwise, which gives a warning. With
+    `stimulus_groups`, each half has half of the groups, whole.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def split_systems(
     if given.keys() >= set(labels):
         marks = given
     else:
-        split = _draw_split(stimuli, units, random_state, groups is not None)
+        split = _draw_split(systems, stimuli, units, random_state, groups is not None)
         of_unit = {unit: given[label] for label, unit in zip(labels, units.tolist(), strict=True) if label in given}
         marks = {
             label: of_unit.get(unit, mark) for label, unit, mark in zip(labels, units.tolist(), split, strict=True)
@@ -151,11 +152,15 @@ def number_units(stimuli: xr.DataArray, groups: Mapping[str, object] | None) -> 
     return pd.factorize(connected_components(links, directed=False)[1][own])[0]
 
 
-def _draw_split(stimuli: xr.DataArray, units: np.ndarray, random_state: Seed, grouped: bool) -> list[str]:
-    """Return "fit" or "score" for each stimulus: half of the stimuli, or of the groups, to fit on."""
-    if not grouped:
+def _draw_split(
+    systems: Mapping[str, xr.DataArray], stimuli: xr.DataArray, units: np.ndarray, random_state: Seed, grouped: bool
+) -> list[str]:
+    """Return "fit" or "score" for each stimulus: half of the stimuli, or of the groups, of each system to fit on."""
+    labels = stimuli.stimulus.values
+    shown = shown_to(systems.values(), labels, units)
+    if shown.all() and not grouped:
         return split_stimuli(stimuli, random_state=random_state).split.values.tolist()
-    half = draw_splits(stimuli.stimulus.values, 2, 1, make_rng(random_state), units).values[0]
+    half = draw_splits(labels, 2, 1, make_rng(random_state), units, shown).values[0]
     return np.where(half == 1, "fit", "score").tolist()  # of an odd number, the half numbered 0 has one more
 
 
@@ -310,7 +315,7 @@ class Halves(NamedTuple):
         The half, 0 or 1, of each stimulus; None if a half is smaller than `top`.
     groups : StimulusGroups or None
     n_stimuli : int
-        Number of stimuli of all systems, with copies of one photograph counted once.
+        Number of stimuli of the system, with copies of one photograph counted once.
     """
 
     of_scored: np.ndarray | None
@@ -327,26 +332,28 @@ def halve_scored(scored: Mapping[str, xr.DataArray], top: int, stimulus_groups: 
         Too few groups, or a half of them with fewer stimuli than `top`.
     """
     stimuli, groups = all_stimuli(scored.values()), label_groups(scored, stimulus_groups)
-    units, n_photographs = number_units(stimuli, groups), int(photographs_of(stimuli).max()) + 1
+    labels, units = stimuli.stimulus.values, number_units(stimuli, groups)
     # One set of splits for all fits, always with the same seed: differences between items share their stimuli.
-    splits = draw_splits(stimuli.stimulus.values, 2, N_RESAMPLES, np.random.default_rng(0), units)
-    unit_of, halves = pd.Series(units, stimuli.stimulus.values), {}
+    shown = shown_to(scored.values(), labels, units)
+    splits = draw_splits(labels, 2, N_RESAMPLES, np.random.default_rng(0), units, shown)
+    numbers, halves = pd.DataFrame({"unit": units, "photograph": photographs_of(stimuli)}, labels), {}
     for name, part in scored.items():
-        least, own = smallest_group(part, splits), None
+        own, least, in_groups = numbers.loc[part.stimulus.values], smallest_group(part, splits), None
         if stimulus_groups is not None:
-            own = StimulusGroups(stimulus_groups, unit_of[part.stimulus.values].values, int(units.max()) + 1)
-            _check_groups(name, own, least, top)
-        halves[name] = Halves(groups_of(part, splits, top) if least >= top else None, own, n_photographs)
+            in_groups = StimulusGroups(stimulus_groups, own.unit.values, own.unit.nunique())
+            _check_groups(name, in_groups, least, top)
+        of_scored = groups_of(part, splits, top) if least >= top else None
+        halves[name] = Halves(of_scored, in_groups, own.photograph.nunique())
     return halves
 
 
 def _check_groups(name: str, groups: StimulusGroups, least: int, top: int) -> None:
     """Raise unless the groups of a system can be halved, with at least `top` stimuli in the smallest half."""
-    if (n := len(np.unique(groups.of_scored))) < MIN_STIMULUS_GROUPS:
+    if groups.n < MIN_STIMULUS_GROUPS:
         raise ValueError(
-            f"{name!r} has {n} stimulus groups to score on, too few to halve; use at least {MIN_STIMULUS_GROUPS} "
-            "(twice as many, or score_on='all', if directions are fitted on others), or leave out `stimulus_groups` "
-            "and restrict conclusions to these groups"
+            f"{name!r} has {groups.n} stimulus groups to score on, too few to halve; use at least "
+            f"{MIN_STIMULUS_GROUPS} (twice as many, or score_on='all', if directions are fitted on others), or leave "
+            "out `stimulus_groups` and restrict conclusions to these groups"
         )
     if least < top:
         raise ValueError(

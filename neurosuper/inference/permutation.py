@@ -277,9 +277,10 @@ def test_sentence(result: xr.Dataset, a: str, b: str, quantity: str) -> str:
     Returns
     -------
     str
-        Numbers have as many decimals as two digits of the standard error of the difference. If no random permutation
-        was as extreme as the observed difference, p is given as an upper bound. A p from `adjust_p_values` is called
-        adjusted, with the number of tests in its family, unless it is the only one.
+        Numbers have as many decimals as two digits of the standard error of the difference (of the difference itself,
+        if this error is 0). If no random permutation was as extreme as the observed difference, p is given as an upper
+        bound. A p from `adjust_p_values` is called adjusted, with the number of tests in its family, unless it is the
+        only one.
 
     Raises
     ------
@@ -303,7 +304,7 @@ unpaired permutation test, p = 0.029, all 70 permutations; d = 3.10, probability
             f"result must be a Dataset from permutation_test or index_difference, got {type(result).__name__}"
         )
     difference = result.difference.item()
-    decimals = decimals_for(result.standard_error.item())
+    decimals = decimals_for(result.standard_error.item(), difference)
     statistic = result.attrs["statistic"]
     first, second = (
         f"{name} (n = {result[f'n_{side}'].item():,}, {statistic} {_format(result[f'estimate_{side}'], decimals)})"

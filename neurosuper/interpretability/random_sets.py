@@ -14,6 +14,7 @@ from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.distances import open_distances
 
 CONFIDENCE_LEVEL = 0.95  # share of random sets between `interpretability_low` and `interpretability_high`
+MAX_BLOCK = 2**23  # distances in float64 that are in memory at once: 64 MiB
 LOW, HIGH = (1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2
 
 
@@ -99,6 +100,42 @@ def chance_level(
             "random_state": seed,
         },
     )
+
+
+def sd_of_sets(table: np.ndarray, images: np.ndarray, terms: np.ndarray, top: int) -> float:
+    """Return the standard deviation, over all sets of `top` images, of the mean of d_jk − s_j − s_k over their pairs.
+
+    Parameters
+    ----------
+    table : array (image, image)
+        Distances d.
+    images : array (image,)
+        Positions in `table` of the images that sets are of.
+    terms : array (image,)
+        Terms s of these images; twice their mean is the mean of d over all pairs.
+    top : int
+
+    Examples
+    --------
+    >>> distances = np.array([[0, 1, 2], [1, 0, 3], [2, 3, 0]])
+    >>> round(sd_of_sets(distances, np.arange(3), np.ones(3), top=2) ** 2, 6)  # of 1, 2 and 3
+    0.666667
+    """
+    n, squares, of_image, step = len(images), 0.0, np.empty(len(images)), max(1, MAX_BLOCK // len(images))
+    for start in range(0, n, step):
+        rows = np.arange(start, min(start + step, n))
+        delta = table[images[rows]][:, images].astype(float) - terms[rows, None] - terms  # δ_jk
+        delta[np.arange(len(rows)), rows] = 0
+        squares += float((delta**2).sum())
+        of_image[rows] = delta.sum(1)
+    # The mean over K pairs has the variance Σ δ_jk δ_lm P(j, k, l, m in a set) / K². Of ordered pairs of pairs, those
+    # that are the same pair sum to A, those that share one image to B, and the others to −A − B, as Σ δ = 0.
+    A = squares / 2
+    B = float((of_image**2).sum()) - squares
+    # The probability that 1, 2, 3 and 4 given images are in a set; 0 if there are not as many.
+    _, p2, p3, p4 = np.cumprod([(top - i) / max(1, n - i) for i in range(4)])
+    K = top * (top - 1) / 2
+    return float(np.sqrt(max(0.0, A * p2 + B * p3 - (A + B) * p4)) / K)
 
 
 def chance_of_mean(

@@ -17,7 +17,7 @@ from neurosuper.images import check_images
 from neurosuper.interpretability.corrections import correct_each, describe_correction
 from neurosuper.interpretability.group_scores import SampledIndex, groups_of, leading_stimuli, sample_index
 from neurosuper.interpretability.index import index_label
-from neurosuper.interpretability.random_splits import draw_splits, index_of_sets, smallest_group
+from neurosuper.interpretability.random_splits import draw_splits, index_of_sets, shown_to, smallest_group
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
 from neurosuper.interpretability.sampled_floors import floors_of_groups, floors_of_sets
 from neurosuper.interpretability.variance_components import ItemScores
@@ -61,13 +61,15 @@ def score_sets(
     stimuli = all_stimuli(sets)
     units, grouped = _number_units(stimuli, stimulus_groups, [*sets, images])
     rng, index = np.random.default_rng(seed), images.get_index("stimulus")
-    splits = [draw_splits(stimuli.stimulus.values, n, n_resamples, rng, units) for n in (2, 4)]
+    labels = stimuli.stimulus.values
+    shown = shown_to(sets, labels, units)
+    splits = [draw_splits(labels, n, n_resamples, rng, units, shown) for n in (2, 4)]
     if units.max() < 7 or min(smallest_group(codes, splits[1]) for codes in sets) < top:
         del splits[1]  # a quarter needs two units of two, and `top` stimuli
     tops = [top_stimuli(codes, top=top, random_state=seed) for codes in sets]
     drawn = [_draw(codes, best, index, splits, top, seed) for codes, best in zip(sets, tops, strict=True)]
     warn_of_few(min(codes.sizes["stimulus"] for codes in sets), top)
-    unit_of = pd.Series(units, stimuli.stimulus.values)
+    unit_of = pd.Series(units, labels)
     with_units = [(of_set, unit_of[codes.stimulus.values].values) for of_set, codes in zip(drawn, sets, strict=True)]
     scored = [index.get_indexer(codes.stimulus.values) for codes in sets]
     scores = _score(with_units, int(units.max()) + 1, scored, images, metric, top, correction)
@@ -221,11 +223,12 @@ def _labels_of_groups(stimulus_groups: str | xr.DataArray, arrays: Sequence[xr.D
     return every[~every.index.duplicated()]
 
 
-def warn_of_few(n_stimuli: int, top: int) -> None:
-    """Warn if intervals may be too narrow, because the top stimuli are many of all."""
+def warn_of_few(n_stimuli: int, top: int, system: str = "") -> None:
+    """Warn if intervals may be too narrow, because the top stimuli are many of all (of a system, if it has a name)."""
     if n_stimuli < STIMULI_PER_TOP * top:
         warnings.warn(
-            f"{n_stimuli} stimuli are fewer than {STIMULI_PER_TOP} × top = {STIMULI_PER_TOP * top}: the interval may "
-            f"be too narrow; lower `top` to at most {max(2, n_stimuli // STIMULI_PER_TOP)}, or score on more stimuli",
+            f"{n_stimuli} stimuli{f' of {system}' if system else ''} are fewer than {STIMULI_PER_TOP} × top = "
+            f"{STIMULI_PER_TOP * top}: the interval may be too narrow; lower `top` to at most "
+            f"{max(2, n_stimuli // STIMULI_PER_TOP)}, or score on more stimuli",
             stacklevel=4,
         )

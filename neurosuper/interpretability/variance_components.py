@@ -25,6 +25,7 @@ class ItemScores(NamedTuple):
     of_halves: np.ndarray
     mean_of_quarters: np.ndarray | None = None  # (draw, quarter), mean over items; None with too few stimuli
     influence: np.ndarray | None = None  # u (stimulus,), in one order for all sets; None: infinite degrees of freedom
+    n_stimuli: int | None = None  # of the set, if `influence` is of the top stimuli of several sets; None: its length
 
     @property
     def n(self) -> int:
@@ -76,10 +77,8 @@ def variances_of(sets: Sequence[ItemScores]) -> Variances:
     over_stimuli = float(by_draw.mean())
     error = float(by_draw.std(ddof=1) / np.sqrt(len(by_draw))) if len(by_draw) > 1 else np.nan
     interaction, of_items = zip(*map(_components_of_one_item, sets), strict=True)
-    known = [items.influence for items in sets if items.influence is not None]
-    df = degrees_of_freedom.of_influence(_mean_or_difference(known)) if len(known) == len(sets) else np.inf
     fall = _fall(over_stimuli, [items.mean_of_quarters for items in sets])
-    return Variances(over_stimuli, error, interaction, of_items, fall, df)
+    return Variances(over_stimuli, error, interaction, of_items, fall, _stimulus_df(sets))
 
 
 def log_variance(items: ItemScores) -> float:
@@ -110,7 +109,7 @@ def by_subject(items: ItemScores, subjects: np.ndarray) -> ItemScores:
 
 def paired_difference(a: ItemScores, b: ItemScores) -> ItemScores:
     """Return the differences between two sets of scores of the same subjects, in the same order."""
-    of_both = zip(a, b, strict=True)
+    of_both = zip(a[:-1], b[:-1], strict=True)
     return ItemScores(*(None if x is None or y is None else x - y for x, y in of_both))  # type: ignore[arg-type]
 
 
@@ -126,6 +125,20 @@ def _components_of_one_item(items: ItemScores) -> tuple[float, float]:
     shared = max(0.0, (of_mean - of_one / items.n) / (1 - 1 / items.n))
     interaction = max(0.0, of_one - shared)
     return interaction, max(0.0, float(items.scores.var(ddof=1)) - interaction)
+
+
+def _stimulus_df(sets: Sequence[ItemScores]) -> float:
+    """Return the degrees of freedom of the variance over stimuli, infinite if the influence of these is not known."""
+    known = [items.influence for items in sets if items.influence is not None]
+    if len(known) < len(sets):
+        return np.inf
+    u, counts = _mean_or_difference(known), [items.n_stimuli for items in sets if items.n_stimuli is not None]
+    if counts:
+        # u is 0 for stimuli that no item has among its top ones. Two sets with different stimuli have at least as many
+        # together as the larger one, and at least those that have an influence.
+        u = u[np.any([each != 0 for each in known], axis=0)]
+        u = np.pad(u, (0, max(0, max(counts) - len(u))))
+    return degrees_of_freedom.of_influence(u)
 
 
 def _fall(of_halves: float, quarters: Sequence[np.ndarray | None]) -> float:

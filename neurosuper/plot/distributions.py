@@ -17,6 +17,7 @@ from matplotlib.patches import Patch
 from scipy.stats import gaussian_kde
 
 from neurosuper._checks import check_one_of
+from neurosuper.comparison.selections import whole_comparison
 from neurosuper.comparison.table import inactive_items, summarize
 from neurosuper.plot.figure import LINE, SMALL, draw_legend, label_ticks, open_axes, size_of
 from neurosuper.plot.style import PLAIN, Look, finder_looks
@@ -92,6 +93,7 @@ def plot_distributions(
     >>> plot_distributions(comparison, "LPIPS-alex").axes[0].get_ylabel()
     'interpretability index: −LPIPS distance (AlexNet)'
     """
+    comparison = whole_comparison(comparison)
     metrics = comparison.metric.values.tolist()
     if metric not in metrics:
         raise ValueError(f"no metric {metric!r} in the comparison; it has {', '.join(metrics)}")

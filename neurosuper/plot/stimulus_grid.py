@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from neurosuper._checks import check_count
+from neurosuper.comparison.selections import whole_comparison
 from neurosuper.images import check_images
 from neurosuper.interpretability import top_stimuli
 from neurosuper.interpretability.ranking import End
@@ -206,6 +207,7 @@ def _rows_of_table(table: xr.Dataset, items: Items | None, index: xr.DataArray |
     """Return the rows of a comparison; names have system and finder where these differ, and the index."""
     if index is not None:
         raise ValueError("a comparison has its own index; pass index only with codes")
+    table = whole_comparison(table)
     if "top_stimuli" not in table or set(table.top_stimuli.dims) != {"item", "rank"}:
         raise ValueError("the comparison has no top_stimuli (item, rank); run neurosuper.compare, or its study, again")
     places = _places(items, table.direction.values.astype(str), "direction")
@@ -217,9 +219,8 @@ def _rows_of_table(table: xr.Dataset, items: Items | None, index: xr.DataArray |
             extra = [f"seed {value}" if coord == "seed" else value for value in chosen[coord].values.tolist()]
             names = [f"{value}\n{name}" for value, name in zip(extra, names, strict=True)]
     for name in scores:
-        values = chosen[name].isel(metric=0) if "metric" in chosen[name].dims else chosen[name]
-        what = "index" if name == "interpretability" else name
-        names = [f"{row}\n{what} {value}" for row, value in zip(names, _numbers(values.values), strict=True)]
+        values, what = chosen[name].isel(metric=0).values, "index" if name == "interpretability" else name
+        names = [f"{row}\n{what} {value}" for row, value in zip(names, _numbers(values), strict=True)]
     return Rows(chosen.top_stimuli.transpose("item", "rank").values.astype(str), None, names)
 
 

@@ -42,7 +42,8 @@ FIRST_SEED = "Only items of the first of {n} seeds are tested."
 QUOTED = "Sentences on the hub-corrected index quote the test of the index itself."
 FAMILY = "p is adjusted (Benjamini–Hochberg) within each family of tests: {what}; {sizes}."
 ONE_TEST = "p is not adjusted: each family of tests ({what}) is one test; {n}."
-OF_FINDERS = "the finders with the same system, metric, correction and kind of reference"
+OF_FINDERS = "the finders{baselines} with the same system, metric, correction and kind of reference"
+OR_BASELINES = ", or the matched baselines,"
 OF_SYSTEMS = "the systems with the same finder, metric and correction"
 SHARED = "Compare indices between systems only if they share images: {}."
 
@@ -98,7 +99,7 @@ def sections_of_tests(comparison: xr.Dataset, tests: xr.Dataset | None, cautions
     """Return the sections of the tests of finders (`tests`, with their warnings) and of systems, if there are any."""
     sections = []
     if tests is not None:
-        method = [_describe_families(tests, OF_FINDERS), *_assumptions(comparison, tests)]
+        method = [_describe_families(tests, families_of_finders(tests)), *_assumptions(comparison, tests)]
         forests = _forests(comparison, tests, "finder")
         if any("baseline" in panel.heading for forest in forests for panel in forest.panels):
             method.insert(0, BASELINE)
@@ -129,6 +130,12 @@ def with_cautions(test: Callable[[], xr.Dataset]) -> tuple[xr.Dataset, list[str]
         warnings.simplefilter("always")
         tests = test()
     return tests, list(dict.fromkeys(f"{str(each.message).removesuffix('.')}." for each in caught))
+
+
+def families_of_finders(tests: xr.Dataset) -> str:
+    """Return what the families of tests of finders are, in words."""
+    of_baselines = any(family.startswith("baselines") for family in tests.family.values.tolist())
+    return OF_FINDERS.format(baselines=OR_BASELINES if of_baselines else "")
 
 
 def _describe_families(tests: xr.Dataset, what: str) -> str:
@@ -213,7 +220,7 @@ def _panel(heading: str, tests: xr.Dataset, varied: str, ends: tuple[float, floa
     for i in range(tests.sizes["test"]):
         test = tests.isel(test=i)
         low, at, high = (float(test[f"difference{end}"]) for end in ("_low", "", "_high"))
-        decimals, has_interval = decimals_for(float(test.standard_error)), np.isfinite(low)
+        decimals, has_interval = decimals_for(float(test.standard_error), at), np.isfinite(low)
         row = Row(
             str(test[varied].item()),
             format_number(at, decimals, sign=True),

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import xarray as xr
 
-from neurosuper.comparison.table import count_constant, count_left_out, describe_units_left_out
-from neurosuper.report.forest import OF_FINDERS, main_tests
+from neurosuper.comparison.table import count_constant, count_left_out, describe_scored, describe_units_left_out
+from neurosuper.report.forest import families_of_finders, main_tests
 from neurosuper.report.numbers import unique_names
 
 SPLIT = {
@@ -16,8 +16,8 @@ SPLIT = {
     "all": "Directions were found, and units and directions scored, on the same stimuli",
 }
 INDEX = (
-    "The interpretability index of a unit or direction is minus the mean distance between its top {top} stimuli, over "
-    "all pairs (Klindt et al. 2023), by {metrics}."
+    "The interpretability index of a unit or direction is the mean, over all pairs of its top {top} stimuli, of a "
+    "similarity of two images (Klindt et al. 2023): {metrics}."
 )
 CORRECTED = (
     "The hub-corrected index subtracts from each distance what the mean distances of the two images to all others "
@@ -32,6 +32,7 @@ BASELINE = (
     "responses prepared as for the finder."
 )
 HALVES = "The variance over stimuli was estimated from {n} random halves of the stimuli{groups}, with directions fixed."
+PERMUTED = "p is that of a permutation test over units and directions, which treats stimuli as fixed"
 PAPERS = (
     "Klindt, D., Sanborn, S., Acosta, F., Poitevin, F. & Miolane, N. (2023). Identifying interpretable visual features "
     "in artificial and biological neural systems. arXiv:2310.11431."
@@ -88,7 +89,7 @@ def _describe_fits(comparison: xr.Dataset, provenance: dict) -> list[str]:
     known = provenance.get("finders", {})
     finders = [_name_finder(name, known.get(name)) for name in unique_names(comparison.finder)]
     sentences = [f"Finders, with the settings that are not their defaults: {'; '.join(finders)}."]
-    scored = f" (at most {comparison.n_stimuli} of a system)" if "n_stimuli" in comparison.attrs else ""
+    scored = f" (scored stimuli: {n})" if (n := describe_scored(comparison)) else ""
     if "score_on" in comparison.attrs:
         sentences.append(f"{SPLIT[comparison.score_on]}{scored}.")
     if "stimulus_groups" in comparison.attrs:
@@ -116,7 +117,7 @@ def call_of(settings: dict) -> str:
 
 def _describe_scores(comparison: xr.Dataset) -> list[str]:
     metrics = [
-        f"{metric} ({quantity})"
+        f"{quantity} by {metric}"
         for metric, quantity in zip(comparison.metric.values.tolist(), comparison.quantity.values.tolist(), strict=True)
     ]
     sentences = [INDEX.format(top=comparison.top, metrics=_join(metrics))]
@@ -147,26 +148,34 @@ def _describe_tests(comparison: xr.Dataset, tests: xr.Dataset) -> list[str]:
         and np.isin(references, comparison.baseline.values[comparison.baseline != ""]).any()
     ):
         sentences.append(BASELINE)
+    without = unique_names(tests.system[np.isnan(tests.difference_low.values)])
     if np.isfinite(tests.difference_low).any() and "draw" in comparison.sizes:
         groups = f" (whole groups: {comparison.stimulus_groups})" if "stimulus_groups" in comparison.attrs else ""
         sentences.append(HALVES.format(n=comparison.sizes["draw"], groups=groups))
         sentences.append(f"Intervals are {confidence} confidence intervals.")
+        if without:
+            sentences.append(f"In {_join(without)}, where stimuli are too few to halve, {PERMUTED}.")
     else:
-        sentences.append("p is that of a permutation test over units and directions, which treats stimuli as fixed.")
+        sentences.append(f"{PERMUTED}.")
     smallest, largest = int(tests.n_family.min()), int(tests.n_family.max())
     sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     if largest == 1:
-        sentences.append(f"p-values were not adjusted, because each family ({OF_FINDERS}) is one test.")
+        sentences.append(f"p-values were not adjusted, because each family ({families_of_finders(tests)}) is one test.")
     else:
         sentences.append(
-            f"p-values were adjusted within families ({OF_FINDERS}; {sizes} each) by the method of Benjamini and "
-            "Hochberg (1995)."
+            f"p-values were adjusted within families ({families_of_finders(tests)}; {sizes} each) by the method of "
+            "Benjamini and Hochberg (1995)."
         )
-    sentences.append(
-        f"Of {_count(shown.sizes['test'], 'difference')} in the {index}, {int(shown.detectable.sum())} were detectable "
-        f"({'adjusted ' if largest > 1 else ''}p < 0.05)."
-    )
-    return sentences
+    return [*sentences, count_detectable(shown, index, "adjusted p" if largest > 1 else "p")]
+
+
+def count_detectable(shown: xr.Dataset, index: str, p_name: str) -> str:
+    """Return how many of the shown differences are detectable."""
+    n, n_found = shown.sizes["test"], int(shown.detectable.sum())
+    if n == 1:
+        return f"The difference in the {index} was {'' if n_found else 'not '}detectable ({p_name} < 0.05)."
+    found = "1 was" if n_found == 1 else f"{n_found or 'none'} were"
+    return f"Of {n:,} differences in the {index}, {found} detectable ({p_name} < 0.05)."
 
 
 def _describe_software(provenance: dict) -> list[str]:

@@ -13,6 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from neurosuper._files import whole_file
 from neurosuper.comparison.headlines import headline
+from neurosuper.comparison.selections import whole_comparison
+from neurosuper.comparison.table import describe_scored
 from neurosuper.report.examples import choose_examples, describe_examples, introduce_examples, labels_of
 from neurosuper.report.figures import draw_figures
 from neurosuper.report.forest import finder_tests, sections_of_tests
@@ -32,7 +34,7 @@ SCORED = {
     "held-out": "directions found on one part of the stimuli, everything scored on the rest",
     "all": "directions found and everything scored on the same stimuli",
 }
-GROUPS = " Stimuli of one {name} are dependent: its {n} groups are never divided, in no split into halves."
+GROUPS = " Stimuli of one {name} are dependent: its groups (scored on: {n}) are never divided, in no split into halves."
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,7 +161,7 @@ def make_report(
     >>> "<title>Noise</title>" in report.html
     True
     """
-    _check(comparison, tests)
+    comparison = _check(comparison, tests)
     chosen = choose_examples(comparison)
     css, thumbnails = embed_thumbnails(images, labels_of(chosen.values()))
     tests, cautions = finder_tests(comparison) if tests is None else (tests, [])
@@ -197,8 +199,9 @@ def _templates() -> Environment:
     )
 
 
-def _check(comparison: xr.Dataset, tests: xr.Dataset | None) -> None:
-    """Refuse what is no comparison, or no tests of finders, or is from a `study.nc` of another layout."""
+def _check(comparison: xr.Dataset, tests: xr.Dataset | None) -> xr.Dataset:
+    """Return the whole comparison; refuse another `study.nc` layout, no comparison, or no tests of finders."""
+    comparison = whole_comparison(comparison)
     # Comparisons straight from `compare` have no version, nor have files written before there was one; the latter are
     # recognised by `floor`, their name of `chance_level`.
     version = comparison.attrs.get("format_version", 0 if "floor" in comparison else FORMAT_VERSION)
@@ -211,6 +214,7 @@ def _check(comparison: xr.Dataset, tests: xr.Dataset | None) -> None:
         raise ValueError(f"no comparison: it lacks {', '.join(missing)}; pass what neurosuper.compare returns")
     if tests is not None and (missing := [name for name in TEST_NEEDED if name not in tests.variables]):
         raise ValueError(f"no tests: they lack {', '.join(missing)}; pass what neurosuper.contrast_finders returns")
+    return comparison
 
 
 def _facts(comparison: xr.Dataset) -> str:
@@ -220,7 +224,7 @@ def _facts(comparison: xr.Dataset) -> str:
     parts += [comparison.shared_stimuli] if "shared_stimuli" in comparison.attrs else []
     groups = ""
     if "stimulus_groups" in comparison.attrs:
-        groups = GROUPS.format(name=comparison.stimulus_groups, n=comparison.n_stimulus_groups)
+        groups = GROUPS.format(name=comparison.stimulus_groups, n=describe_scored(comparison, groups=True))
     return f"{'; '.join(parts)}.{groups}"
 
 

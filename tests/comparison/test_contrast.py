@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
 
-from neurosuper import Color, Pixel, Random, Units, compare, contrast_finders, contrast_systems
+from neurosuper import PCA, Color, KMeans, Pixel, Random, Units, compare, contrast_finders, contrast_systems
 from neurosuper.inference import permutation_test
 from neurosuper.interpretability import index_difference
 
@@ -53,7 +53,8 @@ def add_halves(comparison, rng, shared):
     influence = rng.normal(0, 1, (*shape[:2], 3))
     columns = {"difference_of_halves": (("item", "metric", "draw"), halves), "top_stimuli": (("item", "rank"), top)}
     columns["influence"] = (("item", "metric", "rank"), influence)
-    return comparison.assign(columns).assign_attrs(n_stimuli=100)
+    columns["n_stimuli"] = ("item", np.full(shape[0], 100))
+    return comparison.assign(columns)
 
 
 def test_with_an_index_on_halves_stimuli_are_a_sample_too(rng):
@@ -181,19 +182,40 @@ def test_p_is_adjusted_within_families_of_one_question(rng):
     tests = contrast_finders(every, n_resamples=200)
     frame = tests.to_dataframe()
     frame["kind"] = np.where(frame.against == "Units", "Units", "baseline")
-    families = frame.groupby(["system", "metric", "correction", "kind"])
-    assert (families.ngroups, tests.n_families, frame.family.nunique()) == (24, 24, 24)
+    frame["is_baseline"] = frame.finder.isin(names.values())
+    families = frame.groupby(["system", "metric", "correction", "kind", "is_baseline"])
+    assert (families.ngroups, tests.n_families, frame.family.nunique()) == (36, 36, 36)
     assert (families.family.nunique() == 1).all()
-    for (*_, kind), family in families:
-        assert len(family) == (4 if kind == "Units" else 2)
+    for _, family in families:
+        assert len(family) == 2
         assert (family.n_family == len(family)).all()
         assert_allclose(family.p_adjusted, benjamini_hochberg(family.p_value.tolist()))
     assert (frame.detectable == (frame.p_adjusted < 0.05)).all()
     assert 0 < frame.detectable.sum() < len(frame)
     assert frame.family[0] == "finders in brain by color, not corrected, against Units"
     assert "finders in noise by pixel, hub-corrected, against matched baseline" in set(frame.family)
+    assert "baselines in net by pixel, hub-corrected, against Units" in set(frame.family)
     for row in frame.itertuples():
         assert f"(family of {row.n_family})" in row.sentence
+
+
+def test_the_baselines_that_compare_adds_do_not_change_what_is_said_of_finders(responses, images):
+    finders = [Units(), Random(6), KMeans(4), PCA(3)]
+    with_them, without = (
+        contrast_finders(compare({"V4": responses}, images, finders, [Color()], baselines=added), n_resamples=100)
+        for added in (True, False)
+    )
+    is_baseline = with_them.family.str.startswith("baselines").values
+    against_units = (with_them.against == "Units").values
+    own = with_them.isel(test=against_units & ~is_baseline)
+    assert own.sizes["test"] == without.sizes["test"] == 2 * 3
+    assert_allclose(own.p_adjusted, without.p_adjusted)
+    assert own.n_family.values.tolist() == without.n_family.values.tolist() == [3] * 6
+    assert own.sentence.values.tolist() == without.sentence.values.tolist()
+    assert set(with_them.family.values[is_baseline]) == {
+        f"baselines in V4 by color, {name}, against Units" for name in ("not corrected", "hub-corrected")
+    }
+    assert set(with_them.finder.values[is_baseline]) == set(with_them.against.values[~against_units])
 
 
 def test_tests_against_a_named_reference_are_one_family_in_each_system(rng):
@@ -226,6 +248,21 @@ def test_numbers_in_sentences_have_two_digits_of_their_standard_error(rng):
     shown = [f"{float(test[name]):z.2f}".replace("-", "−") for name in ("difference_low", "difference_high")]
     assert f"95 % interval [{shown[0]}, {shown[1]}]" in test.sentence.item()
     assert f"mean {float(test.estimate_a):z.2f})".replace("-", "−") in test.sentence.item()
+
+
+def test_a_difference_without_a_standard_error_is_not_said_to_be_0():
+    """All items of a set have the same index, as copies of one have."""
+    index = np.repeat([-0.60012, -0.6], 30)[:, None]
+    coords = {"system": ("item", ["V4"] * 60), "finder": ("item", np.repeat(["Units", "KMeans"], 30))}
+    variables = dict.fromkeys(("interpretability", "corrected"), (("item", "metric"), index))
+    tests = contrast_finders(xr.Dataset(variables, coords | {"metric": ["LPIPS"]}), n_resamples=200)
+    assert (tests.standard_error < 1e-15).all()
+    raw, hub = tests.sentence.values
+    assert (
+        "mean −0.60000) scored higher in interpretability by LPIPS than Units (n = 30, mean −0.60012), by 0.00012 ("
+        in raw
+    )
+    assert "Not corrected: difference +0.00012, p = 0.010." in hub
 
 
 def test_raw_and_corrected_index_are_both_tested(rng):
@@ -265,9 +302,9 @@ def test_halves_of_the_corrected_index_give_its_interval(rng):
 
 def test_few_stimuli_for_each_top_stimulus_give_one_warning_in_the_words_of_index_interval(responses, images):
     table = compare({"V4": responses[:40]}, images, [Units(), Random(6)], [Color(), Pixel()], score_on="all", top=5)
-    few = table.assign_attrs(n_stimuli=39)
+    few = table.assign(n_stimuli=table.n_stimuli - 1)
     contrast_finders(table, n_resamples=200)
-    message = "39 stimuli are fewer than 8 × top = 40: the interval may be too narrow; lower `top` to at most 4, or"
+    message = "39 stimuli of V4 are fewer than 8 × top = 40: the interval may be too narrow; lower `top` to at most 4"
     for contrast in (contrast_finders, partial(contrast_systems, against="V4")):
         both = few if contrast is contrast_finders else xr.concat([few, few.assign_coords(system="net")], "item")
         with pytest.warns(UserWarning, match=message) as caught:

@@ -22,8 +22,9 @@ def make(rng, shifts, systems=("V4", "IT", "net"), finders=FINDERS, n=40, has_ha
         variables["influence"] = (("item", "metric", "rank"), rng.normal(0, 0.05, (len(own), 1, 3)))
         tops = [rng.choice(100, 3, replace=False).astype(str) for _ in own]
         variables["top_stimuli"] = (("item", "rank"), np.array(tops))
+    variables["n_stimuli"] = ("item", np.full(len(own), 100))
     coords = {"system": ("item", own[:, 0]), "finder": ("item", own[:, 1]), "metric": ["LPIPS"]}
-    return xr.Dataset(variables, coords, {"n_stimuli": 100, "top": 3})
+    return xr.Dataset(variables, coords, {"top": 3})
 
 
 def interval_of(tests, system, finder="KMeans"):
@@ -185,7 +186,7 @@ def test_k_means_comes_first_and_of_many_finders_the_others_share_a_sentence(rng
     above, below = interval_of(tests.isel(test=(tests.against == "Units").values), "IT", "NMF"), "ICA in V4 −0."
     assert f"above for NMF in IT {above}; below for {below}" in sentences[3]
     assert "; not detectable in 10 of 12 tests (intervals from " in sentences[3]
-    assert "over the 4 to 6 tests of each system" in sentences[5]
+    assert "over the 1 to 5 tests of each system and kind of reference, those of matched base" in sentences[5]
 
 
 def test_with_a_corrected_index_the_headline_is_about_it(rng):
@@ -229,9 +230,18 @@ def test_units_that_were_left_out_are_counted_unless_the_note_of_a_study_does_so
     assert headline(comparison.assign_attrs(format_version=1)) == headline(comparison)[:-1]
 
 
-def test_a_caution_of_the_tests_becomes_a_sentence(rng):
-    comparison = make(rng, {}).assign_attrs(n_stimuli=20)
-    assert headline(comparison)[-1].startswith("20 stimuli are fewer than 8 × top = 24: the interval may be too narrow")
+def test_a_caution_of_the_tests_becomes_a_sentence_about_the_smallest_system(rng):
+    comparison = make(rng, {})
+    few = comparison.assign(n_stimuli=xr.where(comparison.system == "IT", 20, 23))
+    assert headline(few)[-1].startswith("20 stimuli of IT are fewer than 8 × top = 24: the interval may be too narrow")
+    assert "fewer than" not in headline(comparison)[-1]
+
+
+def test_systems_without_an_index_on_halves_are_named(rng):
+    comparison = make(rng, {})
+    known = comparison.difference_of_halves.where(comparison.system != "IT")
+    *_, method = headline(comparison.assign(difference_of_halves=known))
+    assert "Without an interval (in IT), stimuli are taken as fixed" in method
 
 
 def test_without_anything_to_test_the_means_are_given_and_it_says_so(rng):

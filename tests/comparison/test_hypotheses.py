@@ -94,7 +94,8 @@ def test_a_finder_may_be_tested_against_several_in_either_direction(comparison):
 
 
 def test_few_stimuli_give_one_warning_for_all_hypotheses(comparison):
-    few = comparison.assign_attrs(n_stimuli=30, top=5)
-    with pytest.warns(UserWarning, match="30 stimuli are fewer than 8 × top = 40") as caught:
+    counts = np.full(comparison.sizes["item"], 30)
+    few = comparison.assign(n_stimuli=("item", counts)).assign_attrs(top=5)
+    with pytest.warns(UserWarning, match="30 stimuli of V4 are fewer than 8 × top = 40") as caught:
         contrast_hypotheses(few, [STATED, STATED | {"against": "PCA"}])
     assert len(caught) == 1

@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist, squareform
 from neurosuper import PCA, Color, KMeans, Label, Precomputed, Units, compare, interpretability_index
 from neurosuper.comparison import fit_systems, score_fits, scoring
 from neurosuper.interpretability import frequency_floor, index_of_top, index_reliability
-from neurosuper.metrics import pairwise_distances
+from neurosuper.metrics import distances, pairwise_distances
 
 
 class SquaredColor(Color):
@@ -20,8 +20,13 @@ class SquaredColor(Color):
 
 
 def corrected_distances(images):
+    """Return the hub-corrected distances by colour."""
+    return hub_corrected(squareform(pdist(Color(device="cpu").embed(images).numpy())))
+
+
+def hub_corrected(d):
     """Return d_jk − μ − a_j − a_k, with h the mean distance of each image, μ their mean, a = (h − μ)(n − 1)/(n − 2)."""
-    d, n = squareform(pdist(Color(device="cpu").embed(images).numpy())), len(images)
+    n = len(d)
     h = d.sum(1) / (n - 1)
     a = (h - h.mean()) * (n - 1) / (n - 2)
     return d - h.mean() - a[:, None] - a
@@ -63,6 +68,43 @@ def test_chance_level_is_the_mean_index_of_all_sets_of_the_scored_stimuli(system
         own = table.chance_level[(table.system == system).values]
         exact = metric.self_similarity - squareform(squareform(distances)[:n, :n], checks=False).mean()
         assert_allclose(own, exact, rtol=1e-5)
+
+
+@pytest.mark.parametrize("metric", [Color(), Label(), SquaredColor()], ids=["color", "label", "squared"])
+def test_the_deviation_of_chance_is_that_of_all_sets_of_the_scored_stimuli(responses, images, metric):
+    """By brute force over the 220 sets of 3 of 12 stimuli, of the index and of the corrected one."""
+    systems = {"V4": responses[:12], "IT": responses[20:44]}
+    table = compare(systems, images[:44], [Units()], [metric], top=3, score_on="all").isel(metric=0, item=0)
+    d = pairwise_distances(images[:12], metric).values.astype(float)
+    sets = [np.ix_(best, best) for best in itertools.combinations(range(12), 3)]
+    for name, table_of_pairs in (("chance_level_sd", d), ("corrected_chance_sd", hub_corrected(d))):
+        index = [-table_of_pairs[best][np.triu_indices(3, 1)].mean() for best in sets]
+        assert_allclose(table[name], np.std(index), rtol=1e-5)
+
+
+def test_without_all_distances_in_memory_the_deviation_is_that_of_the_random_sets(responses, images, monkeypatch):
+    exact = compare({"V4": responses}, images, [Units()], [Color()], score_on="all").isel(item=0)
+    monkeypatch.setattr(distances, "MAX_MATRIX_IMAGES", 50)
+    monkeypatch.setattr(scoring, "N_RANDOM_SETS", 2000)
+    sampled = compare({"V4": responses}, images, [Units()], [Color()], score_on="all").isel(item=0)
+    for name in ("chance_level_sd", "corrected_chance_sd"):
+        assert exact[name] != sampled[name]
+        assert_allclose(sampled[name], exact[name], rtol=0.06)  # 2,000 sets have a standard error of 1.6 %
+
+
+def test_floor_and_reliability_are_those_of_the_items_that_are_active(responses, images):
+    """Three units answer to 1, 2 and 3 of 60 stimuli; without them the other numbers are the same. Two are too few."""
+    few = responses.copy()
+    few[:, :3] = np.where(np.arange(120)[:, None] % 60 <= np.arange(3), few[:, :3] + 1, 0)
+    metrics, settings = [Color(), SquaredColor()], {"score_on": "all", "baselines": False}
+    every, alone = (compare({"V4": r}, images, [Units()], metrics, top=7, **settings) for r in (few, few[:, 3:]))
+    assert every.n_active.values.tolist() == [2, 4, 6, *[120] * 5]
+    names = ("frequency_floor", "index_reliability", "corrected_reliability")
+    for name in names:
+        assert np.isfinite(alone[name]).all()
+        assert_allclose(every[name], alone[name].isel(item=[0] * 8), rtol=1e-6)
+    none = compare({"V4": few[:, :2]}, images, [Units()], metrics, top=5, **settings)
+    assert all(np.isnan(none[name]).all() for name in names)
 
 
 def test_the_band_of_chance_is_that_of_95_of_100_random_sets(responses, images, rng, monkeypatch):

@@ -1,11 +1,14 @@
+from itertools import combinations
+
 import dask.array as da
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
 
 from neurosuper import Color, Label, Pixel, interpretability_index, load_images
-from neurosuper.interpretability import chance_level
+from neurosuper.interpretability import chance_level, random_sets
+from neurosuper.interpretability.random_sets import sd_of_sets
 
 
 class SquaredColor(Color):
@@ -104,3 +107,35 @@ def test_bad_sizes_are_refused(images):
         chance_level(images, Color(), top=121)
     with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 2, got 1"):
         chance_level(images, Color(), n_resamples=1)
+
+
+@pytest.mark.parametrize("top", [2, 3, 5, 8])
+def test_the_deviation_between_sets_is_that_of_all_sets(rng, top):
+    """By brute force over all sets of 8 of 11 images, of distances and of these less a term of each image."""
+    table = squareform(rng.exponential(size=55))
+    images = np.array([10, 2, 0, 5, 7, 3, 9, 1])
+    own = table[np.ix_(images, images)]
+    mean = own.sum() / 56
+    terms = rng.normal(size=8)
+    for s in (np.full(8, mean / 2), terms - terms.mean() + mean / 2):
+        delta = own - s[:, None] - s
+        means = [np.mean([delta[i, j] for i, j in combinations(best, 2)]) for best in combinations(range(8), top)]
+        assert_allclose(sd_of_sets(table, images, s, top), np.std(means), atol=1e-12)
+
+
+def test_the_deviation_between_sets_does_not_depend_on_the_size_of_blocks(rng, monkeypatch):
+    table = squareform(rng.exponential(size=55)).astype(np.float32)
+    arguments = (table, np.arange(11), np.full(11, table.sum() / 220), 4)
+    whole = sd_of_sets(*arguments)
+    monkeypatch.setattr(random_sets, "MAX_BLOCK", 25)
+    assert_allclose(sd_of_sets(*arguments), whole, rtol=1e-12)
+
+
+def test_labels_of_two_kinds_have_the_deviation_of_the_hypergeometric_distribution():
+    """Of 3 among 6 + 6 labels, all agree in 2 × 20 of 220 sets, and one pair of three in the others."""
+    same = np.arange(12) // 6
+    table = (same[:, None] != same).astype(float)
+    share = 40 / 220
+    mean = 1 - (share + (1 - share) / 3)
+    expected = (share * mean**2 + (1 - share) * (2 / 3 - mean) ** 2) ** 0.5
+    assert_allclose(sd_of_sets(table, np.arange(12), np.full(12, mean / 2), 3), expected, rtol=1e-12)

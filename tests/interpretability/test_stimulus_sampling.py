@@ -33,9 +33,9 @@ def mean_on(codes, images, metric, group, labels, top):
     return interpretability_index(codes.sel(stimulus=members), images, metric, top=top).values
 
 
-def score_halves(codes, images, metric, labels, top, n_resamples, groups=None):
+def score_halves(codes, images, metric, labels, top, n_resamples, groups=None, shown=None):
     """Return the index (draw, half, item) on random halves of all stimuli, or of whole groups of them."""
-    halves = draw_splits(labels, 2, n_resamples, np.random.default_rng(0), groups).values
+    halves = draw_splits(labels, 2, n_resamples, np.random.default_rng(0), groups, shown).values
     return np.array([[mean_on(codes, images, metric, draw == half, labels, top) for half in (0, 1)] for draw in halves])
 
 
@@ -72,7 +72,8 @@ def test_a_difference_has_the_error_of_halves_and_the_degrees_of_freedom_of_infl
     means = [interpretability_index(codes, images, metric, top=3).mean().item() for codes in (a, b)]
     assert_allclose([result.estimate_a, result.estimate_b, result.difference], [*means, means[0] - means[1]])
     labels = np.unique(np.concatenate([codes.stimulus.values for codes in (a, b)]))
-    halves = [score_halves(codes, images, metric, labels, 3, 10) for codes in (a, b)]
+    shown = np.stack([np.isin(labels, codes.stimulus) for codes in (a, b)], axis=1)
+    halves = [score_halves(codes, images, metric, labels, 3, 10, None, shown) for codes in (a, b)]
     over_stimuli = np.var(np.subtract(*(own.mean(2) for own in halves)), axis=1, ddof=1)
     over_items = [variance_over_items(codes, own, images, metric, 3) for codes, own in zip((a, b), halves, strict=True)]
     error = (over_stimuli.mean() + sum(over_items)) ** 0.5

@@ -115,7 +115,7 @@ def tested(comparison) -> xr.Dataset:
             influence=(("item", "metric", "rank"), rng.normal(0, 0.01, (80, 2, 3))),
         )
         .assign_coords(finder=("item", finder), baseline=("item", np.where(finder == "KMeans", "Gaussian", "")))
-        .assign_attrs(n_stimuli=40)
+        .assign(n_stimuli=("item", np.full(80, 40)))
     )
 
 

@@ -140,11 +140,11 @@ def test_the_page_says_how_the_variance_over_stimuli_was_estimated(comparison, i
     rng = np.random.default_rng(0)
     halves = (("item", "metric", "draw"), rng.normal(0, 0.01, (80, 2, 500)))
     influence = (("item", "metric", "rank"), rng.normal(0, 0.01, (80, 2, 3)))
-    on_halves = comparison.assign(difference_of_halves=halves, influence=influence).assign_attrs(n_stimuli=40)
-    on_halves = on_halves.assign_attrs(stimulus_groups="burst", n_stimulus_groups=8)
+    on_halves = comparison.assign(difference_of_halves=halves, influence=influence)
+    on_halves = on_halves.assign(n_stimulus_groups=("item", np.full(80, 8))).assign_attrs(stimulus_groups="burst")
     page = make_report(on_halves, images).html
     assert "for other stimuli (whole groups: burst) and other units" in page
-    assert "Stimuli of one burst are dependent: its 8 groups are never divided" in page
+    assert "Stimuli of one burst are dependent: its groups (scored on: 8) are never divided" in page
     assert "independent" not in page
     on_halves.difference_of_halves[40:60] = np.nan
     assert "Where no interval is given, items are treated as independent" in make_report(on_halves, images).html
@@ -170,9 +170,11 @@ def test_a_family_of_one_test_is_not_called_adjusted(tested, comparison, images,
         assert "p is not adjusted: each family of tests (" in part.html
         assert "detectable, p below 0.05" in part.html
         assert "adjusted p" not in part.html
-    several = sections(make_report(tested, images).html)["tests"]
+    finder = np.where(np.arange(80) % 40 < 5, "PCA", tested.finder)
+    several = sections(make_report(tested.assign_coords(finder=("item", finder)), images).html)["tests"]
     assert read(several).texts("th")[2] == "adjusted p"
-    assert "; 1 to 2 tests each, 12 in all." in several
+    assert "of tests: the finders, or the matched baselines, with the same system, metric" in several
+    assert "; 1 to 2 tests each, 16 in all." in several
     assert "one may exclude 0 without being detectable" in several
 
 

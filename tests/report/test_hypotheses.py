@@ -63,3 +63,16 @@ def test_contrasts_of_raw_and_corrected_index_are_said_to_be_both_counted(compar
         in (section(read, both, images, [stated])[-1])
     )
     assert "corrected index" not in section(read, comparison, images, [stated])[-1]
+
+
+def test_of_a_part_of_a_study_other_hypotheses_are_listed_as_not_in_it(comparison, images, read, stated):
+    """Also if none is in it; p of the others is then not that of the whole study, and it says so."""
+    other = stated | {"system": comparison.system.values[-1], "correction": "none"}
+    part = comparison.isel(item=(comparison.system == stated["system"]).values)
+    heading, tested, listed, _ = section(read, part, images, [other, stated])
+    assert "p is adjusted over the hypotheses in this part alone: quote the report of the whole study" in heading
+    assert tested == contrast_hypotheses(part, [stated]).sentence.item()
+    assert listed == 'net "fire8": KMeans above Units by LPIPS-alex, not corrected: not in this part of the study.'
+    heading, listed, _ = section(read, part, images, [other])
+    assert "in this part alone" not in heading
+    assert listed.endswith("not in this part of the study.")

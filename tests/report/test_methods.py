@@ -5,12 +5,15 @@ import re
 
 import numpy as np
 import pytest
+import xarray as xr
 from markupsafe import escape
 
 from neurosuper import contrast_finders
 from neurosuper.report import make_report
 from neurosuper.report.forest import finder_tests
-from neurosuper.report.methods import ADJUSTED, PAPERS, describe_methods
+from neurosuper.report.methods import ADJUSTED, PAPERS, count_detectable, describe_methods
+
+SYSTEMS = ("V4 <left> & right", 'net "fire8"')  # of `comparison`
 
 FINDERS = {
     "Units": {"finder": "Units"},
@@ -22,6 +25,8 @@ FINDERS = {
 @pytest.fixture
 def made(tested):
     provenance = json.loads(tested.provenance) | {"finders": FINDERS}
+    is_pca = np.isin(np.arange(80) % 40, np.arange(15, 20))
+    tested = tested.assign_coords(finder=("item", np.where(is_pca, "PCA", tested.finder)))
     n_active = np.full(80, 20)
     n_active[:7] = 2
     corrected = tested.interpretability + 1
@@ -49,12 +54,12 @@ def test_every_number_is_that_of_the_comparison(made):
     n_found = int((hub.p_adjusted < 0.05).sum())
     assert 0 < n_found < hub.sizes["test"]
     for said in (
-        'compared in V4 <left> & right (20 units) and net "fire8" (20 units), on 40 stimuli in common',
+        'compared in V4 <left> & right (15 units) and net "fire8" (15 units), on 40 stimuli in common',
         "V4 <array> is cowley-v4, version unverified, doi 10.1/x.",
-        "Units; KMeans(n_directions='2x', center=True); Gaussian: CovarianceMatched().",
-        "scored on the rest (at most 40 of a system). Random seeds: 0, 7.",
+        "Units; PCA; KMeans(n_directions='2x', center=True); Gaussian: CovarianceMatched().",
+        "scored on the rest (scored stimuli: 40). Random seeds: 0, 7.",
         "its top 3 stimuli",
-        "by LPIPS-alex (−LPIPS distance (AlexNet)) and color (−distance of mean colour).",
+        "2023): −LPIPS distance (AlexNet) by LPIPS-alex and −distance of mean colour by color.",
         "the mean index of all sets of 3 stimuli of a system; the range of single sets is that of 200 random ones.",
         "Of 80 items, 7 with fewer than 3 active stimuli were left out.",
         "Also left out: 13 directions with the same code",
@@ -107,9 +112,39 @@ def test_without_halves_the_paragraph_speaks_of_permutations_and_of_no_interval(
     assert "matched baseline" not in text
 
 
+@pytest.mark.parametrize(
+    ("n", "n_found", "said"),
+    [
+        (72, 0, "Of 72 differences in the mean index, none were detectable (p < 0.05)."),
+        (72, 1, "Of 72 differences in the mean index, 1 was detectable (p < 0.05)."),
+        (2, 2, "Of 2 differences in the mean index, 2 were detectable (p < 0.05)."),
+        (1, 1, "The difference in the mean index was detectable (p < 0.05)."),
+        (1, 0, "The difference in the mean index was not detectable (p < 0.05)."),
+    ],
+)
+def test_the_number_of_detectable_differences_is_grammatical(n, n_found, said):
+    shown = xr.Dataset({"detectable": ("test", np.arange(n) < n_found)})
+    assert count_detectable(shown, "mean index", "p") == said
+
+
+def test_systems_that_are_tested_by_permutation_alone_are_named(tested):
+    second = (tested.system == SYSTEMS[1]).values[:, None, None]
+    text = methods_of(tested.assign(difference_of_halves=tested.difference_of_halves.where(~second)))
+    assert f"In {SYSTEMS[1]}, where stimuli are too few to halve, p is that of a permutation test over units" in text
+    assert "too few to halve" not in methods_of(tested)
+
+
+def test_an_agreement_is_not_called_a_distance(comparison):
+    labelled = comparison.assign_coords(quantity=("metric", ["label agreement", "−distance of mean colour"]))
+    text = methods_of(labelled)
+    assert "of a similarity of two images (Klindt et al. 2023): label agreement by LPIPS-alex and −distance of" in text
+    assert "minus the mean distance" not in text
+
+
 def test_the_seed_of_compare_and_groups_of_stimuli_are_stated(tested):
     del tested.attrs["provenance"]
-    text = methods_of(tested.assign_attrs(random_state=np.int64(5), stimulus_groups="burst", n_stimulus_groups=8))
+    grouped = tested.assign(n_stimulus_groups=("item", np.full(80, 8)))
+    text = methods_of(grouped.assign_attrs(random_state=np.int64(5), stimulus_groups="burst"))
     assert "Random seed: 5." in text
     assert "Stimuli of one burst were never divided." in text
     assert "random halves of the stimuli (whole groups: burst)" in text
