@@ -15,7 +15,10 @@ from pandas.api.types import infer_dtype
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 PADDING = string.whitespace + "\0\u00a0\u3000\ufeff"  # pads text of fixed width, or starts a file
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {
+    *(".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+}
 UNCLEAN = re.compile(f"[{re.escape(PADDING)}]")
 
 
