@@ -30,6 +30,10 @@ RESERVED = {  # names of variables, coords and dims of a comparison, which no un
     *("corrected", "corrected_difference_of_halves", "corrected_influence", "frequency_floor"),
     *("chance_level_sd", "corrected_chance_low", "corrected_chance_high", "corrected_chance_sd"),
     *("n_active", "baseline", "index_reliability", "corrected_reliability", "top_groups"),
+    *("has_copies", "code", "is_copy", "end"),
+    # Attrs, which a coord of the same name would hide in `table.top`.
+    *("top", "n_resamples", "n_stimuli", "n_stimulus_groups", "random_state", "score_on", "shared_stimuli"),
+    *("stimulus_groups", "confidence_level", "provenance"),
 }
 
 
