@@ -1,21 +1,35 @@
-"""Read and open image files within limits on bytes and pixels, because a few bytes can declare any number of pixels."""
+"""Find and open image files, within limits on bytes and pixels: a few bytes can declare any number of pixels."""
 
 from __future__ import annotations
 
 import io
+import warnings
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePath, PurePosixPath
 
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 
 from neurosuper._checks import one_line
+from neurosuper._labels import IMAGE_SUFFIXES, name_some
 
-__all__ = ["check_archive", "naming_image", "open_image", "orientation_of", "read_file", "read_member"]
+__all__ = ["Opener", "check_archive", "check_files", "find_files", "naming_image", "open_image", "orientation_of"]
+
+Opener = Callable[[], Image.Image]
 
 # Formats that are decoded, for any file name. Other decoders of Pillow start other programs (EPS: Ghostscript).
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# Formats of photographs, drawings and movies that are not read: such files in a folder are counted and named.
+OTHER_SUFFIXES = {
+    *(".avif", ".dib", ".emf", ".eps", ".exr", ".heic", ".heif", ".j2k", ".jp2", ".jxl", ".pcx", ".psd", ".svg"),
+    *(".svgz", ".tga", ".wmf", ".xcf"),
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".raw", ".rw2"),
+    *(".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"),
+}
+SUFFIXES = IMAGE_SUFFIXES | OTHER_SUFFIXES
 MAX_PIXELS = 2**26  # per image, 8192 × 8192; photographs of stimulus sets have about 20 times fewer
 MAX_BYTES = 4 * MAX_PIXELS  # per file: that number of pixels, uncompressed, 4 bytes each
 # Deflate expands one byte to at most 1032 bytes. A zip file that declares more has overlapping members or no pictures.
@@ -25,28 +39,95 @@ IMAGE_LENGTH = 257  # TIFF tag: number of rows
 FREE_BYTES = 2**30  # of all members together; below this any ratio is harmless
 
 
-def read_file(path: Path) -> bytes:
-    """Return the bytes of an image file.
+def find_files(path: Path) -> list[tuple[str, Opener]]:
+    """Return name and opener of every image file in a folder or zip file.
 
     Raises
     ------
+    FileNotFoundError
+        No such file or folder, or no image in it.
     ValueError
-        More than `MAX_BYTES`.
+        Neither a folder nor a readable zip file.
+
+    Warns
+    -----
+    UserWarning
+        Some images have formats that are not read.
     """
+    if not path.exists():
+        raise FileNotFoundError(f"no images at {path}; give a folder, a zip file or a list of files")
+    if path.is_file() and path.suffix.lower() != ".zip":
+        raise ValueError(f"{path} is neither a folder nor a zip file; to load single files, pass a list of them")
+    listed = _zip_files(path) if path.is_file() else _folder_files(path)
+    found = [(inside, file) for inside, file in listed if inside.suffix.lower() in IMAGE_SUFFIXES]
+    # The negative or the movie of a photograph has its name, and is no stimulus of its own.
+    read = {inside.with_suffix("") for inside, _ in found}
+    others = sorted(inside.as_posix() for inside, _ in listed if inside.with_suffix("") not in read)
+    counts = Counter(PurePath(name).suffix.lower() for name in others)
+    unread = ", ".join(f"{n} {suffix}" for suffix, n in counts.most_common())
+    if not found:
+        instead = f", found {unread}, which are not read: convert them to .png" if others else ""
+        raise FileNotFoundError(f"no image in {path}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}{instead}")
+    if others:
+        warnings.warn(
+            f"images in {path} are left out, because their formats are not read ({unread}): {name_some(others)}; "
+            "convert them to .png, or remove them",
+            stacklevel=4,
+        )
+    return [file for _, file in found]
+
+
+def check_files(paths: list[Path]) -> list[tuple[str, Opener]]:
+    """Return name and opener of every file of a list.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file does not exist.
+    """
+    if missing := [str(p) for p in paths if not p.is_file()]:
+        raise FileNotFoundError(f"no such image file: {name_some(missing)}; check the paths")
+    return [(p.as_posix(), partial(_open_file, p)) for p in paths]
+
+
+def _folder_files(folder: Path) -> list[tuple[PurePath, tuple[str, Opener]]]:
+    """Return the path inside, the name and the opener of every image in a folder, also of formats that are not read."""
+    files = [(file.relative_to(folder), file) for file in folder.rglob("*")]
+    return [
+        (inside, (file.as_posix(), partial(_open_file, file)))
+        for inside, file in files
+        if _is_image(inside) and file.is_file()
+    ]
+
+
+def _zip_files(path: Path) -> list[tuple[PurePath, tuple[str, Opener]]]:
+    """Return the same of a zip file."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not a readable zip file; it may be cut short, fetch it again") from error
+    check_archive(archive, path)
+    files = [  # Windows separates folders by backslashes
+        (PurePosixPath(name.replace("\\", "/")), partial(_open_member, archive, name)) for name in archive.namelist()
+    ]
+    return [(inside, (f"{path.name}/{inside}", read)) for inside, read in files if _is_image(inside)]
+
+
+def _is_image(path: PurePath) -> bool:
+    is_hidden = any(part.startswith(".") and part != ".." for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not is_hidden
+
+
+def _open_file(path: Path) -> ImageFile.ImageFile:
+    """Return an opened image file, if it has at most `MAX_BYTES`."""
     _check_bytes(path.stat().st_size)
-    return path.read_bytes()
+    return open_image(path.read_bytes())
 
 
-def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Return the bytes of an image in a zip file.
-
-    Raises
-    ------
-    ValueError
-        More than `MAX_BYTES`, checked before anything is unpacked.
-    """
+def _open_member(archive: zipfile.ZipFile, name: str) -> ImageFile.ImageFile:
+    """Return an opened image in a zip file, if it has at most `MAX_BYTES`, which is checked before it is unpacked."""
     _check_bytes(archive.getinfo(name).file_size)
-    return archive.read(name)
+    return open_image(archive.read(name))
 
 
 def _check_bytes(size: int) -> None:

@@ -10,13 +10,17 @@ from pathlib import PurePosixPath
 from typing import TypeVar
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from pandas.api.types import infer_dtype
 
 Labelled = TypeVar("Labelled", xr.DataArray, xr.Dataset)
 DOOR = "neurosuper.as_responses(values, stimuli=…) makes responses of arrays, tables, tensors and trials"
 PADDING = string.whitespace + "\0\u00a0\u3000\ufeff"  # pads text of fixed width, or starts a file
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {
+    *(".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+}
 UNCLEAN = re.compile(f"[{re.escape(PADDING)}]")
 
 
@@ -85,11 +89,13 @@ def check_labels(array: Labelled, dim: str, what: str) -> Labelled:
         raise ValueError(f"{what} need a dim {dim!r}, got dims {tuple(array.dims)}; rename them{door}")
     if dim not in array.indexes:
         raise ValueError(f"{what} need labels on {dim!r}; add them with .assign_coords({dim}=[...]){door}")
+    array = with_plain_coords(array)
     index = array.indexes[dim]
     if index.nlevels > 1:
         raise ValueError(
             f"{what} have a MultiIndex on {dim!r}; flatten it with .reset_index({dim!r}) and label {dim!r}{door}"
         )
+    index = index.astype(object) if isinstance(index.dtype, pd.CategoricalDtype) else index
     if infer_dtype(index, skipna=False) != "string" or index.hasnans:
         kinds = {type(label).__name__ for label in index if not isinstance(label, str)}
         raise TypeError(
@@ -103,6 +109,44 @@ def check_labels(array: Labelled, dim: str, what: str) -> Labelled:
             f"{what} have duplicate {dim} labels {name_some(twice)}; average or relabel them first{trials}"
         )
     return _in_one_form(array, dim, what)
+
+
+def with_plain_coords(array: Labelled) -> Labelled:
+    """Return an array whose coords can be written to files: none has a type of pandas or NumPy's `StringDType`.
+
+    Missing numbers and truth values become NaN, missing text "". Times with a time zone are in UTC.
+    """
+    plain = {
+        name: (coord.dims, _as_plain(coord), coord.attrs)
+        for name, coord in array.coords.items()
+        if name not in array.dims and _is_of_pandas(coord)
+    }
+    return array.assign_coords(plain) if plain else array
+
+
+def _is_of_pandas(coord: xr.DataArray) -> bool:
+    """Return whether a coord has NumPy's `StringDType`, a type of pandas, or, as with older xarray, such objects."""
+    if not isinstance(coord.dtype, np.dtype) or coord.dtype.kind == "T":
+        return True
+    if coord.dtype.kind != "O" or coord.chunks is not None:
+        return False
+    return any(kind.__module__.startswith("pandas.") for kind in set(map(type, coord.values.flat)))
+
+
+def _as_plain(coord: xr.DataArray) -> np.ndarray:
+    if isinstance(coord.dtype, pd.DatetimeTZDtype):
+        times = pd.DatetimeIndex(getattr(coord.data, "array", coord.data))  # xarray wraps it, or does not
+        return times.tz_convert(None).to_numpy()
+    values = np.asarray(coord.values)
+    if values.dtype.kind not in "OT":
+        return values
+    items = values.astype(object)
+    missing, kind = pd.isna(items), infer_dtype(items, skipna=True)
+    if kind in ("boolean", "integer", "floating", "mixed-integer-float"):
+        return np.where(missing, np.nan, items).astype(float)
+    if kind in ("datetime", "datetime64"):
+        return pd.to_datetime(items, utc=True).tz_localize(None).to_numpy()
+    return np.array([str(item) for item in np.where(missing, "", items)])
 
 
 def _in_one_form(array: Labelled, dim: str, what: str) -> Labelled:

@@ -6,21 +6,23 @@ sorted by label; a list of files keeps its order.
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image
 
 from neurosuper._content import CONTENT, digest_of, digests_of
-from neurosuper._image_files import check_archive, naming_image, open_image, orientation_of, read_file, read_member
-from neurosuper._labels import IMAGE_SUFFIXES, check_labels, clean_label, clean_labels, name_some
+from neurosuper._image_files import Opener, check_files, find_files
+from neurosuper._image_pixels import as_pixels, is_array, is_picture, opener_of, read_rgb, upright_size
+from neurosuper._labels import check_labels, clean_label, clean_labels, name_some
 from neurosuper._progress import progress
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["check_images", "image_labels", "load_images"]
 
@@ -28,10 +30,8 @@ DIMS = ("stimulus", "row", "column", "channel")
 LAZY_BYTES = 2**30  # bytes; a larger stack is a dask array, so that it need not fit in memory
 CHUNK = 64  # images per chunk of a lazy stack, at most: what metrics embed at once
 BLOCK_BYTES = 2**28  # bytes per chunk, at most; chunks of large images have fewer
-ON_ITS_SIDE = (5, 6, 7, 8)  # EXIF orientations that exchange rows and columns
-MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # Pillow modes that convert to 8-bit RGB in one way only
-Source = str | Path | Sequence[str | Path] | np.ndarray | xr.DataArray
-Opener = Callable[[], bytes]
+Pictures: TypeAlias = "Sequence[Image.Image] | Sequence[np.ndarray] | Sequence[torch.Tensor]"
+Source: TypeAlias = "str | Path | Sequence[str | Path] | Pictures | np.ndarray | torch.Tensor | xr.DataArray"
 
 
 def load_images(
@@ -40,14 +40,15 @@ def load_images(
     size: int | tuple[int, int] | None = None,
     category_from: Literal["folder"] | Mapping[str, str] | None = None,
 ) -> xr.DataArray:
-    """Return images from files or an array as one labelled stack.
+    """Return images from files, PIL images, arrays or tensors as one labelled stack.
 
     Parameters
     ----------
-    source : folder, zip file, list of image files, or array
+    source : folder, zip file, list of image files, list of PIL images, arrays or tensors, or one array or tensor
         Folders and zip files are searched with all their subfolders, except for hidden names (`.x`), and sorted by
-        label, as text. A list keeps its order. An array is `(stimulus, row, column, channel)`, uint8; its stimuli are
-        named by their position, unless it is a DataArray with labels.
+        label, as text. A list keeps its order. An array or tensor of all images is `(stimulus, row, column, channel)`
+        or `(stimulus, channel, row, column)`, one in a list lacks the first dim; uint8, or floats from 0 to 1. What is
+        no file is named by its position, unless it is a DataArray `(stimulus, row, column, channel)` with labels.
     size : int or (rows, columns), optional
         Resize (never crop) every image to this size in pixels, bicubic with anti-aliasing. Needed if sizes differ.
     category_from : "folder" or mapping, optional
@@ -68,11 +69,16 @@ def load_images(
     FileNotFoundError
         No such file or folder, or no image in it.
     TypeError
-        Neither files nor an array, or files without an order.
+        Neither files nor images, or files without an order.
     ValueError
         Two files with the same base name, sizes that differ without `size`, an unreadable file, one of more than
-        8192 × 8192 pixels, or pixels that have no single meaning as 8-bit RGB (CMYK, transparency, 16 bit): each is
-        named. Grey and palette images become RGB.
+        8192 × 8192 pixels or more than one frame, or pixels that have no single meaning as 8-bit RGB (CMYK,
+        transparency, 16 bit, floats outside [0, 1]): each is named. Grey and palette images become RGB.
+
+    Warns
+    -----
+    UserWarning
+        A folder or zip file has images in formats that are not read, such as HEIC or SVG: they are counted and named.
 
     See Also
     --------
@@ -87,11 +93,11 @@ def load_images(
     >>> load_images(np.zeros((2, 8, 8, 3), np.uint8)).stimulus.values.tolist()
     ['0', '1']
     """
-    if isinstance(source, xr.DataArray) or (isinstance(source, np.ndarray) and source.dtype.kind not in "UO"):
+    if isinstance(source, xr.DataArray) or is_array(source):
         images = _from_array(source, size)
         category = _from_mapping(images.stimulus.values, category_from)
         return images if category is None else images.assign_coords(category=("stimulus", category))
-    labels, names, openers = _list_files(source, category_from == "folder")
+    labels, names, openers = _list_images(source, category_from == "folder")
     shape = _common_size(names, openers, size)
     stack, digests = _read_stack(names, openers, shape)
     images = xr.DataArray(
@@ -100,25 +106,25 @@ def load_images(
         coords={"stimulus": labels, "channel": ["red", "green", "blue"]}
         | {CONTENT: ("stimulus", [""] * len(labels) if digests is None else digests)},
         name="image",
-        attrs={"source": str(source) if isinstance(source, str | Path) else f"{len(names)} files"},
+        attrs={"source": str(source) if isinstance(source, str | Path) else f"{len(names)} images"},
     )
     folders = [PurePosixPath(name).parent.name for name in names]
     category = folders if category_from == "folder" else _from_mapping(labels, category_from)
     return images if category is None else images.assign_coords(category=("stimulus", category))
 
 
-def image_labels(source: str | Path | Sequence[str | Path]) -> list[str]:
+def image_labels(source: str | Path | Sequence[str | Path] | Pictures) -> list[str]:
     """Return the labels that `load_images` gives to image files, without reading pixels.
 
     Parameters
     ----------
-    source : folder, zip file, or list of image files
+    source : folder, zip file, list of image files, or list of images
         As for `load_images`.
 
     Returns
     -------
     list of str
-        Base names without extension: sorted, or in the order of the list.
+        Base names without extension: sorted, or in the order of the list. Positions of what is no file.
 
     Raises
     ------
@@ -140,7 +146,7 @@ def image_labels(source: str | Path | Sequence[str | Path]) -> list[str]:
     >>> image_labels(folder)
     ['cat', 'owl']
     """
-    return _list_files(source, by_folder=False)[0]
+    return _list_images(source, by_folder=False)[0]
 
 
 def check_images(images: xr.DataArray) -> xr.DataArray:
@@ -187,20 +193,19 @@ def check_images(images: xr.DataArray) -> xr.DataArray:
     return images.transpose(*DIMS)
 
 
-def _from_array(source: np.ndarray | xr.DataArray, size: int | tuple[int, int] | None) -> xr.DataArray:
-    if isinstance(source, np.ndarray):
-        if source.ndim != 4:
-            raise ValueError(
-                f"an image array is (stimulus, row, column, channel), got shape {source.shape}; "
-                "repeat grey images along a last axis of 3"
-            )
-        labels = [str(i).zfill(len(str(len(source) - 1))) for i in range(len(source))]
-        source = xr.DataArray(source, dims=DIMS, coords={"stimulus": labels}, name="image")
+def _from_array(source: Any, size: int | tuple[int, int] | None) -> xr.DataArray:
+    if not isinstance(source, xr.DataArray):
+        pixels = as_pixels(source, DIMS[:3])
+        source = xr.DataArray(pixels, dims=DIMS, coords={"stimulus": _positions(len(pixels))}, name="image")
     images = check_images(source)
     if CONTENT not in images.coords:
         unknown = [""] * images.sizes["stimulus"]  # digests need all pixels, and reading a lazy stack takes long
         images = images.assign_coords({CONTENT: ("stimulus", unknown if images.chunks else digests_of(images))})
     return images if size is None else _resize_stack(images, _as_shape(size))
+
+
+def _positions(n_images: int) -> list[str]:
+    return [str(i).zfill(len(str(n_images - 1))) for i in range(n_images)]
 
 
 def _resize_stack(images: xr.DataArray, shape: tuple[int, int]) -> xr.DataArray:
@@ -220,9 +225,18 @@ def _resize_stack(images: xr.DataArray, shape: tuple[int, int]) -> xr.DataArray:
     )
 
 
-def _list_files(source: Source, by_folder: bool) -> tuple[list[str], list[str], list[Opener]]:
-    """Return label, name and opener of every image file: in the order of a list, else sorted by label."""
-    files = _find_files(source)
+def _list_images(source: object, by_folder: bool) -> tuple[list[str], list[str], list[Opener]]:
+    """Return label, name and opener of every image: in the order of a list, else sorted by label."""
+    if isinstance(source, str | Path):
+        files = find_files(Path(source))
+    else:
+        items = _as_list(source)
+        if not isinstance(items[0], str | Path):
+            if by_folder:
+                raise ValueError("category_from='folder' is for files; give a dict of labels, from '0' on, or None")
+            labels = _positions(len(items))
+            return labels, labels, [opener_of(item) for item in items]
+        files = check_files([Path(item) for item in items])
     labels = _label_files(files, by_folder)
     order = list(range(len(files)))
     if isinstance(source, str | Path):
@@ -230,58 +244,25 @@ def _list_files(source: Source, by_folder: bool) -> tuple[list[str], list[str], 
     return [labels[i] for i in order], [files[i][0] for i in order], [files[i][1] for i in order]
 
 
-def _find_files(source: Source) -> list[tuple[str, Opener]]:
-    """Return (name, function that reads the bytes) for every image file."""
-    if isinstance(source, str | Path):
-        path = Path(source)
-        if not path.exists():
-            raise FileNotFoundError(f"no images at {path}; give a folder, a zip file or a list of files")
-        if path.is_file() and path.suffix.lower() != ".zip":
-            raise ValueError(f"{path} is neither a folder nor a zip file; to load single files, pass a list of them")
-        found = _zip_files(path) if path.is_file() else _folder_files(path)
-        if not found:
-            raise FileNotFoundError(f"no image in {path}; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-        return found
-    paths = _as_paths(source)
-    if missing := [str(p) for p in paths if not p.is_file()]:
-        raise FileNotFoundError(f"no such image file: {name_some(missing)}; check the paths")
-    if not paths:
-        raise FileNotFoundError("the list of image files is empty; give at least one")
-    return [(p.as_posix(), partial(read_file, p)) for p in paths]
-
-
-def _as_paths(source: object) -> list[Path]:
-    """Return a list of paths, or raise an error that says what images may be loaded from."""
-    allowed = "give a folder, a zip file, a list of image files, or an array (stimulus, row, column, channel) of uint8"
+def _as_list(source: object) -> list:
+    """Return a list of paths or of images in memory, or raise an error that says what images may be loaded from."""
+    allowed = (
+        "give a folder, a zip file, a list of image files, of PIL images or of tensors, or an array (stimulus, row, "
+        "column, channel)"
+    )
     if not isinstance(source, Sequence | np.ndarray | pd.Series | pd.Index) or isinstance(source, bytes):
         unordered = " (its files have no order: pass sorted(files))" if isinstance(source, Set | Iterator) else ""
         raise TypeError(f"images cannot be loaded from {type(source).__name__}; {allowed}{unordered}")
     items = list(source)
-    if wrong := [item for item in items if not isinstance(item, str | Path)]:
-        raise TypeError(
-            f"images cannot be loaded from a {type(source).__name__} of {type(wrong[0]).__name__}; {allowed}"
-        )
-    return [Path(item) for item in items]
-
-
-def _folder_files(folder: Path) -> list[tuple[str, Opener]]:
-    paths = [p for p in folder.rglob("*") if _is_image(p.relative_to(folder)) and p.is_file()]
-    return [(p.as_posix(), partial(read_file, p)) for p in paths]
-
-
-def _zip_files(path: Path) -> list[tuple[str, Opener]]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a readable zip file; it may be cut short, fetch it again") from error
-    check_archive(archive, path)
-    names = [(name, name.replace("\\", "/")) for name in archive.namelist()]  # Windows separates folders by backslashes
-    images = [(name, shown) for name, shown in names if _is_image(PurePosixPath(shown))]
-    return [(f"{path.name}/{shown}", partial(read_member, archive, name)) for name, shown in images]
-
-
-def _is_image(path: Path | PurePosixPath) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    if not items:
+        raise FileNotFoundError("the list of images is empty; give at least one")
+    is_path = isinstance(items[0], str | Path)
+    for item in items:
+        if not (isinstance(item, str | Path) if is_path else is_picture(item)):
+            kinds = " and ".join(sorted({type(items[0]).__name__, type(item).__name__}))
+            pairs = "; if the images are in pairs, pass [image for image, _ in pairs]" if type(item) is tuple else ""
+            raise TypeError(f"images cannot be loaded from a {type(source).__name__} of {kinds}; {allowed}{pairs}")
+    return items
 
 
 def _label_files(files: list[tuple[str, Opener]], by_folder: bool) -> list[str]:
@@ -313,46 +294,17 @@ def _common_size(names: list[str], openers: list[Opener], size: int | tuple[int,
         return _as_shape(size)
     sizes: dict[tuple[int, int], str] = {}
     for name, read in zip(names, openers, strict=True):
-        image = _open(name, read)
-        width, height = image.size
-        sizes.setdefault((width, height) if orientation_of(image, name) in ON_ITS_SIDE else (height, width), name)
+        sizes.setdefault(upright_size(name, read), name)
     if len(sizes) > 1:
         examples = ", ".join(f"{rows}×{columns} ({name})" for (rows, columns), name in list(sizes.items())[:3])
         raise ValueError(f"images differ in size: {examples}; pass size=(rows, columns) to resize them")
     return next(iter(sizes))
 
 
-def _open(name: str, read: Opener) -> ImageFile.ImageFile:
-    """Return an image after reading its header only; raise an error if it is not 8-bit RGB, grey or palette."""
-    with naming_image(name):
-        image = open_image(read())
-    depth = " of 16 bit" if any(";16" in str(tile) for tile in image.tile) else ""
-    if depth or image.mode not in MODES:
-        raise ValueError(
-            f"image {name} has mode {image.mode}{depth}, which has no single meaning as 8-bit RGB; save it as 8-bit RGB"
-        )
-    return image
-
-
 def _read(name: str, read: Opener, shape: tuple[int, int]) -> tuple[np.ndarray, str]:
     """Return one image as (row, column, channel) uint8 RGB, and the digest of its pixels before resizing."""
-    image = _open(name, read)
-    orientation = orientation_of(image, name)
-    with naming_image(name):
-        image.load()
-        upright = image if orientation == 1 else ImageOps.exif_transpose(image)
-    upright = _to_rgb(upright, name)
-    return np.asarray(_resize(upright, shape)), digest_of(np.asarray(upright))
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if np.asarray(image)[..., 3].min() < 255:
-            raise ValueError(
-                f"image {name} is partly transparent; draw it on the background that was shown and save it as RGB"
-            )
-    return image.convert("RGB")
+    image = read_rgb(name, read)
+    return np.asarray(_resize(image, shape)), digest_of(np.asarray(image))
 
 
 def _resize(image: Image.Image, shape: tuple[int, int]) -> Image.Image:

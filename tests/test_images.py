@@ -166,30 +166,175 @@ def test_photographs_are_turned_as_viewers_turn_them(one, suffix, orientation):
     assert one(content, f"phone{suffix}", size=(8, 12)).shape == (1, 8, 12, 3)
 
 
+@pytest.mark.parametrize("form", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_a_file_of_several_frames_is_refused_by_name_with_their_number(one, tmp_path, pixels, form):
+    frames = [Image.fromarray(frame) for frame in pixels[:3]]
+    stream = io.BytesIO()
+    frames[0].save(stream, form, save_all=True, append_images=frames[1:])
+    message = r"image .*owl\.png has 3 frames; save the one that was shown as an image of its own"
+    assert_refused(ValueError, message, lambda: one(stream.getvalue()))
+    assert_refused(ValueError, message, lambda: one(stream.getvalue(), size=4))
+    alone = io.BytesIO()
+    frames[0].save(alone, form, save_all=True)
+    assert one(alone.getvalue()).shape == (1, 6, 8, 3)
+
+
+def test_the_photograph_of_a_phone_is_the_first_of_its_file(one, rng):
+    """Phones add a preview or a map of depth to a JPEG file (MPO)."""
+    photograph = Image.fromarray(rng.integers(0, 256, (16, 24, 3), dtype=np.uint8))
+    stream = io.BytesIO()
+    photograph.save(stream, "MPO", save_all=True, append_images=[Image.new("RGB", (24, 16))])
+    assert Image.open(stream).n_frames == 2
+    assert_array_equal(one(stream.getvalue(), "phone.jpg"), one(encode(photograph, ".jpg"), "phone.jpg"))
+
+
+def test_images_in_formats_that_are_not_read_are_counted_and_named(tmp_path, files):
+    others = {"a.heic": b"", "b/c.HEIC": b"", "d.svg": b"", "cat.nef": b"", "owl.mov": b"", ".hidden.heic": b""}
+    folder = write_folder(tmp_path / "photos", files | others)
+    message = r"in .*photos.* are left out, because .* \(2 \.heic, 1 \.svg\): 'a\.heic', 'b/c\.HEIC', 'd\.svg'; convert"
+    for source in (folder, write_zip(tmp_path / "photos.zip", files | others)):
+        for read in (load_images, image_labels):
+            with pytest.warns(UserWarning, match=message) as caught:
+                read(source)
+            assert caught[0].filename == __file__
+    only = write_folder(tmp_path / "only", {"a.heic": b"", "b.heic": b""})
+    assert_refused(FileNotFoundError, r"looked .*, found 2 \.heic, which are not read", lambda: load_images(only))
+
+
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".pgm", ".pnm", ".apng"])
+def test_other_names_of_the_formats_that_are_read_are_found(tmp_path, suffix):
+    write_folder(tmp_path, {f"owl{suffix}": encode(Image.new("L", (8, 6), 7), suffix)})
+    images = load_images(tmp_path)
+    assert images.stimulus.values.tolist() == ["owl"]
+    assert images.shape == (1, 6, 8, 3)
+    assert (abs(images.astype(int) - 7) <= 1).all()
+
+
+def test_folders_above_are_not_hidden_ones(tmp_path, pixels):
+    source = write_zip(tmp_path / "images.zip", {"../owl.png": encode(pixels[0]), "./set/cat.png": encode(pixels[1])})
+    assert load_images(source).stimulus.values.tolist() == ["cat", "owl"]
+
+
+IN_MEMORY = {
+    "PIL images": lambda p: [Image.fromarray(image) for image in p],
+    "arrays": list,
+    "arrays, channels first": lambda p: list(p.transpose(0, 3, 1, 2)),
+    "tensors": lambda p: list(torch.tensor(p).permute(0, 3, 1, 2)),
+    "tensors, channels last": lambda p: [torch.tensor(image) for image in p],
+    "tensors of floats": lambda p: [torch.tensor(image).permute(2, 0, 1) / 255 for image in p],
+    "one array": lambda p: p,
+    "one array, channels first": lambda p: np.ascontiguousarray(p.transpose(0, 3, 1, 2)),
+    "one array of floats": lambda p: p / 255,
+    "one tensor": lambda p: torch.tensor(p).permute(0, 3, 1, 2),
+    "one tensor, channels last": lambda p: torch.tensor(p),
+    "one tensor of floats": lambda p: torch.tensor(p).permute(0, 3, 1, 2) / 255,
+    "one tensor of half floats": lambda p: (torch.tensor(p).permute(0, 3, 1, 2) / 255).half(),
+    "one tensor that has a gradient": lambda p: (torch.tensor(p).permute(0, 3, 1, 2) / 255).requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("make", list(IN_MEMORY.values()), ids=list(IN_MEMORY))
+def test_images_in_memory_are_those_of_files(make, pixels, tmp_path):
+    every = np.arange(256, dtype=np.uint8)  # every level survives the way through floats
+    pixels = np.concatenate([pixels, np.resize(every, (2, 6, 8, 3)), np.resize(every[::-1], (2, 6, 8, 3))])
+    source = make(pixels)
+    images = load_images(source)
+    assert_array_equal(images, pixels)
+    assert images.dtype == np.uint8
+    assert images.stimulus.values.tolist() == list("01234567")
+    folder = write_folder(tmp_path, {f"{i}.png": encode(image) for i, image in enumerate(pixels)})
+    assert images.content.values.tolist() == load_images(folder).content.values.tolist()
+    assert_array_equal(load_images(source, size=4), load_images(folder, size=4))
+    named = load_images(source, category_from={str(i): "odd" if i % 2 else "even" for i in range(8)})
+    assert named.category.values.tolist() == ["even", "odd"] * 4
+
+
+def test_three_rows_of_three_channels_are_read_as_is_usual_for_the_kind_of_array(rng):
+    square = rng.integers(0, 256, (2, 3, 3, 3), dtype=np.uint8)
+    assert_array_equal(load_images(square), square)
+    assert_array_equal(load_images(torch.tensor(square)), square.transpose(0, 2, 3, 1))
+
+
+def test_pil_images_may_differ_in_size_mode_and_orientation(tmp_path, pixels):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    phone = Image.open(io.BytesIO(encode(pixels[0], exif=exif)))
+    grey = Image.fromarray(pixels[1, ..., 0])
+    assert image_labels([phone, grey]) == ["0", "1"]
+    assert_refused(ValueError, r"images differ in size: 8×6 \(0\), 6×8 \(1\)", lambda: load_images([phone, grey]))
+    images = load_images([phone, grey], size=(8, 6))
+    assert_array_equal(images[0], np.rot90(pixels[0], -1))
+    assert_array_equal(images[1], np.asarray(grey.convert("RGB").resize((6, 8), Image.Resampling.BICUBIC)))
+    assert_array_equal(phone.convert("RGB"), pixels[0])  # the image of the user stays as it is
+
+
+WRONG_PIXELS = {
+    "CMYK": (lambda: [Image.new("CMYK", (8, 8))], "image 0 has mode CMYK, which has no single meaning"),
+    "transparent": (lambda: [Image.new("RGB", (8, 8)), Image.new("RGBA", (8, 8))], "image 1 is partly transparent"),
+    "a normalised tensor": (
+        lambda: torch.full((2, 3, 8, 8), -1.5),
+        r"must be from 0 to 1, got -1\.5 to 0; undo",
+    ),
+    "floats of 8 bits": (lambda: [torch.full((3, 8, 8), 255.0)], "image 0: .* must be from 0 to 1, got 0 to 255; undo"),
+    "NaN": (lambda: np.full((2, 8, 8, 3), np.nan), "must be from 0 to 1, got nan to nan"),
+    "one image": (
+        lambda: torch.zeros(3, 8, 8),
+        r"\(stimulus, channel, .*, pass x\[None\] if it is one",
+    ),
+    "grey": (
+        lambda: [np.zeros((8, 8), np.uint8)],
+        r"image 0: .* \(row, column, .* got shape \(8, 8\); repeat",
+    ),
+    "four channels": (
+        lambda: np.zeros((2, 8, 8, 4), np.uint8),
+        r"need 3 channels \(RGB\), last or before rows, got",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), list(WRONG_PIXELS.values()), ids=list(WRONG_PIXELS))
+def test_images_in_memory_without_a_single_meaning_are_refused(make, message):
+    assert_refused(ValueError, message, lambda: load_images(make()))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16, bool])
+def test_whole_numbers_other_than_bytes_are_refused(dtype):
+    message = r"must be uint8 \(0 to 255\), or floats from 0 to 1, got .*; convert"
+    assert_refused(TypeError, message, lambda: load_images(np.zeros((2, 8, 8, 3), dtype)))
+
+
+def test_images_in_memory_have_no_folders():
+    images = [Image.new("RGB", (8, 8))]
+    message = "category_from='folder' is for files; give a dict of labels"
+    assert_refused(ValueError, message, lambda: load_images(images, category_from="folder"))
+
+
 WRONG_OBJECTS = {
-    "a PIL image": (lambda: Image.new("RGB", (8, 8)), "from Image; give a folder, a zip file, a list of image files"),
-    "PIL images": (lambda: [Image.new("RGB", (8, 8))], r"from a list of Image; .* or an array \(stimulus, row,"),
-    "a tensor": (lambda: torch.zeros(2, 3, 8, 8), "from Tensor; give"),
-    "tensors": (lambda: [torch.zeros(3, 8, 8)], "from a list of Tensor; give"),
+    "a PIL image": (
+        lambda: Image.new("RGB", (8, 8)),
+        "from Image; give a folder, .* of PIL images or of tensors",
+    ),
+    "images and files": (lambda: [Image.new("RGB", (8, 8)), "owl.png"], "from a list of Image and str; give"),
     "a data set": (lambda: torch.utils.data.TensorDataset(torch.zeros(2, 3)), "from TensorDataset; give"),
-    "pairs": (lambda: [("owl.png", 0)], "from a list of tuple; give"),
+    "pairs": (lambda: [("owl.png", 0)], r"from a list of tuple; give .*pass \[image for image, _ in pairs\]"),
     "a set": (lambda: {"owl.png", "cat.png"}, r"from set; .*\(its files have no order: pass sorted\(files\)\)"),
     "a glob": (lambda: Path().glob("*.png"), r"from generator; .*pass sorted\(files\)"),
     "a number": (lambda: 3, "from int; give"),
+    "numbers": (lambda: [3, 4], "from a list of int; give"),
     "nothing": (lambda: None, "from NoneType; give"),
     "bytes": (lambda: b"owl.png", "from bytes; give"),
 }
 
 
 @pytest.mark.parametrize(("make", "message"), list(WRONG_OBJECTS.values()), ids=list(WRONG_OBJECTS))
-def test_what_is_neither_files_nor_an_array_is_refused_in_one_line(make, message):
+def test_what_is_neither_files_nor_images_is_refused_in_one_line(make, message):
     assert_refused(TypeError, f"images cannot be loaded {message}", lambda: load_images(make()))
 
 
 def test_the_source_is_kept(tmp_path, files):
     folder = write_folder(tmp_path, files)
     assert load_images(folder).attrs == {"source": str(folder)}
-    assert load_images([folder / "owl.png"]).attrs == {"source": "1 files"}
+    assert load_images([folder / "owl.png"]).attrs == {"source": "1 images"}
 
 
 @pytest.mark.parametrize(("n_images", "last"), [(10, "9"), (11, "10")])
@@ -410,13 +555,13 @@ def test_sources_without_images_are_refused(tmp_path, files):
     broken = write_zip(tmp_path / "broken.zip", files)
     broken.write_bytes(broken.read_bytes()[:100])
     cases = [
-        (empty, FileNotFoundError, r"no image in .*empty; looked for \.bmp, \.gif, "),
+        (empty, FileNotFoundError, r"no image in .*empty; looked for \.apng, \.bmp, "),
         (write_zip(tmp_path / "empty.zip", {"notes.txt": b""}), FileNotFoundError, r"no image in .*empty\.zip; looked"),
         (tmp_path / "gone", FileNotFoundError, "no images at .*gone; give a folder, a zip file or a list of files"),
         (broken, ValueError, r"broken\.zip is not a readable zip file; it may be cut short, fetch it again"),
         (empty / "notes.txt", ValueError, r"notes\.txt is neither a folder nor a zip file; to load single files, pass"),
         ([empty / "gone.png"], FileNotFoundError, r"no such image file: '.*gone\.png'; check the paths"),
-        ([], FileNotFoundError, "the list of image files is empty; give at least one"),
+        ([], FileNotFoundError, "the list of images is empty; give at least one"),
     ]
     for source, error, message in cases:
         for read in (load_images, image_labels):
@@ -470,7 +615,7 @@ def test_what_breaks_the_contract_is_refused_in_one_line(images, change, error, 
 
 
 def test_a_grey_array_is_refused_with_its_shape(pixels):
-    message = r"is \(stimulus, row, column, channel\), got shape \(4, 6, 8\); repeat grey images along a last axis of 3"
+    message = r"is \(stimulus, row, .*, got shape \(4, 6, 8\); repeat grey images along an axis of 3"
     assert_refused(ValueError, message, lambda: load_images(pixels[..., 0]))
 
 

@@ -9,7 +9,17 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neurosuper import Color, KMeans, Precomputed, align, interpretability_index, load_images, top_stimuli
+from neurosuper import (
+    PCA,
+    Color,
+    KMeans,
+    Precomputed,
+    align,
+    compare,
+    interpretability_index,
+    load_images,
+    top_stimuli,
+)
 from neurosuper._labels import clean_label, match_file_names
 from neurosuper.images import check_images
 from neurosuper.responses import check_responses
@@ -78,6 +88,65 @@ def test_labels_of_every_kind_of_string_are_taken_everywhere(as_strings, respons
     assert top_stimuli(codes, top=3).values.tolist() == top_stimuli(expected, top=3).values.tolist()
     assert top_stimuli(strings, top=3).values.tolist() == top_stimuli(responses, top=3).values.tolist()
     assert interpretability_index(codes, images, Color()).size == 3
+
+
+EXTENSIONS = {
+    "whole numbers, some missing": (pd.array([1, None, 3, 4], dtype="Int64"), [1, np.nan, 3, 4]),
+    "whole numbers": (pd.array([1, 2, 3, 4], dtype="Int8"), [1, 2, 3, 4]),
+    "floats, some missing": (pd.array([0.5, None, 3, 4], dtype="Float64"), [0.5, np.nan, 3, 4]),
+    "truth values": (pd.array([True, False, True, True], dtype="boolean"), [True, False, True, True]),
+    "truth values, some missing": (pd.array([True, None, False, True], dtype="boolean"), [1, np.nan, 0, 1]),
+    "text, some missing": (pd.array(["V1", None, "V4", "é"], dtype="string"), ["V1", "", "V4", "é"]),
+    "text of NumPy": (np.array(["V1", "V2", "V4", ""], np.dtypes.StringDType()), ["V1", "V2", "V4", ""]),
+    "categories, some missing": (pd.Categorical(["V1", None, "V4", "V1"]), ["V1", "", "V4", "V1"]),
+    "categories of numbers": (pd.Categorical([7, 2, 7, 5]), [7, 2, 7, 5]),
+    "sparse numbers": (pd.arrays.SparseArray([0, 0, 2, 0]), [0, 0, 2, 0]),
+    "months, some missing": (
+        pd.PeriodIndex(["2024-01", "NaT", "2024-03", "2024-01"], freq="M"),
+        ["2024-01", "", "2024-03", "2024-01"],
+    ),
+    "objects, some missing": (np.array([2, pd.NA, 4, 5], object), [2, np.nan, 4, 5]),
+    "times with a time zone": (
+        pd.DatetimeIndex(["2024-07-01 12:00", "NaT", "2024-01-01 00:30", "2024-01-02"], tz="Europe/Berlin"),
+        np.array(["2024-07-01T10:00", "NaT", "2023-12-31T23:30", "2024-01-01T23:00"], "datetime64[ns]"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("values", "expected"), list(EXTENSIONS.values()), ids=list(EXTENSIONS))
+def test_coords_of_pandas_types_become_arrays_of_numpy_at_the_door(values, expected, make_responses, tmp_path):
+    attrs = {"long_name": "something"}
+    given = make_responses(np.eye(4)).assign_coords(u=("unit", values, attrs), s=("stimulus", values))
+    checked = check_responses(given)
+    for coord in (checked.u, checked.s, align(given, given)[0].s):
+        np.testing.assert_array_equal(coord.values.astype(np.asarray(expected).dtype), expected)
+    assert checked.u.dtype == checked.s.dtype
+    assert checked.u.attrs == attrs
+    checked.to_netcdf(tmp_path / "responses.nc")
+
+
+def test_results_with_coords_of_pandas_types_can_be_written(responses, images, tmp_path):
+    for number, (values, _) in enumerate(EXTENSIONS.values()):
+        of_units, of_stimuli = values[np.arange(8) % 4], values[np.arange(120) % 4]
+        responses = responses.assign_coords({f"u{number}": ("unit", of_units), f"s{number}": ("stimulus", of_stimuli)})
+        images = images.assign_coords({f"i{number}": ("stimulus", of_stimuli)})
+    fitted = PCA(2, device="cpu").fit(responses)
+    for number, result in enumerate((fitted.to_dataset(), fitted.transform(responses), check_images(images))):
+        result.to_netcdf(tmp_path / f"{number}.nc")
+    table = compare({"V4": responses}, images, [PCA(2, device="cpu")], [Color()], top=3, score_on="all")
+    table.to_netcdf(tmp_path / "table.nc")
+    restored = PCA.from_dataset(xr.load_dataset(tmp_path / "0.nc"))
+    xr.testing.assert_equal(restored.transform(responses), fitted.transform(responses))
+
+
+@pytest.mark.parametrize("dim", ["stimulus", "unit"])
+def test_labels_may_be_categories_of_text(dim, responses):
+    labels = responses[dim].values
+    categories = responses.drop_vars(dim).assign_coords({dim: (dim, pd.Categorical(labels))})
+    assert check_responses(categories)[dim].values.tolist() == labels.tolist()
+    numbers = responses.drop_vars(dim).assign_coords({dim: (dim, pd.Categorical(range(len(labels))))})
+    with pytest.raises(TypeError, match=f"need strings on '{dim}', got int; use"):
+        check_responses(numbers)
 
 
 def test_bytes_are_refused_in_one_line(responses):

@@ -29,8 +29,11 @@ RESERVED = {  # names of variables, coords and dims of a comparison, which no un
     *("chance_level", "chance_level_low", "chance_level_high", "difference_of_halves", "draw", "influence", "rank"),
     *("corrected", "corrected_difference_of_halves", "corrected_influence", "frequency_floor"),
     *("chance_level_sd", "corrected_chance_low", "corrected_chance_high", "corrected_chance_sd"),
-    *("n_active", "baseline", "index_reliability", "corrected_reliability", "top_groups", "has_copies"),
-    *("n_stimuli", "n_stimulus_groups", "mean_of_halves"),
+    *("n_active", "baseline", "index_reliability", "corrected_reliability", "top_groups", "mean_of_halves"),
+    *("has_copies", "code", "is_copy", "end"),
+    # Attrs, which a coord of the same name would hide in `table.top`.
+    *("top", "n_resamples", "n_stimuli", "n_stimulus_groups", "random_state", "score_on", "shared_stimuli"),
+    *("stimulus_groups", "confidence_level", "provenance"),
 }
 
 

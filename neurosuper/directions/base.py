@@ -201,12 +201,17 @@ class DirectionFinder(FinderHooks, auto_wrap_output_keys=None):
         float
             1 − Σ‖x − x̂‖² / Σ‖x − mean of x‖²: at most 1; negative if the mean response would be a better guess.
 
+        Raises
+        ------
+        ValueError
+            Responses to a single stimulus, which have no variance; other units than those of the fit.
+
         See Also
         --------
         neurosuper.sweep : Computes it for many numbers of directions and seeds.
         """
         self._require_fitted()
-        rows = self.rows_of(label_known_input(responses, self)).prepared(self.preparation())
+        rows = self.rows_of(label_known_input(responses, self, min_stimuli=2)).prepared(self.preparation())
         residual, total = rows.sum(_squared_errors, self, rows.mean(), width=len(self.direction_index))
         return 1 - float(residual / total)
 

@@ -39,7 +39,7 @@ def label_input(responses: Any, *, min_stimuli: int = 2) -> xr.DataArray:
     return responses
 
 
-def label_known_input(responses: Any, finder: Any) -> xr.DataArray:
+def label_known_input(responses: Any, finder: Any, *, min_stimuli: int = 1) -> xr.DataArray:
     """Return one or more responses, checked, with the units of the fit in the order of the fit.
 
     Labelled responses may have their units in any order; plain arrays have those of the fit, in its order, and data
@@ -49,14 +49,14 @@ def label_known_input(responses: Any, finder: Any) -> xr.DataArray:
     if _is_plain(responses):
         if hasattr(responses, "columns"):
             validate_data(finder, responses, reset=False, skip_check_array=True)
-        values = _check_plain(responses, 1)
+        values = _check_plain(responses, min_stimuli)
         if values.shape[1] != len(fitted):
             raise ValueError(
                 f"X has {values.shape[1]} features, but {type(finder).__name__} is expecting {len(fitted)} features as "
                 "input: the units of the fit, in the same order"
             )
         responses = _label_plain(values, fitted.values)
-    responses = label_input(responses, min_stimuli=1)
+    responses = label_input(responses, min_stimuli=min_stimuli)
     if len(extra := fitted.symmetric_difference(responses.indexes["unit"])):
         raise ValueError(
             f"fitted on {len(fitted)} units, got {responses.sizes['unit']}; they differ in {name_some(extra)}"

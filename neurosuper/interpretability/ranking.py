@@ -16,6 +16,7 @@ from neurosuper.interpretability.ties import TieOrder
 from neurosuper.responses import check_labels, coords_along, name_some
 
 End = Literal["top", "bottom"]
+GIVEN = ("code", "end", "has_copies", "is_copy", "n_active", "rank", "top")  # coords that scores and top stimuli get
 MAX_RANKED = 2**20  # codes that are ranked at once: a working copy of 8 MiB in double precision
 
 
@@ -123,7 +124,7 @@ def check_codes(codes: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     ValueError
-        Not two labelled dims with `stimulus` among them.
+        Not two labelled dims with `stimulus` among them; a coord of items with the name of one that results get.
     """
     if not isinstance(codes, xr.DataArray) or codes.ndim != 2 or "stimulus" not in codes.dims:
         got = codes.dims if isinstance(codes, xr.DataArray) else type(codes).__name__
@@ -131,6 +132,12 @@ def check_codes(codes: xr.DataArray) -> xr.DataArray:
     codes = codes.transpose("stimulus", ...)
     for dim in codes.dims:
         codes = check_labels(codes, str(dim), "codes")
+    item = str(codes.dims[1])
+    if taken := sorted(coords_along(codes, item).keys() & set(GIVEN)):
+        raise ValueError(
+            f"{item}s have a coord {taken[0]!r}, the name of one that top stimuli and scores get; rename it, e.g. "
+            f"codes.rename({taken[0]}='{item}_{taken[0]}')"
+        )
     return codes
 
 

@@ -225,9 +225,10 @@ def test_what_is_no_finder_or_metric_is_refused_before_any_fit(change, message, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["chance_level", "difference_of_halves", "draw", "influence", "rank", "seed", "quantity", "baseline"]
-)
+RESERVED = ["chance_level", "difference_of_halves", "draw", "influence", "rank", "seed", "quantity", "baseline"]
+
+
+@pytest.mark.parametrize("name", [*RESERVED, "code", "end", "top", "n_stimuli", "score_on", "has_copies"])
 def test_unit_coords_of_reserved_names_are_refused_before_any_fit(name, responses, images, no_fit):
     with pytest.raises(ValueError, match=f"'brain' has the unit coord '{name}'"):
         compare({"brain": responses.assign_coords({name: ("unit", range(8))})}, images, [Units()], [Color()])

@@ -225,8 +225,12 @@ def test_one_stimulus_is_transformed(finder, responses):
     codes = fitted.transform(responses)
     assert_allclose(fitted.transform(responses[7:8]), codes[7:8], rtol=1e-4, atol=1e-5)
     assert_allclose(fitted.transform(responses.values[7:8]), codes[7:8], rtol=1e-4, atol=1e-5)
+    assert_allclose(fitted.inverse_transform(codes[7:8]), fitted.inverse_transform(codes)[7:8], rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match="responses need at least 1 stimulus and 1 unit"):
         fitted.transform(responses[:0])
+    for one in (responses[:1], responses.values[:1]):  # has no variance to explain
+        with pytest.raises(ValueError, match=r"at least 2 stimuli|minimum of 2 is required"):
+            fitted.explained_variance(one)
 
 
 @finders

@@ -1,5 +1,6 @@
 """Finders keep to what scikit-learn expects of a transformer."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
@@ -118,8 +119,14 @@ def test_columns_of_a_table_are_coded_by_different_finders(responses):
 
 
 @pytest.mark.parametrize("settings", [{}, {"normalize": False}, {"encoding": "distance"}], ids=repr)
-def test_kmeans_predicts_the_labels_of_the_fit(settings, responses):
+def test_kmeans_predicts_the_nearest_centre(settings, responses, rng):
     fitted = KMeans(4, **settings).fit(responses)
     xr.testing.assert_identical(fitted.predict(responses), fitted.labels_)
     assert_array_equal(fitted.predict(responses.values), fitted.labels_)
     assert_array_equal(fitted.predict(responses.chunk(stimulus=50)), fitted.labels_)
+    assert_array_equal(fitted.predict(responses[7:8]), fitted.labels_[7:8])
+    new = rng.gamma(1.0, 5.0, (300, 8))
+    rows = new / np.linalg.norm(new, axis=1, keepdims=True) if fitted.normalize else new
+    distances = ((rows[:, None] - fitted.centers_.values) ** 2).sum(2)
+    assert_array_equal(fitted.predict(new), distances.argmin(1))
+    assert len(set(fitted.predict(new))) == 4

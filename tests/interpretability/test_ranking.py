@@ -73,6 +73,17 @@ def test_coords_of_units_are_kept_and_ranks_count_from_one(responses):
     assert top.area.values.tolist() == ["V1", "V4"] * 4
 
 
+@pytest.mark.parametrize("name", ["code", "end", "has_copies", "is_copy", "n_active", "rank", "top"])
+def test_a_coord_with_the_name_of_one_that_results_get_is_refused(name, responses):
+    named = responses.assign_coords({name: ("unit", range(8))})
+    remedy = rf"have a coord '{name}', the name of one that .*; rename it, e\.g\. codes\.rename\({name}='unit_{name}'\)"
+    with pytest.raises(ValueError, match=remedy):
+        top_stimuli(named)
+    top_stimuli(named.rename({name: f"unit_{name}"}))
+    of_stimuli = responses.assign_coords({name: ("stimulus", range(120))})  # which results do not have
+    xr.testing.assert_identical(top_stimuli(of_stimuli), top_stimuli(responses))
+
+
 def test_too_many_or_too_few_are_refused(responses):
     with pytest.raises(ValueError, match="end must be 'top' or 'bottom', got 'both'"):
         top_stimuli(responses, top=3, end="both")
