@@ -37,7 +37,7 @@ from neurosuper.interpretability import (
 from neurosuper.interpretability.sampled_sets import score_sets
 from neurosuper.networks import randomize
 from neurosuper.reliability import split_half_reliability
-from neurosuper.superposition import interference, rotate_units
+from neurosuper.superposition import interference, rotate_units, spectrum
 
 COLOR = ns.Color(device="cpu")
 STATISTICS = xr.Dataset(
@@ -156,6 +156,9 @@ CASES = {
     "superposition.axes.rotate_units": lambda s: rotate_units(CODES, 1, random_state=s),
     "superposition.geometry.interference": lambda s: interference(
         DIRECTIONS, codes=CODES.rename(unit="direction"), n_resamples=10, random_state=s
+    ),
+    "superposition.spectra.spectrum": lambda s: spectrum(
+        xr.concat([CODES, CODES + 0.3 * OTHERS], "repetition"), fit=(1, 12), n_splits=1, n_resamples=0, random_state=s
     ),
 }
 BASES = (DirectionFinder, IterativeFinder)

@@ -2,3 +2,4 @@ from .axes import axis_alignment as axis_alignment
 from .axes import rotate_units as rotate_units
 from .geometry import interference as interference
 from .sparse_codes import sparseness as sparseness
+from .spectra import spectrum as spectrum

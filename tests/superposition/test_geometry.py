@@ -49,6 +49,12 @@ def test_interference_is_that_of_a_loop_over_pairs(rng, monkeypatch, dtype, entr
     assert_allclose(found.features_per_dimension, 13 * (values**2).sum() / values.sum() ** 2, rtol=tolerance)
 
 
+def test_coherence_is_that_of_overcomplete():
+    """`overcomplete.metrics.dictionary_collinearity` of overcomplete 0.3.0 gives this for the same matrix."""
+    D = label(np.random.default_rng(7).normal(size=(40, 15)))
+    assert_allclose(interference(D).coherence, 0.7394982191069294, rtol=1e-6)
+
+
 def test_the_values_are_those_of_known_frames(rng):
     angles = np.deg2rad([90, 210, 330])
     three = interference(label(np.stack([np.cos(angles), np.sin(angles)], axis=1)))

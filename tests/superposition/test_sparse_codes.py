@@ -44,6 +44,12 @@ def test_kurtosis_and_skewness_are_those_of_scipy(rng):
     assert_allclose(sparseness(codes, measure="skewness"), stats.skew(codes.values), rtol=1e-10)
 
 
+def test_hoyer_is_that_of_overcomplete():
+    """`overcomplete.metrics.hoyer` of overcomplete 0.3.0 gives these for the transpose of the same matrix."""
+    codes = label(np.random.default_rng(7).exponential(size=(15, 4)))
+    assert_allclose(sparseness(codes, measure="hoyer"), [0.4738, 0.3625, 0.3086, 0.2734], atol=5e-5)
+
+
 def test_one_code_is_sparse_equal_codes_are_not_and_the_half_normal_is_between(rng):
     codes = np.zeros((20_000, 3))
     codes[7, 0] = 5
