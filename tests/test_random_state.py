@@ -37,7 +37,7 @@ from neurosuper.interpretability import (
 from neurosuper.interpretability.sampled_sets import score_sets
 from neurosuper.networks import randomize
 from neurosuper.reliability import split_half_reliability
-from neurosuper.superposition import interference, rotate_units, spectrum
+from neurosuper.superposition import interference, privileged_axes, rotate_units, soft_matching, spectrum
 
 COLOR = ns.Color(device="cpu")
 STATISTICS = xr.Dataset(
@@ -157,6 +157,10 @@ CASES = {
     "superposition.geometry.interference": lambda s: interference(
         DIRECTIONS, codes=CODES.rename(unit="direction"), n_resamples=10, random_state=s
     ),
+    "superposition.matched_units.privileged_axes": lambda s: privileged_axes(
+        CODES, OTHERS, n_rotations=19, n_folds=2, n_resamples=0, random_state=s
+    ),
+    "superposition.matched_units.soft_matching": lambda s: soft_matching(CODES, OTHERS, n_resamples=10, random_state=s),
     "superposition.spectra.spectrum": lambda s: spectrum(
         xr.concat([CODES, CODES + 0.3 * OTHERS], "repetition"), fit=(1, 12), n_splits=1, n_resamples=0, random_state=s
     ),

@@ -9,7 +9,7 @@ from numbers import Real
 
 import numpy as np
 import xarray as xr
-from scipy import linalg, special, stats
+from scipy import linalg, special
 
 from neurosuper._checks import Seed, seed_or_new
 from neurosuper.directions.projection import check_directions, project
@@ -134,12 +134,22 @@ def rotate_units(responses: xr.DataArray, amount: float, *, random_state: Seed =
     if n_units < 2:
         raise ValueError("a rotation needs at least 2 units, got 1")
     seed = seed_or_new(random_state)
-    Q = rotation_power(stats.special_ortho_group.rvs(n_units, random_state=np.random.default_rng(seed)), float(amount))
+    Q = rotation_power(random_rotation(n_units, np.random.default_rng(seed)), float(amount))
     names = np.array([f"rotated {i:0{len(str(n_units - 1))}d}" for i in range(n_units)])
     # direction j is column j of Qᵃ
     turned = xr.DataArray(Q.T, {"direction": names, "unit": responses.unit.values}, ("direction", "unit"))
     attrs = {"method": "rotate_units", "amount": float(amount), "random_state": seed}
     return project(responses, turned).assign_attrs(attrs)
+
+
+def random_rotation(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a rotation of n dimensions, with determinant 1, uniform over all of them (Haar measure)."""
+    # Q of the QR decomposition of a Gaussian matrix is uniform if R has a positive diagonal (Mezzadri 2007)
+    Q, R = np.linalg.qr(rng.normal(size=(n, n)))
+    Q *= np.sign(R.diagonal())
+    if np.linalg.slogdet(Q)[0] < 0:
+        Q[:, 0] *= -1
+    return Q
 
 
 def rotation_power(Q: np.ndarray, power: float) -> np.ndarray:
