@@ -127,10 +127,11 @@ def interference(
 
 def unit_rows(directions: xr.DataArray) -> np.ndarray:
     """Return directions (direction, unit) that were checked, with rows of unit length, in float32 or float64."""
-    values = directions.values.astype(np.result_type(directions.dtype, np.float32), copy=False)
+    D = directions.values.astype(np.result_type(directions.dtype, np.float32))  # a copy, which is scaled in place
     # divided by the largest weight first: squares of very large or small weights are out of range
-    values = values / np.abs(values).max(axis=1, keepdims=True)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+    D /= np.maximum(D.max(axis=1, keepdims=True), -D.min(axis=1, keepdims=True))
+    D /= np.sqrt(np.einsum("ij,ij->i", D, D, dtype=np.float64)).astype(D.dtype)[:, None]
+    return D
 
 
 def _sums_of_cosines(D: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -151,8 +152,12 @@ def _sums_of_cosines(D: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _gram(D: np.ndarray) -> np.ndarray:
     """Return DDᵀ or DᵀD, whichever is smaller, in float64; both have the same eigenvalues but for zeros."""
-    D = D.astype(float, copy=False)
-    return D @ D.T if len(D) <= D.shape[1] else D.T @ D
+    if len(D) <= D.shape[1]:
+        D = D.astype(float)
+        return D @ D.T
+    size = max(1, BLOCK_ENTRIES // D.shape[1])
+    blocks = (D[start : start + size].astype(float) for start in range(0, len(D), size))
+    return sum(block.T @ block for block in blocks)
 
 
 def _rank(spectrum: np.ndarray, D: np.ndarray) -> int:
