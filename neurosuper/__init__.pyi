@@ -15,6 +15,7 @@ from . import repetitions as repetitions
 from . import report as report
 from . import responses as responses
 from . import study as study
+from . import superposition as superposition
 from .comparison import by_layer as by_layer
 from .comparison import by_subject as by_subject
 from .comparison import compare as compare

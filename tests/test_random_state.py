@@ -36,6 +36,7 @@ from neurosuper.interpretability import (
 from neurosuper.interpretability.sampled_sets import score_sets
 from neurosuper.networks import randomize
 from neurosuper.reliability import split_half_reliability
+from neurosuper.superposition import between_directions, clustered_apart, count_features, sparsity_curve, synergy
 
 COLOR = ns.Color(device="cpu")
 STATISTICS = xr.Dataset(
@@ -60,6 +61,7 @@ SCORES = SCORES.assign_coords(layer=("unit", ["a"] * 8), channel=("unit", np.ara
 JUDGEMENTS = pd.DataFrame({"model": "net", "layer": "a", "channel": np.repeat(range(8), 10), "batch": [*range(10)] * 8})
 JUDGEMENTS = JUDGEMENTS.assign(correct=np.random.default_rng(4).integers(2, size=80), confidence=2)
 NETWORK = torch.nn.Linear(3, 2)
+DIRECTIONS = xr.DataArray(np.eye(4, 12), {"direction": list("abcd"), "unit": CODES.unit}, ("direction", "unit"))
 
 
 def compared() -> xr.Dataset:
@@ -142,6 +144,21 @@ CASES = {
     "reliability.split_half_reliability": lambda s: split_half_reliability(REPEATED, n_resamples=3, random_state=s),
     "repetitions.split_repetitions": lambda s: xr.concat(ns.split_repetitions(REPEATED, random_state=s), "half"),
     "responses.split_stimuli": lambda s: ns.split_stimuli(CODES, random_state=s),
+    "superposition.feature_counts.count_features": lambda s: count_features(
+        ns.PCA(), CODES, n_directions=2, n_resamples=2, random_state=s
+    ),
+    "superposition.interpolation.between_directions": lambda s: between_directions(
+        DIRECTIONS, DIRECTIONS, IMAGES, COLOR, CODES, n_steps=3, n_pairs=4, n_resamples=10, random_state=s
+    ),
+    "superposition.interpretable_halves.clustered_apart": lambda s: clustered_apart(
+        CODES, IMAGES, COLOR, finder=ns.Random(2), top=3, random_state=s
+    ),
+    "superposition.sparsified.sparsity_curve": lambda s: sparsity_curve(
+        ns.PCA(2), CODES, IMAGES, COLOR, keep=0.5, top=3, n_resamples=10, random_state=s
+    ),
+    "superposition.synergies.synergy": lambda s: synergy(
+        CODES[:, :4], IMAGES, COLOR, top=3, n_resamples=19, random_state=s
+    ),
 }
 BASES = (DirectionFinder, IterativeFinder)
 WRITES = "demo.simulate.record"

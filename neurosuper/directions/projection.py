@@ -60,7 +60,7 @@ def project(responses: xr.DataArray, directions: xr.DataArray) -> xr.DataArray:
     [2.0, -2.0]
     """
     responses = check_responses(responses)
-    directions = _check_directions(directions)
+    directions = check_directions(directions)
     own, known = directions.indexes["unit"], responses.indexes["unit"]
     if len(extra := own.symmetric_difference(known)):
         raise ValueError(
@@ -77,7 +77,7 @@ def project(responses: xr.DataArray, directions: xr.DataArray) -> xr.DataArray:
     )
 
 
-def _check_directions(directions: xr.DataArray) -> xr.DataArray:
+def check_directions(directions: xr.DataArray) -> xr.DataArray:
     """Return directions (direction, unit) with clean labels and at least one weight each."""
     if not isinstance(directions, xr.DataArray):
         raise TypeError(
