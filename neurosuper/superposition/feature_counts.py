@@ -101,7 +101,7 @@ def count_features(
     responses, seed = check_averaged(responses).compute(), seed_or_new(random_state)
     require_varying(responses)
     is_one = n_directions is None or isinstance(n_directions, int | str)
-    asked = [n_directions] if is_one else list(n_directions)  # type: ignore[arg-type]
+    asked: list = [n_directions] if is_one else list(n_directions)  # type: ignore[arg-type]
     counts = [count_directions(each, responses.sizes["unit"]) for each in asked]
     if not counts or len(set(counts)) < len(counts):
         raise ValueError(f"n_directions must be at least one number and no duplicates, got {n_directions!r}")

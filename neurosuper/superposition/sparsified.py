@@ -6,14 +6,14 @@ X (stimulus, unit) prepared responses; D (direction, unit) directions; C (direct
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from sklearn.base import clone
 
-from neurosuper._checks import Seed, check_count, is_count, seed_or_new
+from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper.comparison.splits import fit_and_score_parts
 from neurosuper.directions import DirectionFinder
@@ -68,7 +68,7 @@ def sparsify(directions: xr.DataArray, keep: Keep) -> xr.DataArray:
     [[0.8, -0.6, 0.1], [0.8, -0.6, 0.0]]
     """
     directions = check_directions(directions)
-    shares = list(keep) if isinstance(keep, Sequence) else [keep]
+    shares: list = list(keep) if np.ndim(keep) else [keep]  # type: ignore[arg-type]
     counts = np.array([_count_units(share, directions.sizes["unit"]) for share in shares])
     if not shares or len(set(shares)) < len(shares):
         raise ValueError(f"keep must be at least one number and no duplicates, got {keep!r}")
@@ -205,11 +205,12 @@ def sparsity_curve(
     return found.assign_attrs(**attrs, n_resamples=int(n_resamples), random_state=seed, **left_out(joined))
 
 
-def _count_units(share: object, n_units: int) -> int:
+def _count_units(share: Any, n_units: int) -> int:
     """Return the number of units to keep, of a share of them or a number."""
-    if isinstance(share, Real) and not isinstance(share, bool) and 0 < share <= 1:
-        return max(1, round(share * n_units))
-    if isinstance(share, Real) and float(share).is_integer() and is_count(int(share), 2) and share <= n_units:
+    is_number = isinstance(share, float | int | np.number) and not isinstance(share, bool)
+    if is_number and 0 < share <= 1:
+        return max(1, round(float(share) * n_units))
+    if is_number and share <= n_units and float(share).is_integer() and share > 1:
         return int(share)
     raise ValueError(
         f"keep must be shares of the units, above 0 and at most 1, or numbers of units from 2 to {n_units}; "
