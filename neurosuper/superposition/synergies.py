@@ -232,15 +232,15 @@ def _rank(
     """Return the leading stimuli of units and pairs, and the top stimuli of shuffled pairs, if any."""
     n_places = LEADING_PER_TOP * top if n_resamples else top
     scaled = responses / xr.DataArray(scale, dims="unit")
-    values, names = scaled.values, scaled.unit.values
+    rows, names = np.ascontiguousarray(scaled.values.T), scaled.unit.values  # (unit, stimulus): units are picked fast
     stimuli, join = coords_along(responses, "stimulus"), COMBINATIONS[combine]
 
     def block_of(codes: np.ndarray, labels: np.ndarray) -> xr.DataArray:
-        return xr.DataArray(codes, stimuli | {"pair": labels}, ("stimulus", "pair"))
+        return xr.DataArray(codes.T, stimuli | {"pair": labels}, ("stimulus", "pair"))
 
     def combined() -> Iterator[xr.DataArray]:
         for part in _blocks(at):
-            yield block_of(join(values[:, part[:, 0]], values[:, part[:, 1]]), _name(names[part]))
+            yield block_of(join(rows[part[:, 0]], rows[part[:, 1]]), _name(names[part]))
 
     units, pairs = leading_places([scaled], n_places, seed), leading_places(combined(), n_places, seed)
     if not n_resamples:
@@ -249,10 +249,10 @@ def _rank(
     # Pairs to shuffle: all of them equally often, or as many as there are draws.
     null_at = at[np.resize(rng.permutation(len(at)), n_resamples)]
     for part in _blocks(null_at):
-        shuffled = rng.permuted(values[:, part[:, 1]], axis=0)
+        shuffled = rng.permuted(rows[part[:, 1]], axis=1)
         labels = np.arange(len(part)).astype(str)
         shuffled_units.append(leading_places([block_of(shuffled, labels)], top, seed))
-        shuffled_pairs.append(leading_places([block_of(join(values[:, part[:, 0]], shuffled), labels)], top, seed))
+        shuffled_pairs.append(leading_places([block_of(join(rows[part[:, 0]], shuffled), labels)], top, seed))
     return _Leading(units, pairs, null_at, np.concatenate(shuffled_units), np.concatenate(shuffled_pairs))
 
 
