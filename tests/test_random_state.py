@@ -61,7 +61,7 @@ SCORES = SCORES.assign_coords(layer=("unit", ["a"] * 8), channel=("unit", np.ara
 JUDGEMENTS = pd.DataFrame({"model": "net", "layer": "a", "channel": np.repeat(range(8), 10), "batch": [*range(10)] * 8})
 JUDGEMENTS = JUDGEMENTS.assign(correct=np.random.default_rng(4).integers(2, size=80), confidence=2)
 NETWORK = torch.nn.Linear(3, 2)
-DIRECTIONS = xr.DataArray(np.eye(4, 12), {"direction": list("abcd"), "unit": CODES.unit}, ("direction", "unit"))
+AXES = xr.DataArray(np.eye(4, 12), {"direction": list("abcd"), "unit": CODES.unit}, ("direction", "unit"))
 
 
 def compared() -> xr.Dataset:
@@ -148,7 +148,7 @@ CASES = {
         ns.PCA(), CODES, n_directions=2, n_resamples=2, random_state=s
     ),
     "superposition.interpolation.between_directions": lambda s: between_directions(
-        DIRECTIONS, DIRECTIONS, IMAGES, COLOR, CODES, n_steps=3, n_pairs=4, n_resamples=10, random_state=s
+        AXES, AXES, IMAGES, COLOR, CODES, n_steps=3, n_pairs=4, n_resamples=10, random_state=s
     ),
     "superposition.interpretable_halves.clustered_apart": lambda s: clustered_apart(
         CODES, IMAGES, COLOR, finder=ns.Random(2), top=3, random_state=s

@@ -5,7 +5,8 @@ R (stimulus, unit) responses, each divided by its standard deviation; z (stimulu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from neurosuper.images import check_images
 from neurosuper.inference import adjust_p_values
 from neurosuper.interpretability.index import index_label
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.responses import check_averaged, coords_along, name_some
+from neurosuper.responses import check_averaged, coords_along
 from neurosuper.superposition.index_tables import (
     BLOCK,
     LEADING_PER_TOP,
@@ -29,6 +30,7 @@ from neurosuper.superposition.index_tables import (
     open_table,
 )
 from neurosuper.superposition.intervals import CONFIDENCE_LEVEL, intervals_of
+from neurosuper.superposition.unit_groups import Pairs, UnitGroups, read_groups
 
 Combine = Literal["sum", "difference", "product", "and"]
 Against = Literal["best", "mean"]
@@ -38,20 +40,16 @@ COMBINATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "product": lambda a, b: np.maximum(a, 0) * np.maximum(b, 0),
     "and": np.minimum,
 }
-REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "best": np.maximum,
-    "mean": lambda a, b: (a + b) / 2,
-}
 N_HALVES = 500  # random halves for intervals: the standard error then varies by about 3 % with the seed
 BEST_SHARE = 0.05  # of pairs, by the synergy that was found: the pairs that one would report
 
 
 class _Leading(NamedTuple):
-    """Leading stimuli of units, of pairs of them, and of pairs in which the second unit's stimuli are shuffled."""
+    """Leading stimuli of units, of combinations of them, and of those in which units but the first are shuffled."""
 
     units: np.ndarray
     pairs: np.ndarray
-    null_at: np.ndarray  # (draw, 2) positions of the units of shuffled pairs
+    null: UnitGroups  # of shuffled combinations
     shuffled_units: np.ndarray
     shuffled_pairs: np.ndarray
 
@@ -65,7 +63,7 @@ def synergy(
     images: xr.DataArray,
     metric: ImageMetric | Precomputed,
     *,
-    pairs: Literal["all"] | Sequence[tuple[str, str]] = "all",
+    pairs: Pairs = "all",
     combine: Combine = "sum",
     against: Against = "best",
     top: int = 5,
@@ -87,13 +85,14 @@ def synergy(
         See `load_images`.
     metric : ImageMetric or Precomputed
         `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
-    pairs : "all" or sequence of (str, str), optional
-        Labels of units; "all" is each pair once.
+    pairs : "all", sequence of (str, str), or DataArray (direction, unit), optional
+        Labels of units; "all" is each pair once. Or directions with 2 to 32 weights that are not 0, such as
+        `sparsify(directions, 3)[0]`: their codes are compared with the units that have a weight.
     combine : {"sum", "difference", "product", "and"}, optional
         The combination of responses a and b, each divided by its standard deviation: a + b, a − b, max(a, 0) max(b, 0),
         or min(a, b). The last two depend on where 0 is: subtract baselines first.
     against : {"best", "mean"}, optional
-        Synergy is the index of the combination minus the larger index of the two units, or minus their mean.
+        Synergy is the index of the combination minus the largest index of its units, or minus their mean.
     top : int, optional
         Number of top stimuli, at most half of the stimuli to score on.
     score_on : {"held-out", "all"}, optional
@@ -107,10 +106,11 @@ def synergy(
     -------
     Dataset (pair,)
         - `synergy (pair,)`, of the scored stimuli, and `synergy_found`, of the others ("held-out" only);
-          `interpretability`, of the combination, `interpretability_a` and `interpretability_b`, of the two units, whose
-          labels are the coords `unit_a` and `unit_b`;
-        - `p_value (pair,)`, one-sided, against pairs in which the stimuli of one unit are shuffled, and `p_adjusted`
-          (Benjamini and Hochberg);
+          `interpretability`, of the combination; `interpretability_best`, of its best unit; and of pairs also
+          `interpretability_a` and `interpretability_b`, of the units in the coords `unit_a` and `unit_b` (of
+          directions: the coord `n_units`);
+        - `p_value (pair,)`, one-sided, against pairs in which the stimuli of the second unit are shuffled, and
+          `p_adjusted` (Benjamini and Hochberg);
         - scalars: `mean_synergy`; `share_above`, the share of pairs with synergy above 0, and `share_above_null`, that
           of shuffled pairs; and `correlation`, over pairs, of synergy with the index of the better unit (NaN below 3
           pairs);
@@ -127,7 +127,7 @@ def synergy(
         Not a DataArray, or not a metric.
     ValueError
         Responses that break the contract or do not vary; fewer than two units; pairs of unknown, equal or repeated
-        units; too few stimuli; settings out of range.
+        units; directions with one weight, or many; too few stimuli; settings out of range.
 
     See Also
     --------
@@ -142,8 +142,9 @@ def synergy(
     half of the stimuli; the correlation with the units' index is −0.46 to −0.49 on the same half, and −0.30, −0.11 and
     +0.02 with that of the other. Report `synergy`, not `synergy_found`.
 
-    In the null model one unit's stimuli are permuted, which keeps the distribution of its responses, and removes what
-    it has to do with the images and with the other unit. Null pairs are drawn from all pairs and pooled. A pair with a
+    In the null model the stimuli of the second unit are permuted (of a direction: those of each unit but the one with
+    the largest weight), which keeps the distribution of its responses, and removes what it has to do with the images
+    and with other units. Null pairs are drawn from all pairs and pooled. A pair with a
     small p is not synergetic if its synergy is below 0: two units that are each interpretable also lose less by being
     combined than shuffled ones.
 
@@ -166,7 +167,7 @@ def synergy(
     (['a & b', 'a & c', 'a & d'], True)
     """
     check_one_of("combine", combine, COMBINATIONS)
-    check_one_of("against", against, REFERENCES)
+    check_one_of("against", against, ("best", "mean"))
     check_one_of("score_on", score_on, ("held-out", "all"))
     check_count("n_resamples", n_resamples, least=19, why=", which allow p = 0.05")
     images, seed = check_images(images), seed_or_new(random_state)
@@ -174,143 +175,142 @@ def synergy(
     joined = join_images(check_averaged(responses), images).compute().sortby(["stimulus", "unit"])
     fit, score = fit_and_score_parts({"responses": joined}, score_on, seed)["responses"]
     check_top(top, score.sizes["stimulus"])
-    at = _positions_of(pairs, score)
     scale = fit.values.std(0, dtype=float)
+    groups = read_groups(pairs, score.get_index("unit"), scale)
+    are_pairs = not isinstance(pairs, xr.DataArray)
+    if not are_pairs and combine != "sum":
+        raise ValueError(f"directions are weighted sums, got combine={combine!r}; leave it out, or pass pairs of units")
     settings: dict = {"combine": combine, "top": top, "seed": seed}
-    leading = _rank(score, scale, at, n_resamples=n_resamples, **settings)
+    leading = _rank(score, scale, groups, n_resamples=n_resamples, **settings)
     table = open_table(score.stimulus.values, images, metric, leading.places())
     found = None
     if score_on == "held-out":
-        where_found = _rank(fit, scale, at, n_resamples=0, **settings)
+        where_found = _rank(fit, scale, groups, n_resamples=0, **settings)
         of_fit = open_table(fit.stimulus.values, images, metric, where_found.places())
-        found = _scores(of_fit, where_found, at, against, top)
-    result = _summarize(table, leading, at, found, against, top, copies_of(score), seed)
-    names = score.unit.values[at]
-    coords = {"pair": _name(names), "unit_a": ("pair", names[:, 0]), "unit_b": ("pair", names[:, 1])}
-    attrs: dict = {"method": f"{combine} of two units", "metric": metric.name, "quantity": index_label(metric)}
+        found = _scores(of_fit, where_found, groups, against, top)
+    result = _summarize(table, leading, groups, found, against, top, copies_of(score), seed, are_pairs)
+    coords = _describe(groups, score.unit.values, are_pairs)
+    attrs: dict = {"method": f"{combine} of units", "metric": metric.name, "quantity": index_label(metric)}
     attrs |= {"combine": combine, "against": against, "top": int(top), "score_on": score_on, "n_stimuli": len(score)}
     attrs |= {"confidence_level": CONFIDENCE_LEVEL, "n_resamples": int(n_resamples), "random_state": seed}
     labelled = xr.Dataset(result, coords, attrs | left_out(joined))
     return labelled.assign(p_adjusted=adjust_p_values(labelled.p_value))
 
 
-def _positions_of(pairs: Literal["all"] | Sequence[tuple[str, str]], responses: xr.DataArray) -> np.ndarray:
-    """Return the positions of the two units of each pair `(pair, 2)`; those of all pairs in the order of labels."""
-    units = responses.get_index("unit")
-    if isinstance(pairs, str) and pairs == "all":
-        if len(units) < 2:
-            raise ValueError("synergy needs at least 2 units that vary, got 1; record or select more")
-        return np.stack(np.triu_indices(len(units), 1), axis=1)
-    labels = [tuple(pair) for pair in pairs] if not isinstance(pairs, str) else []
-    if not labels or any(len(pair) != 2 or pair[0] == pair[1] for pair in labels):
-        raise ValueError(
-            f"pairs must be 'all' or pairs of two different units, such as [('a', 'b')], got {pairs!r:.80}"
-        )
-    at = units.get_indexer(np.ravel(labels)).reshape(-1, 2)
-    if (at < 0).any():
-        unknown = np.array(labels)[at < 0]
-        raise ValueError(f"pairs name unit {name_some(unknown)}, but the units that vary are {name_some(units)}")
-    if len({frozenset(pair) for pair in labels}) < len(labels):
-        raise ValueError("pairs must contain each pair of units once; leave out those that are repeated")
-    return at
-
-
-def _name(pairs: np.ndarray) -> np.ndarray:
-    return np.array([f"{a} & {b}" for a, b in pairs.tolist()])
-
-
 def _rank(
     responses: xr.DataArray,
     scale: np.ndarray,
-    at: np.ndarray,
+    groups: UnitGroups,
     *,
     combine: str,
     top: int,
     seed: int,
     n_resamples: int,
 ) -> _Leading:
-    """Return the leading stimuli of units and pairs, and the top stimuli of shuffled pairs, if any."""
-    n_places = LEADING_PER_TOP * top if n_resamples else top
+    """Return the leading stimuli of units and combinations, and the top stimuli of shuffled ones, if any."""
+    n_places, stimuli = LEADING_PER_TOP * top if n_resamples else top, coords_along(responses, "stimulus")
     scaled = responses / xr.DataArray(scale, dims="unit")
-    rows, names = np.ascontiguousarray(scaled.values.T), scaled.unit.values  # (unit, stimulus): units are picked fast
-    stimuli, join = coords_along(responses, "stimulus"), COMBINATIONS[combine]
+    rows, join = np.ascontiguousarray(scaled.values.T), COMBINATIONS[combine]  # (unit, stimulus): picked fast
 
     def block_of(codes: np.ndarray, labels: np.ndarray) -> xr.DataArray:
         return xr.DataArray(codes.T, stimuli | {"pair": labels}, ("stimulus", "pair"))
 
     def combined() -> Iterator[xr.DataArray]:
-        for part in _blocks(at):
-            yield block_of(join(rows[part[:, 0]], rows[part[:, 1]]), _name(names[part]))
+        for part in _blocks(groups):
+            members = (w[:, None] * rows[at] for w, at in zip(part.weights.T, part.members.T, strict=True))
+            yield block_of(reduce(join, members), part.labels)
 
     units, pairs = leading_places([scaled], n_places, seed), leading_places(combined(), n_places, seed)
-    if not n_resamples:
-        return _Leading(units, pairs, at[:0], pairs[:0], pairs[:0])
-    rng, shuffled_units, shuffled_pairs = np.random.default_rng(seed), [], []
-    # Pairs to shuffle: all of them equally often, or as many as there are draws.
-    null_at = at[np.resize(rng.permutation(len(at)), n_resamples)]
-    for part in _blocks(null_at):
-        shuffled = rng.permuted(rows[part[:, 1]], axis=1)
-        labels = np.arange(len(part)).astype(str)
-        shuffled_units.append(leading_places([block_of(shuffled, labels)], top, seed))
-        shuffled_pairs.append(leading_places([block_of(join(rows[part[:, 0]], shuffled), labels)], top, seed))
-    return _Leading(units, pairs, null_at, np.concatenate(shuffled_units), np.concatenate(shuffled_pairs))
+    # Combinations to shuffle: all of them equally often, or as many as there are draws.
+    rng, shuffled_units, shuffled_pairs = np.random.default_rng(seed), [pairs[:0, :top]], [pairs[:0, :top]]
+    null = groups.take(np.resize(rng.permutation(len(groups.labels)), n_resamples))
+    for part in _blocks(null):
+        labels, codes = np.arange(len(part.labels)).astype(str), part.weights[:, :1] * rows[part.members[:, 0]]
+        of_members = []
+        for w, at in zip(part.weights.T[1:], part.members.T[1:], strict=True):
+            shuffled = rng.permuted(rows[at], axis=1)
+            codes = join(codes, w[:, None] * shuffled)
+            of_members.append(leading_places([block_of(shuffled, labels)], top, seed))
+        shuffled_units.append(np.stack(of_members, axis=1).reshape(-1, top))
+        shuffled_pairs.append(leading_places([block_of(codes, labels)], top, seed))
+    return _Leading(units, pairs, null, np.concatenate(shuffled_units), np.concatenate(shuffled_pairs))
 
 
-def _blocks(at: np.ndarray) -> Iterator[np.ndarray]:
-    return (at[start : start + BLOCK] for start in range(0, len(at), BLOCK))
+def _blocks(groups: UnitGroups) -> Iterator[UnitGroups]:
+    return (groups.take(slice(start, start + BLOCK)) for start in range(0, len(groups.labels), BLOCK))
 
 
 class _Scores(NamedTuple):
-    """Synergy of pairs, and the index of each combination and of its two units `(pair,)`."""
+    """Synergy of combinations, their index `(pair,)`, and that of their units `(pair, member)`."""
 
     synergy: np.ndarray
     pair: np.ndarray
-    a: np.ndarray
-    b: np.ndarray
+    units: np.ndarray
+
+    @property
+    def best(self) -> np.ndarray:
+        """Index of the best unit of each combination."""
+        return np.asarray(self.units.max(1))
 
 
 def _scores(
-    table: IndexTable, leading: _Leading, at: np.ndarray, against: str, top: int, positions: np.ndarray | None = None
+    table: IndexTable,
+    leading: _Leading,
+    groups: UnitGroups,
+    against: str,
+    top: int,
+    positions: np.ndarray | None = None,
 ) -> _Scores:
-    """Return the scores of pairs on the stimuli at some positions."""
+    """Return the scores of combinations on the stimuli at some positions."""
     of_units, of_pairs = (table.scores(each, top, positions) for each in (leading.units, leading.pairs))
-    a, b = of_units[at].T
-    return _Scores(of_pairs - REFERENCES[against](a, b), of_pairs, a, b)
+    members = of_units[groups.members]
+    return _Scores(of_pairs - _reference(members, groups, against), of_pairs, members)
 
 
 def _null_synergy(table: IndexTable, leading: _Leading, against: str, top: int) -> np.ndarray:
-    """Return the synergy of pairs in which the stimuli of the second unit are shuffled, in increasing order."""
-    a, b = table.scores(leading.units, top)[leading.null_at[:, 0]], table.scores(leading.shuffled_units, top)
-    return np.sort(table.scores(leading.shuffled_pairs, top) - REFERENCES[against](a, b))
+    """Return the synergy of combinations in which all units but the first are shuffled, in increasing order."""
+    null = leading.null
+    first = table.scores(leading.units, top)[null.members[:, :1]]
+    others = table.scores(leading.shuffled_units, top).reshape(len(first), -1)
+    # A unit that is only repeated counts as the first, which it repeats.
+    members = np.where(null.weights != 0, np.hstack([first, others]), first)
+    return np.sort(table.scores(leading.shuffled_pairs, top) - _reference(members, null, against))
+
+
+def _reference(members: np.ndarray, groups: UnitGroups, against: str) -> np.ndarray:
+    """Return the index of the best unit, or the mean index of units (pair,), of that of each `(pair, member)`."""
+    return np.asarray(members.max(1) if against == "best" else np.average(members, axis=1, weights=groups.weights != 0))
 
 
 def _summarize(
     table: IndexTable,
     leading: _Leading,
-    at: np.ndarray,
+    groups: UnitGroups,
     found: _Scores | None,
     against: str,
     top: int,
     copies: np.ndarray | None,
     seed: int,
+    are_pairs: bool,
 ) -> dict[str, tuple]:
     """Return the variables of the result."""
-    scores = _scores(table, leading, at, against, top)
-    null, n_resamples = _null_synergy(table, leading, against, top), len(leading.null_at)
+    scores = _scores(table, leading, groups, against, top)
+    null = _null_synergy(table, leading, against, top)
     # p = (1 + number of draws ≥ synergy) / (1 + number of draws); sums of the same distances differ by rounding
-    reached = n_resamples - np.searchsorted(null, scores.synergy - 1e-7 * np.abs(null).max())
-    columns = {"synergy": scores.synergy, "interpretability": scores.pair}
-    columns |= {"interpretability_a": scores.a, "interpretability_b": scores.b}
-    columns |= {"p_value": (1 + reached) / (1 + n_resamples)}
+    reached = len(null) - np.searchsorted(null, scores.synergy - 1e-7 * np.abs(null).max())
+    columns = {"synergy": scores.synergy, "interpretability": scores.pair, "interpretability_best": scores.best}
+    columns |= {"p_value": (1 + reached) / (1 + len(null))}
+    if are_pairs:
+        columns |= {"interpretability_a": scores.units[:, 0], "interpretability_b": scores.units[:, 1]}
     numbers = {"share_above_null": (null > 0).mean(), "correlation": _correlation(scores)}
     best = None
     if found is not None:
         columns["synergy_found"] = found.synergy
-        best = np.argsort(-found.synergy, kind="stable")[: int(np.ceil(BEST_SHARE * len(at)))]
+        best = np.argsort(-found.synergy, kind="stable")[: int(np.ceil(BEST_SHARE * len(groups.labels)))]
         numbers |= {"found_of_best": found.synergy[best].mean(), "correlation_found": _correlation(found)}
 
     def statistics(positions: np.ndarray) -> dict[str, float]:
-        own = _scores(table, leading, at, against, top, positions).synergy
+        own = _scores(table, leading, groups, against, top, positions).synergy
         means = {"mean_synergy": own.mean(), "share_above": (own > 0).mean()}
         if best is None:
             return means
@@ -318,13 +318,21 @@ def _summarize(
 
     settings: dict = {"copies": copies, "n_resamples": N_HALVES, "seed": seed}
     intervals = intervals_of(statistics, len(table.rows), **settings)
-    intervals = {
-        name: (dims, np.clip(x, 0, 1) if name.startswith("share") else x) for name, (dims, x) in intervals.items()
-    }
+    for name, (dims, values) in intervals.items():
+        intervals[name] = dims, np.clip(values, 0, 1) if name.startswith("share") else values
     return {name: ("pair", values) for name, values in columns.items()} | intervals | numbers
+
+
+def _describe(groups: UnitGroups, units: np.ndarray, are_pairs: bool) -> dict[str, object]:
+    """Return the coords of combinations."""
+    sizes = ("pair", (groups.weights != 0).sum(1))
+    if not are_pairs:
+        return {"pair": groups.labels, "n_units": sizes}
+    a, b = (("pair", units[at]) for at in groups.members.T)
+    return {"pair": groups.labels, "unit_a": a, "unit_b": b}
 
 
 def _correlation(scores: _Scores) -> float:
     """Return the correlation of synergy with the index of the better unit, over pairs."""
-    x, y = scores.synergy, np.maximum(scores.a, scores.b)
+    x, y = scores.synergy, scores.best
     return float(np.corrcoef(x, y)[0, 1]) if len(x) > 2 and x.std() > 0 and y.std() > 0 else np.nan

@@ -66,6 +66,32 @@ def test_it_is_that_of_a_loop_over_pairs(combine, against, label_world):
     assert_allclose(result.correlation, np.corrcoef(result.synergy, better)[0, 1])
 
 
+def test_directions_are_compared_with_the_units_that_they_weigh(planted):
+    responses, images, metric = planted
+    W = np.zeros((2, 16))
+    W[0, [3, 8]], W[1, [1, 2, 5]] = 1, [0.5, -2, 0.1]
+    directions = xr.DataArray(W, {"direction": ["planted", "other"], "unit": responses.unit}, ("direction", "unit"))
+    responses = split_stimuli(responses)
+    score = responses[responses.split == "score"]
+    alone = interpretability_index(score, images, metric).values
+    for against, reference in (("best", np.max), ("mean", np.mean)):
+        result = synergy(responses, images, metric, pairs=directions[:, ::-1], against=against, n_resamples=199)
+        for row, units in enumerate(([3, 8], [1, 2, 5])):
+            code = xr.DataArray(score.values @ W[row], {"stimulus": score.stimulus}, ("stimulus",))
+            index = interpretability_index(code.expand_dims(unit=["z"]), images, metric).item()
+            assert_allclose(result.synergy[row], index - reference(alone[units]), atol=1e-6)
+            assert_allclose(result.interpretability_best[row], alone[units].max(), atol=1e-6)
+    assert result.pair.values.tolist() == ["planted", "other"]
+    assert result.n_units.values.tolist() == [2, 3]
+    assert result.p_value[0] < 0.05 < result.p_value[1]
+    with pytest.raises(ValueError, match=r"^directions are weighted sums, got combine='and'; leave it out"):
+        synergy(responses, images, metric, pairs=directions, combine="and")
+    with pytest.raises(ValueError, match=r"^direction 'other' has 1 weights that are not 0, and synergy is for"):
+        synergy(responses, images, metric, pairs=directions.where(np.abs(directions) >= 1, 0))
+    with pytest.raises(ValueError, match="^directions have weights of unit 'u003', which does not vary or has"):
+        synergy(responses.drop_sel(unit="u003"), images, metric, pairs=directions)
+
+
 def test_two_units_that_together_code_what_neither_does_are_first_of_all_pairs(planted):
     result = synergy(*planted, combine="and", n_resamples=9999)
     assert result.pair[result.synergy.values.argmax()] == "u003 & u008"
@@ -119,7 +145,7 @@ def test_order_and_dask_do_not_matter_and_scale_does_not(planted):
 
 def test_bad_input_is_refused_with_a_reason(planted):
     responses, images, metric = planted
-    with pytest.raises(ValueError, match=r"^pairs must be 'all' or pairs of two different units, such as \[\('a', 'b'"):
+    with pytest.raises(ValueError, match=r"^pairs must be 'all', directions, or pairs of two different units, such as"):
         synergy(responses, images, metric, pairs=[("u001", "u001")])
     with pytest.raises(ValueError, match="^pairs name unit 'v', but the units that vary are 'u000', 'u001', 'u002', …"):
         synergy(responses, images, metric, pairs=[("u001", "v")])
