@@ -14,15 +14,15 @@ import xarray as xr
 from sklearn.base import clone
 
 from neurosuper._checks import Seed, check_count, seed_or_new
-from neurosuper._joins import join_images, left_out
-from neurosuper.comparison.splits import fit_and_score_parts
+from neurosuper._joins import left_out
 from neurosuper.directions import DirectionFinder
 from neurosuper.directions._solvers.sparse_coding import omp_codes
 from neurosuper.directions.projection import check_directions
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_label
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.responses import check_averaged, coords_along
+from neurosuper.responses import coords_along
+from neurosuper.superposition.halved_stimuli import halve_stimuli
 from neurosuper.superposition.index_tables import LEADING_PER_TOP, check_top, copies_of, leading_places, open_table
 from neurosuper.superposition.intervals import CONFIDENCE_LEVEL, intervals_of
 
@@ -140,6 +140,11 @@ def sparsity_curve(
     ValueError
         Responses that break the contract; too few stimuli; settings out of range.
 
+    Warns
+    -----
+    UserWarning
+        Units that do not vary over both halves of the stimuli are left out.
+
     See Also
     --------
     sparsify : Sets the smallest weights to 0.
@@ -172,9 +177,7 @@ def sparsity_curve(
     """
     check_count("n_resamples", n_resamples, least=10)
     images, seed = check_images(images), seed_or_new(random_state)
-    # In order of labels, so that neither the order of stimuli nor that of units matters for what is drawn.
-    joined = join_images(check_averaged(responses), images).compute().sortby(["stimulus", "unit"])
-    fit, score = fit_and_score_parts({"responses": joined}, "held-out", seed)["responses"]
+    fit, score = halve_stimuli(responses, images, "held-out", seed)
     check_top(top, score.sizes["stimulus"])
     fitted = clone(finder).fit(fit)
     sparse = sparsify(fitted.directions_, keep)
@@ -202,7 +205,7 @@ def sparsity_curve(
         "metric": metric.name,
     }
     attrs |= {"top": int(top), "n_stimuli": len(X), "finder": repr(finder), "confidence_level": CONFIDENCE_LEVEL}
-    return found.assign_attrs(**attrs, n_resamples=int(n_resamples), random_state=seed, **left_out(joined))
+    return found.assign_attrs(**attrs, n_resamples=int(n_resamples), random_state=seed, **left_out(score))
 
 
 def _count_units(share: Any, n_units: int) -> int:

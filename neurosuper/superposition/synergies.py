@@ -13,13 +13,14 @@ import numpy as np
 import xarray as xr
 
 from neurosuper._checks import Seed, check_count, check_one_of, seed_or_new
-from neurosuper._joins import join_images, left_out
-from neurosuper.comparison.splits import ScoreOn, fit_and_score_parts
+from neurosuper._joins import left_out
+from neurosuper.comparison.splits import ScoreOn
 from neurosuper.images import check_images
 from neurosuper.inference import adjust_p_values
 from neurosuper.interpretability.index import index_label
 from neurosuper.metrics import ImageMetric, Precomputed
-from neurosuper.responses import check_averaged, coords_along
+from neurosuper.responses import coords_along
+from neurosuper.superposition.halved_stimuli import halve_stimuli
 from neurosuper.superposition.index_tables import (
     BLOCK,
     LEADING_PER_TOP,
@@ -129,6 +130,11 @@ def synergy(
         Responses that break the contract or do not vary; fewer than two units; pairs of unknown, equal or repeated
         units; directions with one weight, or many; too few stimuli; settings out of range.
 
+    Warns
+    -----
+    UserWarning
+        Units that do not vary over both halves of the stimuli are left out.
+
     See Also
     --------
     between_directions : The index between two directions.
@@ -171,9 +177,7 @@ def synergy(
     check_one_of("score_on", score_on, ("held-out", "all"))
     check_count("n_resamples", n_resamples, least=19, why=", which allow p = 0.05")
     images, seed = check_images(images), seed_or_new(random_state)
-    # In order of labels, so that neither the order of stimuli nor that of units matters.
-    joined = join_images(check_averaged(responses), images).compute().sortby(["stimulus", "unit"])
-    fit, score = fit_and_score_parts({"responses": joined}, score_on, seed)["responses"]
+    fit, score = halve_stimuli(responses, images, score_on, seed)
     check_top(top, score.sizes["stimulus"])
     scale = fit.values.std(0, dtype=float)
     groups = read_groups(pairs, score.get_index("unit"), scale)
@@ -193,7 +197,7 @@ def synergy(
     attrs: dict = {"method": f"{combine} of units", "metric": metric.name, "quantity": index_label(metric)}
     attrs |= {"combine": combine, "against": against, "top": int(top), "score_on": score_on, "n_stimuli": len(score)}
     attrs |= {"confidence_level": CONFIDENCE_LEVEL, "n_resamples": int(n_resamples), "random_state": seed}
-    labelled = xr.Dataset(result, coords, attrs | left_out(joined))
+    labelled = xr.Dataset(result, coords, attrs | left_out(score))
     return labelled.assign(p_adjusted=adjust_p_values(labelled.p_value))
 
 

@@ -153,6 +153,10 @@ def test_bad_input_is_refused_with_a_reason(planted):
         synergy(responses, images, metric, pairs=[("u001", "u002"), ("u002", "u001")])
     with pytest.raises(ValueError, match="combine must be one of 'sum', 'difference', 'product', 'and'; got 'or'"):
         synergy(responses, images, metric, combine="or")
+    silent = responses[:, :3].copy()
+    silent[1:, 0] = 0
+    with pytest.warns(UserWarning, match="^1 of 3 units do not vary over both halves of the stimuli, and are left"):
+        assert synergy(silent, images, metric, n_resamples=19).pair.values.tolist() == ["u001 & u002"]
     with pytest.raises(ValueError, match="synergy needs at least 2 units that vary, got 1; record or select more"):
         synergy(responses[:, :1], images, metric)
     with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 19, which allow p = 0.05"):
