@@ -74,11 +74,93 @@ def split_units(responses: xr.DataArray, index: xr.DataArray, *, share: float = 
     # The highest index first; of equal ones, the label that sorts first.
     order = np.lexsort((responses.unit.values.astype(str), -values))
     is_more = np.isin(np.arange(n), order[:n_more])
+    marked = responses.assign_coords(selection_index=("unit", values))
+    return {name: marked.isel(unit=np.flatnonzero(rows)) for name, rows in (("more", is_more), ("less", ~is_more))}
+
+
+def clustered_apart(
+    responses: xr.DataArray,
+    images: xr.DataArray,
+    metric: ImageMetric | Precomputed,
+    *,
+    finder: DirectionFinder | None = None,
+    share: float = 0.5,
+    top: int = 5,
+    random_state: Seed = 0,
+) -> xr.Dataset:
+    """Return a comparison of the more and the less interpretable units, each with directions found in them alone.
+
+    On one half of the stimuli, units are split by their index, and directions of each part are found; units and
+    directions are scored on the other half.
+
+    Parameters
+    ----------
+    responses : DataArray (stimulus, unit)
+        With the coord `split`, on whose "fit" stimuli units are split and directions found; otherwise a random half.
+        Stimuli without an image are left out.
+    images : DataArray (stimulus, row, column, channel)
+        See `load_images`.
+    metric : ImageMetric or Precomputed
+        `LPIPS`, `Features`, `Color`, … or `Precomputed` distances.
+    finder : DirectionFinder, optional
+        Not changed. None: `KMeans` with as many clusters as the part has units.
+    share : float, optional
+        Share of the units that are "more" interpretable.
+    top : int, optional
+        Number of top stimuli.
+    random_state : int, Generator, RandomState or None, optional
+        Seed of the split and of the order of stimuli with equal codes.
+
+    Returns
+    -------
+    Dataset (item, metric)
+        As from `compare`, with the systems "more" and "less", and the finders "Units", the finder, and its matched
+        baseline: for `summarize`, `contrast_systems` (more against less) and `contrast_finders` (directions against
+        units in each). The coord `selection_index (item,)` is the
+        index of each unit where it was selected (NaN for directions).
+
+    Raises
+    ------
+    TypeError
+        Not a DataArray, a finder or a metric.
+    ValueError
+        Too few units or stimuli; settings out of range; anything else that `compare` refuses.
+
+    Warns
+    -----
+    UserWarning
+        Units that do not vary over both halves of the stimuli are left out.
+
+    See Also
+    --------
+    split_units : Splits by an index of your own.
+    neurosuper.contrast_systems : Tests the difference between the two parts.
+
+    References
+    ----------
+    Klindt, Sanborn, Acosta, Poitevin, Miolane 2023, arXiv 2310.11431 (its public scripts).
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from neurosuper import Color, KMeans, load_images, summarize
+    >>> from neurosuper.superposition import clustered_apart
+    >>> rng = np.random.default_rng(0)
+    >>> images = load_images(rng.integers(0, 255, (80, 2, 2, 3), dtype=np.uint8))
+    >>> r = xr.DataArray(rng.gamma(1, 5, (80, 8)), dims=("stimulus", "unit"),
+    ...                  coords={"stimulus": images.stimulus, "unit": list("abcdefgh")})
+    >>> table = clustered_apart(r, images, Color())
+    >>> sorted(set(table.system.values.tolist())), sorted(set(table.finder.values.tolist()))
+    (['less', 'more'], ['CovarianceMatched', 'KMeans', 'Units'])
+    """
+    finder = KMeans() if finder is None else finder
+    images, seed = check_images(images), seed_or_new(random_state)
+    fit, score = halve_stimuli(responses, images, "held-out", seed)
+    index = interpretability_index(fit, images, metric, top=top, random_state=seed)
+    index = index.assign_attrs({STIMULI: fit.stimulus.values})
     halves = {"fit": fit, "score": score}
     marked = [half.assign_coords(split=("stimulus", [name] * len(half))) for name, half in halves.items()]
-    parts = split_units(
-        xr.concat(marked, "stimulus"), index.assign_attrs({STIMULI: fit.stimulus.values.tolist()}), share=share
-    )
+    parts = split_units(xr.concat(marked, "stimulus"), index, share=share)
     return compare(parts, images, [Units(), finder], [metric], top=top, random_state=seed)
 
 
