@@ -504,3 +504,12 @@ def mean_in_groups(tables, leading, groups, top, means):
     for draw, group, item in np.ndindex(means.shape):
         members = np.flatnonzero(groups[leading[item], draw] == group)[:top]
         means[draw, group, item] = tables[item][np.ix_(members, members)].sum() / n_pairs
+
+
+# neurosuper.superposition.index_tables
+
+
+def mean_in_subset(leading, member, rows, distances, top, means):
+    for item, order in enumerate(leading):
+        at = rows[order[member[order]][:top]]
+        means[item] = distances[np.ix_(at, at)].sum() / (top * (top - 1)) if len(at) == top else np.nan

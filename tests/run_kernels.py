@@ -29,6 +29,7 @@ from neurosuper.interpretability import group_scores
 from neurosuper.loaders import spike_counts
 from neurosuper.loaders.nwb import frames
 from neurosuper.metrics import distances
+from neurosuper.superposition import index_tables
 
 
 def find_kernels():
@@ -120,6 +121,18 @@ def run_group_scores():
     group_scores._mean_in_groups(rng.random((7, 60, 60)), order, groups, 5, np.zeros((30, 4, 7), np.float32))
 
 
+def run_index_tables():
+    """Find the index of more items than a vector has numbers, one of them with too few leading stimuli."""
+    rng = np.random.default_rng(0)
+    leading = np.stack([rng.permutation(60) for _ in range(50)]).astype(np.int32)
+    index_tables._mean_in_subset(
+        leading, np.arange(60) < 59, rng.permutation(60), rng.random((60, 60)).astype(np.float32), 5, np.zeros(50)
+    )
+    index_tables._mean_in_subset(
+        leading[:, :3], np.ones(60, bool), np.arange(60), rng.random((60, 60)).astype(np.float32), 5, np.zeros(50)
+    )
+
+
 def run_spikes():
     """Count spikes by searches and merges, of more than one block: in order, unordered, repeated, NaN and infinite."""
     rng = np.random.default_rng(0)
@@ -185,6 +198,7 @@ RUNS = (
     run_autoencoder,
     run_distances,
     run_group_scores,
+    run_index_tables,
     run_spikes,
     run_frames,
 )

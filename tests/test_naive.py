@@ -442,6 +442,19 @@ def mean_in_groups(rng, n, m):
     return tables, order, groups, 2 + n % 3, np.zeros((5, 2, m), np.float32)
 
 
+@case
+def mean_in_subset(rng, n, m):
+    """Items whose leading stimuli are in a subset, and one with too few of them there."""
+    n_stimuli = 12 + n
+    leading = np.stack([rng.permutation(n_stimuli) for _ in range(m + 1)])[:, : 10 + n].astype(np.int32)
+    distances = rng.random((n_stimuli, n_stimuli)).astype(np.float32)
+    distances = distances + distances.T
+    np.fill_diagonal(distances, 0)
+    member = rng.random(n_stimuli) < 0.8
+    member[leading[0]] = False
+    return leading, member, rng.permutation(n_stimuli), distances, 2 + n % 3, np.zeros(m + 1)
+
+
 def flat(value):
     """Return all arrays and numbers in nested tuples."""
     return list(itertools.chain.from_iterable(map(flat, value))) if isinstance(value, tuple) else [np.asarray(value)]

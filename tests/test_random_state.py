@@ -37,7 +37,18 @@ from neurosuper.interpretability import (
 from neurosuper.interpretability.sampled_sets import score_sets
 from neurosuper.networks import load_network, randomize
 from neurosuper.reliability import split_half_reliability
-from neurosuper.superposition import interference, privileged_axes, rotate_units, soft_matching, spectrum
+from neurosuper.superposition import (
+    between_directions,
+    clustered_apart,
+    count_features,
+    interference,
+    privileged_axes,
+    rotate_units,
+    soft_matching,
+    sparsity_curve,
+    spectrum,
+    synergy,
+)
 
 COLOR = ns.Color(device="cpu")
 STATISTICS = xr.Dataset(
@@ -67,6 +78,7 @@ SCORES = SCORES.assign_coords(layer=("unit", ["a"] * 8), channel=("unit", np.ara
 JUDGEMENTS = pd.DataFrame({"model": "net", "layer": "a", "channel": np.repeat(range(8), 10), "batch": [*range(10)] * 8})
 JUDGEMENTS = JUDGEMENTS.assign(correct=np.random.default_rng(4).integers(2, size=80), confidence=2)
 NETWORK = torch.nn.Linear(3, 2)
+AXES = xr.DataArray(np.eye(4, 12), {"direction": list("abcd"), "unit": CODES.unit}, ("direction", "unit"))
 
 
 def compared() -> xr.Dataset:
@@ -168,6 +180,21 @@ CASES = {
     "superposition.matched_units.soft_matching": lambda s: soft_matching(CODES, OTHERS, n_resamples=10, random_state=s),
     "superposition.spectra.spectrum": lambda s: spectrum(
         xr.concat([CODES, CODES + 0.3 * OTHERS], "repetition"), fit=(1, 12), n_splits=1, n_resamples=0, random_state=s
+    ),
+    "superposition.feature_counts.count_features": lambda s: count_features(
+        ns.PCA(), CODES, n_directions=2, n_resamples=2, random_state=s
+    ),
+    "superposition.interpolation.between_directions": lambda s: between_directions(
+        AXES, AXES, IMAGES, COLOR, CODES, n_steps=3, n_pairs=4, n_resamples=10, random_state=s
+    ),
+    "superposition.interpretable_halves.clustered_apart": lambda s: clustered_apart(
+        CODES, IMAGES, COLOR, finder=ns.Random(2), top=3, random_state=s
+    ),
+    "superposition.sparsified.sparsity_curve": lambda s: sparsity_curve(
+        ns.PCA(2), CODES, IMAGES, COLOR, keep=0.5, top=3, n_resamples=10, random_state=s
+    ),
+    "superposition.synergies.synergy": lambda s: synergy(
+        CODES[:, :4], IMAGES, COLOR, top=3, n_resamples=19, random_state=s
     ),
 }
 BASES = (DirectionFinder, IterativeFinder)

@@ -1,0 +1,100 @@
+"""The number of features is the planted one, 0 where there are none, and that of a loop over splits."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_allclose
+from scipy.optimize import linear_sum_assignment
+
+from neurosuper import PCA, KMeans, split_stimuli
+from neurosuper.interpretability import shuffle_units
+from neurosuper.superposition import count_features
+from neurosuper.superposition.feature_counts import _drop_duplicates
+
+
+def overcomplete(make_responses, n_stimuli, n_units, active, seed=0):
+    """Twice as many sparse features as units, on random directions."""
+    rng = np.random.default_rng(seed)
+    n = 2 * n_units
+    D = rng.normal(size=(n, n_units))
+    D /= np.linalg.norm(D, axis=1, keepdims=True)
+    is_active = rng.random((n_stimuli, n)) < active
+    is_active[np.arange(n_stimuli), rng.integers(0, n, n_stimuli)] = (
+        True  # a stimulus without features has no direction
+    )
+    features = rng.exponential(size=(n_stimuli, n)) * is_active
+    return make_responses(features @ D + 0.01 * rng.normal(size=(n_stimuli, n_units)))
+
+
+def test_it_is_that_of_a_loop_over_splits(make_responses, rng):
+    responses = make_responses(rng.normal(size=(80, 6)) * [6, 5, 4, 1, 1, 1] + rng.normal(size=(80, 1)))
+    result = count_features(PCA(), responses, n_directions=[2, 5], stable=0.7, n_resamples=3, random_state=4)
+    seeds = np.random.default_rng(4).integers(2**31, size=(3, 2)).tolist()
+
+    def matched(R, split_seed, n):
+        marks = split_stimuli(R, random_state=split_seed).split.values
+        fits = [PCA(n).fit(R[marks == part]) for part in ("fit", "score")]
+        cosine = np.abs(fits[0].directions_.values @ fits[1].directions_.values.T)
+        explained = [fits[0].score(R[marks == "score"]), fits[1].score(R[marks == "fit"])]
+        return (cosine[linear_sum_assignment(-cosine)] >= 0.7).sum(), np.mean(explained)
+
+    for n in (2, 5):
+        found = [matched(responses, a, n) for a, _ in seeds]
+        null = [matched(shuffle_units(responses, random_state=b), a, n)[0] for a, b in seeds]
+        part = result.sel(n_directions=n)
+        each = np.maximum([m - other for (m, _), other in zip(found, null, strict=True)], 0)
+        assert_allclose(part.n_stable, each.mean())
+        assert_allclose([part.n_stable_low, part.n_stable_high], np.quantile(each, [0.025, 0.975]))
+        assert_allclose((part.n_matched, part.n_matched_null), (np.mean([m for m, _ in found]), np.mean(null)))
+        assert_allclose(part.held_out_variance, np.mean([v for _, v in found]))
+    variances = np.linalg.eigvalsh(np.cov(responses.values.T))
+    assert_allclose(result.participation_ratio, variances.sum() ** 2 / (variances**2).sum())
+    assert_allclose(result.overcompleteness, result.n_stable / result.participation_ratio)
+
+
+def test_twice_as_many_features_as_units_are_counted(make_responses):
+    responses = overcomplete(make_responses, 1200, 10, 0.02)
+    found = count_features(KMeans(normalize=True), responses, n_directions="2x", n_resamples=2)
+    assert abs(found.n_stable.item() - 20) <= 2
+    assert found.overcompleteness > 1.8  # the participation ratio is at most 10
+
+
+def test_gaussian_responses_have_no_features(make_responses, rng):
+    responses = make_responses(rng.normal(size=(400, 16)))
+    result = count_features(KMeans(center=True), responses, n_directions=16, n_resamples=3)
+    assert result.n_stable <= 0.5
+
+
+def test_copies_of_a_direction_count_once():
+    D = np.eye(3)[[0, 0, 1, 2]]
+    D[1] = [-0.99, np.sqrt(1 - 0.99**2), 0]
+    assert _drop_duplicates(D).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_order_and_dask_do_not_matter(make_responses):
+    responses = overcomplete(make_responses, 200, 6, 0.1)
+    first = count_features(PCA(), responses, n_directions=3, n_resamples=2)
+    lazy = count_features(PCA(), responses.chunk(stimulus=50), n_directions=3, n_resamples=2)
+    xr.testing.assert_allclose(first, lazy)
+    turned = count_features(PCA(), responses[::-1], n_directions=3, n_resamples=2)
+    assert_allclose(turned.n_matched, first.n_matched)
+    assert_allclose(turned.held_out_variance, first.held_out_variance, rtol=1e-5)
+
+
+def test_bad_input_is_refused_with_a_reason(make_responses, rng):
+    responses = make_responses(rng.normal(size=(40, 4)))
+    with pytest.raises(
+        ValueError, match=r"^n_directions must be at least one number and no duplicates, got \[4, None\]"
+    ):
+        count_features(PCA(), responses, n_directions=[4, None])
+    with pytest.raises(ValueError, match="^stable must be strictly between 0 and 1, such as 0.8; got 1"):
+        count_features(PCA(), responses, n_directions=2, stable=1)
+    silent = responses.copy()
+    silent[1:, 0] = 0
+    silent[0, 0] = 1
+    with pytest.raises(
+        ValueError, match="^zero variance over stimuli of a random half in unit 'u000'; drop such units"
+    ):
+        count_features(PCA(), silent, n_directions=2)
+    with pytest.raises(ValueError, match="^n_resamples must be a whole number of at least 2, got 1"):
+        count_features(PCA(), responses, n_directions=2, n_resamples=1)
