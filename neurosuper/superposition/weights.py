@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from neurosuper._torch import check_network, find_layers
+from neurosuper._layer_outputs import check_network, find_layers
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -69,7 +69,7 @@ def weight_interference(model: nn.Module, layers: str | Sequence[str]) -> xr.Dat
     if not names:
         raise ValueError("no layer to read weights of; name one or more, as in model.named_modules()")
     check_network(model, names)
-    return xr.concat([_of_layer(name, module) for name, module in find_layers(model, names).items()], "unit")
+    return xr.concat([_of_layer(name, tap.module) for name, tap in find_layers(model, names).items()], "unit")
 
 
 def _of_layer(name: str, module: nn.Module) -> xr.DataArray:
