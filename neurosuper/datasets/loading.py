@@ -245,20 +245,11 @@ def _load_recording(
 def _recipe(manifest: Manifest, takes: Mapping[str, object]) -> dict[str, Any]:
     """Return the arguments of a loader that a manifest gives: settings that it accepts, and its options."""
     stimulus, response = manifest.stimulus, manifest.response
-    settings: dict[str, Any] = {
-        "stimulus_column": stimulus.column,
-        "index_series": stimulus.index_series,
-        "onset_column": stimulus.onset_column,
-        "presentations_where": stimulus.filters,
-        "blanks": stimulus.blanks,
-        "measure": response.measure,
-        "measured_in": response.units,
-        "window": _in_seconds(response.window_ms),
-        "series": response.series,
-        "area_column": response.area_column,
-        "area_map": response.area_map,
-        "units_where": response.filters,
-    }
+    settings: dict[str, Any] = {"stimulus_column": stimulus.column, "presentations_where": stimulus.filters}
+    settings |= {name: getattr(stimulus, name) for name in ("index_series", "onset_column", "blanks")}
+    settings |= {name: getattr(response, name) for name in ("measure", "series", "area_column", "area_map")}
+    settings |= {"measured_in": response.units, "units_where": response.filters}
+    settings |= {"window": _in_seconds(response.window_ms)}
     recipe = {name: value for name, value in settings.items() if value and name in takes}
     if "presentations" in takes:
         recipe["presentations"] = stimulus.presentations
