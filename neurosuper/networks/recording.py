@@ -148,6 +148,8 @@ def activations(
     """
     layers = [layers] if isinstance(layers, str) else list(layers)
     _check_settings(layers, position, batch_size)
+    if cache is not None and store is not None:
+        raise ValueError("pass cache= or store=, not both: an interrupted store continues by itself")
     name = model if isinstance(model, str) else type(model).__name__
     if isinstance(model, str):
         model, preprocess = _load(model, preprocess)
@@ -158,8 +160,6 @@ def activations(
     if axes:
         about["layout"] = "; ".join(f"{layer}: {' '.join(names)}" for layer, names in axes.items())
     attrs: dict[str, object] = {"units": "a.u.", "modality": "network"} | about | {"weights_sha256": weights}
-    if cache is not None and store is not None:
-        raise ValueError("pass cache= or store=, not both: an interrupted store continues by itself")
     cached = None if cache is None else _open_cache(Path(cache).expanduser(), model, about, weights)
     logger.info("activations of %s (%s) to %s images", name, about["layers"], batches.n_images or "all")
     with (
