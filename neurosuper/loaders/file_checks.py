@@ -129,7 +129,7 @@ def _check_hdf5(file: BinaryIO, head: bytes, size: int) -> str:
     except (OSError, RuntimeError, KeyError) as error:
         reason = one_line(error)
         if _is_being_written(file.name):
-            return ""  # anyone who opens the file reads it, or says that it is locked
+            return ""  # opening it succeeds, or says that it is locked
         if "signature not found" in reason:
             return _wrong_kind("HDF5")
         return f"it is cut short or damaged ({reason}); fetch it again"
