@@ -65,7 +65,7 @@ def rows_of(data: Path, session: str, place: int) -> None:
     """Print the rows of a session."""
     file, dims = SESSIONS[session]
     images = ns.load_images(data / "v4" / f"images_{session}.zip")
-    responses = ns.load_array(data / "v4" / file, dims=dims, stimuli=images, units="spike count")
+    responses = ns.load_array(data / "v4" / file, dims=dims, stimuli=images, measured_in="spike count")
     if "repetition" in dims:
         responses = ns.average_repetitions(responses)
     lpips = ns.LPIPS("alex", weights=data / "nets" / "alexnet_features_fp16.npz")

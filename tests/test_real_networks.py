@@ -80,7 +80,7 @@ def test_v4_follows_the_photographs_and_a_shift_by_one_destroys_that(networks, r
     """Cross-validated ridge from ResNet-20 features to V4: the labels of images and responses are the right ones."""
     images = load_images(real_data / "v4/images_201025.zip")
     path = real_data / "v4/responses_avg_201025.npy"
-    responses = load_array(path, ("unit", "stimulus"), stimuli=images, units="spike count")
+    responses = load_array(path, ("unit", "stimulus"), stimuli=images, measured_in="spike count")
     model = networks.resnet20(real_data / "nets/resnet20-12fca82f.th")
     maps = activations(model, images, "layer2", position="all", preprocess=networks.resnet20_preprocess)
     features = PCA(100).fit_transform(maps).values

@@ -60,7 +60,7 @@ data = Path(os.environ["NEUROSUPER_TEST_DATA"])
 # %%
 images = load_images(data / "v4" / "images_201025.zip")
 responses = load_array(
-    data / "v4" / "responses_avg_201025.npy", dims=("unit", "stimulus"), stimuli=images, units="spike count"
+    data / "v4" / "responses_avg_201025.npy", dims=("unit", "stimulus"), stimuli=images, measured_in="spike count"
 )
 responses
 

@@ -71,7 +71,7 @@ lpips = ns.LPIPS("alex", weights=data / "nets" / "alexnet_features_fp16.npz")
 def load(session, file, dims):
     """Return responses, photographs, and all distances between the photographs."""
     images = ns.load_images(data / "v4" / f"images_{session}.zip")
-    responses = ns.load_array(data / "v4" / file, dims=dims, stimuli=images, units="spike count")
+    responses = ns.load_array(data / "v4" / file, dims=dims, stimuli=images, measured_in="spike count")
     return responses, images, ns.Precomputed(ns.metrics.pairwise_distances(images, lpips))
 
 

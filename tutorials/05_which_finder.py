@@ -47,7 +47,7 @@ images = {
     "ResNet-20": ns.load_images(data / "images" / "cifar10_test_5000_jpg.zip", category_from="folder")[::3],
 }
 v4 = ns.load_array(
-    data / "v4" / "responses_avg_201025.npy", dims=("unit", "stimulus"), stimuli=images["V4"], units="spike count"
+    data / "v4" / "responses_avg_201025.npy", dims=("unit", "stimulus"), stimuli=images["V4"], measured_in="spike count"
 )
 resnet = ns.activations(
     networks.resnet20(data / "nets" / "resnet20-12fca82f.th"),

@@ -250,7 +250,7 @@ def _recipe(manifest: Manifest, takes: Mapping[str, object]) -> dict[str, Any]:
         "index_series": stimulus.index_series,
         "blanks": stimulus.blanks,
         "measure": response.measure,
-        "units": response.units,
+        "measured_in": response.units,
         "window": _in_seconds(response.window_ms),
         "series": response.series,
         "area_column": response.area_column,

@@ -46,9 +46,10 @@ def load_array(
     dims: Sequence[str] | None = None,
     *,
     stimuli: Stimuli | None = None,
+    units: Sequence | np.ndarray | str | None = None,
     trials: Any = None,
+    measured_in: str | None = None,
     unit_coords: Mapping[str, Sequence | np.ndarray] | None = None,
-    units: str | None = None,
     variable: str | None = None,
     allow_external: bool = False,
 ) -> xr.DataArray:
@@ -69,14 +70,17 @@ def load_array(
         the name of the column, coord or other array in the file that contains the labels.
         By default the labels in the file. A warning is given if sorting as text puts numbers in another order (1, 10,
         2).
+    units : labels or name, optional
+        Labels of the units in order, or the name of the coord or other array in the file that contains them; in a
+        table, the list of the columns that are units (by default all columns of numbers). By default the labels in the
+        file, else positions.
     trials : labels, DataFrame, path of a .csv file, or name, optional
         If rows are trials: the label of the stimulus of each, as in `as_responses`; or the name of the column, coord or
         other array in the file that contains them.
-    unit_coords : mapping of str to sequence, optional
-        Coords of the units, such as `area`; the key "unit" gives their labels. By default units keep their labels in
-        the file, else they are named by their position.
-    units : str, optional
+    measured_in : str, optional
         Unit of measurement, such as "spikes/s". By default the one in the file, else "a.u.".
+    unit_coords : mapping of str to sequence, optional
+        Coords of the units, such as `area`, with one value per unit.
     variable : str, optional
         Name of the array, if the file contains several: a path such as "session/rates" in HDF5 and structs of MATLAB.
     allow_external : bool, optional
@@ -117,7 +121,7 @@ def load_array(
     """
     path = Path(path).expanduser()
     _check_path(path)
-    request = Request(dims, stimuli, None, trials, unit_coords or {}, path.name)
+    request = Request(dims, stimuli, units, trials, unit_coords or {}, path.name)
     if path.suffix.lower() in TEXT:
         check_file(path, "CSV")
         with _errors_in_one_line(path):
@@ -125,7 +129,7 @@ def load_array(
     else:
         values, request = _read(path, request, variable, allow_external)
     responses = label_responses(values, request)
-    attrs = {"units": units or responses.attrs.get("units", "a.u."), "source": path.name}
+    attrs = {"units": measured_in or responses.attrs.get("units", "a.u."), "source": path.name}
     return check_responses(responses.assign_attrs(attrs))
 
 
@@ -165,7 +169,8 @@ def _with_labels(request: Request, arrays: Mapping, chosen: str) -> Request:
     def read_labels(name: Any) -> Any:
         return np.asarray(arrays[name]) if isinstance(name, str) and name in arrays and name != chosen else name
 
-    return replace(request, stimuli=read_labels(request.stimuli), trials=read_labels(request.trials))
+    named = {"stimuli": request.stimuli, "units": request.units, "trials": request.trials}
+    return replace(request, **{setting: read_labels(name) for setting, name in named.items()})
 
 
 def _check_store(path: Path, allow_external: bool) -> None:

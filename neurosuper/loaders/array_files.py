@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from neurosuper._optional import require
-from neurosuper.loaders.file_checks import HDF5_MAGIC, open_hdf5, read_mat
+from neurosuper.loaders.file_checks import is_matlab_hdf5, open_hdf5, read_mat
 
 __all__ = ["LazyArrays", "is_matlab73", "open_h5_arrays", "open_matlab", "open_safetensors", "open_torch"]
 
-MATLAB73 = b"MATLAB 7.3"  # how such a file starts
 MATLAB_CLASS = "MATLAB_class"  # the attribute that MATLAB writes on every dataset of a file of version 7.3
 
 
@@ -145,7 +144,7 @@ def open_matlab(path: Path, stack: ExitStack, *, allow_external: bool = False) -
 def is_matlab73(path: Path) -> bool:
     """Return whether a file is of MATLAB 7.3, which is HDF5."""
     with path.open("rb") as file:
-        return file.read(len(MATLAB73)).startswith((MATLAB73, HDF5_MAGIC))
+        return is_matlab_hdf5(file.read(520))
 
 
 def _read_variable(path: Path, name: str) -> np.ndarray:

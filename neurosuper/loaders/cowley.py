@@ -84,7 +84,7 @@ def load_cowley(
     if subjects is not None and str(session) not in subjects:
         raise ValueError(f"subjects has no session {session}, it has {name_some(list(subjects))}; add it")
     file = _find(Path(path), RESPONSES[part], session)
-    counts = load_array(file, DIMS[part], stimuli=_find(Path(path), IMAGES, session), units="spike count")
+    counts = load_array(file, DIMS[part], stimuli=_find(Path(path), IMAGES, session), measured_in="spike count")
     about = {"area": "V4"} | ({} if subjects is None else {"subject": subjects[str(session)]})
     coords = {name: ("unit", np.full(counts.sizes["unit"], value)) for name, value in about.items()}
     return counts.assign_coords(coords).assign_attrs(modality="spikes", dataset=f"Cowley V4 {session}")

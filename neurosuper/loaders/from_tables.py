@@ -71,7 +71,8 @@ def _upright(table: pd.DataFrame, dims: tuple[str, ...], request: Request) -> pd
 def _take_labels(table: pd.DataFrame, request: Request) -> tuple[Trials | Mapping[str, Any], pd.DataFrame]:
     """Return the trials, or the coords of the stimuli, and the table without their columns."""
     stimuli, trials = request.stimuli, request.trials
-    for given in (stimuli, trials):
+    are_in_table = trials is None or _names_column(table, trials) or _names_level(table, trials)
+    for given in (stimuli, trials) if are_in_table else ():
         if _names_column(table, given) or _names_level(table, given):
             texts = label_texts(_column(table, given), f"{given!r} of {request.what}")
             rest = table.drop(columns=[given]) if _names_column(table, given) else table

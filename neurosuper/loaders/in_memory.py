@@ -7,7 +7,6 @@ trials are arranged by stimulus, and labels become text.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -119,7 +118,7 @@ def label_responses(values: xr.DataArray | pd.DataFrame, request: Request) -> xr
     else:
         array, trials = from_array(values, request)
         if request.units is not None and not isinstance(request.units, str):
-            request = replace(request, unit_coords={"unit": request.units, **request.unit_coords})
+            array = add_unit_coords(array, {"unit": request.units}, request.what)
     array = add_unit_coords(array, request.unit_coords, request.what)
     if trials is not None:
         array = repeat_by_stimulus(array, trials)

@@ -36,7 +36,7 @@ def load_neuroid(
     area_column: str | None = "region",
     regions: Collection[str] | str | None = None,
     stimulus_coord: str | None = None,
-    units: str | None = None,
+    measured_in: str | None = None,
     allow_external: bool = False,
 ) -> xr.DataArray:
     """Return the responses of a Brain-Score NeuroidAssembly from its netCDF file.
@@ -57,7 +57,7 @@ def load_neuroid(
         Keep only the units of these areas; no others are loaded into memory.
     stimulus_coord : str, optional
         Variable along presentation that names the stimulus; by default `stimulus_id`, else `image_id`.
-    units : str, optional
+    measured_in : str, optional
         Unit of measurement; by default the one in the file, else "a.u.".
     allow_external : bool, optional
         Read a file that takes data from other files of this machine (external storage, external links, virtual
@@ -118,7 +118,7 @@ def load_neuroid(
         coords={name: ("unit", values[kept]) for name, values in coords.items()}
         | {name: ("stimulus", values) for name, values in stimulus_coords.items()}
         | {"stimulus": stimuli},
-        attrs={"units": units or attrs.get("units", "a.u."), "source": Path(path).name}
+        attrs={"units": measured_in or attrs.get("units", "a.u."), "source": Path(path).name}
         | ({} if span is None else {"window": span})
         | ({"dataset": attrs["identifier"]} if "identifier" in attrs else {}),
     )

@@ -76,7 +76,7 @@ def load_phy(
     clusters = _read(folder, "spike_clusters.npy" if has_clusters else "spike_templates.npy")
     if samples.shape != clusters.shape:
         raise ValueError(
-            f"{folder} has {len(samples)} spike_times for {len(clusters)} spike_clusters; the files are of two sortings"
+            f"{folder} has {len(samples)} spike_times for {len(clusters)} spike_clusters; the files differ in origin"
         )
     times = samples / (_sample_rate(folder) if sample_rate is None else sample_rate)
     order = np.argsort(clusters, kind="stable")

@@ -59,7 +59,7 @@ def read_presentation_table(
     """
     table = _as_table(presentations, stimulus_column, onset_column)
     onsets, given = _onsets(table, onset_column), table[stimulus_column]
-    labels = np.where(given.isna(), "", np.array([as_label(value) for value in given], dtype=str))
+    labels = np.where(given.isna(), "", np.array([as_label(value) for value in given.to_numpy()], dtype=str))
     named = list(blanks) if isinstance(blanks, Collection) and not isinstance(blanks, str) else [blanks]
     is_blank = np.isin(labels, [as_label(blank) for blank in named])
     kept, counts = select_presentations(onsets, labels, is_blank, WHERE, "stimulus_column")

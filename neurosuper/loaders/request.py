@@ -20,3 +20,7 @@ class Request:
     unit_coords: Mapping[str, Any] = field(default_factory=dict)
     what: str = "values"  # name of the array or file in errors
     token: str | None = None  # of a large array of a file: it becomes a dask array of this name
+
+    def __post_init__(self) -> None:
+        if "unit" in self.unit_coords:
+            raise ValueError("unit= would be labels of units; pass them as units=")

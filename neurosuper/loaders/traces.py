@@ -29,6 +29,7 @@ def average_frames(
     stimulus_column: str = "stimulus",
     onset_column: str = "onset",
     blanks: Collection[object] | str | float = (),
+    units: Sequence | np.ndarray | None = None,
     measured_in: str = "a.u.",
     **unit_coords: Sequence | np.ndarray,
 ) -> xr.DataArray:
@@ -50,10 +51,12 @@ def average_frames(
         Columns of the table.
     blanks : value or collection of values, optional
         Stimuli to leave out.
+    units : labels, optional
+        Labels of the units in order; by default positions.
     measured_in : str, optional
         Unit of measurement, such as "dF/F".
     **unit_coords
-        Coords of the units, such as `area=["V1", "V4", …]`, with one value per unit; `unit` gives their labels.
+        Coords of the units, such as `area=["V1", "V4", …]`, with one value per unit.
 
     Returns
     -------
@@ -102,7 +105,8 @@ def average_frames(
         concerns.append(f"no frame falls into any window; window is in seconds, got {(start, stop)}")
     for concern in concerns:
         warnings.warn(concern, stacklevel=2)
-    array = add_unit_coords(xr.DataArray(means.T, dims=("trial", "unit")), unit_coords, "traces")
+    coords = unit_coords if units is None else {"unit": units, **unit_coords}
+    array = add_unit_coords(xr.DataArray(means.T, dims=("trial", "unit")), coords, "traces")
     facts: dict[str, object] = {"measure": "mean", "units": measured_in, "window": windows.as_attribute()}
     facts |= {**shown.counts, "n_unobserved": int(np.isnan(means).sum()), "n_nan_frames": frames.n_nan}
     return check_responses(name_labels(repeat_by_stimulus(array.assign_attrs(facts), shown.trials), "traces"))

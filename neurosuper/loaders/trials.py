@@ -56,12 +56,12 @@ def label_texts(values: Any, what: str) -> np.ndarray:
         values = values.detach().cpu()
     if isinstance(values, Iterable) and not isinstance(values, Sequence) and not hasattr(values, "__array__"):
         values = list(values)  # a generator, or the keys of a dict
-    labels = values.to_numpy(dtype=object) if isinstance(values, pd.Series | pd.Index) else np.asarray(values)
+    labels = values.to_numpy() if isinstance(values, pd.Series | pd.Index) else np.asarray(values)
     if labels.ndim == 2 and 1 in labels.shape:
         labels = labels.ravel()
     if labels.ndim != 1:
         raise ValueError(f"{what} must be a list of labels, got an array of shape {labels.shape}")
-    texts = np.array([as_label(value) for value in labels.tolist()], dtype=str)
+    texts = np.array([as_label(value) for value in labels], dtype=str)
     missing = np.flatnonzero(pd.isnull(labels) | (texts == ""))
     if len(missing):
         raise ValueError(

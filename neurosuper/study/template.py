@@ -282,7 +282,7 @@ def _array_system(source: Path, path: Path, images: xr.DataArray, folder: Path) 
     else:
         _require_shared(own.stimulus.values.tolist(), images.stimulus.values.tolist(), source)
         n_units = own.sizes["unit"]
-    settings["units"] = ("a.u.", 'unit of measurement, such as "spikes/s"')
+    settings["measured_in"] = ("a.u.", 'unit of measurement, such as "spikes/s"')
     return settings, n_units
 
 

@@ -151,7 +151,7 @@ def test_labels_that_mean_other_images_in_other_recordings_are_not_joined(manife
 
 
 def test_options_replace_settings_of_the_manifest(manifest):
-    rates = load_day(manifest, 1, units="spike count")
+    rates = load_day(manifest, 1, measured_in="spike count")
     assert rates.attrs["units"] == "spike count"
 
 

@@ -308,7 +308,7 @@ def test_v4_units_by_lpips_have_the_known_index(real_data):
 
     images = load_images(real_data / "v4" / "images_201025.zip")
     path = real_data / "v4" / "responses_avg_201025.npy"
-    responses = load_array(path, dims=("unit", "stimulus"), stimuli=images, units="spike count")
+    responses = load_array(path, dims=("unit", "stimulus"), stimuli=images, measured_in="spike count")
     weights = real_data / "nets" / "alexnet_features_fp16.npz"
     scores = interpretability_index(responses, images, LPIPS("alex", weights=weights), top=5)
     assert_allclose(scores.mean(), -0.648, atol=0.003)

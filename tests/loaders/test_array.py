@@ -66,7 +66,7 @@ def test_every_format_gives_the_same_responses(save, name, lazy, tmp_path, monke
     if lazy:
         monkeypatch.setattr(array_module, "LAZY_BYTES", 0)
     save(tmp_path / name)
-    responses = load_array(tmp_path / name, ("unit", "stimulus"), stimuli=STIMULI, units="spike count")
+    responses = load_array(tmp_path / name, ("unit", "stimulus"), stimuli=STIMULI, measured_in="spike count")
     assert (responses.chunks is not None) == lazy
     assert responses.dims == ("stimulus", "unit")
     assert responses.dtype == MATRIX.dtype
@@ -102,7 +102,7 @@ def test_labels_coords_and_units_of_a_file_are_kept(labelled, write, name, tmp_p
     expected = labelled.T.rename("response").assign_attrs(source=name)
     xr.testing.assert_identical(responses, expected)
     assert load_array(tmp_path / name, stimuli=["x", "y", "z"]).stimulus.values.tolist() == ["x", "y", "z"]
-    assert load_array(tmp_path / name, units="a.u.").attrs["units"] == "a.u."
+    assert load_array(tmp_path / name, measured_in="a.u.").attrs["units"] == "a.u."
 
 
 def test_axes_of_other_names_are_renamed_with_their_labels(labelled, tmp_path):
@@ -138,8 +138,10 @@ def test_units_are_named_by_position_or_by_coords(tmp_path):
     np.save(tmp_path / "r.npy", np.ones((2, 11)))
     by_position = load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=["a", "b"])
     assert by_position.unit.values.tolist()[::5] == ["00", "05", "10"]
-    coords = {"unit": range(100, 111), "area": ["V1"] * 5 + ["V4"] * 6}
-    by_name = load_array(tmp_path / "r.npy", ("stimulus", "unit"), stimuli=["a", "b"], unit_coords=coords)
+    coords = {"area": ["V1"] * 5 + ["V4"] * 6}
+    by_name = load_array(
+        tmp_path / "r.npy", ("stimulus", "unit"), stimuli=["a", "b"], units=range(100, 111), unit_coords=coords
+    )
     assert by_name.unit.values.tolist()[:2] == ["100", "101"]
     assert by_name.area.values.tolist() == coords["area"]
 
@@ -268,7 +270,7 @@ def test_real_v4_repeats_average_to_the_published_averages(real_data):
         folder / "responses_raw_210325.npy",
         ("unit", "stimulus", "repetition"),
         stimuli=folder / "images_210325.zip",
-        units="spike count",
+        measured_in="spike count",
     )
     averages = load_array(
         folder / "responses_avg_210325.npy", ("unit", "stimulus"), stimuli=load_images(folder / "images_210325.zip")

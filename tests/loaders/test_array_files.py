@@ -197,9 +197,21 @@ def test_trials_of_a_table_and_labels_with_zeros(tmp_path):
     table.to_csv(tmp_path / "r.tsv", index=False, sep="\t")
     responses = load_array(tmp_path / "r.tsv", trials="image", unit_coords={"area": list("wxyz")})
     assert responses.unit.values.tolist() == ["a", "b", "c", "block"]
-    chosen = as_responses(table, trials="image", units=list("abc"))
-    assert chosen.stimulus.values.tolist() == ["009", "010", "011"]
-    np.testing.assert_array_equal(chosen.sel(stimulus="010"), REPEATED.sel(stimulus="owl"))
+    for chosen in (
+        as_responses(table, trials="image", units=list("abc")),
+        load_array(tmp_path / "r.tsv", trials="image", units=list("abc")),
+    ):
+        assert chosen.stimulus.values.tolist() == ["009", "010", "011"]
+        np.testing.assert_allclose(chosen.sel(stimulus="010"), REPEATED.sel(stimulus="owl"), rtol=1e-15)
+
+
+def test_labels_of_units_in_the_same_file(tmp_path):
+    np.savez(tmp_path / "r.npz", rates=VALUES, names=STIMULI, sites=["c", "a", "b"])
+    responses = load_array(tmp_path / "r.npz", stimuli="names", units="sites", variable="rates", measured_in="Hz")
+    assert responses.unit.values.tolist() == ["c", "a", "b"]
+    assert responses.attrs["units"] == "Hz"
+    with pytest.raises(ValueError, match="measured_in= is the unit of measurement"):
+        load_array(tmp_path / "r.npz", stimuli="names", units="spikes/s", variable="rates")
 
 
 def test_files_that_are_no_arrays_are_refused_in_one_line(tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import struct
 from pathlib import Path
 
@@ -318,3 +319,29 @@ def test_data_that_do_not_fit_into_memory_are_refused_in_one_line(tmp_path):
     write_hdf5(tmp_path / "a.h5")
     with pytest.raises(ValueError, match="a.h5 declares more data than fit into memory"), open_hdf5(tmp_path / "a.h5"):
         raise MemoryError("Unable to allocate 37.3 GiB")
+
+
+@pytest.mark.parametrize(("at", "byte"), [(184, 187), (145, 8), (144, 1), (136, 5), (188, 112)])
+def test_parts_of_a_matlab_file_that_end_the_process_in_scipy_are_refused(at, byte, tmp_path):
+    """A part of an unknown type, an imaginary part or cells that are missing: scipy reads beyond its memory."""
+    scipy.io.savemat(tmp_path / "a.mat", {"rates": np.arange(15.0)})
+    content = bytearray((tmp_path / "a.mat").read_bytes())
+    content[at] = byte
+    (tmp_path / "a.mat").write_bytes(content)
+    with pytest.raises(ValueError, match="the parts of the variable at byte 128 contradict each other; it is damaged"):
+        check_file(tmp_path / "a.mat", "MATLAB")
+
+
+def test_all_files_that_matlab_wrote_for_the_tests_of_scipy_are_accepted():
+    files = sorted(Path(scipy.io.matlab.__file__).parent.glob("tests/data/test*.mat"))
+    files = [file for file in files if not re.search(r"_4(\.2c)?_|mat4", file.name)]  # MATLAB 4 is another format
+    assert [check_file(file, "MATLAB") for file in files] == files
+
+
+@pytest.mark.parametrize(
+    "content", [{"a": 1j}, {"a": [["x", 1.0]]}, {"a": {"b": "", "c": []}}, {"a": scipy.sparse.eye_array(3)}]
+)
+def test_every_class_of_matrix_is_accepted(content, tmp_path):
+    content = {"a": np.array(content["a"], dtype=object)} if isinstance(content["a"], list) else content
+    scipy.io.savemat(tmp_path / "a.mat", content)
+    assert check_file(tmp_path / "a.mat", "MATLAB") == tmp_path / "a.mat"

@@ -112,6 +112,12 @@ def test_numbers_become_labels_by_one_rule(labels):
     assert as_responses(VALUES, stimuli=labels).stimulus.values.tolist() == ["3", "12", "7", "1"]
 
 
+def test_numbers_in_single_precision_become_the_labels_that_they_show():
+    labels = np.array([0.1, 2.5, 3.0, 12.1], np.float32)
+    for given_labels in (labels, pd.Series(labels), torch.tensor(labels)):
+        assert as_responses(VALUES, stimuli=given_labels).stimulus.values.tolist() == ["0.1", "2.5", "3", "12.1"]
+
+
 def test_labels_keep_their_zeros_and_lose_their_padding():
     assert as_responses(VALUES, stimuli=["007", "012 ", "1", "2"]).stimulus.values.tolist() == ["007", "012", "1", "2"]
 
@@ -347,6 +353,14 @@ def test_a_permutation_of_trials_changes_only_the_order_of_repetitions(order):
 def test_units_may_be_the_first_axis_of_trials():
     labels, values = list("abab"), VALUES[:, :3]
     xr.testing.assert_identical(as_responses(values.T, trials=labels), as_responses(values, trials=labels))
+
+
+def test_a_table_of_trials_beside_a_table_of_responses_decides():
+    table = pd.DataFrame(VALUES[:, :2], columns=["u", "v"]).assign(image=list("zzzz"))
+    trials = pd.DataFrame({"image": list("abab"), "size": [1, 2, 1, 2]})
+    responses = as_responses(table, trials=trials, stimuli="image", units=["u", "v"])
+    assert responses.stimulus.values.tolist() == ["a", "b"]
+    assert responses["size"].values.tolist() == [1, 2]
 
 
 def test_lazy_trials_stay_lazy():

@@ -98,8 +98,8 @@ def test_older_names_bytes_and_labelled_dims(tmp_path):
         )
         file.createVariable("neuroid_id", "i8", ("neuroid",))[:] = np.arange(N_V4 + N_IT)
         file.createVariable("rates", "f8", ("presentation", "neuroid"))[:] = VALUES[..., 0].T
-    assert recovered(path, area_column=None, units="spikes/s") > 0.999
-    responses = load_neuroid(path, area_column=None, units="spikes/s")
+    assert recovered(path, area_column=None, measured_in="spikes/s") > 0.999
+    responses = load_neuroid(path, area_column=None, measured_in="spikes/s")
     assert responses.unit.values.tolist() == list("01234567")
     assert set(responses.coords) == {"stimulus", "unit"}
     assert responses.attrs == {"units": "spikes/s", "source": "old.nc"}

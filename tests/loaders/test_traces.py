@@ -19,7 +19,7 @@ def average(**options):
 
 
 def test_means_equal_a_loop():
-    responses = average(measured_in="dF/F", unit=["a", "b", "c"], depth=[1, 2, 3])
+    responses = average(measured_in="dF/F", units=["a", "b", "c"], depth=[1, 2, 3])
     for stimulus, onsets in {"owl": [3.0, 6.0], "cat": [1.0], "bat": [4.03]}.items():
         for repetition, onset in enumerate(onsets):
             inside = np.array([onset + 0.25 <= time < onset + 1.0 for time in TIMES])

@@ -193,6 +193,13 @@ def test_output_goes_where_the_caller_or_a_trusted_study_asks(study, tmp_path):
         assert (tmp_path / folder / "report.html").exists()
 
 
+@pytest.mark.parametrize("key", ["stimuli", "trials"])
+def test_labels_are_a_file_or_a_name_within_the_file_of_responses(files, folder, key):
+    (folder / "trials.csv").write_text("image\ncat\n")
+    assert files.fill({key: "trials.csv"}) == {key: folder / "trials.csv"}
+    assert files.fill({key: "image_names"}) == {key: "image_names"}
+
+
 @pytest.mark.parametrize("key", ["checkpoint", "cache"])
 def test_other_files_that_a_run_writes_stay_below_the_folder(files, folder, key):
     assert files.fill({key: "mine/x"}) == {key: str(folder / "mine" / "x")}

@@ -370,7 +370,7 @@ loader = "load_array"
 path = "$NEUROSUPER_TEST_DATA/v4/responses_avg_201025.npy"
 dims = ["unit", "stimulus"]
 stimuli = true
-units = "spike count"
+measured_in = "spike count"
 """
 
 
