@@ -118,13 +118,10 @@ def contrast_finders(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import xarray as xr
-    >>> index = np.concatenate([np.linspace(-0.8, -0.6, 30), np.linspace(-0.6, -0.4, 30)])
-    >>> finders = np.repeat(["Units", "KMeans"], 30)
-    >>> comparison = xr.Dataset(
-    ...     {"interpretability": (("item", "metric"), index[:, None])},
-    ...     {"system": ("item", ["V4"] * 60), "finder": ("item", finders), "metric": ["LPIPS"]})
+    >>> import numpy as np, xarray as xr
+    >>> index, finders = np.linspace(-0.8, -0.4, 60)[:, None], ["Units"] * 30 + ["KMeans"] * 30
+    >>> comparison = xr.Dataset({"interpretability": (("item", "metric"), index)}, {
+    ...     "system": ("item", ["V4"] * 60), "finder": ("item", finders), "metric": ["LPIPS"]})
     >>> tests = contrast_finders(comparison)
     >>> tests.finder.item(), tests.against.item(), bool(tests.p_adjusted[0] < 0.001)
     ('KMeans', 'Units', True)
@@ -186,15 +183,12 @@ def contrast_systems(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import xarray as xr
-    >>> index = np.concatenate([np.linspace(-0.8, -0.6, 30), np.linspace(-0.6, -0.4, 30)])
-    >>> systems = np.repeat(["V4", "net"], 30)
-    >>> comparison = xr.Dataset(
-    ...     {"interpretability": (("item", "metric"), index[:, None])},
-    ...     {"system": ("item", systems), "finder": ("item", ["KMeans"] * 60), "metric": ["LPIPS"]})
+    >>> import numpy as np, xarray as xr
+    >>> index, systems = np.linspace(-0.8, -0.4, 60)[:, None], ["V4"] * 30 + ["net"] * 30
+    >>> comparison = xr.Dataset({"interpretability": (("item", "metric"), index)}, {
+    ...     "system": ("item", systems), "finder": ("item", ["KMeans"] * 60), "metric": ["LPIPS"]})
     >>> contrast_systems(comparison, n_resamples=999).sentence.item()[:76]
-    'KMeans: net (n = 30, mean −0.500) scored higher in interpretability by LPIPS'
+    'KMeans: net (n = 30, mean −0.498) scored higher in interpretability by LPIPS'
     """
     comparison = whole_comparison(comparison)
     references = _named(comparison, "system", str(comparison.system.values[0]) if against is None else against)

@@ -78,15 +78,12 @@ def headline(comparison: xr.Dataset, tests: xr.Dataset | None = None) -> list[st
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import xarray as xr
-    >>> index = np.concatenate([np.linspace(-0.8, -0.6, 30), np.linspace(-0.6, -0.4, 30)])
-    >>> finders = np.repeat(["Units", "KMeans"], 30)
-    >>> comparison = xr.Dataset(
-    ...     {"interpretability": (("item", "metric"), index[:, None])},
-    ...     {"system": ("item", ["V4"] * 60), "finder": ("item", finders), "metric": ["LPIPS"]})
+    >>> import numpy as np, xarray as xr
+    >>> index, finders = np.linspace(-0.8, -0.4, 60)[:, None], ["Units"] * 30 + ["KMeans"] * 30
+    >>> comparison = xr.Dataset({"interpretability": (("item", "metric"), index)}, {
+    ...     "system": ("item", ["V4"] * 60), "finder": ("item", finders), "metric": ["LPIPS"]})
     >>> headline(comparison)[0]
-    'KMeans above Units by LPIPS: V4 +0.200 (no interval).'
+    'KMeans above Units by LPIPS: V4 +0.203 (no interval).'
     """
     comparison = whole_comparison(comparison)
     cautions: list[str] = []

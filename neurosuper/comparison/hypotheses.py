@@ -55,17 +55,14 @@ def contrast_hypotheses(comparison: xr.Dataset, hypotheses: Sequence[Mapping[str
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import xarray as xr
-    >>> index = np.concatenate([np.linspace(-0.8, -0.6, 30), np.linspace(-0.6, -0.4, 30)])
-    >>> finders = np.repeat(["Units", "KMeans"], 30)
-    >>> comparison = xr.Dataset(
-    ...     {"interpretability": (("item", "metric"), index[:, None])},
-    ...     {"system": ("item", ["V4"] * 60), "finder": ("item", finders), "metric": ["LPIPS"]})
+    >>> import numpy as np, xarray as xr
+    >>> index, finders = np.linspace(-0.8, -0.4, 60)[:, None], ["Units"] * 30 + ["KMeans"] * 30
+    >>> comparison = xr.Dataset({"interpretability": (("item", "metric"), index)}, {
+    ...     "system": ("item", ["V4"] * 60), "finder": ("item", finders), "metric": ["LPIPS"]})
     >>> stated = {"system": "V4", "finder": "KMeans", "metric": "LPIPS", "against": "Units"}
     >>> tests = contrast_hypotheses(comparison, [stated | {"correction": "none", "alternative": "greater"}])
     >>> tests.sentence.item()[:77]
-    'V4: KMeans above Units by LPIPS, not corrected: supported (difference +0.200;'
+    'V4: KMeans above Units by LPIPS, not corrected: supported (difference +0.203;'
     """
     if not hypotheses:
         raise ValueError("no hypotheses to test; name at least one")
