@@ -8,6 +8,7 @@ BLAS computes each tile in one thread (see `directions/_rows/products.py`).
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -36,9 +37,17 @@ def torch_threads() -> Iterator[None]:
         numba.set_num_threads(before)
 
 
-# After a fork, OpenMP would wait forever for threads that exist only in the parent; with one thread it needs none.
+def _forget_threads_of_the_parent() -> None:
+    # OpenMP would wait forever for threads that exist only in the parent; with one thread it needs none.
+    torch.set_num_threads(1)
+    # So would dask, which keeps its threads between calls; without them it starts new ones.
+    if (dask := sys.modules.get("dask.threaded")) is not None:
+        dask.default_pool = None  # type: ignore[attr-defined]
+        dask.pools.clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+    os.register_at_fork(after_in_child=_forget_threads_of_the_parent)
 
 
 @contextmanager

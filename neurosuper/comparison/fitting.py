@@ -196,7 +196,7 @@ def fit_systems(
         bar.set_postfix_str(f"{system}, {finder}")
         (fit_part, score_part), own = parts[system], halves[system]
         fitted = _fit(finders[finder], fit_part, f"{finder!r} in {system!r}")
-        codes, n_constant = _drop_constant(fitted.transform(score_part), system, finder)
+        codes, n_constant = _drop_constant(fitted.transform(score_part), system, finder, fit_part.sizes["unit"])
         yield Fit(
             system,
             finder,
@@ -234,13 +234,14 @@ def _name_finders(
     return add_baselines(named) if baselines else (named, {})
 
 
-def _drop_constant(codes: xr.DataArray, system: str, finder: str) -> tuple[xr.DataArray, int]:
+def _drop_constant(codes: xr.DataArray, system: str, finder: str, n_units: int) -> tuple[xr.DataArray, int]:
     """Return codes without the directions that give all stimuli the same code, and the number of these."""
     constant = constant_items(codes)
     if len(constant) == codes.shape[1]:
+        why = ": a single unit has no direction but itself" if n_units == 1 else ""
         raise ValueError(
             f"no direction of {system!r} by {finder!r} varies over the {len(codes)} stimuli to score on, so none has "
-            "top stimuli; fit on more units, change the settings of the finder, or leave it out"
+            f"top stimuli{why}; fit on more units, change the settings of the finder, or leave it out"
         )
     return codes[:, ~np.isin(codes[codes.dims[1]].values, constant)] if len(constant) else codes, len(constant)
 

@@ -5,9 +5,11 @@ from numpy.testing import assert_allclose
 from sklearn.preprocessing import StandardScaler
 
 from neurosuper import (
+    NMF,
     PCA,
     Color,
     KMeans,
+    Random,
     Units,
     compare,
     interpretability_index,
@@ -223,6 +225,17 @@ def test_what_is_no_finder_or_metric_is_refused_before_any_fit(change, message, 
     with pytest.raises(TypeError, match=message) as caught:
         compare(**good | change)
     assert "\n" not in str(caught.value)
+
+
+def test_a_system_of_one_unit_has_no_direction_but_the_unit(responses, images):
+    one = {"V4": responses[:, :1]}
+    finders = [Units(), PCA(), Random(), NMF(), KMeans(normalize=False)]
+    table = compare(one, images, finders, [Color()], baselines=False, score_on="all", top=4)
+    assert table.sizes["item"] == len(finders)
+    assert_allclose(table.interpretability[:, 0], interpretability_index(one["V4"], images, Color(), top=4).item())
+    message = "no direction of 'V4' by 'KMeans' varies .*: a single unit has no direction but itself"
+    with pytest.raises(ValueError, match=message):  # all responses have unit length, and are the same
+        compare(one, images, [Units(), KMeans()], [Color()])
 
 
 RESERVED = ["chance_level", "difference_of_halves", "draw", "influence", "rank", "seed", "quantity", "baseline"]
