@@ -68,6 +68,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/index.py
 	@$(BIN)/python benchmarks/psychophysics.py
 	@$(BIN)/python benchmarks/spikes.py
+	@$(BIN)/python benchmarks/superposition.py
 	@$(BIN)/python benchmarks/nsd_memory.py
 
 mutate: $(READY)

@@ -26,6 +26,7 @@ import xarray as xr
 import neurosuper as ns
 from neurosuper.comparison import fit_systems, score_fits
 from neurosuper.networks import randomize
+from neurosuper.superposition import sparseness, spectrum
 
 TOP, EVERY = 5, 5  # top photographs; every fifth photograph gives 10,000, of all categories
 LAYERS = ["layer1", "layer2", "layer3"]
@@ -62,6 +63,8 @@ BEFORE = {  # (setting, finder): the index in each layer
     (OTHERS, "Units"): (-0.2136, -0.2159, -0.2087),
     (OTHERS, "KMeans"): (-0.2162, -0.2016, -0.1848),
 }
+
+DIMENSIONS = (12.0, 23.0, 16.0)  # participation ratio of z-scored units in each layer, 50,000 photographs
 
 
 class Setting(NamedTuple):
@@ -165,6 +168,18 @@ def test_pair(scores: xr.Dataset, finder: str, against: str, seed: int) -> xr.Da
     return ns.contrast_finders(kept, against=pair[1], n_resamples=100)
 
 
+def print_geometry(setting: Setting) -> None:
+    """Print how many dimensions the z-scored units have, and how sparse units and codes of K-means are."""
+    print("\n| layer | units | participation ratio | before | sparseness of units | of K-means codes |")
+    print("|---|---|---|---|---|---|")
+    for layer, before in zip(LAYERS, DIMENSIONS, strict=True):
+        units = setting.systems[layer]
+        found = spectrum(units, fit=(1, units.sizes["unit"] - 1), correlation=True, n_resamples=0)
+        codes = SEEDED["KMeans"].fit(units).transform(units)
+        sparse = " | ".join(f"{sparseness(each).mean().item():.2f}" for each in (units, codes))
+        print(f"| {layer} | {units.sizes['unit']} | {found.participation_ratio.item():.1f} | {before} | {sparse} |")
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -179,6 +194,8 @@ def main() -> None:
         scores = compare(setting, metric, seeds)
         print_indices(setting.name, scores)
         print_differences(scores, seeds)
+        if setting.name in (SOME, ALL):
+            print_geometry(setting)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import validate_power
 import validate_precision
 import validate_psychophysics
 import validate_sampling
+import validate_superposition
 
 STUDIES = 400
 HEADER = """# Validation
@@ -43,6 +44,7 @@ def print_all(n_studies: int, run: validate_items.Run) -> None:
     validate_precision.print_tables(max(2, n_studies // 10), run)
     validate_psychophysics.print_tables(max(2, n_studies // 4), run)
     validate_items.print_tables(n_studies, run)
+    validate_superposition.print_tables(n_studies, run)
     validate_finders.print_recovery(max(2, n_studies // 130), run)
 
 

@@ -16,8 +16,9 @@ from neurosuper.comparison.contrast import contrast_pairs
 from neurosuper.comparison.splits import fit_and_score_parts, split_systems
 from neurosuper.demo.brains import draw_gratings
 from neurosuper.demo.simulate import plant_directions, record
+from neurosuper.demo.superposed import superposed
 from neurosuper.directions import DirectionFinder, IterativeFinder, direction_stability
-from neurosuper.inference import bootstrap_interval, halves_interval, permutation_test
+from neurosuper.inference import bootstrap_interval, compare_with_null, halves_interval, permutation_test
 from neurosuper.inference.permutation import compare_means
 from neurosuper.interpretability import (
     chance_level,
@@ -36,7 +37,18 @@ from neurosuper.interpretability import (
 from neurosuper.interpretability.sampled_sets import score_sets
 from neurosuper.networks import randomize
 from neurosuper.reliability import split_half_reliability
-from neurosuper.superposition import between_directions, clustered_apart, count_features, sparsity_curve, synergy
+from neurosuper.superposition import (
+    between_directions,
+    clustered_apart,
+    count_features,
+    interference,
+    privileged_axes,
+    rotate_units,
+    soft_matching,
+    sparsity_curve,
+    spectrum,
+    synergy,
+)
 
 COLOR = ns.Color(device="cpu")
 STATISTICS = xr.Dataset(
@@ -54,6 +66,11 @@ CODES, OTHERS = make_codes(12, 0), make_codes(12, 1)
 REPEATED = xr.concat([make_codes(4, seed) for seed in range(6)], "repetition").transpose("stimulus", "repetition", ...)
 IMAGES = ns.load_images(np.random.default_rng(2).integers(0, 255, (60, 2, 2, 3), dtype=np.uint8)).assign_coords(
     stimulus=STATISTICS.stimulus
+)
+DIRECTIONS = xr.DataArray(
+    np.random.default_rng(4).normal(size=(12, 5)),
+    {"direction": CODES.unit.values, "unit": list("abcde")},
+    ("direction", "unit"),
 )
 X, Y = np.random.default_rng(3).normal(size=(2, 30))
 SCORES = xr.DataArray(np.linspace(0, 1, 8), {"unit": [f"u{i}" for i in range(8)]}, "unit")
@@ -95,6 +112,7 @@ CASES = {
     ),
     "demo.brains.draw_gratings": lambda s: draw_gratings(s)[0][::20],
     "demo.simulate.plant_directions": lambda s: plant_directions(CODES.rename(unit="feature"), s),
+    "demo.superposed.superposed": lambda s: superposed(5, 3, 20, random_state=s),
     "directions.stability.direction_stability": lambda s: direction_stability(
         ns.PCA(2), CODES, n_resamples=2, random_state=s
     ),
@@ -103,6 +121,9 @@ CASES = {
     ),
     "inference.halves.halves_interval": lambda s: halves_interval(
         lambda rows: X[rows].mean(), 30, n_resamples=10, random_state=s
+    ),
+    "inference.null_draws.compare_with_null": lambda s: compare_with_null(
+        lambda codes: np.triu(np.corrcoef(codes.T), 1).max(), CODES, shuffle_units, n_resamples=19, random_state=s
     ),
     "inference.permutation.compare_means": lambda s: compare_means([(X, Y)], n_resamples=100, random_state=s)[0],
     "inference.permutation.permutation_test": lambda s: permutation_test(
@@ -158,6 +179,17 @@ CASES = {
     ),
     "superposition.synergies.synergy": lambda s: synergy(
         CODES[:, :4], IMAGES, COLOR, top=3, n_resamples=19, random_state=s
+    ),
+    "superposition.axes.rotate_units": lambda s: rotate_units(CODES, 1, random_state=s),
+    "superposition.geometry.interference": lambda s: interference(
+        DIRECTIONS, codes=CODES.rename(unit="direction"), n_resamples=10, random_state=s
+    ),
+    "superposition.matched_units.privileged_axes": lambda s: privileged_axes(
+        CODES, OTHERS, n_rotations=19, n_folds=2, n_resamples=0, random_state=s
+    ),
+    "superposition.matched_units.soft_matching": lambda s: soft_matching(CODES, OTHERS, n_resamples=10, random_state=s),
+    "superposition.spectra.spectrum": lambda s: spectrum(
+        xr.concat([CODES, CODES + 0.3 * OTHERS], "repetition"), fit=(1, 12), n_splits=1, n_resamples=0, random_state=s
     ),
 }
 BASES = (DirectionFinder, IterativeFinder)

@@ -16,6 +16,7 @@ FEW = {  # how many worlds, populations, designs, … of a script are run
     "validate_precision": {"HEADLINES": 1, "SOURCES": 3},
     "validate_psychophysics": {"DESIGNS": 2},
     "validate_items": {"TESTS": 1, "NULLS": 1, "UNITS": 1},
+    "validate_superposition": {"TESTS": 1, "INTERVALS": 1},
 }
 SCRIPTS_AND_TABLES = [
     *((name, "print_tables") for name in FEW if name != "validate_finders"),

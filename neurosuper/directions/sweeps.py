@@ -14,6 +14,7 @@ from sklearn.base import clone
 from tqdm import tqdm
 
 from neurosuper._progress import progress
+from neurosuper._sparsity import hoyer
 from neurosuper.directions._rows.cluster import client_in_charge
 from neurosuper.directions._rows.rows import Rows, Tensors
 from neurosuper.directions._rows.shared_passes import fit_together, stacks_on
@@ -164,16 +165,10 @@ def _quality(X: torch.Tensor, fitted: DirectionFinder, mean: torch.Tensor) -> Te
     """Return sums over rows: squared residual, squared distance to the mean, sparsity, active codes, rows with any."""
     Z = fitted.encode(X)
     alive = Z.any(1)
-    sums = fitted.squared_error(X), ((X - mean) ** 2).sum(1), hoyer(Z[alive]), (Z != 0).sum(1), alive
+    codes = Z[alive]
+    sparse = hoyer(codes.abs().sum(1), codes.norm(dim=1), Z.shape[1])
+    sums = fitted.squared_error(X), ((X - mean) ** 2).sum(1), sparse, (Z != 0).sum(1), alive
     return tuple(values.sum(dtype=torch.float64) for values in sums)
-
-
-def hoyer(Z: torch.Tensor) -> torch.Tensor:
-    """Return (√n − ‖z‖₁/‖z‖₂)/(√n − 1) of each row (Hoyer 2004): 0 if all are equal, 1 if only one is not zero."""
-    root = Z.shape[1] ** 0.5
-    if root == 1:
-        return torch.ones_like(Z[:, 0])
-    return (root - Z.abs().sum(1) / Z.norm(dim=1)) / (root - 1)
 
 
 def _stability(found: list[np.ndarray]) -> list[float]:

@@ -3,6 +3,7 @@ from .effect import cohens_d as cohens_d
 from .effect import probability_of_superiority as probability_of_superiority
 from .halves import halves_interval as halves_interval
 from .multiplicity import adjust_p_values as adjust_p_values
+from .null_draws import compare_with_null as compare_with_null
 from .permutation import permutation_test as permutation_test
 from .permutation import test_sentence as test_sentence
 from .power import items_needed as items_needed

@@ -19,6 +19,7 @@ from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper._progress import progress
 from neurosuper.images import check_images
+from neurosuper.inference.null_draws import p_of_draws
 from neurosuper.interpretability.index import index_of_top
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
@@ -262,7 +263,7 @@ def null_test(
     observed, *drawn = (scores.values[start:stop] for start, stop in itertools.pairwise(edges))
     means = np.array([values.mean() for values in drawn])
     result = xr.Dataset(
-        {"interpretability": observed.mean(), "null": ("draw", means), "p_value": _p_of_draws(observed.mean(), means)},
+        {"interpretability": observed.mean(), "null": ("draw", means), "p_value": p_of_draws(observed.mean(), means)},
         attrs=scores.attrs
         | {"n_items": len(observed), "n_stimuli": codes.sizes["stimulus"]}
         | {"n_resamples": n_resamples, "random_state": seed}
@@ -274,7 +275,7 @@ def null_test(
         return result
     columns = {
         "item_interpretability": (item, observed),
-        "item_p_value": (item, _p_of_draws(observed, np.stack(drawn))),
+        "item_p_value": (item, p_of_draws(observed, np.stack(drawn))),
     }
     return result.assign(columns).assign_coords(coords_along(codes, item))
 
@@ -286,12 +287,6 @@ def _draw(null: Null, codes: xr.DataArray, seed: int) -> xr.DataArray:
             "`null` returns stimuli that are not in the codes; change it to return codes of the same stimuli"
         )
     return drawn
-
-
-def _p_of_draws(observed: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Return p = (1 + number of draws `(draw, …)` ≥ observed) / (1 + number of draws)."""
-    rounding = 1e-12 * np.abs(draws).max()  # sums of the same distances in another order differ by less
-    return (1 + (draws >= observed - rounding).sum(0)) / (1 + len(draws))
 
 
 def _as_null(codes: xr.DataArray, values: object, null: str, seed: int) -> xr.DataArray:

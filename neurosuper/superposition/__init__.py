@@ -1,4 +1,4 @@
-"""Superposition: more features than units, on directions that are not orthogonal."""
+"""Measure superposition: more features than units, on directions that are not orthogonal."""
 
 import lazy_loader
 

@@ -1,8 +1,15 @@
+from .axes import axis_alignment as axis_alignment
+from .axes import rotate_units as rotate_units
 from .feature_counts import count_features as count_features
+from .geometry import interference as interference
 from .interpolation import between_directions as between_directions
 from .interpretable_halves import clustered_apart as clustered_apart
 from .interpretable_halves import split_units as split_units
+from .matched_units import privileged_axes as privileged_axes
+from .matched_units import soft_matching as soft_matching
+from .sparse_codes import sparseness as sparseness
 from .sparsified import sparsify as sparsify
 from .sparsified import sparsity_curve as sparsity_curve
+from .spectra import spectrum as spectrum
 from .synergies import synergy as synergy
 from .weights import weight_interference as weight_interference

@@ -14,7 +14,6 @@ from neurosuper import ICA, NMF, PCA, KMeans, Random, sweep
 from neurosuper.directions import kmeans
 from neurosuper.directions._rows import shared_passes as together
 from neurosuper.directions._rows.rows import Rows
-from neurosuper.directions.sweeps import hoyer
 
 
 @pytest.fixture
@@ -187,15 +186,6 @@ def test_the_finder_itself_is_left_alone(responses):
     sweep(finder, responses, n_directions=[2])
     assert not hasattr(finder, "directions_")
     assert finder.get_params() == clone(PCA(5)).get_params()
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"), [([0, 0, 3.0], 1), ([2.0, 2, 2], 0), ([3.0, 0, -4], (3**0.5 - 7 / 5) / (3**0.5 - 1))]
-)
-def test_hoyer_is_one_for_a_single_active_code_and_zero_for_equal_ones(row, expected):
-    import torch
-
-    assert_allclose(hoyer(torch.tensor([row])), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,17 @@
-"""A world of images that differ in one hidden feature each, on which distances depend."""
+"""Toy worlds, shared by the tests of this room."""
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from neurosuper import Precomputed
+from neurosuper.demo.superposed import superposed
+
+
+@pytest.fixture(scope="module")
+def world():
+    """A toy world with known features."""
+    return superposed(n_features=60, n_units=20, n_stimuli=400, active=0.1, random_state=1)
 
 
 @pytest.fixture(scope="package")

@@ -1,0 +1,194 @@
+"""Couplings are optimal, scores are those of their equation on other stimuli, and planted axes are told from none."""
+
+import sys
+from itertools import permutations
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_allclose
+from scipy.optimize import linprog
+from scipy.stats import kstest
+
+from neurosuper.superposition import matched_units, privileged_axes, soft_matching
+from neurosuper.superposition.axes import random_rotation
+
+
+def label(values, name="u", item="unit"):
+    values = np.asarray(values, float)
+    names = {"stimulus": [f"s{i:03d}" for i in range(len(values))]}
+    return xr.DataArray(values, names | {item: [f"{name}{j}" for j in range(values.shape[1])]}, ("stimulus", item))
+
+
+def laplace(n_stimuli=200, n_units=12, noise=0.2, seed=0):
+    """Return two systems of the same Laplace sources, in another order, with noise."""
+    rng = np.random.default_rng(seed)
+    sources = rng.laplace(size=(n_stimuli, n_units)) / 2**0.5
+    order = rng.permutation(n_units)
+    a, b = (sources[:, at] + noise * rng.normal(size=sources.shape) for at in (slice(None), order))
+    return label(a), label(b, "v"), order
+
+
+def optimum(cost, mass=1.0):
+    """Return the smallest cost of a coupling by linear programming."""
+    n_a, n_b = cost.shape
+    rows, columns = np.kron(np.eye(n_a), np.ones(n_b)), np.kron(np.ones(n_a), np.eye(n_b))
+    limits = np.r_[np.full(n_a, 1 / n_a), np.full(n_b, 1 / n_b)]
+    found = linprog(
+        cost.ravel(),
+        A_ub=np.r_[rows, columns],
+        b_ub=limits,
+        A_eq=np.ones((1, cost.size)),
+        b_eq=[mass],
+        method="highs",
+    )
+    return found.fun
+
+
+def test_equal_numbers_are_matched_by_the_best_permutation(rng):
+    cost = rng.random((5, 5))
+    T = matched_units._couple(cost, 1.0)
+    assert_allclose((T * cost).sum(), min(np.mean(cost[range(5), order]) for order in permutations(range(5))))
+    assert_allclose((T * cost).sum(), optimum(cost))
+
+
+@pytest.mark.parametrize(("shape", "mass"), [((4, 7), 1.0), ((6, 3), 1.0), ((4, 4), 0.6), ((5, 3), 0.5)])
+def test_couplings_are_those_of_linear_programming(rng, shape, mass):
+    pytest.importorskip("ot", reason="POT is not installed")
+    cost = rng.random(shape)
+    T = matched_units._couple(cost, mass)
+    assert_allclose((T * cost).sum(), optimum(cost, mass), rtol=1e-10)
+    assert_allclose(T.sum(), mass)
+    assert (T >= 0).all()
+    assert (T.sum(0) <= 1 / shape[1] + 1e-12).all()
+    assert (T.sum(1) <= 1 / shape[0] + 1e-12).all()
+
+
+def test_correlations_after_a_rotation_are_those_of_numpy(rng):
+    A, B, Q = rng.exponential(size=(30, 4)), rng.normal(size=(30, 3)), random_rotation(4, rng)
+    moments = matched_units._Moments.of(A, B)
+    assert_allclose(moments.correlations(), np.corrcoef(A.T, B.T)[:4, 4:])
+    assert_allclose(moments.correlations(Q), np.corrcoef((A @ Q).T, B.T)[:4, 4:])
+    A[:, 1] = 3
+    assert_allclose(matched_units._Moments.of(A, B).correlations()[1], 0)
+
+
+def test_scores_are_those_of_a_loop_over_folds(rng):
+    a, b, _ = laplace(60, 4, noise=1)
+    found = soft_matching(a, b, n_folds=3, n_resamples=10, random_state=4)
+    fold = matched_units._number_folds(a, 3, 4)
+    scores, r = [], np.zeros(4)
+    for k in range(3):
+        fit, held = (np.corrcoef(a[rows].T, b[rows].T)[:4, 4:] for rows in (fold != k, fold == k))
+        best = max(permutations(range(4)), key=lambda order: fit[range(4), order].sum())
+        scores.append(held[range(4), best].mean())
+        r += held[range(4), best] / 3
+    assert_allclose(found.score, np.mean(scores))
+    assert_allclose(found.r, r)
+    assert np.bincount(fold).tolist() == [20, 20, 20]
+    assert found.score_low < found.score < found.score_high
+
+
+def test_sources_in_another_order_are_found_and_are_privileged():
+    a, b, order = laplace()
+    found = soft_matching(a, b, n_resamples=10)
+    expected = np.zeros((12, 12))
+    expected[order, range(12)] = 1 / 12
+    assert_allclose(found.coupling, expected)
+    assert found.coupling.item_b.values.tolist() == b.unit.values.tolist()
+    test = privileged_axes(a, b, n_rotations=19, n_resamples=10)
+    assert_allclose(test.native, found.score)
+    assert test.native > 0.95  # 1/(1 + 0.2²) = 0.96
+    assert 0.3 < test.rotated.mean() < 0.5
+    assert test.rotated.max() < 0.6
+    assert test.p_value == 0.05
+    assert test.difference_low > 0.4
+    assert_allclose(test.difference, test.native - test.rotated.mean())
+
+
+def test_gaussian_responses_on_turned_axes_have_a_uniform_p(rng):
+    p = []
+    for seed in range(40):
+        sources = rng.normal(size=(40, 4))
+        b = sources @ random_rotation(4, rng) + 0.5 * rng.normal(size=(40, 4))
+        test = privileged_axes(label(sources), label(b), n_rotations=19, n_folds=2, n_resamples=0, random_state=seed)
+        p.append(float(test.p_value))
+    assert kstest(np.array(p) - rng.uniform(0, 1 / 20, 40), "uniform").pvalue > 0.01
+
+
+def test_independent_items_score_nothing_held_out_but_more_where_they_were_matched(rng):
+    a, b = label(rng.normal(size=(60, 10))), label(rng.normal(size=(60, 10)))
+    held_out = soft_matching(a, b, n_resamples=20)
+    same = soft_matching(a, b, score_on="all", n_resamples=20)
+    assert held_out.score_low < 0 < held_out.score_high
+    assert same.score > 0.15
+    assert same.attrs["n_folds"] == 1
+
+
+def test_unequal_numbers_and_partial_mass(rng):
+    pytest.importorskip("ot", reason="POT is not installed")
+    a, b, _ = laplace(100, 6)
+    mixed = b.assign_coords(unit=[f"w{j}" for j in range(6)]).copy(data=rng.normal(size=b.shape))
+    both = xr.concat([b, mixed], "unit")  # half of the weight of a has to go to noise
+    found = soft_matching(a, both, n_resamples=10)
+    assert_allclose(found.coupling.sum("item_b"), 1 / 6)
+    assert_allclose(found.coupling.sum("item_a"), 1 / 12)
+    assert 0.4 < found.score < 0.6
+    partial = soft_matching(a, both, mass=0.5, n_resamples=10)
+    assert partial.score > 0.9
+    assert_allclose(partial.coupling.sum(), 0.5)
+    assert_allclose(partial.coupling.sel(item_b=mixed.unit.values).sum(), 0, atol=1e-12)
+
+
+def test_neither_order_nor_chunks_nor_scale_change_the_score(rng):
+    a, b, _ = laplace(60, 4)
+    found = soft_matching(a, b, n_resamples=0)
+    order = rng.permutation(60)
+    other = soft_matching(a[order, ::-1].chunk() * 1000 + 5, b[rng.permutation(60)], n_resamples=0)
+    assert_allclose(other.score, found.score)
+    assert_allclose(other.coupling.sel(item_a=found.item_a), found.coupling)
+
+
+def test_copies_of_a_photograph_are_in_one_fold(rng):
+    content = [f"{i // 2:032d}" for i in range(60)]
+    a = label(rng.normal(size=(60, 3))).assign_coords(content=("stimulus", content))
+    fold = matched_units._number_folds(a, 5, 0)
+    assert (fold[::2] == fold[1::2]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (lambda a: a[:20], {}, "20 common stimuli are too few for 5 folds of at least 6; lower n_folds, or use more"),
+        (lambda a: a.where(a != a[0, 1]), {}, "NaN or infinite values in unit 'u1'; drop those, or their stimuli"),
+        (lambda a: a * [1, 0, 1], {}, "zero variance over stimuli in unit 'u1'"),
+        (lambda a: a, {"mass": 0}, "mass must be above 0 and at most 1, got 0"),
+        (lambda a: a, {"n_folds": 1}, "n_folds must be a whole number of at least 2, got 1"),
+        (lambda a: a, {"score_on": "same"}, "score_on must be one of 'held-out', 'all'; got 'same'"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(rng, change, settings, message):
+    a = label(rng.normal(size=(40, 3)))
+    with pytest.raises(ValueError, match=message) as error:
+        soft_matching(change(a), label(rng.normal(size=(40, 3))).sel(stimulus=change(a).stimulus), **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_couplings_that_do_not_fit_into_memory_are_refused(rng, monkeypatch):
+    monkeypatch.setattr(matched_units, "MOST_PAIRS", 8)
+    with pytest.raises(ValueError, match=r"a coupling of 3 × 3 items takes 0.0 GiB, several times; select items"):
+        soft_matching(*[label(rng.normal(size=(40, 3)))] * 2)
+
+
+def test_one_unit_has_no_rotation(rng):
+    a = label(rng.normal(size=(40, 1)))
+    with pytest.raises(ValueError, match="a rotation needs at least 2 items of the first system, got 1"):
+        privileged_axes(a, a)
+    with pytest.raises(ValueError, match="n_rotations must be a whole number of at least 19, which allow p = 0.05"):
+        privileged_axes(a, a, n_rotations=9)
+
+
+def test_without_pot_different_numbers_are_refused_with_what_to_install(rng, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ot", None)
+    with pytest.raises(ImportError, match=r"ot is not installed; run: pip install 'neurosuper\[transport\]'"):
+        soft_matching(label(rng.normal(size=(40, 3))), label(rng.normal(size=(40, 2))))
