@@ -10,7 +10,14 @@ import neurosuper as ns
 from neurosuper.directions import DirectionFinder
 
 PAGES = sorted((Path(__file__).parents[1] / "tutorials" / "methods").glob("*.md"))
-STATISTICS = ("interpretability_index", "intervals_and_tests", "reliability", "psychophysics", "hypotheses")
+STATISTICS = (
+    "interpretability_index",
+    "intervals_and_tests",
+    "reliability",
+    "psychophysics",
+    "hypotheses",
+    "superposition",
+)
 pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 FINDERS = [
     name
@@ -56,7 +63,16 @@ def test_every_page_on_statistics_says_what_may_be_claimed_and_where_it_fails(st
 
 
 @pytest.mark.parametrize(
-    "name", sorted({*ns.interpretability.__all__, *ns.inference.__all__, "contrast_finders", "contrast_systems"})
+    "name",
+    sorted(
+        {
+            *ns.interpretability.__all__,
+            *ns.inference.__all__,
+            *ns.superposition.__all__,
+            "contrast_finders",
+            "contrast_systems",
+        }
+    ),
 )
 def test_every_statistic_is_on_a_page(name):
     assert any(re.search(rf"\b{name}\b", (PAGES[0].parent / f"{stem}.md").read_text()) for stem in STATISTICS), name
