@@ -11,6 +11,7 @@ import xarray as xr
 from scipy import stats
 from validation_tables import Run, Share, Target, print_table
 
+from neurosuper import Precomputed
 from neurosuper.demo.superposed import superposed
 from neurosuper.inference import compare_with_null, halves_interval
 from neurosuper.superposition import (
@@ -20,6 +21,7 @@ from neurosuper.superposition import (
     soft_matching,
     sparseness,
     spectrum,
+    synergy,
 )
 from neurosuper.superposition.axes import random_rotation
 
@@ -69,10 +71,22 @@ def p_of_axes(seed: int) -> float:
     return privileged_axes(a, b, n_rotations=N_DRAWS, n_resamples=0, random_state=seed).p_value.item()
 
 
+def p_of_synergy(seed: int) -> float:
+    rng = np.random.default_rng(seed)
+    responses = label(rng.exponential(size=(60, 2)), "stimulus", "unit")
+    shown = rng.random((60, 3))
+    distances = np.linalg.norm(shown[:, None] - shown, axis=2)
+    metric = Precomputed(label(distances, "stimulus", "other"))
+    images = label(np.zeros((60, 1, 1, 3), np.uint8), "stimulus", "row", "column", "channel")
+    settings = {"score_on": "all", "n_resamples": N_DRAWS, "random_state": seed}
+    return synergy(responses, images.drop_vars(["row", "column", "channel"]), metric, **settings).p_value.item()
+
+
 TESTS = {
     "`interference`: rms of directions uniform on the sphere": p_of_interference,
     "`axis_alignment`: largest share of a rotation": p_of_alignment,
     "`privileged_axes`: Gaussian responses on rotated axes": p_of_axes,
+    "`synergy` of two units that ignore the images": p_of_synergy,
 }
 
 

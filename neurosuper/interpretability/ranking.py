@@ -75,7 +75,7 @@ def top_stimuli(codes: xr.DataArray, *, top: int = 5, end: End = "top", random_s
     top = check_count("top", top, most=codes.sizes["stimulus"], why=", the number of stimuli")
     item, labels = codes.dims[1], codes.stimulus.values.astype(str)
     ties = TieOrder(labels, codes[item].values, seed_or_new(random_state), from_end=end == "bottom")
-    positions, values = _merge_blocks(codes, 1 if end == "top" else -1, ties, top)
+    positions, values = merge_blocks(codes, 1 if end == "top" else -1, ties, top)
     if (short := ~np.isfinite(values).all(axis=0)).any():
         names = name_some(codes[item].values[short])
         raise ValueError(f"{item} {names} has fewer than {top} stimuli with a code; lower `top` or drop it")
@@ -166,7 +166,7 @@ def _blocks(codes: xr.DataArray) -> Iterator[tuple[slice, np.ndarray]]:
         yield slice(start, stop), values if values.dtype.kind == "f" else values.astype(float)
 
 
-def _merge_blocks(codes: xr.DataArray, sign: int, ties: TieOrder, n: int) -> tuple[np.ndarray, np.ndarray]:
+def merge_blocks(codes: xr.DataArray, sign: int, ties: TieOrder, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (position, code) of the `n` stimuli with the largest sign × code, both (n, item)."""
     tops = []
     for rows, values in _blocks(codes):

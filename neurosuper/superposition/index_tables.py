@@ -17,10 +17,10 @@ from neurosuper._checks import check_count
 from neurosuper._content import photographs_of
 from neurosuper._kernels import FASTMATH, njit
 from neurosuper._memory import memory_of_machine
-from neurosuper.interpretability import top_stimuli
+from neurosuper.interpretability.ranking import merge_blocks
+from neurosuper.interpretability.ties import TieOrder
 from neurosuper.metrics import ImageMetric, Precomputed, pairwise_distances
 
-LEADING_PER_TOP = 16  # fewer than 5 of the first 80 stimuli are in a random half in one of 10¹⁸ halves
 MIN_PARALLEL = 4096  # items: fewer take less time (0.2 ms) than the start of threads may
 BLOCK = 2048  # items whose codes are in memory at once, such as pairs of units
 
@@ -62,7 +62,7 @@ def leading_places(blocks: Iterable[xr.DataArray], n_places: int, seed: int) -> 
     Parameters
     ----------
     blocks : iterable of DataArray (stimulus, item)
-        Codes of some items each, for the same stimuli.
+        Codes of some items each, for the same stimuli; not NaN.
     n_places : int
         Number of leading stimuli, or all stimuli if these are fewer.
     seed : int
@@ -70,10 +70,15 @@ def leading_places(blocks: Iterable[xr.DataArray], n_places: int, seed: int) -> 
     """
     found = []
     for codes in blocks:
-        chosen = top_stimuli(codes, top=min(n_places, codes.sizes["stimulus"]), random_state=seed)
-        at = codes.get_index("stimulus").get_indexer(chosen.values.ravel())
-        found.append(at.reshape(chosen.shape).T.astype(np.int32))
+        ties = TieOrder(codes.stimulus.values.astype(str), codes[codes.dims[1]].values, seed)
+        positions, _ = merge_blocks(codes, 1, ties, min(n_places, codes.sizes["stimulus"]))
+        found.append(positions.T.astype(np.int32))
     return np.concatenate(found)
+
+
+def places_for(top: int) -> int:
+    """Return the number of leading stimuli that has `top` in any random half, but for one of 10¹² halves."""
+    return 40 + 4 * top
 
 
 def open_table(

@@ -20,11 +20,11 @@ from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import check_averaged, coords_along, name_some, require_varying
 from neurosuper.superposition.index_tables import (
     BLOCK,
-    LEADING_PER_TOP,
     check_top,
     copies_of,
     leading_places,
     open_table,
+    places_for,
 )
 from neurosuper.superposition.intervals import CONFIDENCE_LEVEL, intervals_of
 
@@ -139,7 +139,7 @@ def between_directions(
     first, second, coords = _draw_pairs(a, b, score, n_pairs, rng)
     steps = np.linspace(0, 1, n_steps)
     circles = _circles(first, second, steps, rng)
-    leading = leading_places(_codes(score, circles), LEADING_PER_TOP * top, seed)
+    leading = leading_places(_codes(score, circles), places_for(top), seed)
     table = open_table(score.stimulus.values, images, metric, [leading])
     variables = _summarize(
         lambda positions: table.scores(leading, top, positions).reshape(len(circles), len(first), n_steps),

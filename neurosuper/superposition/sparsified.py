@@ -23,7 +23,7 @@ from neurosuper.interpretability.index import index_label
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import coords_along
 from neurosuper.superposition.halved_stimuli import halve_stimuli
-from neurosuper.superposition.index_tables import LEADING_PER_TOP, check_top, copies_of, leading_places, open_table
+from neurosuper.superposition.index_tables import check_top, copies_of, leading_places, open_table, places_for
 from neurosuper.superposition.intervals import CONFIDENCE_LEVEL, intervals_of
 
 Keep = float | Sequence[float]
@@ -186,7 +186,7 @@ def sparsity_curve(
     weights = np.stack([_alternatives(D, *each, of_fit, seed) for each in zip(sparse.values, counts, strict=True)])
     blocks = [D, *weights.reshape(-1, *D.shape)]
     codes = (_project(X, each, score, fitted.directions_) for each in blocks)
-    leading = leading_places(codes, LEADING_PER_TOP * top, seed)
+    leading = leading_places(codes, places_for(top), seed)
     table = open_table(score.stimulus.values, images, metric, [leading])
 
     def index(positions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -23,12 +23,12 @@ from neurosuper.responses import coords_along
 from neurosuper.superposition.halved_stimuli import halve_stimuli
 from neurosuper.superposition.index_tables import (
     BLOCK,
-    LEADING_PER_TOP,
     IndexTable,
     check_top,
     copies_of,
     leading_places,
     open_table,
+    places_for,
 )
 from neurosuper.superposition.intervals import CONFIDENCE_LEVEL, intervals_of
 from neurosuper.superposition.unit_groups import Pairs, UnitGroups, read_groups
@@ -212,7 +212,7 @@ def _rank(
     n_resamples: int,
 ) -> _Leading:
     """Return the leading stimuli of units and combinations, and the top stimuli of shuffled ones, if any."""
-    n_places, stimuli = LEADING_PER_TOP * top if n_resamples else top, coords_along(responses, "stimulus")
+    n_places, stimuli = places_for(top) if n_resamples else top, coords_along(responses, "stimulus")
     scaled = responses / xr.DataArray(scale, dims="unit")
     rows, join = np.ascontiguousarray(scaled.values.T), COMBINATIONS[combine]  # (unit, stimulus): picked fast
 
