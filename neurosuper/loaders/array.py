@@ -36,7 +36,7 @@ from neurosuper.responses import check_responses
 
 __all__ = ["load_array"]
 
-TEXT = (".csv", ".tsv")
+TEXT = (".csv", ".tsv", ".txt")
 HDF5 = (".h5", ".hdf5")
 SUFFIXES = (".npy", ".npz", ".nc", ".zarr", ".mat", *HDF5, *TEXT, ".pt", ".pth", ".safetensors")
 
@@ -59,7 +59,7 @@ def load_array(
     ----------
     path : path
         A file of NumPy (.npy, .npz), netCDF (.nc), MATLAB (.mat of any version), HDF5 (.h5, .hdf5), torch (.pt, .pth)
-        or safetensors, a table (.csv, .tsv), or a folder .zarr (needs the extra `zarr`).
+        or safetensors, a table (.csv, .tsv, .txt), or a folder .zarr (needs the extra `zarr`).
     dims : sequence of str, optional
         Names of the axes, in the order of the file (of a .mat: of MATLAB): "stimulus" (or "trial"), "unit" and, if
         stimuli were repeated, "repetition". May be left out if axes have usual names in the file, or if the numbers of

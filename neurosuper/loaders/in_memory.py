@@ -172,5 +172,7 @@ def _refuse(values: Any) -> None:
         remedy = "pass a DataFrame with a column per unit: values.unstack(), or values.to_frame('name of the unit')"
     elif hasattr(values, "toarray") or str(getattr(values, "layout", "")).startswith("torch.sparse"):
         remedy = "make it dense first, by values.toarray() or values.to_dense()"
+    elif str(getattr(values, "device", "")) == "meta":
+        remedy = "a tensor on the device 'meta' has no values: load the network's weights first"
     if remedy:
         raise TypeError(f"values is a {kind}, which is no array of responses; {remedy}")

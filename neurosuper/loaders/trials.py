@@ -11,9 +11,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neurosuper._checks import one_line
 from neurosuper._labels import as_label, name_some
 from neurosuper.loaders.arrange import arrange, locate
+from neurosuper.loaders.file_checks import check_file
 from neurosuper.loaders.synonyms import STIMULUS_NAMES, usual_names
+from neurosuper.loaders.text_tables import read_named_columns
 
 __all__ = ["Trials", "constant_columns", "label_texts", "plain_values", "read_trials", "repeat_by_stimulus"]
 
@@ -96,7 +99,7 @@ def read_trials(trials: Any, stimuli: str | None = None, known: Sequence[str] = 
         No such column, or several that may name the stimulus; missing labels.
     """
     if isinstance(trials, str | Path):
-        trials = _read_table(Path(trials), known)
+        trials = _read_table(Path(trials), stimuli, known)
     if isinstance(trials, pd.DataFrame):
         column = label_column(trials, stimuli)
         columns = {name: trials[name].to_numpy() for name in trials.columns if name != column}
@@ -119,20 +122,18 @@ def label_column(table: pd.DataFrame, stimuli: Any) -> Hashable:
     return usual[0]
 
 
-def _read_table(path: Path, known: Sequence[str]) -> pd.DataFrame:
-    """Return a table of trials; labels keep their zeros ("007"), and columns of numbers become numbers."""
-    from neurosuper.loaders.file_checks import check_file
-
+def _read_table(path: Path, stimuli: str | None, known: Sequence[str]) -> pd.DataFrame:
+    """Return a table of trials; labels keep their text ("007", "NA")."""
     if not path.is_file():
         others = f", and is none of {name_some(known, 10)}" if len(known) else ""
         raise FileNotFoundError(f"trials={str(path)!r} is no file{others}; check the name")
-    table = pd.read_csv(check_file(path, "CSV"), dtype=str, sep="\t" if path.suffix.lower() == ".tsv" else ",")
-    named = [name for name in table.columns if str(name).lower() in STIMULUS_NAMES or len(table.columns) == 1]
-    for name in table.columns.difference(named):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        if (numbers.isna() == table[name].isna()).all():
-            table[name] = numbers
-    return table
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        names = list(pd.read_csv(check_file(path, "CSV"), sep=separator, nrows=0, encoding="utf-8-sig"))
+        labels = [name for name in names if name == stimuli or name.lower() in STIMULUS_NAMES or len(names) == 1]
+        return read_named_columns(path, names, labels, sep=separator, encoding="utf-8-sig")
+    except pd.errors.ParserError as error:
+        raise ValueError(f"cannot read {path} as a table: {one_line(error)}; check its separators") from error
 
 
 def constant_columns(stimuli: Sequence[str], which: np.ndarray, columns: Mapping[Any, Any]) -> dict[str, Any]:

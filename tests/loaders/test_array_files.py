@@ -167,6 +167,9 @@ TABLES = {
         lambda p: np.savetxt(p, VALUES, delimiter=","),
         {"stimuli": STIMULI, "dims": ("stimulus", "unit")},
     ),
+    "with semicolons": (lambda p: np.savetxt(p, VALUES, delimiter=";"), {"stimuli": STIMULI}),
+    "with spaces": (lambda p: np.savetxt(p, VALUES), {"stimuli": STIMULI}),
+    "with tabs": (lambda p: pd.DataFrame(VALUES, STIMULI).to_csv(p, sep="\t"), {}),
     "units as rows": (
         lambda p: np.savetxt(p, VALUES.T, delimiter=","),
         {"stimuli": STIMULI, "dims": ("unit", "stimulus")},
@@ -203,6 +206,17 @@ def test_trials_of_a_table_and_labels_with_zeros(tmp_path):
     ):
         assert chosen.stimulus.values.tolist() == ["009", "010", "011"]
         np.testing.assert_allclose(chosen.sel(stimulus="010"), REPEATED.sel(stimulus="owl"), rtol=1e-15)
+
+
+def test_labels_that_look_like_missing_values_are_kept(tmp_path):
+    table = pd.DataFrame({"image": ["NA", "nan", "007", "NA"], "u": [1.0, 2.0, 3.0, 4.0], "v": 0.5})
+    table.to_csv(tmp_path / "r.csv", index=False)
+    table[["image"]].to_csv(tmp_path / "trials.csv", index=False)
+    np.save(tmp_path / "r.npy", table[["u", "v"]])
+    for name, trials in {"r.csv": "image", "r.npy": tmp_path / "trials.csv"}.items():
+        responses = load_array(tmp_path / name, trials=trials)
+        assert sorted(responses.stimulus.values) == ["007", "NA", "nan"]
+        assert responses.sel(stimulus="NA").values.tolist() == [[1.0, 0.5], [4.0, 0.5]]
 
 
 def test_labels_of_units_in_the_same_file(tmp_path):

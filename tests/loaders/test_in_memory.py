@@ -268,6 +268,7 @@ WRONG = {
         ValueError,
         "name all of them, and pass units=",
     ),
+    "a tensor without values": (lambda: torch.empty(4, 3, device="meta"), LABELS, TypeError, "has no values: load"),
     "sparse": (lambda: torch.eye(3).to_sparse(), {}, TypeError, "make it dense"),
 }
 
