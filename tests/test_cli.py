@@ -374,8 +374,7 @@ def test_completions_without_shtab_say_how_to_install_it(capsys, monkeypatch):
     assert "pip install 'neurosuper[completions]'" in capsys.readouterr().err
 
 
-def test_from_data_to_a_report(tmp_path, capsys, rng):
-    """What a new user types: new, check, run, report."""
+def test_a_recording_is_inspected_made_a_study_and_checked(tmp_path, capsys, rng):
     photos = tmp_path / "photos"
     photos.mkdir()
     for i in range(30):
@@ -394,9 +393,6 @@ def test_from_data_to_a_report(tmp_path, capsys, rng):
     assert f"neurosuper run {study}" in capsys.readouterr().out
     assert main(["check", str(study), "-q"]) == 0
     assert "study.toml can be run." in capsys.readouterr().out
-    assert main(["run", str(study), "-q"]) == 0
-    assert "numbers: " in capsys.readouterr().out
-    assert main(["report", str(tmp_path / "study_output" / "study.nc")]) == 0
     assert main(["new", str(tmp_path / "session.nwb"), "--images", str(photos), "--output", str(study)]) == 2
     assert "exists already" in capsys.readouterr().err
 
@@ -407,6 +403,6 @@ def test_from_a_real_recording_to_a_report(real_data, tmp_path, capsys):
     study = tmp_path / "study.toml"
     assert main(["new", str(source), "--images", str(images), "--output", str(study)]) == 0
     assert main(["check", str(study), "-q"]) == 0
-    assert "responses_avg_210325        640           0       50           0" in capsys.readouterr().out
+    assert "responses_avg_210325 640 0 320 50 0" in " ".join(capsys.readouterr().out.split())
     assert main(["run", str(study), "-q"]) == 0
     assert main(["report", str(tmp_path / "study_output" / "study.nc"), "--images", str(images)]) == 0

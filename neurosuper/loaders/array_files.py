@@ -189,10 +189,8 @@ def open_safetensors(path: Path) -> LazyArrays:
     path : Path
         The file.
     """
-    require("safetensors", "export")
-    from safetensors.torch import load_file
-
-    arrays = {name: _as_numpy(tensor) for name, tensor in load_file(path).items()}
+    tensors = require("safetensors.torch", "export").load_file(path)
+    arrays = {name: _as_numpy(tensor) for name, tensor in tensors.items()}
     return _in_memory(arrays)
 
 

@@ -17,6 +17,7 @@ from neurosuper.responses import name_some
 
 __all__ = ["FileContents", "inspect_file"]
 
+SPIKES = "spike_times.npy"  # in a folder of Kilosort or phy
 MAX_LISTED = 40  # arrays, or columns of a table, that are listed
 NAMES = {  # of axes and of lists of labels, by what they usually mean
     "stimulus": re.compile(r"stim|image|img|picture|photo|scene|frame|condition|presentation"),
@@ -72,7 +73,10 @@ class FileContents:
         if (n_more := len(self.arrays) - MAX_LISTED) > 0:
             lines.append(f"… and {n_more:,} more in .arrays")
         if self.call:
-            lines += ["", "To load responses; axes and labels are a guess, so check them:", f"  {self.call}"]
+            what = "To load responses; axes and labels are a guess, so check them:"
+            if "load_phy" in self.call:
+                what = "To load the spike times, which neurosuper.count_spikes turns into responses:"
+            lines += ["", what, f"  {self.call}"]
         return "\n".join(lines)
 
 
@@ -89,7 +93,7 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
     ----------
     path : path
         An array or several (.npy, .npz, .nc, .zarr, .mat of any version, .h5, .pt, .safetensors), a table (.csv, .tsv,
-        .parquet), a folder or zip file of images, or an NWB file.
+        .parquet), a folder or zip file of images, a folder of Kilosort or phy, or an NWB file.
 
     Returns
     -------
@@ -126,14 +130,22 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
         raise FileNotFoundError(f"no file or folder {path}; check the path")
     if ".nwb" in map(str.lower, path.suffixes):
         return inspect_nwb(path)
+    if (path / SPIKES).is_file():
+        arrays = {name: array for file in sorted(path.glob("*.npy")) for name, array in list_arrays(file).items()}
+        return FileContents(str(path), _tabulate(arrays), [], f"neurosuper.loaders.load_phy({str(path)!r})")
     if path.suffix.lower() not in READERS:
         labels = image_labels(path)
         return FileContents(str(path), pd.DataFrame(), labels, f"neurosuper.load_images({str(path)!r})")
     arrays = list_arrays(path)
+    return FileContents(str(path), _tabulate(arrays), [], _propose(path, arrays))
+
+
+def _tabulate(arrays: Mapping[str, ArrayInFile]) -> pd.DataFrame:
+    """Return arrays as a table, with the names of axes if there are any."""
     columns = ["dims", "shape", "dtype", "examples"]
     listed = {name: (array.dims, array.shape, array.dtype, array.examples) for name, array in arrays.items()}
     table = pd.DataFrame.from_dict(listed, orient="index", columns=columns)
-    return FileContents(str(path), table if any(table.dims) else table.drop(columns="dims"), [], _propose(path, arrays))
+    return table if any(table.dims) else table.drop(columns="dims")
 
 
 def _propose(path: Path, arrays: Mapping[str, ArrayInFile]) -> str:

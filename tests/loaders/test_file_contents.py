@@ -194,6 +194,17 @@ def test_rows_of_a_table_may_be_labelled_or_only_numbered(tmp_path):
     assert run(inspect_file(tmp_path / "numbered.csv").call).stimulus.values.tolist() == [str(i) for i in range(12)]
 
 
+def test_a_folder_of_phy_is_loaded_as_spikes(tmp_path):
+    np.save(tmp_path / "spike_times.npy", np.array([30, 60, 90]))
+    np.save(tmp_path / "spike_clusters.npy", np.array([4, 7, 4]))
+    (tmp_path / "params.py").write_text("sample_rate = 30.0")
+    (tmp_path / "cluster_group.tsv").write_text("cluster_id\tgroup\n4\tgood\n7\tmua\n")
+    found = inspect_file(tmp_path)
+    assert found.arrays.examples.to_dict() == {"spike_times": "30, 60, 90", "spike_clusters": "4, 7, 4"}
+    assert "To load the spike times, which neurosuper.count_spikes turns into responses" in str(found)
+    assert run(found.call).times["4"].tolist() == [1, 3]
+
+
 def test_arrays_of_python_objects_are_named_and_not_read(tmp_path):
     np.savez(tmp_path / "a.npz", rates=RATES, notes=np.array([{"a": 1}], dtype=object))
     assert "may run code" in inspect_file(tmp_path / "a.npz").arrays.dtype["notes"]
