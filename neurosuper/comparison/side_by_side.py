@@ -46,8 +46,9 @@ def compare(
     top : int, optional
         Number of top stimuli of an item.
     score_on : {"held-out", "all"}, optional
-        "held-out": directions are fitted on one half of the stimuli and scored on the other (by the coord `split`,
-        where a system has it). "all": both on all stimuli, as in Klindt et al. 2023.
+        "held-out": directions are fitted on one half of the stimuli of each system and scored on the other (by the
+        coord `split`, where a system has it); a stimulus that systems share is in the same half in all of them. "all":
+        both on all stimuli, as in Klindt et al. 2023.
     fit_on : mapping of name to DataArray (stimulus, unit), optional
         For systems whose directions are to be found on other stimuli, which need no images: the responses of the same
         units (matched by label) to these. Directions are fitted on all of them, and scored on all stimuli of the
