@@ -96,7 +96,7 @@ def check_labels(array: Labelled, dim: str, what: str) -> Labelled:
             f"{what} have a MultiIndex on {dim!r}; flatten it with .reset_index({dim!r}) and label {dim!r}{door}"
         )
     index = index.astype(object) if isinstance(index.dtype, pd.CategoricalDtype) else index
-    if infer_dtype(index, skipna=False) != "string" or index.hasnans:
+    if len(index) and (infer_dtype(index, skipna=False) != "string" or index.hasnans):
         kinds = {type(label).__name__ for label in index if not isinstance(label, str)}
         raise TypeError(
             f"{what} need strings on {dim!r}, got {', '.join(sorted(kinds))}; "

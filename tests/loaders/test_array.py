@@ -252,7 +252,7 @@ def test_an_array_of_a_zip_file_that_exceeds_memory_is_refused_before_it_is_read
 @pytest.mark.parametrize("save", [np.save, np.savez])
 def test_pickles_are_never_loaded(save, tmp_path):
     path = tmp_path / ("r.npy" if save is np.save else "r.npz")
-    save(path, np.array([[1, "code"]], dtype=object), allow_pickle=True)
+    save(path, np.array([[1, "code"]], dtype=object))
     with pytest.raises(ValueError, match=r"cannot read .*[Oo]bject.* save it as plain numbers"):
         load_array(path, ("unit", "stimulus"), stimuli=STIMULI)
 
