@@ -209,4 +209,4 @@ def _cofiring(D: np.ndarray, Z: np.ndarray, n_resamples: int, seed: int) -> xr.D
     attrs = {"n_pairs": n_chosen} | {
         name: found.attrs[name] for name in ("n_stimuli", "n_resamples", "confidence_level", "random_state")
     }
-    return found[list(names)].rename(names).assign_attrs(attrs)
+    return xr.Dataset(found[list(names)].rename(names).data_vars, attrs=attrs)

@@ -30,6 +30,7 @@ class _Products(NamedTuple):
     first: np.ndarray  # A Aᵀ (stimulus, stimulus), or A (stimulus, unit)
     second: np.ndarray | None  # B Aᵀ, or B; None for the variance of A itself
     of_stimuli: bool
+    units: np.ndarray | None = None  # A, for the unbiased participation ratio
 
     @classmethod
     def of(cls, A: np.ndarray, B: np.ndarray | None) -> _Products:
@@ -41,7 +42,8 @@ class _Products(NamedTuple):
     def take(self, rows: np.ndarray) -> _Products:
         """Return the products of some stimuli."""
         at = np.ix_(rows, rows) if self.of_stimuli else rows
-        return _Products(self.first[at], None if self.second is None else self.second[at], self.of_stimuli)
+        second = None if self.second is None else self.second[at]
+        return _Products(self.first[at], second, self.of_stimuli, None if self.units is None else self.units[rows])
 
 
 def spectrum(
@@ -52,6 +54,7 @@ def spectrum(
     correlation: bool = False,
     center: Literal["unit", "stimulus"] = "unit",
     stimulus_dim: float | None = None,
+    unbiased: bool = False,
     n_splits: int = 10,
     n_resamples: int = 100,
     random_state: Seed = 0,
@@ -74,6 +77,9 @@ def spectrum(
         Subtract the mean of each unit, as in PCA; or that of each stimulus over units, as the code of Stringer et al.
     stimulus_dim : float, optional
         Dimension of the stimuli, for `alpha_critical`.
+    unbiased : bool, optional
+        Estimate the participation ratio for all stimuli and all units that these were drawn from, however many ("pca"
+        only).
     n_splits : int, optional
         Number of random splits of the repetitions, for "cvpca", whose spectra are averaged.
     n_resamples : int, optional
@@ -93,7 +99,7 @@ def spectrum(
     ------
     ValueError
         Responses that break the contract; repetitions that are missing for "cvpca"; fewer than 5 components with
-        variance in `fit`; with `correlation`, constant units; settings out of range.
+        variance in `fit`; with `correlation`, constant units; `unbiased` with "cvpca"; settings out of range.
 
     See Also
     --------
@@ -104,8 +110,10 @@ def spectrum(
     -----
     `alpha` is the slope of a regression of ln λ on ln component, with the weight 1/component; variances that are not
     above 0 are left out, but they count in all sums. Participation ratio and effective rank are at most the numbers of
-    units and of stimuli − 1, and grow with both: compare systems at the same numbers. The intervals, by halves of the
-    stimuli, do not show this bias; those of "cvpca" are for a single split, and so a little wide.
+    units and of stimuli − 1, and grow with both: compare systems at the same numbers, or participation ratios with
+    `unbiased`. That is Σ C_ii C_jj / Σ C_ij² over pairs of units i ≠ j, with estimates of these products that are
+    unbiased over stimuli (U-statistics); noise that is independent between units still adds to it. Intervals, by halves
+    of the stimuli, do not show a bias; those of "cvpca" are for a single split, and so a little wide.
 
     Each split takes one product and one eigendecomposition of a matrix (stimulus, stimulus) or (unit, unit), whichever
     is smaller; intervals take as long as about 50 + `n_resamples`/4 splits.
@@ -113,7 +121,7 @@ def spectrum(
     References
     ----------
     Stringer, Pachitariu, Steinmetz, Carandini and Harris 2019, Nature 571, 361. Roy and Vetterli 2007, "The effective
-    rank", EUSIPCO.
+    rank", EUSIPCO. Song, Smola, Gretton, Bedo and Borgwardt 2012, J. Mach. Learn. Res. 13, 1393.
 
     Examples
     --------
@@ -136,26 +144,26 @@ def spectrum(
     responses, seed = check_responses(responses).compute(), seed_or_new(random_state)
     if method == "auto":
         method = "cvpca" if "repetition" in responses.dims else "pca"
+    if unbiased and (method == "cvpca" or center == "stimulus"):
+        raise ValueError("unbiased is for method='pca' with center='unit'; leave it out, or change those")
     by_unit, n = center == "unit", responses.sizes["stimulus"]
-    splits = _products(responses, method, correlation, by_unit, n_splits, seed)
+    splits = _products(responses, method, correlation, by_unit, unbiased, n_splits, seed)
     one = next(splits)
     spectra = [_variances(one, by_unit), *(_variances(split, by_unit) for split in splits)]
     # components beyond the rank of centred responses have no variance
     variance = np.mean(spectra, axis=0)[: min(n - 1 if by_unit else n, responses.sizes["unit"] - (not by_unit))]
     scalars = dict(zip(SCALARS, _summarize(variance, first, last), strict=True))
     _require_power_law(variance, scalars["alpha"], first, last)
+    if one.units is not None:
+        scalars["participation_ratio"] = _unbiased_ratio(one.units)
     columns = {"variance": ("component", variance)} | scalars
     if n_resamples:
         columns |= _intervals(one, by_unit, scalars, (first, last), n_resamples, seed)
     if stimulus_dim is not None:
         columns["alpha_critical"] = 1 + 2 / stimulus_dim
-    attrs: dict[str, object] = {
-        "method": method,
-        "quantity": "variance",
-        "fit": [first, min(last, len(variance))],
-        "center": center,
-    }
-    attrs |= {"correlation": int(correlation), "n_stimuli": n, "n_resamples": int(n_resamples), "random_state": seed}
+    attrs: dict[str, object] = {"method": method, "quantity": "variance", "fit": [first, min(last, len(variance))]}
+    attrs |= {"center": center, "correlation": int(correlation), "unbiased": int(unbiased), "n_stimuli": n}
+    attrs |= {"n_resamples": int(n_resamples), "random_state": seed}
     attrs |= {"n_splits": int(n_splits)} if method == "cvpca" else {}
     return xr.Dataset(columns, {"component": np.arange(1, len(variance) + 1)}, attrs)
 
@@ -177,7 +185,7 @@ def _require_power_law(variance: np.ndarray, alpha: float, first: int, last: int
 
 
 def _products(
-    responses: xr.DataArray, method: str, correlation: bool, by_unit: bool, n_splits: int, seed: int
+    responses: xr.DataArray, method: str, correlation: bool, by_unit: bool, unbiased: bool, n_splits: int, seed: int
 ) -> Iterator[_Products]:
     """Yield what the spectrum of each split of the repetitions is computed from."""
     average = average_repetitions(responses).astype(float)
@@ -191,7 +199,8 @@ def _products(
         return scaled - (average.mean("stimulus").values / scale if by_unit else scaled.mean(axis=-1, keepdims=True))
 
     if method == "pca":
-        yield _Products.of(prepared(average.values), None)
+        A = prepared(average.values)
+        yield _Products.of(A, None)._replace(units=A if unbiased else None)
         return
     present = require_repetitions(responses, 2, "cvpca")
     values, place, n = responses.values.astype(float), rank_labels(responses), len(responses)
@@ -259,13 +268,37 @@ def _summarize(variance: np.ndarray, first: int, last: int) -> tuple[float, floa
     return float(alpha), float(total**2 / (variance**2).sum()), float(effective)
 
 
+def _unbiased_ratio(X: np.ndarray) -> float:
+    """Return Σ C_ii C_jj / Σ C_ij² over units i ≠ j, both sums without bias; NaN if one is not above 0."""
+    X = X - X.mean(axis=0)
+    n, squares = len(X), X**2
+    K = X @ X.T if n < X.shape[1] else X.T @ X
+
+    # Sums over four different stimuli s, t, u, v of products of pairs, ½(x_s − x_t)² · ½(y_u − y_v)² for variances and
+    # (Song et al. 2012, eq. 5) for squared covariances, reduce to T = Σ r, Q = Σ r² and F = ‖XXᵀ‖² for r = |x_s|². They
+    # are bilinear in XXᵀ = Σ x_i x_iᵀ: those of all pairs of units, less those of each unit with itself.
+    def variances(T: np.ndarray, Q: np.ndarray, F: np.ndarray) -> np.ndarray:
+        return (T**2 * (n * n - 3 * n + 1) - Q * n * (n - 1) + 2 * F) / (n * (n - 1) * (n - 2) * (n - 3))
+
+    def covariances(T: np.ndarray, Q: np.ndarray, F: np.ndarray) -> np.ndarray:
+        return (F - Q + T**2 / ((n - 1) * (n - 2)) - 2 * Q / (n - 2)) / (n * (n - 3))
+
+    r = squares.sum(axis=1)
+    whole = r.sum(), (r**2).sum(), (K**2).sum()
+    each = squares.sum(axis=0), (squares**2).sum(axis=0), squares.sum(axis=0) ** 2
+    above, below = (float(part(*whole) - part(*each).sum()) for part in (variances, covariances))
+    return above / below if min(above, below) > 0 else np.nan
+
+
 def _intervals(
     products: _Products, by_unit: bool, scalars: dict[str, float], fit: tuple[int, int], n_resamples: int, seed: int
 ) -> dict[str, float]:
     """Return the limits of each scalar, from halves of the stimuli and one split of the repetitions."""
 
     def statistic(rows: np.ndarray) -> np.ndarray:
-        return np.array(_summarize(_variances(products.take(rows), by_unit)[: len(rows) - by_unit], *fit))
+        some = products.take(rows)
+        alpha, ratio, effective = _summarize(_variances(some, by_unit)[: len(rows) - by_unit], *fit)
+        return np.array([alpha, ratio if some.units is None else _unbiased_ratio(some.units), effective])
 
     found = halves_interval(statistic, len(products.first), n_resamples=n_resamples, random_state=seed)
     margins = ((found.estimate_high - found.estimate_low) / 2).values

@@ -117,7 +117,8 @@ def test_cofiring_is_the_mean_ratio_of_the_most_interfering_pairs(world):
     expected = np.mean([(Z[:, i] * Z[:, j]).mean() / (Z[:, i].mean() * Z[:, j].mean()) for _, i, j in pairs])
     found = interference(D, codes=codes[:, ::-1], n_resamples=10)
     assert_allclose(found.cofiring, expected)
-    assert found.attrs["n_pairs"] == 10
+    settings = {"n_stimuli": 400, "n_resamples": 10, "confidence_level": 0.95, "random_state": 0}
+    assert found.attrs == {"method": "directions", "quantity": "squared cosine", "n_pairs": 10} | settings
 
 
 def test_interfering_features_that_avoid_each_other_have_low_cofiring():

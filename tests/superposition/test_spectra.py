@@ -1,5 +1,7 @@
 """Spectra are those of scikit-learn and of the equations of cross-validated PCA, and find planted power laws."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,6 +11,7 @@ from sklearn.decomposition import PCA
 
 from neurosuper import split_repetitions
 from neurosuper.superposition import spectrum
+from neurosuper.superposition.spectra import _unbiased_ratio
 
 SCALARS = ("alpha", "participation_ratio", "effective_rank")
 
@@ -102,6 +105,33 @@ def test_even_variances_count_the_dimensions(rng):
     assert abs(found.alpha) < 0.1
 
 
+def test_the_unbiased_sums_are_those_over_four_different_stimuli(rng):
+    X = rng.exponential(size=(7, 1)) + 0.5 * rng.exponential(size=(7, 3))
+    above, below = [], []
+    for s, t, u, v in permutations(range(7), 4):
+        first, second = np.outer(X[s] - X[t], X[s] - X[t]) / 2, np.outer(X[u] - X[v], X[u] - X[v]) / 2
+        others = ~np.eye(3, dtype=bool)  # pairs of different units
+        above.append(np.outer(first.diagonal(), second.diagonal())[others].sum())
+        below.append((first * second)[others].sum())
+    assert_allclose(_unbiased_ratio(X), np.sum(above) / np.sum(below))
+    wide = np.hstack([X, X**2, X**0.5])
+    assert_allclose(_unbiased_ratio(wide), _unbiased_ratio(wide[:, ::-1] + 5))
+
+
+def test_few_stimuli_and_units_give_the_participation_ratio_of_all(rng):
+    """Units are random combinations of 10 features: over all units, C_ij² is a tenth of C_ii C_jj on average."""
+    found = [
+        spectrum(label(rng.normal(size=(40, 10)) @ rng.normal(size=(10, 30))), fit=(1, 9), n_resamples=0, unbiased=each)
+        for each in [False, True] * 30
+    ]
+    biased, unbiased = (np.array([each.participation_ratio for each in found[i::2]]) for i in (0, 1))
+    assert biased.mean() < 7
+    assert abs(unbiased.mean() - 10) < 3 * unbiased.std() / 30**0.5 + 0.3
+    shared = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 12))
+    both = spectrum(label(shared + rng.normal(size=(60, 12))), fit=(1, 9), n_resamples=10, unbiased=True)
+    assert both.participation_ratio_low < both.participation_ratio < both.participation_ratio_high
+
+
 def test_noise_alone_has_no_cross_validated_variance(rng):
     totals = [
         spectrum(label(rng.normal(size=(40, 2, 30))), fit=(1, 30), n_splits=1, n_resamples=0).variance.sum().item()
@@ -145,6 +175,7 @@ def test_neither_order_nor_chunks_change_the_spectrum(rng):
         ({"fit": (11, 500)}, r"a power law needs at least 5 components with variance from 11 to 500; 0 of 9 have any"),
         ({"n_resamples": 3}, r"n_resamples must be a whole number of at least 10 \(or 0 for no intervals\), got 3"),
         ({"stimulus_dim": 0}, "stimulus_dim must be above 0, got 0"),
+        ({"unbiased": True, "center": "stimulus"}, "unbiased is for method='pca' with center='unit'"),
         ({"method": "cvpca"}, "cvpca needs the dim 'repetition', got"),
         ({"fit": (1, 9), "n_resamples": 10}, "the statistic of 5 of 10 stimuli is not finite; use more stimuli"),
     ],
