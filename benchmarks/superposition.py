@@ -90,7 +90,7 @@ def compare_synergy() -> None:
         print("synergy: not measured, as NEUROSUPER_TEST_DATA (photographs and weights of LPIPS) is not set")
         return
     data = Path(os.environ["NEUROSUPER_TEST_DATA"])
-    images = load_images(data / "images" / "cifar10_train_50000_jpg.zip")[::5].compute()
+    images = load_images(data / "images" / "cifar10_train_50000_jpg.zip", category_from="folder")[::5].compute()
     metric = LPIPS("alex", weights=data / "nets" / "alexnet_features_fp16.npz", device="cpu")
     values = np.random.default_rng(2).gamma(1, 5, (len(images), PAIRED)).astype(np.float32)
     names = {"stimulus": images.stimulus.values, "unit": [f"u{i:03d}" for i in range(PAIRED)]}

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from neurosuper._memory import memory_of_machine
 from neurosuper.directions.projection import check_directions
 from neurosuper.responses import name_some
 
 MAX_UNITS = 32  # of a direction: with more, shuffled units would outweigh all else in time and memory
+BYTES_PER_PAIR = 600  # leading stimuli (240, twice while they are joined), labels and scores of a pair
 Pairs = Literal["all"] | Sequence[tuple[str, str]] | xr.DataArray
 
 
@@ -65,6 +67,12 @@ def _of_pairs(pairs: Literal["all"] | Sequence[tuple[str, str]], units: pd.Index
     if isinstance(pairs, str) and pairs == "all":
         if len(units) < 2:
             raise ValueError("synergy needs at least 2 units that vary, got 1; record or select more")
+        n_pairs = len(units) * (len(units) - 1) // 2
+        if (n_bytes := BYTES_PER_PAIR * n_pairs) > memory_of_machine() / 2:
+            raise ValueError(
+                f"all {n_pairs} pairs of {len(units)} units take {n_bytes / 1e9:.3g} GB, more than half of this "
+                "machine's memory; select fewer units, or name the pairs"
+            )
         return np.stack(np.triu_indices(len(units), 1), axis=1)
     labels = [tuple(pair) for pair in pairs] if not isinstance(pairs, str) else []
     if not labels or any(len(pair) != 2 or pair[0] == pair[1] for pair in labels):

@@ -143,7 +143,7 @@ def test_order_and_dask_do_not_matter_and_scale_does_not(planted):
     assert everything.n_stimuli == 150
 
 
-def test_bad_input_is_refused_with_a_reason(planted):
+def test_bad_input_is_refused_with_a_reason(planted, monkeypatch):
     responses, images, metric = planted
     with pytest.raises(ValueError, match=r"^pairs must be 'all', directions, or pairs of two different units, such as"):
         synergy(responses, images, metric, pairs=[("u001", "u001")])
@@ -159,5 +159,13 @@ def test_bad_input_is_refused_with_a_reason(planted):
         assert synergy(silent, images, metric, n_resamples=19).pair.values.tolist() == ["u001 & u002"]
     with pytest.raises(ValueError, match="synergy needs at least 2 units that vary, got 1; record or select more"):
         synergy(responses[:, :1], images, metric)
+    with monkeypatch.context() as small:
+        small.setattr("neurosuper.superposition.unit_groups.memory_of_machine", lambda: 1e5)
+        with pytest.raises(ValueError, match="^all 120 pairs of 16 units take 7.2e-05 GB, more than half of this mac"):
+            synergy(responses, images, metric)
+    with monkeypatch.context() as small:
+        small.setattr("neurosuper.superposition.index_tables.memory_of_machine", lambda: 1e5)
+        with pytest.raises(ValueError, match="^the distances between 298 images take 0.000355 GB, more than half of"):
+            synergy(responses, images, metric, n_resamples=19)
     with pytest.raises(ValueError, match="n_resamples must be a whole number of at least 19, which allow p = 0.05"):
         synergy(responses, images, metric, n_resamples=9)
