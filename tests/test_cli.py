@@ -15,7 +15,6 @@ import xarray as xr
 from PIL import Image
 from pynwb import NWBHDF5IO, NWBFile
 
-import neurosuper
 from neurosuper.cli import main
 
 
@@ -256,7 +255,9 @@ def test_the_call_that_inspect_shows_loads_a_matrix_with_or_without_repetitions(
     else:
         np.savez(path, onsets=np.arange(40.0), rates=values)
     assert main(["inspect", str(path)]) == 0
-    loaded = eval(capsys.readouterr().out.splitlines()[-1], {"neurosuper": neurosuper})
+    found: dict = {}
+    exec("\n".join(line.strip() for line in capsys.readouterr().out.splitlines()[-2:]), found)
+    loaded = found["responses"]
     assert loaded.stimulus.values.tolist() == [str(i) for i in range(40)]
     np.testing.assert_allclose(loaded.transpose(*dims).values, values, rtol=1e-6)
 

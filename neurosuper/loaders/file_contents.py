@@ -31,7 +31,7 @@ NUMBERS = re.compile(r"u?int|float|double|single|bool|logical")  # types
 
 @dataclass(frozen=True, repr=False)
 class FileContents:
-    """What a file contains, as returned by `inspect_file`; printed, it is a listing.
+    r"""What a file contains, as returned by `inspect_file`; printed, it is a listing.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ class FileContents:
         `examples`, the first values. Empty for images.
     labels : list of str
         Labels of the images, in a folder or zip file of images.
-    call : str
-        Proposed call that loads responses or images; "" if nothing can be responses.
+    proposed_call : str
+        Lines of Python that load responses or images; "" if nothing can be responses.
 
     See Also
     --------
@@ -51,33 +51,38 @@ class FileContents:
 
     Examples
     --------
-    >>> FileContents("photos", pd.DataFrame(), ["cat", "owl"], "neurosuper.load_images('photos')")
+    >>> code = "import neurosuper as ns\nimages = ns.load_images('photos')"
+    >>> FileContents("photos", pd.DataFrame(), ["cat", "owl"], code)
     photos: 2 images, labelled 'cat', 'owl'
     <BLANKLINE>
     To load them:
-      neurosuper.load_images('photos')
+      import neurosuper as ns
+      images = ns.load_images('photos')
     """
 
     source: str
     arrays: pd.DataFrame
     labels: list[str]
-    call: str
+    proposed_call: str
 
     def __repr__(self) -> str:
         if self.labels:
             lines = [f"{self.source}: {len(self.labels):,} images, labelled {name_some(self.labels)}"]
-            return "\n".join([*lines, "", "To load them:", f"  {self.call}"])
+            return "\n".join([*lines, "", "To load them:", *self._code()])
         what = "column" if Path(self.source).suffix.lower() in TABLES else "array"
         lines = [f"{self.source}: {len(self.arrays):,} {what}{'s' * (len(self.arrays) != 1)}", ""]
         lines.append(self.arrays.head(MAX_LISTED).to_string(max_colwidth=40) if len(self.arrays) else "nothing")
         if (n_more := len(self.arrays) - MAX_LISTED) > 0:
             lines.append(f"… and {n_more:,} more in .arrays")
-        if self.call:
+        if self.proposed_call:
             what = "To load responses; axes and labels are a guess, so check them:"
-            if "load_phy" in self.call:
+            if "load_phy" in self.proposed_call:
                 what = "To load the spike times, which neurosuper.count_spikes turns into responses:"
-            lines += ["", what, f"  {self.call}"]
+            lines += ["", what, *self._code()]
         return "\n".join(lines)
+
+    def _code(self) -> list[str]:
+        return [f"  {line}" for line in self.proposed_call.splitlines()]
 
 
 def inspect_file(path: str | Path) -> FileContents | NWBContents:
@@ -98,7 +103,7 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
     Returns
     -------
     FileContents or NWBContents
-        Printed, it is a listing; `call` is the proposed call. NWB files are described by `inspect_nwb`.
+        Printed, it is a listing; `proposed_call` is Python that loads it. NWB files are described by `inspect_nwb`.
 
     Raises
     ------
@@ -122,8 +127,9 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
     >>> np.savez(path, rates=np.ones((2, 3)), image=["cat", "dog", "owl"])
     >>> inspect_file(path).arrays.loc["image", ["shape", "examples"]].tolist()
     [(3,), 'cat, dog, owl']
-    >>> print(inspect_file(path).call.replace(str(path), "v4.npz"))
-    neurosuper.load_array('v4.npz', dims=('unit', 'stimulus'), stimuli='image', variable='rates')
+    >>> print(inspect_file(path).proposed_call.replace(str(path), "v4.npz"))
+    import neurosuper as ns
+    responses = ns.load_array('v4.npz', dims=('unit', 'stimulus'), stimuli='image', variable='rates')
     """
     path = Path(path)
     if not path.exists():
@@ -132,10 +138,10 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
         return inspect_nwb(path)
     if (path / SPIKES).is_file():
         arrays = {name: array for file in sorted(path.glob("*.npy")) for name, array in list_arrays(file).items()}
-        return FileContents(str(path), _tabulate(arrays), [], f"neurosuper.loaders.load_phy({str(path)!r})")
+        return FileContents(str(path), _tabulate(arrays), [], _as_code("spikes", f"ns.loaders.load_phy({str(path)!r})"))
     if path.suffix.lower() not in READERS:
         labels = image_labels(path)
-        return FileContents(str(path), pd.DataFrame(), labels, f"neurosuper.load_images({str(path)!r})")
+        return FileContents(str(path), pd.DataFrame(), labels, _as_code("images", f"ns.load_images({str(path)!r})"))
     arrays = list_arrays(path)
     return FileContents(str(path), _tabulate(arrays), [], _propose(path, arrays))
 
@@ -149,7 +155,7 @@ def _tabulate(arrays: Mapping[str, ArrayInFile]) -> pd.DataFrame:
 
 
 def _propose(path: Path, arrays: Mapping[str, ArrayInFile]) -> str:
-    """Return a call that loads the largest matrix, or a table, as responses; "" if there is none."""
+    """Return code that loads the largest matrix, or a table, as responses; "" if there is none."""
     lists = {name: array for name, array in arrays.items() if array.labels and not TIMES.search(name.lower())}
     if path.suffix.lower() in TABLES:
         return _propose_table(path, arrays, lists)
@@ -171,7 +177,7 @@ def _propose(path: Path, arrays: Mapping[str, ArrayInFile]) -> str:
 
 
 def _propose_table(path: Path, columns: Mapping[str, ArrayInFile], lists: Mapping[str, ArrayInFile]) -> str:
-    """Return a call that loads the columns with numbers as units; "" if there are none."""
+    """Return code that loads the columns with numbers as units; "" if there are none."""
     kind = path.suffix.lower()
     names = sorted(lists, key=lambda name: (_meaning(name) != "stimulus", lists[name].dtype != TEXT))
     label = next((name for name in names if _meaning(name) == "stimulus" or lists[name].dtype == TEXT), "")
@@ -187,11 +193,17 @@ def _propose_table(path: Path, columns: Mapping[str, ArrayInFile], lists: Mappin
         return _write_call("load_array", repr(str(path)), settings)
     read = {".parquet": "read_parquet({})", ".csv": "read_csv({})", ".tsv": "read_csv({}, sep='\\t')"}[kind]
     settings |= {"units": repr(units)} if others else {}
-    return _write_call("as_responses", f"pandas.{read.format(repr(str(path)))}", settings)
+    return _write_call("as_responses", f"pd.{read.format(repr(str(path)))}", settings)
 
 
 def _write_call(function: str, first: str, settings: Mapping[str, str]) -> str:
-    return f"neurosuper.{function}({', '.join([first, *(f'{key}={text}' for key, text in settings.items())])})"
+    arguments = ", ".join([first, *(f"{key}={text}" for key, text in settings.items())])
+    return _as_code("responses", f"ns.{function}({arguments})")
+
+
+def _as_code(result: str, call: str) -> str:
+    imports = ["import neurosuper as ns", *(["import pandas as pd"] * ("pd." in call))]
+    return "\n".join([*imports, f"{result} = {call}"])
 
 
 def _numbers(n: int) -> str:
