@@ -14,9 +14,8 @@ from neurosuper.responses import name_some
 
 HEAD_FACTOR = 8  # the 8 × n_groups × top largest codes are searched first: on average 8 × top are in a group
 
-TRIES = (
-    16  # of dividing the photographs of three sets or more: with 1, 3 to 5 % of halves are unequal by 2, with 16 0.1 %
-)
+# Tries at dividing the photographs of three sets or more: with 1, 3 to 5 % of halves are unequal by 2, with 16 0.1 %.
+TRIES = 16
 
 
 def draw_splits(
