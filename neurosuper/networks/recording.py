@@ -28,7 +28,7 @@ from neurosuper._torch import evaluating, moved, named_tensors, pick_device
 from neurosuper.networks.batches import ImageBatches
 from neurosuper.networks.named import load_network
 from neurosuper.networks.tables import InMemory, OnDisk, Table, locked
-from neurosuper.networks.units import Position, check_position, pick_units
+from neurosuper.networks.units import OWN_OUTPUT, Position, check_position, pick_units
 
 __all__ = ["activations"]
 
@@ -63,9 +63,10 @@ def activations(
         `torch.utils.data.Dataset` or a `DataLoader` that does not shuffle, of images of PIL, arrays of uint8 or tensors
         (3, row, column), or of tuples that begin with one; their stimuli are named by their position.
     layers : str or list of str
-        Names as in `model.named_modules()`; "" is the output of the network itself. Of an output that contains several
-        tensors, `layer:0` or `layer:name` is one of them, and `layer:hidden_states:3` one inside another. A layer that
-        runs several times in a pass gives its last output; `layer#0` is its first one.
+        Names as in `model.named_modules()`; "" is the output of the network itself, whose units have the layer
+        "output". Of an output that contains several tensors, `layer:0` or `layer:name` is one of them, and
+        `layer:hidden_states:3` one inside another. A layer that runs several times in a pass gives its last output;
+        `layer#0` is its first one.
     position : {"center", "mean", "all", "cls"} or int, optional
         Which values of a map `(n, channel, row, column)` become units: for each channel the pixel
         `[row // 2, column // 2]`, the mean over the map, or every pixel. For tokens `(n, token, channel)`: their mean,
@@ -180,6 +181,10 @@ def activations(
 def _check_settings(layers: list[str], position: object, batch_size: object) -> None:
     if not layers or len(set(layers)) < len(layers):
         raise ValueError(f"layers must be one or more names, each once, got {layers}")
+    if {"", OWN_OUTPUT} <= set(layers):
+        raise ValueError(
+            f"units of the network's own output, '', and of {OWN_OUTPUT!r} have the same name; ask for one"
+        )
     check_position(position)
     check_count("batch_size", batch_size)
 

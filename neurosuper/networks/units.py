@@ -12,6 +12,7 @@ from neurosuper._layouts import is_square
 
 Place = Literal["center", "mean", "all", "cls"]
 Position = Place | int
+OWN_OUTPUT = "output"  # what the layer "", the network itself, is called in labels
 CLASS_TOKEN = 0  # its place among the tokens of vision transformers
 
 
@@ -108,9 +109,12 @@ def _of_maps(layer: str, output: torch.Tensor, position: Position) -> torch.Tens
 
 
 def unit_coords(layers: list[str], shapes: list[tuple[int, ...]]) -> dict[str, object]:
-    """Return labels and coords of the units of each layer, of shape (channel,) or (channel, row, column)."""
+    """Return labels and coords of the units of each layer, of shape (channel,) or (channel, row, column).
+
+    The output of the network itself, "", becomes the layer "output": a name is needed wherever layers are compared.
+    """
     indices = [np.indices(shape).reshape(len(shape), -1) for shape in shapes]
-    names = [layer for layer, index in zip(layers, indices, strict=True) for _ in index.T]
+    names = [layer or OWN_OUTPUT for layer, index in zip(layers, indices, strict=True) for _ in index.T]
     index = np.concatenate(indices, axis=1)
     labels = [
         "/".join([layer, f"{channel:04d}", *map(str, pixel)])

@@ -336,6 +336,7 @@ class Complex(nn.Module):
     [
         ({"layers": "frist"}, ValueError, r"no layer 'frist' in Net; similar names: first"),
         ({"layers": []}, ValueError, r"layers must be one or more names, each once, got \[\]"),
+        ({"layers": ["", "output"]}, ValueError, "network's own output, '', and of 'output' have the same name"),
         ({"layers": ["act", "act"]}, ValueError, r"each once, got \['act', 'act'\]"),
         ({"layers": "unused"}, ValueError, r"layer 'unused' is not used in the forward pass of Net"),
         ({"layers": "pair"}, TypeError, r"layer 'pair' gives tuple, not one real tensor"),

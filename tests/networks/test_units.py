@@ -95,8 +95,8 @@ def test_no_view_of_a_whole_output_stays_alive(shape, position):
 
 def test_units_are_named_by_layer_channel_and_pixel():
     coords = unit_coords(["a", ""], [(2, 1, 2), (2, 1, 2)])
-    assert coords["unit"][:5] == ["a/0000/0/0", "a/0000/0/1", "a/0001/0/0", "a/0001/0/1", "/0000/0/0"]
-    assert coords["layer"][1] == ["a"] * 4 + [""] * 4
+    assert coords["unit"][:5] == ["a/0000/0/0", "a/0000/0/1", "a/0001/0/0", "a/0001/0/1", "output/0000/0/0"]
+    assert coords["layer"][1] == ["a"] * 4 + ["output"] * 4
     assert coords["column"][1].tolist() == [0, 1] * 4
     assert unit_coords(["a"], [(2,)])["unit"] == ["a/0000", "a/0001"]
     assert set(unit_coords(["a"], [(2,)])) == {"unit", "layer", "channel"}
