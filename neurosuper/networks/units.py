@@ -111,7 +111,7 @@ def _of_maps(layer: str, output: torch.Tensor, position: Position) -> torch.Tens
 def unit_coords(layers: list[str], shapes: list[tuple[int, ...]]) -> dict[str, object]:
     """Return labels and coords of the units of each layer, of shape (channel,) or (channel, row, column).
 
-    The output of the network itself, "", becomes the layer "output": a name is needed wherever layers are compared.
+    The output of the network itself, "", becomes the layer "output": layers that are compared need names.
     """
     indices = [np.indices(shape).reshape(len(shape), -1) for shape in shapes]
     names = [layer or OWN_OUTPUT for layer, index in zip(layers, indices, strict=True) for _ in index.T]
