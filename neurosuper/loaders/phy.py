@@ -121,7 +121,11 @@ def _read_clusters(folder: Path) -> pd.DataFrame:
             column = next((known for known in ("cluster_id", "id") if known in table), None)
             if column is None:
                 raise ValueError(f"{folder / name} has no column cluster_id; it has {name_some(list(table), 10)}")
-            return table.drop_duplicates(column).set_index(column)
+            if len(repeated := table[column][table[column].duplicated()]):
+                raise ValueError(
+                    f"{folder / name} has {len(repeated)} clusters twice, such as {repeated.iloc[0]}; keep one"
+                )
+            return table.set_index(column)
     return pd.DataFrame()
 
 

@@ -52,8 +52,9 @@ def split_units(responses: xr.DataArray, index: xr.DataArray, *, share: float = 
 
     Notes
     -----
-    Units with a high index on some stimuli are those that were lucky there. In ResNet-20 the two halves differ by 0.07
-    on the images that chose them, and by −0.001, 0.018 and 0.009 in three layers on other images.
+    Units with a high index on some stimuli are those that were lucky there. In three layers of ResNet-20, with 5,000
+    photographs of CIFAR-10, the two halves differed by 0.074, 0.066 and 0.055 on the images that chose them, and by
+    −0.009, 0.002 and 0.015 on other images (`benchmarks/superposition_claims.py`).
 
     Examples
     --------

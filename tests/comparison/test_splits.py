@@ -1,4 +1,4 @@
-"""Halves of a system depend on its own stimuli, whatever the other systems saw."""
+"""Halves of a system depend on its own stimuli, not on what the other systems saw."""
 
 import itertools
 

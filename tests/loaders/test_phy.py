@@ -123,3 +123,11 @@ def test_clusters_become_units_with_their_facts(spikes, tmp_path):
     train = spikes[9] / RATE
     expected = [((train >= onset) & (train < onset + 0.5)).sum() for onset in onsets[::2]]
     assert responses.sel(stimulus="a", unit="9").values.tolist() == expected
+
+
+def test_a_cluster_that_is_listed_twice_is_refused(spikes, tmp_path):
+    write(tmp_path, spikes)
+    with (tmp_path / "cluster_info.tsv").open("a") as table:
+        table.write((tmp_path / "cluster_info.tsv").read_text().splitlines()[1] + "\n")
+    with pytest.raises(ValueError, match=r"cluster_info.tsv has 1 clusters twice, such as 2; keep one$"):
+        load_phy(tmp_path)

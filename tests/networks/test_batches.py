@@ -28,7 +28,7 @@ def model() -> nn.Module:
 
 
 class Items(Dataset):
-    """A dataset of whatever `make` makes of the pixels of an image."""
+    """A dataset of what `make` makes of the pixels of an image."""
 
     def __init__(self, pixels, make):
         self.pixels, self.make = pixels, make

@@ -1,4 +1,4 @@
-"""Couplings are optimal, scores are those of their equation on other stimuli, and planted axes are told from none."""
+"""Couplings are optimal, scores are those of their equation on other stimuli, and planted axes differ from none."""
 
 import sys
 from itertools import permutations
