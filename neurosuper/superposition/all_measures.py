@@ -145,7 +145,7 @@ def measure_superposition(
         - `/disentanglement/<system>/<finder>`: `disentanglement`, of held-out stimuli.
 
         Held-out stimuli are those that the fit did not use. A "/" in a name becomes "_". attrs of the root: `method`,
-        `metric`, the settings, and `left_out`, a sentence for each result that was not possible.
+        `metric`, the settings, and `left_out`, a line for each result that was not possible.
 
     Raises
     ------
@@ -188,12 +188,14 @@ def measure_superposition(
     settings = _Settings(images, table, factors, top, baseline, max_units, n_rotations, stimulus_dim, bins, seed)
     tasks = [task for task in _tasks(opened, settings) if task.measure in chosen]
     nodes, left_out = _compute(tasks, must=measures != "all")
-    attrs = {"method": "measure_superposition", "metric": metric.name, "measures": list(chosen), "top": int(top)}
+    attrs = {"method": "measure_superposition", "metric": metric.name, "measures": ", ".join(chosen), "top": int(top)}
     attrs |= {"baseline": baseline, "max_units": int(max_units), "n_rotations": int(n_rotations)}
     attrs |= {} if factors is None else {"bins": int(bins)}
     attrs |= {} if stimulus_dim is None else {"stimulus_dim": float(stimulus_dim)}
-    root = xr.Dataset(attrs=attrs | {"left_out": left_out, "random_state": seed})
-    return xr.DataTree.from_dict({"/": root} | nodes)
+    root = xr.Dataset(attrs=attrs | {"left_out": "\n".join(left_out), "random_state": seed})
+    # With the nodes of measures first, or xarray would have those of systems before those of finders.
+    parents = dict.fromkeys(f"/{path.split('/')[1]}" for path in nodes)
+    return xr.DataTree.from_dict({"/": root} | dict.fromkeys(parents, xr.Dataset()) | nodes)
 
 
 def check_measures(measures: Literal["all"] | Sequence[str], has_factors: bool) -> list[str]:
