@@ -100,8 +100,8 @@ class Factors(BaseModel):
     Parameters
     ----------
     names : list of str, optional
-        At least two: columns of the table, or stimulus coords of the images or of the systems, such as "category". None:
-        all columns of the table.
+        At least two: columns of the table, or stimulus coords of the images or of the systems, such as "category".
+        None: all columns of the table.
     path : str, optional
         A table (.csv) with a column `stimulus`, the labels of the images.
     kinds : dict of str to {"label", "number"}, optional
@@ -279,7 +279,9 @@ class Study(BaseModel):
         table = self.superposition
         if table is None:
             if self.factors is not None:
-                raise ValueError("[factors] is for measures of superposition; add a table [superposition], or remove it")
+                raise ValueError(
+                    "[factors] is for measures of superposition; add a table [superposition], or remove it"
+                )
             return self
         if table.metric is not None and table.metric not in self.metrics:
             raise ValueError(f"superposition.metric is {table.metric!r}; the study has {', '.join(self.metrics)}")

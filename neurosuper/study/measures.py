@@ -71,9 +71,7 @@ def metric_of(study: Study) -> str:
     return asked or next(iter(study.metrics))
 
 
-def load_factors(
-    study: Study, systems: Sequence[System], images: xr.DataArray, files: References
-) -> xr.Dataset | None:
+def load_factors(study: Study, systems: Sequence[System], images: xr.DataArray, files: References) -> xr.Dataset | None:
     """Return the factors (stimulus,) of all stimuli of a study; None if it has none.
 
     Columns of a table come first, then coords of the images, then those of the systems.
@@ -117,9 +115,7 @@ def _read_columns(path: Path, images: xr.DataArray) -> dict[str, pd.Series]:
     return {str(name): table[name].set_axis(labels) for name in table}
 
 
-def _column_of_coords(
-    name: str, images: xr.DataArray, systems: Sequence[System], columns: Sequence[str]
-) -> pd.Series:
+def _column_of_coords(name: str, images: xr.DataArray, systems: Sequence[System], columns: Sequence[str]) -> pd.Series:
     """Return a stimulus coord of the images, or else that of the systems which have it."""
     arrays = [images, *(system.responses for system in systems)]
     own = [coords_along(array, "stimulus") for array in arrays]

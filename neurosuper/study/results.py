@@ -14,8 +14,8 @@ from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.report import make_report
 from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.study.build import load_study_images
-from neurosuper.study.recorded import find_folder, read_provenance, study_of
 from neurosuper.study.measures import SUPERPOSITION, read_tree
+from neurosuper.study.recorded import find_folder, read_provenance, study_of
 from neurosuper.study.references import References
 from neurosuper.study.write import PAGE, group_name
 

@@ -81,11 +81,11 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     there (see `Study`). Each file is written whole or not at all, and a report never appears with the numbers of
     another run. With a table `[superposition]`, the measures of the fits of the first seed are written to
     `superposition.nc` (see `neurosuper.study.read_superposition`), and the report has a section on them. The folder and
-    all names are tried before the first fit. If a run fails late, its results are kept: the
-    numbers, if only the report fails; scores and report, if a measure of superposition fails; all results in a temporary folder, if `output` is full; the directions in
-    `unfinished.nc`, if a later fit or a metric fails. A second run in the same folder waits for the first. Activations
-    of networks are stored in `cache/` of the output folder, and so are embeddings of images if the file sets
-    `cache_embeddings` (see `Study`): a run after an interruption reads them; the rest starts again,
+    all names are tried before the first fit. If a run fails late, its results are kept: the numbers, if only the report
+    fails; scores and report, if a measure of superposition fails; all results in a temporary folder, if `output` is
+    full; the directions in `unfinished.nc`, if a later fit or a metric fails. A second run in the same folder waits for
+    the first. Activations of networks are stored in `cache/` of the output folder, and so are embeddings of images if
+    the file sets `cache_embeddings` (see `Study`): a run after an interruption reads them; the rest starts again,
     except a sparse autoencoder with a `checkpoint`.
 
     Parameters
@@ -239,7 +239,7 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
 def _load_inputs(
     study: Study, files: References, folder: Path, finders: dict[str, DirectionFinder], seconds: dict[str, float]
 ) -> Inputs:
-    """Return images, metrics, systems and factors; every name is tried as soon as it is known, before the next slow step."""
+    """Return what a study reads; every name is tried as soon as it is known, before the next slow step."""
     # With their directions, or with measures.
     written = [name for name, finder in finders.items() if study.superposition or not isinstance(finder, Units)]
     texts = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}

@@ -28,7 +28,8 @@ from neurosuper.superposition.spectra import spectrum
 from neurosuper.superposition.synergies import synergy
 
 Measure = Literal["interference", "spectrum", "sparseness", "rotation", "synergy", "disentanglement"]
-MEASURES: tuple[str, ...] = get_args(Measure)
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+OF_SYSTEMS = ("spectrum", "rotation", "synergy")  # the others are of each finder
 MOST_IMAGES = 8192  # whose distances are computed once for all measures: 268 MB, and five times that for checks
 POWER_LAW = 11, 500  # first and last component, as of Stringer et al.
 FEW_COMPONENTS = 30  # with fewer, too few are left from component 11
@@ -198,7 +199,7 @@ def measure_superposition(
     return xr.DataTree.from_dict({"/": root} | dict.fromkeys(parents, xr.Dataset()) | nodes)
 
 
-def check_measures(measures: Literal["all"] | Sequence[str], has_factors: bool) -> list[str]:
+def check_measures(measures: Literal["all"] | Sequence[str], has_factors: bool) -> list[Measure]:
     """Return the names of the measures that are asked for, in order; "all" is those that need no factors if none are.
 
     Raises
@@ -246,7 +247,7 @@ def _open_fits(systems: Mapping[str, xr.DataArray], finders: Finders, top: int, 
 
 
 def _distances(
-    images: xr.DataArray, systems: list[_System], metric: ImageMetric | Precomputed, measures: list[str]
+    images: xr.DataArray, systems: list[_System], metric: ImageMetric | Precomputed, measures: list[Measure]
 ) -> ImageMetric | Precomputed:
     """Return the distances of all images that were shown, so that each is embedded once; or the metric, of too many."""
     shown = np.unique(np.concatenate([system.averaged.stimulus.values for system in systems]))
@@ -259,7 +260,7 @@ def _distances(
 
 def _tasks(systems: list[_System], settings: _Settings) -> Iterator[_Task]:
     """Yield a task for each possible node of the tree, measure by measure."""
-    of_systems = {"spectrum": _spectrum, "rotation": _rotation, "synergy": _synergy}
+    of_systems = dict(zip(OF_SYSTEMS, (_spectrum, _rotation, _synergy), strict=True))
     of_fits = {"interference": _interference, "sparseness": _sparseness, "disentanglement": _disentanglement}
     for measure in MEASURES:
         for system in systems:

@@ -14,15 +14,18 @@ from PIL import Image
 from neurosuper import Color, load_array, load_images, reproduce, run_study
 from neurosuper.comparison import fit_systems
 from neurosuper.directions import KMeans, Units
-from neurosuper.study import read_study, read_superposition, write_report
+from neurosuper.study import check_study, read_study, read_superposition, write_report
 from neurosuper.study.measures import load_factors
 from neurosuper.superposition import disentanglement, measure_superposition
 from tests.study.minimal import MINIMAL_STUDY
 
-STUDY = MINIMAL_STUDY.replace("[systems", """finders.KMeans = { n_directions = 3 }
+STUDY = MINIMAL_STUDY.replace(
+    "[systems",
+    """finders.KMeans = { n_directions = 3 }
 [superposition]
 measures = ["interference", "spectrum", "sparseness"]
-[systems""")
+[systems""",
+)
 FACTORS = """
 [factors]
 path = "factors.csv"
@@ -174,6 +177,22 @@ def test_factors_of_a_table_are_read_by_label_and_their_disentanglement_measured
     assert list(tree["disentanglement/brain"].children) == ["Units", "KMeans", "CovarianceMatched"]
     assert tree["disentanglement/brain/Units"].factor.values.tolist() == ["thing", "size"]
     assert "factors.csv" in json.loads(result.provenance)["files"]
+
+
+def test_a_check_names_the_measures_and_estimates_their_time(run_once):
+    study, _, _ = run_once
+    check = check_study(study)
+    assert "Superposition: interference, spectrum, sparseness; images by Color" in str(check)
+    assert list(check.seconds) == ["images", "systems", "fits", "metrics", "superposition", "report"]
+    assert 0 < check.seconds["superposition"] < 60
+    assert "superposition" in check.last_run
+
+
+def test_a_run_says_which_measures_it_will_compute(measured, caplog):
+    with caplog.at_level("INFO", "neurosuper"):
+        run_study(measured)
+    assert "superposition: interference, spectrum, sparseness; images by Color" in caplog.messages
+    assert any(message.startswith("superposition: done after") for message in caplog.messages)
 
 
 class _Files:
