@@ -44,6 +44,7 @@ from neurosuper.superposition import (
     interference,
     privileged_axes,
     rotate_units,
+    rotation_curve,
     soft_matching,
     sparsity_curve,
     spectrum,
@@ -192,6 +193,9 @@ CASES = {
     ),
     "superposition.sparsified.sparsity_curve": lambda s: sparsity_curve(
         ns.PCA(2), CODES, IMAGES, COLOR, keep=0.5, top=3, n_resamples=10, random_state=s
+    ),
+    "superposition.rotations.rotation_curve": lambda s: rotation_curve(
+        CODES[:, :4], IMAGES, COLOR, top=3, n_resamples=10, random_state=s
     ),
     "superposition.synergies.synergy": lambda s: synergy(
         CODES[:, :4], IMAGES, COLOR, top=3, n_resamples=19, random_state=s

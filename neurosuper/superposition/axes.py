@@ -5,6 +5,7 @@ D (direction, unit) directions with rows of unit length; Q (unit, unit) a rotati
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from numbers import Real
 
 import numpy as np
@@ -45,6 +46,7 @@ def axis_alignment(directions: xr.DataArray) -> xr.Dataset:
     See Also
     --------
     rotate_units : Responses whose units are mixed, for comparison.
+    rotation_curve : Whether units are more interpretable than rotated axes.
     interference : Whether directions are aligned with each other.
     neurosuper.inference.compare_with_null : Test a mean of these values against random directions.
 
@@ -104,6 +106,7 @@ def rotate_units(responses: xr.DataArray, amount: float, *, random_state: Seed =
 
     See Also
     --------
+    rotation_curve : The index of rotated axes, against that of the units.
     Random : A rotation as finder.
     axis_alignment : How far directions are from the units.
     privileged_axes : Whether two systems share their axes.
@@ -135,9 +138,13 @@ def rotate_units(responses: xr.DataArray, amount: float, *, random_state: Seed =
         raise ValueError("a rotation needs at least 2 units, got 1")
     seed = seed_or_new(random_state)
     Q = rotation_power(random_rotation(n_units, np.random.default_rng(seed)), float(amount))
-    names = np.array([f"rotated {i:0{len(str(n_units - 1))}d}" for i in range(n_units)])
+    # Row i of Q is of the unit that is number i in order of labels, so that the order of units does not matter.
+    rank = responses.indexes["unit"].argsort().argsort()
+    names = np.array([f"rotated {i:0{len(str(n_units - 1))}d}" for i in rank])
     # direction j is column j of Qᵃ
-    turned = xr.DataArray(Q.T, {"direction": names, "unit": responses.unit.values}, ("direction", "unit"))
+    turned = xr.DataArray(
+        Q[np.ix_(rank, rank)].T, {"direction": names, "unit": responses.unit.values}, ("direction", "unit")
+    )
     attrs = {"method": "rotate_units", "amount": float(amount), "random_state": seed}
     return project(responses, turned).assign_attrs(attrs)
 
@@ -154,8 +161,20 @@ def random_rotation(n: int, rng: np.random.Generator) -> np.ndarray:
 
 def rotation_power(Q: np.ndarray, power: float) -> np.ndarray:
     """Return a fractional power of a rotation: each plane is turned by this part of its angle."""
+    return next(rotation_powers(Q, [power]))
+
+
+def rotation_powers(Q: np.ndarray, powers: Iterable[float]) -> Iterator[np.ndarray]:
+    """Yield fractional powers of a rotation, from one decomposition."""
     # Q = V T Vᵀ, with V orthogonal and blocks of T on the diagonal: 2 × 2 rotations, and single numbers ±1
     T, V = linalg.schur(Q, output="real")
+    for power in powers:
+        # exactly the identity for a power of 0
+        yield np.eye(len(T)) + V @ (_power_of_blocks(T, power) - np.eye(len(T))) @ V.T
+
+
+def _power_of_blocks(T: np.ndarray, power: float) -> np.ndarray:
+    """Return a fractional power of a rotation that is in real Schur form."""
     n = len(T)
     powered, i, reflected = np.eye(n), 0, []
     while i < n:
@@ -168,7 +187,7 @@ def rotation_power(Q: np.ndarray, power: float) -> np.ndarray:
         i += 1
     for first, second in zip(reflected[::2], reflected[1::2], strict=True):  # two −1 are half a turn of their plane
         _turn(powered, first, second, power * np.pi)
-    return np.eye(n) + V @ (powered - np.eye(n)) @ V.T  # exactly the identity for a power of 0
+    return powered
 
 
 def _turn(T: np.ndarray, i: int, j: int, angle: float) -> None:
