@@ -29,6 +29,7 @@ from neurosuper.superposition import (
     interference,
     privileged_axes,
     rotate_units,
+    rotation_curve,
     soft_matching,
     sparseness,
     sparsity_curve,
@@ -152,6 +153,13 @@ def p_of_rotation(seed: int) -> Tested:
     return Tested.of(test.interpretability, test.null, test.p_value, seed)
 
 
+def p_of_curve(seed: int) -> Tested:
+    world = look_at(draw((60, 4), seed), seed)
+    curve = rotation_curve(*world, amounts=(0, 1), top=TOP, n_rotations=N_DRAWS, n_resamples=10, random_state=99 * seed)
+    units, turned = curve.interpretability[0, 0], curve.interpretability.sel(amount=1)
+    return Tested.of(units, turned, curve.p_value.sel(amount=1), seed)
+
+
 def p_of_matching(seed: int) -> Tested:
     a, b = (label(draw((30, 4), seed, i), "stimulus", "unit") for i in range(2))
     return against(shuffle_stimuli, lambda A: soft_matching(A, b, n_folds=2, n_resamples=0).score, a, seed)
@@ -164,6 +172,16 @@ def p_of_axes(seed: int) -> Tested:
     a, b = (label(values, "stimulus", "unit") for values in (a, b))
     test = privileged_axes(a, b, n_rotations=N_DRAWS, n_resamples=0, random_state=seed)
     return Tested.of(test.native, test.rotated, test.p_value, seed)
+
+
+def p_of_axes_within_ceiling(seed: int) -> Tested:
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(size=(60, 1, 6))
+    a = label(signal + rng.normal(size=(60, 2, 6)), "stimulus", "repetition", "unit")
+    b = label(signal[:, 0] @ random_rotation(6, rng), "stimulus", "unit")
+    settings = {"n_rotations": N_DRAWS, "n_folds": 2, "n_resamples": 0, "random_state": seed}
+    test = privileged_axes(a, b, **settings)
+    return Tested.of(test.native_ceiled, test.rotated_ceiled, test.p_value_ceiled, seed)
 
 
 def p_of_sparsified(seed: int) -> Tested:
@@ -219,8 +237,10 @@ TESTS = {
     "`sparseness` of exchangeable units; units shuffled": p_of_sparseness,
     "`axis_alignment`: largest share of a rotation": p_of_alignment,
     "`rotate_units`: index of Gaussian units; rotations": p_of_rotation,
+    "`rotation_curve`: index of Gaussian units; its p": p_of_curve,
     "`soft_matching` of independent systems; stimuli shuffled": p_of_matching,
     "`privileged_axes`: Gaussian responses on rotated axes": p_of_axes,
+    "`privileged_axes`: the same, relative to the noise ceiling": p_of_axes_within_ceiling,
     "`sparsity_curve`: above random units, of units that ignore the images": p_of_sparsified,
     "`synergy` of two units that ignore the images": p_of_synergy,
     "`between_directions`: dip of units that ignore the images": p_of_dip,
@@ -263,7 +283,7 @@ def intervals_of_axes(seed: int) -> list[tuple[float, float, float]]:
     rng = np.random.default_rng(seed)
     sources = rng.laplace(size=(100, 4))
     a, b = (label(sources + 0.7 * rng.normal(size=sources.shape), "stimulus", "unit") for _ in range(2))
-    return limits(privileged_axes(a, b, n_rotations=N_DRAWS, n_resamples=20, random_state=seed), "difference")
+    return limits(privileged_axes(a, b, n_rotations=N_DRAWS, n_folds=2, n_resamples=20), "difference")
 
 
 def intervals_of_sparsified(seed: int) -> list[tuple[float, float, float]]:
