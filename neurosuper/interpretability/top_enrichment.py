@@ -117,7 +117,7 @@ def enrichment(
 
 
 def _best(halves: list[xr.DataArray], numbers: list[np.ndarray], n: int, top: int, seed: int) -> dict[str, np.ndarray]:
-    """Return the number of the category with the smallest p on the first half, and its scores `(item,)` on the other."""
+    """Return the number of the category with the smallest p on one half, and its scores `(item,)` on the other."""
     tops = [top_stimuli(half, top=top, random_state=seed) for half in halves]
     found, counts = (_count(*each, n) for each in zip(halves, tops, numbers, strict=True))
     sizes = [np.bincount(each, minlength=n) for each in numbers]
