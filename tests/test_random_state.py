@@ -22,6 +22,7 @@ from neurosuper.inference import bootstrap_interval, compare_with_null, halves_i
 from neurosuper.inference.permutation import compare_means
 from neurosuper.interpretability import (
     chance_level,
+    enrichment,
     explained_by,
     human_ceiling,
     index_difference,
@@ -30,6 +31,7 @@ from neurosuper.interpretability import (
     make_trials,
     null_test,
     phase_surrogates,
+    selectivity,
     shuffle_stimuli,
     shuffle_units,
     validate_against_humans,
@@ -65,6 +67,7 @@ def make_codes(n_items: int, seed: int) -> xr.DataArray:
 
 
 CODES, OTHERS = make_codes(12, 0), make_codes(12, 1)
+LABELS = xr.DataArray(np.arange(60) % 3, {"stimulus": CODES.stimulus}, "stimulus")
 REPEATED = xr.concat([make_codes(4, seed) for seed in range(6)], "repetition").transpose("stimulus", "repetition", ...)
 IMAGES = ns.load_images(np.random.default_rng(2).integers(0, 255, (60, 2, 2, 3), dtype=np.uint8)).assign_coords(
     stimulus=STATISTICS.stimulus
@@ -131,6 +134,7 @@ CASES = {
     "inference.permutation.permutation_test": lambda s: permutation_test(
         xr.DataArray(X, dims="unit"), xr.DataArray(Y, dims="unit"), n_resamples=100, random_state=s
     ),
+    "interpretability.category_selectivity.selectivity": lambda s: selectivity(CODES, LABELS, random_state=s),
     "interpretability.disjoint_stimuli.index_reliability": lambda s: index_reliability(
         CODES, IMAGES, COLOR, sizes=20, n_resamples=10, random_state=s
     ),
@@ -162,6 +166,7 @@ CASES = {
     "interpretability.stimulus_sampling.index_interval": lambda s: index_interval(
         CODES, IMAGES, COLOR, n_resamples=10, random_state=s
     ),
+    "interpretability.top_enrichment.enrichment": lambda s: enrichment(CODES, LABELS, top=5, random_state=s),
     "interpretability.trials.make_trials": lambda s: make_trials(CODES, n_references=2, n_trials=5, random_state=s),
     "networks.named.load_network": lambda s: (
         (load_network("torchvision:squeezenet1_1", pretrained=False, random_state=s).model.features[0].weight)

@@ -1,3 +1,4 @@
+from .category_selectivity import selectivity as selectivity
 from .cross_unit_task import separability as separability
 from .disjoint_stimuli import index_reliability as index_reliability
 from .explained import explained_by as explained_by
@@ -20,4 +21,5 @@ from .ranking import top_stimuli as top_stimuli
 from .sampling_power import index_power as index_power
 from .stimulus_sampling import index_difference as index_difference
 from .stimulus_sampling import index_interval as index_interval
+from .top_enrichment import enrichment as enrichment
 from .trials import make_trials as make_trials
