@@ -11,7 +11,16 @@ import torch
 import xarray as xr
 
 import neurosuper as ns
-from neurosuper.comparison import cka, contrast_finders, contrast_systems, dissimilarities, fit_systems, procrustes, rsa
+from neurosuper.comparison import (
+    cka,
+    contrast_finders,
+    contrast_systems,
+    dissimilarities,
+    fit_systems,
+    procrustes,
+    rsa,
+    twins,
+)
 from neurosuper.comparison.contrast import contrast_pairs
 from neurosuper.comparison.splits import fit_and_score_parts, split_systems
 from neurosuper.demo.brains import draw_gratings
@@ -184,6 +193,7 @@ CASES = {
         n_resamples=10,
         random_state=s,
     ),
+    "comparison.matching.twins": lambda s: twins(CODES, OTHERS, n_permutations=19, n_rotations=2, random_state=s),
     "comparison.rotated_systems.procrustes": lambda s: procrustes(
         CODES, OTHERS, n_permutations=19, n_resamples=10, random_state=s
     ),

@@ -6,6 +6,7 @@ from .fitting import fit_systems as fit_systems
 from .headlines import headline as headline
 from .hypotheses import contrast_hypotheses as contrast_hypotheses
 from .kernel_alignment import cka as cka
+from .matching import twins as twins
 from .matrix_similarity import rsa as rsa
 from .populations import by_layer as by_layer
 from .populations import by_subject as by_subject
