@@ -11,7 +11,16 @@ import torch
 import xarray as xr
 
 import neurosuper as ns
-from neurosuper.comparison import contrast_finders, contrast_systems, fit_systems
+from neurosuper.comparison import (
+    cka,
+    contrast_finders,
+    contrast_systems,
+    dissimilarities,
+    fit_systems,
+    procrustes,
+    rsa,
+    twins,
+)
 from neurosuper.comparison.contrast import contrast_pairs
 from neurosuper.comparison.splits import fit_and_score_parts, split_systems
 from neurosuper.demo.brains import draw_gratings
@@ -183,6 +192,17 @@ CASES = {
     ),
     "superposition.rotated_axes.privileged_axes": lambda s: privileged_axes(
         CODES, OTHERS, n_rotations=19, n_folds=2, n_resamples=0, random_state=s
+    ),
+    "comparison.kernel_alignment.cka": lambda s: cka(CODES, OTHERS, n_permutations=19, n_resamples=10, random_state=s),
+    "comparison.matrix_similarity.rsa": lambda s: rsa(
+        *(dissimilarities(each, distance="cosine") for each in (CODES, OTHERS)),
+        n_permutations=19,
+        n_resamples=10,
+        random_state=s,
+    ),
+    "comparison.matching.twins": lambda s: twins(CODES, OTHERS, n_permutations=19, n_rotations=2, random_state=s),
+    "comparison.rotated_systems.procrustes": lambda s: procrustes(
+        CODES, OTHERS, n_permutations=19, n_resamples=10, random_state=s
     ),
     "superposition.matched_units.soft_matching": lambda s: soft_matching(CODES, OTHERS, n_resamples=10, random_state=s),
     "superposition.spectra.spectrum": lambda s: spectrum(

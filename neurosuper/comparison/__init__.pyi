@@ -1,11 +1,16 @@
 from .contrast import contrast_finders as contrast_finders
 from .contrast import contrast_systems as contrast_systems
+from .distance_matrices import dissimilarities as dissimilarities
 from .fitting import Fit as Fit
 from .fitting import fit_systems as fit_systems
 from .headlines import headline as headline
 from .hypotheses import contrast_hypotheses as contrast_hypotheses
+from .kernel_alignment import cka as cka
+from .matching import twins as twins
+from .matrix_similarity import rsa as rsa
 from .populations import by_layer as by_layer
 from .populations import by_subject as by_subject
+from .rotated_systems import procrustes as procrustes
 from .scoring import score_fits as score_fits
 from .side_by_side import compare as compare
 from .table import summarize as summarize

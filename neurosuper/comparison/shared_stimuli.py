@@ -1,0 +1,68 @@
+"""The stimuli that two systems share, for measures that compare the systems as wholes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from neurosuper._content import photographs_of
+from neurosuper.interpretability.ranking import check_codes
+from neurosuper.responses import align, check_averaged, check_responses, coords_along, name_some, require_varying
+
+
+def common_systems(
+    a: xr.DataArray, b: xr.DataArray, least: int, *, repeated: bool = False
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return two systems, in memory, on their common stimuli; refuse few of them, copies, NaN and constant items."""
+    a, b = align(*(_check(each, repeated) for each in (a, b)))
+    refuse_copies(a)
+    if len(a) < least:
+        raise ValueError(f"{len(a)} common stimuli are too few; use at least {least}")
+    a, b = a.compute(), b.compute()
+    for each in (a, b):
+        item = each.dims[-1]
+        flat = each.values.reshape(-1, each.shape[-1])
+        if (bad := ~np.isfinite(flat).all(axis=0)).any():
+            cure = "stimuli, or repetitions" if each.ndim == 3 else "stimuli"
+            raise ValueError(
+                f"NaN or infinite values in {item} {name_some(each[item].values[bad])}; drop those, or their {cure}"
+            )
+        require_varying(each if each.ndim == 2 else each.mean("repetition"))
+    return a, b
+
+
+def refuse_copies(system: xr.DataArray) -> None:
+    """Raise an error that names the stimuli that show one photograph: shuffling would separate them."""
+    if (copies := pd.Index(photographs_of(system)).duplicated(keep=False)).any():
+        names = name_some(system.stimulus.values[copies])
+        raise ValueError(f"{names} show the same photograph; average over copies first, by neurosuper.average_copies")
+
+
+def groups_of(system: xr.DataArray, name: str) -> np.ndarray:
+    """Return the group of each stimulus, from a stimulus coord."""
+    if name not in system.coords or system[name].dims != ("stimulus",):
+        raise ValueError(
+            f"there is no stimulus coord {name!r}; a has {name_some(list(coords_along(system, 'stimulus')))}"
+        )
+    return system[name].values
+
+
+def number_folds(system: xr.DataArray, groups: np.ndarray | None, n_folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each stimulus: random, with groups whole, and the same in any order of the stimuli."""
+    order = np.argsort(system.stimulus.values.astype(str))
+    members = pd.factorize((system.stimulus.values if groups is None else groups)[order])[0]  # in order of label
+    if members.max() + 1 < n_folds:
+        raise ValueError(f"{members.max() + 1} stimulus groups are too few for {n_folds} folds; lower n_folds")
+    drawn = np.random.default_rng([seed, 0]).permutation(members.max() + 1) % n_folds
+    number = np.empty(len(order), int)
+    number[order] = drawn[members]
+    return number
+
+
+def _check(system: xr.DataArray, repeated: bool) -> xr.DataArray:
+    """Return responses or codes in standard order, with repetitions only where these are of use."""
+    has_repetitions = isinstance(system, xr.DataArray) and "repetition" in system.dims
+    if has_repetitions:
+        return check_responses(system) if repeated else check_averaged(system)
+    return check_codes(system)
