@@ -4,18 +4,32 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 READY := .venv/.ready
+FLOORS := .venv-floors
+FLOORS_READY := $(FLOORS)/.ready
 CPU_WHEELS := https://download.pytorch.org/whl/cpu
 # The demo adds LPIPS if this file exists.
 TRUNK := $(NEUROSUPER_TEST_DATA)/nets/alexnet_features_fp16.npz
 
+# Tests of what calls other packages most: files of all formats, finders and scikit-learn's own checks of them, clusters,
+# networks, caches and a whole study. ALL=1 runs every test that is not slow.
+FLOORS_TESTS := $(if $(ALL),,tests/loaders tests/datasets tests/networks tests/directions/test_conformance.py \
+  tests/directions/test_scikit_learn.py tests/directions/_solvers tests/directions/test_distributed.py tests/metrics \
+  tests/study/test_run.py tests/study/test_rerun.py)
+# Old versions call names of others that are deprecated since, and NumPy itself ignores that its arrays have grown.
+FLOORS_WARNINGS := -W ignore::DeprecationWarning -W "ignore:numpy.ndarray size changed:RuntimeWarning"
+# One process per core, and so one thread per process: more of them would wait for each other.
+IN_PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 1
+
 PROSE := neurosuper data_manifests tutorials docs changes benchmarks .ci .github *.md *.toml *.cfg *.cff Makefile
 
-.PHONY: help demo test lint schema bench validate fuzz mutate clean
+.PHONY: help demo test floors lint schema bench validate fuzz mutate clean
 
 help:
 	@echo "make demo      install into .venv and run a complete analysis; the report is in demo_output/"
 	@echo "               make demo CPU=1 installs torch without CUDA: a quarter of the disk"
 	@echo "make test      install into .venv what the tests need, too, and run them in parallel on all cores"
+	@echo "make floors    run the tests that depend most on other packages with the lowest versions that pyproject.toml allows,"
+	@echo "               in .venv-floors; make floors ALL=1 runs all that are not slow"
 	@echo "make lint      check style, types, imports between modules, docstrings, spelling and retired words"
 	@echo "make schema    write the JSON schema of dataset manifests, which editors use"
 	@echo "make bench     time neurosuper against other packages, side by side"
@@ -23,7 +37,7 @@ help:
 	@echo "               make validate PART=superposition prints one part of benchmarks/VALIDATION.md again"
 	@echo "make fuzz      damaged files, killed processes and full disks, five times as many as in make test (an hour)"
 	@echo "make mutate    change the code in one place at a time and count the changes that the tests notice (hours)"
-	@echo "make clean     remove .venv and generated files"
+	@echo "make clean     remove .venv, .venv-floors and generated files"
 
 $(INSTALLED): pyproject.toml
 	@echo "-- installing neurosuper into .venv ($(if $(CPU),1.7,6.3) GB on disk; minutes, once)"
@@ -44,8 +58,19 @@ demo: $(INSTALLED)
 
 test: $(READY)
 	@echo "-- running all tests"
-# one process per core, and so one thread per process: more of them would wait for each other
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 1
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PARALLEL)
+
+$(FLOORS_READY): pyproject.toml
+	@echo "-- installing the lowest versions that pyproject.toml allows into $(FLOORS) (7 GB on disk; minutes, once)"
+	@rm -rf $(FLOORS)
+	@$(PYTHON) -m venv $(FLOORS)
+	@$(FLOORS)/bin/python -m pip install --quiet uv || { echo "make floors needs uv, which pip cannot install here: pip alone cannot choose the lowest versions; connect to a package index" >&2; exit 1; }
+	@$(FLOORS)/bin/uv pip install --quiet --python $(FLOORS)/bin/python --resolution lowest-direct --editable '.[test]'
+	@touch $@
+
+floors: $(FLOORS_READY)
+	@echo "-- tests with the lowest versions of other packages"
+	@OMP_NUM_THREADS=1 $(FLOORS)/bin/python -m pytest -m "not slow" $(IN_PARALLEL) $(FLOORS_WARNINGS) $(FLOORS_TESTS)
 
 lint: $(READY)
 	@echo "-- style, types, imports between modules, docstrings, spelling, retired words"
@@ -89,4 +114,4 @@ validate: $(READY)
 	@mv benchmarks/VALIDATION.new benchmarks/VALIDATION.md
 
 clean:
-	rm -rf .venv build *.egg-info demo_output .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv $(FLOORS) build *.egg-info demo_output .mypy_cache .pytest_cache .ruff_cache

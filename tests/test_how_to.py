@@ -76,11 +76,15 @@ def write_own_data(folder: Path, counts: np.ndarray) -> None:
     (folder / "phy" / "params.py").write_text("sample_rate = 30000.0\n")
     groups = pd.DataFrame({"cluster_id": range(N_UNITS), "group": "good"})
     groups.to_csv(folder / "phy" / "cluster_group.tsv", sep="\t", index=False)
-    (folder / "suite2p").mkdir()
+    plane = folder / "suite2p" / "plane0"
+    plane.mkdir(parents=True)
     frame_times = np.arange(0, onsets[-1] + 1, 0.125)
-    np.save(folder / "suite2p" / "frame_times.npy", frame_times)
-    np.save(folder / "suite2p" / "spks.npy", rng.random((N_UNITS, len(frame_times)), np.float32))
-    np.save(folder / "suite2p" / "iscell.npy", np.column_stack([np.arange(N_UNITS) % 4 > 0, np.full(N_UNITS, 0.9)]))
+    np.save(folder / "frame_times.npy", frame_times)
+    np.save(folder / "dff.npy", rng.random((N_UNITS, len(frame_times)), np.float32))
+    np.save(plane / "spks.npy", rng.random((N_UNITS, len(frame_times)), np.float32))
+    np.save(plane / "iscell.npy", np.column_stack([np.arange(N_UNITS) % 4 > 0, np.full(N_UNITS, 0.9)]))
+    np.save(plane / "stat.npy", np.array([{"med": [i, 2 * i], "npix": 30} for i in range(N_UNITS)]))
+    np.save(plane / "ops.npy", np.array({"fs": 8.0}))
 
 
 @pytest.fixture(scope="session")

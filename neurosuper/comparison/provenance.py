@@ -43,9 +43,14 @@ def settings_of(finder: DirectionFinder) -> dict[str, Any]:
     settings = {
         name: value
         for name, parameter in inspect.signature(type(finder)).parameters.items()
-        if name != "device" and not np.array_equal(value := getattr(finder, name), parameter.default)
+        if name != "device" and not _equal(value := getattr(finder, name), parameter.default)
     }
     return {"finder": type(finder).__name__} | settings
+
+
+def _equal(value: Any, default: Any) -> bool:
+    # not np.array_equal: until NumPy 2.2 it fails for two single objects, such as a Path and None
+    return np.shape(value) == np.shape(default) and bool(np.all(value == default))
 
 
 def installed_versions() -> dict[str, str]:

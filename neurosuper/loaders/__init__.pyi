@@ -18,5 +18,6 @@ from .spike_trains import SpikeTrains as SpikeTrains
 from .spike_trains import count_spikes as count_spikes
 from .stringer import load_mat_images as load_mat_images
 from .stringer import load_stringer as load_stringer
+from .suite2p import load_suite2p as load_suite2p
 from .traces import average_frames as average_frames
 from .tvsd import load_tvsd as load_tvsd

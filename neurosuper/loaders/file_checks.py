@@ -31,7 +31,8 @@ URL = re.compile(r"(https?|ftp|file|s3|gs|az|dandi):/", re.IGNORECASE)  # Path c
 ZARR_PARTS = (".zgroup", ".zattrs", ".zmetadata", "zarr.json")
 EXPORT_ZARR = (
     "in an environment with hdmf-zarr, export it: NWBHDF5IO('session.nwb', 'w').export(src_io=NWBZarrIO(path, 'r'), "
-    "write_args={'link_data': False})"
+    "write_args={'link_data': False}); if it refuses to unpickle and you trust the file, set the environment variable "
+    "NUMCODECS_ALLOW_UNSAFE_PICKLE_DECODE=1"
 )
 MAX_JSON = 2**28  # bytes; metadata of a session have a few KB
 MAX_VARIABLES = 2**16  # of a MATLAB file, whose headers are read one by one

@@ -13,11 +13,13 @@ import pandas as pd
 from neurosuper.images import image_labels
 from neurosuper.loaders.file_arrays import INDEX, READERS, TABLES, TEXT, ArrayInFile, list_arrays
 from neurosuper.loaders.nwb import NWBContents, inspect_nwb
+from neurosuper.loaders.suite2p import is_suite2p, plane_folders
 from neurosuper.responses import name_some
 
 __all__ = ["FileContents", "inspect_file"]
 
 SPIKES = "spike_times.npy"  # in a folder of Kilosort or phy
+MATRICES = ("F.npy", "Fneu.npy", "iscell.npy", "spks.npy")  # in a folder of a plane of suite2p
 MAX_LISTED = 40  # arrays, or columns of a table, that are listed
 NAMES = {  # of axes and of lists of labels, by what they usually mean
     "stimulus": re.compile(r"stim|image|img|picture|photo|scene|frame|condition|presentation"),
@@ -78,6 +80,10 @@ class FileContents:
             what = "To load responses; axes and labels are a guess, so check them:"
             if "load_phy" in self.proposed_call:
                 what = "To load the spike times, which neurosuper.count_spikes turns into responses:"
+            if "load_suite2p" in self.proposed_call:
+                what = (
+                    "To load responses, with your table of presentations (columns stimulus and onset, in s) and window:"
+                )
             lines += ["", what, *self._code()]
         return "\n".join(lines)
 
@@ -98,7 +104,7 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
     ----------
     path : path
         An array or several (.npy, .npz, .nc, .zarr, .mat of any version, .h5, .pt, .safetensors), a table (.csv, .tsv,
-        .parquet), a folder or zip file of images, a folder of Kilosort or phy, or an NWB file.
+        .parquet), a folder or zip file of images, a folder of Kilosort or phy, or of suite2p, or an NWB file.
 
     Returns
     -------
@@ -134,16 +140,31 @@ def inspect_file(path: str | Path) -> FileContents | NWBContents:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}; check the path")
-    if ".nwb" in map(str.lower, path.suffixes):
+    if ".nwb" in map(str.lower, path.suffixes) or _is_nwb_zarr(path):
         return inspect_nwb(path)
     if (path / SPIKES).is_file():
         arrays = {name: array for file in sorted(path.glob("*.npy")) for name, array in list_arrays(file).items()}
         return FileContents(str(path), _tabulate(arrays), [], _as_code("spikes", f"ns.loaders.load_phy({str(path)!r})"))
+    if path.is_dir() and is_suite2p(path):
+        return _describe_suite2p(path)
     if path.suffix.lower() not in READERS:
         labels = image_labels(path)
         return FileContents(str(path), pd.DataFrame(), labels, _as_code("images", f"ns.load_images({str(path)!r})"))
     arrays = list_arrays(path)
     return FileContents(str(path), _tabulate(arrays), [], _propose(path, arrays))
+
+
+def _is_nwb_zarr(path: Path) -> bool:
+    facts = path / ".zattrs"
+    return facts.is_file() and "nwb_version" in facts.read_text(encoding="utf-8", errors="replace")
+
+
+def _describe_suite2p(path: Path) -> FileContents:
+    """Return the matrices of all planes, and a call that averages frames in windows."""
+    files = [folder / name for folder in plane_folders(path) for name in MATRICES if (folder / name).is_file()]
+    arrays = {str(file.relative_to(path).with_suffix("")): list_arrays(file)[file.stem] for file in files}
+    call = f"ns.loaders.load_suite2p({str(path)!r}, pd.read_csv('presentations.csv'), window=(0.0, 0.5))"
+    return FileContents(str(path), _tabulate(arrays), [], _as_code("responses", call))
 
 
 def _tabulate(arrays: Mapping[str, ArrayInFile]) -> pd.DataFrame:

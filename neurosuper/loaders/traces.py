@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,11 @@ import xarray as xr
 from neurosuper.loaders.labelling import add_unit_coords, name_labels
 from neurosuper.loaders.nwb.frames import sum_frames
 from neurosuper.loaders.nwb.units import Windows
-from neurosuper.loaders.presentation_tables import read_presentation_table
+from neurosuper.loaders.presentation_tables import PresentationTable, read_presentation_table
 from neurosuper.loaders.spike_trains import arrange_windows
 from neurosuper.responses import check_windows
 
-__all__ = ["average_frames"]
+__all__ = ["Traces", "average_frames", "average_parts"]
 
 
 def average_frames(
@@ -40,7 +40,7 @@ def average_frames(
     Parameters
     ----------
     traces : array (unit, frame)
-        Such as F.npy or spks.npy of suite2p; or a memory map of a file.
+        Such as dF/F; or a memory map of a file.
     frame_times : array (frame,)
         Time of each frame in seconds, in order, by the clock of the onsets.
     presentations : DataFrame, Dataset, or pair (onsets, labels)
@@ -78,6 +78,7 @@ def average_frames(
     See Also
     --------
     count_spikes : The same for spike times.
+    load_suite2p : The same for a folder of suite2p.
     load_nwb : The same for a time series in an NWB file.
 
     Examples
@@ -87,29 +88,70 @@ def average_frames(
     >>> frames.sel(stimulus="owl").values.tolist()
     [[1.5]]
     """
-    windows = Windows.of(window)
     values, times = np.asanyarray(traces), np.asarray(frame_times, dtype=float)
     if values.ndim != 2 or values.shape[1:] != times.shape or values.dtype.kind not in "iufb":
         raise ValueError(
             f"traces must be numbers (unit, frame) with one frame_times for each frame, got {values.dtype} of shape "
             f"{values.shape} and {times.shape}; transpose them if they are (frame, unit)"
         )
-    if not np.isfinite(times).all() or (np.diff(times) < 0).any():
-        raise ValueError("frame_times must be finite, and not decrease; sort the frames")
-    (spans,) = windows.of_units(None, len(values))
+    coords = unit_coords if units is None else {"unit": units, **unit_coords}
+    part = Traces(values.T, times, np.arange(len(values)))
     shown = read_presentation_table(presentations, stimulus_column, onset_column, blanks)
-    starts, ends = np.array([(shown.onsets + start, shown.onsets + stop) for start, stop in spans]).transpose(1, 0, 2)
-    frames = sum_frames(values.T, times, np.arange(len(values)), starts.ravel(), ends.ravel())
-    means = np.where(frames.n_frames > 0, frames.totals / np.maximum(frames.n_frames, 1), np.nan).astype(np.float32)
-    concerns = [*shown.concerns, *windows.concerns(shown.onsets)]
-    if not frames.n_frames.any():
-        concerns.append(f"no frame falls into any window; window is in seconds, got {' and '.join(map(str, spans))}")
+    responses, concerns = average_parts([part], shown, Windows.of(window), coords, measured_in)
     for concern in concerns:
         warnings.warn(concern, stacklevel=2)
-    coords = unit_coords if units is None else {"unit": units, **unit_coords}
-    array = xr.DataArray(means.reshape(len(values), *starts.shape), dims=("unit", "window", "trial"))
+    return responses
+
+
+class Traces(NamedTuple):
+    """Traces on one clock: values (frame, column), perhaps in a file, times of frames, and columns to average."""
+
+    values: Any
+    times: np.ndarray
+    columns: np.ndarray
+
+
+def average_parts(
+    parts: Sequence[Traces],
+    shown: PresentationTable,
+    windows: Windows,
+    coords: Mapping[str, Any],
+    measured_in: str,
+) -> tuple[xr.DataArray, list[str]]:
+    """Return responses of the columns of all parts, and warnings.
+
+    Parameters
+    ----------
+    parts : sequence of Traces
+        Such as the planes of a microscope.
+    shown : PresentationTable
+    windows : Windows
+    coords : mapping
+        Coords of the units of all parts together.
+    measured_in : str
+
+    Raises
+    ------
+    ValueError
+        Times that are not in order.
+    """
+    n_units = sum(len(part.columns) for part in parts)
+    (spans,) = windows.of_units(None, n_units)
+    starts, ends = np.array([(shown.onsets + start, shown.onsets + stop) for start, stop in spans]).transpose(1, 0, 2)
+    sums = []
+    for part in parts:
+        if not np.isfinite(part.times).all() or (np.diff(part.times) < 0).any():
+            raise ValueError("frame_times must be finite, and not decrease; sort the frames")
+        sums.append(sum_frames(part.values, part.times, part.columns, starts.ravel(), ends.ravel()))
+    totals, n_frames = np.concatenate([s.totals for s in sums]), np.concatenate([s.n_frames for s in sums])
+    means = np.where(n_frames > 0, totals / np.maximum(n_frames, 1), np.nan).astype(np.float32)
+    concerns = [*shown.concerns, *windows.concerns(shown.onsets)]
+    if not n_frames.any():
+        concerns.append(f"no frame falls into any window; window is in seconds, got {' and '.join(map(str, spans))}")
+    array = xr.DataArray(means.reshape(n_units, *starts.shape), dims=("unit", "window", "trial"))
     array = add_unit_coords(array.assign_coords(windows.coords() if windows.several else {}), coords, "traces")
     facts: dict[str, object] = {"measure": "mean", "units": measured_in, "window": windows.as_attribute()}
-    facts |= {**shown.counts, "n_unobserved": int(np.isnan(means).sum()), "n_nan_frames": frames.n_nan}
+    n_nan = sum(s.n_nan for s in sums)
+    facts |= {**shown.counts, "n_unobserved": int(np.isnan(means).sum()), "n_nan_frames": n_nan}
     responses = arrange_windows(array.assign_attrs(facts), shown.trials, windows)
-    return check_windows(name_labels(responses, "traces"))
+    return check_windows(name_labels(responses, "traces")), concerns

@@ -171,7 +171,7 @@ def _from_hub(text: str, pretrained: bool) -> Loaded:
         # torchvision: "the parameter 'pretrained' is deprecated"; no other parameter is common to all repositories.
         warnings.simplefilter("ignore", UserWarning)
         try:
-            model = torch.hub.load(repository, entry, pretrained=pretrained, verbose=False)
+            model = torch.hub.load(repository, entry, pretrained=pretrained, verbose=False, trust_repo="check")
         except EOFError as error:  # it asks in the terminal
             raise _NameError(
                 f"torch.hub asks whether it may run the code of {repository}, and no one can answer here; if you trust "

@@ -152,6 +152,10 @@ class Study(BaseModel):
     and `randomize = "init"` or `"shuffle"` shows the images to `neurosuper.networks.randomize(model, how=…)`, with the
     first of the seeds. Give it as a system of its own, next to the trained network.
 
+    A network is named as `model = "file.py:function"`, a function in the folder of the study that returns it. In a
+    trusted study it may also be one of a collection, `model = "timm:resnet18"`, as for `neurosuper.activations`: with
+    its own preprocessing, and `model_args = { pretrained = false }` for its random weights.
+
     Two keys of a system are for all loaders. `select_units = { reliability = 0.3 }` keeps the units that reach a
     threshold, by `neurosuper.select_units`: of split-half reliability if the responses have repetitions, or of any unit
     coord. `fit_on = { path = "other.npy", stimuli = "other_images" }` finds directions in the responses of the same

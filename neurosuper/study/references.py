@@ -168,12 +168,15 @@ class References:
             named_file |= key in LABEL_KEYS and ("$" in value or self.resolve(value).exists())
             if key in PATH_KEYS or named_file:
                 filled[key] = self.input_path(value)
-            elif key in FUNCTION_KEYS:
+            elif key in FUNCTION_KEYS and not (key == "model" and _is_in_collection(value)):
                 filled[key] = self.function(key, value, table.get("model_args") if key == "model" else None)
             elif key in WRITTEN_KEYS:
                 filled[key] = str(self.output_path(value, key))
         if "model" in filled:
-            filled["model"] = self._build(table["model"], filled["model"], filled.pop("model_args", {}))
+            text, arguments = table["model"], filled.pop("model_args", {})
+            if _is_in_collection(text):
+                return filled | self._load_named(text, arguments, filled.get("preprocess"))
+            filled["model"] = self._build(text, filled["model"], arguments)
         return filled
 
     def _is_path(self, text: str) -> bool:
@@ -198,6 +201,23 @@ class References:
             vars(model)["built_from"] = sources_of(self._module(text.partition(":")[0]))
         return model
 
+    def _load_named(self, text: str, arguments: object, preprocess: Callable | None) -> Table:
+        """Return a network of a collection, such as "timm:resnet18", and its preprocessing unless another is given.
+
+        A collection is code of others, so the study must be trusted.
+        """
+        from neurosuper.networks import load_network
+
+        self._check_source("model", text, arguments)
+        network = self._build(
+            text, load_network, {"name": text} | arguments if isinstance(arguments, dict) else arguments
+        )
+        if preprocess is None and network.preprocess is None:
+            raise ValueError(
+                f'the network {text!r} comes without a transform of images; add preprocess = "file.py:function"'
+            )
+        return {"model": network.model, "preprocess": preprocess or network.preprocess}
+
     def checksums(self) -> dict[str, str]:
         """Return the sha256 of every file or folder that was read, by the name that the study gives it.
 
@@ -208,6 +228,15 @@ class References:
             name = shared_name(text)
             found[name if name not in found else f"{name} ({len(found)})"] = sha256_of(path)
         return found
+
+
+def _is_in_collection(text: object) -> bool:
+    """Return whether a text names a network of a collection rather than a function that builds one."""
+    if not isinstance(text, str):
+        return False
+    from neurosuper.networks.named import COLLECTIONS
+
+    return text.partition(":")[0] in COLLECTIONS
 
 
 def _is_own(found: Any, key: str) -> bool:

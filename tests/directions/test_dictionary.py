@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from sklearn.decomposition import DictionaryLearning as BatchDictionaryLearning
 from sklearn.decomposition import MiniBatchDictionaryLearning, sparse_encode
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import orthogonal_mp_gram
+from sklearn.linear_model import Lasso, orthogonal_mp_gram
 
 from neurosuper.directions import recovery
 from neurosuper.directions._rows.tiles import TILE_ENTRIES
@@ -78,9 +78,9 @@ def test_few_stimuli_are_learned_nearly_as_well_as_by_batches(superposition):
 def test_transform_is_the_lasso_of_scikit_learn(positive, superposition):
     R, _ = superposition
     finder = DictionaryLearning(48, l1=0.2, positive=positive, max_iter=2, dtype="float64").fit(R)
-    theirs = sparse_encode(
-        R.values, finder.directions_.values, algorithm="lasso_cd", alpha=0.2, positive=positive, max_iter=10_000
-    )
+    D = finder.directions_.values.astype(float)
+    lasso = Lasso(0.2 / D.shape[1], fit_intercept=False, positive=positive, tol=1e-10, max_iter=10_000)
+    theirs = lasso.fit(D.T, R.values.T.astype(float)).coef_
     codes = finder.transform(R)
     assert_allclose(codes, theirs, atol=1e-4)
     assert finder.l1_ == 0.2

@@ -8,10 +8,13 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from neurosuper import run_study
 from neurosuper.cli import main
+from neurosuper.networks import load_network
+from neurosuper.networks.named import COLLECTIONS
 from neurosuper.study.references import References
 from tests.study.minimal import MINIMAL_STUDY
 
@@ -124,6 +127,40 @@ def test_a_trusted_study_runs_code_from_anywhere(folder, text, monkeypatch):
     assert files.function("model", text.format(out=folder.parent / "out"))() is None
     assert (folder.parent / "out" / "theirs.ran").exists()
     sys.modules.pop("theirs", None)
+
+
+NAMED = {"model": "torchvision:squeezenet1_1", "model_args": {"pretrained": False, "random_state": 3}}
+
+
+def test_a_trusted_study_has_networks_by_name_with_their_own_transform(folder):
+    filled = References(folder / "study.toml", trust=True).fill(NAMED)
+    expected = load_network("torchvision:squeezenet1_1", pretrained=False, random_state=3)
+    images = torch.rand(2, 3, 40, 30, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(filled["preprocess"](images), expected.preprocess(images))
+    for name, weights in expected.model.state_dict().items():
+        assert torch.equal(filled["model"].state_dict()[name], weights)
+    assert "model_args" not in filled
+    (folder / "own.py").write_text("def scale(x):\n    return x / 2\n")
+    own = References(folder / "study.toml", trust=True).fill(NAMED | {"preprocess": "own.py:scale"})
+    assert torch.equal(own["preprocess"](images), images / 2)
+
+
+def test_networks_by_name_are_code_of_others(files, folder, monkeypatch):
+    refused(lambda: files.fill(NAMED), r"asks to run torchvision:squeezenet1_1\(pretrained=False, random_state=3\)")
+    refused(lambda: files.check_code([{"model": "hub:owner/repository:net"}]), "asks to run hub:owner/repository:net")
+    trusted = References(folder / "study.toml", trust=True)
+    refused(
+        lambda: trusted.fill({"model": "torchvision:resnet81"}), "cannot build .* torchvision has no network 'resnet81'"
+    )
+    refused(lambda: trusted.fill({"model": "timm:x", "model_args": 3}), "model_args of 'timm:x' must be a table")
+    refused(
+        lambda: trusted.fill({"model": "torchvision:resnet18", "model_args": {"weights": "DEFAULT"}}),
+        "load_network takes name, pretrained, random_state",
+    )
+    monkeypatch.setitem(COLLECTIONS, "hub", lambda name, pretrained: (torch.nn.Identity(), None))
+    refused(
+        lambda: trusted.fill({"model": "hub:owner/repository:net"}), "without a transform of images; add preprocess"
+    )
 
 
 def test_the_source_runs_and_not_an_old_compiled_file(files, folder):
