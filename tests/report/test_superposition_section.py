@@ -119,7 +119,12 @@ def test_what_is_no_tree_and_what_is_of_other_systems_is_refused_in_one_line(com
 def test_what_could_not_be_measured_and_the_settings_of_all_measures_are_stated(comparison, images, read, monkeypatch):
     monkeypatch.setattr("neurosuper.report.page.draw_figures", lambda _: [])
     settings = {"metric": "LPIPS-alex", "top": 5, "baseline": "median", "random_state": 3}
-    missing = {"left_out": "spectrum of V4: a power law needs <5> components\nsynergy of V4: 1 unit"}
+    lines = (
+        "spectrum of V4: a power law needs <5> components",
+        "synergy of V4: 1 unit",
+        "synergy of IT · KMeans: 1 unit",
+    )
+    missing = {"left_out": "\n".join(lines)}
     root = xr.Dataset(attrs=settings | missing)
     one = make_tree()[f"rotation/{SYSTEMS[0]}"].to_dataset()
     page = read(
@@ -127,7 +132,9 @@ def test_what_could_not_be_measured_and_the_settings_of_all_measures_are_stated(
             comparison, images, superposition=xr.DataTree.from_dict({"/": root, f"rotation/{SYSTEMS[0]}": one})
         ).html
     )
-    assert {"spectrum of V4: a power law needs <5> components", "synergy of V4: 1 unit"} <= set(page.texts("li"))
+    assert {"spectrum of V4: a power law needs <5> components", "synergy of V4; IT · KMeans: 1 unit"} <= set(
+        page.texts("li")
+    )
     shared = (
         "by LPIPS-alex with the top 5 stimuli; the baseline of sparseness is median (random seed 3). Responses were z"
     )
