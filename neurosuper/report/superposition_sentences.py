@@ -16,6 +16,7 @@ from neurosuper._rounding import decimals_for, format_interval, format_number, f
 from neurosuper.plot.factor_scores import MEASURES
 
 N_SE = 3.92  # standard errors that a 95 % interval is wide
+MIN_ITEMS = 10  # of a rank correlation
 QUOTED = ("infom", "modularity", "dci_disentanglement", "mig")  # the first that there is stands for the others
 
 
@@ -86,8 +87,8 @@ def describe_sparseness(results: Sequence[Measured], baselines: Mapping[str, str
                 continue
             known = items[["sparseness", "interpretability"]].to_dataframe().dropna()
             x, y = known["sparseness"], known["interpretability"]
-            varies = len(known) > 2 and x.nunique() > 1 and y.nunique() > 1
-            r = format_number(float(stats.spearmanr(x, y).statistic), 2) if varies else "not defined"
+            is_defined = len(known) >= MIN_ITEMS and x.nunique() > 1 and y.nunique() > 1
+            r = format_number(float(stats.spearmanr(x, y).statistic), 2) if is_defined else "not computed"
             parts.append(f"{r} over {len(known):,} items of {finder} (mean sparseness {format_number(x.mean(), 2)})")
         if parts:
             sentences.append(f"{system}: the rank correlation with the index is {'; '.join(parts)}.")

@@ -9,18 +9,7 @@ import xarray as xr
 
 from neurosuper.report import make_report
 from neurosuper.report.superposition_section import QUESTIONS, describe_superposition
-from tests.plot.superposition_results import make_superposition_results
-from tests.report.conftest import SYSTEMS, Page, make_comparison, make_images
-
-
-def make_tree() -> xr.DataTree:
-    """Results as `measure_superposition` arranges them: /measure/system or /measure/system/finder."""
-    nodes, systems = {}, dict(zip(("V4", "layer3"), SYSTEMS, strict=True))
-    for measure, results in make_superposition_results().items():
-        for name, values in results.items():
-            system, _, finder = name.partition(" · ")
-            nodes[f"{measure}/{systems[system]}/{finder}".rstrip("/")] = values
-    return xr.DataTree.from_dict(nodes)
+from tests.report.conftest import SYSTEMS, Page, make_comparison, make_images, make_tree
 
 
 @pytest.fixture(scope="module")

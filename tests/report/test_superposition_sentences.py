@@ -59,7 +59,9 @@ def test_sparseness_is_correlated_by_rank_over_items_with_both_values(sentence_o
     assert "of KMeans" in matched
     assert "of Units" not in matched
     constant = sentence_on("sparseness", lambda values: values.assign(sparseness=0 * values.sparseness))
-    assert "with the index is not defined over 50 items of Units" in constant
+    assert "with the index is not computed over 50 items of Units" in constant
+    few = sentence_on("sparseness", lambda values: values.isel(item=slice(9)))
+    assert "not computed over 9 items of Units" in few
 
 
 def test_rotation_quotes_the_largest_amount(sentence_on):
