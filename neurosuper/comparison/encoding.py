@@ -92,8 +92,8 @@ def encode(
     Notes
     -----
     More features predict better for free: compare systems at the same number, such as units with random expansions of
-    them to as many columns as codes have. The share of a band is Σ ŷ_b (2y − ŷ) / Σ y² of responses minus the mean of the
-    stimuli to fit (the product measure).
+    them to as many columns as codes have. The share of a band is Σ ŷ_b (2y − ŷ) / Σ y² (the product measure), where y
+    is the response minus the mean of the stimuli to fit.
 
     References
     ----------
