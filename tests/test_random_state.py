@@ -16,6 +16,7 @@ from neurosuper.comparison import (
     contrast_finders,
     contrast_systems,
     dissimilarities,
+    encode,
     fit_systems,
     procrustes,
     rsa,
@@ -200,6 +201,7 @@ CASES = {
         n_resamples=10,
         random_state=s,
     ),
+    "comparison.encoding.encode": lambda s: encode(CODES, OTHERS, alphas=[1.0, 10.0], n_folds=2, random_state=s),
     "comparison.matching.twins": lambda s: twins(CODES, OTHERS, n_permutations=19, n_rotations=2, random_state=s),
     "comparison.rotated_systems.procrustes": lambda s: procrustes(
         CODES, OTHERS, n_permutations=19, n_resamples=10, random_state=s

@@ -1,6 +1,7 @@
 from .contrast import contrast_finders as contrast_finders
 from .contrast import contrast_systems as contrast_systems
 from .distance_matrices import dissimilarities as dissimilarities
+from .encoding import encode as encode
 from .fitting import Fit as Fit
 from .fitting import fit_systems as fit_systems
 from .headlines import headline as headline

@@ -162,7 +162,12 @@ def twins(
         rotated = _rotate(A, B, match, signed, n_rotations, seed)
         scalars |= {"rotated": ("rotation", rotated)}
         scalars["p_rotated"] = float(p_of_draws(scalars["median_r"], rotated)) if has.any() else np.nan
-    attrs: dict[str, object] = {"method": f"twins, {match}", "quantity": "correlation", "match": match, "remove": remove}
+    attrs: dict[str, object] = {
+        "method": f"twins, {match}",
+        "quantity": "correlation",
+        "match": match,
+        "remove": remove,
+    }
     attrs |= {"signed": int(signed), "n_fit": int(is_fit.sum()), "n_stimuli": int((~is_fit).sum())}
     attrs |= {} if blocks is None else {"blocks": blocks}
     attrs |= {"n_permutations": int(n_permutations), "n_rotations": int(n_rotations)}
