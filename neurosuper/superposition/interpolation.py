@@ -143,7 +143,7 @@ def between_directions(
     leading = leading_places(_codes(score, circles), places_for(top), seed)
     table = open_table(score.stimulus.values, images, metric, [leading])
     variables = _summarize(
-        lambda positions: table.scores(leading, top, positions).reshape(len(circles), len(first), n_steps),
+        lambda members: table.scores_of_subsets(leading, top, members).reshape(-1, len(circles), len(first), n_steps),
         score,
         n_resamples,
         seed,
@@ -220,19 +220,20 @@ def _codes(responses: xr.DataArray, circles: np.ndarray) -> Iterator[xr.DataArra
 
 
 def _summarize(
-    index: Callable[[np.ndarray | None], np.ndarray], responses: xr.DataArray, n_resamples: int, seed: int
+    index: Callable[[np.ndarray], np.ndarray], responses: xr.DataArray, n_resamples: int, seed: int
 ) -> dict[str, tuple]:
-    """Return the variables of the result, from `index(positions)` (circle, pair, step)."""
-    found, random, turned, _ = index(None)
+    """Return the variables of the result, from `index(members)` (subset, circle, pair, step)."""
+    found, random, turned, _ = index(np.ones((1, len(responses)), bool))[0]
     columns = {"": found, "_random": random, "_turned": turned}
     variables = {f"interpretability{kind}": (("pair", "step"), values) for kind, values in columns.items()}
 
-    def statistics(positions: np.ndarray) -> dict[str, float]:
-        found, random, *of_ends = index(positions)
-        dip = _dip(found).mean()
+    def statistics(members: np.ndarray) -> dict[str, np.ndarray]:
+        found, random, *of_ends = index(members).swapaxes(0, 1)
+        dip = _dip(found).mean(-1)
         # Each end against itself turned by half the angle, as far away as the middle is.
-        fall = np.mean([(of_end[:, 0] - of_end[:, of_end.shape[1] // 2]).mean() for of_end in of_ends])
-        dips = {"mean_dip": dip, "mean_dip_random": _dip(random).mean(), "mean_dip_turned": fall}
+        middle = found.shape[-1] // 2
+        fall = np.mean([(of_end[..., 0] - of_end[..., middle]).mean(-1) for of_end in of_ends], axis=0)
+        dips = {"mean_dip": dip, "mean_dip_random": _dip(random).mean(-1), "mean_dip_turned": fall}
         return dips | {"dip_above_turned": dip - fall}
 
     settings: dict = {"copies": copies_of(responses), "n_resamples": n_resamples, "seed": seed}
@@ -241,5 +242,5 @@ def _summarize(
 
 
 def _dip(index: np.ndarray) -> np.ndarray:
-    """Return the mean index of the two ends minus that in the middle (pair,), of index (pair, step)."""
-    return (index[:, 0] + index[:, -1]) / 2 - index[:, index.shape[1] // 2]
+    """Return the mean index of the two ends minus that in the middle (…, pair), of index (…, pair, step)."""
+    return (index[..., 0] + index[..., -1]) / 2 - index[..., index.shape[-1] // 2]
