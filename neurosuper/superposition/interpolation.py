@@ -104,8 +104,8 @@ def between_directions(
     -----
     Compare `mean_dip` with both controls. `mean_dip_random` shows the curvature of the index along any great circle,
     which should be near 0. `mean_dip_turned` shows how fast the index falls from a direction with a high index to those
-    around it. In ResNet-20, with 5,000 photographs of CIFAR-10, the index between two K-means directions was −0.206
-    in the middle and −0.208 at the ends in layer1, −0.202 and −0.197 in layer2, −0.190 and −0.179 in layer3
+    around it. In ResNet-20, with 50,000 photographs of CIFAR-10, the index between two K-means directions was
+    −0.210 in the middle and −0.202 at the ends in layer1, −0.209 and −0.188 in layer2, −0.197 and −0.180 in layer3
     (`benchmarks/superposition_claims.py`).
 
     References

@@ -154,9 +154,9 @@ def sparsity_curve(
     -----
     Codes are projections of the responses, prepared as in the fit, on the sparsified directions, for every finder, also
     for one whose own codes are others. Weights that are 0 change codes less than they seem to: a direction of K-means
-    that keeps a tenth of its weights may keep most of its clusters. In ResNet-20, with 5,000 photographs of
-    CIFAR-10, the index of K-means directions with a tenth of their weights was −0.195 instead of −0.209 in layer1, and
-    differed by at most 0.001 in layer2 and layer3 (`benchmarks/superposition_claims.py`).
+    that keeps a tenth of its weights may keep most of its clusters. In ResNet-20, with 50,000 photographs of
+    CIFAR-10, the index of K-means directions with a tenth of their weights was −0.190 instead of −0.202 in layer1,
+    −0.195 instead of −0.189 in layer2, and −0.175 instead of −0.179 in layer3 (`benchmarks/superposition_claims.py`).
 
     References
     ----------

@@ -138,9 +138,9 @@ def synergy(
     -----
     Synergy and the index of the units that it is computed from are negatively correlated by arithmetic: an index that
     is low by chance is subtracted. The best pairs where synergy was found are the best by chance: in three
-    layers of ResNet-20, with 5,000 photographs of CIFAR-10, the best 5 % had 0.050, 0.064 and 0.061 where they were
-    chosen, and −0.027, −0.030 and −0.006 on the other half of the stimuli; the correlation with the better unit's index
-    was −0.41 to −0.46 where it was found (`benchmarks/superposition_claims.py`). Report `synergy`, not `synergy_found`.
+    layers of ResNet-20, with 50,000 photographs of CIFAR-10, the best 5 % had 0.067, 0.070 and 0.073 where they were
+    chosen, and 0.000, −0.011 and −0.011 on the other half of the stimuli; the correlation with the better unit's index
+    was −0.35 to −0.55 where it was found (`benchmarks/superposition_claims.py`). Report `synergy`, not `synergy_found`.
 
     In the null model the stimuli of the second unit are permuted (of a direction: those of each unit but the one with
     the largest weight), which keeps the distribution of its responses, and removes what it has to do with the images
