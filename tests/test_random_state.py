@@ -29,6 +29,7 @@ from neurosuper.interpretability import (
     index_interval,
     index_reliability,
     make_trials,
+    name_items,
     null_test,
     phase_surrogates,
     selectivity,
@@ -65,6 +66,11 @@ def make_codes(n_items: int, seed: int) -> xr.DataArray:
 
 
 CODES, OTHERS = make_codes(12, 0), make_codes(12, 1)
+AFFINITIES = xr.DataArray(
+    np.random.default_rng(6).random((60, 4)),
+    {"stimulus": CODES.stimulus, "concept": list("abcd")},
+    ("stimulus", "concept"),
+)
 LABELS = xr.DataArray(np.arange(60) % 3, {"stimulus": CODES.stimulus}, "stimulus")
 REPEATED = xr.concat([make_codes(4, seed) for seed in range(6)], "repetition").transpose("stimulus", "repetition", ...)
 IMAGES = ns.load_images(np.random.default_rng(2).integers(0, 255, (60, 2, 2, 3), dtype=np.uint8)).assign_coords(
@@ -146,6 +152,7 @@ CASES = {
     "interpretability.index.interpretability_index": lambda s: ns.interpretability_index(
         CODES, IMAGES, COLOR, random_state=s
     ),
+    "interpretability.item_names.name_items": lambda s: name_items(CODES, AFFINITIES, top=5, random_state=s),
     "interpretability.machine_psychophysics.psychophysics": lambda s: ns.psychophysics(
         CODES, IMAGES, COLOR, n_references=2, n_trials=5, evidence=True, random_state=s
     ),

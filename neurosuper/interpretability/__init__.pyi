@@ -8,6 +8,7 @@ from .human_judgements import validate_against_humans as validate_against_humans
 from .human_reliability import human_ceiling as human_ceiling
 from .index import index_of_top as index_of_top
 from .index import interpretability_index as interpretability_index
+from .item_names import name_items as name_items
 from .judgement_tables import read_judgements as read_judgements
 from .low_level_statistics import image_statistics as image_statistics
 from .machine_psychophysics import answer_trials as answer_trials
