@@ -28,6 +28,7 @@ from neurosuper.interpretability import (
     index_difference,
     index_interval,
     index_reliability,
+    intrusion,
     make_trials,
     name_items,
     null_test,
@@ -160,6 +161,7 @@ CASES = {
     "interpretability.nulls.phase_surrogates": lambda s: phase_surrogates(CODES, random_state=s),
     "interpretability.nulls.shuffle_stimuli": lambda s: shuffle_stimuli(CODES, random_state=s),
     "interpretability.nulls.shuffle_units": lambda s: shuffle_units(CODES, random_state=s),
+    "interpretability.odd_one_out.intrusion": lambda s: intrusion(CODES, IMAGES, COLOR, n_trials=6, random_state=s),
     "interpretability.random_sets.chance_level": lambda s: chance_level(IMAGES, COLOR, n_resamples=20, random_state=s),
     "interpretability.ranking.top_stimuli": lambda s: ns.top_stimuli(CODES, random_state=s),
     "interpretability.sampled_sets.score_sets": lambda s: (

@@ -17,6 +17,7 @@ from .nulls import null_test as null_test
 from .nulls import phase_surrogates as phase_surrogates
 from .nulls import shuffle_stimuli as shuffle_stimuli
 from .nulls import shuffle_units as shuffle_units
+from .odd_one_out import intrusion as intrusion
 from .random_sets import chance_level as chance_level
 from .ranking import top_stimuli as top_stimuli
 from .sampling_power import index_power as index_power
