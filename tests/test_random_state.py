@@ -33,6 +33,7 @@ from neurosuper.interpretability import (
     name_items,
     null_test,
     phase_surrogates,
+    polysemanticity,
     selectivity,
     shuffle_stimuli,
     shuffle_units,
@@ -140,6 +141,9 @@ CASES = {
         xr.DataArray(X, dims="unit"), xr.DataArray(Y, dims="unit"), n_resamples=100, random_state=s
     ),
     "interpretability.category_selectivity.selectivity": lambda s: selectivity(CODES, LABELS, random_state=s),
+    "interpretability.clarity.polysemanticity": lambda s: polysemanticity(
+        CODES, IMAGES, COLOR, top=4, n_resamples=19, random_state=s
+    ),
     "interpretability.disjoint_stimuli.index_reliability": lambda s: index_reliability(
         CODES, IMAGES, COLOR, sizes=20, n_resamples=10, random_state=s
     ),

@@ -1,4 +1,5 @@
 from .category_selectivity import selectivity as selectivity
+from .clarity import polysemanticity as polysemanticity
 from .cross_unit_task import separability as separability
 from .disjoint_stimuli import index_reliability as index_reliability
 from .explained import explained_by as explained_by
