@@ -71,8 +71,9 @@ def selectivity(codes: xr.DataArray, labels: Labels, *, random_state: Seed = 0) 
     -----
     AUC is Mann and Whitney's U / (n_c n_rest), from one sort of each item's codes; the sums of ranks of all categories
     are whole numbers, so it is exact. The p-value is that of U by the normal approximation with corrections for ties
-    and continuity; the interval is by Newcombe. Variances are unbiased (ddof=1). About 64 MiB are used in addition to
-    the codes and the result.
+    and continuity; the interval is by Newcombe. Variances are unbiased (ddof=1). Items are read in blocks, with about
+    0.2 GiB in addition to the codes and the result. For 4,096 items, 100 categories and 50,000 stimuli, this is more
+    than 200 times as fast as a loop of scikit-learn's `roc_auc_score` (`benchmarks/selectivity.py`).
 
     `auc` of the category with the largest one is too large, as it was chosen for this: report `best_auc`. Tests treat
     stimuli as independent, so a category should not contain series of similar pictures (frames of a film, or crops).

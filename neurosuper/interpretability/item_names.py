@@ -210,8 +210,8 @@ def _ranks_of_best(A: np.ndarray, places: np.ndarray, best: np.ndarray) -> tuple
     """Return twice the sums of the ranks of top stimuli in the affinities to concepts `best (item, rank)`, and ties."""
     used, column = np.unique(best, return_inverse=True)
     column = column.reshape(best.shape)
-    doubled = np.rint(2 * stats.rankdata(A[:, used], axis=0)).astype(np.int64)
+    doubled = np.ascontiguousarray(2 * stats.rankdata(A[:, used], axis=0), np.int64)
     counts = [np.unique(ranks, return_counts=True)[1].astype(float) for ranks in doubled.T]
     ties = np.array([(t**3 - t).sum() for t in counts])
-    sums = np.stack([doubled[at][:, own].sum(0) for at, own in zip(places, column, strict=True)])
+    sums = np.stack([doubled[at[:, None], own].sum(0) for at, own in zip(places, column, strict=True)])
     return sums, ties[column]
