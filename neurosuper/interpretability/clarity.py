@@ -17,11 +17,12 @@ from neurosuper._memory import memory_of_machine
 from neurosuper.images import check_images
 from neurosuper.inference import adjust_p_values
 from neurosuper.inference.null_draws import p_of_draws
+from neurosuper.interpretability.labelled_stimuli import label_items
 from neurosuper.interpretability.ranking import check_codes, copies_among, top_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
 from neurosuper.metrics.embedding import embed_in_batches
-from neurosuper.responses import coords_along, name_some, require_varying
+from neurosuper.responses import name_some, require_varying
 
 N_STARTS = 64  # of k-means for each item: the best is kept
 MAX_PASSES = 100  # of k-means; of 20 images, it ends after about five
@@ -140,8 +141,8 @@ def polysemanticity(
     variables |= {"clarity_null": clarity[n_items:].mean(), "polysemanticity_null": several[n_items:].mean()}
     attrs: dict = {"method": "k-means of embeddings", "quantity": "cosine", "metric": metric.name, "top": top}
     attrs |= {"n_clusters": n_clusters, "n_resamples": n_resamples, "random_state": seed}
-    result = xr.Dataset(variables, coords_along(codes, item), attrs | copies_among(chosen) | left_out(codes))
-    return result.assign(clarity_p_adjusted=adjust_p_values(result.clarity_p_value))
+    result = xr.Dataset(variables, attrs=attrs | copies_among(chosen) | left_out(codes))
+    return label_items(result.assign(clarity_p_adjusted=adjust_p_values(result.clarity_p_value)), codes)
 
 
 def _embed(images: xr.DataArray, metric: ImageMetric, used: np.ndarray) -> np.ndarray:

@@ -16,10 +16,10 @@ from neurosuper._checks import Seed, check_count, check_one_of, seed_or_new
 from neurosuper._joins import join, left_out
 from neurosuper._labels import check_labels
 from neurosuper.inference import adjust_p_values
-from neurosuper.interpretability.labelled_stimuli import halve, open_codes
+from neurosuper.interpretability.labelled_stimuli import halve, label_items, open_codes
 from neurosuper.interpretability.rank_sums import CONFIDENCE_LEVEL, area_interval, areas, p_of_rank_sums
 from neurosuper.interpretability.ranking import top_stimuli
-from neurosuper.responses import coords_along, name_some, require_varying
+from neurosuper.responses import name_some, require_varying
 
 Method = Literal["soft-wpmi", "cosine-cubed", "auc"]
 UNNAMED, LEVEL = "unnamed", 0.05  # adjusted p above which an item has no name
@@ -134,11 +134,11 @@ def name_items(
     columns |= {"auc_low": low, "auc_high": high, "p_value": p_of_rank_sums(sums, n_in, n_out, ties, "greater")}
     attrs: dict = {"method": method, "quantity": "AUC of affinities", "top": top, "confidence_level": CONFIDENCE_LEVEL}
     attrs |= {"n_stimuli_found": int(to_fit.sum()), "random_state": seed} | left_out(codes)
-    coords = coords_along(codes, item) | {"rank": np.arange(1, n_names + 1)}
-    result = xr.Dataset({name: ((item, "rank"), values) for name, values in columns.items()}, coords, attrs)
+    variables = {name: ((item, "rank"), values) for name, values in columns.items()}
+    result = xr.Dataset(variables, {"rank": np.arange(1, n_names + 1)}, attrs)
     result = result.assign(p_adjusted=adjust_p_values(result.p_value))
     label = np.where(result.p_adjusted[:, 0] <= LEVEL, result.name[:, 0], UNNAMED)
-    return result.assign(label=(item, label))
+    return label_items(result.assign(label=(item, label)), codes)
 
 
 def _join_affinities(codes: xr.DataArray, affinities: xr.DataArray, method: str) -> tuple[xr.DataArray, xr.DataArray]:

@@ -10,12 +10,11 @@ from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.inference import adjust_p_values
-from neurosuper.interpretability.labelled_stimuli import open_codes
+from neurosuper.interpretability.labelled_stimuli import label_items, open_codes
 from neurosuper.interpretability.ranking import check_codes
 from neurosuper.interpretability.ties import TieOrder, rank_stimuli
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.distances import open_distances
-from neurosuper.responses import coords_along
 
 CONFIDENCE_LEVEL = 0.95
 ROUNDING = 1e-6  # of the largest distance: equal ones may differ by less, as embeddings are in float32
@@ -126,8 +125,8 @@ def intrusion(
     attrs: dict = {"method": "odd one out", "quantity": "accuracy", "metric": metric.name, "n_images": n_images}
     attrs |= {"n_trials": n_trials, "confidence_level": CONFIDENCE_LEVEL, "random_state": seed} | left_out(codes)
     variables: dict = {name: (item, values) for name, values in columns.items()} | {"chance_level": 1 / n_images}
-    result = xr.Dataset(variables, coords_along(codes, item), attrs)
-    return result.assign(p_adjusted=adjust_p_values(result.p_value))
+    result = xr.Dataset(variables, attrs=attrs)
+    return label_items(result.assign(p_adjusted=adjust_p_values(result.p_value)), codes)
 
 
 def _arrange(codes: xr.DataArray, n_images: int, n_trials: int, seed: int) -> np.ndarray:
