@@ -8,7 +8,7 @@ import xarray as xr
 from neurosuper._checks import Seed, seed_or_new
 from neurosuper._joins import left_out
 from neurosuper.inference import adjust_p_values
-from neurosuper.interpretability.labelled_stimuli import Labels, halve, read_labels
+from neurosuper.interpretability.labelled_stimuli import Labels, halve, label_items, read_labels
 from neurosuper.interpretability.rank_sums import (
     CONFIDENCE_LEVEL,
     area_interval,
@@ -16,7 +16,6 @@ from neurosuper.interpretability.rank_sums import (
     p_of_rank_sums,
     rank_sums,
 )
-from neurosuper.responses import coords_along
 
 MAX_SQUARED = 2**21  # codes whose squares are in memory at once: about 64 MiB with copies in float64
 RESIDUE = 1e-13  # of the largest code: what is left of equal codes, less their mean, by rounding alone
@@ -71,8 +70,9 @@ def selectivity(codes: xr.DataArray, labels: Labels, *, random_state: Seed = 0) 
     -----
     AUC is Mann and Whitney's U / (n_c n_rest), from one sort of each item's codes; the sums of ranks of all categories
     are whole numbers, so it is exact. The p-value is that of U by the normal approximation with corrections for ties
-    and continuity; the interval is by Newcombe. Variances are unbiased (ddof=1). About 64 MiB are used in addition to
-    the codes and the result.
+    and continuity; the interval is by Newcombe. Variances are unbiased (ddof=1). Items are read in blocks, with about
+    0.2 GiB in addition to the codes and the result. For 4,096 items, 100 categories and 50,000 stimuli, this is more
+    than 200 times as fast as a loop of scikit-learn's `roc_auc_score` (`benchmarks/selectivity.py`).
 
     `auc` of the category with the largest one is too large, as it was chosen for this: report `best_auc`. Tests treat
     stimuli as independent, so a category should not contain series of similar pictures (frames of a film, or crops).
@@ -112,10 +112,9 @@ def selectivity(codes: xr.DataArray, labels: Labels, *, random_state: Seed = 0) 
     variables |= {"best": (item, categories[best["best"]]), "n_stimuli": ("category", n_in[0])}
     attrs: dict = {"method": "Mann-Whitney U", "quantity": "AUC", "confidence_level": CONFIDENCE_LEVEL}
     attrs |= {"n_stimuli_found": int(to_fit.sum()), "random_state": seed}
-    result = xr.Dataset(variables, coords_along(codes, item) | {"category": categories}, attrs | left_out(codes))
-    return result.assign(
-        p_adjusted=adjust_p_values(result.p_value), best_p_adjusted=adjust_p_values(result.best_p_value)
-    )
+    result = xr.Dataset(variables, {"category": categories}, attrs | left_out(codes))
+    adjusted = {"p_adjusted": result.p_value, "best_p_adjusted": result.best_p_value}
+    return label_items(result.assign({name: adjust_p_values(p) for name, p in adjusted.items()}), codes)
 
 
 def _best(sums: np.ndarray, ties: np.ndarray, n_in: np.ndarray, n_out: np.ndarray) -> dict[str, np.ndarray]:

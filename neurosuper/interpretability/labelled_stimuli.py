@@ -10,7 +10,7 @@ from neurosuper._content import photographs_of
 from neurosuper._joins import join
 from neurosuper._labels import as_label
 from neurosuper.interpretability.ranking import check_codes
-from neurosuper.responses import name_some, require_varying
+from neurosuper.responses import coords_along, name_some, require_varying
 
 Labels = xr.DataArray | str
 MIN_IN_CATEGORY = 5  # stimuli: the normal approximation of a test of n ranks has p ≥ 2 Φ(−√(3n)), 1e-4 for 5
@@ -72,6 +72,18 @@ def _check_sizes(categories: np.ndarray, sizes: np.ndarray) -> None:
             f"a category needs at least {MIN_IN_CATEGORY} stimuli, got {sizes[few].min()} in "
             f"{name_some(categories[few])}; leave its stimuli out, or join small categories"
         )
+
+
+def label_items(result: xr.Dataset, codes: xr.DataArray) -> xr.Dataset:
+    """Return a result with the coords of the items of codes, if none has the name of one of its variables."""
+    item = str(codes.dims[1])
+    coords = coords_along(codes, item)
+    if taken := sorted(coords.keys() & set(map(str, result.variables))):
+        raise ValueError(
+            f"{item}s have a coord {taken[0]!r}, the name of a variable of the result; rename it, e.g. "
+            f"codes.rename({taken[0]}='{item}_{taken[0]}')"
+        )
+    return result.assign_coords(coords)
 
 
 def halve(codes: xr.DataArray, seed: int, numbers: np.ndarray | None = None) -> np.ndarray:

@@ -10,9 +10,8 @@ from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._joins import left_out
 from neurosuper.inference import adjust_p_values
 from neurosuper.inference.null_draws import p_of_draws
-from neurosuper.interpretability.labelled_stimuli import Labels, halve, read_labels
+from neurosuper.interpretability.labelled_stimuli import Labels, halve, label_items, read_labels
 from neurosuper.interpretability.ranking import copies_among, top_stimuli
-from neurosuper.responses import coords_along
 
 CONFIDENCE_LEVEL = 0.95
 
@@ -111,9 +110,10 @@ def enrichment(
     attrs: dict = {"method": "hypergeometric", "quantity": "share of top stimuli", "top": top}
     attrs |= {"confidence_level": CONFIDENCE_LEVEL, "n_resamples": n_resamples, "random_state": seed}
     attrs |= copies_among(chosen) | left_out(codes)
-    result = xr.Dataset(variables, coords_along(codes, item) | {"category": categories}, attrs)
+    result = xr.Dataset(variables, {"category": categories}, attrs)
     tests = {"p_adjusted": "p_value", "purity_p_adjusted": "purity_p_value", "best_p_adjusted": "best_p_value"}
-    return result.assign({adjusted: adjust_p_values(result[name]) for adjusted, name in tests.items()})
+    result = result.assign({adjusted: adjust_p_values(result[name]) for adjusted, name in tests.items()})
+    return label_items(result, codes)
 
 
 def _best(halves: list[xr.DataArray], numbers: list[np.ndarray], n: int, top: int, seed: int) -> dict[str, np.ndarray]:

@@ -171,3 +171,15 @@ def test_codes_that_cannot_be_ranked_and_labels_of_other_kinds_are_refused(codes
         selectivity(codes, codes.category.values)
     with pytest.raises(ValueError, match=r"^no stimulus label in common"):
         selectivity(codes, codes.category.assign_coords(stimulus=[f"x{i}" for i in range(130)]))
+
+
+def test_coords_of_units_are_kept_and_must_not_have_the_names_of_results(codes):
+    area = codes.assign_coords(area=("unit", ["V4", "V4", "IT"]))
+    assert selectivity(area, "category").area.values.tolist() == ["V4", "V4", "IT"]
+    for name in ("best", "p_adjusted"):
+        with pytest.raises(
+            ValueError, match=rf"^units have a coord '{name}', the name of a variable of the result; re"
+        ):
+            selectivity(codes.assign_coords({name: ("unit", [1, 2, 3])}), "category")
+    with pytest.raises(ValueError, match=r"^units have a coord 'category'"):
+        selectivity(codes.drop_vars("category").assign_coords(category=("unit", [1, 2, 3])), codes.category)
