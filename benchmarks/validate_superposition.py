@@ -118,7 +118,7 @@ def p_of_interference(seed: int) -> Tested:
 
 def p_of_interference_in_covariance(seed: int) -> Tested:
     responses = label(draw((60, 6), seed) * [3, 2, 1, 1, 1, 1], "stimulus", "unit")
-    # independent sets of 12 directions, of which one is tested
+    # independent sets of 12 directions; the first is tested
     drawn = CovarianceMatched(12 * (N_DRAWS + 1), center=True, random_state=seed).fit(responses).directions_
     one, *others = (rms(drawn[start : start + 12]) for start in range(0, len(drawn), 12))
     null = xr.concat(others, "draw")

@@ -72,10 +72,10 @@ def superposed(
     `count_features`           K with enough stimuli; 0 of Gaussian responses
     =========================  ===================================================================================
 
-    Of features themselves as units, and images that are alike if `category` is the same, for small a: the index of a
-    feature is 0, and that of the sum of two −½, as two of its top stimuli have the same feature with probability ½. So
-    `synergy` is −½, and the dip of `between_directions` ½; `rotation_curve` starts at 0 and falls; a direction of
-    `sparsity_curve` needs one unit; and the two halves of `clustered_apart` do not differ.
+    Of features themselves as units, and images whose distance is 0 if they have the same `category`, otherwise 1, for
+    small a: the index of a feature is 0, and that of the sum of two −½, as two of its top stimuli have the same feature
+    with probability ½. So `synergy` is −½, and the dip of `between_directions` ½; `rotation_curve` starts at 0 and
+    falls; a direction of `sparsity_curve` needs one unit; and the two halves of `clustered_apart` do not differ.
 
     Examples
     --------
