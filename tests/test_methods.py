@@ -18,6 +18,7 @@ STATISTICS = (
     "hypotheses",
     "superposition",
     "disentanglement",
+    "selectivity",
 )
 pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 FINDERS = [
