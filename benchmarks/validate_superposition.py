@@ -7,7 +7,7 @@ Intervals: each study draws other stimuli; the truth is planted, or the mean ove
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -322,31 +322,48 @@ INTERVALS = {  # study: name and planted truth (NaN: the mean over studies) of e
 }
 
 
-def print_tables(n_studies: int, run: Run = map) -> None:
-    """Print a table of tests and one of intervals."""
-    rows = {}
-    for name, study in TESTS.items():
-        p, spread = np.array(list(run(study, range(n_studies)))).T
-        rows[name] = [Share.of(p <= 0.05), f"{stats.kstest(spread, 'uniform').pvalue:.2f}"]
+def print_tests(
+    title: str,
+    tests: Mapping[str, Callable[[int], Tested]],
+    n_studies: int,
+    run: Run,
+    done: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Print a table of tests, after those that are `done`, each an array (study, 2)."""
+    found = dict(done or {}) | {name: np.array(list(run(study, range(n_studies)))) for name, study in tests.items()}
+    rows = {name: [Share.of(p <= 0.05), f"{stats.kstest(u, 'uniform').pvalue:.2f}"] for name, (p, u) in _turned(found)}
     print_table(
-        "Measures of superposition: tests without any",
-        f"{n_studies} studies in each row, {N_DRAWS} draws of the null model each. “KS p” tests that p, with ties "
-        "broken at random, is uniform.",
+        title,
+        f"{n_studies} studies in each row. “KS p” tests that p, with ties broken at random, is uniform.",
         ("test", "p ≤ 0.05", "KS p"),
         rows,
         [Target("p ≤ 0.05", 0.03, 0.07)],
     )
+
+
+def _turned(found: Mapping[str, np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    return [(name, values.T) for name, values in found.items()]
+
+
+def print_intervals(title: str, intervals: Mapping[Callable, Mapping[str, float]], n_studies: int, run: Run) -> None:
+    """Print a table of intervals."""
     rows = {}
-    for study, names in INTERVALS.items():
+    for study, names in intervals.items():
         found = np.array(list(run(study, range(n_studies)))).transpose(1, 2, 0)  # (estimate, limit, study)
         for (name, truth), (estimate, low, high) in zip(names.items(), found, strict=True):
             value = estimate.mean() if np.isnan(truth) else truth
             rows[name] = [Share.of((low <= value) & (value <= high)), Share.of(high < value), Share.of(low > value)]
     print_table(
-        "Measures of superposition: intervals",
-        f"{n_studies} studies in each row; 95 % intervals, of the planted value or of the mean over studies. Those of "
-        "an index are wide on purpose: the variance of a mean over top stimuli may not halve as stimuli double.",
+        title,
+        f"{n_studies} studies in each row; 95 % intervals, of the planted value or of the mean over studies. Intervals "
+        "of indices may be too wide: the variance of a mean over top stimuli need not halve as stimuli double.",
         ("measure", "covers", "too low", "too high"),
         rows,
         [Target("covers", 0.92, 1)],
     )
+
+
+def print_tables(n_studies: int, run: Run = map) -> None:
+    """Print a table of tests and one of intervals."""
+    print_tests("Measures of superposition: tests without any", TESTS, n_studies, run)
+    print_intervals("Measures of superposition: intervals", INTERVALS, n_studies, run)
