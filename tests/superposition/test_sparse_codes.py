@@ -45,8 +45,9 @@ def test_kurtosis_and_skewness_are_those_of_scipy(rng):
 
 
 def test_hoyer_is_that_of_overcomplete():
-    """`overcomplete.metrics.hoyer` of overcomplete 0.3.0 gives these for the transpose of the same matrix, with 10⁻⁶ in a
-    denominator and √n in float32.
+    """`overcomplete.metrics.hoyer` of overcomplete 0.3.0 gives these for the transpose of the same matrix.
+
+    It adds 10⁻⁶ to a denominator, and has √n in float32.
     """
     codes = label(np.random.default_rng(7).exponential(size=(15, 4)))
     expected = [0.47375251454728895, 0.3624718323559832, 0.30859851503755914, 0.27339549530600477]
