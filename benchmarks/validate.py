@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import validate_finders
 import validate_items
+import validate_names
 import validate_nuisance
 import validate_power
 import validate_precision
@@ -64,6 +65,7 @@ PARTS: dict[str, Callable[[int, Run], None]] = {
     "psychophysics": lambda n, run: validate_psychophysics.print_tables(max(2, n // 4), run),
     "items": validate_items.print_tables,
     "superposition": lambda n, run: validate_superposition.print_tables(max(2, 5 * n // 4), run),
+    "names": lambda n, run: validate_names.print_tables(max(2, 5 * n // 4), run),
 }
 
 
