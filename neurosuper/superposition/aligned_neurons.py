@@ -21,8 +21,19 @@ from neurosuper.responses import coords_along, require_varying
 from neurosuper.superposition.axes import random_rotation
 from neurosuper.superposition.factor_information import evenness
 from neurosuper.superposition.factor_predictions import zscored
-from neurosuper.superposition.finite_codes import LEAST_PER_SIDE, check_resamples, sorted_pair, stimuli_to_fit
+from neurosuper.superposition.finite_codes import (
+    LEAST_PER_SIDE,
+    check_resamples,
+    refuse_taken,
+    sorted_pair,
+    stimuli_to_fit,
+)
 from neurosuper.superposition.sparse_regression import choose_penalties, draw_folds, lasso
+
+SCALARS = ("mean_alignment", "mean_r")
+RESULTS = {f"{name}{end}" for name in SCALARS for end in ("", "_low", "_high", "_null", "_p_value")} | {
+    *("alignment", "r2", "partner", "r"),
+}
 
 
 class _Fit(NamedTuple):
@@ -110,6 +121,7 @@ def alignment(
     check_count("n_rotations", n_rotations, least=0)
     n_resamples, seed = check_resamples(n_resamples), seed_or_new(random_state)
     a, b = sorted_pair(model_codes, neurons, 2 * LEAST_PER_SIDE)
+    refuse_taken(b, RESULTS)
     for each in (a, b):
         require_varying(each)
     if a.shape[1] < 2:

@@ -127,6 +127,12 @@ def test_bad_input_is_refused_in_one_line(planted, change, settings, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_coord_of_neurons_with_the_name_of_a_result_is_refused(planted):
+    codes, neurons, _ = planted
+    with pytest.raises(ValueError, match=r"units have the name or a coord 'r2', .* codes.rename\(r2='item_r2'\)"):
+        alignment(codes, neurons.assign_coords(r2=("unit", np.ones(5))))
+
+
 def test_too_few_stimuli_are_refused(planted):
     codes, neurons, _ = planted
     with pytest.raises(ValueError, match="19 common stimuli are too few; use at least 20"):

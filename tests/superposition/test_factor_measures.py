@@ -184,6 +184,12 @@ def test_factors_may_be_coords_of_the_codes(mixed):
             {},
             "197 are to fit on and 3",
         ),
+        (
+            lambda Z: Z.assign_coords(kind=("unit", list("pqrs"))),
+            {},
+            "units have the name or a coord 'kind', the",
+        ),
+        (lambda Z: Z.rename(unit="factor"), {}, "factors have the name or a coord 'factor', the name of a result"),
         (lambda Z: Z[:, 0], {}, "codes are a DataArray with dims stimulus and unit or direction"),
     ],
 )
