@@ -63,7 +63,7 @@ def disentanglement(
     *,
     bins: int = 20,
     estimator: Estimator = "histogram",
-    importance: Importance = "lasso",
+    importance: Importance = "ridge",
     n_permutations: int = 10,
     n_resamples: int = 100,
     random_state: Seed = 0,
@@ -87,9 +87,10 @@ def disentanglement(
     estimator : {"histogram", "ksg"}, optional
         Of mutual information: by counts in bins, or by the 10 nearest neighbours (Ross 2014), which needs no bins for
         codes but takes some 50 times as long.
-    importance : {"lasso", "gbt"}, optional
-        Importances for DCI: absolute weights of a lasso on z-scored codes, with a penalty chosen by cross-validation;
-        or those of gradient-boosted trees, which see any dependence, and take minutes for hundreds of items.
+    importance : {"ridge", "lasso", "gbt"}, optional
+        Importances for DCI: absolute weights of a ridge regression or a lasso on z-scored codes, with a penalty chosen
+        by cross-validation; or those of gradient-boosted trees, which see any dependence, and take minutes for hundreds
+        of items. Those few weights that a lasso leaves to items without information look disentangled.
     n_permutations : int, optional
         Number of random permutations of the factors over stimuli, for the null means; 0 computes none.
     n_resamples : int, optional
@@ -140,7 +141,7 @@ def disentanglement(
     copies of a perfect item have a gap of 0. Information from few stimuli is too large, the more the finer the bins:
     compare each measure with its null mean, and systems at the same number of stimuli, and of items for these four.
 
-    Intervals are for other stimuli: penalties of the lasso, and all models behind `sap`, `dci_informativeness`,
+    Intervals are for other stimuli: penalties of the regression, and all models behind `sap`, `dci_informativeness`,
     `explicitness` and `infoe`, are held as fitted. Each permutation fits all of them again.
 
     References
@@ -322,6 +323,6 @@ def _null_means(
         order = np.arange(len(Z))
         order[is_fit], order[~is_fit] = rng.permutation(order[is_fit]), rng.permutation(order[~is_fit])
         permuted = [factor.take(order) for factor in factors]
-        # chosen again, penalties would leave a weight or none to each item, which looks disentangled
+        # chosen again, the penalty of a lasso would leave a weight or none to each item, which looks disentangled
         drawn.append(_measure(Z, permuted, is_fit, active, settings, penalties).scores)
     return {f"{name}_null": float(np.mean([scores[name] for scores in drawn])) for name in (*OF_ALL, *HELD_OUT)}

@@ -11,7 +11,7 @@ from neurosuper.superposition import alignment
 from neurosuper.superposition.aligned_neurons import _fit
 from neurosuper.superposition.axes import random_rotation
 from neurosuper.superposition.factor_predictions import zscored
-from neurosuper.superposition.sparse_regression import draw_folds
+from neurosuper.superposition.penalized_regression import draw_folds
 
 FAST = {"n_rotations": 0, "n_resamples": 0}
 
