@@ -21,8 +21,19 @@ from neurosuper.responses import coords_along, require_varying
 from neurosuper.superposition.axes import random_rotation
 from neurosuper.superposition.factor_information import evenness
 from neurosuper.superposition.factor_predictions import zscored
-from neurosuper.superposition.finite_codes import LEAST_PER_SIDE, check_resamples, sorted_pair, stimuli_to_fit
-from neurosuper.superposition.sparse_regression import choose_penalties, draw_folds, lasso
+from neurosuper.superposition.finite_codes import (
+    LEAST_PER_SIDE,
+    check_resamples,
+    refuse_taken,
+    sorted_pair,
+    stimuli_to_fit,
+)
+from neurosuper.superposition.penalized_regression import choose_penalties, draw_folds, fit_weights
+
+SCALARS = ("mean_alignment", "mean_r")
+RESULTS = {f"{name}{end}" for name in SCALARS for end in ("", "_low", "_high", "_null", "_p_value")} | {
+    *("alignment", "r2", "partner", "r"),
+}
 
 
 class _Fit(NamedTuple):
@@ -110,6 +121,7 @@ def alignment(
     check_count("n_rotations", n_rotations, least=0)
     n_resamples, seed = check_resamples(n_resamples), seed_or_new(random_state)
     a, b = sorted_pair(model_codes, neurons, 2 * LEAST_PER_SIDE)
+    refuse_taken(b, RESULTS)
     for each in (a, b):
         require_varying(each)
     if a.shape[1] < 2:
@@ -141,8 +153,8 @@ def alignment(
 def _fit(X: np.ndarray, Y: np.ndarray, is_fit: np.ndarray, folds: np.ndarray) -> _Fit:
     """Return weights of all items for all neurons, and one-to-one pairs."""
     A, B = X[is_fit], Y[is_fit]
-    penalties = choose_penalties(A, B, np.arange(B.shape[1]), folds)
-    W = lasso(A, B, penalties)
+    penalties = choose_penalties(A, B, np.arange(B.shape[1]), folds, "lasso")
+    W = fit_weights(A, B, penalties, "lasso")
     residual, held = Y[~is_fit] - X[~is_fit] @ W, Y[~is_fit]
     total = ((held - held.mean(0)) ** 2).sum(0)
     r2 = 1 - (residual**2).sum(0) / np.where(total > 0, total, np.inf)
@@ -173,7 +185,7 @@ def _intervals(
 ) -> dict[str, float]:
     def mean_alignment(rows: np.ndarray) -> float:
         A, B = (each[rows[is_fit[rows]]] for each in (X, Y))
-        W = lasso(A - A.mean(0), B - B.mean(0), found.penalties)
+        W = fit_weights(A - A.mean(0), B - B.mean(0), found.penalties, "lasso")
         return float(np.average(1 - evenness(np.abs(W).T), weights=weights))
 
     def mean_r(rows: np.ndarray) -> float:

@@ -29,10 +29,15 @@ from neurosuper.superposition.factor_tables import (
     read_factors,
     require_levels_in_halves,
 )
-from neurosuper.superposition.finite_codes import check_resamples, sorted_codes, stimuli_to_fit
+from neurosuper.superposition.finite_codes import check_resamples, refuse_taken, sorted_codes, stimuli_to_fit
 
 OF_ALL = ("mig", "dci_disentanglement", "dci_completeness", "modularity", "infom", "infoc")
 HELD_OUT = ("sap", "dci_informativeness", "explicitness", "infoe")
+OF_ITEMS = ("mutual_information", "normalized", "importance", "item_disentanglement", "item_factor")
+RESULTS = {f"{name}{end}" for name in (*OF_ALL, *HELD_OUT) for end in ("", "_low", "_high", "_null")} | {
+    *OF_ITEMS,
+    *("factor", "kind", "n_levels"),
+}
 
 
 class _Settings(NamedTuple):
@@ -58,7 +63,7 @@ def disentanglement(
     *,
     bins: int = 20,
     estimator: Estimator = "histogram",
-    importance: Importance = "lasso",
+    importance: Importance = "ridge",
     n_permutations: int = 10,
     n_resamples: int = 100,
     random_state: Seed = 0,
@@ -82,9 +87,10 @@ def disentanglement(
     estimator : {"histogram", "ksg"}, optional
         Of mutual information: by counts in bins, or by the 10 nearest neighbours (Ross 2014), which needs no bins for
         codes but takes some 50 times as long.
-    importance : {"lasso", "gbt"}, optional
-        Importances for DCI: absolute weights of a lasso on z-scored codes, with a penalty chosen by cross-validation;
-        or those of gradient-boosted trees, which see any dependence, and take minutes for hundreds of items.
+    importance : {"ridge", "lasso", "gbt"}, optional
+        Importances for DCI: absolute weights of a ridge regression or a lasso on z-scored codes, with a penalty chosen
+        by cross-validation; or those of gradient-boosted trees, which see any dependence, and take minutes for hundreds
+        of items. Those few weights that a lasso leaves to items without information look disentangled.
     n_permutations : int, optional
         Number of random permutations of the factors over stimuli, for the null means; 0 computes none.
     n_resamples : int, optional
@@ -135,7 +141,7 @@ def disentanglement(
     copies of a perfect item have a gap of 0. Information from few stimuli is too large, the more the finer the bins:
     compare each measure with its null mean, and systems at the same number of stimuli, and of items for these four.
 
-    Intervals are for other stimuli: penalties of the lasso, and all models behind `sap`, `dci_informativeness`,
+    Intervals are for other stimuli: penalties of the regression, and all models behind `sap`, `dci_informativeness`,
     `explicitness` and `infoe`, are held as fitted. Each permutation fits all of them again.
 
     References
@@ -153,14 +159,15 @@ def disentanglement(
     >>> codes = xr.DataArray(np.stack([hue, size], 1) + 0.1 * rng.normal(size=(400, 2)), names, ("stimulus", "unit"))
     >>> factors = xr.Dataset({"hue": ("stimulus", hue), "size": ("stimulus", size)}, {"stimulus": codes.stimulus})
     >>> pure = disentanglement(codes, factors, n_permutations=2, n_resamples=10)
-    >>> mixed = disentanglement(codes @ codes.T.rename(stimulus="s")[:, :2].rename(s="direction"), factors,
-    ...                         n_permutations=0, n_resamples=0)
+    >>> turn = xr.DataArray([[0.6, 0.8], [-0.8, 0.6]], {"unit": ["a", "b"], "direction": ["f", "g"]})
+    >>> mixed = disentanglement(codes @ turn, factors, n_permutations=0, n_resamples=0)
     >>> bool(pure.mig > 0.9), bool(pure.mig_null < 0.1), bool(mixed.mig < 0.5)
     (True, True, True)
     """
     settings = _check_settings(bins, estimator, importance, n_permutations, n_resamples, random_state)
     given, codes = check_codes(codes), sorted_codes(codes)
     item = str(given.dims[1])
+    refuse_taken(codes, RESULTS)
     Z = _values(codes, settings)
     is_fit = stimuli_to_fit(codes, settings.seed)
     table = read_factors(codes, factors, settings.bins, is_fit)
@@ -171,15 +178,11 @@ def disentanglement(
         variables |= _intervals(Z, table, is_fit, active, found, settings, photographs_of(codes), n_resamples)
     if n_permutations:
         variables |= _null_means(Z, table, is_fit, active, settings, found.importances.penalties, n_permutations)
-    for name, values in (
-        ("mutual_information", found.information),
-        ("normalized", found.normalized),
-        ("importance", found.importances.table),
-    ):
-        variables[name] = ((item, "factor"), values)
     names = np.array([factor.name for factor in table])
-    variables["item_disentanglement"] = (item, 1 - info.evenness(found.normalized))
-    variables["item_factor"] = (item, names[found.normalized.argmax(1)])
+    row = 1 - info.evenness(found.normalized), names[found.normalized.argmax(1)]
+    tables = found.information, found.normalized, found.importances.table
+    variables |= {name: ((item, "factor"), values) for name, values in zip(OF_ITEMS[:3], tables, strict=True)}
+    variables |= {name: (item, values) for name, values in zip(OF_ITEMS[3:], row, strict=True)}
     coords = coords_along(codes, item) | {
         "factor": names,
         "kind": ("factor", ["labels" if factor.values is None else "numbers" for factor in table]),
@@ -320,6 +323,6 @@ def _null_means(
         order = np.arange(len(Z))
         order[is_fit], order[~is_fit] = rng.permutation(order[is_fit]), rng.permutation(order[~is_fit])
         permuted = [factor.take(order) for factor in factors]
-        # chosen again, penalties would leave a weight or none to each item, which looks disentangled
+        # chosen again, the penalty of a lasso would leave a weight or none to each item, which looks disentangled
         drawn.append(_measure(Z, permuted, is_fit, active, settings, penalties).scores)
     return {f"{name}_null": float(np.mean([scores[name] for scores in drawn])) for name in (*OF_ALL, *HELD_OUT)}

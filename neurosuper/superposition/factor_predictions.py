@@ -16,9 +16,9 @@ from sklearn.linear_model import LogisticRegression
 from neurosuper._kernels import njit
 from neurosuper.superposition.factor_information import mean_gap
 from neurosuper.superposition.factor_tables import Factor
-from neurosuper.superposition.sparse_regression import choose_penalties, draw_folds, lasso
+from neurosuper.superposition.penalized_regression import Penalty, choose_penalties, draw_folds, fit_weights
 
-Importance = Literal["lasso", "gbt"]
+Importance = Literal["ridge", "lasso", "gbt"]
 SVM_C = 0.01  # of SAP (Kumar et al. 2018, and all implementations since)
 MAX_STEPS, STEP_TOLERANCE = 100, 1e-10  # of Newton's method in two dimensions, which takes about 8
 
@@ -28,7 +28,7 @@ class Importances(NamedTuple):
 
     table: np.ndarray  # (item, factor), at least 0
     predicted: list[np.ndarray]  # for each factor (scored stimulus,), its level, or its number
-    penalties: np.ndarray | None  # of the lasso, for each response
+    penalties: np.ndarray | None  # of the regression, for each response
 
 
 def zscored(Z: np.ndarray, is_fit: np.ndarray) -> np.ndarray:
@@ -47,9 +47,9 @@ def importances(
     seed: int,
     penalties: np.ndarray | None = None,
 ) -> Importances:
-    """Return the importances of items, by a lasso or by gradient-boosted trees, and the factors of scored stimuli."""
-    if method == "lasso":
-        return _by_lasso(X, factors, is_fit, seed, penalties)
+    """Return the importances of items, by regression or boosted trees, and predictions for scored stimuli."""
+    if method != "gbt":
+        return _by_regression(X, factors, is_fit, method, seed, penalties)
     table, predicted = np.empty((X.shape[1], len(factors))), []
     for j, factor in enumerate(factors):
         model = _trees(factor, seed).fit(X[is_fit], _target(factor)[is_fit])
@@ -67,8 +67,13 @@ def _target(factor: Factor) -> np.ndarray:
     return factor.levels if factor.values is None else factor.values
 
 
-def _by_lasso(
-    X: np.ndarray, factors: Sequence[Factor], is_fit: np.ndarray, seed: int, penalties: np.ndarray | None
+def _by_regression(
+    X: np.ndarray,
+    factors: Sequence[Factor],
+    is_fit: np.ndarray,
+    penalty: Penalty,
+    seed: int,
+    penalties: np.ndarray | None,
 ) -> Importances:
     responses = [_responses(factor) for factor in factors]
     groups = np.repeat(np.arange(len(factors)), [each.shape[1] for each in responses])
@@ -79,8 +84,9 @@ def _by_lasso(
     scale = np.where(scale > 0, scale, 1)
     target = (Y[is_fit] - mean) / scale
     if penalties is None:
-        penalties = choose_penalties(fit, target, groups, draw_folds(len(fit), np.random.default_rng([seed, 2])))
-    W = lasso(fit, target, penalties)
+        folds = draw_folds(len(fit), np.random.default_rng([seed, 2]))
+        penalties = choose_penalties(fit, target, groups, folds, penalty)
+    W = fit_weights(fit, target, penalties, penalty)
     at = np.cumsum([0, *(each.shape[1] for each in responses)])
     table = np.add.reduceat(np.abs(W), at[:-1], axis=1)
     scored = mean + X[~is_fit] @ W * scale

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import xarray as xr
 
 from neurosuper._checks import check_count
 from neurosuper.interpretability.ranking import check_codes
-from neurosuper.responses import align, name_some, split_stimuli
+from neurosuper.responses import align, coords_along, name_some, split_stimuli
 
 LEAST_PER_SIDE = 10  # stimuli to fit on, and to score on
 
@@ -41,6 +43,16 @@ def stimuli_to_fit(codes: xr.DataArray, seed: int) -> np.ndarray:
             f"`split`, at least {LEAST_PER_SIDE} for each, or leave the split to this function with .drop_vars('split')"
         )
     return np.asarray(split == "fit")
+
+
+def refuse_taken(codes: xr.DataArray, results: Iterable[str]) -> None:
+    """Raise an error for items that are called, or have a coord, like one of the results."""
+    item = str(codes.dims[1])
+    if taken := sorted({item, *coords_along(codes, item)} & set(results)):
+        raise ValueError(
+            f"{item}s have the name or a coord {taken[0]!r}, the name of a result; rename it, e.g. "
+            f"codes.rename({taken[0]}='item_{taken[0]}')"
+        )
 
 
 def check_resamples(n_resamples: int) -> int:

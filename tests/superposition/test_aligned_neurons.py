@@ -11,7 +11,7 @@ from neurosuper.superposition import alignment
 from neurosuper.superposition.aligned_neurons import _fit
 from neurosuper.superposition.axes import random_rotation
 from neurosuper.superposition.factor_predictions import zscored
-from neurosuper.superposition.sparse_regression import draw_folds
+from neurosuper.superposition.penalized_regression import draw_folds
 
 FAST = {"n_rotations": 0, "n_resamples": 0}
 
@@ -125,6 +125,12 @@ def test_bad_input_is_refused_in_one_line(planted, change, settings, message):
     with pytest.raises(ValueError, match=message) as error:
         alignment(change(codes), neurons, **settings)
     assert "\n" not in str(error.value)
+
+
+def test_a_coord_of_neurons_with_the_name_of_a_result_is_refused(planted):
+    codes, neurons, _ = planted
+    with pytest.raises(ValueError, match=r"units have the name or a coord 'r2', .* codes.rename\(r2='item_r2'\)"):
+        alignment(codes, neurons.assign_coords(r2=("unit", np.ones(5))))
 
 
 def test_too_few_stimuli_are_refused(planted):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
-from sklearn.linear_model import Lasso, LogisticRegression
+from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 from sklearn.metrics import log_loss, r2_score, roc_auc_score
 from sklearn.svm import LinearSVC
 
@@ -55,6 +55,13 @@ def test_lasso_importances_are_the_absolute_weights_of_scikit_learn():
     assert_allclose(found.table[:, 1], np.abs(number.coef_), atol=1e-6)
     assert_allclose(found.predicted[1], number.predict(X[~IS_FIT]) * NUMBERS[IS_FIT].std(), atol=1e-6)
     assert len(set(found.penalties[:3])) == 1
+
+
+def test_ridge_importances_are_the_absolute_weights_of_scikit_learn():
+    found = prediction.importances(X, [LABELS, POSE], IS_FIT, "ridge", 0)
+    number = Ridge(found.penalties[3] * IS_FIT.sum()).fit(X[IS_FIT], NUMBERS[IS_FIT] / NUMBERS[IS_FIT].std())
+    assert_allclose(found.table[:, 1], np.abs(number.coef_), rtol=1e-8)
+    assert_allclose(found.predicted[1], number.predict(X[~IS_FIT]) * NUMBERS[IS_FIT].std(), rtol=1e-8)
 
 
 def test_tree_importances_are_those_of_scikit_learn():
