@@ -17,6 +17,8 @@ STATISTICS = (
     "psychophysics",
     "hypotheses",
     "superposition",
+    "disentanglement",
+    "selectivity",
 )
 pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 FINDERS = [

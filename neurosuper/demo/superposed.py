@@ -52,9 +52,30 @@ def superposed(
 
     Notes
     -----
-    In expectation, and for independent features of mean a = `active` and second moment 2a: the squared cosine of two
-    directions is 1/`n_units`; the covariance of responses is Dᵀ D (2a − a²) plus the noise's; a feature's sparseness
-    (Treves-Rolls) is 1 − a/2; the product of two features is that of their means, a².
+    What the measures of `neurosuper.superposition` give, for K features of d units that are active with probability a,
+    each with the mean a, the second moment 2a, the variance v = 2a − a² and the fourth cumulant c; S² is the variance
+    of the noise. Values are means over directions, features, or worlds.
+
+    =========================  ===================================================================================
+    measure                    value
+    =========================  ===================================================================================
+    `interference`             squared cosine 1/d, interference (K − 1)/d, frame potential (d + K − 1)/K, `cofiring` 1
+    `axis_alignment`           1/`n_units_needed` is 3/(d + 2)
+    `spectrum`                 eigenvalues of v Dᵀ D + S² (by cvPCA without S²); without noise, participation ratio
+                               Kd/(d + K − 1)
+    `sparseness`               of features: 1 − a/2 (Treves-Rolls), "active" a; of units, and of `rotate_units` with W
+                               for D: "kurtosis" c Σw⁴/(v Σw²)²
+    `soft_matching`            of the population with a copy that has other noise: v|w|²/(v|w|² + S²), for the weights
+                               w of each unit; `privileged_axes`: the same, 1 relative to the noise ceiling
+    `sparsify`                 half of many weights keep 0.93 of the squared length
+    `weight_interference`      of weights D: the square is that of `interference`
+    `count_features`           K with enough stimuli; 0 of Gaussian responses
+    =========================  ===================================================================================
+
+    Of features themselves as units, and images whose distance is 0 if they have the same `category`, otherwise 1, for
+    small a: the index of a feature is 0, and that of the sum of two −½, as two of its top stimuli have the same feature
+    with probability ½. So `synergy` is −½, and the dip of `between_directions` ½; `rotation_curve` starts at 0 and
+    falls; a direction of `sparsity_curve` needs one unit; and the two halves of `clustered_apart` do not differ.
 
     Examples
     --------

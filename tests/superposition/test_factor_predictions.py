@@ -92,10 +92,3 @@ def test_held_out_scores_are_those_of_scikit_learn(readouts, rows):
     of_labels = np.sort(readouts[0].is_right[rows].mean(0))
     of_numbers = np.sort([np.corrcoef(z, f)[0, 1] ** 2 for z in held.T])
     assert_allclose(found["sap"], (of_labels[-1] - of_labels[-2] + of_numbers[-1] - of_numbers[-2]) / 2)
-
-
-def test_a_level_on_one_side_only_is_refused():
-    with pytest.raises(ValueError, match="factor 'object' has a level without any stimulus to fit on; merge"):
-        prediction.read_out(X, LABELS, LEVELS > 0, np.zeros(N))
-    with pytest.raises(ValueError, match="factor 'object' has a level without any stimulus to score on"):
-        prediction.read_out(X, LABELS, (LEVELS == 0) | IS_FIT & (LEVELS == 1) | (LEVELS == 2), np.zeros(N))

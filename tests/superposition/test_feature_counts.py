@@ -6,24 +6,11 @@ import xarray as xr
 from numpy.testing import assert_allclose
 from scipy.optimize import linear_sum_assignment
 
-from neurosuper import PCA, KMeans, split_stimuli
+from neurosuper import PCA, DictionaryLearning, KMeans, split_stimuli
+from neurosuper.demo.superposed import superposed
 from neurosuper.interpretability import shuffle_units
 from neurosuper.superposition import count_features
 from neurosuper.superposition.feature_counts import _drop_duplicates
-
-
-def overcomplete(make_responses, n_stimuli, n_units, active, seed=0):
-    """Twice as many sparse features as units, on random directions."""
-    rng = np.random.default_rng(seed)
-    n = 2 * n_units
-    D = rng.normal(size=(n, n_units))
-    D /= np.linalg.norm(D, axis=1, keepdims=True)
-    is_active = rng.random((n_stimuli, n)) < active
-    is_active[np.arange(n_stimuli), rng.integers(0, n, n_stimuli)] = (
-        True  # a stimulus without features has no direction
-    )
-    features = rng.exponential(size=(n_stimuli, n)) * is_active
-    return make_responses(features @ D + 0.01 * rng.normal(size=(n_stimuli, n_units)))
 
 
 def test_it_is_that_of_a_loop_over_splits(make_responses, rng):
@@ -52,17 +39,19 @@ def test_it_is_that_of_a_loop_over_splits(make_responses, rng):
     assert_allclose(result.overcompleteness, result.n_stable / result.participation_ratio)
 
 
-def test_twice_as_many_features_as_units_are_counted(make_responses):
-    responses = overcomplete(make_responses, 1200, 10, 0.02)
-    found = count_features(KMeans(normalize=True), responses, n_directions="2x", n_resamples=2)
-    assert abs(found.n_stable.item() - 20) <= 2
-    assert found.overcompleteness > 1.8  # the participation ratio is at most 10
+@pytest.mark.parametrize(
+    "finder", [KMeans(normalize=True), pytest.param(DictionaryLearning(positive=True), marks=pytest.mark.slow)]
+)
+def test_twice_as_many_features_as_units_are_counted(finder):
+    world = superposed(n_features=40, n_units=20, n_stimuli=2000, active=0.05, random_state=0)
+    found = count_features(finder, world.response, n_directions=40, n_resamples=2)
+    assert abs(found.n_stable.item() - 40) <= 4
+    assert found.overcompleteness > 2
 
 
 def test_gaussian_responses_have_no_features(make_responses, rng):
-    responses = make_responses(rng.normal(size=(400, 16)))
-    result = count_features(KMeans(center=True), responses, n_directions=16, n_resamples=3)
-    assert result.n_stable <= 0.5
+    noise = make_responses(rng.normal(size=(800, 20)))
+    assert count_features(KMeans(normalize=True), noise, n_directions=40, n_resamples=2).n_stable <= 0.5
 
 
 def test_copies_of_a_direction_count_once():
@@ -71,8 +60,8 @@ def test_copies_of_a_direction_count_once():
     assert _drop_duplicates(D).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
 
 
-def test_order_and_dask_do_not_matter(make_responses):
-    responses = overcomplete(make_responses, 200, 6, 0.1)
+def test_order_and_dask_do_not_matter(make_responses, rng):
+    responses = make_responses(rng.gamma(2, 1, (200, 6)) * np.arange(1, 7))
     first = count_features(PCA(), responses, n_directions=3, n_resamples=2)
     lazy = count_features(PCA(), responses.chunk(stimulus=50), n_directions=3, n_resamples=2)
     xr.testing.assert_allclose(first, lazy)
