@@ -158,7 +158,7 @@ def test_a_report_that_fails_costs_no_number(small, monkeypatch):
     expected = run_study(small)
     folder = small.parent / "study_output"
 
-    def fail(*_args):
+    def fail(*_args, **_settings):
         raise KeyError("figure")
 
     monkeypatch.setattr("neurosuper.study.run.make_report", fail)
@@ -194,7 +194,24 @@ def test_where_the_folder_is_full_all_is_kept_elsewhere_and_the_last_results_sta
         xr.Dataset, "to_netcdf", lambda *_args, **_kwargs: full(xr.Dataset({"interpretability": 0}), folder)
     )
     with pytest.raises(OSError, match="No space left on device"):
-        publish(folder, lambda path: xr.Dataset().to_netcdf(path), lambda: "")
+        publish(folder, {"study.nc": lambda path: xr.Dataset().to_netcdf(path)}, lambda: "")
+
+
+def test_files_of_numbers_are_replaced_together_or_not_at_all(tmp_path):
+    def full(_path):
+        raise OSError("No space left on device")
+
+    names = ["study.nc", "superposition.nc", "report.html"]
+    for name in names:
+        (tmp_path / name).write_text("earlier")
+    write = {name: lambda path: path.write_text("new") for name in names[:2]}
+    with pytest.raises(OSError, match="No space left on device"):
+        publish(tmp_path, write | {"superposition.nc": full}, lambda: "page")
+    assert [(tmp_path / name).read_text() for name in names] == ["earlier"] * 3
+    publish(tmp_path, write, lambda: "page")
+    assert [(tmp_path / name).read_text() for name in names] == ["new", "new", "page"]
+    publish(tmp_path, {"study.nc": write["study.nc"]}, lambda: "page")
+    assert not (tmp_path / "superposition.nc").exists()
 
 
 def test_directions_found_before_a_failure_are_kept_until_a_run_succeeds(small, monkeypatch):
