@@ -86,7 +86,7 @@ def disentanglement(
         Number of bins of equal width for each item, and of bins of equal counts for numbers that have more values.
     estimator : {"histogram", "ksg"}, optional
         Of mutual information: by counts in bins, or by the 10 nearest neighbours (Ross 2014), which needs no bins for
-        codes but takes some 50 times as long.
+        codes but takes about 200 times as long.
     importance : {"ridge", "lasso", "gbt"}, optional
         Importances for DCI: absolute weights of a ridge regression or a lasso on z-scored codes, with a penalty chosen
         by cross-validation; or those of gradient-boosted trees, which see any dependence, and take minutes for hundreds
