@@ -9,6 +9,7 @@ import itertools
 
 import numpy as np
 from scipy import stats
+from sklearn.svm import LinearSVC
 
 ANYTHING = -999
 
@@ -600,3 +601,14 @@ def lead_combinations(
         is_decided[group] = (np.diff(z[order[: leading.shape[1] + 1]]) < 0).all()
         if not is_decided[group]:
             leading[group] = ANYTHING
+
+
+# neurosuper.superposition.factor_predictions
+
+
+def solve_svms(X, is_level, c_level, c_rest):
+    models = [
+        LinearSVC(dual=False, tol=1e-12, max_iter=10_000, class_weight={True: c_level, False: c_rest}).fit(x, is_level)
+        for x in X.T[:, :, None]
+    ]
+    return np.array([model.coef_[0, 0] for model in models]), np.array([model.intercept_[0] for model in models])

@@ -29,7 +29,7 @@ from neurosuper.interpretability import group_scores, rank_sums
 from neurosuper.loaders import spike_counts
 from neurosuper.loaders.nwb import frames
 from neurosuper.metrics import distances, pair_distances
-from neurosuper.superposition import combinations, index_tables
+from neurosuper.superposition import combinations, factor_predictions, index_tables
 from neurosuper.superposition.unit_groups import UnitGroups
 
 
@@ -200,6 +200,14 @@ def run_frames():
                 frames.sum_frames(values, times, columns, starts, starts + rng.uniform(0, 9, 200), delays)
 
 
+def run_readouts():
+    """Fit a linear classifier to each of some items, also where classes do not overlap."""
+    rng = np.random.default_rng(0)
+    is_level = rng.random(300) < 0.3
+    for gap in (0, 1, 20):
+        factor_predictions._solve_svms(rng.normal(size=(300, 4)) + gap * is_level[:, None], is_level, 0.02, 0.01)
+
+
 def find_run(kernels):
     """Return the names of kernels that were run: those that were compiled or loaded, and those that they call."""
     run = {name for name, kernel in kernels.items() if getattr(kernel, "sequential", kernel).signatures}
@@ -235,6 +243,7 @@ RUNS = (
     run_combinations,
     run_spikes,
     run_frames,
+    run_readouts,
 )
 
 

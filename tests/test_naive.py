@@ -534,6 +534,13 @@ def flat(value):
     return list(itertools.chain.from_iterable(map(flat, value))) if isinstance(value, tuple) else [np.asarray(value)]
 
 
+@case
+def solve_svms(rng, n, m):
+    is_level = rng.random(3 * n) < 0.4
+    is_level[:2] = False, True
+    return rng.normal(size=(3 * n, m)) + 2 * is_level[:, None], is_level, *rng.uniform(0.01, 1, 2)
+
+
 def assert_same(ours, expected, near):
     for one, other in zip(flat(ours), flat(expected), strict=True):
         assert one.shape == other.shape
