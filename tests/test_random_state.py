@@ -42,6 +42,7 @@ from neurosuper.superposition import (
     clustered_apart,
     count_features,
     interference,
+    measure_superposition,
     privileged_axes,
     rotate_units,
     rotation_curve,
@@ -194,6 +195,9 @@ CASES = {
     "superposition.sparsified.sparsity_curve": lambda s: sparsity_curve(
         ns.PCA(2), CODES, IMAGES, COLOR, keep=0.5, top=3, n_resamples=10, random_state=s
     ),
+    "superposition.all_measures.measure_superposition": lambda s: measure_superposition(
+        {"V4": CODES[:, :4]}, [ns.Units()], IMAGES, COLOR, measures=["sparseness"], random_state=s
+    )["sparseness/V4/Units"].to_dataset(),
     "superposition.rotations.rotation_curve": lambda s: rotation_curve(
         CODES[:, :4], IMAGES, COLOR, top=3, n_resamples=10, random_state=s
     ),

@@ -1,3 +1,4 @@
+from .all_measures import measure_superposition as measure_superposition
 from .axes import axis_alignment as axis_alignment
 from .axes import rotate_units as rotate_units
 from .feature_counts import count_features as count_features
