@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 
 from neurosuper.inference import bootstrap_interval
 from neurosuper.plot.figure import draw_legend, open_axes
-from neurosuper.plot.style import MARKERS, OKABE_ITO, PLAIN, Look, finder_looks
+from neurosuper.plot.style import PLAIN, finder_looks
 
 __all__ = ["plot_difficulty"]
 
 CHANCE = 0.5  # accuracy of guessing between two alternatives
 Sweeps = xr.Dataset | Mapping[str, xr.Dataset]
-UNNAMED = Look(OKABE_ITO[0], MARKERS[0])  # of a result without a name
 
 
 @overload
@@ -67,7 +66,7 @@ def plot_difficulty(result: Sweeps, *, ax: Axes | None = None) -> Figure | Axes:
     """
     results = _check_results(result)
     axes, drawn = open_axes(ax, (5.5, 4))
-    looks, shown = finder_looks(results) | {"": UNNAMED}, set()
+    looks, shown = finder_looks(results), set()
     for name, of_name in results.items():
         accuracy, item = _check_sweep(name, of_name)
         mean = bootstrap_interval(accuracy, item)

@@ -19,15 +19,13 @@ from scipy.stats import gaussian_kde
 from neurosuper._checks import check_one_of
 from neurosuper.comparison.selections import whole_comparison
 from neurosuper.comparison.table import inactive_items, summarize
-from neurosuper.plot.figure import LINE, SMALL, draw_legend, label_ticks, open_axes, size_of
+from neurosuper.plot.figure import CHARACTER, LINE, SMALL, draw_legend, label_ticks, lay_out_legend, open_axes, size_of
 from neurosuper.plot.style import PLAIN, Look, finder_looks
 
 __all__ = ["plot_distributions"]
 
 HALF_WIDTH = 0.4  # of a violin, in columns: leaves a fifth of a column between violins
 GAP = 0.8  # between systems, in columns
-CHARACTER = 0.075  # mean width of a character of a name, in inches
-HANDLE = 0.65  # inches of a legend entry without its text: line and spaces
 NARROW = 0.32  # inches per column; three digits of a count need this width, and are rotated if there is less
 CHANCE = "0.35"
 SINGLE, OF_MEAN = 0.12, 0.35  # opacity of the bands of chance: of single sets, and of their means
@@ -143,6 +141,7 @@ def draw_groups(
     *,
     label: str,
     marks: pd.DataFrame,
+    names: tuple[str, str] = ("mean", "chance level"),
     ax: Axes | None = None,
 ) -> Figure | Axes:
     """Return a figure of values as columns of points, one column per finder, grouped by system.
@@ -158,6 +157,8 @@ def draw_groups(
     marks : DataFrame
         By (system, finder): `mean`, and where known `mean_low`, `mean_high`, `chance_level`, `chance_level_low`,
         `chance_level_high`, `chance_of_mean_low` and `chance_of_mean_high`.
+    names : (str, str), optional
+        Of `mean` and `chance_level` in the legend.
     ax : Axes, optional
         Draw here instead of on a new figure.
 
@@ -173,8 +174,8 @@ def draw_groups(
     last = max(places.values())
     width = float(np.clip(1.8 + 0.36 * last, 6.5, 12.5)) if ax is None else size_of(ax)[0] / SMALL
     marks = marks.reindex(columns=MARKS)
-    handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)] + _mark_handles(marks)
-    n_columns, n_rows = _lay_out_legend([str(handle.get_label()) for handle in handles], width)
+    handles = [_handle(looks[finder], finder) for finder in dict.fromkeys(finders)] + _mark_handles(marks, names)
+    n_columns, n_rows = lay_out_legend([str(handle.get_label()) for handle in handles], width)
     axes, drawn = open_axes(ax, (width, 4 + LINE * n_rows))
     rng, counts = np.random.default_rng(0), []
     axes.set(xlim=(0.3, last + 0.7))
@@ -191,15 +192,6 @@ def draw_groups(
     axes.spines[["top", "right"]].set_visible(False)
     draw_legend(drawn, handles, n_columns)
     return drawn
-
-
-def _lay_out_legend(names: list[str], width: float) -> tuple[int, int]:
-    """Return the numbers of columns and rows of a legend that is at most as wide as the figure, in inches."""
-    for n_columns in range(min(6, len(names)), 1, -1):
-        columns = np.array_split([len(name) for name in names], n_columns)  # as matplotlib fills them
-        if sum(HANDLE + CHARACTER * column.max() for column in columns) < width:
-            return n_columns, len(columns[0])
-    return 1, len(names)
 
 
 def _place_columns(systems: np.ndarray, finders: np.ndarray) -> dict[Column, float]:
@@ -222,13 +214,13 @@ def _draw_chance(axes: Axes, x: float, marks: pd.Series) -> None:
         axes.hlines(marks["chance_level"], *reach, color=CHANCE, linestyle="--", linewidth=1, zorder=1.2)
 
 
-def _mark_handles(marks: pd.DataFrame) -> list[Artist]:
+def _mark_handles(marks: pd.DataFrame, names: tuple[str, str]) -> list[Artist]:
     """Return the entries of a legend for the mean, and for the chance levels that are known."""
     has_interval = marks["mean_low"].notna().any()
-    mean = Line2D([], [], color=CHANCE, linewidth=2, label="mean")
+    mean = Line2D([], [], color=CHANCE, linewidth=2, label=names[0])
     if has_interval:
-        mean.set(marker="|", markersize=10, markeredgewidth=3, label="mean, 95 % interval")
-    line = Line2D([], [], color=CHANCE, linestyle="--", linewidth=1, label="chance level")
+        mean.set(marker="|", markersize=10, markeredgewidth=3, label=f"{names[0]}, 95 % interval")
+    line = Line2D([], [], color=CHANCE, linestyle="--", linewidth=1, label=names[1])
     single = Patch(color=CHANCE, alpha=SINGLE, linewidth=0, label="95 % of random sets")
     of_mean = Patch(color=CHANCE, alpha=OF_MEAN, linewidth=0, label="95 % of means of n sets")
     handles = {"chance_level": line, "chance_level_low": single, "chance_of_mean_low": of_mean}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import textwrap
 import warnings
 from collections.abc import Sequence
 from typing import Any, cast
@@ -25,6 +26,9 @@ SAVED_DPI = 300  # of a saved figure, also of the points within an SVG or PDF: w
 SHARP = 2  # pixels per CSS pixel in a notebook, as on most screens and phones
 SMALL = 0.83  # size of the text of a legend within given axes: that of "small"
 LINE = 0.2  # inches between lines of a legend
+PAGE_WIDTH = 6.5  # inches: two such figures are in a row of a report, and one fits a page
+CHARACTER = 0.075  # mean width of a character of a name, in inches
+HANDLE = 0.65  # inches of a legend entry without its text: line and spaces
 UNSHOWN = (
     "no window can be opened here (matplotlib backend {backend!r}); save the figure with "
     "figure.savefig('figure.png'), or return it from a cell of a notebook"
@@ -121,6 +125,32 @@ def _check_axes(ax: Axes) -> None:
         raise TypeError(f"ax must be one matplotlib Axes, got {type(ax).__name__}; pass one of plt.subplots()[1]")
 
 
+def open_systems(
+    ax: Axes | None, systems: Sequence[str], row_height: float, *, sharey: bool = False
+) -> tuple[list[Axes], Figure | Axes]:
+    """Return one panel per system, with its name as title, and what a plot function returns.
+
+    Up to three panels are in a row of a figure of `PAGE_WIDTH`, whose rows are `row_height` inches high. A single
+    system takes the given axes themselves.
+    """
+    if len(systems) == 1:
+        axes, drawn = open_axes(ax, (PAGE_WIDTH, row_height))
+        opened = [axes]
+    else:
+        n_columns = 2 if len(systems) in (2, 4) else 3
+        n_rows = -(-len(systems) // n_columns)
+        size, gap = (PAGE_WIDTH, n_rows * row_height), (0.6, 0.12 if sharey else 0.4)
+        panels, drawn = open_panels(ax, size, n_rows, n_columns, gap=gap, sharey=sharey, n_rows_above=4)
+        for unused in panels.ravel()[len(systems) :]:
+            unused.set_axis_off()
+        opened = panels.ravel()[: len(systems)].tolist()
+    n_characters = PAGE_WIDTH / min(3, len(systems)) / CHARACTER
+    for axes, system in zip(opened, systems, strict=True):
+        axes.set_title(textwrap.fill(system, int(n_characters)), fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    return opened, drawn
+
+
 def label_ticks(axis: Axis, places: Sequence[float], names: Sequence[str]) -> None:
     """Write names at some places of an axis: as they are, also on an axis that the user has drawn before."""
     axis.set_ticks(places, names)
@@ -148,3 +178,12 @@ def draw_legend(drawn: Figure | Axes, handles: Sequence[Artist], n_columns: int)
 def _legend_share(axes: Axes, n_rows: int) -> float:
     """Return the share of the height of axes that a legend takes, with a margin below."""
     return min(0.5, LINE * (n_rows + 0.5) / size_of(axes)[1]) if n_rows else 0.0
+
+
+def lay_out_legend(names: list[str], width: float) -> tuple[int, int]:
+    """Return the numbers of columns and rows of a legend that is at most as wide as the figure, in inches."""
+    for n_columns in range(min(6, len(names)), 1, -1):
+        columns = np.array_split([len(name) for name in names], n_columns)  # as matplotlib fills them
+        if sum(HANDLE + CHARACTER * column.max() for column in columns) < width:
+            return n_columns, len(columns[0])
+    return 1, len(names)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from tests.plot.superposition_results import make_superposition_results
+
 SYSTEMS = ("V4", "SqueezeNet fire8")
 FINDERS = ("Units", "PCA", "KMeans")
 
@@ -23,3 +25,9 @@ def comparison(rng) -> xr.Dataset:
             "quantity": ("metric", ["−LPIPS distance (AlexNet)"]),
         },
     )
+
+
+@pytest.fixture
+def superposition_results():
+    """Return a function that makes results of all measures of superposition, by name, of two systems."""
+    return make_superposition_results

@@ -19,7 +19,7 @@ NAME = "3$ or 4$"  # of a finder, area or direction: shown as it is, not as a fo
 
 
 @pytest.fixture
-def calls(rng, images, comparison):
+def calls(rng, images, comparison, superposition_results):
     """Return {name of the function: (its arguments, what it writes)}."""
     finders = xr.where(comparison.finder == "PCA", NAME, comparison.finder)
     renamed = comparison.assign_coords(finder=("item", finders.values), item=np.arange(comparison.sizes["item"]))
@@ -50,14 +50,21 @@ def calls(rng, images, comparison):
     accuracy = xr.Dataset(
         {"accuracy": (("unit", "quantile"), rng.uniform(0.4, 1, (9, 3)))}, {"quantile": [0, 0.1, 0.2]}
     )
+    measured = superposition_results(NAME)
     return {
         "plot_contrasts": ((tests, "LPIPS-alex"), ["KMeans", "V4", "single units", "not detectable"]),
+        "plot_disentanglement": ((measured["disentanglement"],), [NAME, "Units", "KMeans", "MIG", "factors permuted"]),
         "plot_difficulty": (({NAME: accuracy},), [f"{NAME} (n = 9)", "share of correct trials"]),
         "plot_distributions": ((renamed, "LPIPS-alex"), ["KMeans", "V4", "Units"]),
         "plot_finders": ((measures,), ["sparsity", "V4", "b"]),
+        "plot_interference": ((measured["interference"],), [NAME, "KMeans", "Welch bound: the least possible"]),
         "plot_recovery": ((recovery,), ["KMeans", "max |cosine| with a planted direction"]),
         "plot_reliability": ((reliability,), ["split-half", f"{NAME} (1)"]),
+        "plot_rotation": ((measured["rotation"],), [f"{NAME} (p = 0.05)", "units"]),
+        "plot_sparseness": ((measured["sparseness"],), [NAME, "Units", "sparseness over stimuli"]),
+        "plot_spectrum": ((measured["spectrum"],), [f"{NAME}: α = 1.02 [0.93, 1.10]", "critical α = 1.5", "0.1"]),
         "plot_sweep": ((sweep,), ["number of directions"]),
+        "plot_synergy": ((measured["synergy"],), [f"{NAME}: 300 pairs", "share of pairs (%)"]),
         "plot_top_stimuli": ((codes, images), ["b", *ns.top_stimuli(codes).values.ravel().tolist()]),
     }
 
