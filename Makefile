@@ -69,6 +69,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/psychophysics.py
 	@$(BIN)/python benchmarks/spikes.py
 	@$(BIN)/python benchmarks/superposition.py
+	@$(BIN)/python benchmarks/selectivity.py
 	@$(BIN)/python benchmarks/nsd_memory.py
 
 mutate: $(READY)

@@ -5,6 +5,7 @@ A twin writes to its arguments where the kernel does. Memory whose content after
 """
 
 import numpy as np
+from scipy import stats
 
 ANYTHING = -999
 
@@ -504,6 +505,16 @@ def mean_in_groups(tables, leading, groups, top, means):
     for draw, group, item in np.ndindex(means.shape):
         members = np.flatnonzero(groups[leading[item], draw] == group)[:top]
         means[draw, group, item] = tables[item][np.ix_(members, members)].sum() / n_pairs
+
+
+# neurosuper.interpretability.rank_sums
+
+
+def add_rank_sums(values, order, groups, sums, ties):
+    among = groups >= 0
+    for item, z in enumerate(values[:, among]):
+        np.add.at(sums[item], groups[among], (2 * stats.rankdata(z)).astype(int))
+        ties[item] += sum(t**3 - t for t in np.unique(z, return_counts=True)[1].tolist())
 
 
 # neurosuper.superposition.index_tables

@@ -25,7 +25,7 @@ from neurosuper.directions._solvers import (
 )
 from neurosuper.directions._solvers.sae_codes import Activation
 from neurosuper.directions._solvers.sae_training import Training
-from neurosuper.interpretability import group_scores
+from neurosuper.interpretability import group_scores, rank_sums
 from neurosuper.loaders import spike_counts
 from neurosuper.loaders.nwb import frames
 from neurosuper.metrics import distances
@@ -121,6 +121,14 @@ def run_group_scores():
     group_scores._mean_in_groups(rng.random((7, 60, 60)), order, groups, 5, np.zeros((30, 4, 7), np.float32))
 
 
+def run_rank_sums():
+    """Rank codes with ties and of constant items, of which some stimuli are left out; and none."""
+    rng = np.random.default_rng(0)
+    values = np.column_stack([rng.normal(size=(500, 5)), rng.integers(0, 3, (500, 5)), np.zeros((500, 2))])
+    rank_sums.rank_sums(values, rng.integers(-1, 7, (3, 500)), 7)
+    rank_sums.rank_sums(values, np.full((1, 500), -1), 7)
+
+
 def run_index_tables():
     """Find the index of more items than a vector has numbers, one of them with too few leading stimuli."""
     rng = np.random.default_rng(0)
@@ -198,6 +206,7 @@ RUNS = (
     run_autoencoder,
     run_distances,
     run_group_scores,
+    run_rank_sums,
     run_index_tables,
     run_spikes,
     run_frames,

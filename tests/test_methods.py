@@ -17,6 +17,7 @@ STATISTICS = (
     "psychophysics",
     "hypotheses",
     "superposition",
+    "selectivity",
 )
 pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 FINDERS = [

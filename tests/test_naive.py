@@ -443,6 +443,14 @@ def mean_in_groups(rng, n, m):
 
 
 @case
+def add_rank_sums(rng, n, m):
+    """Codes with ties, some of them of stimuli that are left out."""
+    values = rng.integers(0, 6, (m, 3 * n)).astype(np.float32)
+    sums, ties = np.zeros((m, 4), np.int64), np.zeros(m)
+    return values, values.argsort(axis=1), rng.integers(-1, 4, 3 * n), sums, ties
+
+
+@case
 def mean_in_subset(rng, n, m):
     """Items whose leading stimuli are in a subset, and one with too few of them there."""
     n_stimuli = 12 + n

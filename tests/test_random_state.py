@@ -30,6 +30,7 @@ from neurosuper.interpretability import (
     make_trials,
     null_test,
     phase_surrogates,
+    selectivity,
     shuffle_stimuli,
     shuffle_units,
     validate_against_humans,
@@ -65,6 +66,7 @@ def make_codes(n_items: int, seed: int) -> xr.DataArray:
 
 
 CODES, OTHERS = make_codes(12, 0), make_codes(12, 1)
+LABELS = xr.DataArray(np.arange(60) % 3, {"stimulus": CODES.stimulus}, "stimulus")
 REPEATED = xr.concat([make_codes(4, seed) for seed in range(6)], "repetition").transpose("stimulus", "repetition", ...)
 IMAGES = ns.load_images(np.random.default_rng(2).integers(0, 255, (60, 2, 2, 3), dtype=np.uint8)).assign_coords(
     stimulus=STATISTICS.stimulus
@@ -131,6 +133,7 @@ CASES = {
     "inference.permutation.permutation_test": lambda s: permutation_test(
         xr.DataArray(X, dims="unit"), xr.DataArray(Y, dims="unit"), n_resamples=100, random_state=s
     ),
+    "interpretability.category_selectivity.selectivity": lambda s: selectivity(CODES, LABELS, random_state=s),
     "interpretability.disjoint_stimuli.index_reliability": lambda s: index_reliability(
         CODES, IMAGES, COLOR, sizes=20, n_resamples=10, random_state=s
     ),

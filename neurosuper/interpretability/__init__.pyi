@@ -1,3 +1,4 @@
+from .category_selectivity import selectivity as selectivity
 from .cross_unit_task import separability as separability
 from .disjoint_stimuli import index_reliability as index_reliability
 from .explained import explained_by as explained_by
