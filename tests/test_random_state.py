@@ -22,6 +22,7 @@ from neurosuper.inference import bootstrap_interval, compare_with_null, halves_i
 from neurosuper.inference.permutation import compare_means
 from neurosuper.interpretability import (
     chance_level,
+    enrichment,
     explained_by,
     human_ceiling,
     index_difference,
@@ -165,6 +166,7 @@ CASES = {
     "interpretability.stimulus_sampling.index_interval": lambda s: index_interval(
         CODES, IMAGES, COLOR, n_resamples=10, random_state=s
     ),
+    "interpretability.top_enrichment.enrichment": lambda s: enrichment(CODES, LABELS, top=5, random_state=s),
     "interpretability.trials.make_trials": lambda s: make_trials(CODES, n_references=2, n_trials=5, random_state=s),
     "networks.named.load_network": lambda s: (
         (load_network("torchvision:squeezenet1_1", pretrained=False, random_state=s).model.features[0].weight)

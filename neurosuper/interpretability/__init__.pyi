@@ -21,4 +21,5 @@ from .ranking import top_stimuli as top_stimuli
 from .sampling_power import index_power as index_power
 from .stimulus_sampling import index_difference as index_difference
 from .stimulus_sampling import index_interval as index_interval
+from .top_enrichment import enrichment as enrichment
 from .trials import make_trials as make_trials

@@ -46,18 +46,19 @@ def draw_figures(comparison: xr.Dataset) -> list[Picture]:
     for i, metric in enumerate(comparison.metric.values.tolist()):
         caption = f"{points}{CHANCE if 'chance_level' in comparison else ''}"
         title = f"Interpretability index by {metric}"
-        pictures.append(_picture(plot_distributions(comparison, metric), title, caption, f"metric{i}"))
+        pictures.append(draw_picture(plot_distributions(comparison, metric), title, caption, f"metric{i}"))
         if "corrected" in comparison:
             figure, title = plot_distributions(comparison, metric, correction="hub"), f"Hub-corrected index by {metric}"
-            pictures.append(_picture(figure, title, f"{points}{CHANCE_IS_ZERO}", f"corrected{i}"))
+            pictures.append(draw_picture(figure, title, f"{points}{CHANCE_IS_ZERO}", f"corrected{i}"))
     if "recovery" in comparison:
         caption = f"Points: planted directions; 1 means recovered exactly. {MARKS.format('')}"
         figure = plot_recovery(comparison.recovery)
-        pictures.append(_picture(figure, "Recovery of planted directions", caption, "recovery"))
+        pictures.append(draw_picture(figure, "Recovery of planted directions", caption, "recovery"))
     return pictures
 
 
-def _picture(figure: Figure, title: str, caption: str, prefix: str) -> Picture:
+def draw_picture(figure: Figure, title: str, caption: str, prefix: str) -> Picture:
+    """Return a figure as SVG whose ids begin with `prefix`, which is unique within the page."""
     return Picture(_svg(figure, prefix), round(72 * figure.get_figwidth()), title, caption)
 
 

@@ -22,6 +22,7 @@ from neurosuper.report.hypotheses import describe_hypotheses
 from neurosuper.report.means import describe_means
 from neurosuper.report.methods import call_of, describe_methods
 from neurosuper.report.numbers import unique_names
+from neurosuper.report.superposition_section import describe_superposition
 from neurosuper.report.thumbnails import embed_thumbnails
 
 __all__ = ["Report", "make_report"]
@@ -113,6 +114,7 @@ def make_report(
     title: str | None = None,
     note: str | None = None,
     tests: xr.Dataset | None = None,
+    superposition: xr.DataTree | None = None,
 ) -> Report:
     """Return a comparison as one self-contained HTML page, to save, open or show in a notebook.
 
@@ -129,23 +131,30 @@ def make_report(
     tests : Dataset (test,), optional
         From `neurosuper.contrast_finders` of this comparison, if you have them already or want others than the default.
 
+    superposition : DataTree, optional
+        From `neurosuper.superposition.measure_superposition`, of the same systems: the page then has a section with a
+        figure per measure.
+
     Returns
     -------
     Report
-        Headline, tests as forest plots with sentences for a paper, table of means, distributions, top stimuli of some
-        items of each finder by the first metric, how to read the index, a paragraph of methods to paste, and
-        provenance. The same input gives the same page.
+        Headline, tests as forest plots with sentences for a paper, table of means, distributions, measures of
+        superposition if there are any, top stimuli of some items of each finder by the first metric, how to read the
+        index, a paragraph of methods to paste, and provenance. The same input gives the same page.
 
     Raises
     ------
+    TypeError
+        `superposition` is not a DataTree.
     ValueError
-        Not a comparison or not its tests; a comparison from a `study.nc` of another layout (`format_version`); or a top
-        stimulus has no image.
+        Not a comparison or not its tests; measures of other systems; a comparison from a `study.nc` of another layout
+        (`format_version`); or a top stimulus has no image.
 
     See Also
     --------
     neurosuper.compare : Returns a comparison.
     neurosuper.run_study : Runs a study, and writes its report.
+    neurosuper.superposition.measure_superposition : Returns the measures of superposition.
     neurosuper.plot.plot_distributions : The figures of the report.
 
     Examples
@@ -165,6 +174,8 @@ def make_report(
     chosen = choose_examples(comparison)
     css, thumbnails = embed_thumbnails(images, labels_of(chosen.values()))
     tests, cautions = finder_tests(comparison) if tests is None else (tests, [])
+    measured = describe_superposition(superposition, comparison)
+    methods = describe_methods(comparison, tests) + ([" ".join(measured.methods)] if measured else [])
     attrs, systems = comparison.attrs, unique_names(comparison.system)
     page = {
         "title": title or attrs.get("title") or f"Interpretability of {', '.join(systems)}",
@@ -177,11 +188,12 @@ def make_report(
         "sections": sections_of_tests(comparison, tests, cautions),
         "means": describe_means(comparison, tests),
         "figures": draw_figures(comparison),
+        "superposition": measured,
         "introduction": introduce_examples(comparison),
         "examples": describe_examples(comparison, chosen),
         "thumbnails": thumbnails,
         "top": attrs["top"],
-        "methods": describe_methods(comparison, tests),
+        "methods": methods,
         "facts_of_run": _facts_of_run(provenance := json.loads(attrs.get("provenance", "{}"))),
         "files": provenance.get("files", {}),
     }

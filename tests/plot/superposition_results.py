@@ -27,7 +27,9 @@ def make_spectrum(rng) -> xr.Dataset:
     """A power law of exponent 1.016, exactly."""
     n = np.arange(1, 41)
     scalars = {"alpha": 1.016, "alpha_low": 0.93, "alpha_high": 1.1, "alpha_critical": 1.5}
-    return xr.Dataset({"variance": ("component", 3 * n**-1.016)} | scalars, {"component": n}, {"fit": [3, 30]})
+    scalars |= {"participation_ratio": 12.3, "participation_ratio_low": 11.1, "participation_ratio_high": 13.5}
+    attrs = {"fit": [3, 30], "method": "pca"}
+    return xr.Dataset({"variance": ("component", 3 * n**-1.016)} | scalars, {"component": n}, attrs)
 
 
 def make_rotation(rng) -> xr.Dataset:
@@ -43,8 +45,9 @@ def make_rotation(rng) -> xr.Dataset:
 def make_synergy(rng) -> xr.Dataset:
     pairs = {name: ("pair", rng.normal(-0.05, 0.05, 300)) for name in ("synergy", "synergy_found")}
     best = {"synergy_of_best": -0.02, "synergy_of_best_low": -0.03, "synergy_of_best_high": -0.01}
-    means = {"found_of_best": 0.06, "mean_synergy": -0.05}
-    return xr.Dataset(pairs | best | means, attrs={"against": "best"})
+    means = {"found_of_best": 0.06, "mean_synergy": -0.05, "share_above_null": 0.304}
+    shares = {"share_above": 0.312, "share_above_low": 0.28, "share_above_high": 0.344}
+    return xr.Dataset(pairs | best | means | shares, attrs={"against": "best"})
 
 
 OF_SYSTEMS = {"spectrum": make_spectrum, "rotation": make_rotation, "synergy": make_synergy}
