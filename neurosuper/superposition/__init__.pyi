@@ -1,6 +1,7 @@
 from .all_measures import measure_superposition as measure_superposition
 from .axes import axis_alignment as axis_alignment
 from .axes import rotate_units as rotate_units
+from .factor_measures import disentanglement as disentanglement
 from .feature_counts import count_features as count_features
 from .geometry import interference as interference
 from .interpolation import between_directions as between_directions
