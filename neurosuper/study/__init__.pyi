@@ -1,14 +1,17 @@
 from .contents import describe_file as describe_file
 from .estimate import StudyCheck as StudyCheck
 from .estimate import check_study as check_study
+from .file import Factors as Factors
 from .file import Hypothesis as Hypothesis
 from .file import Study as Study
+from .file import Superposition as Superposition
 from .file import read_study as read_study
 from .rerun import Reproduction as Reproduction
 from .rerun import reproduce as reproduce
 from .results import export_results as export_results
 from .results import read_directions as read_directions
 from .results import read_numbers as read_numbers
+from .results import read_superposition as read_superposition
 from .results import write_report as write_report
 from .run import run_study as run_study
 from .template import new_study as new_study

@@ -82,6 +82,37 @@ def compare_files(recorded: Path, rerun: Path, tolerance: float, is_tie: IsTie) 
     return pd.DataFrame(rows, columns=COLUMNS), n_compared
 
 
+def compare_trees(recorded: Path, rerun: Path, tolerance: float) -> tuple[pd.DataFrame, int]:
+    """Return the same for two `superposition.nc`: the variable is named after its measure."""
+    one, two = _read_groups(recorded), _read_groups(rerun)
+    rows, n_compared = [], 0
+    for cell in _cells_of_trees(one, two):
+        n_compared += cell.recorded.size
+        if (row := _compare(cell, tolerance)) is not None:
+            rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS), n_compared
+
+
+def _cells_of_trees(one: dict[str, xr.Dataset], two: dict[str, xr.Dataset]) -> Iterator[Cell]:
+    """Yield all pairs of values of two trees of measures; entries are matched by position."""
+    yield Cell("groups of measures", "", "", "", *_as_texts(sorted(one), sorted(two)))
+    for group in [name for name in one if name in two]:
+        measure, system, finder, *_ = [*group.split("/"), "", ""]
+        of = f" of {measure}" if measure else " of superposition"
+        for cell in (*_cells_of_attrs(one[group].attrs, two[group].attrs, of), *_by_variable(one[group], two[group])):
+            name = cell.variable if cell.variable.startswith("attr ") else f"{measure} {cell.variable}"
+            yield cell._replace(variable=name, system=system, finder=finder)
+
+
+def _by_variable(one: xr.Dataset, two: xr.Dataset) -> Iterator[Cell]:
+    for name in dict.fromkeys([*one.variables, *two.variables]):
+        shapes = [str(dict(each[name].sizes)) if name in each.variables else "none" for each in (one, two)]
+        if shapes[0] != shapes[1]:
+            yield Cell(f"shape of {name}", "", "", "", *_as_texts(shapes[:1], shapes[1:]))
+        else:
+            yield Cell(str(name), "", "", "", one[name].values, two[name].values)
+
+
 def _read_groups(path: Path) -> dict[str, xr.Dataset]:
     """Return the contents of a `study.nc` by group: "" is the comparison, all others are directions."""
     with netCDF4.Dataset(check_netcdf(path)) as file:

@@ -8,6 +8,8 @@ The model: a small part of each step is timed (see `timings`) and scaled.
   finders may need more or fewer iterations on all stimuli.
 - metrics: the scores of a few random units, on more and more images, and of many on few; time = a line over images that
   are scored, and a cost for each item and each random set.
+- superposition: its measures of some units of a simulated system, on more and more stimuli; time ∝ units², plus that of
+  embedding all images once more.
 - report: a line over its columns (system × finder) and items, both times metrics, as measured once (see `timings`).
 """
 
@@ -40,16 +42,19 @@ from neurosuper.study.build import (
     try_metrics,
 )
 from neurosuper.study.file import Study, read_study, tables_of
+from neurosuper.study.measures import describe_measures, metric_of
 from neurosuper.study.plan import describe_steps, describe_time, read_durations
 from neurosuper.study.references import References
 from neurosuper.study.run import SEEDLESS, check_permitted
 from neurosuper.study.sizes import measure_systems
-from neurosuper.study.timings import grow, report_seconds, time_fit, time_metric, work
+from neurosuper.study.timings import grow, report_seconds, time_fit, time_measures, time_metric, work
+from neurosuper.superposition.all_measures import check_measures
 
 __all__ = ["StudyCheck", "check_study"]
 
 N_FEATURES = 32  # of simulated responses
 N_ITEMS = 50, 450  # scored by a metric when it is timed
+MOST_PILOT_UNITS = 64  # whose measures of superposition are timed
 RANGE = 3  # times longer or shorter than the estimate, a run may be
 BASE_BYTES = 0.8e9  # of Python with torch, before any data
 REPORT_BYTES = 3e6
@@ -74,11 +79,14 @@ class StudyCheck:
     metrics : dict of str to str
         State of each metric by name: "ready", with what to know about it, or what the run has to fetch first.
     seconds : dict of str to float
-        Estimated time of each step: "images", "systems", "fits", "metrics", "report".
+        Estimated time of each step: "images", "systems", "fits", "metrics", "superposition" if the study measures it,
+        "report".
     memory, disk : float
         Estimated bytes.
     last_run : dict of str to float
         Seconds of each step but the report of the last run in the output folder; empty if there was none.
+    superposition : str
+        Which of its measures are computed, in a line; "" if none.
 
     See Also
     --------
@@ -102,6 +110,7 @@ class StudyCheck:
     memory: float
     disk: float
     last_run: Mapping[str, float] = field(default_factory=dict)
+    superposition: str = ""
 
     @property
     def total(self) -> float:
@@ -111,7 +120,8 @@ class StudyCheck:
     def __repr__(self) -> str:
         lines = [f"{self.path} can be run.", "", self.systems.to_string(), *self.selected, ""]
         lines += ["Directions (system, finder):", self.directions.to_string(), ""]
-        lines += [f"Metric {name}: {state}" for name, state in self.metrics.items()] + [""]
+        lines += [f"Metric {name}: {state}" for name, state in self.metrics.items()]
+        lines += [*([f"{self.superposition[:1].upper()}{self.superposition[1:]}"] if self.superposition else []), ""]
         lines.append(
             f"Estimate for this machine: about {describe_time(self.total)} ({describe_steps(self.seconds)}), "
             f"{_describe_bytes(self.memory)} of memory, {_describe_bytes(self.disk)} of disk."
@@ -195,6 +205,7 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
     n_scored = n_images if scores_all else min(n_images, n_images // 2 * len(study.seeds))
     n_items = int(directions.to_numpy().sum()) * len(study.seeds)
     scores = _estimate_scores(study, metrics, images, n_scored, n_items, len(systems))
+    of_measures = _estimate_measures(study, systems, len(finders), scores.get(metric_of(study), 0.0))
     memory, disk = _estimate_bytes(study, systems, directions, metrics, images, n_scored)
     return StudyCheck(
         path,
@@ -206,12 +217,14 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
             "images": of_images,
             "systems": of_systems,
             "fits": fits,
-            "metrics": scores,
+            "metrics": sum(scores.values()),
+            **of_measures,
             "report": report_seconds(directions.size, n_items, len(metrics)),
         },
         memory,
         disk + cached,
         read_durations(Path(output) if output else files.resolve(study.output or f"{path.stem}_output")),
+        describe_measures(study),
     )
 
 
@@ -286,20 +299,33 @@ def _simulate(n_stimuli: int, n_units: int) -> xr.DataArray:
 
 def _estimate_scores(
     study: Study, metrics: Metrics, images: xr.DataArray, n_scored: int, n_items: int, n_systems: int
-) -> float:
-    """Return the seconds of all metrics: a line over images, for few items, and a cost per further item."""
+) -> dict[str, float]:
+    """Return the seconds of each metric: a line over images, for few items, and a cost per further item."""
     few, many = N_ITEMS
     # Random sets of every system are scored for its chance level; those of one system are in each timing.
     n_more = max(n_items - few + (n_systems - 1) * N_RANDOM_SETS, 0)
-    total = 0.0
-    for metric in metrics.values():
+    total = {}
+    for name, metric in metrics.items():
         line = grow(partial(time_metric, study, metric, images, few), n_scored)
         n_images = int(line.small.size)
         per_item = max(time_metric(study, metric, images, many, n_images).seconds - line.small.seconds, 0) / (
             many - few
         )
-        total += line.at(n_scored) + n_more * per_item
+        total[name] = line.at(n_scored) + n_more * per_item
     return total
+
+
+def _estimate_measures(study: Study, systems: pd.DataFrame, n_finders: int, embedding: float) -> dict[str, float]:
+    """Return the seconds of the measures of superposition, if there are any, from those of some simulated units."""
+    if (table := study.superposition) is None:
+        return {}
+    names = check_measures(table.measures or "all", study.factors is not None)
+    n_units = systems.n_units.astype(int).clip(lower=2, upper=table.max_units)
+    pilot = min(int(n_units.max()), MOST_PILOT_UNITS)
+    values = _simulate(int(systems.n_stimuli.max()), pilot).values
+    line = grow(partial(time_measures, names, values, study.top, table.n_rotations, n_finders), len(values))
+    seconds = [line.at(int(n)) * (units / pilot) ** 2 for n, units in zip(systems.n_stimuli, n_units, strict=True)]
+    return {"superposition": sum(seconds) + embedding}
 
 
 def _count_features(metric: ImageMetric | Precomputed, images: xr.DataArray) -> int:

@@ -11,16 +11,17 @@ from neurosuper._toml import parse_toml
 from neurosuper.directions import CovarianceMatched
 from neurosuper.metrics.cache import Stored
 from neurosuper.study.references import Table, refuse_escapes, shared_name
+from neurosuper.superposition.all_measures import Measure
 
 Name = Annotated[str, Field(pattern=r"^[^/|$]*[^/|$.\s][^/|$]*$")]
 RANDOMIZED = ("init", "shuffle")  # see `neurosuper.networks.randomize`
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-def _refuse_repeats(seeds: list[int]) -> list[int]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("each seed may be named once")
-    return seeds
+def _refuse_repeats(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError("each may be named once")
+    return values
 
 
 class Hypothesis(BaseModel):
@@ -57,6 +58,82 @@ class Hypothesis(BaseModel):
     against: str = "Units"
     correction: Literal["hub", "none"] = "hub"
     alternative: Literal["greater", "less", "two-sided"] = "greater"
+
+
+class Superposition(BaseModel):
+    """Measures of superposition of a study: the table `[superposition]` of a file; an empty one asks for all.
+
+    Parameters
+    ----------
+    measures : list of str, optional
+        Some of "interference", "spectrum", "sparseness", "rotation", "synergy" and "disentanglement". None: all that
+        are possible; what is not is listed in the results.
+    metric : str, optional
+        Name of a metric of the study; None: its first.
+    baseline, max_units, n_rotations, stimulus_dim : optional
+        See `neurosuper.superposition.measure_superposition`.
+
+    See Also
+    --------
+    Factors : What is known of the stimuli, for "disentanglement".
+    Study : All settings of a study.
+
+    Examples
+    --------
+    >>> Superposition(measures=["rotation"]).max_units
+    256
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    measures: Annotated[list[Measure], Field(min_length=1), AfterValidator(_refuse_repeats)] | None = None
+    metric: str | None = None
+    baseline: float | Literal["min", "median"] = "median"
+    max_units: Annotated[int, Field(ge=2)] = 256
+    n_rotations: Annotated[int, Field(ge=19)] = 19
+    stimulus_dim: Annotated[float, Field(gt=0)] | None = None
+
+
+class Factors(BaseModel):
+    """Factors of the stimuli of a study, for disentanglement: the table `[factors]` of a file.
+
+    Parameters
+    ----------
+    names : list of str, optional
+        At least two: columns of the table, or stimulus coords of the images or of the systems, such as "category".
+        None: all columns of the table.
+    path : str, optional
+        A table (.csv) with a column `stimulus`, the labels of the images.
+    kinds : dict of str to {"label", "number"}, optional
+        Of factors that are not what they look like, such as numbers that are labels.
+    bins : int, optional
+        Of codes and of factors that are numbers: at most a fifth of the held-out stimuli.
+
+    See Also
+    --------
+    Superposition : The measures.
+    neurosuper.superposition.disentanglement : What factors serve.
+
+    Examples
+    --------
+    >>> Factors(names=["category", "pose"], kinds={"pose": "label"}).bins
+    20
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: Annotated[list[str], Field(min_length=2)] | None = None
+    path: str | None = None
+    kinds: dict[str, Literal["label", "number"]] = {}
+    bins: Annotated[int, Field(ge=2)] = 20
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Factors:
+        if self.names is None and self.path is None:
+            raise ValueError("give names of stimulus coords, such as ['category', 'pose'], or the path of a table")
+        if self.names is not None and (unknown := sorted(self.kinds.keys() - set(self.names))):
+            raise ValueError(f"kinds has {unknown[0]!r}, which is not among names: {', '.join(self.names)}")
+        return self
 
 
 class Study(BaseModel):
@@ -115,6 +192,10 @@ class Study(BaseModel):
     hypotheses : list of Hypothesis, optional
         Written to `registry.json` in the output folder before scores exist; the report tests them separately from all
         other contrasts, which are exploratory.
+    superposition : Superposition, optional
+        Measures of superposition, in `superposition.nc` and a section of the report.
+    factors : Factors, optional
+        What is known of the stimuli, for the disentanglement among these measures.
 
     See Also
     --------
@@ -147,6 +228,8 @@ class Study(BaseModel):
     finders: Annotated[dict[Name, Table], Field(min_length=1)]
     metrics: Annotated[dict[Name, Table], Field(min_length=1)]
     hypotheses: list[Hypothesis] = []
+    superposition: Superposition | None = None
+    factors: Factors | None = None
 
     @model_validator(mode="after")
     def _check_randomized(self) -> Study:
@@ -188,6 +271,22 @@ class Study(BaseModel):
                     raise ValueError(f"a hypothesis has the {key} {name!r}; the study has {', '.join(known)}")
             if hypothesis.finder == hypothesis.against:
                 raise ValueError(f"a hypothesis tests {hypothesis.finder!r} against itself")
+        return self
+
+    @model_validator(mode="after")
+    def _check_superposition(self) -> Study:
+        """Refuse measures that lack what they need, before anything is loaded."""
+        table = self.superposition
+        if table is None:
+            if self.factors is not None:
+                raise ValueError(
+                    "[factors] is for measures of superposition; add a table [superposition], or remove it"
+                )
+            return self
+        if table.metric is not None and table.metric not in self.metrics:
+            raise ValueError(f"superposition.metric is {table.metric!r}; the study has {', '.join(self.metrics)}")
+        if "disentanglement" in (table.measures or []) and self.factors is None:
+            raise ValueError("superposition.measures has 'disentanglement', which needs a table [factors]; add one")
         return self
 
 
@@ -253,6 +352,8 @@ def tables_of(study: Study) -> dict[str, Table]:
     tables = {"images": study.images}
     for kind in ("systems", "finders", "metrics"):
         tables |= {f"{kind}.{name}": table for name, table in getattr(study, kind).items()}
+    if study.factors is not None:
+        tables["factors"] = study.factors.model_dump(exclude_none=True)
     fit_on = {name: table["fit_on"] for name, table in study.systems.items() if "fit_on" in table}
     return tables | {f"systems.{name}.fit_on": table for name, table in fit_on.items()}
 

@@ -26,7 +26,8 @@ from neurosuper.study.write import NUMBERS, cannot_write
 
 REGISTRY = "registry.json"
 N_RESAMPLES = 100  # as few as possible: contrasts are counted here, not reported
-NOT_SETTINGS = {"title", "note", "output", "device", "cache_embeddings", "hypotheses"}  # change no score
+# Change no score:
+NOT_SETTINGS = {"title", "note", "output", "device", "cache_embeddings", "hypotheses", "superposition", "factors"}
 
 Event = dict[str, Any]
 

@@ -16,11 +16,12 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from neurosuper.study.differences import NOT_COMPARED, Item, compare_files
+from neurosuper.study.differences import NOT_COMPARED, Item, compare_files, compare_trees
+from neurosuper.study.measures import SUPERPOSITION
 from neurosuper.study.recorded import Provenance, find_folder, read_provenance, study_of
 from neurosuper.study.references import References
-from neurosuper.study.run import Results, check_permitted, compute_results
-from neurosuper.study.write import NUMBERS, lock_folder, write_numbers
+from neurosuper.study.run import Results, check_permitted, compute_results, measure_results, numbers_of
+from neurosuper.study.write import NUMBERS, lock_folder
 
 __all__ = ["Reproduction", "reproduce"]
 
@@ -112,7 +113,8 @@ def reproduce(
     not reuse the activations, embeddings and checkpoints that the recorded run stored there, which are results too: a
     rerun takes as long, and until it ends as much disk, as a run in an empty folder.
 
-    Compared are all variables, coords and attrs of the scores and of all directions, title and note included. Not
+    Compared are all variables, coords and attrs of the scores, of all directions, and of the measures in a
+    `superposition.nc` next to the file, title and note included. Not
     compared are the attrs `provenance` (what differs there is a reason, see `Reproduction`), `registry` (it counts the
     runs in a folder) and `device` of directions. Labels, texts, counts and top stimuli must be equal, but a top
     stimulus may be exchanged for another whose code is equal within the tolerance. Floating-point values may differ by
@@ -176,12 +178,19 @@ def reproduce(
         check_permitted(study, files)
         with lock_folder(output), _threads(recorded["threads"]):
             results = compute_results(study, files, output, f"neurosuper.reproduce({path.name!r})")
-        write_numbers(output / NUMBERS, results.scores, results.fits)
+            tree = measure_results(study, results) if (path.with_name(SUPERPOSITION)).exists() else None
+        for written, write in numbers_of(results, tree).items():
+            write(output / written)
         ties = _Ties(results, tolerance)
         differences, n_compared = compare_files(path, output / NUMBERS, tolerance, ties)
+        if tree is not None:
+            of_measures, n_measured = compare_trees(path.with_name(SUPERPOSITION), output / SUPERPOSITION, tolerance)
+            differences, n_compared = pd.concat([differences, of_measures]), n_compared + n_measured
     reasons = list(_changes(recorded, json.loads(results.scores.provenance)))
     if was_edited:
         reasons.append(f"{name} was edited, but this explains no difference: the recorded settings were run")
+    if study.superposition is not None and tree is None:
+        reasons.append(f"there is no {SUPERPOSITION} next to {path.name}, so superposition was not measured again")
     return Reproduction(path, differences, reasons, n_compared, ties.n, tolerance)
 
 
@@ -209,7 +218,7 @@ class _Ties:
 
     def __init__(self, results: Results, tolerance: float) -> None:
         self.n, self.tolerance = 0, tolerance
-        self.responses = {system.name: system.responses for system in results.systems}
+        self.responses = {system.name: system.responses for system in results.inputs.systems}
         self.fits = {(fit.system, fit.finder, seed): fit for seed, fits in results.fits.items() for fit in fits}
         self.codes: dict[tuple[str, str, int], xr.DataArray] = {}
 

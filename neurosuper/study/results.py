@@ -14,11 +14,12 @@ from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.report import make_report
 from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.study.build import load_study_images
+from neurosuper.study.measures import SUPERPOSITION, read_tree
 from neurosuper.study.recorded import find_folder, read_provenance, study_of
 from neurosuper.study.references import References
 from neurosuper.study.write import PAGE, group_name
 
-__all__ = ["export_results", "read_directions", "read_numbers", "write_report"]
+__all__ = ["export_results", "read_directions", "read_numbers", "read_superposition", "write_report"]
 
 TABLES = (".csv", ".parquet")
 
@@ -190,7 +191,7 @@ def write_report(path: str | Path, *, images: str | Path | None = None) -> Path:
     Parameters
     ----------
     path : path
-        The `study.nc`.
+        The `study.nc`; a `superposition.nc` next to it gives the section on superposition.
     images : folder or zip file, optional
         The images of the study. By default those that its study file names, as recorded in `study.nc`; paths are
         relative to the folder of the study file: that of `study.nc`, or one of the three above it.
@@ -205,7 +206,7 @@ def write_report(path: str | Path, *, images: str | Path | None = None) -> Path:
     FileNotFoundError
         No such file, or the images are no longer where they were.
     ValueError
-        Not a `study.nc`, or other images than those that were scored.
+        Not a `study.nc`, other images than those that were scored, or a `superposition.nc` of another run.
 
     See Also
     --------
@@ -217,10 +218,55 @@ def write_report(path: str | Path, *, images: str | Path | None = None) -> Path:
     """
     path = Path(path)
     numbers = read_numbers(path)
-    page = make_report(numbers, _load_images(path, images)).html
+    page = make_report(numbers, _load_images(path, images), superposition=_measures_of(path, numbers)).html
     with whole_file(path.with_name(PAGE)) as partial:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path.with_name(PAGE)
+
+
+def read_superposition(path: str | Path) -> xr.DataTree:
+    """Return the measures of superposition of a study, from its `superposition.nc`.
+
+    Parameters
+    ----------
+    path : path
+        Written by `run_study`, for a study with a table `[superposition]`.
+
+    Returns
+    -------
+    DataTree
+        As from `neurosuper.superposition.measure_superposition`; its attr `provenance` is that of the `study.nc`.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        Another file than a `superposition.nc`.
+
+    See Also
+    --------
+    read_numbers : The scores of the same study.
+    run_study : Writes the file.
+
+    Examples
+    --------
+    >>> read_superposition("study_output/superposition.nc")["spectrum/V4"].alpha  # doctest: +SKIP
+    """
+    tree = read_tree(Path(path))
+    if not {"measures", "provenance"} <= tree.attrs.keys():
+        raise ValueError(f"{path} is not a {SUPERPOSITION}, as neurosuper run writes it")
+    return tree
+
+
+def _measures_of(path: Path, numbers: xr.Dataset) -> xr.DataTree | None:
+    """Return the measures next to a `study.nc`, if there are any; refuse those of another run."""
+    if not (measured := path.with_name(SUPERPOSITION)).exists():
+        return None
+    tree = read_superposition(measured)
+    if tree.attrs["provenance"] != numbers.attrs.get("provenance"):
+        raise ValueError(f"{measured} is of another run than {path.name}; move it away, or run the study again")
+    return tree
 
 
 def _load_images(path: Path, images: str | Path | None) -> xr.DataArray:

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,7 @@ from neurosuper.study.build import (
     refuse_equal_names,
 )
 from neurosuper.study.file import Study, read_study, tables_of
+from neurosuper.study.measures import SUPERPOSITION, describe_measures, load_factors, measure_study, write_tree
 from neurosuper.study.plan import describe_plan, describe_time, read_durations
 from neurosuper.study.references import References, shared_name
 from neurosuper.study.registry import Registry, check_hypotheses
@@ -55,13 +56,22 @@ logger = logging.getLogger(__name__)
 SEEDLESS = (Units, PCA)  # find the same directions with every seed
 
 
+class Inputs(NamedTuple):
+    """What a study reads."""
+
+    images: xr.DataArray
+    metrics: Metrics
+    systems: list[System]
+    factors: xr.Dataset | None
+
+
 class Results(NamedTuple):
-    """What a study computes: scores, fits by seed, and the systems and images that they are of."""
+    """What a study computes: scores, fits by seed, and what they are of."""
 
     scores: xr.Dataset
     fits: dict[int, list[Fit]]
-    systems: list[System]
-    images: xr.DataArray
+    inputs: Inputs
+    seconds: dict[str, float]
 
 
 def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> xr.Dataset:
@@ -69,11 +79,13 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
 
     Hypotheses of the file are written to `registry.json` before the first fit, and every run with scores is counted
     there (see `Study`). Each file is written whole or not at all, and a report never appears with the numbers of
-    another run. The folder and all names are tried before the first fit. If a run fails late, its results are kept: the
-    numbers, if only the report fails; all results in a temporary folder, if `output` is full; the directions in
-    `unfinished.nc`, if a later fit or a metric fails. A second run in the same folder waits for the first. Activations
-    of networks are stored in `cache/` of the output folder, and so are embeddings of images if the file sets
-    `cache_embeddings` (see `Study`): a run after an interruption reads them; the rest starts again,
+    another run. With a table `[superposition]`, the measures of the fits of the first seed are written to
+    `superposition.nc` (see `neurosuper.study.read_superposition`), and the report has a section on them. The folder and
+    all names are tried before the first fit. If a run fails late, its results are kept: the numbers, if only the report
+    fails; scores and report, if a measure of superposition fails; all results in a temporary folder, if `output` is
+    full; the directions in `unfinished.nc`, if a later fit or a metric fails. A second run in the same folder waits for
+    the first. Activations of networks are stored in `cache/` of the output folder, and so are embeddings of images if
+    the file sets `cache_embeddings` (see `Study`): a run after an interruption reads them; the rest starts again,
     except a sparse autoencoder with a `checkpoint`.
 
     Parameters
@@ -142,13 +154,47 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     folder = output_folder(study, files, output)
     with lock_folder(folder):
         results = compute_results(study, files, folder, command)
-        publish(
-            folder,
-            lambda path: write_numbers(path, results.scores, results.fits),
-            lambda: make_report(results.scores, results.images).html,
-        )
+        tree, fault = None, None
+        try:
+            tree = measure_results(study, results)
+        except Exception as error:
+            fault = error  # the scores, which may have taken hours, are published first
+        publish(folder, numbers_of(results, tree), lambda: _render(results, tree))
+    if fault is not None:
+        fault.add_note(f"(all else is complete, in {folder / NUMBERS})")
+        raise fault
     results.scores.encoding["source"] = str(folder / NUMBERS)
     return results.scores
+
+
+def numbers_of(results: Results, tree: xr.DataTree | None) -> dict[str, Callable[[Path], None]]:
+    """Return, for each file of numbers, what writes it."""
+    write: dict[str, Callable[[Path], None]] = {}
+    write[NUMBERS] = lambda path: write_numbers(path, results.scores, results.fits)
+    if tree is not None:
+        write[SUPERPOSITION] = lambda path: write_tree(path, tree)
+    return write
+
+
+def _render(results: Results, tree: xr.DataTree | None) -> str:
+    return make_report(results.scores, results.inputs.images, superposition=tree).html
+
+
+def measure_results(study: Study, results: Results) -> xr.DataTree | None:
+    """Return the measures of superposition of the fits of the first seed; None if the study asks for none.
+
+    Their time is added to the provenance of the scores.
+    """
+    if study.superposition is None:
+        return None
+    images, metrics, systems, factors = results.inputs
+    with _timed("superposition", results.seconds):
+        tree = measure_study(study, systems, results.fits[study.seeds[0]], images, metrics, factors)
+    provenance = json.loads(results.scores.provenance) | {"seconds": results.seconds}
+    results.scores.attrs["provenance"] = json.dumps(provenance)
+    if tree is not None:
+        tree.attrs["provenance"] = results.scores.provenance
+    return tree
 
 
 def check_permitted(study: Study, files: References) -> None:
@@ -162,7 +208,8 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
     if study.baselines:
         finders, _ = add_baselines(finders)  # here, so that their names are tried too, and are those of every seed
     seconds: dict[str, float] = {}
-    images, metrics, systems = _load_inputs(study, files, folder, finders, seconds)
+    inputs = _load_inputs(study, files, folder, finders, seconds)
+    images, metrics, systems, _ = inputs
     checksums = files.checksums()
     data = {name: checksum for name, checksum in checksums.items() if name != shared_name(files.study.name)}
     registry = Registry(folder, study, data)
@@ -186,14 +233,15 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
         if where := keep_directions(folder, fits):
             error.add_note(f"({where})")
         raise
-    return Results(result, fits, systems, images)
+    return Results(result, fits, inputs, seconds)
 
 
 def _load_inputs(
     study: Study, files: References, folder: Path, finders: dict[str, DirectionFinder], seconds: dict[str, float]
-) -> tuple[xr.DataArray, Metrics, list[System]]:
-    """Return images, metrics and systems; every name is tried as soon as it is known, before the next slow step."""
-    written = [name for name, finder in finders.items() if not isinstance(finder, Units)]  # with their directions
+) -> Inputs:
+    """Return what a study reads; every name is tried as soon as it is known, before the next slow step."""
+    # With their directions, or with measures.
+    written = [name for name, finder in finders.items() if study.superposition or not isinstance(finder, Units)]
     texts = {"title": [study.title], "note": [study.note], "metric": list(study.metrics)}
     try_writing(folder, written, dict.fromkeys(study.systems if written else []), texts)
     with _timed("images", seconds):
@@ -208,7 +256,7 @@ def _load_inputs(
     try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
     _check_truths(study, systems)
     check_hypotheses(study.hypotheses, [system.name for system in systems], finders)
-    return images, metrics, systems
+    return Inputs(images, metrics, systems, load_factors(study, systems, images, files))
 
 
 def _log_plan(
@@ -217,7 +265,9 @@ def _log_plan(
     """Say what the run will do, before its first fit, and how long the last run took."""
     sizes = {system.name: (system.responses.sizes["stimulus"], system.responses.sizes["unit"]) for system in systems}
     last_run = read_durations(folder)
-    for line in describe_plan(sizes, finders, study.metrics, study.seeds, images.sizes["stimulus"], last_run):
+    measures = describe_measures(study)
+    n_images = images.sizes["stimulus"]
+    for line in describe_plan(sizes, finders, study.metrics, study.seeds, n_images, last_run, measures=measures):
         logger.info(line)
 
 

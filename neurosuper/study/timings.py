@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +20,10 @@ from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.study.build import System, load_systems
 from neurosuper.study.file import Study
 from neurosuper.study.references import References
+from neurosuper.superposition import measure_superposition
+from neurosuper.superposition.all_measures import OF_SYSTEMS, Measure
 
-__all__ = ["Line", "Timing", "grow", "report_seconds", "time_fit", "time_load", "time_metric", "work"]
+__all__ = ["Line", "Timing", "grow", "report_seconds", "time_fit", "time_load", "time_measures", "time_metric", "work"]
 
 LONG_ENOUGH = 0.5  # s; a timing of this length is not dominated by what each call costs at least
 # Seconds of a report: the least, for each column of a figure with its tests, and for each item. Measured on one core,
@@ -94,6 +98,29 @@ def time_metric(
     start = time.perf_counter()
     score_fits(fits, part, {"pilot": metric})
     return Timing(time.perf_counter() - start, len(part))
+
+
+def time_measures(
+    measures: Sequence[Measure], values: np.ndarray, top: int, n_rotations: int, n_finders: int, n_stimuli: int
+) -> Timing:
+    """Return how long measures of superposition take, of a system and its finders, without embedding images."""
+    responses, rng = _labelled(values[:n_stimuli]), np.random.default_rng(0)
+    labels, n = responses.stimulus.values, responses.sizes["stimulus"]
+    blank = np.zeros((n, 1, 1, 3), np.uint8)
+    images = xr.DataArray(blank, {"stimulus": labels}, ("stimulus", "row", "column", "channel"))
+    apart = np.triu(rng.random((n, n)), 1)
+    metric = Precomputed(xr.DataArray(apart + apart.T, {"stimulus": labels, "other": labels}, ("stimulus", "other")))
+    factors = xr.Dataset({name: ("stimulus", rng.integers(0, 2, n).astype(str)) for name in "ab"}, {"stimulus": labels})
+    fits = list(fit_systems({"pilot": responses}, [Units()], top=top, baselines=False))
+    measure = partial(measure_superposition, top=top, factors=factors, n_rotations=n_rotations)
+    seconds = 0.0
+    for name in measures:
+        start = time.perf_counter()
+        with suppress(ValueError):  # not possible for so few; the run will say so
+            measure({"pilot": responses}, fits, images, metric, measures=[name])
+        n_nodes = 1 if name in OF_SYSTEMS else n_finders
+        seconds += n_nodes * (time.perf_counter() - start)
+    return Timing(seconds, n)
 
 
 def _labelled(values: np.ndarray) -> xr.DataArray:

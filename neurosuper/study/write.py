@@ -43,6 +43,7 @@ from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.responses import coords_along
 from neurosuper.study.build import System
 from neurosuper.study.file import Study, has_absolute_paths, shareable_settings
+from neurosuper.study.measures import SUPERPOSITION
 from neurosuper.study.references import References, sha256_of, shared_name
 
 NUMBERS, PAGE, UNFINISHED = "study.nc", "report.html", "unfinished.nc"
@@ -222,15 +223,15 @@ def _without_objects(array: xr.DataArray) -> xr.DataArray:
     return array.assign_coords(texts)
 
 
-def publish(folder: Path, write: Callable[[Path], None], render: Callable[[], str]) -> None:
-    """Write `study.nc`, then the page: each whole or not at all, and never a page with the numbers of another run.
+def publish(folder: Path, write: dict[str, Callable[[Path], None]], render: Callable[[], str]) -> None:
+    """Write all numbers, then the page: each file whole or not at all, and never one with those of another run.
 
     Parameters
     ----------
     folder : Path
         Folder to write to.
-    write : callable
-        Writes `study.nc` to the path that it is given.
+    write : mapping of name to callable
+        Writes the file of this name, such as `study.nc`, to the path that it is given.
     render : callable
         Returns the page.
 
@@ -240,7 +241,7 @@ def publish(folder: Path, write: Callable[[Path], None], render: Callable[[], st
         The folder cannot be written to. If possible, all results are written to a temporary folder, which the error
         names.
     OSError, RuntimeError
-        The page could not be rendered or written; `study.nc` is complete.
+        The page could not be rendered or written; the numbers are complete.
     """
     written_to, fault = folder, None
     try:
@@ -264,12 +265,14 @@ def publish(folder: Path, write: Callable[[Path], None], render: Callable[[], st
         raise OSError(f"{fault}; this time, all results are in {written_to}")
 
 
-def _replace_numbers(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write `study.nc` and delete what belongs to an earlier run."""
-    with _staged(folder, NUMBERS) as path:
-        write(path)
-        # Before the new numbers get their name, so that a run killed here leaves no page of other numbers.
-        (folder / PAGE).unlink(missing_ok=True)
+def _replace_numbers(folder: Path, write: dict[str, Callable[[Path], None]]) -> None:
+    """Write all numbers and delete what belongs to an earlier run."""
+    with contextlib.ExitStack() as stack:
+        for name, write_one in reversed(write.items()):  # the last that is staged gets its name first: study.nc
+            write_one(stack.enter_context(_staged(folder, name)))
+        # Before the new numbers get their names, so that a run killed here leaves nothing of other numbers.
+        for name in (PAGE, SUPERPOSITION):
+            (folder / name).unlink(missing_ok=True)
     (folder / UNFINISHED).unlink(missing_ok=True)
 
 

@@ -28,7 +28,8 @@ from neurosuper.superposition.spectra import spectrum
 from neurosuper.superposition.synergies import synergy
 
 Measure = Literal["interference", "spectrum", "sparseness", "rotation", "synergy", "disentanglement"]
-MEASURES: tuple[str, ...] = get_args(Measure)
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+OF_SYSTEMS = ("spectrum", "rotation", "synergy")  # the others are of each finder
 MOST_IMAGES = 8192  # whose distances are computed once for all measures: 268 MB, and five times that for checks
 POWER_LAW = 11, 500  # first and last component, as of Stringer et al.
 FEW_COMPONENTS = 30  # with fewer, too few are left from component 11
@@ -145,7 +146,7 @@ def measure_superposition(
         - `/disentanglement/<system>/<finder>`: `disentanglement`, of held-out stimuli.
 
         Held-out stimuli are those that the fit did not use. A "/" in a name becomes "_". attrs of the root: `method`,
-        `metric`, the settings, and `left_out`, a sentence for each result that was not possible.
+        `metric`, the settings, and `left_out`, a line for each result that was not possible.
 
     Raises
     ------
@@ -188,15 +189,17 @@ def measure_superposition(
     settings = _Settings(images, table, factors, top, baseline, max_units, n_rotations, stimulus_dim, bins, seed)
     tasks = [task for task in _tasks(opened, settings) if task.measure in chosen]
     nodes, left_out = _compute(tasks, must=measures != "all")
-    attrs = {"method": "measure_superposition", "metric": metric.name, "measures": list(chosen), "top": int(top)}
+    attrs = {"method": "measure_superposition", "metric": metric.name, "measures": ", ".join(chosen), "top": int(top)}
     attrs |= {"baseline": baseline, "max_units": int(max_units), "n_rotations": int(n_rotations)}
     attrs |= {} if factors is None else {"bins": int(bins)}
     attrs |= {} if stimulus_dim is None else {"stimulus_dim": float(stimulus_dim)}
-    root = xr.Dataset(attrs=attrs | {"left_out": left_out, "random_state": seed})
-    return xr.DataTree.from_dict({"/": root} | nodes)
+    root = xr.Dataset(attrs=attrs | {"left_out": "\n".join(left_out), "random_state": seed})
+    # With the nodes of measures first, or xarray would have those of systems before those of finders.
+    parents = dict.fromkeys(f"/{path.split('/')[1]}" for path in nodes)
+    return xr.DataTree.from_dict({"/": root} | dict.fromkeys(parents, xr.Dataset()) | nodes)
 
 
-def check_measures(measures: Literal["all"] | Sequence[str], has_factors: bool) -> list[str]:
+def check_measures(measures: Literal["all"] | Sequence[str], has_factors: bool) -> list[Measure]:
     """Return the names of the measures that are asked for, in order; "all" is those that need no factors if none are.
 
     Raises
@@ -244,7 +247,7 @@ def _open_fits(systems: Mapping[str, xr.DataArray], finders: Finders, top: int, 
 
 
 def _distances(
-    images: xr.DataArray, systems: list[_System], metric: ImageMetric | Precomputed, measures: list[str]
+    images: xr.DataArray, systems: list[_System], metric: ImageMetric | Precomputed, measures: list[Measure]
 ) -> ImageMetric | Precomputed:
     """Return the distances of all images that were shown, so that each is embedded once; or the metric, of too many."""
     shown = np.unique(np.concatenate([system.averaged.stimulus.values for system in systems]))
@@ -257,7 +260,7 @@ def _distances(
 
 def _tasks(systems: list[_System], settings: _Settings) -> Iterator[_Task]:
     """Yield a task for each possible node of the tree, measure by measure."""
-    of_systems = {"spectrum": _spectrum, "rotation": _rotation, "synergy": _synergy}
+    of_systems = dict(zip(OF_SYSTEMS, (_spectrum, _rotation, _synergy), strict=True))
     of_fits = {"interference": _interference, "sparseness": _sparseness, "disentanglement": _disentanglement}
     for measure in MEASURES:
         for system in systems:

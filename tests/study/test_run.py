@@ -234,7 +234,7 @@ def test_environment_variables_are_filled_in(study, monkeypatch):
     ("old", "new", "message"),
     [
         ("top = 3", "top = 1", "top: Input should be greater than or equal to 2"),
-        ("seeds = [0, 1]", "seeds = [0, 0]", "seeds: Value error, each seed may be named once"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "seeds: Value error, each may be named once"),
         ("seeds = [0, 1]", "seeds = [-1]", "seeds.0: Input should be greater than or equal to 0"),
         ("[systems.brain]", '[systems.".."]', "systems.*String should match pattern"),
         ("[systems.brain]", '[systems."net first"]', "two systems are called 'net first'"),
