@@ -144,7 +144,7 @@ def open_systems(
         for unused in panels.ravel()[len(systems) :]:
             unused.set_axis_off()
         opened = panels.ravel()[: len(systems)].tolist()
-    n_characters = PAGE_WIDTH / min(3, len(systems)) / CHARACTER
+    n_characters = 0.8 * PAGE_WIDTH / min(3, len(systems)) / CHARACTER  # in letters of 10 points
     for axes, system in zip(opened, systems, strict=True):
         axes.set_title(textwrap.fill(system, int(n_characters)), fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import overload
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from neurosuper.plot.figure import draw_legend, open_systems
 from neurosuper.plot.named_results import Results, check_results
@@ -77,7 +79,9 @@ def plot_synergy(result: Results, *, ax: Axes | None = None) -> Figure | Axes:
     for axes, each in zip(panels, named, strict=True):
         _draw_pairs(axes, each.values)
         against = "mean of its units" if each.values.attrs.get("against") == "mean" else "better unit"
-        axes.set_xlabel(f"synergy: index of a pair minus\nthat of its {against}")
+        label = f"synergy: index of a pair minus that of its {against}"
+        axes.set_xlabel(textwrap.fill(label, 30 if len(named) < 3 else 18))
+        axes.xaxis.set_major_locator(MaxNLocator(4 if len(named) < 3 else 3))
         axes.set_ylabel("share of pairs (%)")
     has_found = any("synergy_found" in each.values for each in named)
     draw_legend(drawn, _handles(has_found), 2 if has_found else 1)

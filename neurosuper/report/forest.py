@@ -37,7 +37,10 @@ ITEMS_INDEPENDENT = (
     "Items are treated as independent, because there is no index on halves of the stimuli: there is no interval, and "
     "as items share stimuli, p may be too small."
 )
-SOME_INDEPENDENT = "Where no interval is given, items are treated as independent, and p may be too small."
+SOME_INDEPENDENT = (
+    "Rows without an interval ({names}) treat items as independent, because there is no index on halves of the "
+    "stimuli: p may be too small."
+)
 FIRST_SEED = "Only items of the first of {n} seeds are tested."
 QUOTED = "Sentences on the hub-corrected index quote the test of the index itself."
 FAMILY = "p is adjusted (Benjamini–Hochberg) within each family of tests: {what}; {sizes}."
@@ -155,10 +158,21 @@ def _assumptions(comparison: xr.Dataset, tests: xr.Dataset) -> list[str]:
     groups = f" (whole groups: {comparison.stimulus_groups})" if "stimulus_groups" in comparison.attrs else ""
     assumptions = [VARIANCE_FROM_HALVES.format(groups=groups)] if has_interval.any() else [ITEMS_INDEPENDENT]
     if has_interval.any() and not has_interval.all():
-        assumptions.append(SOME_INDEPENDENT)
+        assumptions.append(SOME_INDEPENDENT.format(names=_name_rows(tests, ~has_interval)))
     if "seed" in comparison.coords and (n := len(np.unique(comparison.seed))) > 1:
         assumptions.append(FIRST_SEED.format(n=n))
     return [*assumptions, QUOTED] if (tests.correction == "hub").any() else assumptions
+
+
+def _name_rows(tests: xr.Dataset, chosen: np.ndarray) -> str:
+    """Return the systems of the chosen tests; with the finders, of a system with other tests, too."""
+    systems, finders = (tests[name].values.astype(str) for name in ("system", "finder"))
+    names = []
+    for system in dict.fromkeys(systems[chosen].tolist()):
+        own = systems == system
+        some = "" if chosen[own].all() else f" · {', '.join(dict.fromkeys(finders[own & chosen].tolist()))}"
+        names.append(f"{system}{some}")
+    return "; ".join(names)
 
 
 def main_tests(tests: xr.Dataset) -> xr.Dataset:

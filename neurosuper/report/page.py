@@ -83,9 +83,15 @@ class Report:
         path = Path(path)
         if not path.parent.is_dir():
             raise FileNotFoundError(f"no folder {path.parent} to write {path.name} to; create it, or choose another")
-        with whole_file(path) as partial:
-            # A name that is not Unicode is escaped: better than no page.
-            partial.write_text(self.html, encoding="utf-8", errors="backslashreplace")
+        try:
+            with whole_file(path) as partial:
+                # A name that is not Unicode is escaped: better than no page.
+                partial.write_text(self.html, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise type(error)(
+                f"cannot write {path.name} to {path.parent.resolve()} ({error.strerror or error}); make room or get "
+                "permission there, or save to another folder"
+            ) from error
 
     def open(self) -> None:
         """Show the page in a web browser, from a temporary file.

@@ -17,6 +17,7 @@ from neurosuper.plot import (
     plot_synergy,
 )
 from neurosuper.report.figures import Picture, draw_picture
+from neurosuper.report.numbers import unique_names
 from neurosuper.report.superposition_sentences import (
     Measured,
     describe_disentanglement,
@@ -29,6 +30,13 @@ from neurosuper.report.superposition_sentences import (
 
 Draw = Callable[[dict[str, xr.Dataset]], Figure]
 Describe = Callable[[list[Measured], Mapping[str, str]], list[str]]
+
+
+KINDS = "system", "finder"  # in whose names a tree has "_" instead of "/"
+SETTINGS = (
+    "Measures of superposition that use the index are by {metric} with the top {top} stimuli; the baseline of "
+    "sparseness is {baseline} (random seed {random_state})."
+)
 
 
 class Question(NamedTuple):
@@ -119,9 +127,10 @@ class Answer(NamedTuple):
 
 
 class Superposition(NamedTuple):
-    """The section: the answer to each question that was measured, and sentences of methods."""
+    """The section: the answer to each question, what could not be measured, and sentences of methods."""
 
     answers: list[Answer]
+    left_out: list[str]
     methods: list[str]
 
 
@@ -144,23 +153,31 @@ def describe_superposition(tree: xr.DataTree | None, comparison: xr.Dataset) -> 
     """
     if tree is None:
         return None
-    measured = _read(tree, set(comparison.system.values.tolist()))
+    measured = _read(tree, comparison)
     baselines: dict[str, str] = {}
     if "baseline" in comparison.coords:
         pairs = zip(comparison.finder.values.tolist(), comparison.baseline.values.tolist(), strict=True)
         baselines = {finder: baseline for finder, baseline in pairs if baseline}
-    answers, methods = [], []
+    answers, methods = [], [_describe_settings(tree)]
     for name, question in QUESTIONS.items():
         if results := measured.get(name):
             figure = question.draw({each.name: each.values for each in results})
             picture = draw_picture(figure, question.title, question.caption, f"superposition-{name}")
             answers.append(Answer(picture, question.describe(results, baselines)))
             methods.append(question.method)
-    return Superposition(answers, methods) if answers else None
+    left_out = str(tree.attrs.get("left_out", "")).splitlines()
+    return Superposition(answers, left_out, [text for text in methods if text]) if answers else None
 
 
-def _read(tree: xr.DataTree, systems: set[str]) -> dict[str, list[Measured]]:
-    """Return the results of a tree by measure."""
+def _describe_settings(tree: xr.DataTree) -> str:
+    """Return what all measures share."""
+    if not {"metric", "top", "baseline", "random_state"} <= set(tree.attrs):
+        return ""
+    return SETTINGS.format_map(tree.attrs)
+
+
+def _read(tree: xr.DataTree, comparison: xr.Dataset) -> dict[str, list[Measured]]:
+    """Return the results of a tree by measure, with the names that systems and finders have in the comparison."""
     if not isinstance(tree, xr.DataTree):
         raise TypeError(
             f"superposition must be a DataTree from neurosuper.superposition.measure_superposition, got "
@@ -168,15 +185,19 @@ def _read(tree: xr.DataTree, systems: set[str]) -> dict[str, list[Measured]]:
         )
     if unknown := [name for name in tree.children if name not in QUESTIONS]:
         raise ValueError(f"superposition has unknown measures {', '.join(unknown)}; known are {', '.join(QUESTIONS)}")
+    systems, finders = ({name.replace("/", "_"): name for name in unique_names(comparison[k])} for k in KINDS)
     measured: dict[str, list[Measured]] = {}
+    others = set()
     for name, of_measure in tree.children.items():
         for node in of_measure.subtree:
             if node.has_data:
                 system, _, finder = node.relative_to(of_measure).partition("/")
-                measured.setdefault(name, []).append(Measured(system, finder, node.to_dataset()))
-    if others := {each.system for results in measured.values() for each in results} - systems:
+                result = Measured(systems.get(system, system), finders.get(finder, finder), node.to_dataset())
+                measured.setdefault(name, []).append(result)
+                others |= {system} - set(systems)
+    if others:
         raise ValueError(
-            f"superposition is of {', '.join(sorted(others))}, and the comparison of {', '.join(sorted(systems))}; "
+            f"superposition is of {', '.join(sorted(others))}, and the comparison of {', '.join(systems.values())}; "
             "pass both of the same study"
         )
     return measured

@@ -96,10 +96,11 @@ def describe_rotation(results: Sequence[Measured], _: Mapping[str, str]) -> list
     sentences = []
     for system, _finder, curve in results:
         last = curve.isel(amount=-1)
+        of = f" of {curve.attrs['n_units']:,} units" if "n_units" in curve.attrs else ""
         p = f"p {format_p(float(last.p_value))}".replace(" ", "\N{NO-BREAK SPACE}")
         sentences.append(
-            f"{system}: rotated by an amount of {float(last.amount):g}, axes have a mean index that differs from that "
-            f"of the units by {_estimate(last, 'mean_difference', sign=True)} ({p}, one-sided, from "
+            f"{system}: axes{of} that are rotated by an amount of {float(last.amount):g} have a mean index that "
+            f"differs from that of the units by {_estimate(last, 'mean_difference', sign=True)} ({p}, one-sided, from "
             f"{curve.sizes['rotation']} rotations)."
         )
     return sentences

@@ -132,7 +132,7 @@ def test_warnings_of_tests_are_on_the_page(comparison, images, monkeypatch):
     assert make_report(comparison, images).html.count("only 30 stimuli, fewer than 8 * top.") == 1
 
 
-def test_the_page_says_how_the_variance_over_stimuli_was_estimated(comparison, images):
+def test_the_page_says_how_the_variance_over_stimuli_was_estimated(comparison, images, read):
     """Without halves, items are treated as independent; with them of one finder only, where there is no interval."""
     none = make_report(comparison, images).html
     assert "Items are treated as independent" in none
@@ -147,7 +147,10 @@ def test_the_page_says_how_the_variance_over_stimuli_was_estimated(comparison, i
     assert "Stimuli of one burst are dependent: its groups (scored on: 8) are never divided" in page
     assert "independent" not in page
     on_halves.difference_of_halves[40:60] = np.nan
-    assert "Where no interval is given, items are treated as independent" in make_report(on_halves, images).html
+    in_part = read(make_report(on_halves, images).html)
+    (of_finders,) = [text for text in in_part.texts("p") if text.startswith('Rows without an interval (net "fire8") ')]
+    assert "p may be too small" in of_finders
+    assert [text for text in in_part.texts("p") if text.startswith('Rows without an interval (net "fire8" · Units) ')]
 
 
 def test_a_test_of_the_corrected_index_stands_for_both(comparison, images, read):

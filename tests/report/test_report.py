@@ -39,6 +39,18 @@ def test_what_cannot_be_written_whole_leaves_the_file_of_before(report, tmp_path
     assert [each.name for each in tmp_path.iterdir()] == ["a.html"]
 
 
+def test_a_folder_that_cannot_be_written_to_is_named_with_what_to_do(report, tmp_path, monkeypatch):
+    def refuse(self, *_args, **_settings):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PermissionError) as caught:
+        report.save("a.html")
+    expected = f"cannot write a.html to {tmp_path.resolve()} (Permission denied); make room or get permission there, or"
+    assert str(caught.value) == f"{expected} save to another folder"
+
+
 def test_a_folder_that_does_not_exist_is_named(report, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder .*absent to write a\.html to; create it") as caught:
         report.save(tmp_path / "absent" / "a.html")

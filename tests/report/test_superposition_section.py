@@ -51,7 +51,7 @@ def test_its_figures_have_texts_for_those_who_do_not_see_them_and_ids_of_their_o
 
 
 def test_each_figure_has_a_sentence_per_system_and_hostile_names_are_escaped(measured):
-    for start in (f"{system}: rotated by" for system in SYSTEMS):
+    for start in (f"{system}: axes that are rotated by" for system in SYSTEMS):
         assert len([text for text in measured.texts("li") if text.startswith(start)]) == 1
     assert SYSTEMS[0] in [text.strip() for text in measured.texts("text")]
     assert not {"left"} & {tag for tag, *_ in measured.elements}
@@ -114,6 +114,34 @@ def test_what_is_no_tree_and_what_is_of_other_systems_is_refused_in_one_line(com
         with pytest.raises(error, match=message) as caught:
             describe_superposition(tree, comparison)
         assert "\n" not in str(caught.value)
+
+
+def test_what_could_not_be_measured_and_the_settings_of_all_measures_are_stated(comparison, images, read, monkeypatch):
+    monkeypatch.setattr("neurosuper.report.page.draw_figures", lambda _: [])
+    settings = {"metric": "LPIPS-alex", "top": 5, "baseline": "median", "random_state": 3}
+    missing = {"left_out": "spectrum of V4: a power law needs <5> components\nsynergy of V4: 1 unit"}
+    root = xr.Dataset(attrs=settings | missing)
+    one = make_tree()[f"rotation/{SYSTEMS[0]}"].to_dataset()
+    page = read(
+        make_report(
+            comparison, images, superposition=xr.DataTree.from_dict({"/": root, f"rotation/{SYSTEMS[0]}": one})
+        ).html
+    )
+    assert {"spectrum of V4: a power law needs <5> components", "synergy of V4: 1 unit"} <= set(page.texts("li"))
+    shared = (
+        "by LPIPS-alex with the top 5 stimuli; the baseline of sparseness is median (random seed 3). Responses were z"
+    )
+    assert [text for text in page.texts("p") if shared in text]
+
+
+def test_names_with_a_slash_are_those_of_the_comparison(comparison):
+    """A tree has "_" instead."""
+    system = np.where(comparison.system == SYSTEMS[0], "net/layer3", comparison.system)
+    renamed = comparison.assign_coords(system=("item", system))
+    tree = xr.DataTree.from_dict({"rotation/net_layer3": make_tree()[f"rotation/{SYSTEMS[0]}"].to_dataset()})
+    (answer,) = describe_superposition(tree, renamed).answers
+    assert answer.sentences[0].startswith("net/layer3: axes")
+    assert "net/layer3 (p = 0.05)" in answer.picture.svg
 
 
 def test_the_matched_baseline_of_a_finder_is_that_of_the_comparison(tested):

@@ -65,6 +65,8 @@ def test_rotation_quotes_the_largest_amount(sentence_on):
     numbers = [f"{value:+.4f}".replace("-", "−") for value in (mean, mean - 0.01, mean + 0.01)]
     expected = f"{numbers[0]} [{numbers[1]}, {numbers[2]}] (p = 0.050, one-sided, from 19 rotations)."
     assert sentence_on("rotation").endswith(f"of the units by {expected}")
+    with_units = sentence_on("rotation", lambda values: values.assign_attrs(n_units=1256))
+    assert with_units.startswith("V4: axes of 1,256 units that are rotated by an amount of 1 have a mean index")
 
 
 def test_synergy_quotes_shuffled_pairs_and_the_best_ones_on_other_stimuli(sentence_on):
