@@ -1,3 +1,4 @@
+from .aligned_neurons import alignment as alignment
 from .all_measures import measure_superposition as measure_superposition
 from .axes import axis_alignment as axis_alignment
 from .axes import rotate_units as rotate_units
@@ -9,6 +10,7 @@ from .interpretable_halves import clustered_apart as clustered_apart
 from .interpretable_halves import split_units as split_units
 from .matched_units import privileged_axes as privileged_axes
 from .matched_units import soft_matching as soft_matching
+from .replicated_items import replicate_disentanglement as replicate_disentanglement
 from .rotations import rotation_curve as rotation_curve
 from .sparse_codes import sparseness as sparseness
 from .sparsified import sparsify as sparsify

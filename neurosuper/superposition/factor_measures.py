@@ -17,7 +17,7 @@ from neurosuper._content import photographs_of
 from neurosuper._progress import progress
 from neurosuper.inference import halves_interval
 from neurosuper.interpretability.ranking import check_codes
-from neurosuper.responses import coords_along, name_some, require_varying, split_stimuli
+from neurosuper.responses import coords_along, require_varying
 from neurosuper.superposition import factor_information as info
 from neurosuper.superposition import factor_predictions as prediction
 from neurosuper.superposition.factor_information import Estimator
@@ -29,6 +29,7 @@ from neurosuper.superposition.factor_tables import (
     read_factors,
     require_levels_in_halves,
 )
+from neurosuper.superposition.finite_codes import check_resamples, sorted_codes, stimuli_to_fit
 
 OF_ALL = ("mig", "dci_disentanglement", "dci_completeness", "modularity", "infom", "infoc")
 HELD_OUT = ("sap", "dci_informativeness", "explicitness", "infoe")
@@ -158,12 +159,11 @@ def disentanglement(
     (True, True, True)
     """
     settings = _check_settings(bins, estimator, importance, n_permutations, n_resamples, random_state)
-    given = check_codes(codes)
+    given, codes = check_codes(codes), sorted_codes(codes)
     item = str(given.dims[1])
-    codes = given.compute().sortby(["stimulus", item])  # no order matters for what is drawn
     Z = _values(codes, settings)
     table = read_factors(codes, factors, settings.bins)
-    is_fit = _fit_stimuli(codes, settings.seed)
+    is_fit = stimuli_to_fit(codes, settings.seed)
     active = _active(Z, item)
     found = _measure(Z, table, is_fit, active, settings)
     variables: dict[str, object] = dict(found.scores)
@@ -199,17 +199,13 @@ def _check_settings(
     check_one_of("estimator", estimator, get_args(Estimator))
     check_one_of("importance", importance, get_args(Importance))
     check_count("n_permutations", n_permutations, least=0)
-    if n_resamples != 0:
-        check_count("n_resamples", n_resamples, least=10, why=" (or 0 for no intervals)")
+    check_resamples(n_resamples)
     return _Settings(int(bins), estimator, importance, seed_or_new(random_state))  # type: ignore[arg-type]
 
 
 def _values(codes: xr.DataArray, settings: _Settings) -> np.ndarray:
-    """Return codes in float64, or raise an error that names what is wrong with them."""
-    item, values = codes.dims[1], codes.values.astype(float)
-    if (bad := ~np.isfinite(values).all(0)).any():
-        names = name_some(codes[item].values[bad])
-        raise ValueError(f"codes contain NaN or infinite values, in {item} {names}; drop those, or their stimuli")
+    """Return the values of codes, or raise an error that names what is wrong with them."""
+    values = codes.values
     if values.shape[1] < 2:
         raise ValueError(f"measures of disentanglement need at least 2 items, got {values.shape[1]}")
     if len(values) < (least := MIN_PER_LEVEL * settings.bins):
@@ -219,19 +215,6 @@ def _values(codes: xr.DataArray, settings: _Settings) -> np.ndarray:
         )
     require_varying(codes)
     return values
-
-
-def _fit_stimuli(codes: xr.DataArray, seed: int) -> np.ndarray:
-    """Return which stimuli readouts are fitted on; the others score them."""
-    marked = codes if "split" in codes.coords else split_stimuli(codes, random_state=seed)
-    is_fit = (marked.split == "fit").values
-    n_scored = int((marked.split == "score").sum())
-    if n_scored + is_fit.sum() < len(is_fit) or min(n_scored, is_fit.sum()) < 2 * MIN_PER_LEVEL:
-        raise ValueError(
-            f"the coord `split` marks {int(is_fit.sum())} stimuli 'fit' and {n_scored} 'score' of {len(is_fit)}; mark "
-            f"all of them, at least {2 * MIN_PER_LEVEL} each, or remove it with .drop_vars('split')"
-        )
-    return np.asarray(is_fit)
 
 
 def _active(Z: np.ndarray, item: str) -> np.ndarray:

@@ -179,7 +179,11 @@ def test_factors_may_be_coords_of_the_codes(mixed):
         (lambda Z: Z.where(Z.min() < Z), {}, "codes contain NaN or infinite values, in unit 'unit "),
         (lambda Z: Z * [1, 0, 1, 1], {}, "zero variance over stimuli in unit 'unit 1'"),
         (lambda Z: Z * [100, 1, 1, 1], {}, "the range of one unit is over 20 times that of all others"),
-        (lambda Z: Z.assign_coords(split=("stimulus", ["fit"] * 197 + ["score"] * 3)), {}, "split` marks 197 stimuli"),
+        (
+            lambda Z: Z.assign_coords(split=("stimulus", ["fit"] * 197 + ["score"] * 3)),
+            {},
+            "197 are to fit on and 3",
+        ),
         (lambda Z: Z[:, 0], {}, "codes are a DataArray with dims stimulus and unit or direction"),
     ],
 )
