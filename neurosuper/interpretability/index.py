@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from neurosuper._checks import Seed, seed_or_new
+from neurosuper._checks import Seed, check_one_of, seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper.images import check_images
 from neurosuper.interpretability.corrections import (
@@ -17,17 +17,13 @@ from neurosuper.interpretability.corrections import (
     correct_distances,
     describe_correction,
 )
-from neurosuper.interpretability.ranking import (
-    check_codes,
-    copies_among,
-    count_active,
-    top_stimuli,
-    warn_of_copies,
-)
+from neurosuper.interpretability.index_flags import flag_all_copies, flag_copies, flag_inactive
+from neurosuper.interpretability.ranking import check_codes, top_stimuli
+from neurosuper.interpretability.stimulus_weights import Weights, index_of_all, weigh_top
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.metrics.base import check_metric
 from neurosuper.metrics.distances import Distances, open_distances
-from neurosuper.responses import name_some, require_varying
+from neurosuper.responses import coords_along, name_some, require_varying
 
 Metrics = ImageMetric | Precomputed | Sequence[ImageMetric | Precomputed]
 
@@ -37,9 +33,9 @@ def interpretability_index(
     images: xr.DataArray,
     metric: Metrics,
     *,
-    top: int | Sequence[int] = 5,
+    top: int | Sequence[int] | Literal["all"] = 5,
     end: Literal["top", "bottom", "both"] = "top",
-    weights: Literal["activation"] | None = None,
+    weights: Weights = None,
     spread: bool = False,
     correction: Literal["hub"] | None = None,
     covariates: xr.Dataset | None = None,
@@ -61,14 +57,15 @@ def interpretability_index(
     metric : ImageMetric or Precomputed, or sequence of them
         `LPIPS`, `Pixel`, `Color`, `Label`, `Features`, or any object with `embed`. Several, such as single layers of
         `LPIPS` or `Label` of several coords, need different names; each embeds the images separately.
-    top : int or sequence of int, optional
-        Number M of top stimuli, at least 2; several numbers, in increasing order, are scored in the same pass.
+    top : int, sequence of int or "all", optional
+        Number M of top stimuli, at least 2; several numbers, in increasing order, are scored in the same pass. "all":
+        all stimuli, with `weights`.
     end : {"top", "bottom", "both"}, optional
         Score the stimuli with the largest codes, the smallest, or each of the two separately.
-    weights : {"activation"}, optional
-        Weight a pair by the product of how far its two codes are above the mean code (below it, for the stimuli with
-        the smallest codes); stimuli on the other side of the mean have weight 0. None weights all pairs equally, as in
-        the paper.
+    weights : {"activation", "minmax"}, optional
+        Weight a pair by the product of the weights of its two stimuli. "activation": how far a code is above the mean
+        code (below it, for the stimuli with the smallest codes), at least 0. "minmax": from 0 for the smallest code to
+        1 for the largest (reversed for the smallest ones). None weights all pairs equally, as in the paper.
     spread : bool, optional
         Add the coord `spread`, which shows how much the index depends on single images: its standard error by the
         jackknife over the top stimuli (Efron and Stein 1981). Needs `top` of at least 3.
@@ -91,7 +88,8 @@ def interpretability_index(
         left out because they have no image, `attrs["n_stimuli_left_out"]` counts them. If an item has two copies of
         one photograph among its top stimuli, the coord `has_copies` marks it (see `find_copies`). If an item
         has fewer active stimuli than `top`, the coord `n_active` counts those of every item (see `compare`), and
-        `attrs["n_items_inactive"]` such items: their top stimuli are in part drawn at random.
+        `attrs["n_items_inactive"]` such items: their top stimuli are in part drawn at random. With `weights`, attrs
+        contain it.
 
     Raises
     ------
@@ -124,6 +122,13 @@ def interpretability_index(
     (PDPᵀ)_jk/(1 − (PPᵀ)_jk), where P gives equal weight to the 30 images that are nearest in the z-scored covariates
     (or to all others, if these are fewer). A constant covariate has no effect.
 
+    With `top="all"` and `weights="minmax"`, minus the cosine distance of `Features` gives MS − 1, where MS, the mean
+    cosine of all pairs with these weights, is the MonoSemanticity score (arXiv 2504.02821). For `Label`, the
+    index is the weighted probability of the same label. For other squared distances, it is minus twice the weighted
+    variance of embeddings, summed over features (with Bessel's correction for weights). Squared distances need no
+    single pair: the time is proportional to the number of stimuli. Then all images of stimuli with a code are embedded,
+    and codes without a value have weight 0.
+
     Where equal codes leave open which stimuli are the top ones, one choice is drawn for each item. The mean index over
     many seeds is the average over all choices.
 
@@ -131,6 +136,7 @@ def interpretability_index(
     ----------
     Radovanović, Nanopoulos, Ivanović 2010, J. Mach. Learn. Res. 11, 2487-2531 (hubs).
     Klindt, Sanborn, Acosta, Poitevin, Miolane 2023, arXiv 2310.11431.
+    "Sparse autoencoders learn monosemantic features in vision-language models" 2025, arXiv 2504.02821.
 
     Examples
     --------
@@ -149,9 +155,12 @@ def interpretability_index(
     images = check_images(images)
     codes = join_images(check_codes(codes), images)
     require_varying(codes)
+    if isinstance(top, str):
+        check_one_of("top", top, ("all",))
+        return _index_of_all(codes, images, metric, end, weights, spread, correction, covariates)
     most = max([top] if isinstance(top, int | np.integer) else top, default=0)
     chosen = top_or_bottom(codes, most, end, seed_or_new(random_state))
-    weighted = None if weights is None else _activation(codes, chosen, weights, end)
+    weighted = None if weights is None else weigh_top(chosen, codes, weights, end)
     index = index_of_top(
         chosen,
         images,
@@ -163,7 +172,8 @@ def interpretability_index(
         covariates=covariates,
         among=codes.stimulus.values,
     )
-    return _flag_inactive(_flag_copies(index, chosen, top), codes, chosen, end).assign_attrs(left_out(codes))
+    index = flag_inactive(flag_copies(index, chosen, top), codes, chosen, end)
+    return index.assign_attrs(left_out(codes) | ({} if weights is None else {"weights": weights}))
 
 
 def index_of_top(
@@ -268,52 +278,35 @@ def top_or_bottom(codes: xr.DataArray, top: int, end: Literal["top", "bottom", "
     return top_stimuli(codes, top=top, end=end, random_state=seed)
 
 
-def _flag_copies(index: xr.DataArray, chosen: xr.DataArray, top: int | Sequence[int]) -> xr.DataArray:
-    """Return the index with the coord `has_copies`, if the top stimuli of any item show a photograph twice."""
-    if "is_copy" not in chosen.coords:
-        return index
-    sizes = [top] if isinstance(top, int | np.integer) else list(top)
-    flags = chosen.is_copy.drop_vars([name for name in chosen.coords if name in ("code", "is_copy")])
-    has_copies = xr.concat([flags[:n].any("rank") for n in sizes], xr.Variable("top", sizes))
-    has_copies = has_copies.isel(top=0, drop=True) if "top" not in index.dims else has_copies
-    warn_of_copies(
-        copies_among(chosen)["n_items_with_copies"], chosen[0].isel(end=0, missing_dims="ignore").size, sizes[-1]
-    )
-    return index.assign_coords(has_copies=has_copies).assign_attrs(copies_among(chosen))
-
-
-def _flag_inactive(
-    index: xr.DataArray, codes: xr.DataArray, chosen: xr.DataArray, end: Literal["top", "bottom", "both"]
+def _index_of_all(
+    codes: xr.DataArray,
+    images: xr.DataArray,
+    metric: Metrics,
+    end: Literal["top", "bottom", "both"],
+    weights: Weights,
+    spread: bool,
+    correction: Literal["hub"] | None,
+    covariates: xr.Dataset | None,
 ) -> xr.DataArray:
-    """Return the index with the coord `n_active`, if any item has fewer active stimuli than top stimuli."""
-    least = chosen.code[-1].drop_vars(["rank", "code", "is_copy"], errors="ignore")
-    # Unless `top` is more than half of the stimuli, one that is not active is among the top ones only if more than half
-    # have the code of the last one: this is cheap to find out, unlike the code that most stimuli share.
-    if 2 * chosen.sizes["rank"] <= codes.sizes["stimulus"]:
-        shared = (codes == least).sum("stimulus").compute()
-        if shared.max() < 2 or not (2 * shared > codes.notnull().sum("stimulus").compute()).any():
-            return index
-    values = codes.values
-    values = values if values.dtype.kind == "f" else values.astype(float)
-    ends = chosen.end.values.tolist() if end == "both" else [end]
-    counts = np.stack([count_active(values, each) for each in ends])
-    if not (n_inactive := int((counts < chosen.sizes["rank"]).any(0).sum())):
-        return index
-    n_active = (("end", codes.dims[1]), counts) if end == "both" else (codes.dims[1], counts[0])
-    return index.assign_coords(n_active=n_active).assign_attrs(n_items_inactive=n_inactive)
-
-
-def _activation(codes: xr.DataArray, chosen: xr.DataArray, weights: str, end: str) -> xr.DataArray:
-    """Return how far the codes of top stimuli are beyond the mean code, max(z − mean z, 0); at the bottom, below it."""
-    if weights != "activation":
-        raise ValueError(f"weights must be 'activation' or None, got {weights!r}")
-    side = xr.DataArray([1, -1], coords={"end": ["top", "bottom"]}) if end == "both" else 1 if end == "top" else -1
-    far = ((chosen.code - codes.mean("stimulus").compute()) * side).clip(min=0).transpose(*chosen.dims)
-    if ((far > 0).sum("rank") < 2).any():
-        raise ValueError(
-            "fewer than two top stimuli of a unit are beyond its mean code; raise `top`, or use weights=None"
+    """Return the index of all stimuli, by their weights, of one or several metrics."""
+    check_one_of("end", end, ("top", "bottom", "both"))
+    if isinstance(metric, Sequence) and not isinstance(metric, str):
+        _check_names([check_metric(each).name for each in metric])
+        return _join(
+            [_index_of_all(codes, images, each, end, weights, spread, correction, covariates) for each in metric]
         )
-    return far
+    check_metric(metric)
+    ends = ["top", "bottom"] if end == "both" else [end]
+    corrected: dict = {"correction": correction, "covariates": covariates}
+    columns = index_of_all(codes, images, metric, ends=ends, weights=weights, spread=spread, **corrected)
+    item = str(codes.dims[1])
+    arrays = {name: xr.DataArray(values, {"end": ends}, ("end", item)) for name, values in columns.items()}
+    index = arrays.pop("interpretability").rename("interpretability")
+    index = index.assign_coords(coords_along(codes, item) | arrays)
+    ending, about = describe_correction(correction, covariates)
+    attrs = {"metric": metric.name, "quantity": index_label(metric) + ending, "top": "all", "weights": weights}
+    index = flag_all_copies(index, codes).assign_attrs(attrs | about | left_out(codes))
+    return index if end == "both" else index.isel(end=0, drop=True)
 
 
 def _check_names(metrics: list[str]) -> None:

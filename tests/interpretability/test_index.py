@@ -143,7 +143,8 @@ def test_several_metrics_in_one_call_are_those_of_single_calls(top, options, res
     assert several.dims == (*singles[0].dims, "metric")
     assert several.metric.values.tolist() == ["label", "label:animal", "color", "given"]
     assert several.quantity.values.tolist() == [single.quantity for single in singles]
-    assert several.attrs == {"top": top, "correction": "none"}
+    weighted = {"weights": options["weights"]} if "weights" in options else {}
+    assert several.attrs == {"top": top, "correction": "none"} | weighted
     for single in singles:
         mine = several.sel(metric=single.attrs["metric"], drop=True)
         xr.testing.assert_identical(mine.assign_attrs(single.attrs), single)
@@ -287,7 +288,7 @@ def test_bad_input_is_refused_with_a_reason(responses, images):
         interpretability_index(responses, images, Color(), top=[5, 3])
     with pytest.raises(ValueError, match="end must be 'top', 'bottom' or 'both', got 'middle'"):
         interpretability_index(responses, images, Color(), end="middle")
-    with pytest.raises(ValueError, match="weights must be 'activation' or None, got 'rank'"):
+    with pytest.raises(ValueError, match="weights must be 'activation', 'minmax' or None, got 'rank'"):
         interpretability_index(responses, images, Color(), weights="rank")
     with pytest.raises(ValueError, match="no image for stimulus"):
         index_of_top(top_stimuli(responses), images[:50], Color())
