@@ -107,7 +107,7 @@ def print_table(
 ) -> None:
     """Print a table with numbered rows; the first of `heads` is that of their names."""
     verdicts = " ".join(target.verdict(heads, rows) for target in targets)
-    print(f"\n## {title}\n\n{' '.join([caption, verdicts]).strip()}\n")
+    print(f"\n### {title}\n\n{' '.join([caption, verdicts]).strip()}\n")
     print(f"| # | {' | '.join(heads)} |")
     print(f"|{'---|' * (len(heads) + 1)}")
     for i, (name, cells) in enumerate(rows.items(), start=1):

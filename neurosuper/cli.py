@@ -172,7 +172,7 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
     new.add_argument("--output", type=Path, default=Path("study.toml"), help="file to write; default: study.toml")
     new.epilog = "Example: neurosuper new session.nwb --images photographs"
     check = _add(commands, "check", _check, "read a study without running it; estimate time, memory and disk")
-    run = _add(commands, "run", _run, "run a study file; writes study.nc and report.html")
+    run = _add(commands, "run", _run, "run a study file; writes study.nc, report.html, superposition.nc")
     check.epilog = "Example: neurosuper check study.toml"
     run.epilog = "Example: neurosuper run study.toml -q"
     run.set_defaults(kept=KEPT)
@@ -190,7 +190,8 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
 
 def _add_result_commands(commands: argparse._SubParsersAction) -> None:
     inspect = _add(commands, "inspect", _inspect, "show what a file contains, and how to load it")
-    inspect.add_argument("file", type=Path, help="an NWB file, a study.nc, arrays, a table, or images (folder or zip)")
+    inspect.add_argument("file", type=Path, help="an NWB file, a study.nc, arrays, a table, or images")
+    inspect.add_argument("--companion", type=Path, help="another NWB file of the session, with the responses")
     inspect.epilog = "Example: neurosuper inspect session.nwb"
     report = _add(commands, "report", _report, "write the report of a study.nc again, from its numbers")
     report.add_argument("numbers", type=Path, help="a study.nc")
@@ -264,7 +265,7 @@ def _run(options: argparse.Namespace) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from neurosuper.study import describe_file
 
-    print(describe_file(options.file))
+    print(describe_file(options.file, companion=options.companion))
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -385,6 +386,8 @@ def _print_summary(comparison: xr.Dataset) -> None:
     print("\n".join(headline(comparison)))
     print(f"report:  {numbers.with_name('report.html')}")
     print(f"numbers: {numbers}")
+    if (measures := numbers.with_name("superposition.nc")).exists():
+        print(f"superposition: {measures}")
 
 
 if __name__ == "__main__":

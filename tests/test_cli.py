@@ -271,6 +271,18 @@ def test_inspecting_results_shows_items_and_headline(study, capsys):
     assert "Metrics: color, Pixel" in out
 
 
+def test_inspect_takes_a_companion_of_an_nwb_file_only(tmp_path, monkeypatch, capsys):
+    found = "neurosuper.study.contents.inspect_nwb"
+    monkeypatch.setattr(found, lambda path, *, companion: f"{path.name} with {companion.name}")
+    for name in ("a.nwb", "a.npy"):
+        (tmp_path / name).touch()
+    companion = ["--companion", str(tmp_path / "b.nwb")]
+    assert main(["inspect", str(tmp_path / "a.nwb"), *companion]) == 0
+    assert capsys.readouterr().out == "a.nwb with b.nwb\n"
+    assert main(["inspect", str(tmp_path / "a.npy"), *companion]) == 2
+    assert capsys.readouterr().err == "neurosuper: a companion is for an NWB file, and a.npy is none; leave it out\n"
+
+
 @pytest.mark.parametrize(("same", "status"), [(True, 0), (False, 1)])
 def test_reproduce_prints_what_was_found_and_its_status_tells_whether_numbers_differ(same, status, monkeypatch, capsys):
     class Found(str):

@@ -181,7 +181,7 @@ CASES = {
     "superposition.geometry.interference": lambda s: interference(
         DIRECTIONS, codes=CODES.rename(unit="direction"), n_resamples=10, random_state=s
     ),
-    "superposition.matched_units.privileged_axes": lambda s: privileged_axes(
+    "superposition.rotated_axes.privileged_axes": lambda s: privileged_axes(
         CODES, OTHERS, n_rotations=19, n_folds=2, n_resamples=0, random_state=s
     ),
     "superposition.matched_units.soft_matching": lambda s: soft_matching(CODES, OTHERS, n_resamples=10, random_state=s),

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,32 @@ def test_a_caption_says_which_rows_miss_the_target(hits, verdict, load, capsys):
 
 def test_rows_are_listed_as_ranges(load):
     assert load("validation_tables").list_rows([1, 3, 4, 6, 7, 8, 10]) == "1, 3, 4, 6–8, 10"
+
+
+def test_one_part_is_printed_anew_and_the_others_are_kept(load, capsys, monkeypatch):
+    module = load("validate")
+
+    def print_new(n_studies, run):
+        sys.stdout.write(f"\n### New table\n\n{n_studies} studies\n")
+
+    monkeypatch.setattr(module, "PARTS", {"a": None, "b": print_new, "c": None})
+    old = "# Title\n\n## A\n\nold a\n\n### table of a\n\n## B\n\nold b\n\n### table of b\n\n## C\n\nold c\n"
+    module.print_parts(["b"], old, 7, map)
+    printed = capsys.readouterr().out
+    assert printed.startswith(module.HEADER)
+    _, *sections = re.split(r"^## ", printed, flags=re.M)
+    assert sections[0].strip() == "A\n\nold a\n\n### table of a"
+    assert re.fullmatch(r"B\n\nneurosuper \S+, \d{4}-\d\d-\d\d\.\n\n### New table\n\n7 studies", sections[1].strip())
+    assert sections[2].strip() == "C\n\nold c"
+    module.print_parts(["b"], printed, 7, map)
+    assert capsys.readouterr().out == printed
+    with pytest.raises(SystemExit, match=r"VALIDATION.md has no part 'c'; run all parts, without --part"):
+        module.print_parts(["a", "b"], "", 7, map)
+
+
+def test_every_part_of_the_printed_file_has_a_script(load):
+    printed = (FOLDER / "VALIDATION.md").read_text()
+    assert [line.lower() for line in re.findall(r"^## (.*)$", printed, flags=re.M)] == list(load("validate").PARTS)
 
 
 @pytest.mark.slow

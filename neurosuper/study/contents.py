@@ -9,19 +9,22 @@ from pathlib import Path
 import xarray as xr
 
 from neurosuper.comparison import headline
-from neurosuper.loaders import inspect_file
+from neurosuper.loaders import inspect_file, inspect_nwb
 from neurosuper.loaders.netcdf import open_netcdf
+from neurosuper.study.measures import read_tree
 
 __all__ = ["describe_file"]
 
 
-def describe_file(path: str | Path) -> str:
+def describe_file(path: str | Path, *, companion: str | Path | None = None) -> str:
     """Return what a file contains, as text, and how to load it.
 
     Parameters
     ----------
     path : path
-        A `study.nc`, or anything that `neurosuper.loaders.inspect_file` reads.
+        A `study.nc` or `superposition.nc`, or anything that `neurosuper.loaders.inspect_file` reads.
+    companion : path, optional
+        Of an NWB file: another NWB file of the session, which contains the responses.
 
     Returns
     -------
@@ -33,11 +36,11 @@ def describe_file(path: str | Path) -> str:
     FileNotFoundError
         No such file, or no image in a folder.
     ValueError
-        A file of another format, or a damaged one.
+        A file of another format, or a damaged one; a companion of a file that is not NWB.
 
     See Also
     --------
-    neurosuper.loaders.inspect_file : the same as an object, except for a `study.nc`.
+    neurosuper.loaders.inspect_file : the same as an object, except for the files of a study.
     new_study : write a study file for it.
 
     Examples
@@ -49,10 +52,16 @@ def describe_file(path: str | Path) -> str:
     : 1 array
     """
     path = Path(path)
+    if companion is not None:
+        if ".nwb" not in map(str.lower, path.suffixes):
+            raise ValueError(f"a companion is for an NWB file, and {path.name} is none; leave it out")
+        return str(inspect_nwb(path, companion=companion))
     if path.suffix.lower() == ".nc" and path.exists():
         with open_netcdf(path) as data:
             if "format_version" in data.attrs:
                 return "\n".join(_describe_study(path, data))
+            if "measures" in data.attrs and "provenance" in data.attrs:
+                return "\n".join(_describe_measures(path))
     return str(inspect_file(path))
 
 
@@ -69,3 +78,13 @@ def _describe_study(path: Path, data: xr.Dataset) -> Iterator[str]:
         yield f"Command: {provenance['command']}"
     yield from ["", *headline(data.load())]
     yield from ["", "To load the scores:", f"  neurosuper.study.read_numbers({str(path)!r})"]
+
+
+def _describe_measures(path: Path) -> Iterator[str]:
+    tree = read_tree(path)
+    yield f"{path}: measures of superposition; images by {tree.attrs['metric']}"
+    yield from ["", "Results (measure/system/finder):"]
+    yield from (f"  {node.path.strip('/')}" for node in tree.leaves if node.has_data)
+    if left_out := tree.attrs["left_out"]:
+        yield from ["", "Left out, as not possible:", *(f"  {line}" for line in left_out.splitlines())]
+    yield from ["", "To load them:", f"  neurosuper.study.read_superposition({str(path)!r})"]

@@ -67,6 +67,16 @@ center = true                 # subtract the mean response of each unit
 
 {lpips}
 
+# Superposition: whether features share units. Interference of directions, spectrum, sparseness, rotated axes, pairs of
+# units, and, with factors of the stimuli, disentanglement; in superposition.nc and in a section of the report.
+# [superposition]             # as it is: all measures that are possible
+# measures = ["interference", "spectrum", "sparseness", "rotation", "synergy"]
+# metric = "Color"            # by default the first
+# max_units = 256             # of a system, for rotation and synergy of all pairs; of more, a random sample
+# [factors]                   # what is known of each image, for the measure "disentanglement"
+# path = "factors.csv"        # with a column stimulus, the labels of the images, and at least two others
+# kinds = {{ pose = "label" }}  # numbers that are labels
+
 # A difference that you state before you see scores; the report tests it apart from all others.
 # [[hypotheses]]
 # system = {name}

@@ -8,9 +8,9 @@ from .geometry import interference as interference
 from .interpolation import between_directions as between_directions
 from .interpretable_halves import clustered_apart as clustered_apart
 from .interpretable_halves import split_units as split_units
-from .matched_units import privileged_axes as privileged_axes
 from .matched_units import soft_matching as soft_matching
 from .replicated_items import replicate_disentanglement as replicate_disentanglement
+from .rotated_axes import privileged_axes as privileged_axes
 from .rotations import rotation_curve as rotation_curve
 from .sparse_codes import sparseness as sparseness
 from .sparsified import sparsify as sparsify

@@ -138,9 +138,13 @@ def rotate_units(responses: xr.DataArray, amount: float, *, random_state: Seed =
         raise ValueError("a rotation needs at least 2 units, got 1")
     seed = seed_or_new(random_state)
     Q = rotation_power(random_rotation(n_units, np.random.default_rng(seed)), float(amount))
-    names = np.array([f"rotated {i:0{len(str(n_units - 1))}d}" for i in range(n_units)])
+    # Row i of Q is of the unit that is number i in order of labels, so that the order of units does not matter.
+    rank = responses.indexes["unit"].argsort().argsort()
+    names = np.array([f"rotated {i:0{len(str(n_units - 1))}d}" for i in rank])
     # direction j is column j of Qᵃ
-    turned = xr.DataArray(Q.T, {"direction": names, "unit": responses.unit.values}, ("direction", "unit"))
+    turned = xr.DataArray(
+        Q[np.ix_(rank, rank)].T, {"direction": names, "unit": responses.unit.values}, ("direction", "unit")
+    )
     attrs = {"method": "rotate_units", "amount": float(amount), "random_state": seed}
     return project(responses, turned).assign_attrs(attrs)
 

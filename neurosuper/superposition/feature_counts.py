@@ -14,10 +14,11 @@ from sklearn.base import clone
 
 from neurosuper._checks import Seed, check_count, check_share, seed_or_new
 from neurosuper._progress import progress
+from neurosuper.comparison.splits import split_systems
 from neurosuper.directions import DirectionFinder
 from neurosuper.directions.settings import count_directions
 from neurosuper.interpretability import shuffle_units
-from neurosuper.responses import check_averaged, part_of, require_varying, split_stimuli
+from neurosuper.responses import check_averaged, part_of, require_varying
 
 DUPLICATE = 0.95  # |cosine| above which two directions of one fit count once
 INTERVAL = (0.025, 0.975)
@@ -29,6 +30,7 @@ def count_features(
     *,
     n_directions: int | str | Sequence[int | str | None] | None,
     stable: float = 0.8,
+    stimulus_groups: str | None = None,
     n_resamples: int = 10,
     random_state: Seed = 0,
 ) -> xr.Dataset:
@@ -47,6 +49,8 @@ def count_features(
         As in every finder: numbers, multiples of the units such as "2x", or None for as many as units.
     stable : float, optional
         Smallest |cosine| of a direction with its match, strictly between 0 and 1.
+    stimulus_groups : str, optional
+        A stimulus coord, such as bursts of frames: no split divides a group.
     n_resamples : int, optional
         Number of random splits of the stimuli in halves, at least 2. Each takes four fits.
     random_state : int, Generator, RandomState or None, optional
@@ -98,7 +102,8 @@ def count_features(
     """
     check_share("stable", stable, 0.8)
     check_count("n_resamples", n_resamples, least=2)
-    responses, seed = check_averaged(responses).compute(), seed_or_new(random_state)
+    # In order of labels, so that the order of stimuli and units does not matter for what is drawn at random.
+    responses, seed = check_averaged(responses).compute().sortby(["stimulus", "unit"]), seed_or_new(random_state)
     require_varying(responses)
     is_one = n_directions is None or isinstance(n_directions, int | str)
     asked: list = [n_directions] if is_one else list(n_directions)  # type: ignore[arg-type]
@@ -110,7 +115,7 @@ def count_features(
         seeds = rng.integers(2**31, size=(n_resamples, 2)).tolist()
         for n in counts:
             fresh = clone(finder).set_params(n_directions=n)
-            rows.append([_count(fresh, responses, stable, *each) for each in seeds])
+            rows.append([_count(fresh, responses, stable, stimulus_groups, *each) for each in seeds])
             bar.update(n_resamples)
     matched, null, n_duplicates, variance = np.moveaxis(np.array(rows, float), 2, 0)
     n_stable = np.maximum(matched - null, 0)
@@ -122,17 +127,23 @@ def count_features(
     attrs = {"method": "directions found again in disjoint halves", "participation_ratio": ratio}
     attrs |= {"n_stimuli": len(responses), "stable": float(stable), "finder": repr(finder)}
     attrs |= {"confidence_level": 0.95, "n_resamples": int(n_resamples), "random_state": seed}
+    attrs |= {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
     variables = {name: ("n_directions", values) for name, values in columns.items()}
     return xr.Dataset(variables, {"n_directions": counts}, attrs)
 
 
 def _count(
-    finder: DirectionFinder, responses: xr.DataArray, stable: float, split_seed: int, null_seed: int
+    finder: DirectionFinder,
+    responses: xr.DataArray,
+    stable: float,
+    stimulus_groups: str | None,
+    split_seed: int,
+    null_seed: int,
 ) -> tuple[int, int, float, float]:
     """Return matches, matches without features, duplicates of one fit, and variance explained, of one split."""
-    halves, fits = _fit_halves(finder, responses, split_seed)
-    shuffled = shuffle_units(responses.drop_vars("split", errors="ignore"), random_state=null_seed)
-    _, of_null = _fit_halves(finder, shuffled, split_seed)
+    halves, fits = _fit_halves(finder, responses, split_seed, stimulus_groups)
+    shuffled = shuffle_units(responses, random_state=null_seed)
+    _, of_null = _fit_halves(finder, shuffled, split_seed, stimulus_groups)
     distinct = [[_drop_duplicates(fit.directions_.values.astype(float)) for fit in both] for both in (fits, of_null)]
     matched, null = (_count_matches(both[0], both[1], stable) for both in distinct)
     n_left_out = [len(fit.directions_) - len(kept) for fit, kept in zip(fits, distinct[0], strict=True)]
@@ -141,10 +152,12 @@ def _count(
 
 
 def _fit_halves(
-    finder: DirectionFinder, responses: xr.DataArray, seed: int
+    finder: DirectionFinder, responses: xr.DataArray, seed: int, stimulus_groups: str | None = None
 ) -> tuple[list[xr.DataArray], list[DirectionFinder]]:
     """Return random halves of the stimuli, and the finder fitted on each."""
-    marked = split_stimuli(responses, random_state=seed)
+    marked = split_systems({"responses": responses.drop_vars("split", errors="ignore")}, seed, stimulus_groups)[
+        "responses"
+    ]
     halves = [part_of(marked, part).drop_vars("split") for part in ("fit", "score")]
     for half in halves:
         require_varying(half, " of a random half")

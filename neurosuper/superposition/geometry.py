@@ -16,6 +16,7 @@ from neurosuper.directions.projection import check_directions
 from neurosuper.inference import halves_interval
 from neurosuper.interpretability.ranking import check_codes
 from neurosuper.responses import coords_along, name_some
+from neurosuper.superposition.halved_stimuli import undivided
 
 BLOCK_ENTRIES = 2**24  # cosines computed at a time: 64 MiB in float32
 MOST_INTERFERING = 0.05  # share of pairs whose co-firing is measured
@@ -26,6 +27,7 @@ def interference(
     directions: xr.DataArray,
     *,
     codes: xr.DataArray | None = None,
+    stimulus_groups: str | None = None,
     n_resamples: int = 100,
     random_state: Seed = 0,
 ) -> xr.Dataset:
@@ -38,6 +40,9 @@ def interference(
         mean response, which uncentred directions share, makes all of them nearly parallel.
     codes : DataArray (stimulus, direction), optional
         Codes of these directions, of stimuli that did not serve to find them, for `cofiring`.
+    stimulus_groups : str, optional
+        A stimulus coord of the codes, such as bursts of frames: whole groups are halved, and intervals are for other
+        groups.
     n_resamples : int, optional
         Number of random halves of the stimuli for the interval of `cofiring`.
     random_state : int, Generator, RandomState or None, optional
@@ -121,8 +126,11 @@ def interference(
     result = xr.Dataset(columns, coords_along(directions, "direction"), attrs)
     if codes is None:
         return result
-    found = _cofiring(D, _codes_of(codes, directions), n_resamples, seed_or_new(random_state))
-    return result.assign(found.data_vars).assign_attrs(found.attrs)
+    codes = _codes_of(codes, directions)
+    settings: dict = {"stimulus_groups": undivided(codes, stimulus_groups), "n_resamples": n_resamples}
+    found = _cofiring(D, codes.values, settings | {"random_state": seed_or_new(random_state)})
+    named = {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
+    return result.assign(found.data_vars).assign_attrs(found.attrs | named)
 
 
 def unit_rows(directions: xr.DataArray) -> np.ndarray:
@@ -166,14 +174,14 @@ def _rank(spectrum: np.ndarray, D: np.ndarray) -> int:
     return int((spectrum > tolerance * spectrum[-1]).sum())
 
 
-def _codes_of(codes: xr.DataArray, directions: xr.DataArray) -> np.ndarray:
-    """Return the positive parts (stimulus, direction) of codes of these directions, in their order."""
+def _codes_of(codes: xr.DataArray, directions: xr.DataArray) -> xr.DataArray:
+    """Return the positive parts (stimulus, direction) of codes of these directions, with stimuli in order."""
     codes = check_codes(codes)
     if "direction" not in codes.dims:
         raise ValueError(f"codes must have the dims stimulus and direction, got {codes.dims}; see `project`")
     if len(extra := codes.indexes["direction"].symmetric_difference(directions.indexes["direction"])):
         raise ValueError(f"codes and directions differ in direction {name_some(extra)}; give codes of the same ones")
-    codes = codes.sel(direction=directions.direction.values)
+    codes = codes.sel(direction=directions.direction.values).sortby("stimulus")
     values = codes.values.astype(float)
     if (bad := ~np.isfinite(values).all(0)).any():
         names = name_some(codes.direction.values[bad])
@@ -181,10 +189,10 @@ def _codes_of(codes: xr.DataArray, directions: xr.DataArray) -> np.ndarray:
     if (silent := (values <= 0).all(0)).any():
         names = name_some(codes.direction.values[silent])
         raise ValueError(f"codes of direction {names} are never above 0; leave out such directions")
-    return np.maximum(values, 0)
+    return codes.copy(data=np.maximum(values, 0))
 
 
-def _cofiring(D: np.ndarray, Z: np.ndarray, n_resamples: int, seed: int) -> xr.Dataset:
+def _cofiring(D: np.ndarray, Z: np.ndarray, settings: dict) -> xr.Dataset:
     """Return the co-firing of the most interfering pairs, with its interval over stimuli."""
     K = len(D)
     n_pairs = K * (K - 1) // 2
@@ -204,7 +212,7 @@ def _cofiring(D: np.ndarray, Z: np.ndarray, n_resamples: int, seed: int) -> xr.D
             relative = Z[rows] / Z[rows].mean(axis=0)
         return float(((relative @ pairs) * relative).sum() / (len(rows) * n_chosen))
 
-    found = halves_interval(cofiring, len(Z), n_resamples=n_resamples, random_state=seed)
+    found = halves_interval(cofiring, len(Z), **settings)
     names = {"estimate": "cofiring", "estimate_low": "cofiring_low", "estimate_high": "cofiring_high"}
     attrs = {"n_pairs": n_chosen} | {
         name: found.attrs[name] for name in ("n_stimuli", "n_resamples", "confidence_level", "random_state")

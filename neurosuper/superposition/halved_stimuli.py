@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import xarray as xr
 
 from neurosuper._joins import join_images
-from neurosuper.comparison.splits import ScoreOn, fit_and_score_parts
+from neurosuper.comparison.splits import ScoreOn, fit_and_score_parts, label_groups, number_units, take_groups
 from neurosuper.responses import check_averaged, name_some
 
 
 def halve_stimuli(
-    responses: xr.DataArray, images: xr.DataArray, score_on: ScoreOn, seed: int
+    responses: xr.DataArray, images: xr.DataArray, score_on: ScoreOn, seed: int, stimulus_groups: str | None = None
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the responses to find something on and those to score it on, with stimuli and units in order of labels.
 
@@ -28,9 +29,12 @@ def halve_stimuli(
         "all": the two are the same.
     seed : int
         Of the split.
+    stimulus_groups : str, optional
+        A stimulus coord of the responses, or of the images; groups are not divided.
     """
-    joined = join_images(check_averaged(responses), images).compute().sortby(["stimulus", "unit"])
-    fit, score = fit_and_score_parts({"responses": joined}, score_on, seed)["responses"]
+    joined = take_groups(join_images(check_averaged(responses), images), images, stimulus_groups)
+    joined = joined.compute().sortby(["stimulus", "unit"])
+    fit, score = fit_and_score_parts({"responses": joined}, score_on, seed, stimulus_groups)["responses"]
     constant = joined.indexes["unit"].difference(score.indexes["unit"])
     if len(constant):
         warnings.warn(
@@ -39,3 +43,12 @@ def halve_stimuli(
             stacklevel=3,
         )
     return fit, score
+
+
+def undivided(responses: xr.DataArray, stimulus_groups: str | None) -> np.ndarray | None:
+    """Return the number of what each stimulus belongs to, and no half divides: its photograph, or a group of these.
+
+    None if each stimulus is on its own.
+    """
+    numbers = number_units(responses, label_groups({"responses": responses}, stimulus_groups))
+    return numbers if numbers.max() + 1 < len(numbers) else None

@@ -14,7 +14,6 @@ import numpy as np
 import xarray as xr
 
 from neurosuper._checks import check_count
-from neurosuper._content import photographs_of
 from neurosuper._kernels import FASTMATH, njit
 from neurosuper._memory import memory_of_machine
 from neurosuper.interpretability.ranking import merge_blocks
@@ -115,12 +114,6 @@ def open_table(
 def check_top(top: int, n_stimuli: int) -> int:
     """Return the number of top stimuli, if a random half of the stimuli has as many."""
     return check_count("top", top, least=2, most=n_stimuli // 2, why=f", half of the {n_stimuli} stimuli to score on")
-
-
-def copies_of(codes: xr.DataArray) -> np.ndarray | None:
-    """Return the number of the photograph of each stimulus, which halves keep together; None without copies."""
-    photographs = photographs_of(codes)
-    return photographs if photographs.max() + 1 < len(photographs) else None
 
 
 @njit(parallel=True, fastmath=FASTMATH)

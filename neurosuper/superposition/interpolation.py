@@ -13,15 +13,16 @@ import xarray as xr
 
 from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._joins import join_images, left_out
+from neurosuper.comparison.splits import take_groups
 from neurosuper.directions.projection import check_directions
 from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_label
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import check_averaged, coords_along, name_some, require_varying
+from neurosuper.superposition.halved_stimuli import undivided
 from neurosuper.superposition.index_tables import (
     BLOCK,
     check_top,
-    copies_of,
     leading_places,
     open_table,
     places_for,
@@ -41,6 +42,7 @@ def between_directions(
     n_steps: int = 7,
     n_pairs: int = 100,
     top: int = 5,
+    stimulus_groups: str | None = None,
     n_resamples: int = 500,
     random_state: Seed = 0,
 ) -> xr.Dataset:
@@ -66,6 +68,9 @@ def between_directions(
         Number of pairs, drawn at random; all, if there are no more.
     top : int, optional
         Number of top stimuli, at most half of the stimuli.
+    stimulus_groups : str, optional
+        A stimulus coord of responses or images, such as bursts of frames: whole groups are halved, and intervals are
+        for other groups.
     n_resamples : int, optional
         Number of random halves of the stimuli, for intervals; at least 10.
     random_state : int, Generator, RandomState or None, optional
@@ -132,7 +137,8 @@ def between_directions(
     check_count("n_resamples", n_resamples, least=10)
     images, seed = check_images(images), seed_or_new(random_state)
     # In order of labels, so that neither the order of stimuli nor that of units matters for what is drawn.
-    joined = join_images(check_averaged(responses), images).compute().sortby(["stimulus", "unit"])
+    joined = take_groups(join_images(check_averaged(responses), images), images, stimulus_groups)
+    joined = joined.compute().sortby(["stimulus", "unit"])
     score = joined.isel(stimulus=np.flatnonzero(joined.split == "score")) if "split" in joined.coords else joined
     require_varying(score)
     check_top(top, score.sizes["stimulus"])
@@ -144,12 +150,12 @@ def between_directions(
     table = open_table(score.stimulus.values, images, metric, [leading])
     variables = _summarize(
         lambda positions: table.scores(leading, top, positions).reshape(len(circles), len(first), n_steps),
-        score,
-        n_resamples,
-        seed,
+        len(score),
+        {"groups": undivided(score, stimulus_groups), "n_resamples": n_resamples, "seed": seed},
     )
     attrs: dict = {"method": "great circles", "metric": metric.name, "quantity": index_label(metric), "top": int(top)}
     attrs |= {"n_stimuli": len(score), "confidence_level": CONFIDENCE_LEVEL, "n_resamples": int(n_resamples)}
+    attrs |= {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
     return xr.Dataset(variables, coords | {"step": steps}, attrs | left_out(joined) | {"random_state": seed})
 
 
@@ -219,9 +225,7 @@ def _codes(responses: xr.DataArray, circles: np.ndarray) -> Iterator[xr.DataArra
         yield xr.DataArray(codes, stimuli | {"direction": labels}, ("stimulus", "direction"))
 
 
-def _summarize(
-    index: Callable[[np.ndarray | None], np.ndarray], responses: xr.DataArray, n_resamples: int, seed: int
-) -> dict[str, tuple]:
+def _summarize(index: Callable[[np.ndarray | None], np.ndarray], n_stimuli: int, settings: dict) -> dict[str, tuple]:
     """Return the variables of the result, from `index(positions)` (circle, pair, step)."""
     found, random, turned, _ = index(None)
     columns = {"": found, "_random": random, "_turned": turned}
@@ -235,8 +239,7 @@ def _summarize(
         dips = {"mean_dip": dip, "mean_dip_random": _dip(random).mean(), "mean_dip_turned": fall}
         return dips | {"dip_above_turned": dip - fall}
 
-    settings: dict = {"copies": copies_of(responses), "n_resamples": n_resamples, "seed": seed}
-    intervals = intervals_of(statistics, len(responses), tested="dip_above_turned", **settings)
+    intervals = intervals_of(statistics, n_stimuli, tested="dip_above_turned", **settings)
     return variables | {"dip": ("pair", _dip(found))} | intervals
 
 

@@ -87,6 +87,7 @@ def clustered_apart(
     finder: DirectionFinder | None = None,
     share: float = 0.5,
     top: int = 5,
+    stimulus_groups: str | None = None,
     random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return a comparison of the more and the less interpretable units, each with directions found in them alone.
@@ -109,6 +110,9 @@ def clustered_apart(
         Share of the units that are "more" interpretable.
     top : int, optional
         Number of top stimuli.
+    stimulus_groups : str, optional
+        A stimulus coord of responses or images, such as bursts of frames: no split divides a group, and intervals are
+        for other groups.
     random_state : int, Generator, RandomState or None, optional
         Seed of the split and of the order of stimuli with equal codes.
 
@@ -156,13 +160,14 @@ def clustered_apart(
     """
     finder = KMeans() if finder is None else finder
     images, seed = check_images(images), seed_or_new(random_state)
-    fit, score = halve_stimuli(responses, images, "held-out", seed)
+    fit, score = halve_stimuli(responses, images, "held-out", seed, stimulus_groups)
     index = interpretability_index(fit, images, metric, top=top, random_state=seed)
     index = index.assign_attrs({STIMULI: fit.stimulus.values})
     halves = {"fit": fit, "score": score}
     marked = [half.assign_coords(split=("stimulus", [name] * len(half))) for name, half in halves.items()]
     parts = split_units(xr.concat(marked, "stimulus"), index, share=share)
-    return compare(parts, images, [Units(), finder], [metric], top=top, random_state=seed)
+    settings: dict = {"stimulus_groups": stimulus_groups, "random_state": seed}
+    return compare(parts, images, [Units(), finder], [metric], top=top, **settings)
 
 
 def _check_index(responses: xr.DataArray, index: xr.DataArray) -> np.ndarray:

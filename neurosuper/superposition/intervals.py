@@ -19,7 +19,7 @@ def intervals_of(
     n_stimuli: int,
     *,
     dims: tuple[str, ...] = (),
-    copies: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     n_resamples: int,
     seed: int,
     tested: str | None = None,
@@ -33,8 +33,8 @@ def intervals_of(
     n_stimuli : int
     dims : tuple of str, optional
         Of each statistic.
-    copies : array (stimulus,), optional
-        The photograph of each stimulus, if some show the same.
+    groups : array (stimulus,), optional
+        Of stimuli that no half divides, such as those that show the same photograph.
     n_resamples : int
         Number of random halves.
     seed : int
@@ -47,7 +47,7 @@ def intervals_of(
         lambda positions: np.stack([np.asarray(value, float) for value in statistics(positions).values()]),
         n_stimuli,
         n_resamples=n_resamples,
-        stimulus_groups=copies,
+        stimulus_groups=groups,
         fall=1.0,
         confidence_level=CONFIDENCE_LEVEL,
         random_state=seed,

@@ -13,13 +13,15 @@ import xarray as xr
 from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._joins import join_images, left_out
 from neurosuper._progress import progress
+from neurosuper.comparison.splits import take_groups
 from neurosuper.images import check_images
 from neurosuper.inference.null_draws import p_of_draws
 from neurosuper.interpretability.index import index_label
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import check_averaged, normalize
 from neurosuper.superposition.axes import random_rotation, rotation_powers
-from neurosuper.superposition.index_tables import check_top, copies_of, leading_places, open_table, places_for
+from neurosuper.superposition.halved_stimuli import undivided
+from neurosuper.superposition.index_tables import check_top, leading_places, open_table, places_for
 from neurosuper.superposition.intervals import CONFIDENCE_LEVEL, intervals_of
 
 
@@ -31,6 +33,7 @@ def rotation_curve(
     amounts: Sequence[float] = (0, 0.25, 0.5, 0.75, 1),
     n_rotations: int = 19,
     top: int = 5,
+    stimulus_groups: str | None = None,
     n_resamples: int = 200,
     random_state: Seed = 0,
 ) -> xr.Dataset:
@@ -55,6 +58,9 @@ def rotation_curve(
         Number of random rotations, at least 19.
     top : int, optional
         Number of top stimuli, at most half of the stimuli.
+    stimulus_groups : str, optional
+        A stimulus coord of responses or images, such as bursts of frames: whole groups are halved, and intervals are
+        for other groups.
     n_resamples : int, optional
         Number of random halves of the stimuli, for intervals; at least 10.
     random_state : int, Generator, RandomState or None, optional
@@ -115,7 +121,8 @@ def rotation_curve(
     check_count("n_resamples", n_resamples, least=10)
     images, seed = check_images(images), seed_or_new(random_state)
     # In order of labels, so that neither the order of stimuli nor that of units matters for what is drawn.
-    joined = join_images(check_averaged(responses), images).compute().sortby(["stimulus", "unit"])
+    joined = take_groups(join_images(check_averaged(responses), images), images, stimulus_groups)
+    joined = joined.compute().sortby(["stimulus", "unit"])
     n, n_units = joined.shape
     if n_units < 2:
         raise ValueError(f"a rotation needs at least 2 units, got {n_units}")
@@ -137,7 +144,7 @@ def rotation_curve(
         lambda positions: {"mean_difference": ((own := index(positions)) - own[0]).mean(1)},
         n,
         dims=("amount",),
-        copies=copies_of(joined),
+        groups=undivided(joined, stimulus_groups),
         n_resamples=n_resamples,
         seed=seed,
     )
@@ -147,6 +154,7 @@ def rotation_curve(
     attrs: dict = {"method": "random rotations", "metric": metric.name, "quantity": index_label(metric)}
     attrs |= {"top": int(top), "n_rotations": int(n_rotations), "n_stimuli": n, "n_units": n_units}
     attrs |= {"confidence_level": CONFIDENCE_LEVEL, "n_resamples": int(n_resamples), "random_state": seed}
+    attrs |= {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
     return xr.Dataset(variables, {"amount": turns}, attrs | left_out(joined))
 
 

@@ -22,8 +22,8 @@ from neurosuper.images import check_images
 from neurosuper.interpretability.index import index_label
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import coords_along
-from neurosuper.superposition.halved_stimuli import halve_stimuli
-from neurosuper.superposition.index_tables import check_top, copies_of, leading_places, open_table, places_for
+from neurosuper.superposition.halved_stimuli import halve_stimuli, undivided
+from neurosuper.superposition.index_tables import check_top, leading_places, open_table, places_for
 from neurosuper.superposition.intervals import CONFIDENCE_LEVEL, intervals_of
 
 Keep = float | Sequence[float]
@@ -89,6 +89,7 @@ def sparsity_curve(
     *,
     keep: Keep = (1, 0.5, 0.25, 0.1, 0.03),
     top: int = 5,
+    stimulus_groups: str | None = None,
     n_resamples: int = 500,
     random_state: Seed = 0,
 ) -> xr.Dataset:
@@ -113,6 +114,9 @@ def sparsity_curve(
         As for `sparsify`.
     top : int, optional
         Number of top stimuli, at most half of the stimuli to score on.
+    stimulus_groups : str, optional
+        A stimulus coord of responses or images, such as bursts of frames: no split or half divides a group, and
+        intervals are for other groups.
     n_resamples : int, optional
         Number of random halves of the scored stimuli, for intervals; at least 10.
     random_state : int, Generator, RandomState or None, optional
@@ -178,7 +182,7 @@ def sparsity_curve(
     """
     check_count("n_resamples", n_resamples, least=10)
     images, seed = check_images(images), seed_or_new(random_state)
-    fit, score = halve_stimuli(responses, images, "held-out", seed)
+    fit, score = halve_stimuli(responses, images, "held-out", seed, stimulus_groups)
     check_top(top, score.sizes["stimulus"])
     fitted = clone(finder).fit(fit)
     sparse = sparsify(fitted.directions_, keep)
@@ -194,7 +198,7 @@ def sparsity_curve(
         whole, *others = table.scores(leading, top, positions).reshape(len(blocks), -1)
         return whole, np.reshape(others, (*weights.shape[:2], -1))
 
-    scored = _summarize(index, len(X), copies_of(score), n_resamples, seed)
+    scored = _summarize(index, len(X), undivided(score, stimulus_groups), n_resamples, seed)
     found = xr.Dataset(scored, sparse.isel(unit=0, drop=True).coords)
     norms = np.linalg.norm(sparse.values, axis=2)
     found["cosine"] = (("keep", "direction"), norms / np.linalg.norm(D, axis=1))
@@ -206,6 +210,7 @@ def sparsity_curve(
         "metric": metric.name,
     }
     attrs |= {"top": int(top), "n_stimuli": len(X), "finder": repr(finder), "confidence_level": CONFIDENCE_LEVEL}
+    attrs |= {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
     return found.assign_attrs(**attrs, n_resamples=int(n_resamples), random_state=seed, **left_out(score))
 
 
@@ -266,7 +271,7 @@ def _same_cluster(X: np.ndarray, C: np.ndarray, kept: np.ndarray) -> np.ndarray:
 def _summarize(
     index: Callable[[np.ndarray | None], tuple[np.ndarray, np.ndarray]],
     n_stimuli: int,
-    copies: np.ndarray | None,
+    groups: np.ndarray | None,
     n_resamples: int,
     seed: int,
 ) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
@@ -288,5 +293,5 @@ def _summarize(
     _, others = index(None)
     per_item: dict = {"": others[:, 0], "_omp": others[:, 1], "_random": others[:, 2:].mean(1)}
     found: dict = {f"interpretability{kind}": (("keep", "direction"), values) for kind, values in per_item.items()}
-    settings: dict = {"copies": copies, "n_resamples": n_resamples, "seed": seed}
+    settings: dict = {"groups": groups, "n_resamples": n_resamples, "seed": seed}
     return found | intervals_of(statistics, n_stimuli, dims=("keep",), tested="above_random", **settings)

@@ -18,6 +18,7 @@ from neurosuper._progress import progress
 from neurosuper.inference import halves_interval
 from neurosuper.repetitions import first_half, rank_labels, require_repetitions
 from neurosuper.responses import average_repetitions, check_responses, require_varying
+from neurosuper.superposition.halved_stimuli import undivided
 
 MIN_RANKS = 5  # components of the regression of alpha
 SCALARS = ("alpha", "participation_ratio", "effective_rank")
@@ -55,6 +56,7 @@ def spectrum(
     center: Literal["unit", "stimulus"] = "unit",
     stimulus_dim: float | None = None,
     unbiased: bool = False,
+    stimulus_groups: str | None = None,
     n_splits: int = 10,
     n_resamples: int = 100,
     random_state: Seed = 0,
@@ -80,6 +82,8 @@ def spectrum(
     unbiased : bool, optional
         Estimate the participation ratio for all stimuli and all units that these were drawn from, however many ("pca"
         only).
+    stimulus_groups : str, optional
+        A stimulus coord, such as bursts of frames: whole groups are halved, and intervals are for other groups.
     n_splits : int, optional
         Number of random splits of the repetitions, for "cvpca", whose spectra are averaged.
     n_resamples : int, optional
@@ -158,13 +162,17 @@ def spectrum(
         scalars["participation_ratio"] = _unbiased_ratio(one.units)
     columns = {"variance": ("component", variance)} | scalars
     if n_resamples:
-        columns |= _intervals(one, by_unit, scalars, (first, last), n_resamples, seed)
+        order = responses.indexes["stimulus"].argsort()
+        groups = undivided(responses.stimulus[order], stimulus_groups)
+        settings: dict = {"stimulus_groups": groups, "n_resamples": n_resamples}
+        columns |= _intervals(one, by_unit, scalars, (first, last), order, settings | {"random_state": seed})
     if stimulus_dim is not None:
         columns["alpha_critical"] = 1 + 2 / stimulus_dim
     attrs: dict[str, object] = {"method": method, "quantity": "variance", "fit": [first, min(last, len(variance))]}
     attrs |= {"center": center, "correlation": int(correlation), "unbiased": int(unbiased), "n_stimuli": n}
     attrs |= {"n_resamples": int(n_resamples), "random_state": seed}
     attrs |= {"n_splits": int(n_splits)} if method == "cvpca" else {}
+    attrs |= {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
     return xr.Dataset(columns, {"component": np.arange(1, len(variance) + 1)}, attrs)
 
 
@@ -291,16 +299,22 @@ def _unbiased_ratio(X: np.ndarray) -> float:
 
 
 def _intervals(
-    products: _Products, by_unit: bool, scalars: dict[str, float], fit: tuple[int, int], n_resamples: int, seed: int
+    products: _Products,
+    by_unit: bool,
+    scalars: dict[str, float],
+    fit: tuple[int, int],
+    order: np.ndarray,
+    settings: dict,
 ) -> dict[str, float]:
     """Return the limits of each scalar, from halves of the stimuli and one split of the repetitions."""
 
-    def statistic(rows: np.ndarray) -> np.ndarray:
+    def statistic(at: np.ndarray) -> np.ndarray:
+        rows = order[at]  # positions in order of labels, so that the order of stimuli does not matter
         some = products.take(rows)
         alpha, ratio, effective = _summarize(_variances(some, by_unit)[: len(rows) - by_unit], *fit)
         return np.array([alpha, ratio if some.units is None else _unbiased_ratio(some.units), effective])
 
-    found = halves_interval(statistic, len(products.first), n_resamples=n_resamples, random_state=seed)
+    found = halves_interval(statistic, len(products.first), **settings)
     margins = ((found.estimate_high - found.estimate_low) / 2).values
     return {
         f"{name}_{end}": value + sign * margin

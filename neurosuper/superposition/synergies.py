@@ -20,12 +20,11 @@ from neurosuper.inference import adjust_p_values
 from neurosuper.interpretability.index import index_label
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import coords_along
-from neurosuper.superposition.halved_stimuli import halve_stimuli
+from neurosuper.superposition.halved_stimuli import halve_stimuli, undivided
 from neurosuper.superposition.index_tables import (
     BLOCK,
     IndexTable,
     check_top,
-    copies_of,
     leading_places,
     open_table,
     places_for,
@@ -69,6 +68,7 @@ def synergy(
     against: Against = "best",
     top: int = 5,
     score_on: ScoreOn = "held-out",
+    stimulus_groups: str | None = None,
     n_resamples: int = 9999,
     random_state: Seed = 0,
 ) -> xr.Dataset:
@@ -98,6 +98,9 @@ def synergy(
         Number of top stimuli, at most half of the stimuli to score on.
     score_on : {"held-out", "all"}, optional
         "all": find and score on all stimuli. Never report the best pairs of such a result (see Notes).
+    stimulus_groups : str, optional
+        A stimulus coord of responses or images, such as bursts of frames: no split or half divides a group, and
+        intervals are for other groups.
     n_resamples : int, optional
         Number of pairs with shuffled stimuli, for p-values; at least 19.
     random_state : int, Generator, RandomState or None, optional
@@ -177,7 +180,7 @@ def synergy(
     check_one_of("score_on", score_on, ("held-out", "all"))
     check_count("n_resamples", n_resamples, least=19, why=", which allow p = 0.05")
     images, seed = check_images(images), seed_or_new(random_state)
-    fit, score = halve_stimuli(responses, images, score_on, seed)
+    fit, score = halve_stimuli(responses, images, score_on, seed, stimulus_groups)
     check_top(top, score.sizes["stimulus"])
     scale = fit.values.std(0, dtype=float)
     groups = read_groups(pairs, score.get_index("unit"), scale)
@@ -192,11 +195,13 @@ def synergy(
         where_found = _rank(fit, scale, groups, n_resamples=0, **settings)
         of_fit = open_table(fit.stimulus.values, images, metric, where_found.places())
         found = _scores(of_fit, where_found, groups, against, top)
-    result = _summarize(table, leading, groups, found, against, top, copies_of(score), seed, are_pairs)
+    undivided_stimuli = undivided(score, stimulus_groups)
+    result = _summarize(table, leading, groups, found, against, top, undivided_stimuli, seed, are_pairs)
     coords = _describe(groups, score.unit.values, are_pairs)
     attrs: dict = {"method": f"{combine} of units", "metric": metric.name, "quantity": index_label(metric)}
     attrs |= {"combine": combine, "against": against, "top": int(top), "score_on": score_on, "n_stimuli": len(score)}
     attrs |= {"confidence_level": CONFIDENCE_LEVEL, "n_resamples": int(n_resamples), "random_state": seed}
+    attrs |= {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
     labelled = xr.Dataset(result, coords, attrs | left_out(score))
     return labelled.assign(p_adjusted=adjust_p_values(labelled.p_value))
 
@@ -293,7 +298,7 @@ def _summarize(
     found: _Scores | None,
     against: str,
     top: int,
-    copies: np.ndarray | None,
+    stimulus_groups: np.ndarray | None,
     seed: int,
     are_pairs: bool,
 ) -> dict[str, tuple]:
@@ -320,7 +325,7 @@ def _summarize(
             return means
         return means | {"synergy_of_best": own[best].mean(), "share_above_of_best": (own[best] > 0).mean()}
 
-    settings: dict = {"copies": copies, "n_resamples": N_HALVES, "seed": seed}
+    settings: dict = {"groups": stimulus_groups, "n_resamples": N_HALVES, "seed": seed}
     intervals = intervals_of(statistics, len(table.rows), **settings)
     for name, (dims, values) in intervals.items():
         intervals[name] = dims, np.clip(values, 0, 1) if name.startswith("share") else values

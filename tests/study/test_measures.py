@@ -14,7 +14,7 @@ from PIL import Image
 from neurosuper import Color, load_array, load_images, reproduce, run_study
 from neurosuper.comparison import fit_systems
 from neurosuper.directions import KMeans, Units
-from neurosuper.study import check_study, read_study, read_superposition, write_report
+from neurosuper.study import check_study, describe_file, read_study, read_superposition, write_report
 from neurosuper.study.measures import load_factors
 from neurosuper.superposition import disentanglement, measure_superposition
 from tests.study.minimal import MINIMAL_STUDY
@@ -186,6 +186,14 @@ def test_a_check_names_the_measures_and_estimates_their_time(run_once):
     assert list(check.seconds) == ["images", "systems", "fits", "metrics", "superposition", "report"]
     assert 0 < check.seconds["superposition"] < 60
     assert "superposition" in check.last_run
+
+
+def test_inspect_lists_the_results_and_how_to_load_them(copied):
+    text = describe_file(copied / "superposition.nc")
+    assert "superposition.nc: measures of superposition; images by color" in text
+    assert "  sparseness/brain/KMeans\n" in text
+    assert "Left out" not in text
+    assert text.endswith(f"  neurosuper.study.read_superposition({str(copied / 'superposition.nc')!r})")
 
 
 def test_a_run_says_which_measures_it_will_compute(measured, caplog):

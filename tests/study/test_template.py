@@ -175,6 +175,17 @@ def test_every_setting_is_explained_and_data_elsewhere_are_named_in_full(photos,
     assert read_study(tmp_path / "studies" / "a.toml").images["path"] == photos.resolve().as_posix()
 
 
+def test_measures_of_superposition_are_explained_and_may_be_uncommented(photos, tmp_path):
+    path = new_study(photos, tmp_path / "study.toml")
+    text = path.read_text()
+    start, end = text.index("# [superposition]"), text.index("# A difference that")
+    path.write_text(text[:start] + re.sub("^# ", "", text[start:end], flags=re.MULTILINE) + text[end:])
+    study = read_study(path)
+    assert study.superposition.metric == "Color"
+    assert study.superposition.max_units == 256
+    assert study.factors.kinds == {"pose": "label"}
+
+
 def test_a_file_is_never_overwritten(photos, tmp_path):
     new_study(photos, tmp_path / "study.toml")
     with pytest.raises(FileExistsError, match=r"study\.toml exists already; name another"):

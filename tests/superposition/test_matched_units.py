@@ -1,4 +1,4 @@
-"""Couplings are optimal, scores are those of their equation on other stimuli, and planted axes differ from none."""
+"""Couplings are optimal, and scores and distances are those of their equation on other stimuli."""
 
 import sys
 from itertools import permutations
@@ -8,9 +8,8 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
 from scipy.optimize import linprog
-from scipy.stats import kstest
 
-from neurosuper.superposition import matched_units, privileged_axes, soft_matching
+from neurosuper.superposition import matched_units, soft_matching
 from neurosuper.superposition.axes import random_rotation
 
 
@@ -47,7 +46,7 @@ def optimum(cost, mass=1.0):
 
 def test_equal_numbers_are_matched_by_the_best_permutation(rng):
     cost = rng.random((5, 5))
-    T = matched_units._couple(cost, 1.0)
+    T = matched_units.couple(cost, 1.0)
     assert_allclose((T * cost).sum(), min(np.mean(cost[range(5), order]) for order in permutations(range(5))))
     assert_allclose((T * cost).sum(), optimum(cost))
 
@@ -56,7 +55,7 @@ def test_equal_numbers_are_matched_by_the_best_permutation(rng):
 def test_couplings_are_those_of_linear_programming(rng, shape, mass):
     pytest.importorskip("ot", reason="POT is not installed")
     cost = rng.random(shape)
-    T = matched_units._couple(cost, mass)
+    T = matched_units.couple(cost, mass)
     assert_allclose((T * cost).sum(), optimum(cost, mass), rtol=1e-10)
     assert_allclose(T.sum(), mass)
     assert (T >= 0).all()
@@ -66,17 +65,17 @@ def test_couplings_are_those_of_linear_programming(rng, shape, mass):
 
 def test_correlations_after_a_rotation_are_those_of_numpy(rng):
     A, B, Q = rng.exponential(size=(30, 4)), rng.normal(size=(30, 3)), random_rotation(4, rng)
-    moments = matched_units._Moments.of(A, B)
+    moments = matched_units.Moments.of(A, B)
     assert_allclose(moments.correlations(), np.corrcoef(A.T, B.T)[:4, 4:])
     assert_allclose(moments.correlations(Q), np.corrcoef((A @ Q).T, B.T)[:4, 4:])
     A[:, 1] = 3
-    assert_allclose(matched_units._Moments.of(A, B).correlations()[1], 0)
+    assert_allclose(matched_units.Moments.of(A, B).correlations()[1], 0)
 
 
 def test_scores_are_those_of_a_loop_over_folds(rng):
     a, b, _ = laplace(60, 4, noise=1)
     found = soft_matching(a, b, n_folds=3, n_resamples=10, random_state=4)
-    fold = matched_units._number_folds(a, 3, 4)
+    fold = matched_units.number_folds(np.arange(60), 3, 4)
     scores, r = [], np.zeros(4)
     for k in range(3):
         fit, held = (np.corrcoef(a[rows].T, b[rows].T)[:4, 4:] for rows in (fold != k, fold == k))
@@ -89,31 +88,13 @@ def test_scores_are_those_of_a_loop_over_folds(rng):
     assert found.score_low < found.score < found.score_high
 
 
-def test_sources_in_another_order_are_found_and_are_privileged():
+def test_sources_in_another_order_are_found():
     a, b, order = laplace()
     found = soft_matching(a, b, n_resamples=10)
     expected = np.zeros((12, 12))
     expected[order, range(12)] = 1 / 12
     assert_allclose(found.coupling, expected)
     assert found.coupling.item_b.values.tolist() == b.unit.values.tolist()
-    test = privileged_axes(a, b, n_rotations=19, n_resamples=10)
-    assert_allclose(test.native, found.score)
-    assert test.native > 0.95  # 1/(1 + 0.2²) = 0.96
-    assert 0.3 < test.rotated.mean() < 0.5
-    assert test.rotated.max() < 0.6
-    assert test.p_value == 0.05
-    assert test.difference_low > 0.4
-    assert_allclose(test.difference, test.native - test.rotated.mean())
-
-
-def test_gaussian_responses_on_turned_axes_have_a_uniform_p(rng):
-    p = []
-    for seed in range(40):
-        sources = rng.normal(size=(40, 4))
-        b = sources @ random_rotation(4, rng) + 0.5 * rng.normal(size=(40, 4))
-        test = privileged_axes(label(sources), label(b), n_rotations=19, n_folds=2, n_resamples=0, random_state=seed)
-        p.append(float(test.p_value))
-    assert kstest(np.array(p) - rng.uniform(0, 1 / 20, 40), "uniform").pvalue > 0.01
 
 
 def test_independent_items_score_nothing_held_out_but_more_where_they_were_matched(rng):
@@ -149,11 +130,53 @@ def test_neither_order_nor_chunks_nor_scale_change_the_score(rng):
     assert_allclose(other.coupling.sel(item_a=found.item_a), found.coupling)
 
 
-def test_copies_of_a_photograph_are_in_one_fold(rng):
+def test_neither_copies_of_a_photograph_nor_groups_are_in_two_folds(rng):
     content = [f"{i // 2:032d}" for i in range(60)]
-    a = label(rng.normal(size=(60, 3))).assign_coords(content=("stimulus", content))
-    fold = matched_units._number_folds(a, 5, 0)
-    assert (fold[::2] == fold[1::2]).all()
+    a, b = (label(rng.normal(size=(60, 3))) for _ in range(2))
+    a = a.assign_coords(content=("stimulus", content))
+    folds = matched_units.prepare(a, b, 5, None, 0).folds
+    assert all((fold.scored[::2] == fold.scored[1::2]).all() for fold in folds)
+    bursts = b.assign_coords(burst=("stimulus", np.arange(60) // 5))  # the middle photograph links two of them
+    pair = matched_units.prepare(a, bursts, 2, "burst", 0)
+    assert all(set(fold.scored.reshape(-1, 10).sum(1)) <= {0, 10} for fold in pair.folds)
+    assert pair.groups.tolist() == (np.arange(60) // 10).tolist()
+    assert (
+        soft_matching(a, bursts, n_folds=2, stimulus_groups="burst", n_resamples=10).attrs["stimulus_groups"] == "burst"
+    )
+    with pytest.raises(ValueError, match=r"6 groups of stimuli \(or photographs\) leave 0 stimuli in one of 8 folds"):
+        matched_units.number_folds(np.arange(60) // 10, 8, 0)
+
+
+def test_distances_are_those_of_the_best_permutation_in_a_loop_over_folds(rng):
+    a, b, _ = laplace(60, 4, noise=1)
+    found = soft_matching(3 * a, 3 * b + 7, correlation=False, n_folds=3, n_resamples=10, random_state=4)
+    fold = matched_units.number_folds(np.arange(60), 3, 4)
+    squares, of_items = [], np.zeros(4)
+    for k in range(3):
+        costs = []
+        for rows in (fold != k, fold == k):
+            A, B = (3 * (x[rows] - x[rows].mean("stimulus")).values for x in (a, b))
+            costs.append(((A[:, :, None] - B[:, None]) ** 2).mean(0))
+        best = min(permutations(range(4)), key=lambda order: costs[0][range(4), order].sum())
+        squares.append(costs[1][range(4), best].mean())
+        of_items += costs[1][range(4), best] / 3
+    assert_allclose(found.distance, np.mean(squares) ** 0.5)
+    assert_allclose(found.item_distance, of_items**0.5)
+    assert found.distance_low < found.distance < found.distance_high
+    assert found.attrs["quantity"] == "distance"
+    assert "score" not in found
+
+
+def test_the_distance_of_unequal_systems_is_that_of_pot(rng):
+    ot = pytest.importorskip("ot", reason="POT is not installed")
+    a, b = label(rng.exponential(size=(40, 5))), label(rng.exponential(size=(40, 3)))
+    found = soft_matching(a, b, correlation=False, score_on="all", n_resamples=0)
+    costs = ot.dist((a - a.mean("stimulus")).values.T, (b - b.mean("stimulus")).values.T) / 40
+    assert_allclose(found.distance**2, ot.emd2(ot.unif(5), ot.unif(3), costs), rtol=1e-10)
+    by_correlation = soft_matching(a, b, score_on="all", n_resamples=0)
+    r = np.corrcoef(a.T, b.T)[:5, 5:]
+    assert_allclose(1 - by_correlation.score, ot.emd2(ot.unif(5), ot.unif(3), 1 - r), rtol=1e-10)
+    assert_allclose(soft_matching(a, a, correlation=False, n_resamples=0).distance, 0, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -178,14 +201,6 @@ def test_couplings_that_do_not_fit_into_memory_are_refused(rng, monkeypatch):
     monkeypatch.setattr(matched_units, "MOST_PAIRS", 8)
     with pytest.raises(ValueError, match=r"a coupling of 3 × 3 items takes 0.0 GiB, several times; select items"):
         soft_matching(*[label(rng.normal(size=(40, 3)))] * 2)
-
-
-def test_one_unit_has_no_rotation(rng):
-    a = label(rng.normal(size=(40, 1)))
-    with pytest.raises(ValueError, match="a rotation needs at least 2 items of the first system, got 1"):
-        privileged_axes(a, a)
-    with pytest.raises(ValueError, match="n_rotations must be a whole number of at least 19, which allow p = 0.05"):
-        privileged_axes(a, a, n_rotations=9)
 
 
 def test_without_pot_different_numbers_are_refused_with_what_to_install(rng, monkeypatch):
