@@ -165,8 +165,17 @@ def describe_superposition(tree: xr.DataTree | None, comparison: xr.Dataset) -> 
             picture = draw_picture(figure, question.title, question.caption, f"superposition-{name}")
             answers.append(Answer(picture, question.describe(results, baselines)))
             methods.append(question.method)
-    left_out = str(tree.attrs.get("left_out", "")).splitlines()
-    return Superposition(answers, left_out, [text for text in methods if text]) if answers else None
+    return Superposition(answers, _left_out(tree), [text for text in methods if text]) if answers else None
+
+
+def _left_out(tree: xr.DataTree) -> list[str]:
+    """Return what could not be measured and why, with those of the same reason in one line."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for line in str(tree.attrs.get("left_out", "")).splitlines():
+        what, _, reason = line.partition(": ")
+        measure, _, name = what.partition(" of ")
+        reasons.setdefault((measure, reason), []).append(name)
+    return [f"{measure} of {'; '.join(names)}: {reason}" for (measure, reason), names in reasons.items()]
 
 
 def _describe_settings(tree: xr.DataTree) -> str:
