@@ -23,9 +23,9 @@
 # - macaque V4 (Cowley et al. 2023, session 201025: 89 units, 1,200 photographs);
 # - SqueezeNet, layer fire8: 89 of its channels at the centre pixel, for every second of the same photographs.
 #
-# In the toy world each measure finds the features. In V4 and SqueezeNet most of the analyses do not come out if what is
-# chosen on some photographs is scored on others; the last section lists which do. The page on
-# [superposition](methods/superposition.md) describes what each measure assumes.
+# In the toy world the measures recover the features. In V4 and SqueezeNet most of the analyses do not come out on
+# photographs that chose nothing, or come out for random directions as well; the last section lists which do. The page
+# on [superposition](methods/superposition.md) describes what each measure assumes.
 #
 # The environment variable `NEUROSUPER_TEST_DATA` contains the path of the folder with the recordings and the networks'
 # weights.
@@ -110,8 +110,8 @@ systems = {"V4": v4, "SqueezeNet": fire8}
 assert {name: responses.shape for name, responses in systems.items()} == {"V4": (1200, 89), "SqueezeNet": (600, 89)}
 
 # %% [markdown]
-# In the toy world, 40 features are in superposition in 20 units. Each stimulus has each feature with a probability of 5
-# %, independently; each feature has a random direction. The strongest feature of a stimulus is its category. The
+# In the toy world, 40 features are in superposition in 20 units. Each stimulus has each feature with a probability of
+# 5 %, independently; each feature has a random direction. The strongest feature of a stimulus is its category. The
 # pictures are noise: two stimuli count as similar if they have the same category.
 
 # %%
@@ -125,8 +125,8 @@ label = ns.Label()
 # ## Do directions interfere?
 #
 # More than 20 directions in 20 dimensions cannot all be orthogonal: the largest cosine of any pair is at least the
-# *Welch bound*. The known directions of the toy world are random, and the root mean square of their cosines is 1/√20 =
-# 0.22.
+# *Welch bound*. The known directions of the toy world are random, and the root mean square of their cosines is
+# 1/√20 = 0.22.
 
 # %%
 known = interference(world.directions, codes=features)
@@ -192,8 +192,8 @@ assert rms.KMeans["SqueezeNet"] < tests["SqueezeNet"].null.min()
 # %% [markdown]
 # ## How many dimensions are there?
 #
-# The covariance has an eigenvalue for each dimension. Their *participation ratio* is the number of dimensions that
-# would have the same spread if all had the same variance. We compare both systems for the same photographs.
+# The eigenvalues of the covariance are the variances along its components. Their *participation ratio* is d if d of
+# them are equal and all others are 0. We compare both systems for the same photographs.
 
 # %%
 spectra = {
@@ -210,13 +210,13 @@ assert spectra["SqueezeNet"].alpha_high < spectra["V4"].alpha_low
 
 # %% [markdown]
 # V4 has fewer dimensions than the network, and both have far fewer than units. Variances include noise. With repeated
-# presentations, *cross-validated* PCA (Stringer et al. 2019) estimates the variance of the signal alone. The second
-# session of V4 (210325: 50 units, 640 grey photographs) has single presentations. Noise spreads over all dimensions:
-# without it the participation ratio is lower, and variance falls faster.
+# presentations, *cross-validated* PCA (Stringer et al. 2019) estimates the variance of the signal alone. The data of
+# the second session of V4 (210325: 50 units, 640 grey photographs) contain each presentation. Noise spreads over all
+# dimensions: without it the participation ratio is lower, and variance falls faster.
 #
-# The exponent `alpha` of a power law should exceed 1 + 2/d for a smooth code of d-dimensional stimuli, 1.00 for
-# photographs. It does for components 5 to 40, and equals 1 for components 1 to 30. A power law would give one exponent,
-# so 50 units do not decide this.
+# If variances follow a power law, a smooth code of d-dimensional stimuli has an exponent `alpha` above 1 + 2/d, which
+# is 1.00 for photographs. That of the signal is well above it for components 5 to 40, and about equal to it for
+# components 1 to 30. A power law would have one exponent for both, so these 50 units do not decide the question.
 
 # %%
 second = ns.load_images(data / "v4" / "images_210325.zip")
@@ -244,8 +244,8 @@ assert later.alpha_low > later.alpha_critical + 0.5
 # %% [markdown]
 # ## Are codes sparse, and are sparse items more interpretable?
 #
-# Features in superposition must be sparse, or they could not be separated. In the toy world a feature has a sparseness
-# of 1 − 0.05/2 = 0.975. Units, each a sum of 40 features with positive and negative weights, are not sparse.
+# Features in superposition must be sparse, or they could not be separated. In the toy world the sparseness of a feature
+# is 1 − 0.05/2, or 0.975. Units, each a sum of 40 features with positive and negative weights, are not sparse.
 #
 # Sparseness depends on where 0 is. Codes of `KMeans` are all positive, so all are measured above one `baseline`: the
 # smallest code of each item.
@@ -297,8 +297,9 @@ plot_sparseness({name: each.assign(interpretability=each.corrected) for name, ea
 
 # %% [markdown]
 # K-means directions are less sparse than units; those of V4 are as sparse as random directions of the same covariance.
-# No correlation with the raw index is detectable. With the hub-corrected index it is high for K-means directions of V4,
-# but as high for random ones: so it follows from the covariance of the responses, and needs no features.
+# No correlation with the raw index is detectable, although these p-values are rather too small, as they treat items as
+# independent. With the hub-corrected index the correlation is high for K-means directions of V4, but as high for random
+# ones: it takes no features to have it.
 
 # %%
 r, p = sparse["r with corrected"], sparse["p, interpretability"]
@@ -331,9 +332,9 @@ scalars(last, ["mean_difference", "mean_difference_low", "mean_difference_high",
 plot_rotation({name: curves[name] for name in systems})
 
 # %% [markdown]
-# In V4 the index falls as the axes turn, so that its units are more interpretable than their mixtures. In SqueezeNet it
-# does not. But by the hub-corrected index it is the other way round: the units of V4 respond to plain photographs, and
-# apart from this they are no better than any axes.
+# In V4 the index falls as the axes turn: its units are more interpretable than their mixtures. In SqueezeNet it does
+# not. But by the hub-corrected index V4's units score no higher than rotated axes: they respond to plain photographs,
+# which are similar to all others.
 
 
 # %%
@@ -354,7 +355,6 @@ assert last["V4"].p_value == 0.05  # the smallest that 19 rotations allow
 assert last["SqueezeNet"].mean_difference_high > 0
 assert last["SqueezeNet"].p_value > 0.05
 assert corrected["V4"][1] > corrected["V4"][0]
-assert corrected["SqueezeNet"][1] < corrected["SqueezeNet"][0]
 
 # %% [markdown]
 # Directions, in turn, may be close to units. `n_units_needed` is 1 for a direction that is a unit, and 89 for one with
@@ -380,7 +380,7 @@ assert 0.25 < alignment["on one unit"]["SqueezeNet", "KMeans"] < 0.45
 #
 # The paper reports *synergy*: "pairs of uninterpretable neurons work together to encode interpretable features". First
 # a population in which this is so by construction: each of 40 units responds to two features, and each feature drives
-# two units. Two units that share a feature are both active only for this one. Each pair is scored with the smaller of
+# two units. Two units that share a feature are rarely both active without it. Each pair is scored with the smaller of
 # its two responses ("and").
 
 # %%
@@ -398,18 +398,21 @@ assert joint > alone + 0.3
 
 # %% [markdown]
 # In V4 and SqueezeNet we look at all pairs of units. Synergy is found on one half of the photographs, and scored on the
-# other. `found_of_best` is the mean of the best 5 % of pairs where they were found, and `synergy_of_best` that of the
-# same pairs on other photographs.
+# other. The pair is scored with the sum of its two responses, and again with the smaller one. `found_of_best` is the
+# mean of the best 5 % of pairs where they were found, and `synergy_of_best` that of the same pairs on other
+# photographs.
 
 # %%
-pairs |= {name: synergy(responses, images, distance, n_resamples=999) for name, responses in systems.items()}
+for name, responses in systems.items():
+    for combine in ("sum", "and"):
+        pairs[f"{name}, {combine}"] = synergy(responses, images, distance, combine=combine, n_resamples=999)
 names = ["found_of_best", "synergy_of_best", "synergy_of_best_low", "synergy_of_best_high", "share_above_of_best"]
 names += ["share_above", "share_above_null", "correlation_found"]
 best = scalars(pairs, names)
 best.round(3)
 
 # %%
-plot_synergy({name: pairs[name] for name in systems})
+plot_synergy({name: pairs[f"{name}, sum"] for name in systems})
 
 # %% [markdown]
 # Where they are found, the best pairs have synergy, as the paper reports for a minority of pairs. On other photographs
@@ -419,11 +422,12 @@ plot_synergy({name: pairs[name] for name in systems})
 
 # %%
 assert best.synergy_of_best_low["toy world"] > 0
-for name in systems:
-    assert best.found_of_best[name] > 0.03
-    assert best.synergy_of_best_high[name] < 0
-    assert best.share_above_of_best[name] < 0.5
-    assert best.correlation_found[name] < -0.3
+on_photographs = best.drop("toy world")
+assert (on_photographs.found_of_best > 0.03).all()
+assert (on_photographs.synergy_of_best_high < 0).all()
+assert (on_photographs.share_above_of_best < 0.5).all()
+assert (on_photographs.correlation_found < -0.25).all()
+for name in on_photographs.index:
     assert not ((pairs[name].p_adjusted < 0.05) & (pairs[name].synergy > 0)).any()
 
 # %% [markdown]
@@ -449,14 +453,14 @@ split = pd.DataFrame(rows).set_index(["system", "split"])
 split.round(3)
 
 # %% [markdown]
-# Two thirds of the difference or more is gone on other photographs. A small difference remains in V4, in three of four
-# splits with p below 0.05, but none by the corrected index: the "more interpretable" units prefer plain photographs.
+# At least two thirds of the difference are gone on other photographs. A small difference remains in V4, with p below
+# 0.05 in most of the splits, but none by the corrected index: the "more interpretable" units prefer plain photographs.
 
 # %%
 by_system = split.groupby("system").mean()
 assert (by_system["where split"] > 0.06).all()
 assert (by_system["elsewhere"] < by_system["where split"] / 3).all()
-assert (split.p["V4"] < 0.05).sum() == 3
+assert (split.p["V4"] < 0.05).sum() >= 2
 assert (split["p (corrected)"] > 0.05).all()
 
 # %% [markdown]
@@ -522,7 +526,7 @@ for name in systems:
 # ## How many features are there?
 #
 # "More features than units" needs more directions that are found again in other stimuli than there are dimensions.
-# `count_features` fits a finder on two halves, matches directions one to one, and subtracts the matches of responses
+# `count_features` fits a finder on two halves, matches directions one to one, and subtracts the matches in responses
 # whose units are shuffled. Dictionary learning finds nearly all of the 40 features of the toy world in 20 units, if it
 # is asked for 40.
 
@@ -534,30 +538,33 @@ assert 36 <= counted.n_stable[1] <= 40
 assert counted.overcompleteness[1] > 2
 
 # %%
-counts = {
-    name: count_features(ns.KMeans(center=True), responses, n_directions=["0.5x", "1x"], n_resamples=2)
-    for name, responses in systems.items()
-}
-names = ["n_stable", "n_matched", "n_matched_null", "held_out_variance", "overcompleteness"]
-features_found = pd.concat({name: each[names].to_dataframe() for name, each in counts.items()}, names=["system"])
-features_found.round(2)
+counts = {}
+for name, responses in systems.items():
+    scaled = ns.normalize(responses, "zscore")
+    for finder in (ns.KMeans(center=True), ns.DictionaryLearning(random_state=0, dtype="float64")):
+        one_each = count_features(finder, scaled, n_directions="1x", n_resamples=2)
+        counts[name, type(finder).__name__] = one_each.isel(n_directions=0)
+counts = scalars(counts, ["n_stable", "n_matched", "n_matched_null", "held_out_variance", "overcompleteness"])
+counts.round(2)
 
 # %% [markdown]
-# In V4 and SqueezeNet, fewer than a tenth of the directions are found again in other photographs, and fewer than there
-# are dimensions. With 1,200 photographs, this is no evidence that there are no more; but there is none that there are.
+# Responses are z-scored: without this, all directions of dictionary learning in V4 are close to the mean response, and
+# any of them matches any other. Of 89 directions, few are found again in other photographs, fewer than there are
+# dimensions. From this number of photographs it does not follow that there are no more; but nothing shows that there
+# are.
 
 # %%
-assert (features_found.n_stable < 0.15 * v4.sizes["unit"]).all()
-assert (features_found.overcompleteness < 1).all()
+assert (counts.n_stable < 0.2 * v4.sizes["unit"]).all()
+assert (counts.overcompleteness < 1).all()
 
 # %% [markdown]
 # ## Are directions more disentangled than units?
 #
 # A code is *disentangled* if each item encodes one factor of the stimuli, and each factor is encoded by one item. If
 # directions undo superposition, they should be more disentangled than units. In the toy world, factors are whether a
-# stimulus has each of eight features. The mutual information gap (`mig`) is high if one item knows a factor and no
-# other does; `modularity` is high if an item knows one factor and no other. Each is compared with its mean for factors
-# that are permuted over stimuli (`null`).
+# stimulus has each of eight features. The mutual information gap (`mig`) is high if a single item has information about
+# a factor; `modularity` is high if an item has information about a single factor. Each is compared with its mean for
+# factors that are permuted over stimuli (`null`).
 
 # %%
 score = world.response[1000:].drop_vars("category")
@@ -597,17 +604,17 @@ entangled.round(3)
 plot_disentanglement(v4_factors)
 
 # %% [markdown]
-# Units and directions of V4 know something about these factors: modularity is above its null mean. K-means directions
-# are a little more modular than units, but so are random directions of the same covariance. No gap is detectable: no
-# factor has an item of its own. The link of the paper with disentanglement comes out in the toy world, and not in V4
-# with these factors.
+# Units and directions of V4 have information about these factors: modularity is above its null mean. K-means directions
+# are slightly more modular than units, but so are random directions of the same covariance. No gap is detectable, so no
+# factor has an item of its own. The paper's link with disentanglement comes out in the toy world, and not in V4 with
+# these factors.
 
 # %%
 units, kmeans, random = (entangled.loc[f"V4 · {name}"] for name in codes)
 assert (entangled.modularity_low > entangled.modularity_null).all()
 assert units.modularity < kmeans.modularity
 assert abs(kmeans.modularity - random.modularity) < 0.02
-assert (entangled.mig < 0.02).all()
+assert (entangled.mig_low < entangled.mig_null).all()
 assert (entangled.mig_high < 0.02).all()
 
 # %% [markdown]
@@ -628,7 +635,7 @@ assert right.mean() > 0.75
 
 # %% [markdown]
 # No one has labelled the photographs of V4. SqueezeNet guesses one of 1,000 categories for each; the first 398 are
-# animals. Does any unit or direction distinguish the photographs with animals?
+# animals. Which units and directions distinguish the photographs with animals?
 
 # %%
 guess = layers["conv_final"].argmax("unit").values
@@ -645,8 +652,9 @@ selective = pd.DataFrame(rows).T
 selective.round(3)
 
 # %% [markdown]
-# A tenth of the units of SqueezeNet do, whose own guess this is, and hardly any of V4. So V4's items are not named
-# here: that needs labels by people, or affinities of a network that knows images and texts (`name_items`).
+# A tenth of the units of SqueezeNet do, whose own guess this is, and 3 of 89 units of V4. The directions, which are
+# tested on half of the photographs, do not. So hardly any item of V4 gets a name here. Better names need labels by
+# people, or the affinities of a network for images and texts.
 
 # %%
 share = selective["share of items with p < 0.05"]
@@ -656,24 +664,24 @@ assert share["V4"].max() < 0.05
 # %% [markdown]
 # ## What of the paper comes out here?
 #
-# | analysis of the paper | V4 | SqueezeNet, fire8 |
+# | analysis (in brackets: not in the paper) | V4 | SqueezeNet, fire8 |
 # |---|---|---|
-# | directions interfere little | no: more than random ones in the covariance | less than these, more than `Random` |
+# | (directions are nearly orthogonal) | no: less than random ones in the covariance | no: less than `Random` |
 # | variance follows a power law near the critical exponent | undecided: the exponent depends on the range | – |
-# | sparse items are more interpretable | no for the raw index; corrected, random directions show the same | no |
-# | units are better than rotated axes | raw index: yes; corrected: no | no; corrected: hardly |
+# | sparse items are more interpretable | raw index: no; corrected: random directions, too | no |
+# | (units are better than rotated axes) | raw index: yes; corrected: no | no |
 # | pairs of units have synergy | where found; not on other photographs | the same |
 # | synergy correlates negatively with the index of units | yes, by arithmetic | yes, by arithmetic |
-# | some units are more interpretable | a quarter of the difference remains; corrected: none | no |
+# | some units are more interpretable | a quarter of the difference remains; corrected: none | hardly |
 # | directions need few units | no by the default of K-means | yes |
 # | the index dips between directions | not detectable | not detectable |
-# | (directions are more disentangled) | no more than random ones in the covariance | not measured |
-# | more features than units | not shown: fewer stable directions than dimensions | the same |
+# | there are more features than units | not shown: fewer stable directions than dimensions | the same |
+# | directions are more disentangled | not more than random ones in the covariance | not measured |
 #
 # "No" means that the control explains the result, or that it is not there on other photographs. It does not mean that
 # these populations have no superposition: with 1,200 photographs, or 600, and the index of five photographs, small
 # effects are not detectable. In the toy world the same measures find it with 2,000 to 4,000 stimuli, more than there
-# are here, and without noise to speak of.
+# are here, and nearly without noise.
 #
 # This is one session, one layer with a sixth of its channels, and one metric. For a study file, the table
 # `[superposition]` computes these measures and adds them to the report. The paper's network was ResNet-50; on three
