@@ -18,6 +18,7 @@ STATISTICS = (
     "hypotheses",
     "superposition",
     "selectivity",
+    "disentanglement",
 )
 pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 FINDERS = [

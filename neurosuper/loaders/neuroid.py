@@ -25,6 +25,8 @@ __all__ = ["load_neuroid"]
 STIMULUS_IDS = ("stimulus_id", "image_id")
 STIMULUS_FILES = ("filename", "image_file_name")
 ABOUT_STIMULI = {"category_name": "category", "object_name": "object_name"}  # variable in the file: coord
+NO_FACTORS = {*STIMULUS_IDS, *STIMULUS_FILES, "presentation", "repetition", "stimulus"}  # labels and numbers of trials
+OWN_COORDS = {"unit", "split", "content", "n_repetitions"}  # which mean something else in responses
 BLOCK_BYTES = 2**26  # read at once, before averaging over time bins
 
 
@@ -48,7 +50,7 @@ def load_neuroid(
         order.
     companion : path of a .csv file, optional
         The stimulus set: stimuli are then named by the base name of their `filename` (or `image_file_name`), as in
-        `load_images`, and get the categories in it. By default they are named by their id.
+        `load_images`, and its columns become coords. By default they are named by their id.
     window : (start, stop), optional
         Seconds after onset; the time bins within it are averaged. By default all of them.
     area_column : str, optional
@@ -68,9 +70,11 @@ def load_neuroid(
     DataArray (stimulus, repetition, unit)
         Responses as float32. Repetitions are in the order of the variable `repetition`, else of the file; NaN if a
         stimulus has fewer repetitions, or a presentation lacks a time bin. Units are named by `neuroid_id`, with
-        `area`, `subject` and all other variables along neuroid as coords; stimuli may have `category` and
-        `object_name`. `attrs["window"]` is the window of the time bins used, in s. While reading, about twice the
-        result is in memory.
+        `area`, `subject` and all other variables along neuroid as coords. Coords of stimuli are `category` (the
+        variable `category_name`), `object_name`, and all other variables along presentation that have one value for
+        each stimulus, such as pose, position, size and background: factors for `disentanglement`. Numbers stay numbers.
+        One whose name is taken, as by a coord of units, is called `stimulus_…`. `attrs["window"]` is the window of the
+        time bins used, in s. While reading, about twice the result is in memory.
 
     Raises
     ------
@@ -84,6 +88,7 @@ def load_neuroid(
     --------
     load_array : Load any matrix of responses.
     load_images : Load the images.
+    neurosuper.superposition.disentanglement : Whether units encode single factors of the stimuli.
 
     Examples
     --------
@@ -103,20 +108,20 @@ def load_neuroid(
         kept = _in_regions(coords, regions, path)
         bins, span = _bins(data, recorded, window, path)
         labels = _texts(_along(data, "presentation", STIMULUS_IDS if stimulus_coord is None else stimulus_coord, path))
-        about = {new: _along(data, "presentation", old, path) for old, new in ABOUT_STIMULI.items() if old in data}
+        about = _along_presentation(data, stimulus_coord)
         order = _along(data, "presentation", "repetition", path) if "repetition" in data else None
         values = _read(recorded, kept, bins)
         attrs = data.attrs | recorded.attrs
     stimuli, arranged = arrange(values, labels, order)
-    stimulus_coords = {name: _one_each(stimuli, labels, _texts(values), name) for name, values in about.items()}
+    facts = _facts(stimuli, labels, about)
     if companion is not None:
         stimuli, from_set = _read_stimulus_set(companion, stimuli)
-        stimulus_coords |= from_set
+        facts |= from_set
     responses = xr.DataArray(
         arranged,
         dims=("stimulus", "repetition", "unit"),
         coords={name: ("unit", values[kept]) for name, values in coords.items()}
-        | {name: ("stimulus", values) for name, values in stimulus_coords.items()}
+        | {_free_name(name, coords.keys()): ("stimulus", values) for name, values in facts.items()}
         | {"stimulus": stimuli},
         attrs={"units": measured_in or attrs.get("units", "a.u."), "source": Path(path).name}
         | ({} if span is None else {"window": span})
@@ -226,18 +231,43 @@ def _read(recorded: xr.Variable, kept: np.ndarray, bins: np.ndarray) -> np.ndarr
     return values
 
 
-def _one_each(stimuli: list[str], labels: np.ndarray, values: np.ndarray, name: str) -> list[str]:
-    """Return one value per stimulus from one per presentation; refuse values that differ between presentations."""
+def _along_presentation(data: xr.Dataset, stimulus_coord: str | None) -> dict[str, np.ndarray]:
+    """Return what is known of each presentation, but for its labels."""
+    known = {
+        str(name): variable.values for name, variable in data.variables.items() if variable.dims == ("presentation",)
+    }
+    return {name: values for name, values in known.items() if name not in NO_FACTORS | {stimulus_coord}}
+
+
+def _facts(stimuli: list[str], labels: np.ndarray, about: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what has one value for each stimulus; refuse a category or object that differs between presentations."""
     found, first, which = np.unique(labels, return_index=True, return_inverse=True)
-    differs = found[np.unique(which[values != values[first][which]])]
-    if len(differs):
-        raise ValueError(f"{name} differs between presentations of stimulus {name_some(differs)}; correct the file")
-    value_of = dict(zip(found.tolist(), values[first].tolist(), strict=True))
-    return [value_of[stimulus] for stimulus in stimuli]
+    order, facts = np.searchsorted(found, stimuli), {}
+    for name, values in about.items():
+        codes = pd.factorize(values)[0]  # missing values are equal
+        differs = found[np.unique(which[codes != codes[first][which]])]
+        if not len(differs):
+            facts[name] = _as_numbers_or_texts(name, values[first][order])
+        elif name in ABOUT_STIMULI:
+            names = f"{ABOUT_STIMULI[name]} differs between presentations of stimulus {name_some(differs)}"
+            raise ValueError(f"{names}; correct the file")
+    return facts
 
 
-def _read_stimulus_set(path: str | Path, stimuli: list[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the base names of the image files of stimuli, and their other coords, from a table."""
+def _as_numbers_or_texts(name: str, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind in "iufb" and name not in ABOUT_STIMULI:
+        return values
+    return np.where(pd.isnull(values), "", _texts(values))
+
+
+def _free_name(name: str, of_units: Collection[str]) -> str:
+    """Return the name of a coord of stimuli: another one if it is taken."""
+    name = ABOUT_STIMULI.get(name, name)
+    return f"stimulus_{name}" if name in OWN_COORDS or name in of_units else name
+
+
+def _read_stimulus_set(path: str | Path, stimuli: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Return the base names of the image files of stimuli, and what else is known of them, from a table."""
     table = pd.read_csv(check_file(path, "CSV"), dtype=str)
     names = [name for name in STIMULUS_IDS if name in table]
     files = [name for name in STIMULUS_FILES if name in table]
@@ -249,5 +279,14 @@ def _read_stimulus_set(path: str | Path, stimuli: list[str]) -> tuple[list[str],
         raise ValueError(
             f"{path} lacks stimulus {name_some(rows.index[missing])}; pass the stimulus set of this assembly"
         )
-    coords = {new: rows[old].astype(str).tolist() for old, new in ABOUT_STIMULI.items() if old in rows}
-    return [PurePosixPath(name).stem for name in rows[files[0]]], coords
+    others = [name for name in rows if name not in NO_FACTORS and not name.startswith("Unnamed:")]
+    return [PurePosixPath(name).stem for name in rows[files[0]]], {name: _parsed(name, rows[name]) for name in others}
+
+
+def _parsed(name: str, column: pd.Series) -> np.ndarray:
+    """Return a column of text as numbers if all of it is, except for codes with leading zeros, such as 007."""
+    given = column.dropna()
+    numbers = pd.to_numeric(given, errors="coerce")
+    if not len(given) or numbers.isna().any() or given.str.fullmatch(r"\s*[+-]?0\d+").any():
+        return _as_numbers_or_texts(name, column.to_numpy(object))
+    return _as_numbers_or_texts(name, numbers.reindex(column.index).to_numpy())

@@ -95,7 +95,7 @@ def alignment(
     References
     ----------
     Higgins, Chang, Langston, Hassabis, Summerfield, Tsao and Botvinick 2021, "Unsupervised deep learning identifies
-    semantic disentanglement in single inferotemporal face patch neurons", Nat. Commun. 12, 6456.
+    semantic disentanglement in single inferotemporal face patch neurons", Nature Communications 12, 6456.
 
     Examples
     --------

@@ -162,8 +162,8 @@ def disentanglement(
     given, codes = check_codes(codes), sorted_codes(codes)
     item = str(given.dims[1])
     Z = _values(codes, settings)
-    table = read_factors(codes, factors, settings.bins)
     is_fit = stimuli_to_fit(codes, settings.seed)
+    table = read_factors(codes, factors, settings.bins, is_fit)
     active = _active(Z, item)
     found = _measure(Z, table, is_fit, active, settings)
     variables: dict[str, object] = dict(found.scores)
@@ -316,7 +316,9 @@ def _null_means(
     rng = np.random.default_rng([settings.seed, 1])
     drawn: list[dict[str, float]] = []
     for _ in progress(range(n_permutations), desc="permuted factors", unit="draw", leave=False):
-        order = rng.permutation(len(Z))
+        # within stimuli to fit and to score on, so that each side keeps all levels
+        order = np.arange(len(Z))
+        order[is_fit], order[~is_fit] = rng.permutation(order[is_fit]), rng.permutation(order[~is_fit])
         permuted = [factor.take(order) for factor in factors]
         # chosen again, penalties would leave a weight or none to each item, which looks disentangled
         drawn.append(_measure(Z, permuted, is_fit, active, settings, penalties).scores)

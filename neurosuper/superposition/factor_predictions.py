@@ -114,11 +114,6 @@ def read_out(X: np.ndarray, factor: Factor, is_fit: np.ndarray, predicted: np.nd
     """Return the predictions of a factor by each item, and by all items together."""
     y, n_levels = factor.levels[is_fit], len(factor.names)
     counts = np.bincount(y, minlength=n_levels)
-    if (n_unseen := int((counts == 0).sum())) or len(np.unique(factor.levels[~is_fit])) < n_levels:
-        raise ValueError(
-            f"factor {factor.name!r} has a level without any stimulus to {'fit' if n_unseen else 'score'} on; merge "
-            "rare levels, use more stimuli, or pass codes with a coord `split` that has all levels on both sides"
-        )
     model = LogisticRegression(max_iter=1000).fit(X[is_fit], y)
     right = None
     if factor.values is None:

@@ -33,24 +33,25 @@ class Factor(NamedTuple):
         return self._replace(levels=self.levels[rows], values=None if self.values is None else self.values[rows])
 
 
-def read_factors(codes: xr.DataArray, factors: Factors, bins: int) -> list[Factor]:
+def read_factors(codes: xr.DataArray, factors: Factors, bins: int, is_fit: np.ndarray) -> list[Factor]:
     """Return the factors of the stimuli of codes, in their order.
 
     Text and truth values are labels. Numbers with at most `bins` values, each of at least 5 stimuli, have these as
-    levels; others are divided into at most `bins` levels with equally many stimuli.
+    levels; others are divided into at most `bins` levels with equally many stimuli. Each level has stimuli to fit on
+    and others to score on.
 
     Raises
     ------
     TypeError
         Not a Dataset or names of coords; a factor that is neither labels nor numbers.
     ValueError
-        Fewer than two factors; a stimulus without factors; missing or infinite values; a factor with one level, or
-        with a level of fewer than 5 stimuli.
+        Fewer than two factors; a stimulus without factors; missing or infinite values; a factor with one level, with a
+        level of fewer than 5 stimuli, or with none of it to fit or to score on.
     """
     table = _table_of(codes, factors)
     if len(table) < 2:
         raise ValueError(f"measures of disentanglement need at least 2 factors, got {name_some(list(table)) or 'none'}")
-    return [_read(str(name), table[name], bins) for name in table]
+    return [_read(str(name), table[name], bins, is_fit) for name in table]
 
 
 def _table_of(codes: xr.DataArray, factors: Factors) -> xr.Dataset:
@@ -77,7 +78,7 @@ def _table_of(codes: xr.DataArray, factors: Factors) -> xr.Dataset:
     return xr.Dataset({name: codes[name].drop_vars(own) for name in factors})
 
 
-def _read(name: str, column: xr.DataArray, bins: int) -> Factor:
+def _read(name: str, column: xr.DataArray, bins: int, is_fit: np.ndarray) -> Factor:
     values = np.asarray(column.values)
     missing = pd.isnull(values) | (values == "" if values.dtype.kind in "OUS" else False)
     if missing.any():
@@ -86,55 +87,73 @@ def _read(name: str, column: xr.DataArray, bins: int) -> Factor:
             f"factor {name!r} is missing for {int(missing.sum())} of {len(values)} stimuli: {labels}; leave them out"
         )
     if values.dtype.kind in "iuf" or (values.dtype.kind == "O" and all(_is_number(v) for v in values.tolist())):
-        return _of_numbers(name, values.astype(float), bins)
+        return _of_numbers(name, values.astype(float), bins, is_fit)
     if values.dtype.kind not in "bOUS":
         raise TypeError(f"factor {name!r} must be labels or numbers, got dtype {values.dtype}; convert it first")
     levels, names = pd.factorize(np.array([as_label(value) for value in values.tolist()], dtype=str), sort=True)
-    return _checked(Factor(name, levels, [str(n) for n in names], None), "drop them, or give them the label of another")
+    factor = Factor(name, levels, [str(n) for n in names], None)
+    return _checked(factor, is_fit, "drop them, or give them the label of another")
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
-def _of_numbers(name: str, values: np.ndarray, bins: int) -> Factor:
+def _of_numbers(name: str, values: np.ndarray, bins: int, is_fit: np.ndarray) -> Factor:
     if not np.isfinite(values).all():
         raise ValueError(f"factor {name!r} has {int((~np.isfinite(values)).sum())} infinite values; leave them out")
-    found, levels, counts = np.unique(values, return_inverse=True, return_counts=True)
+    found, levels = np.unique(values, return_inverse=True)
     names = [as_label(value) for value in found.tolist()]
-    if len(found) > bins or (len(found) > 2 and counts.min() < MIN_PER_LEVEL):
+    if len(found) > bins or (len(found) > 2 and not _serve(_counts(levels, is_fit)).all()):
         # inner quantiles; those that are equal make one level, so that ties are never divided
         edges = np.unique(np.quantile(values, np.arange(1, bins) / bins))
-        levels = _merge_small(np.searchsorted(edges, values, side="left"))
+        levels = _merge_small(np.searchsorted(edges, values, side="left"), is_fit)
         names = [f"bin {level + 1}" for level in range(levels.max() + 1)]
-    return _checked(Factor(name, levels, names, values), "lower `bins`, or transform this factor")
+    return _checked(Factor(name, levels, names, values), is_fit, "lower `bins`, or transform this factor")
 
 
-def _merge_small(levels: np.ndarray) -> np.ndarray:
-    """Merge levels that ties leave with fewer than 5 stimuli with the next ones."""
-    counts = np.bincount(levels)
-    merged, current, size = np.zeros(len(counts), int), 0, 0
+def _counts(levels: np.ndarray, is_fit: np.ndarray) -> np.ndarray:
+    """Return the numbers of stimuli of each level to fit and to score on (level, 2)."""
+    n = int(levels.max()) + 1
+    return np.stack([np.bincount(levels[is_fit], minlength=n), np.bincount(levels[~is_fit], minlength=n)], 1)
+
+
+def _serve(counts: np.ndarray) -> np.ndarray:
+    """Return which counts (…, 2) are enough for a level."""
+    return np.asarray((counts.sum(-1) >= MIN_PER_LEVEL) & (counts.min(-1) > 0))
+
+
+def _merge_small(levels: np.ndarray, is_fit: np.ndarray) -> np.ndarray:
+    """Merge levels that have too few stimuli, because of ties or the split, with the next ones."""
+    counts = _counts(levels, is_fit)
+    merged, current, size = np.zeros(len(counts), int), 0, np.zeros(2, int)
     for level, count in enumerate(counts):
         merged[level], size = current, size + count
-        if size >= MIN_PER_LEVEL:
-            current, size = current + 1, 0
-    if size and current:
+        if _serve(size):
+            current, size = current + 1, np.zeros(2, int)
+    if size.any() and current:
         merged[merged == current] = current - 1
     return np.asarray(merged[levels])
 
 
-def _checked(factor: Factor, remedy: str) -> Factor:
-    counts = np.bincount(factor.levels)
+def _checked(factor: Factor, is_fit: np.ndarray, remedy: str) -> Factor:
+    counts = _counts(factor.levels, is_fit)
     if len(counts) < 2:
         raise ValueError(
             f"factor {factor.name!r} has one level of at least {MIN_PER_LEVEL} stimuli, {factor.names[0]!r}; leave it "
             "out"
         )
-    if counts.min() < MIN_PER_LEVEL:
-        few = np.array(factor.names)[counts < MIN_PER_LEVEL]
+    if (few := counts.sum(1) < MIN_PER_LEVEL).any():
         raise ValueError(
-            f"factor {factor.name!r} has fewer than {MIN_PER_LEVEL} stimuli of the level {name_some(few)}; {remedy}"
+            f"factor {factor.name!r} has fewer than {MIN_PER_LEVEL} stimuli of the level "
+            f"{name_some(np.array(factor.names)[few])}; {remedy}"
         )
+    for side, use in enumerate(("fit", "score")):
+        if (none := counts[:, side] == 0).any():
+            raise ValueError(
+                f"factor {factor.name!r} has no stimulus to {use} on of the level "
+                f"{name_some(np.array(factor.names)[none])}; {remedy}, or mark some of each level in the coord `split`"
+            )
     return factor
 
 

@@ -51,13 +51,30 @@ def write_assembly(
     return path
 
 
-def write_stimulus_set(path: Path, stimuli: Sequence[str], categories: Sequence[str]) -> Path:
+def factors(n: int) -> dict[str, list]:
+    """Return the columns of the stimulus set of MajajHong2015 that say what an image shows, of n images.
+
+    Position (ty, tz), size (s) and pose (rxy, rxz, ryz) of the object, its background, and how much these vary.
+    """
+    rng = np.random.default_rng(3)
+    numbers = {name: rng.uniform(-1, 1, n).round(6).tolist() for name in ("s", "ty", "tz", "rxy", "rxz", "ryz")}
+    return numbers | {
+        "background_id": [f"ecd{i % 4}0a" for i in range(n)],
+        "variation": [3 * (i % 3) for i in range(n)],
+        "size": [256.0] * n,
+    }
+
+
+def write_stimulus_set(
+    path: Path, stimuli: Sequence[str], categories: Sequence[str], more: Mapping[str, Sequence] | None = None
+) -> Path:
     """Write the table of stimuli of an assembly: ids are hashes, files are named by their content."""
     table = {
         "id": range(1, len(stimuli) + 1),
         "stimulus_id": stimuli,
         "category_name": categories,
         "filename": [f"astra_rx+00.{i:03d}_{label}_256x256.png" for i, label in enumerate(stimuli)],
+        **(more or {}),
     }
     pd.DataFrame(table).to_csv(path, index=False)
     return path

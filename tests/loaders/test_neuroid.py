@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from neurosuper import average_repetitions
 from neurosuper.loaders import load_neuroid
 from neurosuper.loaders import neuroid as module
-from tests.loaders.faithful_neuroid import DIMS, neuroids, write_assembly, write_stimulus_set
+from neurosuper.superposition import disentanglement
+from tests.loaders.faithful_neuroid import DIMS, factors, neuroids, write_assembly, write_stimulus_set
 
 STIMULI = [f"{i:02d}f86d6d{i}" for i in range(12)]
 CATEGORIES = ["Cars", "Faces", "Fruits"] * 4
@@ -155,6 +156,74 @@ def test_the_stimulus_set_gives_names_of_files_and_categories(tmp_path):
     write_stimulus_set(table, STIMULI[:-1], CATEGORIES[:-1])
     with pytest.raises(ValueError, match=f"set.csv lacks stimulus '{STIMULI[-1]}'; pass the stimulus set"):
         load_neuroid(path, companion=table)
+
+
+FACTORS = factors(len(STIMULI))
+
+
+def test_all_factors_of_the_stimuli_are_kept_and_numbers_stay_numbers(tmp_path):
+    shown = {name: [column[i] for i in ORDER] for name, column in FACTORS.items()}
+    path = write_assembly(tmp_path / "assy.nc", VALUES, PRESENTATION | shown, NEUROID)
+    by_assembly = load_neuroid(path).sel(stimulus=STIMULI)
+    rows = {name: PRESENTATION[name] for name in ("stimulus_id", "repetition")}
+    path = write_assembly(tmp_path / "bare.nc", VALUES, rows, NEUROID)
+    table = write_stimulus_set(tmp_path / "set.csv", STIMULI, CATEGORIES, FACTORS)
+    by_table = load_neuroid(path, companion=table)
+    for name, column in FACTORS.items():
+        for found in (by_assembly, by_table.sortby("stimulus")):
+            assert found[name].values.tolist() == column
+            assert found[name].dims == ("stimulus",)
+    assert by_table.rxy.dtype == float
+    assert by_table.variation.dtype.kind == "i"
+    assert by_table.background_id.dtype.kind == "U"
+    assert not {"filename", "stimulus_id", "repetition", "image_id"} & set(by_table.coords) | {"presentation"} & set(
+        by_assembly.coords
+    )
+
+
+def test_what_differs_between_presentations_is_no_factor(tmp_path):
+    rows = PRESENTATION | {"onset": np.arange(len(ORDER)).tolist(), "pose": [np.nan if i == 3 else i for i in ORDER]}
+    responses = load_neuroid(write_assembly(tmp_path / "assy.nc", VALUES, rows, NEUROID)).sel(stimulus=STIMULI)
+    assert "onset" not in responses.coords
+    np.testing.assert_array_equal(responses.pose, [np.nan if i == 3 else i for i in range(12)])
+
+
+def test_factors_with_a_name_that_is_taken_get_another(tmp_path):
+    rows = PRESENTATION | {"area": [i / 4 for i in ORDER], "split": ["test"] * len(ORDER)}
+    path = write_assembly(tmp_path / "assy.nc", VALUES, rows, NEUROID)
+    responses = load_neuroid(path).sel(stimulus=STIMULI)
+    assert responses.area.values.tolist() == NEUROID["region"]
+    np.testing.assert_array_equal(responses.stimulus_area, np.arange(12) / 4)
+    assert responses.stimulus_split.values.tolist() == ["test"] * 12
+    assert "split" not in responses.coords
+    table = write_stimulus_set(tmp_path / "set.csv", STIMULI, CATEGORIES, {"x": range(12), "col": range(12)})
+    responses = load_neuroid(path, companion=table).sortby("stimulus")
+    assert responses.stimulus_x.values.tolist() == list(range(12))
+    assert responses.stimulus_col.values.tolist() == list(range(12))
+
+
+def test_codes_with_leading_zeros_and_categories_stay_text_and_missing_numbers_are_nan(tmp_path):
+    path = write_assembly(tmp_path / "assy.nc", VALUES, {"stimulus_id": PRESENTATION["stimulus_id"]}, NEUROID)
+    more = {"background": ["007", "12"] * 6, "pose": [None, *range(11)], "hue": [None, *"abcdefghijk"]}
+    table = write_stimulus_set(tmp_path / "set.csv", STIMULI, [1, 2, 3] * 4, more)
+    responses = load_neuroid(path, companion=table).sortby("stimulus")
+    assert responses.background.values.tolist() == ["007", "12"] * 6
+    assert responses.category.values.tolist() == ["1", "2", "3"] * 4
+    assert np.isnan(responses.pose[0])
+    assert responses.pose.values[1:].tolist() == list(range(11))
+    assert responses.hue.values.tolist() == ["", *"abcdefghijk"]
+
+
+def test_units_of_an_assembly_have_their_disentanglement_from_its_own_coords(tmp_path):
+    ids, rng = [f"{i:03d}" for i in range(120)], np.random.default_rng(0)
+    size, pose = rng.uniform(size=(2, 120))
+    values = np.stack([size, pose, size + pose])[:, :, np.newaxis] + 0.01 * rng.normal(size=(3, 120, 1))
+    path = write_assembly(tmp_path / "a.nc", values, {"stimulus_id": ids, "s": size, "rxy": pose}, neuroids(1, 2))
+    found = disentanglement(
+        average_repetitions(load_neuroid(path)), ["s", "rxy"], bins=6, n_permutations=0, n_resamples=0
+    )
+    assert found.item_factor.values[:2].tolist() == ["s", "rxy"]
+    assert found.item_disentanglement.values[:2].min() > 2 * found.item_disentanglement.values[2]
 
 
 @pytest.mark.parametrize("fault", ["shifted", "neuroids shifted", "off by one"])

@@ -103,10 +103,3 @@ def test_a_stimulus_far_from_the_boundary_has_a_small_probability_and_not_none(n
     model = LogisticRegression(max_iter=1000).fit(X[IS_FIT], factor.levels[IS_FIT])
     assert_allclose(log_p[:-1], model.predict_log_proba(X[~IS_FIT][:-1]), rtol=1e-9)
     assert -np.inf < log_p.min() < -1000
-
-
-def test_a_level_on_one_side_only_is_refused():
-    with pytest.raises(ValueError, match="factor 'object' has a level without any stimulus to fit on; merge"):
-        prediction.read_out(X, LABELS, LEVELS > 0, np.zeros(N))
-    with pytest.raises(ValueError, match="factor 'object' has a level without any stimulus to score on"):
-        prediction.read_out(X, LABELS, (LEVELS == 0) | IS_FIT & (LEVELS == 1) | (LEVELS == 2), np.zeros(N))

@@ -13,13 +13,17 @@ CODES = xr.DataArray(np.random.default_rng(0).normal(size=(N, 3)), {"stimulus": 
 OBJECT = np.repeat(["cat", "owl", "ant"], N // 3)
 
 
+def read(codes, factors, bins):
+    return read_factors(codes, factors, bins, np.arange(len(codes)) % 5 > 1)
+
+
 def table(**factors):
     return xr.Dataset({name: ("stimulus", values) for name, values in factors.items()}, {"stimulus": LABELS})
 
 
 def test_text_is_labels_and_numbers_are_numbers():
     pose = np.arange(N) % 4 * 10.0
-    found = read_factors(CODES, table(object=OBJECT, shown=np.arange(N) % 2 == 0, pose=pose), 20)
+    found = read(CODES, table(object=OBJECT, shown=np.arange(N) % 2 == 0, pose=pose), 20)
     assert [each.name for each in found] == ["object", "shown", "pose"]
     assert [each.values is None for each in found] == [True, True, False]
     assert found[0].names == ["ant", "cat", "owl"]
@@ -32,36 +36,47 @@ def test_text_is_labels_and_numbers_are_numbers():
 @pytest.mark.parametrize("kind", [object, "category", "string"])
 def test_labels_of_pandas_are_those_of_numpy(kind):
     column = pd.Series(OBJECT, index=pd.Index(LABELS, name="stimulus")).astype(kind)
-    found = read_factors(CODES, xr.Dataset({"object": column.to_xarray(), "pose": ("stimulus", np.arange(N))}), 5)
-    np.testing.assert_array_equal(found[0].levels, read_factors(CODES, table(a=OBJECT, b=OBJECT), 5)[0].levels)
+    found = read(CODES, xr.Dataset({"object": column.to_xarray(), "pose": ("stimulus", np.arange(N))}), 5)
+    np.testing.assert_array_equal(found[0].levels, read(CODES, table(a=OBJECT, b=OBJECT), 5)[0].levels)
 
 
 def test_many_numbers_make_bins_of_equal_counts_that_do_not_divide_ties():
     values = np.random.default_rng(0).permutation(N) ** 2.0
-    assert np.bincount(read_factors(CODES, table(a=values, b=OBJECT), 6)[0].levels).tolist() == [10] * 6
+    assert np.bincount(read(CODES, table(a=values, b=OBJECT), 6)[0].levels).tolist() == [10] * 6
     sparse = np.where(np.arange(N) < 50, 0, values + 1)
-    found = read_factors(CODES, table(a=sparse, b=OBJECT), 6)[0]
+    found = read(CODES, table(a=sparse, b=OBJECT), 6)[0]
     np.testing.assert_array_equal(found.levels, sparse > 0)
     np.testing.assert_array_equal(found.values, sparse)
 
 
 def test_bins_that_ties_leave_small_are_merged_with_the_next():
     values = np.repeat([0.0, 1, 2, 3, 4, 5], [20, 2, 13, 4, 20, 1])  # quartiles: 0, 2 and 4
-    found = read_factors(CODES, table(a=values, b=OBJECT), 4)[0]
+    found = read(CODES, table(a=values, b=OBJECT), 4)[0]
     assert [np.unique(values[found.levels == k]).tolist() for k in range(3)] == [[0], [1, 2], [3, 4, 5]]
     with pytest.raises(ValueError, match="factor 'a' has one level of at least 5 stimuli, 'bin 1'; leave it out"):
-        read_factors(CODES, table(a=np.arange(N).clip(56), b=OBJECT), 3)
+        read(CODES, table(a=np.arange(N).clip(56), b=OBJECT), 3)
+
+
+def test_every_level_has_stimuli_on_both_sides_of_the_split():
+    every_tenth = np.arange(N) % 10 == 9
+    found = read_factors(CODES, table(a=np.arange(N), b=OBJECT), 12, ~every_tenth)
+    np.testing.assert_array_equal(found[0].levels, np.arange(N) // 10)
+    is_fit = np.arange(N) < 40
+    with pytest.raises(ValueError, match="factor 'b' has no stimulus to fit on of the level 'ant'; drop them, or"):
+        read_factors(CODES, table(a=np.arange(N) % 7, b=OBJECT), 6, is_fit)
+    with pytest.raises(ValueError, match="factor 'b' has no stimulus to score on of the level 'cat', 'owl'; drop them"):
+        read_factors(CODES, table(a=np.arange(N) % 7, b=OBJECT), 6, (OBJECT != "ant") | (np.arange(N) > 50))
 
 
 def test_factors_follow_the_stimuli_of_the_codes():
     longer = table(a=OBJECT, b=np.arange(N)).isel(stimulus=np.random.default_rng(1).permutation(N))
-    found = read_factors(CODES[:50], longer, 5)
+    found = read(CODES[:50], longer, 5)
     np.testing.assert_array_equal(found[1].values, np.arange(50))
 
 
 def test_names_of_coords_are_factors():
     codes = CODES.assign_coords(object_name=("stimulus", OBJECT), size=("stimulus", np.arange(N)))
-    found = read_factors(codes, ["size", "object_name"], 5)
+    found = read(codes, ["size", "object_name"], 5)
     assert [each.name for each in found] == ["size", "object_name"]
     np.testing.assert_array_equal(found[0].values, np.arange(N))
 
@@ -85,7 +100,7 @@ def test_names_of_coords_are_factors():
 )
 def test_factors_that_cannot_serve_are_refused_in_one_line(factors, message):
     with pytest.raises(ValueError, match=message) as error:
-        read_factors(CODES, factors, 20)
+        read(CODES, factors, 20)
     assert "\n" not in str(error.value)
 
 
@@ -99,11 +114,11 @@ def test_factors_that_cannot_serve_are_refused_in_one_line(factors, message):
 )
 def test_factors_of_another_type_are_refused(factors, message):
     with pytest.raises(TypeError, match=message):
-        read_factors(CODES, factors, 20)
+        read(CODES, factors, 20)
 
 
 def test_a_level_that_is_nearly_all_gives_no_interval():
-    found = read_factors(CODES, table(a=OBJECT, b=np.arange(N) < 6), 20)
+    found = read(CODES, table(a=OBJECT, b=np.arange(N) < 6), 20)
     with pytest.raises(ValueError, match="all but 6 of 60 stimuli to score on have one level of factor 'b', and"):
         require_levels_in_halves(found)
     require_levels_in_halves(found[:1])
