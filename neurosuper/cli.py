@@ -167,7 +167,9 @@ def _add(
 
 def _add_study_commands(commands: argparse._SubParsersAction) -> None:
     new = _add(commands, "new", _new, "write a study file for your data, with every setting explained")
-    new.add_argument("source", type=Path, help="an NWB file, a matrix (.npy, .npz, .nc, .zarr), or a folder of images")
+    new.add_argument(
+        "source", type=Path, help="an NWB file, a matrix (.npy, .nc, .mat, .h5, .csv, …), or a folder of images"
+    )
     new.add_argument("--images", type=Path, help="folder or zip file of the images, unless the NWB file contains them")
     new.add_argument("--output", type=Path, default=Path("study.toml"), help="file to write; default: study.toml")
     new.epilog = "Example: neurosuper new session.nwb --images photographs"

@@ -63,6 +63,7 @@ class System(NamedTuple):
     randomize: str | None = None  # how the weights of a network were made random
     fit_on: xr.DataArray | None = None  # responses to other stimuli that directions are found in
     selected: str = ""  # how many units were selected, and by which thresholds
+    repeated: xr.DataArray | None = None  # responses before averaging, if measures of superposition use repetitions
 
 
 def load_study_images(study: Study, files: References) -> xr.DataArray:
@@ -91,7 +92,8 @@ def load_systems(study: Study, images: xr.DataArray, files: References, cache: P
     """
     for name, table in study.systems.items():
         truth = read_truth(files.fill({"truth": table["truth"]})["truth"], name) if "truth" in table else None
-        responses = _as_images(name, _load_responses(name, table, study, images, files, cache), images)
+        repeated = _as_images(name, _load_responses(name, table, study, images, files, cache), images)
+        responses = average_repetitions(repeated)
         selected = str(responses.attrs["selected_units"]) if "select_units" in table else ""
         others = _load_fit_on(name, table, responses, study, files, cache) if "fit_on" in table else None
         for own, part in _by_layer(name, responses, table.get("layers")):
@@ -100,13 +102,17 @@ def load_systems(study: Study, images: xr.DataArray, files: References, cache: P
             if others is not None:
                 fit_on = dict(_by_layer(name, others, table.get("layers")))[own]
                 fit_on = join_fit_on({own: joined}, {own: fit_on}, study.stimulus_groups)[own]
-            yield System(own, joined, truth, table.get("randomize"), fit_on, selected)
+            kept = None
+            if study.superposition is not None and "repetition" in repeated.dims:  # not of the layers of a network
+                of_stimuli = coords_along(joined, "stimulus")
+                kept = repeated.sel(stimulus=joined.stimulus.values).assign_coords(of_stimuli)
+            yield System(own, joined, truth, table.get("randomize"), fit_on, selected, kept)
 
 
 def _load_responses(
     name: str, table: Table, study: Study, images: xr.DataArray | None, files: References, cache: Path
 ) -> xr.DataArray:
-    """Return the responses that the table of a system describes: of the units that it selects, averaged."""
+    """Return the responses that the table of a system describes: of the units that it selects."""
     options = files.fill({key: value for key, value in table.items() if key not in NOT_OF_LOADERS})
     if options.get("presentations") is False:  # TOML has no None
         options["presentations"] = None
@@ -124,7 +130,7 @@ def _load_responses(
             responses = neurosuper.select_units(responses, **table["select_units"])
         except (TypeError, ValueError) as error:
             raise type(error)(f"[systems.{name}] select_units: {error}") from error
-    return average_repetitions(responses)
+    return responses
 
 
 def _load_fit_on(
@@ -136,7 +142,7 @@ def _load_fit_on(
     own = {key: value for key, value in table.items() if key != "select_units"} | changed
     if own.get("stimuli") is True:
         raise ValueError(f"[systems.{name}.fit_on] has other stimuli than [images]; give `stimuli`, such as a folder")
-    others = _load_responses(f"{name}.fit_on", own, study, images, files, cache)
+    others = average_repetitions(_load_responses(f"{name}.fit_on", own, study, images, files, cache))
     if "select_units" not in table:
         return others
     return others.sel(unit=others.indexes["unit"].isin(responses.indexes["unit"]))

@@ -60,8 +60,9 @@ def describe_file(path: str | Path, *, companion: str | Path | None = None) -> s
         with open_netcdf(path) as data:
             if "format_version" in data.attrs:
                 return "\n".join(_describe_study(path, data))
-            if "measures" in data.attrs and "provenance" in data.attrs:
-                return "\n".join(_describe_measures(path))
+            is_of_measures = {"measures", "provenance"} <= data.attrs.keys()
+        if is_of_measures:
+            return "\n".join(_describe_measures(path))
     return str(inspect_file(path))
 
 

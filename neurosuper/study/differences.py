@@ -15,12 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import netCDF4
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from neurosuper.loaders.netcdf import check_netcdf
+from neurosuper.study.measures import read_groups
 
 LABELS = {  # of a dim: the variables by which its entries are matched; those of other dims are matched by position
     "item": ("system", "finder", "direction", "seed"),
@@ -73,7 +72,7 @@ def compare_files(recorded: Path, rerun: Path, tolerance: float, is_tie: IsTie) 
     int
         Number of values compared.
     """
-    one, two = _read_groups(recorded), _read_groups(rerun)
+    one, two = read_groups(recorded), read_groups(rerun)
     rows, n_compared = [], 0
     for cell in _cells(one, two, is_tie):
         n_compared += cell.recorded.size
@@ -84,7 +83,7 @@ def compare_files(recorded: Path, rerun: Path, tolerance: float, is_tie: IsTie) 
 
 def compare_trees(recorded: Path, rerun: Path, tolerance: float) -> tuple[pd.DataFrame, int]:
     """Return the same for two `superposition.nc`: the variable is named after its measure."""
-    one, two = _read_groups(recorded), _read_groups(rerun)
+    one, two = read_groups(recorded), read_groups(rerun)
     rows, n_compared = [], 0
     for cell in _cells_of_trees(one, two):
         n_compared += cell.recorded.size
@@ -111,20 +110,6 @@ def _by_variable(one: xr.Dataset, two: xr.Dataset) -> Iterator[Cell]:
             yield Cell(f"shape of {name}", "", "", "", *_as_texts(shapes[:1], shapes[1:]))
         else:
             yield Cell(str(name), "", "", "", one[name].values, two[name].values)
-
-
-def _read_groups(path: Path) -> dict[str, xr.Dataset]:
-    """Return the contents of a `study.nc` by group: "" is the comparison, all others are directions."""
-    with netCDF4.Dataset(check_netcdf(path)) as file:
-        names = ["", *_groups_below(file, "")]
-    return {name: xr.load_dataset(path, group=name or None, engine="netcdf4") for name in names}
-
-
-def _groups_below(group: netCDF4.Dataset, path: str) -> Iterator[str]:
-    for name, inner in group.groups.items():
-        if inner.variables:
-            yield f"{path}{name}"
-        yield from _groups_below(inner, f"{path}{name}/")
 
 
 def _cells(one: dict[str, xr.Dataset], two: dict[str, xr.Dataset], is_tie: IsTie) -> Iterator[Cell]:

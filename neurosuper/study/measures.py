@@ -6,9 +6,10 @@ Layout of `superposition.nc`: a group for each result (see `neurosuper.superposi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import netCDF4
 import pandas as pd
 import xarray as xr
 
@@ -23,7 +24,7 @@ from neurosuper.study.build import Metrics, System
 from neurosuper.study.file import Study
 from neurosuper.study.references import References
 from neurosuper.superposition import measure_superposition
-from neurosuper.superposition.all_measures import check_measures
+from neurosuper.superposition.all_measures import check_measures, make_tree
 
 SUPERPOSITION = "superposition.nc"
 STIMULUS = "stimulus"  # column of a table of factors
@@ -45,13 +46,14 @@ def measure_study(
     if study.factors is not None:
         options["bins"] = study.factors.bins
     return measure_superposition(
-        {system.name: system.responses for system in systems},
+        {system.name: system.responses if system.repeated is None else system.repeated for system in systems},
         fits,
         images,
         metrics[metric_of(study)],
         measures=table.measures or "all",
         factors=factors,
         top=study.top,
+        stimulus_groups=study.stimulus_groups,
         random_state=study.seeds[0],
         **options,
     )
@@ -152,5 +154,19 @@ def write_tree(path: Path, tree: xr.DataTree) -> None:
 
 def read_tree(path: Path) -> xr.DataTree:
     """Return measures that were written, in memory."""
-    with xr.open_datatree(check_netcdf(path), engine="netcdf4") as tree:
-        return tree.load()
+    groups = read_groups(path)
+    return make_tree(groups.pop(""), {f"/{name}": group for name, group in groups.items()})
+
+
+def read_groups(path: Path) -> dict[str, xr.Dataset]:
+    """Return the contents of a netCDF file by group, those with variables; "" is its root."""
+    with netCDF4.Dataset(check_netcdf(path)) as file:
+        names = ["", *_groups_below(file, "")]
+    return {name: xr.load_dataset(path, group=name or None, engine="netcdf4") for name in names}
+
+
+def _groups_below(group: netCDF4.Dataset, path: str) -> Iterator[str]:
+    for name, inner in group.groups.items():
+        if inner.variables:
+            yield f"{path}{name}"
+        yield from _groups_below(inner, f"{path}{name}/")

@@ -13,6 +13,7 @@ import xarray as xr
 from neurosuper._labels import match_file_names
 from neurosuper.images import load_images
 from neurosuper.loaders import inspect_nwb, load_array, load_nwb_images, load_presentations
+from neurosuper.loaders.file_arrays import list_arrays
 from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.metrics.lpips import hub_file
 from neurosuper.responses import name_some
@@ -25,7 +26,9 @@ SIZE = 128  # pixels, if images differ in size: LPIPS and most networks see enou
 RESIZED = {"size": (SIZE, "pixels: the images differ in size, so all are resized")}
 FEWEST_STIMULI_PER_DIRECTION = 4  # of the half that directions are found on
 PRESENTATIONS = ("presentations", "stimulus_column", "index_series", "onset_column", "blanks")
-ARRAYS = (".npy", ".npz", ".nc", ".zarr")
+IN_PATHS = (".mat", ".h5", ".hdf5")  # arrays in them are named by paths
+TABLES = (".csv", ".tsv")
+ARRAYS = (".npy", ".npz", ".nc", ".zarr", *IN_PATHS, *TABLES)
 Settings = dict[str, Any]  # values, or pairs of a value and a comment
 TEXT = """\
 # A study: which directions of a population are more interpretable than its single units?
@@ -114,8 +117,9 @@ def new_study(source: str | Path, output: str | Path = "study.toml", *, images: 
 
     Parameters
     ----------
-    source : path of an NWB file, of a matrix (.npy, .npz, .nc, .zarr), or of a folder or zip file of images
-        Your data.
+    source : path of an NWB file, of a matrix, or of a folder or zip file of images
+        Your data. A matrix is in a .npy, .npz, .nc, .zarr, .mat or .h5, or a table (.csv, .tsv) whose columns are
+        units.
     output : path, optional
         The file to write; it must not exist.
     images : folder or zip file, optional
@@ -281,8 +285,10 @@ def _nwb_system(source: Path, images: xr.DataArray, folder: Path) -> tuple[Setti
 def _array_system(source: Path, path: Path, images: xr.DataArray, folder: Path) -> tuple[Settings, int]:
     """Return the settings of a system that reads a matrix, and its number of units."""
     settings: Settings = {"loader": "load_array", "path": _path(source, folder)}
+    labels = _find_labels(source, images) if source.suffix.lower() in TABLES else {}
     try:
-        own = load_array(source)
+        own = load_array(source, **{key: name for key, (name, _) in labels.items()})
+        settings |= labels
     except ValueError:  # it does not name its axes
         name, shape, n_arrays = _find_matrix(source, images.sizes["stimulus"])
         if n_arrays > 1:
@@ -298,9 +304,22 @@ def _array_system(source: Path, path: Path, images: xr.DataArray, folder: Path) 
     return settings, n_units
 
 
+def _find_labels(source: Path, images: xr.DataArray) -> Settings:
+    """Return the column of a table that names the images, one row for each or, if labels repeat, for each trial."""
+    known = images.stimulus.values.tolist()
+    for name, column in list_arrays(source).items():
+        labels = [str(label) for label in column.labels or []]
+        if not set(known).isdisjoint(labels) or match_file_names(labels, known) is not None:
+            is_of_trials = len(set(labels)) < len(labels)
+            return {"trials" if is_of_trials else "stimuli": (name, "column that names the images")}
+    return {}
+
+
 def _find_matrix(source: Path, n_images: int) -> tuple[str, tuple[int, ...], int]:
     """Return name and shape of the array that has an axis of the stimuli, and the number of arrays in the file."""
-    if source.suffix.lower() == ".nc":
+    if source.suffix.lower() in (*IN_PATHS, *TABLES):
+        shapes = {name: array.shape for name, array in list_arrays(source).items()}
+    elif source.suffix.lower() == ".nc":
         with open_netcdf(source) as data:
             shapes = {str(name): array.shape for name, array in data.data_vars.items()}
     else:

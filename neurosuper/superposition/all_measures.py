@@ -77,6 +77,7 @@ class _Settings(NamedTuple):
     n_rotations: int
     stimulus_dim: float | None
     bins: int
+    stimulus_groups: str | None
     seed: int
 
 
@@ -94,6 +95,7 @@ def measure_superposition(
     n_rotations: int = 19,
     stimulus_dim: float | None = None,
     bins: int = 20,
+    stimulus_groups: str | None = None,
     random_state: Seed = 0,
 ) -> xr.DataTree:
     """Return measures of superposition of several systems and finders, in one tree.
@@ -129,6 +131,9 @@ def measure_superposition(
         Dimension of the stimuli, for the critical exponent of `spectrum`.
     bins : int, optional
         Of codes and of factors that are numbers, for `disentanglement`, which needs five held-out stimuli for each.
+    stimulus_groups : str, optional
+        A stimulus coord of all systems, of stimuli that are not independent, such as bursts: whole groups are halved,
+        for the intervals of spectrum, rotation and synergy, and for fits.
     random_state : int, Generator, RandomState or None, optional
         Seed of all measures, of finders that are fitted, and of their split of the stimuli.
 
@@ -138,15 +143,17 @@ def measure_superposition(
         A node for each result, as the function of the measure returns it:
 
         - `/interference/<system>/<finder>`: `interference`, of all finders but `Units`;
-        - `/spectrum/<system>`: `spectrum`, with a power law from component 11, or from 1 if there are fewer than 30;
+        - `/spectrum/<system>`: `spectrum`, cross-validated if all stimuli were repeated, with a power law from
+          component 11, or from 1 if there are fewer than 30;
         - `/sparseness/<system>/<finder>`: a Dataset of the `sparseness` of each item at one baseline, and of its
           `interpretability`, both of held-out stimuli;
         - `/rotation/<system>`: `rotation_curve`;
         - `/synergy/<system>`: `synergy`, scored on held-out stimuli;
         - `/disentanglement/<system>/<finder>`: `disentanglement`, of held-out stimuli.
 
-        Held-out stimuli are those that the fit did not use. A "/" in a name becomes "_". attrs of the root: `method`,
-        `metric`, the settings, and `left_out`, a line for each result that was not possible.
+        Held-out stimuli are those that the fit did not use (all, of fits that score all). A "/" in a name becomes "_".
+        attrs of the root: `method`, `metric`, the settings, and `left_out`, a line for each result that was not
+        possible.
 
     Raises
     ------
@@ -184,9 +191,11 @@ def measure_superposition(
     chosen = check_measures(measures, factors is not None)
     check_count("max_units", max_units, least=2)
     images, seed = check_images(images), seed_or_new(random_state)
-    opened = _open_systems(systems, finders, images, top, seed)
+    opened = _open_systems(systems, finders, images, top=top, stimulus_groups=stimulus_groups, random_state=seed)
     table = _distances(images, opened, metric, chosen)
-    settings = _Settings(images, table, factors, top, baseline, max_units, n_rotations, stimulus_dim, bins, seed)
+    settings = _Settings(
+        images, table, factors, top, baseline, max_units, n_rotations, stimulus_dim, bins, stimulus_groups, seed
+    )
     tasks = [task for task in _tasks(opened, settings) if task.measure in chosen]
     nodes, left_out = _compute(tasks, must=measures != "all")
     attrs = {"method": "measure_superposition", "metric": metric.name, "measures": ", ".join(chosen), "top": int(top)}
@@ -194,9 +203,14 @@ def measure_superposition(
     attrs |= {} if factors is None else {"bins": int(bins)}
     attrs |= {} if stimulus_dim is None else {"stimulus_dim": float(stimulus_dim)}
     root = xr.Dataset(attrs=attrs | {"left_out": "\n".join(left_out), "random_state": seed})
-    # With the nodes of measures first, or xarray would have those of systems before those of finders.
-    parents = dict.fromkeys(f"/{path.split('/')[1]}" for path in nodes)
-    return xr.DataTree.from_dict({"/": root} | dict.fromkeys(parents, xr.Dataset()) | nodes)
+    return make_tree(root, nodes)
+
+
+def make_tree(root: xr.Dataset, nodes: Mapping[str, xr.Dataset]) -> xr.DataTree:
+    """Return results by their places as a tree, with the measures in order."""
+    # Else xarray would have results of systems before those of finders, which are deeper.
+    found = [f"/{name}" for name in MEASURES if any(path.startswith(f"/{name}/") for path in nodes)]
+    return xr.DataTree.from_dict({"/": root} | dict.fromkeys(found, xr.Dataset()) | dict(nodes))
 
 
 def check_measures(measures: Literal["all"] | Sequence[str], has_factors: bool) -> list[Measure]:
@@ -220,7 +234,7 @@ def check_measures(measures: Literal["all"] | Sequence[str], has_factors: bool) 
 
 
 def _open_systems(
-    systems: Mapping[str, xr.DataArray], finders: Finders, images: xr.DataArray, top: int, seed: int
+    systems: Mapping[str, xr.DataArray], finders: Finders, images: xr.DataArray, **settings: Any
 ) -> list[_System]:
     """Return the systems on the stimuli that have an image, in memory, with fits that exist or are made."""
     check_mapping(systems)
@@ -229,15 +243,15 @@ def _open_systems(
         mean = average_repetitions(responses) if isinstance(responses, xr.DataArray) else responses
         averaged[name] = join_system(name, mean, images.stimulus).compute()
         joined[name] = responses.sel(stimulus=averaged[name].stimulus.values).compute()
-    fits = _open_fits(averaged, finders, top, seed)
+    fits = _open_fits(averaged, finders, **settings)
     return [_System(name, joined[name], averaged[name], [f for f in fits if f.system == name]) for name in systems]
 
 
-def _open_fits(systems: Mapping[str, xr.DataArray], finders: Finders, top: int, seed: int) -> list[Fit]:
+def _open_fits(systems: Mapping[str, xr.DataArray], finders: Finders, **settings: Any) -> list[Fit]:
     """Return fits as they are, or those of finders."""
     fits = [each for each in finders if isinstance(each, Fit)] if not isinstance(finders, Mapping) else []
     if not fits or len(fits) < len(finders):
-        return list(fit_systems(systems, cast(Any, finders), top=top, random_state=seed))
+        return list(fit_systems(systems, cast(Any, finders), **settings))
     names = [(fit.system, fit.finder) for fit in fits]
     if unknown := sorted({system for system, _ in names} - set(systems)):
         raise ValueError(f"fits are of the system {unknown[0]!r}, which is not among the systems {', '.join(systems)}")
@@ -296,8 +310,13 @@ def _spectrum(system: _System, settings: _Settings) -> xr.Dataset:
     """Return the spectrum of all responses, with a power law from a component that leaves enough of them."""
     n_stimuli, n_units = system.averaged.shape
     first = 1 if min(n_stimuli - 1, n_units) < FEW_COMPONENTS else POWER_LAW[0]
+    is_repeated = "repetition" in system.responses.dims and bool((system.responses.count("repetition") > 1).all())
     return spectrum(
-        system.responses, fit=(first, POWER_LAW[1]), stimulus_dim=settings.stimulus_dim, random_state=settings.seed
+        system.responses if is_repeated else system.averaged,
+        fit=(first, POWER_LAW[1]),
+        stimulus_dim=settings.stimulus_dim,
+        stimulus_groups=settings.stimulus_groups,
+        random_state=settings.seed,
     )
 
 
@@ -319,6 +338,7 @@ def _rotation(system: _System, settings: _Settings) -> xr.Dataset:
         settings.metric,
         n_rotations=settings.n_rotations,
         top=settings.top,
+        stimulus_groups=settings.stimulus_groups,
         random_state=settings.seed,
     )
 
@@ -330,7 +350,14 @@ def _synergy(system: _System, settings: _Settings) -> xr.Dataset:
     if len(scored) < len(responses):  # else fits used other stimuli, or all: synergy draws halves
         is_scored = responses.indexes["stimulus"].isin(scored)
         responses = responses.assign_coords(split=("stimulus", np.where(is_scored, "score", "fit")))
-    return synergy(responses, settings.images, settings.metric, top=settings.top, random_state=settings.seed)
+    return synergy(
+        responses,
+        settings.images,
+        settings.metric,
+        top=settings.top,
+        stimulus_groups=settings.stimulus_groups,
+        random_state=settings.seed,
+    )
 
 
 def _disentanglement(system: _System, fit: Fit, settings: _Settings) -> xr.Dataset:

@@ -120,6 +120,16 @@ def test_an_empty_table_asks_for_all_that_is_possible(measured):
     assert tree.attrs["left_out"].startswith("spectrum of brain")
 
 
+def test_repetitions_serve_the_spectrum(copied):
+    study, rng = copied.parent / "study.toml", np.random.default_rng(1)
+    once = np.load(copied.parent / "brain.npy")[..., None]
+    np.save(copied.parent / "brain.npy", once + 0.1 * rng.normal(size=(5, 40, 3)))
+    text = study.read_text().replace('["unit", "stimulus"]', '["unit", "stimulus", "repetition"]')
+    study.write_text(text.replace('["interference", "spectrum", "sparseness"]', '["spectrum"]'))
+    run_study(study)
+    assert read_superposition(copied / "superposition.nc")["spectrum/brain"].attrs["method"] == "cvpca"
+
+
 def test_a_run_without_the_table_has_the_same_scores_and_leaves_no_measures_of_an_earlier_run(run_once, copied):
     without_measures(copied.parent / "study.toml")
     without = run_study(copied.parent / "study.toml")

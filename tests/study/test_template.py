@@ -4,15 +4,18 @@ import datetime
 import re
 import shutil
 
+import h5py
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.io
 import xarray as xr
 from PIL import Image
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.base import ImageReferences, Images
 from pynwb.image import GrayscaleImage, IndexSeries
 
-from neurosuper import run_study
+from neurosuper import load_array, run_study
 from neurosuper.study import new_study, read_study
 
 N_IMAGES = 24
@@ -129,6 +132,32 @@ def test_a_matrix_is_run_as_it_is(photos, tmp_path, rng):
     path = new_study(tmp_path / "two.npz", tmp_path / "study.toml", images=photos)
     assert read_study(path).systems["two"]["variable"] == "rates"
     assert set(run_study(path).system.values) == {"two"}
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".h5"])
+def test_a_matrix_in_a_file_of_matlab_or_hdf5_is_found(suffix, photos, tmp_path, rng):
+    rates, path = rng.gamma(1, 5, (N_IMAGES, 4)), tmp_path / f"session{suffix}"
+    if suffix == ".mat":
+        scipy.io.savemat(path, {"times": np.arange(5.0), "rates": rates})
+    else:
+        with h5py.File(path, "w") as file:
+            file["session/times"], file["session/rates"] = np.arange(5.0), rates
+    _, _, table = settings_of(new_study(path, tmp_path / "study.toml", images=photos))
+    assert table["variable"] == ("rates" if suffix == ".mat" else "session/rates")
+    assert table["dims"] == ["stimulus", "unit"]
+    settings = {key: table[key] for key in ("dims", "stimuli", "variable")}
+    settings["stimuli"] = photos
+    np.testing.assert_allclose(load_array(path, **settings).values, rates)
+
+
+@pytest.mark.parametrize(("key", "n_rows"), [("stimuli", N_IMAGES), ("trials", 2 * N_IMAGES)])
+def test_the_column_of_a_table_that_names_the_images_is_found(key, n_rows, photos, tmp_path, rng):
+    columns = {"image": [f"photo{i % N_IMAGES:02d}.png" for i in range(n_rows)], "u1": rng.random(n_rows)}
+    pd.DataFrame(columns | {"u2": rng.random(n_rows)}).to_csv(tmp_path / "v4.csv", index=False)
+    _, _, table = settings_of(new_study(tmp_path / "v4.csv", tmp_path / "study.toml", images=photos))
+    assert table[key] == "image"
+    assert "dims" not in table
+    assert load_array(tmp_path / "v4.csv", **{key: "image"}).sizes["unit"] == 2
 
 
 def test_labels_in_a_file_are_kept(photos, tmp_path, rng):

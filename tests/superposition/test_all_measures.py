@@ -156,11 +156,32 @@ def test_repetitions_serve_the_spectrum_and_are_averaged_for_all_else(world):
     systems, images, metric = world
     rng = np.random.default_rng(1)
     repeated = xr.concat([systems["V4"] + 0.1 * rng.normal(size=(240, 12)) for _ in range(2)], "repetition")
+    repeated = repeated.transpose("stimulus", "repetition", "unit")
     few = {"measures": ["spectrum", "sparseness"]}
     tree = measure_superposition({"V4": repeated}, [Units()], images, metric, **few)
     assert tree["spectrum/V4"].attrs["method"] == "cvpca"
+    xr.testing.assert_allclose(tree["spectrum/V4"].to_dataset(), spectrum(repeated, fit=(1, 500)))
     mean = measure_superposition({"V4": repeated.mean("repetition")}, [Units()], images, metric, **few)
     assert_allclose(tree["sparseness/V4/Units"].sparseness, mean["sparseness/V4/Units"].sparseness)
+    once = repeated.where((repeated.stimulus != "s0003") | (repeated.repetition == 0))
+    tree = measure_superposition({"V4": once}, [Units()], images, metric, measures=["spectrum"])
+    assert tree["spectrum/V4"].attrs["method"] == "pca"
+
+
+def test_groups_of_stimuli_are_not_divided(world):
+    systems, images, metric = world
+    grouped = systems["V4"].assign_coords(burst=("stimulus", np.arange(240) // 6))
+    some = {"measures": ["spectrum", "rotation", "synergy"], "stimulus_groups": "burst"}
+    tree = measure_superposition({"V4": grouped}, [Units()], images, metric, **some)
+    fit = next(fit_systems({"V4": grouped}, [Units()], stimulus_groups="burst", baselines=False))
+    split = np.where(grouped.stimulus.isin(fit.scored), "score", "fit")
+    expected = {
+        "spectrum": spectrum(grouped, fit=(1, 500), stimulus_groups="burst"),
+        "rotation": rotation_curve(grouped, images, metric, stimulus_groups="burst"),
+        "synergy": synergy(grouped.assign_coords(split=("stimulus", split)), images, metric, stimulus_groups="burst"),
+    }
+    for measure, dataset in expected.items():
+        xr.testing.assert_allclose(tree[f"{measure}/V4"].to_dataset(), dataset, atol=1e-6)
 
 
 @pytest.mark.parametrize(
