@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import CARETLEFT
 
 from neurosuper.plot.figure import PAGE_WIDTH, draw_legend, label_ticks, lay_out_legend, open_systems
 from neurosuper.plot.named_results import Named, Results, check_results, group_by_system
@@ -31,6 +32,7 @@ MEASURES = {  # each is 0 to 1, and 1 is best
     "infoe": "InfoE",
 }
 PER_FINDER, AROUND = 0.09, 0.16  # inches of height of a row: for each finder, and between measures
+LOWEST = -0.3  # score that is drawn: readouts that overfit score far less
 SPREAD = 0.7  # of the height of a row that finders take
 
 
@@ -54,7 +56,8 @@ def plot_disentanglement(result: Results, *, ax: Axes | None = None) -> Figure |
     -------
     Figure, or `ax`
         A row per measure. Marker: the measure, with its interval as a line. Vertical tick of the same colour: its mean
-        if factors are permuted, which items that encode no factor score. Measures without a value are left out.
+        if factors are permuted, which items that encode no factor score. A caret at the left edge is a score below
+        −0.3, which readouts that overfit may have. Measures without a value are left out.
 
     Raises
     ------
@@ -88,11 +91,13 @@ def plot_disentanglement(result: Results, *, ax: Axes | None = None) -> Figure |
             _draw_finder(axes, each, shown, offset, looks[each.finder])
         for boundary in range(1, len(shown)):
             axes.axhline(boundary - 0.5, color="0.9", linewidth=0.6, zorder=0)
-        axes.set_xlim(min(0.0, axes.get_xlim()[0]), 1.02)
+        axes.axvline(0, color="0.9", linewidth=0.6, zorder=0)
         axes.set_xlabel("score: 1 is best")
         axes.tick_params(axis="y", length=0)
     label_ticks(panels[0].yaxis, range(len(shown)), [MEASURES[name] for name in shown])
+    lowest = min(np.nanmin(_values(each.values, [*shown, *(f"{name}_null" for name in shown)])) for each in named)
     for axes in panels:
+        axes.set_xlim(max(LOWEST, min(0.0, lowest)) - 0.03, 1.03)
         axes.set_ylim(len(shown) - 0.5, -0.5)
     handles = _handles(names, looks)
     n_columns, _ = lay_out_legend([str(handle.get_label()) for handle in handles], PAGE_WIDTH)
@@ -105,8 +110,11 @@ def _draw_finder(axes: Axes, named: Named, shown: Sequence[str], offset: float, 
     heights = np.arange(len(shown)) + offset
     of = {end: _values(named.values, [f"{name}{end}" for name in shown]) for end in ("", "_low", "_high", "_null")}
     axes.hlines(heights, of["_low"], of["_high"], color=look.color, linewidth=1.5)
-    axes.plot(of["_null"], heights, "|", color=look.color, markersize=7, mew=1.2, alpha=0.7)
-    axes.plot(of[""], heights, look.marker, color=look.color, markersize=5)
+    for end, marker, style in (("_null", "|", {"ms": 7, "mew": 1.2, "alpha": 0.7}), ("", look.marker, {"ms": 5})):
+        is_low = of[end] < LOWEST
+        axes.plot(np.where(is_low, np.nan, of[end]), heights, marker, color=look.color, **style)
+        if is_low.any():
+            axes.plot(np.full(is_low.sum(), LOWEST), heights[is_low], marker=CARETLEFT, color=look.color, ms=5, ls="")
 
 
 def _values(result: xr.Dataset, names: Sequence[str]) -> np.ndarray:

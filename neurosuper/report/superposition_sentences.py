@@ -16,7 +16,8 @@ from neurosuper._rounding import decimals_for, format_interval, format_number, f
 from neurosuper.plot.factor_scores import MEASURES
 
 N_SE = 3.92  # standard errors that a 95 % interval is wide
-QUOTED = ("dci_disentanglement", "infom", "mig")  # the first one that there is stands for the others, in sentences
+MIN_ITEMS = 10  # of a rank correlation
+QUOTED = ("infom", "modularity", "dci_disentanglement", "mig")  # the first that there is stands for the others
 
 
 class Measured(NamedTuple):
@@ -76,18 +77,21 @@ def describe_spectrum(results: Sequence[Measured], _: Mapping[str, str]) -> list
     return sentences
 
 
-def describe_sparseness(results: Sequence[Measured], _: Mapping[str, str]) -> list[str]:
-    """Return the correlation of sparseness with the index, of each system and finder."""
+def describe_sparseness(results: Sequence[Measured], baselines: Mapping[str, str]) -> list[str]:
+    """Return the correlation of sparseness with the index, of each system and finder but baselines."""
     sentences = []
     for system, of_system in _by_system(results).items():
         parts = []
         for _system, finder, items in of_system:
+            if finder in baselines.values():
+                continue
             known = items[["sparseness", "interpretability"]].to_dataframe().dropna()
             x, y = known["sparseness"], known["interpretability"]
-            varies = len(known) > 2 and x.nunique() > 1 and y.nunique() > 1
-            r = format_number(float(stats.spearmanr(x, y).statistic), 2) if varies else "not defined"
+            is_defined = len(known) >= MIN_ITEMS and x.nunique() > 1 and y.nunique() > 1
+            r = format_number(float(stats.spearmanr(x, y).statistic), 2) if is_defined else "not computed"
             parts.append(f"{r} over {len(known):,} items of {finder} (mean sparseness {format_number(x.mean(), 2)})")
-        sentences.append(f"{system}: the rank correlation with the index is {'; '.join(parts)}.")
+        if parts:
+            sentences.append(f"{system}: the rank correlation with the index is {'; '.join(parts)}.")
     return sentences
 
 
@@ -120,19 +124,27 @@ def describe_synergy(results: Sequence[Measured], _: Mapping[str, str]) -> list[
     return sentences
 
 
-def describe_disentanglement(results: Sequence[Measured], _: Mapping[str, str]) -> list[str]:
-    """Return one measure of each system and finder, with what permuted factors score."""
+def describe_disentanglement(results: Sequence[Measured], baselines: Mapping[str, str]) -> list[str]:
+    """Return one measure of each system and finder, with what permuted factors and the matched baseline score."""
     sentences = []
     for system, of_system in _by_system(results).items():
         quoted = next((name for name in (*QUOTED, *MEASURES) if all(name in each.values for each in of_system)), None)
         if quoted is None:
             continue
+        score_of = {finder: float(scores[quoted]) for _system, finder, scores in of_system}
         parts = []
         for _system, finder, scores in of_system:
-            null = f"{quoted}_null"
-            permuted = f" (factors permuted: {format_number(float(scores[null]), 2)})" if null in scores else ""
-            parts.append(f"{_estimate(scores, quoted)} for {finder}{permuted}")
-        sentences.append(f"{system}: {MEASURES[quoted]} is {'; '.join(parts)}.")
+            if finder in baselines.values():
+                continue
+            against = {}
+            if f"{quoted}_null" in scores:
+                against["factors permuted"] = float(scores[f"{quoted}_null"])
+            if (baseline := baselines.get(finder)) in score_of:
+                against["matched baseline"] = score_of[baseline]
+            others = ", ".join(f"{name} {format_number(score, 2)}" for name, score in against.items())
+            parts.append(f"{_estimate(scores, quoted)} for {finder}{f' ({others})' if others else ''}")
+        if parts:
+            sentences.append(f"{system}: {MEASURES[quoted]} is {'; '.join(parts)}.")
     return sentences
 
 

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from neurosuper.report import make_report
+from tests.plot.superposition_results import make_superposition_results
 
 SYSTEMS = ("V4 <left> & right", 'net "fire8"')
 FINDERS = ("Units", "KMeans")
@@ -91,6 +92,16 @@ def make_comparison() -> xr.Dataset:
             "provenance": json.dumps(provenance),
         },
     )
+
+
+def make_tree() -> xr.DataTree:
+    """Results of superposition as `measure_superposition` arranges them: /measure/system or /measure/system/finder."""
+    nodes, systems = {}, dict(zip(("V4", "layer3"), SYSTEMS, strict=True))
+    for measure, results in make_superposition_results().items():
+        for name, values in results.items():
+            system, _, finder = name.partition(" · ")
+            nodes[f"{measure}/{systems[system]}/{finder}".rstrip("/")] = values
+    return xr.DataTree.from_dict(nodes)
 
 
 @pytest.fixture

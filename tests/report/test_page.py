@@ -14,6 +14,7 @@ import neurosuper as ns
 from neurosuper.report import make_report
 from neurosuper.report import page as page_module
 from neurosuper.report.page import FORMAT_VERSION
+from tests.report.conftest import make_tree
 
 
 def test_the_page_needs_nothing_from_outside(page):
@@ -213,7 +214,8 @@ document.title = root.scrollWidth + " of " + root.clientWidth;
 def test_nothing_is_wider_than_the_screen(tested, images, tmp_path, width):
     """Also of names without blanks, and of many metrics, on a phone."""
     finder = np.where(tested.finder == "KMeans", "KMeansWithAVeryLongNameOfItsOwn" * 3, tested.finder)
-    make_report(tested.assign_coords(finder=("item", finder)), images, title="T" * 60).save(tmp_path / "page.html")
+    renamed = tested.assign_coords(finder=("item", finder))
+    make_report(renamed, images, title="T" * 60, superposition=make_tree()).save(tmp_path / "page.html")
     (tmp_path / "frame.html").write_text(WIDTH.format(page=(tmp_path / "page.html").as_uri(), width=width))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom"]
     command = ["chromium", *flags, f"--user-data-dir={tmp_path}/browser", (tmp_path / "frame.html").as_uri()]

@@ -9,26 +9,24 @@ import xarray as xr
 
 from neurosuper.report import make_report
 from neurosuper.report.superposition_section import QUESTIONS, describe_superposition
-from tests.plot.superposition_results import make_superposition_results
-from tests.report.conftest import SYSTEMS, Page, make_comparison, make_images
-
-
-def make_tree() -> xr.DataTree:
-    """Results as `measure_superposition` arranges them: /measure/system or /measure/system/finder."""
-    nodes, systems = {}, dict(zip(("V4", "layer3"), SYSTEMS, strict=True))
-    for measure, results in make_superposition_results().items():
-        for name, values in results.items():
-            system, _, finder = name.partition(" · ")
-            nodes[f"{measure}/{systems[system]}/{finder}".rstrip("/")] = values
-    return xr.DataTree.from_dict(nodes)
+from tests.report.conftest import SYSTEMS, Page, make_comparison, make_images, make_tree
 
 
 @pytest.fixture(scope="module")
 def measured() -> Page:
     """The page of a comparison and all measures."""
+    lines = (
+        "spectrum of IT: a power law needs <5> components",
+        "synergy of IT: 1 unit",
+        "synergy of IT · KMeans: 1 unit",
+    )
+    settings = {"metric": "LPIPS-alex", "top": 5, "baseline": "median", "random_state": 3}
+    tree = make_tree()
+    tree.attrs |= settings | {"left_out": "\n".join(lines)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("neurosuper.report.page.draw_figures", lambda _: [])
-        return Page(make_report(make_comparison(), make_images(), superposition=make_tree()).html)
+        patch.setattr("neurosuper.report.page.MAX_SYSTEMS_WITHOUT_CONTENTS", 1)
+        return Page(make_report(make_comparison(), make_images(), superposition=tree).html)
 
 
 def test_every_question_has_a_figure_and_says_what_it_would_be_without_superposition(measured):
@@ -65,33 +63,30 @@ def test_it_follows_the_distributions_and_methods_name_what_was_measured(measure
     assert all(each.method in paragraph for each in QUESTIONS.values())
 
 
-@pytest.mark.usefixtures("no_figures")
-def test_without_measures_there_is_no_section_and_of_one_measure_only_its_figure(comparison, images, read):
-    html = make_report(comparison, images).html
-    assert 'id="superposition"' not in html
-    assert make_report(comparison, images, superposition=xr.DataTree()).html == html
+def test_without_measures_there_is_no_section(page, comparison):
+    assert "superposition" not in page.attributes("id")
+    assert describe_superposition(None, comparison) is None
+    assert describe_superposition(xr.DataTree(), comparison) is None
+
+
+def test_of_one_measure_there_is_only_its_figure(comparison):
     one = xr.DataTree.from_dict({f"rotation/{SYSTEMS[0]}": make_tree()[f"rotation/{SYSTEMS[0]}"].to_dataset()})
-    page = read(make_report(comparison, images, superposition=one).html)
-    assert [text for text in page.texts("h3") if text.endswith("?")] == [QUESTIONS["rotation"].title]
-    assert QUESTIONS["synergy"].method not in page.html
+    found = describe_superposition(one, comparison)
+    assert [answer.picture.title for answer in found.answers] == [QUESTIONS["rotation"].title]
+    assert found.methods == [QUESTIONS["rotation"].method]
+    assert found.left_out == []
 
 
 def test_a_tree_from_its_file_gives_the_same_section(comparison, tmp_path):
-    whole = make_tree()
-    places = [f"{measure}/{SYSTEMS[0]}" for measure in ("spectrum", "synergy")]
-    tree = xr.DataTree.from_dict({place: whole[place].to_dataset() for place in places})
+    place = f"spectrum/{SYSTEMS[0]}"
+    tree = xr.DataTree.from_dict({place: make_tree()[place].to_dataset()})
     tree.to_netcdf(tmp_path / "superposition.nc")
     with xr.open_datatree(tmp_path / "superposition.nc") as opened:
         assert describe_superposition(opened, comparison) == describe_superposition(tree, comparison)
 
 
-def test_many_systems_get_a_link_to_the_section(comparison, images, read, monkeypatch):
-    monkeypatch.setattr("neurosuper.report.page.MAX_SYSTEMS_WITHOUT_CONTENTS", 1)
-    monkeypatch.setattr("neurosuper.report.page.draw_figures", lambda _: [])
-    tree = xr.DataTree.from_dict({f"rotation/{SYSTEMS[0]}": make_tree()[f"rotation/{SYSTEMS[0]}"].to_dataset()})
-    page = read(make_report(comparison, images, superposition=tree).html)
-    assert "#superposition" in page.attributes("href")
-    assert "#superposition" not in read(make_report(comparison, images).html).attributes("href")
+def test_many_systems_get_a_link_to_the_section(measured):
+    assert "#superposition" in measured.attributes("href")
 
 
 def test_what_is_no_tree_and_what_is_of_other_systems_is_refused_in_one_line(comparison):
@@ -116,22 +111,16 @@ def test_what_is_no_tree_and_what_is_of_other_systems_is_refused_in_one_line(com
         assert "\n" not in str(caught.value)
 
 
-def test_what_could_not_be_measured_and_the_settings_of_all_measures_are_stated(comparison, images, read, monkeypatch):
-    monkeypatch.setattr("neurosuper.report.page.draw_figures", lambda _: [])
-    settings = {"metric": "LPIPS-alex", "top": 5, "baseline": "median", "random_state": 3}
-    missing = {"left_out": "spectrum of V4: a power law needs <5> components\nsynergy of V4: 1 unit"}
-    root = xr.Dataset(attrs=settings | missing)
-    one = make_tree()[f"rotation/{SYSTEMS[0]}"].to_dataset()
-    page = read(
-        make_report(
-            comparison, images, superposition=xr.DataTree.from_dict({"/": root, f"rotation/{SYSTEMS[0]}": one})
-        ).html
+def test_what_could_not_be_measured_is_stated_once_for_each_reason(measured):
+    stated = {"spectrum of IT: a power law needs <5> components", "synergy of IT; IT · KMeans: 1 unit"}
+    assert stated <= set(measured.texts("li"))
+
+
+def test_the_settings_of_all_measures_are_in_the_methods(measured):
+    (paragraph,) = [text for text in measured.texts("p") if text.startswith("Measures of superposition that use the")]
+    assert (
+        "are by LPIPS-alex with the top 5 stimuli; the baseline of sparseness is median (random seed 3)." in paragraph
     )
-    assert {"spectrum of V4: a power law needs <5> components", "synergy of V4: 1 unit"} <= set(page.texts("li"))
-    shared = (
-        "by LPIPS-alex with the top 5 stimuli; the baseline of sparseness is median (random seed 3). Responses were z"
-    )
-    assert [text for text in page.texts("p") if shared in text]
 
 
 def test_names_with_a_slash_are_those_of_the_comparison(comparison):

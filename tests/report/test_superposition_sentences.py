@@ -55,8 +55,13 @@ def test_sparseness_is_correlated_by_rank_over_items_with_both_values(sentence_o
     sentence = sentence_on("sparseness", lambda _: items.assign(sparseness=("item", x)))
     assert f"the rank correlation with the index is {r:.2f} over 49 items of Units".replace("-", "−") in sentence
     assert f"(mean sparseness {x[1:].mean():.2f})".replace("-", "−") in sentence
+    matched = sentence_on("sparseness", baselines={"KMeans": "Units"})  # as if units were the baseline
+    assert "of KMeans" in matched
+    assert "of Units" not in matched
     constant = sentence_on("sparseness", lambda values: values.assign(sparseness=0 * values.sparseness))
-    assert "with the index is not defined over 50 items of Units" in constant
+    assert "with the index is not computed over 50 items of Units" in constant
+    few = sentence_on("sparseness", lambda values: values.isel(item=slice(9)))
+    assert "not computed over 9 items of Units" in few
 
 
 def test_rotation_quotes_the_largest_amount(sentence_on):
@@ -78,7 +83,9 @@ def test_synergy_quotes_shuffled_pairs_and_the_best_ones_on_other_stimuli(senten
 
 
 def test_disentanglement_quotes_permuted_factors(sentence_on):
-    one = "0.300 [0.200, 0.400] for {} (factors permuted: 0.10)"
+    one = "0.300 [0.200, 0.400] for {} (factors permuted 0.10)"
     assert sentence_on("disentanglement") == f"V4: InfoM is {one.format('Units')}; {one.format('KMeans')}."
+    matched = sentence_on("disentanglement", baselines={"KMeans": "Units"})  # as if units were the baseline
+    assert matched == "V4: InfoM is 0.300 [0.200, 0.400] for KMeans (factors permuted 0.10, matched baseline 0.30)."
     only_mig = sentence_on("disentanglement", lambda _: xr.Dataset({"mig": 0.25}))
     assert only_mig == "V4: MIG is 0.25 for Units; 0.25 for KMeans."
