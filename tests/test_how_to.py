@@ -113,9 +113,16 @@ def encoders(monkeypatch):
         [torchvision.transforms.Resize((224, 224)), torchvision.transforms.ToTensor()]
     )
     clip, similarity = ModuleType("open_clip"), ModuleType("dreamsim")
-    clip.list_models, clip.list_pretrained_tags_by_model = lambda: ["ViT-B-32"], lambda model: ["laion2b_s34b_b79k"]
+    weights = {"ViT-B-32": ["laion2b_s34b_b79k"], "ViT-B-16-SigLIP": ["webli"]}
+    clip.list_models, clip.list_pretrained_tags_by_model = lambda: list(weights), weights.__getitem__
     clip.get_pretrained_cfg = lambda model, tag: {}
     clip.create_model_and_transforms = lambda name, **settings: (SimpleNamespace(visual=visual), None, resize)
+    texts = torch.nn.EmbeddingBag(100, 48)  # as many features as `visual` has
+    texts.encode_text = texts.forward
+    clip.create_model = lambda name, pretrained: texts if pretrained in weights[name] else None
+    clip.get_tokenizer = lambda name: (
+        lambda texts: torch.tensor([[ord(letter) % 100 for letter in t[-6:]] for t in texts])
+    )
     model = torch.nn.Module()
     model.embed = visual.forward
     similarity.dreamsim = lambda pretrained: (model, None)

@@ -28,9 +28,12 @@ from neurosuper.interpretability import (
     index_difference,
     index_interval,
     index_reliability,
+    intrusion,
     make_trials,
+    name_items,
     null_test,
     phase_surrogates,
+    polysemanticity,
     selectivity,
     shuffle_stimuli,
     shuffle_units,
@@ -67,6 +70,11 @@ def make_codes(n_items: int, seed: int) -> xr.DataArray:
 
 
 CODES, OTHERS = make_codes(12, 0), make_codes(12, 1)
+AFFINITIES = xr.DataArray(
+    np.random.default_rng(6).random((60, 4)),
+    {"stimulus": CODES.stimulus, "concept": list("abcd")},
+    ("stimulus", "concept"),
+)
 LABELS = xr.DataArray(np.arange(60) % 3, {"stimulus": CODES.stimulus}, "stimulus")
 REPEATED = xr.concat([make_codes(4, seed) for seed in range(6)], "repetition").transpose("stimulus", "repetition", ...)
 IMAGES = ns.load_images(np.random.default_rng(2).integers(0, 255, (60, 2, 2, 3), dtype=np.uint8)).assign_coords(
@@ -135,6 +143,9 @@ CASES = {
         xr.DataArray(X, dims="unit"), xr.DataArray(Y, dims="unit"), n_resamples=100, random_state=s
     ),
     "interpretability.category_selectivity.selectivity": lambda s: selectivity(CODES, LABELS, random_state=s),
+    "interpretability.clarity.polysemanticity": lambda s: polysemanticity(
+        CODES, IMAGES, COLOR, top=4, n_resamples=19, random_state=s
+    ),
     "interpretability.disjoint_stimuli.index_reliability": lambda s: index_reliability(
         CODES, IMAGES, COLOR, sizes=20, n_resamples=10, random_state=s
     ),
@@ -148,6 +159,7 @@ CASES = {
     "interpretability.index.interpretability_index": lambda s: ns.interpretability_index(
         CODES, IMAGES, COLOR, random_state=s
     ),
+    "interpretability.item_names.name_items": lambda s: name_items(CODES, AFFINITIES, top=5, random_state=s),
     "interpretability.machine_psychophysics.psychophysics": lambda s: ns.psychophysics(
         CODES, IMAGES, COLOR, n_references=2, n_trials=5, evidence=True, random_state=s
     ),
@@ -155,6 +167,7 @@ CASES = {
     "interpretability.nulls.phase_surrogates": lambda s: phase_surrogates(CODES, random_state=s),
     "interpretability.nulls.shuffle_stimuli": lambda s: shuffle_stimuli(CODES, random_state=s),
     "interpretability.nulls.shuffle_units": lambda s: shuffle_units(CODES, random_state=s),
+    "interpretability.odd_one_out.intrusion": lambda s: intrusion(CODES, IMAGES, COLOR, n_trials=6, random_state=s),
     "interpretability.random_sets.chance_level": lambda s: chance_level(IMAGES, COLOR, n_resamples=20, random_state=s),
     "interpretability.ranking.top_stimuli": lambda s: ns.top_stimuli(CODES, random_state=s),
     "interpretability.sampled_sets.score_sets": lambda s: (

@@ -1,4 +1,5 @@
 from .category_selectivity import selectivity as selectivity
+from .clarity import polysemanticity as polysemanticity
 from .cross_unit_task import separability as separability
 from .disjoint_stimuli import index_reliability as index_reliability
 from .explained import explained_by as explained_by
@@ -8,6 +9,7 @@ from .human_judgements import validate_against_humans as validate_against_humans
 from .human_reliability import human_ceiling as human_ceiling
 from .index import index_of_top as index_of_top
 from .index import interpretability_index as interpretability_index
+from .item_names import name_items as name_items
 from .judgement_tables import read_judgements as read_judgements
 from .low_level_statistics import image_statistics as image_statistics
 from .machine_psychophysics import answer_trials as answer_trials
@@ -16,6 +18,7 @@ from .nulls import null_test as null_test
 from .nulls import phase_surrogates as phase_surrogates
 from .nulls import shuffle_stimuli as shuffle_stimuli
 from .nulls import shuffle_units as shuffle_units
+from .odd_one_out import intrusion as intrusion
 from .random_sets import chance_level as chance_level
 from .ranking import top_stimuli as top_stimuli
 from .sampling_power import index_power as index_power
