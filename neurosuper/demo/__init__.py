@@ -26,8 +26,8 @@ def run_demo(output: str | Path, lpips_weights: str | Path | None = None, *, off
 
     Writes into `output`: photographs (`images/`, in a folder for each planted feature), the simulated recording
     (`population.nwb`), its planted directions (`planted.nc`), and the study (`study.toml`), which then runs like any
-    other study and gives `study.nc` and `report.html`. The scores are also written as a table (`scores.csv`), and the
-    directions of K-means next to the spikes (`results.nwb`).
+    other study and gives `study.nc`, `superposition.nc` and `report.html`. The scores are also written as a table
+    (`scores.csv`), and the directions of K-means next to the spikes (`results.nwb`).
 
     Parameters
     ----------

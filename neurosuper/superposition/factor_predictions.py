@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 
@@ -125,7 +125,9 @@ def read_out(X: np.ndarray, factor: Factor, is_fit: np.ndarray, predicted: np.nd
     if factor.values is None:
         W, b = _fit_svms(X[is_fit], y, n_levels)
         right = _levels_of_svms(X[~is_fit], W, b) == factor.levels[~is_fit][:, None]
-    log_p = model.predict_log_proba(X[~is_fit])
+    scores = model.decision_function(X[~is_fit])  # (stimulus, level), or those of the second of two levels
+    # ln of a softmax, not of probabilities: these round to 0 where a stimulus is far from the boundary
+    log_p = special.log_softmax(scores if scores.ndim == 2 else np.stack([np.zeros_like(scores), scores], 1), axis=1)
     levels, target = factor.levels[~is_fit], _target(factor)[~is_fit]
     return Readout(levels, target, X[~is_fit], predicted, right, log_p, np.log(counts / len(y)))
 

@@ -22,6 +22,7 @@ from neurosuper.demo.simulate import (
     save_photographs,
     sort_photographs,
 )
+from neurosuper.study import read_superposition
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +115,8 @@ def test_demo_shows_how_well_planted_directions_are_recovered(tmp_path, monkeypa
     assert "The population is simulated" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     xr.testing.assert_identical(xr.load_dataset(tmp_path / "demo" / "study.nc"), comparison)
     assert len(pd.read_csv(tmp_path / "demo" / "scores.csv")) == comparison.interpretability.size
+    interfering = read_superposition(tmp_path / "demo" / "superposition.nc")["interference/Simulated population"]
+    assert interfering["KMeans"].welch > 0  # 24 directions in 16 units
     with NWBHDF5IO(tmp_path / "demo" / "results.nwb") as file:
         assert len(file.read().processing["neurosuper"]["directions"]) == 24
     assert reproduce(tmp_path / "demo" / "study.nc").same

@@ -99,3 +99,14 @@ def test_held_out_scores_are_those_of_scikit_learn(readouts, rows):
     of_labels = np.sort(readouts[0].is_right[rows].mean(0))
     of_numbers = np.sort([np.corrcoef(z, f)[0, 1] ** 2 for z in held.T])
     assert_allclose(found["sap"], (of_labels[-1] - of_labels[-2] + of_numbers[-1] - of_numbers[-2]) / 2)
+
+
+@pytest.mark.parametrize("n_levels", [2, 3])
+def test_a_stimulus_far_from_the_boundary_has_a_small_probability_and_not_none(n_levels):
+    factor = Factor("object", LEVELS % n_levels, list("abc")[:n_levels], None)
+    far = X.copy()
+    far[-1] *= 1e4
+    log_p = prediction.read_out(far, factor, IS_FIT, factor.levels[~IS_FIT]).log_p
+    model = LogisticRegression(max_iter=1000).fit(X[IS_FIT], factor.levels[IS_FIT])
+    assert_allclose(log_p[:-1], model.predict_log_proba(X[~IS_FIT][:-1]), rtol=1e-9)
+    assert -np.inf < log_p.min() < -1000
