@@ -209,7 +209,7 @@ def _scores(folds: list[_Fold], bands: list[str] | None) -> dict[str, Any]:
         lengths = np.linalg.norm(own, axis=0) * np.linalg.norm(theirs, axis=0)
         r.append(np.divide((own * theirs).sum(axis=0), lengths, out=np.zeros_like(lengths), where=lengths > 0))
         errors, variance = errors + ((y - predicted) ** 2).sum(axis=0), variance + (y**2).sum(axis=0)
-        shares.append(np.einsum("bsu,su->bu", fold.by_band, 2 * y - predicted))
+        shares.append(np.einsum("bij,ij->bj", fold.by_band, 2 * y - predicted))
     columns: dict[str, Any] = {"r": ("unit", np.mean(r, axis=0)), "r2": ("unit", 1 - errors / variance)}
     if bands is not None:
         columns["r2_of_band"] = (("band", "unit"), np.sum(shares, axis=0) / variance)
