@@ -4,6 +4,9 @@ A twin writes to its arguments where the kernel does. Memory whose content after
 (or `ANYTHING`, for integers), and not compared; see `test_naive.py`.
 """
 
+import functools
+import itertools
+
 import numpy as np
 from scipy import stats
 
@@ -489,6 +492,13 @@ def add_squared_lengths(E, at, weights, sizes, lengths):
             lengths[row, i] += ((weights[row, :n, None] * E[at[row, :n]].astype(float)).sum(0) ** 2).sum()
 
 
+# neurosuper.metrics.pair_distances
+
+
+def add_squares_of_pairs(E, a, b, squares):
+    squares += ((E[a].astype(float) - E[b]) ** 2).sum(1)
+
+
 # neurosuper.interpretability.group_scores
 
 
@@ -520,7 +530,73 @@ def add_rank_sums(values, order, groups, sums, ties):
 # neurosuper.superposition.index_tables
 
 
-def mean_in_subset(leading, member, rows, distances, top, means):
-    for item, order in enumerate(leading):
+def mean_in_subsets(leading, members, rows, distances, top, means):
+    for (item, order), (subset, member) in itertools.product(enumerate(leading), enumerate(members.T)):
         at = rows[order[member[order]][:top]]
-        means[item] = distances[np.ix_(at, at)].sum() / (top * (top - 1)) if len(at) == top else np.nan
+        means[item, subset] = distances[np.ix_(at, at)].sum() / (top * (top - 1)) if len(at) == top else np.nan
+
+
+def mean_of_first(leading, member, rows, distances, top):
+    means = np.empty((1, 1))
+    mean_in_subsets(leading[None], member[:, None], rows, distances, top, means)
+    return means.item()
+
+
+def add_in_subsets(first, members, near, top, totals, counts, chosen):
+    chosen[:] = np.nan
+    for subset in range(len(totals)):
+        at = np.flatnonzero(members[first, subset])
+        counts[subset] = len(at)
+        totals[subset] = sum(near[i, j] for j, i in itertools.combinations(at[:top], 2))
+
+
+# neurosuper.superposition.combinations
+
+
+def join(a, b, kind):
+    return [a + b, max(a, 0) * max(b, 0), min(a, b)][kind]
+
+
+def combine(first, others, members, weights, kind, z):
+    for s in range(len(z)):
+        parts = [first[s], *others[members[1:], s]]
+        z[s] = functools.reduce(
+            lambda a, b: join(a, b, kind), (w * part for w, part in zip(weights, parts, strict=True))
+        )
+
+
+def threshold(z, bests, n):
+    lanes = [z[i :: len(bests)].max(initial=-np.inf) for i in range(len(bests))]
+    bests[:] = np.nan
+    return sorted(lanes)[-n]
+
+
+def nth_largest(values, n):
+    found = sorted(values)[-n]
+    values[:] = np.nan
+    return found
+
+
+def at_least(z, least, stimuli):
+    found = np.flatnonzero(z >= least)
+    stimuli[:] = ANYTHING
+    stimuli[: len(found)] = found
+    return len(found)
+
+
+def sort(codes, stimuli):
+    order = np.argsort(-codes, kind="stable")
+    codes[:], stimuli[:] = codes[order], stimuli[order]
+
+
+def lead_combinations(
+    first, first_rounded, others, others_rounded, members, weights, scaled, slack, kind, leading, is_decided
+):
+    z = np.empty(first.shape[1])
+    for group in range(len(members)):
+        combine(first[members[group, 0]], others, members[group], weights[group], kind, z)
+        order = np.argsort(-z)
+        leading[group] = order[: leading.shape[1]]
+        is_decided[group] = (np.diff(z[order[: leading.shape[1] + 1]]) < 0).all()
+        if not is_decided[group]:
+            leading[group] = ANYTHING

@@ -28,8 +28,9 @@ from neurosuper.directions._solvers.sae_training import Training
 from neurosuper.interpretability import group_scores, rank_sums
 from neurosuper.loaders import spike_counts
 from neurosuper.loaders.nwb import frames
-from neurosuper.metrics import distances
-from neurosuper.superposition import index_tables
+from neurosuper.metrics import distances, pair_distances
+from neurosuper.superposition import combinations, index_tables
+from neurosuper.superposition.unit_groups import UnitGroups
 
 
 def find_kernels():
@@ -111,6 +112,8 @@ def run_distances():
     E, at = spoiled(draw(60, 2500)), torch.arange(300).reshape(20, 15) % 60
     distances._squared_distances(E, at[:, :7], at[:, 3:8])
     distances._squared_lengths(E, at, draw(20, 15), [1, 4, 15])
+    pairs = np.random.default_rng(0).integers(0, 60, (2, 5000))
+    pair_distances.squares_of_pairs(E, *pairs)
 
 
 def run_group_scores():
@@ -130,15 +133,36 @@ def run_rank_sums():
 
 
 def run_index_tables():
-    """Find the index of more items than a vector has numbers, one of them with too few leading stimuli."""
+    """Find the index of more items than a thread takes at once, in few subsets and in many, some with few stimuli."""
     rng = np.random.default_rng(0)
-    leading = np.stack([rng.permutation(60) for _ in range(50)]).astype(np.int32)
-    index_tables._mean_in_subset(
-        leading, np.arange(60) < 59, rng.permutation(60), rng.random((60, 60)).astype(np.float32), 5, np.zeros(50)
-    )
-    index_tables._mean_in_subset(
-        leading[:, :3], np.ones(60, bool), np.arange(60), rng.random((60, 60)).astype(np.float32), 5, np.zeros(50)
-    )
+    leading, distances = np.stack([rng.permutation(60) for _ in range(150)]).astype(np.int32), rng.random((60, 60))
+    for n_subsets in (1, 40):
+        members = rng.random((60, n_subsets)) < 0.5
+        for n_places in (3, 30, 60):
+            index_tables._mean_in_subsets(
+                leading[:, :n_places].copy(),
+                members,
+                rng.permutation(60),
+                distances.astype(np.float32),
+                5,
+                np.zeros((150, n_subsets)),
+            )
+
+
+def run_combinations():
+    """Rank combinations of more stimuli than lanes, and of fewer, with equal codes, infinite ones, and many places."""
+    rng = np.random.default_rng(0)
+    for n_stimuli in (50, 700):
+        for values in (rng.normal(size=(9, n_stimuli)), rng.integers(0, 3, (9, n_stimuli)).astype(float)):
+            rows = combinations.Rows.of(values)
+            spoiled_rows = rows._replace(rounded=np.where(rng.random(values.shape) < 0.1, np.inf, rows.rounded))
+            for kind, combine in enumerate(("sum", "product", "and")):
+                members = np.stack([rng.permutation(9)[: 2 + (kind == 0)] for _ in range(150)])
+                groups = UnitGroups(np.arange(150).astype(str), members, np.ones(members.shape))
+                stimuli = {"stimulus": np.arange(n_stimuli).astype(str)}
+                for own in (rows, spoiled_rows):
+                    for n_places in (2, 50, 600):
+                        combinations.leading_of_combinations(own, own, groups, combine, n_places, stimuli, 0)
 
 
 def run_spikes():
@@ -208,6 +232,7 @@ RUNS = (
     run_group_scores,
     run_rank_sums,
     run_index_tables,
+    run_combinations,
     run_spikes,
     run_frames,
 )

@@ -416,6 +416,12 @@ def add_squared_distances(rng, n, m):
 
 
 @case
+def add_squares_of_pairs(rng, n, m):
+    a, b = rng.integers(0, n, (2, 300 * m))
+    return normal(rng, n, 1030), a, b, np.ones(300 * m)
+
+
+@case
 def add_squared_lengths(rng, n, m):
     sizes = np.array([1, 3, 4])
     return normal(rng, n, 1030), rng.integers(0, n, (m, 4)), normal(rng, m, 4), sizes, np.zeros((m, 3))
@@ -451,16 +457,76 @@ def add_rank_sums(rng, n, m):
 
 
 @case
-def mean_in_subset(rng, n, m):
-    """Items whose leading stimuli are in a subset, and one with too few of them there."""
-    n_stimuli = 12 + n
-    leading = np.stack([rng.permutation(n_stimuli) for _ in range(m + 1)])[:, : 10 + n].astype(np.int32)
+def mean_in_subsets(rng, n, m):
+    """Items whose leading stimuli are in some subsets, more or fewer than those that distances are copied for."""
+    n_stimuli = 12 + 3 * n
+    leading = np.stack([rng.permutation(n_stimuli) for _ in range(m + 1)])[:, : 10 + 2 * n].astype(np.int32)
     distances = rng.random((n_stimuli, n_stimuli)).astype(np.float32)
     distances = distances + distances.T
     np.fill_diagonal(distances, 0)
-    member = rng.random(n_stimuli) < 0.8
-    member[leading[0]] = False
-    return leading, member, rng.permutation(n_stimuli), distances, 2 + n % 3, np.zeros(m + 1)
+    members = rng.random((n_stimuli, 3 * m + n)) < 0.5
+    members[leading[0], 0] = False
+    return leading, members, rng.permutation(n_stimuli), distances, 2 + n % 3, np.zeros((m + 1, 3 * m + n))
+
+
+@case
+def mean_of_first(rng, n, m):
+    leading, members, rows, distances, top, _ = mean_in_subsets(rng, n, m)
+    return leading[m], members[:, 0].copy(), rows, distances, top
+
+
+@case
+def add_in_subsets(rng, n, m):
+    members = rng.random((9 + n, 5 * m)) < 0.5
+    return rng.permutation(9 + n)[:9], members, rng.random((9, 9)), n, np.ones(5 * m), np.ones(5 * m), np.ones((10, 50))
+
+
+@case
+def join(rng, n, m):
+    return rng.normal(), rng.normal(), n % 3
+
+
+@case
+def combine(rng, n, m):
+    rows = normal(rng, 3, 9 * n)
+    members, weights = rng.permutation(3)[: 1 + m % 3], normal(rng, 1 + m % 3)
+    return rows[members[0]], rows, members, weights, n % 3, np.zeros(9 * n, np.float32)
+
+
+@case
+def threshold(rng, n, m):
+    return normal(rng, 9 * n), np.zeros(n + 3, np.float32), 1 + m % n
+
+
+@case
+def at_least(rng, n, m):
+    z = normal(rng, 9 * n)
+    return z, z[m], np.zeros(9 * n, np.int32)
+
+
+@case
+def nth_largest(rng, n, m):
+    values = rng.integers(0, 20, 9 * n).astype(float)
+    values[rng.integers(0, 9 * n, m)] = -np.inf
+    return values, 1 + int(rng.integers(9 * n))
+
+
+@case
+def sort(rng, n, m):
+    return rng.integers(0, 9, n).astype(float), rng.permutation(n).astype(np.int32)
+
+
+@case
+def lead_combinations(rng, n, m):
+    """Combinations of whole numbers, whose codes are often equal, and of others; more stimuli than lanes, or fewer."""
+    first, others = (rng.normal(scale=3, size=(5, 40 * n)) for _ in range(2))
+    if m % 3 == 0:
+        first, others = first.round(), others.round()
+    members = np.stack([rng.permutation(5)[: 1 + n % 3] for _ in range(m)])
+    weights = rng.choice([-1.0, 0.5, 1.0], members.shape)
+    rounded = (values.astype(np.float32) for values in (first, others))
+    arrays = first, next(rounded), others, next(rounded), members, weights, weights.astype(np.float32)
+    return *arrays, np.full(m, 1e-4), m % 3 if m % 3 < n % 3 else 0, np.zeros((m, 2 + n), np.int32), np.zeros(m, bool)
 
 
 def flat(value):

@@ -6,7 +6,6 @@ v(n) variance of a statistic over samples of n stimuli; u its change without som
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -98,6 +97,45 @@ def halves_interval(
     >>> bool(r.estimate_low < 0.5**0.5 < r.estimate_high), bool(0.03 < r.standard_error < 0.08)
     (True, True)
     """
+    labelled: list[xr.DataArray] = []
+
+    def evaluate(members: np.ndarray) -> np.ndarray:
+        values = [statistic(np.flatnonzero(row)) for row in members]
+        labelled[:] = labelled or [xr.DataArray(values[0]).astype(float)]
+        return np.stack([np.asarray(value, float) for value in values])
+
+    found = interval_of_subsets(
+        evaluate,
+        n_stimuli,
+        n_resamples=n_resamples,
+        stimulus_groups=stimulus_groups,
+        fall=fall,
+        confidence_level=confidence_level,
+        random_state=random_state,
+    )
+    return xr.Dataset({name: labelled[0].copy(data=values) for name, values in found.items()}, attrs=found.attrs)
+
+
+def interval_of_subsets(
+    evaluate: Callable[[np.ndarray], np.ndarray],
+    n_stimuli: int,
+    *,
+    n_resamples: int,
+    stimulus_groups: ArrayLike | None,
+    fall: float,
+    confidence_level: float,
+    random_state: Seed,
+) -> xr.Dataset:
+    """Return what `halves_interval` returns, for a statistic that is computed for many subsets of stimuli at once.
+
+    Parameters
+    ----------
+    evaluate : callable
+        `evaluate(members)` returns the statistic (subset, …) of each row of the boolean array `members`
+        (subset, stimulus).
+    n_stimuli, n_resamples, stimulus_groups, fall, confidence_level, random_state
+        See `halves_interval`.
+    """
     check_share("confidence_level", confidence_level, 0.95)
     check_count("n_resamples", n_resamples, least=10)
     check_count("n_stimuli", n_stimuli, least=MIN_GROUPS)
@@ -106,14 +144,15 @@ def halves_interval(
     groups, n_groups = _number_groups(stimulus_groups, n_stimuli)
     seed = seed_or_new(random_state)
     rng = np.random.default_rng(seed)
-    evaluate = partial(_evaluate, statistic)
-    estimate = xr.DataArray(statistic(np.arange(n_stimuli))).astype(float)
+    estimate = evaluate(np.ones((1, n_stimuli), bool))[0]
     in_first = rng.permuted(np.broadcast_to(np.arange(n_groups) % 2 == 0, (n_resamples, n_groups)), axis=1)[:, groups]
-    # Of two halves, the variance (ddof 1) is half of their squared difference.
-    by_draw = np.stack([(evaluate(half) - evaluate(~half)) ** 2 / 2 for half in in_first])
-    variance = fall * by_draw.mean(0)
     parts = rng.permutation(np.arange(n_groups) % N_LEFT_OUT)[groups]
-    u = np.stack([evaluate(parts != part) for part in range(parts.max() + 1)])
+    members = np.concatenate([in_first, ~in_first, parts != np.arange(parts.max() + 1)[:, None]])
+    values = _finite(evaluate(members), members)
+    first, second, u = np.split(values, [n_resamples, 2 * n_resamples])
+    # Of two halves, the variance (ddof 1) is half of their squared difference.
+    by_draw = (first - second) ** 2 / 2
+    variance = fall * by_draw.mean(0)
     df = np.apply_along_axis(degrees_of_freedom.of_influence, 0, u)
     error = np.sqrt(variance)
     # By the delta method, √v has the standard error (standard error of v) / (2 √v).
@@ -125,18 +164,18 @@ def halves_interval(
     attrs |= {} if stimulus_groups is None else {"n_stimulus_groups": n_groups}
     attrs |= {"n_resamples": int(n_resamples), "fall": float(fall), "confidence_level": float(confidence_level)}
     attrs |= {"random_state": seed}
-    return xr.Dataset({name: estimate.copy(data=values) for name, values in columns.items()}, attrs=attrs)
+    return xr.Dataset({name: xr.DataArray(values) for name, values in columns.items()}, attrs=attrs)
 
 
-def _evaluate(statistic: Callable[[np.ndarray], ArrayLike], members: np.ndarray) -> np.ndarray:
-    """Return the statistic of the stimuli that are members (stimulus,)."""
-    value = np.asarray(statistic(np.flatnonzero(members)), float)
-    if not np.isfinite(value).all():
+def _finite(values: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return the statistics (subset, …) of subsets of stimuli, if they are finite."""
+    is_finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if not is_finite.all():
         raise ValueError(
-            f"the statistic of {members.sum()} of {len(members)} stimuli is not finite; use more stimuli, or a "
-            "statistic that half of them define"
+            f"the statistic of {members[~is_finite][0].sum()} of {members.shape[1]} stimuli is not finite; use more "
+            "stimuli, or a statistic that half of them define"
         )
-    return value
+    return values
 
 
 def _number_groups(stimulus_groups: ArrayLike | None, n_stimuli: int) -> tuple[np.ndarray, int]:

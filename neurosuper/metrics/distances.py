@@ -21,6 +21,7 @@ from neurosuper._kernels import FASTMATH, njit
 from neurosuper._progress import progress
 from neurosuper.images import check_images
 from neurosuper.metrics.base import ImageMetric, check_metric
+from neurosuper.metrics.pair_distances import squares_of_pairs
 from neurosuper.metrics.precomputed import Precomputed
 from neurosuper.metrics.slabs import Slabs
 from neurosuper.responses import coords_along
@@ -30,6 +31,9 @@ __all__ = ["Distances", "open_distances", "pairwise_distances"]
 MAX_GATHERED_BYTES = 2**27  # bytes of embeddings that are copied out of a slab at once (128 MiB)
 CACHED_FEATURES = 1024  # features at a time: 4 KiB of each embedding, so that those of a row of pairs stay in the cache
 MAX_MATRIX_IMAGES = 8192  # images of a distance matrix in memory, at most: 256 MiB in float32
+MATRIX_ROWS = 1024  # rows of the upper half of the matrix that are multiplied at once
+MANY_PAIRS = 0.1  # of all pairs: products of all of them take a tenth of the time per pair
+CACHED_IMAGES = 128  # per side of a tile of pairs
 TILE = 4096  # images per side of a tile of the matrix of all pairs: 128 MiB in float64
 TILE_FEATURES = 2048  # features that are multiplied at once in a tile: two copies of 64 MiB in float64
 
@@ -90,6 +94,14 @@ class DistanceMatrix(Distances):
         rows = _blocks(len(self.table), 8 * len(self.table))
         return np.concatenate([self.table[block].astype(np.float64) @ weights for block in rows])
 
+    def matrix(self) -> DistanceMatrix:
+        """Return these distances in float32."""
+        return DistanceMatrix(self.table.astype(np.float32, copy=False))
+
+    def of_pairs(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Return entries of the matrix."""
+        return self.table[a, b]
+
 
 class EmbeddingDistances(Distances):
     """Distances between embeddings that are stored in slabs."""
@@ -129,7 +141,7 @@ class EmbeddingDistances(Distances):
     def mean_of_all(self) -> float:
         """Return the mean over all pairs; that of squared distances needs no single pair."""
         if not self.squared:
-            return self._matrix().mean_of_all()
+            return self.matrix().mean_of_all()
         n, total = self.n_images, 0.0
         # Σ_{i<j} ‖e_i − e_j‖² = n Σ ‖e‖² − ‖Σ e‖², with embeddings centred on the first image to avoid cancellation.
         for slab in self.slabs:
@@ -166,23 +178,44 @@ class EmbeddingDistances(Distances):
 
     def as_matrix(self) -> Distances:
         """Return a distance matrix if there are at most 8,192 images, else these distances."""
-        return self if self.n_images > MAX_MATRIX_IMAGES else self._matrix()
+        return self if self.n_images > MAX_MATRIX_IMAGES else self.matrix()
 
-    def _matrix(self) -> DistanceMatrix:
+    def matrix(self) -> DistanceMatrix:
         """Return the matrix of all distances, by products; those of near-copies lose digits."""
         # ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, with embeddings centred on their mean to limit cancellation.
-        squares = torch.zeros(self.n_images, self.n_images, device=self.device)
-        norms = torch.zeros(self.n_images, dtype=torch.float64, device=self.device)
+        n, device = self.n_images, self.device
+        squares, norms = torch.zeros(n, n, device=device), torch.zeros(n, dtype=torch.float64, device=device)
+        rows = [slice(start, min(start + MATRIX_ROWS, n)) for start in range(0, n, MATRIX_ROWS)]
         for E in self.slabs:
             centred = E - E.mean(0)
-            squares.addmm_(centred, centred.T, alpha=-2)
+            for own in rows:  # only above the diagonal: half of the products
+                squares[own, own.start :].addmm_(centred[own], centred[own.start :].T, alpha=-2)
             norms += (centred**2).sum(1)
-        squares.add_(norms.float()).add_(norms[:, None].float()).clamp_(min=0).fill_diagonal_(0)
+        for own in rows:
+            squares[own, own.start :].add_(norms[own.start :].float()).add_(norms[own, None].float()).clamp_(min=0)
+            squares[own, own] = squares[own, own].triu() + squares[own, own].triu(1).T
+            squares[own.stop :, own] = squares[own, own.stop :].T
+        squares.fill_diagonal_(0)
         return DistanceMatrix((squares if self.squared else squares.sqrt_()).cpu().numpy())
+
+    def of_pairs(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Return distances computed from differences of embeddings; entries of the matrix if that takes less time."""
+        if len(a) > MANY_PAIRS * self.n_images**2 / 2:
+            return self.matrix().of_pairs(a, b)
+        # in the order of tiles of the matrix, whose embeddings stay in the cache
+        order = np.lexsort((b // CACHED_IMAGES, a // CACHED_IMAGES))
+        first, second, squares = a[order], b[order], np.zeros(len(a))
+        for E in self.slabs:
+            squares += squares_of_pairs(E, first, second)
+        found = np.empty_like(squares)
+        found[order] = squares if self.squared else np.sqrt(squares)
+        return found
 
 
 @contextmanager
-def open_distances(images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric | Precomputed) -> Iterator[Distances]:
+def open_distances(
+    images: xr.DataArray, chosen: np.ndarray, metric: ImageMetric | Precomputed
+) -> Iterator[DistanceMatrix | EmbeddingDistances]:
     """Yield the distances between the images at sorted positions `chosen`; positions in calls count from these."""
     check_metric(metric)
     if isinstance(metric, Precomputed):

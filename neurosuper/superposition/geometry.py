@@ -6,6 +6,8 @@ Z (stimulus, direction) codes.
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 import xarray as xr
 from scipy.sparse import csr_array
@@ -18,7 +20,7 @@ from neurosuper.interpretability.ranking import check_codes
 from neurosuper.responses import coords_along, name_some
 from neurosuper.superposition.halved_stimuli import undivided
 
-BLOCK_ENTRIES = 2**24  # cosines computed at a time: 64 MiB in float32
+BLOCK_ENTRIES = 2**22  # cosines computed at a time: 16 MiB in float32, which stay in the cache
 MOST_INTERFERING = 0.05  # share of pairs whose co-firing is measured
 MOST_PAIRS = 2**24  # pairs whose cosines are held at once for co-firing: with their indices, about 0.6 GiB
 
@@ -143,19 +145,27 @@ def unit_rows(directions: xr.DataArray) -> np.ndarray:
 
 
 def _sums_of_cosines(D: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return Σ G²ᵢⱼ over j ≠ i, the largest |Gᵢⱼ|, and its j, for each i, from one block of rows of G at a time."""
+    """Return Σ G²ᵢⱼ over j ≠ i, the largest |Gᵢⱼ|, and its j, for each i, from one tile of G at a time.
+
+    G is symmetric: tiles below the diagonal are not computed, and each of the others serves its rows and its columns.
+    """
     K = len(D)
-    squares, nearest, at = np.empty(K), np.empty(K), np.empty(K, int)
-    size = max(1, BLOCK_ENTRIES // K)
-    for start in progress(range(0, K, size), desc="interference", unit="block", leave=False):
-        rows = slice(start, min(start + size, K))
-        G = D[rows] @ D.T
-        G[np.arange(len(G)), np.arange(rows.start, rows.stop)] = 0  # the cosine of a direction with itself
-        np.abs(G, out=G)
-        at[rows] = G.argmax(axis=1)
-        nearest[rows] = G[np.arange(len(G)), at[rows]]
-        squares[rows] = np.einsum("ij,ij->i", G, G, dtype=np.float64)
-    return squares, nearest.clip(max=1), at
+    sums, largest, at = np.zeros(K), np.full(K, -1.0), np.zeros(K, int)
+    size = max(1, int(BLOCK_ENTRIES**0.5))
+    starts = range(0, K, size)
+    tiles = list(combinations_with_replacement((slice(start, min(start + size, K)) for start in starts), 2))
+    for rows, columns in progress(tiles, desc="interference", unit="tile", leave=False):
+        G = D[rows] @ D[columns].T
+        if rows == columns:
+            np.fill_diagonal(G, 0)  # the cosine of a direction with itself
+        G *= G
+        for squares, own, other in ((G, rows, columns), (G.T, columns, rows))[: 1 if rows == columns else 2]:
+            sums[own] += squares @ np.ones(squares.shape[1], G.dtype)
+            most = squares.max(axis=1)
+            larger = np.flatnonzero(most > largest[own])
+            largest[own][larger] = most[larger]
+            at[own][larger] = squares[larger].argmax(axis=1) + other.start
+    return sums, np.sqrt(largest).clip(max=1), at
 
 
 def _gram(D: np.ndarray) -> np.ndarray:

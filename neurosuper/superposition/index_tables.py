@@ -18,10 +18,15 @@ from neurosuper._kernels import FASTMATH, njit
 from neurosuper._memory import memory_of_machine
 from neurosuper.interpretability.ranking import merge_blocks
 from neurosuper.interpretability.ties import TieOrder
-from neurosuper.metrics import ImageMetric, Precomputed, pairwise_distances
+from neurosuper.metrics import ImageMetric, Precomputed
+from neurosuper.metrics.distances import open_distances
 
-MIN_PARALLEL = 4096  # items: fewer take less time (0.2 ms) than the start of threads may
-BLOCK = 2048  # items whose codes are in memory at once, such as pairs of units
+BLOCK = 2048  # items whose codes are in memory at once, such as directions between two others
+MIN_PARALLEL = 4096  # indices: fewer take less time (0.2 ms) than the start of threads may
+ITEMS_AT_ONCE = 64  # which share the working memory of a thread
+MIN_SUBSETS = 16  # fewer are computed one by one
+SUBSETS_AT_ONCE = 128  # whose sums stay in the cache
+NEAR = 3  # × top stimuli, and one: 4 % of halves have fewer than 5 of 16
 
 
 class IndexTable(NamedTuple):
@@ -41,18 +46,20 @@ class IndexTable(NamedTuple):
     distances: np.ndarray
     self_similarity: float
 
-    def scores(self, leading: np.ndarray, top: int, positions: np.ndarray | None = None) -> np.ndarray:
-        """Return the index `(item,)` of the first `top` of the `leading (item, place)` stimuli at these positions.
+    def scores(self, leading: np.ndarray, top: int) -> np.ndarray:
+        """Return the index `(item,)` of the first `top` of the `leading (item, place)` stimuli."""
+        return self.scores_of_subsets(leading, top, np.ones((1, len(self.rows)), bool))[0]
 
-        None: of all stimuli. NaN where fewer than `top` leading stimuli are at these positions.
+    def scores_of_subsets(self, leading: np.ndarray, top: int, members: np.ndarray) -> np.ndarray:
+        """Return the index `(subset, item)` of the first `top` of the `leading (item, place)` stimuli in each subset.
+
+        A row of `members (subset, stimulus)` is True for the stimuli of a subset. NaN where fewer than `top` leading
+        stimuli are in it.
         """
-        member = np.full(len(self.rows), positions is None)
-        if positions is not None:
-            member[positions] = True
-        means = np.empty(len(leading))
-        kernel = _mean_in_subset if len(leading) > MIN_PARALLEL else _mean_in_subset.sequential
-        kernel(leading, member, self.rows, self.distances, top, means)
-        return self.self_similarity - means
+        means = np.empty((len(leading), len(members)))
+        kernel = _mean_in_subsets if means.size > MIN_PARALLEL else _mean_in_subsets.sequential
+        kernel(leading, np.ascontiguousarray(members.T), self.rows, self.distances, top, means)
+        return self.self_similarity - means.T
 
 
 def leading_places(blocks: Iterable[xr.DataArray], n_places: int, seed: int) -> np.ndarray:
@@ -107,8 +114,24 @@ def open_table(
         )
     rows = np.full(len(stimuli), -1, np.int64)
     rows[used] = np.arange(len(used))
-    distances = pairwise_distances(images.sel(stimulus=stimuli[used]), metric)
-    return IndexTable(rows, np.ascontiguousarray(distances.values), float(metric.self_similarity))
+    with open_distances(images.sel(stimulus=stimuli[used]), np.arange(len(used)), metric) as distances:
+        return IndexTable(rows, np.ascontiguousarray(distances.matrix().table), float(metric.self_similarity))
+
+
+def index_of_top(
+    stimuli: np.ndarray, images: xr.DataArray, metric: ImageMetric | Precomputed, top: np.ndarray
+) -> np.ndarray:
+    """Return the index `(item,)` of items with the positions `top (item, place)` of their top stimuli.
+
+    Only the distances that are needed are computed, each once.
+    """
+    used, rows = np.unique(top, return_inverse=True)
+    rows = np.sort(rows.reshape(top.shape), axis=1)
+    i, j = np.triu_indices(top.shape[1], 1)
+    numbers, own = np.unique(rows[:, i] * len(used) + rows[:, j], return_inverse=True)
+    with open_distances(images.sel(stimulus=stimuli[used]), np.arange(len(used)), metric) as distances:
+        needed = distances.of_pairs(*np.divmod(numbers, len(used)))
+    return float(metric.self_similarity) - needed[own.reshape(-1, len(i))].mean(axis=1)
 
 
 def check_top(top: int, n_stimuli: int) -> int:
@@ -117,22 +140,75 @@ def check_top(top: int, n_stimuli: int) -> int:
 
 
 @njit(parallel=True, fastmath=FASTMATH)
-def _mean_in_subset(
-    leading: np.ndarray, member: np.ndarray, rows: np.ndarray, distances: np.ndarray, top: int, means: np.ndarray
+def _mean_in_subsets(
+    leading: np.ndarray, members: np.ndarray, rows: np.ndarray, distances: np.ndarray, top: int, means: np.ndarray
 ) -> None:
-    """Write the mean distance over the pairs of the first `top` members of each row of `leading` to `means` (item,)."""
-    n_pairs = top * (top - 1) / 2
-    for item in numba.prange(len(leading)):
-        chosen = np.empty(top, np.int64)
-        n, total = 0, 0.0
-        for place in range(leading.shape[1]):
-            stimulus = leading[item, place]
-            if member[stimulus]:
-                row = rows[stimulus]
-                for i in range(n):
-                    total += distances[row, chosen[i]]
-                chosen[n] = row
-                n += 1
-                if n == top:
-                    break
-        means[item] = total / n_pairs if n == top else np.nan
+    """Write the mean distance over pairs of the first `top` stimuli of each row of `leading` to `means` (item, subset).
+
+    They are the first that are in the subset by `members` (stimulus, subset).
+    """
+    n_items, n_subsets = means.shape
+    # Most subsets have enough of the first few stimuli. For these, sums are computed in many subsets at once.
+    n_near = min(leading.shape[1], NEAR * top + 1) if n_subsets >= MIN_SUBSETS else 0
+    for part in numba.prange((n_items + ITEMS_AT_ONCE - 1) // ITEMS_AT_ONCE):
+        near, totals, counts = np.empty((n_near, n_near)), np.zeros(n_subsets), np.zeros(n_subsets)
+        chosen = np.empty((n_near + 1, SUBSETS_AT_ONCE))
+        for item in range(part * ITEMS_AT_ONCE, min((part + 1) * ITEMS_AT_ONCE, n_items)):
+            for i in range(n_near):
+                for j in range(i):
+                    near[i, j] = distances[rows[leading[item, i]], rows[leading[item, j]]]
+            for start in range(0, n_subsets if n_near else 0, SUBSETS_AT_ONCE):
+                own = slice(start, min(start + SUBSETS_AT_ONCE, n_subsets))
+                _add_in_subsets(leading[item, :n_near], members[:, own], near, top, totals[own], counts[own], chosen)
+            for subset in range(n_subsets):
+                if counts[subset] >= top:
+                    means[item, subset] = totals[subset] / (top * (top - 1) / 2)
+                else:
+                    means[item, subset] = _mean_of_first(leading[item], members[:, subset], rows, distances, top)
+
+
+@njit(fastmath=FASTMATH)
+def _add_in_subsets(
+    first: np.ndarray,
+    members: np.ndarray,
+    near: np.ndarray,
+    top: int,
+    totals: np.ndarray,
+    counts: np.ndarray,
+    chosen: np.ndarray,
+) -> None:
+    """Write the sum of distances between the `first` members of each subset to `totals`, their number to `counts`.
+
+    Distances between `first` (place,) are in `near` (place, place), below the diagonal; only the first `top` of
+    `members` (stimulus, subset) are added. `chosen` is memory for rows (place, subset), and one more.
+    """
+    n = len(totals)
+    totals[:], counts[:] = 0, 0
+    sums = chosen[len(first), :n]
+    for i in range(len(first)):
+        row, is_member = chosen[i, :n], members[first[i]]
+        sums[:] = 0
+        for j in range(i):
+            distance, other = near[i, j], chosen[j, :n]
+            for k in range(n):
+                sums[k] += distance * other[k]
+        for k in range(n):
+            row[k] = is_member[k] if counts[k] < top else 0.0
+            counts[k] += is_member[k]
+            totals[k] += row[k] * sums[k]
+
+
+@njit(fastmath=FASTMATH)
+def _mean_of_first(leading: np.ndarray, member: np.ndarray, rows: np.ndarray, distances: np.ndarray, top: int) -> float:
+    """Return the mean distance over pairs of the first `top` stimuli of `leading` that are members; NaN without."""
+    chosen, n, total = np.empty(top, np.int64), 0, 0.0
+    for stimulus in leading:
+        if member[stimulus]:
+            row = rows[stimulus]
+            for i in range(n):
+                total += distances[row, chosen[i]]
+            chosen[n] = row
+            n += 1
+            if n == top:
+                return total / (top * (top - 1) / 2)
+    return np.nan

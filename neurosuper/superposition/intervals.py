@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from neurosuper.inference import halves_interval
+from neurosuper.inference.halves import interval_of_subsets
 
 CONFIDENCE_LEVEL = 0.95
 
@@ -29,7 +29,8 @@ def intervals_of(
     Parameters
     ----------
     statistics : callable
-        Returns the statistics of the stimuli at some positions, by name, all of the same shape.
+        Returns the statistics `(subset, …)` of subsets of the stimuli, rows of a boolean array `(subset, stimulus)`, by
+        name, all of the same shape.
     n_stimuli : int
     dims : tuple of str, optional
         Of each statistic.
@@ -41,10 +42,16 @@ def intervals_of(
     tested : str, optional
         The statistic that is 0 under the null hypothesis, if there is one.
     """
-    names = list(statistics(np.arange(n_stimuli)))
+    names: list[str] = []
+
+    def evaluate(members: np.ndarray) -> np.ndarray:
+        found = statistics(members)
+        names[:] = found
+        return np.stack([np.asarray(values, float) for values in found.values()], axis=1)
+
     # Statistics of top stimuli depend on extremes, so their variance may not halve as stimuli double.
-    found = halves_interval(
-        lambda positions: np.stack([np.asarray(value, float) for value in statistics(positions).values()]),
+    found = interval_of_subsets(
+        evaluate,
         n_stimuli,
         n_resamples=n_resamples,
         stimulus_groups=groups,

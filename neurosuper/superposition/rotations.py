@@ -133,15 +133,17 @@ def rotation_curve(
     turned = leading_places(_rotated(scaled, turns[1:], n_rotations, seed), n_places, seed)
     table = open_table(joined.stimulus.values, images, metric, [units, turned])
 
-    def index(positions: np.ndarray | None) -> np.ndarray:
-        """Return the mean index (amount, rotation) of the stimuli at some positions."""
-        of_units = np.full((n_rotations, 1), table.scores(units, top, positions).mean())
-        of_turned = table.scores(turned, top, positions).reshape(n_rotations, len(turns) - 1, n_units).mean(-1)
-        return np.hstack([of_units, of_turned]).T
+    def index(members: np.ndarray) -> np.ndarray:
+        """Return the mean index (subset, amount, rotation) of subsets of the stimuli."""
+        of_units = table.scores_of_subsets(units, top, members).mean(1)
+        shape = len(members), n_rotations, len(turns) - 1, n_units
+        of_turned = table.scores_of_subsets(turned, top, members).reshape(shape).mean(-1)
+        all_units = np.broadcast_to(of_units[:, None, None], (len(members), n_rotations, 1))
+        return np.concatenate([all_units, of_turned], axis=2).swapaxes(1, 2)
 
-    found = index(None)
+    found = index(np.ones((1, n), bool))[0]
     intervals = intervals_of(
-        lambda positions: {"mean_difference": ((own := index(positions)) - own[0]).mean(1)},
+        lambda members: {"mean_difference": ((own := index(members)) - own[:, :1]).mean(-1)},
         n,
         dims=("amount",),
         groups=undivided(joined, stimulus_groups),

@@ -249,14 +249,17 @@ def _variances(products: _Products, by_unit: bool) -> np.ndarray:
         M, L = A.T @ A, None if L is None else A.T @ L  # Σ (codes of A) (codes of B) = uᵀ Aᵀ B u
     if L is None:
         return linalg.eigvalsh(M, check_finite=False)[::-1].clip(min=0) / (n - 1)
-    W = linalg.eigh(M, check_finite=False, driver="evd")[1][:, ::-1]
-    return np.einsum("ik,ik->k", W, L @ W) / (n - 1)
+    # M is symmetric: its transpose is in the order of LAPACK, which may overwrite what was computed here
+    is_own = by_unit or not products.of_stimuli
+    W = linalg.eigh(M.T, check_finite=False, driver="evd", overwrite_a=is_own)[1]
+    return np.einsum("ik,ik->k", W, L @ W)[::-1] / (n - 1)
 
 
 def _center_both(K: np.ndarray) -> np.ndarray:
     """Return products of stimuli after the mean over stimuli is subtracted from each unit: H K H, H = I − 1/n."""
     K = K - K.mean(axis=0)
-    return K - K.mean(axis=1, keepdims=True)
+    K -= K.mean(axis=1, keepdims=True)
+    return K
 
 
 def _summarize(variance: np.ndarray, first: int, last: int) -> tuple[float, float, float]:

@@ -5,8 +5,6 @@ R (stimulus, unit) responses, each divided by its standard deviation; z (stimulu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import reduce
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,11 +18,12 @@ from neurosuper.inference import adjust_p_values
 from neurosuper.interpretability.index import index_label
 from neurosuper.metrics import ImageMetric, Precomputed
 from neurosuper.responses import coords_along
+from neurosuper.superposition.combinations import COMBINATIONS, Combine, Rows, leading_of_combinations
 from neurosuper.superposition.halved_stimuli import halve_stimuli, undivided
 from neurosuper.superposition.index_tables import (
-    BLOCK,
     IndexTable,
     check_top,
+    index_of_top,
     leading_places,
     open_table,
     places_for,
@@ -32,14 +31,9 @@ from neurosuper.superposition.index_tables import (
 from neurosuper.superposition.intervals import CONFIDENCE_LEVEL, intervals_of
 from neurosuper.superposition.unit_groups import Pairs, UnitGroups, read_groups
 
-Combine = Literal["sum", "difference", "product", "and"]
 Against = Literal["best", "mean"]
-COMBINATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "sum": np.add,
-    "difference": np.subtract,
-    "product": lambda a, b: np.maximum(a, 0) * np.maximum(b, 0),
-    "and": np.minimum,
-}
+BLOCK = 2048  # pairs whose shuffled responses are in memory at once
+PAIRS_SCORED = 1024  # pairs that are scored in all halves at once: 4 MB of scores
 N_HALVES = 200  # random halves for intervals: the standard error then varies by about 5 % with the seed
 BEST_SHARE = 0.05  # of pairs, by the synergy that was found: the pairs that one would report
 
@@ -147,9 +141,9 @@ def synergy(
     -----
     Synergy and the index of the units that it is computed from are negatively correlated by arithmetic: an index that
     is low by chance is subtracted. The best pairs where synergy was found are the best by chance: in three
-    layers of ResNet-20, with 5,000 photographs of CIFAR-10, the best 5 % had 0.050, 0.064 and 0.061 where they were
-    chosen, and −0.027, −0.030 and −0.006 on the other half of the stimuli; the correlation with the better unit's index
-    was −0.41 to −0.46 where it was found (`benchmarks/superposition_claims.py`). Report `synergy`, not `synergy_found`.
+    layers of ResNet-20, with 50,000 photographs of CIFAR-10, the best 5 % had 0.067, 0.070 and 0.073 where they were
+    chosen, and 0.000, −0.011 and −0.011 on the other half of the stimuli; the correlation with the better unit's index
+    was −0.35 to −0.55 where it was found (`benchmarks/superposition_claims.py`). Report `synergy`, not `synergy_found`.
 
     In the null model the stimuli of the second unit are permuted (of a direction: those of each unit but the one with
     the largest weight), which keeps the distribution of its responses, and removes what it has to do with the images
@@ -193,8 +187,10 @@ def synergy(
     found = None
     if score_on == "held-out":
         where_found = _rank(fit, scale, groups, n_resamples=0, **settings)
-        of_fit = open_table(fit.stimulus.values, images, metric, where_found.places())
-        found = _scores(of_fit, where_found, groups, against, top)
+        both = np.concatenate([where_found.units, where_found.pairs])
+        index = index_of_top(fit.stimulus.values, images, metric, both)
+        n_units = len(where_found.units)
+        found = _scores(index[:n_units], index[n_units:], groups, against)
     undivided_stimuli = undivided(score, stimulus_groups)
     result = _summarize(table, leading, groups, found, against, top, undivided_stimuli, seed, are_pairs)
     coords = _describe(groups, score.unit.values, are_pairs)
@@ -219,34 +215,25 @@ def _rank(
     """Return the leading stimuli of units and combinations, and the top stimuli of shuffled ones, if any."""
     n_places, stimuli = places_for(top) if n_resamples else top, coords_along(responses, "stimulus")
     scaled = responses / xr.DataArray(scale, dims="unit")
-    rows, join = np.ascontiguousarray(scaled.values.T), COMBINATIONS[combine]  # (unit, stimulus): picked fast
-
-    def block_of(codes: np.ndarray, labels: np.ndarray) -> xr.DataArray:
-        return xr.DataArray(codes.T, stimuli | {"pair": labels}, ("stimulus", "pair"))
-
-    def combined() -> Iterator[xr.DataArray]:
-        for part in _blocks(groups):
-            members = (w[:, None] * rows[at] for w, at in zip(part.weights.T, part.members.T, strict=True))
-            yield block_of(reduce(join, members), part.labels)
-
-    units, pairs = leading_places([scaled], n_places, seed), leading_places(combined(), n_places, seed)
+    rows = Rows.of(np.ascontiguousarray(scaled.values.T, dtype=float))  # (unit, stimulus)
+    ranked: dict = {"stimuli": stimuli, "seed": seed}
+    units = leading_places([scaled], n_places, seed)
+    pairs = leading_of_combinations(rows, rows, groups, combine, n_places, **ranked)
     # Combinations to shuffle: all of them equally often, or as many as there are draws.
     rng, shuffled_units, shuffled_pairs = np.random.default_rng(seed), [pairs[:0, :top]], [pairs[:0, :top]]
     null = groups.take(np.resize(rng.permutation(len(groups.labels)), n_resamples))
-    for part in _blocks(null):
-        labels, codes = np.arange(len(part.labels)).astype(str), part.weights[:, :1] * rows[part.members[:, 0]]
-        of_members = []
-        for w, at in zip(part.weights.T[1:], part.members.T[1:], strict=True):
-            shuffled = rng.permuted(rows[at], axis=1)
-            codes = join(codes, w[:, None] * shuffled)
-            of_members.append(leading_places([block_of(shuffled, labels)], top, seed))
-        shuffled_units.append(np.stack(of_members, axis=1).reshape(-1, top))
-        shuffled_pairs.append(leading_places([block_of(codes, labels)], top, seed))
+    n_others = groups.members.shape[1] - 1
+    size = max(1, BLOCK // n_others)
+    for start in range(0, n_resamples, size):
+        part = null.take(slice(start, start + size))
+        labels, at = np.arange(len(part.labels)).astype(str), part.members.T[1:]
+        shuffled = Rows.of(np.concatenate([rng.permuted(rows.exact[own], axis=1) for own in at]))
+        own = np.arange(at.size).reshape(at.shape).T  # (group, member): rows of `shuffled`
+        alone = UnitGroups(np.repeat(labels, n_others), own.reshape(-1, 1), np.ones((at.size, 1)))
+        shuffled_units.append(leading_of_combinations(shuffled, shuffled, alone, "sum", top, **ranked))
+        together = UnitGroups(labels, np.hstack([part.members[:, :1], own]), part.weights)
+        shuffled_pairs.append(leading_of_combinations(rows, shuffled, together, combine, top, **ranked))
     return _Leading(units, pairs, null, np.concatenate(shuffled_units), np.concatenate(shuffled_pairs))
-
-
-def _blocks(groups: UnitGroups) -> Iterator[UnitGroups]:
-    return (groups.take(slice(start, start + BLOCK)) for start in range(0, len(groups.labels), BLOCK))
 
 
 class _Scores(NamedTuple):
@@ -262,16 +249,8 @@ class _Scores(NamedTuple):
         return np.asarray(self.units.max(1))
 
 
-def _scores(
-    table: IndexTable,
-    leading: _Leading,
-    groups: UnitGroups,
-    against: str,
-    top: int,
-    positions: np.ndarray | None = None,
-) -> _Scores:
-    """Return the scores of combinations on the stimuli at some positions."""
-    of_units, of_pairs = (table.scores(each, top, positions) for each in (leading.units, leading.pairs))
+def _scores(of_units: np.ndarray, of_pairs: np.ndarray, groups: UnitGroups, against: str) -> _Scores:
+    """Return the scores of combinations from the index of units (unit,) and of combinations (pair,)."""
     members = of_units[groups.members]
     return _Scores(of_pairs - _reference(members, groups, against), of_pairs, members)
 
@@ -287,8 +266,11 @@ def _null_synergy(table: IndexTable, leading: _Leading, against: str, top: int) 
 
 
 def _reference(members: np.ndarray, groups: UnitGroups, against: str) -> np.ndarray:
-    """Return the index of the best unit, or the mean index of units (pair,), of that of each `(pair, member)`."""
-    return np.asarray(members.max(1) if against == "best" else np.average(members, axis=1, weights=groups.weights != 0))
+    """Return the index of the best unit, or the mean index of units (…, pair), of that of each `(…, pair, member)`."""
+    if against == "best":
+        return np.asarray(members.max(-1))
+    n_members = (groups.weights != 0).sum(-1)
+    return np.asarray((members * (groups.weights != 0)).sum(-1) / n_members)
 
 
 def _summarize(
@@ -303,7 +285,7 @@ def _summarize(
     are_pairs: bool,
 ) -> dict[str, tuple]:
     """Return the variables of the result."""
-    scores = _scores(table, leading, groups, against, top)
+    scores = _scores(table.scores(leading.units, top), table.scores(leading.pairs, top), groups, against)
     null = _null_synergy(table, leading, against, top)
     # p = (1 + number of draws ≥ synergy) / (1 + number of draws); sums of the same distances differ by rounding
     reached = len(null) - np.searchsorted(null, scores.synergy - 1e-7 * np.abs(null).max())
@@ -318,12 +300,27 @@ def _summarize(
         best = np.argsort(-found.synergy, kind="stable")[: int(np.ceil(BEST_SHARE * len(groups.labels)))]
         numbers |= {"found_of_best": found.synergy[best].mean(), "correlation_found": _correlation(found)}
 
-    def statistics(positions: np.ndarray) -> dict[str, float]:
-        own = _scores(table, leading, groups, against, top, positions).synergy
-        means = {"mean_synergy": own.mean(), "share_above": (own > 0).mean()}
+    is_best = np.zeros(len(scores.pair), bool)
+    if best is not None:
+        is_best[best] = True
+
+    def statistics(members: np.ndarray) -> dict[str, np.ndarray]:
+        of_units, parts = table.scores_of_subsets(leading.units, top, members), []
+        for start in range(0, len(is_best), PAIRS_SCORED):  # sums over some pairs at a time
+            part = slice(start, start + PAIRS_SCORED)
+            some = groups.take(part)
+            own = table.scores_of_subsets(leading.pairs[part], top, members)
+            own -= _reference(of_units[:, some.members], some, against)
+            own_best = own[:, is_best[part]]
+            parts.append([own.sum(1), (own > 0).sum(1), own_best.sum(1), (own_best > 0).sum(1)])
+        total, above, total_best, above_best = np.sum(parts, axis=0)
+        means = {"mean_synergy": total / len(is_best), "share_above": above / len(is_best)}
         if best is None:
             return means
-        return means | {"synergy_of_best": own[best].mean(), "share_above_of_best": (own[best] > 0).mean()}
+        return means | {
+            "synergy_of_best": total_best / len(best),
+            "share_above_of_best": above_best / len(best),
+        }
 
     settings: dict = {"groups": stimulus_groups, "n_resamples": N_HALVES, "seed": seed}
     intervals = intervals_of(statistics, len(table.rows), **settings)

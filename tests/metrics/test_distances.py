@@ -46,6 +46,19 @@ def test_a_matrix_and_its_mean_are_those_of_all_pairs(images, monkeypatch, kind,
         as_matrix = distances.as_matrix()
         assert_allclose(as_matrix.table, squareform(expected), rtol=1e-4, atol=1e-4)
         assert_allclose([distances.mean_of_all(), as_matrix.mean_of_all()], expected.mean(), rtol=1e-5)
+        i, j = np.triu_indices(len(images), 1)
+        for few in (slice(None, None, 50), slice(None)):  # from differences, and from the matrix
+            assert_allclose(distances.of_pairs(i[few], j[few]), expected[few], rtol=1e-4)
+
+
+def test_a_matrix_of_tiles_is_symmetric_and_that_of_all_pairs(images, monkeypatch):
+    monkeypatch.setattr(embedded, "MATRIX_ROWS", 7)
+    metric = SquaredPixel(device="cpu")
+    with open_distances(images, np.arange(len(images)), metric) as distances:
+        table = distances.matrix().table
+    assert_allclose(table, squareform(pdist(metric.embed(images).double(), "sqeuclidean")), rtol=1e-4, atol=1e-4)
+    assert (table == table.T).all()
+    assert (np.diag(table) == 0).all()
 
 
 def test_distances_of_too_many_images_are_computed_each_time(images, monkeypatch):
