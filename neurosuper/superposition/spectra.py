@@ -202,7 +202,7 @@ def _products(
     scale = average.std("stimulus", ddof=1).values if correlation else 1.0
 
     def prepared(values: np.ndarray) -> np.ndarray:
-        scaled = values / scale
+        scaled = values / scale if correlation else values
         # the mean over all stimuli is subtracted from units first, so that products do not lose digits
         return scaled - (average.mean("stimulus").values / scale if by_unit else scaled.mean(axis=-1, keepdims=True))
 
