@@ -20,7 +20,6 @@ from neurosuper.directions.settings import count_directions
 from neurosuper.interpretability import shuffle_units
 from neurosuper.responses import check_averaged, part_of, require_varying
 
-DUPLICATE = 0.95  # |cosine| above which two directions of one fit count once
 INTERVAL = (0.025, 0.975)
 
 
@@ -62,7 +61,8 @@ def count_features(
         - `n_stable`, the number of features: `n_matched`, the matches with a |cosine| of at least `stable`, minus
           `n_matched_null`, that of responses with units shuffled within each stimulus, not below 0; averaged over
           splits, with `n_stable_low` and `n_stable_high`, between which are 95 % of the splits;
-        - `n_duplicates`, the directions left out of a fit, as another of the same fit has a |cosine| above 0.95;
+        - `n_duplicates`, the directions left out of a fit, as another of the same fit has a |cosine| of at least
+          `stable`: what counts as the same feature in two fits is one feature in a fit;
         - `held_out_variance`, the share of the variance of one half that directions of the other explain;
         - `overcompleteness`, `n_stable` over the participation ratio of the responses.
 
@@ -144,7 +144,9 @@ def _count(
     halves, fits = _fit_halves(finder, responses, split_seed, stimulus_groups)
     shuffled = shuffle_units(responses, random_state=null_seed)
     _, of_null = _fit_halves(finder, shuffled, split_seed, stimulus_groups)
-    distinct = [[_drop_duplicates(fit.directions_.values.astype(float)) for fit in both] for both in (fits, of_null)]
+    distinct = [
+        [_drop_duplicates(fit.directions_.values.astype(float), stable) for fit in both] for both in (fits, of_null)
+    ]
     matched, null = (_count_matches(both[0], both[1], stable) for both in distinct)
     n_left_out = [len(fit.directions_) - len(kept) for fit, kept in zip(fits, distinct[0], strict=True)]
     explained = [fit.explained_variance(other) for fit, other in zip(fits, halves[::-1], strict=True)]
@@ -164,12 +166,12 @@ def _fit_halves(
     return halves, [clone(finder).fit(half) for half in halves]
 
 
-def _drop_duplicates(D: np.ndarray) -> np.ndarray:
-    """Return rows without those that have a |cosine| above 0.95 with one that is kept before."""
+def _drop_duplicates(D: np.ndarray, stable: float) -> np.ndarray:
+    """Return rows without those whose |cosine| with one that is kept before is at least `stable`."""
     cosine = np.abs(D @ D.T)
     kept: list[int] = []
     for i in range(len(D)):
-        if not (cosine[i, kept] > DUPLICATE).any():
+        if not (cosine[i, kept] >= stable).any():
             kept.append(i)
     return D[kept]
 

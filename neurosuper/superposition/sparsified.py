@@ -130,7 +130,7 @@ def sparsity_curve(
         - `mean (keep,)`, the mean index over directions; `change`, that minus the mean of whole directions;
           `above_random`, that minus the mean with random units; and `omp_gain`, the mean of the approximations by
           orthogonal matching pursuit minus it; each with `_low` and `_high`, an interval for other stimuli, and the
-          `p_value` of `above_random`;
+          `p_value` of `above_random` (NaN where all units are kept);
         - `same_cluster (keep,)`, for finders with centres, such as `KMeans`: the share of the scored stimuli whose
           nearest centre is the same after the centres (not their unit vectors) are sparsified.
 
@@ -200,6 +200,7 @@ def sparsity_curve(
 
     scored = _summarize(index, len(X), undivided(score, stimulus_groups), n_resamples, seed)
     found = xr.Dataset(scored, sparse.isel(unit=0, drop=True).coords)
+    found["p_value"] = found.p_value.where(found.n_units < D.shape[1])  # all units: there are no others to compare with
     norms = np.linalg.norm(sparse.values, axis=2)
     found["cosine"] = (("keep", "direction"), norms / np.linalg.norm(D, axis=1))
     if hasattr(fitted, "centers_"):

@@ -6,7 +6,7 @@ import xarray as xr
 from numpy.testing import assert_allclose
 from scipy.optimize import linear_sum_assignment
 
-from neurosuper import PCA, DictionaryLearning, KMeans, split_stimuli
+from neurosuper import PCA, DictionaryLearning, Exemplars, KMeans, split_stimuli
 from neurosuper.demo.superposed import superposed
 from neurosuper.interpretability import shuffle_units
 from neurosuper.superposition import count_features
@@ -40,7 +40,8 @@ def test_it_is_that_of_a_loop_over_splits(make_responses, rng):
 
 
 @pytest.mark.parametrize(
-    "finder", [KMeans(normalize=True), pytest.param(DictionaryLearning(positive=True), marks=pytest.mark.slow)]
+    "finder",
+    [KMeans(normalize=True), pytest.param(DictionaryLearning(positive=True, dtype="float64"), marks=pytest.mark.slow)],
 )
 def test_twice_as_many_features_as_units_are_counted(finder):
     world = superposed(n_features=40, n_units=20, n_stimuli=2000, active=0.05, random_state=0)
@@ -57,7 +58,15 @@ def test_gaussian_responses_have_no_features(make_responses, rng):
 def test_copies_of_a_direction_count_once():
     D = np.eye(3)[[0, 0, 1, 2]]
     D[1] = [-0.99, np.sqrt(1 - 0.99**2), 0]
-    assert _drop_duplicates(D).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert _drop_duplicates(D, 0.8).tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_directions_near_a_common_mean_are_not_many_features(make_responses, rng):
+    """Exemplars of rates are all near the mean response: one matches any other, in the other half too."""
+    rates = make_responses(5 + 0.1 * rng.normal(size=(400, 20)))
+    found = count_features(Exemplars(), rates, n_directions=30, n_resamples=2)
+    assert (found.n_matched, found.n_duplicates) == (1, 29)
+    assert found.n_stable == 0  # as many as without features
 
 
 def test_order_and_dask_do_not_matter(make_responses, rng):
