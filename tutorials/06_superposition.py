@@ -549,7 +549,7 @@ counts.round(2)
 
 # %% [markdown]
 # Responses are z-scored: without this, all directions of dictionary learning in V4 are close to the mean response, and
-# any of them matches any other. Of 89 directions, few are found again in other photographs, fewer than there are
+# count as one. Of 89 directions, few are found again in other photographs, fewer than there are
 # dimensions. From this number of photographs it does not follow that there are no more; but nothing shows that there
 # are.
 
