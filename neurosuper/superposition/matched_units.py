@@ -216,7 +216,11 @@ def soft_matching(
     columns: dict[str, Any] = {name: mean**power}
     columns |= pair.intervals(columns, lambda rows: pair.score(couplings, rows, values) ** power, n_resamples, seed)
     columns |= {"coupling": (("item_a", "item_b"), coupling), of_item: ("item_a", of_items**power)}
-    attrs = {"method": "soft matching", "quantity": "correlation" if correlation else "distance", "score_on": score_on}
+    attrs: dict[str, object] = {
+        "method": "soft matching",
+        "quantity": "correlation" if correlation else "distance",
+        "score_on": score_on,
+    }
     attrs |= {"mass": float(mass)} | pair.attrs | {"n_resamples": int(n_resamples), "random_state": seed}
     return xr.Dataset(columns, pair.items, attrs)
 
@@ -242,7 +246,9 @@ def prepare(
     a, b = take_groups(a, b, stimulus_groups).sortby("stimulus"), b.sortby("stimulus")
     groups = undivided(a, stimulus_groups)
     A, B = (_finite(system) for system in (a, b))
-    attrs = {"n_stimuli": len(A)} | ({} if stimulus_groups is None else {"stimulus_groups": stimulus_groups})
+    attrs: dict[str, object] = {"n_stimuli": len(A)} | (
+        {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
+    )
     if score_on == "all":
         moments = Moments.of(A, B)
         folds = [Fold(np.ones(len(A), bool), moments, moments)]

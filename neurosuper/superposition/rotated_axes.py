@@ -5,6 +5,7 @@ A, B (stimulus, item) responses or codes of two systems; Q (item of A, item of A
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from neurosuper.interpretability.ranking import check_codes
 from neurosuper.repetitions import split_repetitions
 from neurosuper.responses import average_repetitions, check_responses
 from neurosuper.superposition.axes import random_rotation
-from neurosuper.superposition.matched_units import couple, prepare
+from neurosuper.superposition.matched_units import Moments, couple, prepare
 
 N_FOR_INTERVAL = 10  # rotations whose mean is subtracted in each half of the stimuli
 N_SPLITS = 10  # of the repetitions, for reliabilities
@@ -120,8 +121,8 @@ def privileged_axes(
     """
     check_count("n_rotations", n_rotations, least=19, why=", which allow p = 0.05")
     seed = seed_or_new(random_state)
-    repeated = [_read_repetitions(system, seed) for system in (a, b)]
-    pair = prepare(*(average for average, _ in repeated), n_folds, stimulus_groups, seed)
+    (a, of_a), (b, of_b) = (_read_repetitions(system, seed) for system in (a, b))
+    pair = prepare(a, b, n_folds, stimulus_groups, seed)
     n_items = pair.A.shape[1]
     if n_items < 2:
         raise ValueError("a rotation needs at least 2 items of the first system, got 1")
@@ -135,7 +136,7 @@ def privileged_axes(
             for Q, fit in zip(rotations, fits, strict=True)
         ]
     )
-    ceilings = _ceilings(repeated[0][1], repeated[1][1], rotations, fits)
+    ceilings = _ceilings(of_a, of_b, rotations, fits)
     ways = {"": scores} if ceilings is None else {"": scores, "_ceiled": scores / ceilings}
     columns: dict[str, Any] = {}
     for way, (native, *rotated) in ways.items():
@@ -147,7 +148,7 @@ def privileged_axes(
 
     def statistic(rows: np.ndarray) -> list[float]:
         chosen = list(zip(rotations, fits, strict=True))[: N_FOR_INTERVAL + 1]
-        own = np.array([pair.score(fit, rows, lambda moments, Q=Q: moments.correlations(Q)) for Q, fit in chosen])
+        own = np.array([pair.score(fit, rows, partial(Moments.correlations, Q=Q)) for Q, fit in chosen])
         relative = [own] if ceilings is None else [own, own / ceilings[: len(own)]]
         return [each[0] - each[1:].mean() for each in relative]
 
