@@ -56,7 +56,7 @@ class Seconds:
 
 
 def compare_interference(n_directions: int) -> None:
-    D = np.random.default_rng(0).normal(size=(n_directions, N_UNITS)).astype(np.float32)
+    D = np.random.default_rng(0).standard_normal((n_directions, N_UNITS), np.float32)
     names = {"direction": np.arange(n_directions).astype(str), "unit": np.arange(N_UNITS).astype(str)}
     directions, product = xr.DataArray(D, names, ("direction", "unit")), np.empty((BLOCK, n_directions), np.float32)
 
