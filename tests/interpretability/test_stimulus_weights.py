@@ -84,9 +84,8 @@ def test_corrections_are_those_of_all_pairs(change, codes, few):
         change = {"covariates": image_statistics(few)[change["covariates"]]}
     settings = {"weights": "minmax", "spread": True} | change
     ours = interpretability_index(codes, few, Pixel(), top="all", **settings)
-    xr.testing.assert_allclose(
-        ours, interpretability_index(codes, few, Pixel(), top=40, **settings).drop_vars("n_active"), rtol=1e-4
-    )
+    expected = interpretability_index(codes, few, Pixel(), top=40, **settings).drop_vars("n_active")
+    xr.testing.assert_allclose(ours, expected, rtol=1e-4, atol=3e-6)  # differences of distances in float32, near 0
     assert ours.attrs["correction"] == "hub" or ours.attrs["covariates"] == ["luminance"]
 
 
