@@ -53,12 +53,15 @@ from neurosuper.interpretability.sampled_sets import score_sets
 from neurosuper.networks import load_network, randomize
 from neurosuper.reliability import split_half_reliability
 from neurosuper.superposition import (
+    alignment,
     between_directions,
     clustered_apart,
     count_features,
+    disentanglement,
     interference,
     measure_superposition,
     privileged_axes,
+    replicate_disentanglement,
     rotate_units,
     rotation_curve,
     soft_matching,
@@ -86,6 +89,7 @@ AFFINITIES = xr.DataArray(
     ("stimulus", "concept"),
 )
 LABELS = xr.DataArray(np.arange(60) % 3, {"stimulus": CODES.stimulus}, "stimulus")
+FACTORS = xr.Dataset({"shape": LABELS, "half": LABELS.copy(data=np.arange(60) < 30)})
 REPEATED = xr.concat([make_codes(4, seed) for seed in range(6)], "repetition").transpose("stimulus", "repetition", ...)
 IMAGES = ns.load_images(np.random.default_rng(2).integers(0, 255, (60, 2, 2, 3), dtype=np.uint8)).assign_coords(
     stimulus=STATISTICS.stimulus
@@ -200,6 +204,15 @@ CASES = {
     "reliability.split_half_reliability": lambda s: split_half_reliability(REPEATED, n_resamples=3, random_state=s),
     "repetitions.split_repetitions": lambda s: xr.concat(ns.split_repetitions(REPEATED, random_state=s), "half"),
     "responses.split_stimuli": lambda s: ns.split_stimuli(CODES, random_state=s),
+    "superposition.aligned_neurons.alignment": lambda s: alignment(
+        CODES, CODES[:, :3] + 0.1 * OTHERS[:, :3].values, n_rotations=19, n_resamples=0, random_state=s
+    ),
+    "superposition.factor_measures.disentanglement": lambda s: disentanglement(
+        CODES, FACTORS, bins=5, n_permutations=0, n_resamples=0, random_state=s
+    ),
+    "superposition.replicated_items.replicate_disentanglement": lambda s: replicate_disentanglement(
+        CODES, OTHERS, n_permutations=19, n_resamples=10, random_state=s
+    ),
     "superposition.axes.rotate_units": lambda s: rotate_units(CODES, 1, random_state=s),
     "superposition.geometry.interference": lambda s: interference(
         DIRECTIONS, codes=CODES.rename(unit="direction"), n_resamples=10, random_state=s

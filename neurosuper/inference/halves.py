@@ -111,7 +111,7 @@ def halves_interval(
         stimulus_groups=stimulus_groups,
         fall=fall,
         confidence_level=confidence_level,
-        random_state=random_state,
+        seed=random_state,
     )
     return xr.Dataset({name: labelled[0].copy(data=values) for name, values in found.items()}, attrs=found.attrs)
 
@@ -124,7 +124,7 @@ def interval_of_subsets(
     stimulus_groups: ArrayLike | None,
     fall: float,
     confidence_level: float,
-    random_state: Seed,
+    seed: Seed,
 ) -> xr.Dataset:
     """Return what `halves_interval` returns, for a statistic that is computed for many subsets of stimuli at once.
 
@@ -133,8 +133,8 @@ def interval_of_subsets(
     evaluate : callable
         `evaluate(members)` returns the statistic (subset, …) of each row of the boolean array `members`
         (subset, stimulus).
-    n_stimuli, n_resamples, stimulus_groups, fall, confidence_level, random_state
-        See `halves_interval`.
+    n_stimuli, n_resamples, stimulus_groups, fall, confidence_level, seed
+        See `halves_interval`; `seed` is its `random_state`.
     """
     check_share("confidence_level", confidence_level, 0.95)
     check_count("n_resamples", n_resamples, least=10)
@@ -142,7 +142,7 @@ def interval_of_subsets(
     if not 0 < fall <= 1:
         raise ValueError(f"fall must be above 0 and at most 1, got {fall!r}; 0.5 is that of a mean")
     groups, n_groups = _number_groups(stimulus_groups, n_stimuli)
-    seed = seed_or_new(random_state)
+    seed = seed_or_new(seed)
     rng = np.random.default_rng(seed)
     estimate = evaluate(np.ones((1, n_stimuli), bool))[0]
     in_first = rng.permuted(np.broadcast_to(np.arange(n_groups) % 2 == 0, (n_resamples, n_groups)), axis=1)[:, groups]

@@ -57,7 +57,7 @@ def intervals_of(
         stimulus_groups=groups,
         fall=1.0,
         confidence_level=CONFIDENCE_LEVEL,
-        random_state=seed,
+        seed=seed,
     )
     variables = {
         f"{name}{side}": (dims, found[f"estimate{side}"].values[i])
