@@ -74,7 +74,7 @@ def test_nothing_is_unpickled(name, write, read, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_package_unpickles_only_one_dataset_and_settings_of_suite2p():
+def test_the_package_unpickles_only_one_dataset():
     """Cadena 2019 is a pickle: it is read only if its sha256 is pinned, by a reader that creates only arrays.
 
     Files of suite2p are read by one that creates numbers, text and arrays alone (tests/loaders/test_suite2p.py).
