@@ -12,9 +12,9 @@ TRUNK := $(NEUROSUPER_TEST_DATA)/nets/alexnet_features_fp16.npz
 
 # Tests of what calls other packages most: files of NWB and other formats, networks, all finders (with files, solvers and
 # clusters), caches, downloads, manifests and a study. ALL=1 runs every test that is not slow.
-FLOORS_TESTS := $(if $(ALL),,tests/directions/test_conformance.py tests/loaders/nwb $(wildcard tests/loaders/test_array*.py) \
+FLOORS_TESTS := $(if $(ALL),,tests/loaders/nwb $(wildcard tests/loaders/test_array*.py) \
   $(addprefix tests/loaders/test_,file_contents.py free_viewing.py human.py in_memory.py neuroid.py suite2p.py) \
-  tests/networks $(addprefix tests/directions/,_solvers test_dictionary.py test_distributed.py) \
+  tests/directions/test_dictionary.py tests/directions/test_distributed.py \
   tests/metrics/test_cache.py tests/datasets/test_fetch.py tests/datasets/test_manifest.py \
   tests/study/test_references.py tests/study/test_rerun.py)
 # Old versions call names of others that are deprecated since, and NumPy itself ignores that its arrays have grown.
