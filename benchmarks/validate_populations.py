@@ -41,10 +41,15 @@ def p_of_only_twin(seed: int) -> Tested:
     return spread(found.p_value[0].item(), seed)
 
 
+def p_of_soft_twin(seed: int) -> Tested:
+    return spread(twins(*independent(seed), match="soft", **PLAIN, random_state=seed).p_value[0].item(), seed)
+
+
 TESTS = {
     "`twins`, best: r of an item": p_of_best_twin,
     "`twins`, best: the largest r": p_of_any_twin,
     "`twins`, one-to-one: r of an item": p_of_only_twin,
+    "`twins`, soft: r of an item and the weighted mean of its partners": p_of_soft_twin,
 }
 
 
