@@ -20,6 +20,7 @@ from neurosuper.comparison import (
     fit_systems,
     procrustes,
     rsa,
+    transfer_top,
     twins,
 )
 from neurosuper.comparison.contrast import contrast_pairs
@@ -229,6 +230,9 @@ CASES = {
     ),
     "comparison.encoding.encode": lambda s: encode(CODES, OTHERS, alphas=[1.0, 10.0], n_folds=2, random_state=s),
     "comparison.matching.twins": lambda s: twins(CODES, OTHERS, n_permutations=19, n_rotations=2, random_state=s),
+    "comparison.transferred.transfer_top": lambda s: transfer_top(
+        {"M1": CODES, "M2": OTHERS}, ns.PCA(2), IMAGES, COLOR, n_permutations=19, n_resamples=10, random_state=s
+    ),
     "comparison.rotated_systems.procrustes": lambda s: procrustes(
         CODES, OTHERS, n_permutations=19, n_resamples=10, random_state=s
     ),

@@ -11,7 +11,10 @@ from .matching import twins as twins
 from .matrix_similarity import rsa as rsa
 from .populations import by_layer as by_layer
 from .populations import by_subject as by_subject
+from .populations import concatenate_systems as concatenate_systems
 from .rotated_systems import procrustes as procrustes
 from .scoring import score_fits as score_fits
+from .shared_spaces import SharedSpace as SharedSpace
 from .side_by_side import compare as compare
 from .table import summarize as summarize
+from .transferred import transfer_top as transfer_top
