@@ -20,6 +20,7 @@ from neurosuper.comparison import (
     fit_systems,
     procrustes,
     rsa,
+    transfer_top,
     twins,
     twins_from,
 )
@@ -232,6 +233,9 @@ CASES = {
     "comparison.matching.twins": lambda s: twins(CODES, OTHERS, n_permutations=19, n_rotations=2, random_state=s),
     "comparison.mixtures.twins_from": lambda s: twins_from(
         CODES, OTHERS, n_partners=2, n_permutations=19, n_rotations=2, random_state=s
+    ),
+    "comparison.transferred.transfer_top": lambda s: transfer_top(
+        {"M1": CODES, "M2": OTHERS}, ns.PCA(2), IMAGES, COLOR, n_permutations=19, n_resamples=10, random_state=s
     ),
     "comparison.rotated_systems.procrustes": lambda s: procrustes(
         CODES, OTHERS, n_permutations=19, n_resamples=10, random_state=s

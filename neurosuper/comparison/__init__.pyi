@@ -12,7 +12,10 @@ from .matrix_similarity import rsa as rsa
 from .mixtures import twins_from as twins_from
 from .populations import by_layer as by_layer
 from .populations import by_subject as by_subject
+from .populations import concatenate_systems as concatenate_systems
 from .rotated_systems import procrustes as procrustes
 from .scoring import score_fits as score_fits
+from .shared_spaces import SharedSpace as SharedSpace
 from .side_by_side import compare as compare
 from .table import summarize as summarize
+from .transferred import transfer_top as transfer_top
