@@ -196,7 +196,7 @@ def fit_systems(
     for system, finder in (bar := progress(pairs, desc="directions", unit="fit")):
         bar.set_postfix_str(f"{system}, {finder}")
         (fit_part, score_part), own = parts[system], halves[system]
-        fitted = _fit(finders[finder], fit_part, f"{finder!r} in {system!r}")
+        fitted = fit_finder(finders[finder], fit_part, f"{finder!r} in {system!r}")
         codes, n_constant = _drop_constant(fitted.transform(score_part), system, finder, fit_part.sizes["unit"])
         yield Fit(
             system,
@@ -215,7 +215,7 @@ def fit_systems(
         )
 
 
-def _fit(finder: DirectionFinder, responses: xr.DataArray, name: str) -> DirectionFinder:
+def fit_finder(finder: DirectionFinder, responses: xr.DataArray, name: str) -> DirectionFinder:
     """Return a fitted copy of a finder; its warnings name the system and the finder."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -231,7 +231,7 @@ def _name_finders(
     """Return checked finders by name, with the baselines that are asked for, and the name of the baseline of each."""
     if not isinstance(baselines, bool | np.bool_):
         raise ValueError(f"baselines must be True or False, got {baselines!r}; list finders of your own in `finders`")
-    named = name_each(finders, "finders", _check_finder, lambda finder: type(finder).__name__)
+    named = name_each(finders, "finders", check_finder, lambda finder: type(finder).__name__)
     return add_baselines(named) if baselines else (named, {})
 
 
@@ -314,7 +314,8 @@ def _check_names(names: Iterable[object], parameter: str) -> None:
         raise TypeError(f"names of {parameter} must be str, got {wrong[0]!r}; pass {{'name': …}}")
 
 
-def _check_finder(finder: object) -> None:
+def check_finder(finder: object) -> None:
+    """Raise unless an object is a finder that was called."""
     if not isinstance(finder, DirectionFinder):
         got = f"the class {finder.__name__}, which is not called" if isinstance(finder, type) else repr(finder)[:80]
         raise TypeError(

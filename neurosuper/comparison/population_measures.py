@@ -1,0 +1,217 @@
+"""Measures of similarity as functions of the stimuli to score on, for `compare_populations`.
+
+A, B (stimulus, item) codes of two systems. Each measure learns what it needs once, and then scores any of the stimuli
+(for intervals), or all of them with those of the second system shuffled (for tests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import xarray as xr
+
+from neurosuper.comparison.encoding import ALPHAS
+from neurosuper.comparison.encoding import _predict as predict_fold
+from neurosuper.comparison.kernel_alignment import _hsic as hsic
+from neurosuper.comparison.matching import _choose as choose
+from neurosuper.comparison.matching import _correlate as correlate
+from neurosuper.comparison.matching import _learn as learn
+from neurosuper.comparison.matching import _standardize as standardize
+from neurosuper.comparison.matrix_similarity import _features as features
+from neurosuper.comparison.population_items import Column, Population
+from neurosuper.comparison.rotated_systems import _rotate as learn_rotations
+from neurosuper.comparison.rotated_systems import _score as score_rotations
+from neurosuper.comparison.shared_stimuli import groups_of, number_folds
+
+N_FOLDS = 5  # of encoding and Procrustes, whose defaults these are
+
+
+class World(NamedTuple):
+    """What all measures share: the systems, the pairs to compare, and how to divide stimuli."""
+
+    populations: Mapping[str, Population]
+    pairs: Sequence[tuple[str, str]]
+    stimulus_groups: str | None
+    remove: str
+    seed: int
+
+    def groups(self, name: str) -> np.ndarray | None:
+        """Return the group of each stimulus to score on."""
+        return None if self.stimulus_groups is None else groups_of(self.populations[name].score, self.stimulus_groups)
+
+    def folds(self, name: str) -> np.ndarray:
+        """Return the fold of each stimulus to score on, the same in all systems."""
+        return number_folds(self.populations[name].score, self.groups(name), N_FOLDS, self.seed)
+
+
+class Measure(Protocol):
+    """A measure of all pairs of systems by one kind of items."""
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        """Return the measure (pair,) of the stimuli at these positions."""
+
+    def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the measure (draw, pair) with the stimuli of the second system in each order."""
+
+
+class Alignment:
+    """Debiased linear CKA."""
+
+    def __init__(self, column: Column, world: World) -> None:
+        self.X = {name: codes.score - codes.score.mean(axis=0) for name, codes in column.codes.items()}
+        self.pairs = world.pairs
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        """Return the CKA (pair,) of some stimuli."""
+        X = {name: each[rows] - each[rows].mean(axis=0) for name, each in self.X.items()}
+        own = {name: hsic(each, each, "stimuli") for name, each in X.items()}
+        return np.array([hsic(X[a], X[b], "stimuli") / _root(own[a] * own[b]) for a, b in self.pairs])
+
+    def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the CKA (draw, pair) of shuffled stimuli, which changes the numerator alone."""
+        own = {name: hsic(each, each, "stimuli") for name, each in self.X.items()}
+        scales = [_root(own[a] * own[b]) for a, b in self.pairs]
+        return np.array(
+            [
+                [hsic(self.X[a], self.X[b][order], "stimuli") / s for (a, b), s in zip(self.pairs, scales, strict=True)]
+                for order in orders
+            ]
+        )
+
+
+class Dissimilarity:
+    """Representational similarity: rho-a of squared Euclidean distances."""
+
+    def __init__(self, column: Column, world: World) -> None:
+        self.X = {name: codes.score - codes.score.mean(axis=0) for name, codes in column.codes.items()}
+        self.pairs = world.pairs
+
+    def _features(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return {name: features(_squared_distances(each[rows]), "rho-a") for name, each in self.X.items()}
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        """Return rho-a (pair,) of some stimuli."""
+        F = self._features(rows)
+        return np.array([np.vdot(F[a], F[b]) for a, b in self.pairs])
+
+    def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
+        """Return rho-a (draw, pair) of shuffled stimuli, which permutes rows and columns of the ranks."""
+        F = self._features(np.arange(len(next(iter(self.X.values())))))
+        return np.array([[np.vdot(F[a], F[b][order][:, order]) for a, b in self.pairs] for order in orders])
+
+
+class Rotation:
+    """The cosine after the best rotation, learned on other folds of the stimuli."""
+
+    def __init__(self, column: Column, world: World) -> None:
+        self.codes = [(column.codes[a].score, column.codes[b].score) for a, b in world.pairs]
+        self.fold = world.folds(world.pairs[0][0])
+        self.learned = [learn_rotations(A, B, self.fold, 1.0) for A, B in self.codes]
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        """Return the cosine (pair,) of some stimuli."""
+        return np.array([score_rotations(each, rows) for each in self.learned])
+
+    def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the cosine (draw, pair) of shuffled stimuli, with rotations of their own."""
+        every = np.arange(len(self.fold))
+        return np.array(
+            [
+                [score_rotations(learn_rotations(A, B[order], self.fold, 1.0), every) for A, B in self.codes]
+                for order in orders
+            ]
+        )
+
+
+class Encoding:
+    """The mean correlation of units of one system with their predictions by items of the other."""
+
+    def __init__(self, column: Column, world: World, back: bool = False) -> None:
+        self.fold = world.folds(world.pairs[0][0])
+        self.both = []  # targets and predictions (stimulus, unit), z-scored within folds, of each pair
+        for pair in world.pairs:
+            source, goal = reversed(pair) if back else pair
+            X, Y = column.codes[source].score, world.populations[goal].score
+            groups = world.groups(goal)
+            target, predicted = np.empty(Y.shape), np.empty(Y.shape)
+            for k in range(N_FOLDS):
+                one = predict_fold([X], Y.values.astype(float), self.fold, k, groups, np.asarray(ALPHAS), world.seed, Y)
+                target[self.fold == k], predicted[self.fold == k] = one.target, one.by_band.sum(axis=0)
+            self.both.append((target, predicted))
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        """Return the mean correlation (pair,) over units and folds, of some stimuli."""
+        parts = [own for k in range(N_FOLDS) if len(own := rows[self.fold[rows] == k]) > 2]
+        return np.array(
+            [
+                np.mean([(standardize(Y[own]) * standardize(P[own])).sum(axis=0).mean() for own in parts])
+                for Y, P in self.both
+            ]
+        )
+
+    def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the mean correlation (draw, pair) of predictions with other stimuli of the same fold."""
+        members = [np.flatnonzero(self.fold == k) for k in range(N_FOLDS)]
+        scaled = []
+        for Y, P in self.both:
+            Y, P = Y.copy(), P.copy()
+            for own in members:
+                Y[own], P[own] = standardize(Y[own]), standardize(P[own])
+            scaled.append((Y, P / (N_FOLDS * Y.shape[1])))
+        draws = np.empty((len(orders), len(scaled)))
+        for i, order in enumerate(orders):
+            within = np.empty(len(order), int)
+            for own in members:
+                within[own] = own[np.argsort(order[own])]
+            draws[i] = [np.vdot(Y[within], P) for Y, P in scaled]
+        return draws
+
+
+class Twins:
+    """The median correlation of items with their best partners, which are chosen on the stimuli to fit on."""
+
+    def __init__(self, column: Column, world: World, back: bool = False) -> None:
+        self.both = []  # items and their partners (stimulus, item) on the stimuli to score on, of each pair
+        for pair in world.pairs:
+            a, b = reversed(pair) if back else pair
+            (A, own), (B, theirs) = (self._prepared(column, name, world) for name in (a, b))
+            partner, _ = choose(correlate(A, B), "best")
+            self.both.append((own, theirs[:, partner]))
+
+    @staticmethod
+    def _prepared(column: Column, name: str, world: World) -> tuple[np.ndarray, np.ndarray]:
+        """Return codes on the stimuli to fit on and to score on, without what is removed."""
+        codes = column.codes[name]
+        n_fit = len(codes.fit)
+        both = xr.DataArray(np.concatenate(codes), dims=("stimulus", "item"))
+        both = both.assign_coords(item=np.arange(both.shape[1]).astype(str))
+        try:
+            Z = learn(both, np.arange(len(both)) < n_fit, world.remove).apply(both.values)
+        except ValueError as error:
+            raise ValueError(f"twins of {name!r} by {column.items!r}: {error}") from error
+        return Z[:n_fit], Z[n_fit:]
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        """Return the median correlation (pair,) of some stimuli."""
+        r = [(standardize(A[rows]) * standardize(B[rows])).sum(axis=0) for A, B in self.both]
+        return np.array([np.median(each) for each in r])
+
+    def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the median correlation (draw, pair) with shuffled stimuli of partners, which stay."""
+        scaled = [(standardize(A), standardize(B)) for A, B in self.both]
+        return np.array([[np.median(np.einsum("si,si->i", A, B[order])) for A, B in scaled] for order in orders])
+
+
+def _root(product: float) -> float:
+    return float(np.sqrt(product)) if product > 0 else np.nan
+
+
+def _squared_distances(X: np.ndarray) -> np.ndarray:
+    """Return ‖x_i − x_j‖² of all rows, exactly 0 on the diagonal."""
+    squares = np.einsum("si,si->s", X, X)
+    d = squares[:, None] + squares - 2 * (X @ X.T)
+    d = (d + d.T) / 2
+    np.fill_diagonal(d, 0)
+    return d
