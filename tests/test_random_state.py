@@ -21,6 +21,7 @@ from neurosuper.comparison import (
     procrustes,
     rsa,
     twins,
+    twins_from,
 )
 from neurosuper.comparison.contrast import contrast_pairs
 from neurosuper.comparison.splits import fit_and_score_parts, split_systems
@@ -229,6 +230,9 @@ CASES = {
     ),
     "comparison.encoding.encode": lambda s: encode(CODES, OTHERS, alphas=[1.0, 10.0], n_folds=2, random_state=s),
     "comparison.matching.twins": lambda s: twins(CODES, OTHERS, n_permutations=19, n_rotations=2, random_state=s),
+    "comparison.mixtures.twins_from": lambda s: twins_from(
+        CODES, OTHERS, n_partners=2, n_permutations=19, n_rotations=2, random_state=s
+    ),
     "comparison.rotated_systems.procrustes": lambda s: procrustes(
         CODES, OTHERS, n_permutations=19, n_resamples=10, random_state=s
     ),
