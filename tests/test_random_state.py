@@ -20,6 +20,7 @@ from neurosuper.comparison import (
     fit_systems,
     procrustes,
     rsa,
+    shared_and_interpretable,
     twins,
     twins_from,
 )
@@ -230,6 +231,9 @@ CASES = {
     ),
     "comparison.encoding.encode": lambda s: encode(CODES, OTHERS, alphas=[1.0, 10.0], n_folds=2, random_state=s),
     "comparison.matching.twins": lambda s: twins(CODES, OTHERS, n_permutations=19, n_rotations=2, random_state=s),
+    "comparison.interpretable_twins.shared_and_interpretable": lambda s: shared_and_interpretable(
+        CODES, OTHERS, IMAGES, COLOR, top=3, n_permutations=19, n_resamples=10, random_state=s
+    ),
     "comparison.mixtures.twins_from": lambda s: twins_from(
         CODES, OTHERS, n_partners=2, n_permutations=19, n_rotations=2, random_state=s
     ),

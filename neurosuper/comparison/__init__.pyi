@@ -6,6 +6,7 @@ from .fitting import Fit as Fit
 from .fitting import fit_systems as fit_systems
 from .headlines import headline as headline
 from .hypotheses import contrast_hypotheses as contrast_hypotheses
+from .interpretable_twins import shared_and_interpretable as shared_and_interpretable
 from .kernel_alignment import cka as cka
 from .matching import twins as twins
 from .matrix_similarity import rsa as rsa

@@ -15,17 +15,11 @@ from scipy import stats
 
 from neurosuper._checks import Seed, check_count, check_one_of, seed_or_new
 from neurosuper._progress import progress
-from neurosuper.comparison.matching import (
-    CONFIDENCE_LEVEL,
-    Remove,
-    _correlate_columns,
-    _labels,
-    _standardize,
-    _test,
-)
+from neurosuper.comparison.halved_systems import MIN_STIMULI, Half, Prepared, Remove, ceilings, fit_stimuli, reliability
 from neurosuper.comparison.mixture_weights import Pursuit, Ridge, pursue, regress
-from neurosuper.comparison.prepared_systems import PreparedSystem, ceilings, prepare_pair, reliability
-from neurosuper.comparison.shared_stimuli import number_folds
+from neurosuper.comparison.pairings import correlate_columns, standardize
+from neurosuper.comparison.partner_tests import p_of_partners
+from neurosuper.comparison.shared_stimuli import common_systems, labels_of_items, number_folds
 from neurosuper.inference import adjust_p_values
 from neurosuper.inference.null_draws import p_of_draws
 
@@ -33,6 +27,7 @@ __all__ = ["twins_from"]
 
 ALL = "all"
 N_FOLDS = 5  # of the stimuli to fit, to choose the number of partners
+CONFIDENCE_LEVEL = 0.95
 LEVEL = 0.05  # of the test of whether more partners are better, over all larger numbers
 
 
@@ -161,27 +156,32 @@ def twins_from(
     check_count("n_permutations", n_permutations, least=19, why=", which allow p = 0.05")
     check_count("n_rotations", n_rotations, least=0)
     seed = seed_or_new(random_state)
-    of_a, of_b, is_fit = prepare_pair(a, b, remove, seed)
-    numbers = _check_numbers(n_partners, of_b.Z.shape[1])
-    A, B = of_a.Z, of_b.Z
-    mixtures = _Mixtures.of(A[is_fit], B[is_fit], numbers, signed)
-    columns = _scores(of_a, of_b, mixtures, is_fit)
-    columns["p_value"] = _p_values(A[~is_fit], mixtures.predict(B[~is_fit]), columns["r"], n_permutations, seed)
+    a, b = common_systems(a, b, 2 * MIN_STIMULI, repeated=True)
+    # in order of labels, so that no other order matters for what is drawn at random
+    a, b = a.sortby("stimulus"), b.sortby(["stimulus", b.dims[-1]])
+    numbers = _check_numbers(n_partners, b.shape[-1])
+    is_fit = fit_stimuli(a, seed)
+    of_a, of_b = (Prepared.of(each, is_fit, remove, seed) for each in (a, b))
+    A, B = of_a.half, of_b.half
+    mixtures = _Mixtures.of(A.fit, B.fit, numbers, signed)
+    columns = _scores(of_a, of_b, mixtures)
+    r = columns["r"]
+    columns["p_value"] = _p_values(A.score, mixtures.predict(B.score), r, n_permutations, seed)
     table = xr.Dataset({name: (("n_partners", "item_a"), values) for name, values in columns.items()})
-    table = table.assign_coords(_labels(of_a.averages) | {"n_partners": [str(number) for number in numbers]})
+    table = table.assign_coords(labels_of_items(a) | {"n_partners": [str(number) for number in numbers]})
     table["p_adjusted"] = table.p_value.copy(data=np.stack([adjust_p_values(each) for each in table.p_value]))
-    fold = number_folds(of_a.averages[is_fit], None, N_FOLDS, seed)
-    place = _choose_number(A[is_fit], _predict_folds(A[is_fit], B[is_fit], fold, numbers, signed))
-    table = table.assign(_needed(place, numbers, columns["r"], B.shape[1]))
-    table = table.assign(_partners(mixtures, of_b.averages[of_b.averages.dims[1]].values, len(numbers)))
-    table["median_r"] = ("n_partners", _medians(columns["r"]))
+    fold = number_folds(a[is_fit], None, N_FOLDS, seed)
+    place = _choose_number(A.fit, _predict_folds(A.fit, B.fit, fold, numbers, signed))
+    table = table.assign(_needed(place, numbers, r, B.fit.shape[1]))
+    table = table.assign(_partners(mixtures, b[b.dims[-1]].values, len(numbers)))
+    table["median_r"] = ("n_partners", _medians(r))
     if n_rotations:
-        rotated = _rotate(A, B, is_fit, numbers, signed, table.median_r.values, n_rotations, seed)
+        rotated = _rotate(A, B, numbers, signed, table.median_r.values, n_rotations, seed)
         table["rotated"] = (("rotation", "n_partners"), rotated)
         table["p_rotated"] = ("n_partners", p_of_draws(table.median_r.values, rotated))
     attrs: dict[str, object] = {"method": "mixtures of twins", "quantity": "correlation", "remove": remove}
-    attrs |= {"signed": int(signed), "n_fit": int(is_fit.sum()), "n_stimuli": int((~is_fit).sum())}
-    attrs |= {"n_items_b": B.shape[1], "n_permutations": int(n_permutations), "n_rotations": int(n_rotations)}
+    attrs |= {"signed": int(signed), "n_fit": len(A.fit), "n_stimuli": len(A.score)}
+    attrs |= {"n_items_b": b.shape[-1], "n_permutations": int(n_permutations), "n_rotations": int(n_rotations)}
     return table.assign_attrs(attrs | {"confidence_level": CONFIDENCE_LEVEL, "random_state": seed})
 
 
@@ -196,30 +196,26 @@ def _check_numbers(n_partners: int | str | Sequence[int | str], n_items: int) ->
     return [*checked, *[ALL] * (ALL in given)]
 
 
-def _scores(
-    of_a: PreparedSystem, of_b: PreparedSystem, mixtures: _Mixtures, is_fit: np.ndarray
-) -> dict[str, np.ndarray]:
+def _scores(of_a: Prepared, of_b: Prepared, mixtures: _Mixtures) -> dict[str, np.ndarray]:
     """Return r of each mixture and item, its interval, and its ceiling."""
-    A, B = of_a.Z, of_b.Z
-    r = _correlate_with_each(A[~is_fit], mixtures.predict(B[~is_fit]))
-    z, margin = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)), stats.norm.isf(0.025) / np.sqrt((~is_fit).sum() - 3)
+    A, B = of_a.half, of_b.half
+    r = _correlate_with_each(A.score, mixtures.predict(B.score))
+    z, margin = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)), stats.norm.isf(0.025) / np.sqrt(len(A.score) - 3)
     columns = {"r": r, "r_low": np.tanh(z - margin), "r_high": np.tanh(z + margin)}
-    columns["r_matched"] = _correlate_with_each(A[is_fit], mixtures.predict(B[is_fit]))
-    if of_a.halves is None and of_b.halves is None:
+    columns["r_matched"] = _correlate_with_each(A.fit, mixtures.predict(B.fit))
+    if of_a.repeats is None and of_b.repeats is None:
         return columns
-    rho_a = None if of_a.halves is None else reliability(*(half[~is_fit] for half in of_a.halves))
     rho_b = None
-    if of_b.halves is not None:
-        halves = (mixtures.predict(half[~is_fit]) for half in of_b.halves)
-        rho_b = np.stack([reliability(*both) for both in zip(*halves, strict=True)])
-    columns["ceiling"], columns["r_ceiled"] = ceilings(rho_a, rho_b, r)
-    columns["ceiling"][np.isnan(r)] = np.nan
+    if of_b.repeats is not None:
+        one, other = (mixtures.predict(half) for half in of_b.repeats)
+        rho_b = np.stack([reliability(*both) for both in zip(one, other, strict=True)])
+    columns["ceiling"], columns["r_ceiled"] = ceilings(of_a.reliability, rho_b, r)
     return columns
 
 
 def _correlate_with_each(A: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return r (number, item) of items with mixtures (number, stimulus, item); NaN for mixtures of nothing."""
-    r = np.stack([_correlate_columns(A, each) for each in predicted])
+    r = np.stack([correlate_columns(A, each) for each in predicted])
     return np.where(np.abs(predicted).max(axis=1) > 0, r, np.nan)
 
 
@@ -227,7 +223,7 @@ def _p_values(A: np.ndarray, predicted: np.ndarray, r: np.ndarray, n_permutation
     """Return p (number, item), from permutations of the stimuli of mixtures."""
     n_numbers, n_stimuli, _ = predicted.shape
     theirs = predicted.transpose(1, 0, 2).reshape(n_stimuli, -1)
-    return _test(np.tile(A, n_numbers), theirs, r.ravel(), None, n_permutations, seed)[0].reshape(r.shape)
+    return p_of_partners(np.tile(A, n_numbers), theirs, r.ravel(), None, n_permutations, seed)[0].reshape(r.shape)
 
 
 def _predict_folds(
@@ -245,10 +241,10 @@ def _predict_folds(
 def _choose_number(A: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return the place of the smallest number of items for which no larger one is better; −1 if none helps."""
     n = len(A)
-    a = _standardize(A) * np.sqrt(n)
+    a = standardize(A) * np.sqrt(n)
     r, influence = [np.zeros(A.shape[1])], [np.zeros(A.shape)]  # of no item at all
     for each in predicted:
-        p = _standardize(each) * np.sqrt(n)
+        p = standardize(each) * np.sqrt(n)
         r.append((a * p).mean(axis=0))
         # the influence of a stimulus on a correlation of z-scored values: ap − r (a² + p²)/2
         influence.append(a * p - r[-1] / 2 * (a**2 + p**2))
@@ -290,21 +286,14 @@ def _medians(r: np.ndarray) -> np.ndarray:
 
 
 def _rotate(
-    A: np.ndarray,
-    B: np.ndarray,
-    is_fit: np.ndarray,
-    numbers: list[int | str],
-    signed: bool,
-    medians: np.ndarray,
-    n_rotations: int,
-    seed: int,
+    A: Half, B: Half, numbers: list[int | str], signed: bool, medians: np.ndarray, n_rotations: int, seed: int
 ) -> np.ndarray:
     """Return the median r (rotation, number) with random rotations of B; that of all items is the same."""
     few = [number for number in numbers if number != ALL]
     drawn = np.tile(medians, (n_rotations, 1))
-    rng, n_items = np.random.default_rng([seed, 2]), B.shape[1]
+    rng, n_items = np.random.default_rng([seed, 2]), B.fit.shape[1]
     for i in progress(range(n_rotations if few else 0), desc="rotations", unit="rotation", leave=False):
-        turned = B @ (stats.ortho_group.rvs(n_items, random_state=rng) if n_items > 1 else np.ones((1, 1)))
-        mixtures = _Mixtures.of(A[is_fit], turned[is_fit], few, signed)
-        drawn[i, : len(few)] = _medians(_correlate_with_each(A[~is_fit], mixtures.predict(turned[~is_fit])))
+        Q = stats.ortho_group.rvs(n_items, random_state=rng) if n_items > 1 else np.ones((1, 1))
+        mixtures = _Mixtures.of(A.fit, B.fit @ Q, few, signed)
+        drawn[i, : len(few)] = _medians(_correlate_with_each(A.score, mixtures.predict(B.score @ Q)))
     return drawn
