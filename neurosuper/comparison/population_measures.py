@@ -11,7 +11,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
+from neurosuper.comparison.distance_matrices import _from_products as squared_distances
 from neurosuper.comparison.encoding import ALPHAS
 from neurosuper.comparison.encoding import _predict as predict_fold
 from neurosuper.comparison.kernel_alignment import _hsic as hsic
@@ -19,7 +21,6 @@ from neurosuper.comparison.matching import _choose as choose
 from neurosuper.comparison.matching import _correlate as correlate
 from neurosuper.comparison.matching import _learn as learn
 from neurosuper.comparison.matching import _standardize as standardize
-from neurosuper.comparison.matrix_similarity import _features as features
 from neurosuper.comparison.population_items import Column, Population
 from neurosuper.comparison.rotated_systems import _rotate as learn_rotations
 from neurosuper.comparison.rotated_systems import _score as score_rotations
@@ -85,21 +86,30 @@ class Dissimilarity:
     """Representational similarity: rho-a of squared Euclidean distances."""
 
     def __init__(self, column: Column, world: World) -> None:
-        self.X = {name: codes.score - codes.score.mean(axis=0) for name, codes in column.codes.items()}
-        self.pairs = world.pairs
-
-    def _features(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: features(_squared_distances(each[rows]), "rho-a") for name, each in self.X.items()}
+        self.pairs, self.n = world.pairs, len(next(iter(column.codes.values())).score)
+        self.ends = np.triu_indices(self.n, 1)
+        # the place of each distance among all different ones: any stimuli are then ranked without sorting
+        self.place = {
+            name: (stats.rankdata(_distances(codes.score)[self.ends], "dense") - 1).astype(np.int32)
+            for name, codes in column.codes.items()
+        }
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """Return rho-a (pair,) of some stimuli."""
-        F = self._features(rows)
-        return np.array([np.vdot(F[a], F[b]) for a, b in self.pairs])
+        is_in = np.zeros(self.n, bool)
+        is_in[rows] = True
+        used = np.flatnonzero(is_in[self.ends[0]] & is_in[self.ends[1]])
+        ranks = {name: _ranks(place[used]) for name, place in self.place.items()}
+        return np.array([ranks[a] @ ranks[b] for a, b in self.pairs]) / _spread(len(used))
 
     def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
-        """Return rho-a (draw, pair) of shuffled stimuli, which permutes rows and columns of the ranks."""
-        F = self._features(np.arange(len(next(iter(self.X.values())))))
-        return np.array([[np.vdot(F[a], F[b][order][:, order]) for a, b in self.pairs] for order in orders])
+        """Return rho-a (draw, pair) of shuffled stimuli, which permutes rows and columns of a matrix of ranks."""
+        F = {name: np.zeros((self.n, self.n)) for name in self.place}
+        for name, place in self.place.items():
+            F[name][self.ends] = _ranks(place)
+            F[name] += F[name].T  # each distance is there twice
+        scale = 2 * _spread(len(self.ends[0]))
+        return np.array([[np.vdot(F[a], F[b][order][:, order]) for a, b in self.pairs] for order in orders]) / scale
 
 
 class Rotation:
@@ -208,10 +218,18 @@ def _root(product: float) -> float:
     return float(np.sqrt(product)) if product > 0 else np.nan
 
 
-def _squared_distances(X: np.ndarray) -> np.ndarray:
-    """Return ‖x_i − x_j‖² of all rows, exactly 0 on the diagonal."""
-    squares = np.einsum("si,si->s", X, X)
-    d = squares[:, None] + squares - 2 * (X @ X.T)
-    d = (d + d.T) / 2
-    np.fill_diagonal(d, 0)
-    return d
+def _ranks(place: np.ndarray) -> np.ndarray:
+    """Return ranks, with those of ties averaged, minus their mean, of values that are given by their place."""
+    counts = np.bincount(place)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place] - (len(place) + 1) / 2
+
+
+def _spread(m: int) -> float:
+    """Return the sum of squares that m ranks without ties would have (Schütt et al. 2023, eq. 29)."""
+    return (m**3 - m) / 12
+
+
+def _distances(X: np.ndarray) -> np.ndarray:
+    """Return the squared distances of all rows."""
+    X = X - X.mean(axis=0)  # the same distances, with smaller products that cancel
+    return np.maximum(squared_distances(X @ X.T), 0)

@@ -220,10 +220,12 @@ def _check_pairs(pairs: Iterable[tuple[str, str]] | None, names: list[str]) -> l
     """Return the pairs of systems to compare."""
     if pairs is None:
         return list(combinations(names, 2))
-    checked = [tuple(pair) if isinstance(pair, Sequence) and not isinstance(pair, str) else (pair,) for pair in pairs]
-    for pair in checked:
-        if len(pair) != 2 or not set(pair) <= set(names) or pair[0] == pair[1]:
+    checked = []
+    for pair in pairs:
+        known = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 and set(pair) <= set(names)
+        if not known or pair[0] == pair[1]:
             raise ValueError(f"pairs must be of two of the systems {', '.join(map(repr, names))}; got {pair!r}")
+        checked.append((pair[0], pair[1]))
     if not checked or len(set(checked)) < len(checked):
         raise ValueError(f"pairs must be at least one, each listed once; got {checked!r}")
     return checked
