@@ -1,9 +1,9 @@
 """Macaque V4 against layers of two networks: similarity of units, rotations and directions, trained and untrained.
 
-    NEUROSUPER_TEST_DATA=… python benchmarks/populations_on_v4.py [--sessions 201025 210325] [--part table repro]
+    NEUROSUPER_TEST_DATA=… python benchmarks/populations_on_v4.py [--sessions 201025 210325] [--part table repro] [--position mean]
 
-Sessions 201025 and 210325 of Cowley et al. 2023; SqueezeNet and ResNet-20 at the centre pixel of each layer, for the
-same photographs, and both networks with random weights. Of a layer with more units than V4, as many as V4 has are drawn
+Sessions 201025 and 210325 of Cowley et al. 2023; the mean over the map of each channel of
+SqueezeNet and ResNet-20 for the same photographs, and both networks with random weights. Of a layer with more units than V4, as many as V4 has are drawn
 (`subsample_units`). Directions are found, and partners of twins chosen, on one half of the photographs; every measure
 is of the other. Each cell is an estimate with its 95 % interval; the rows of a finder add the gain over units, with the
 interval of the difference (other photographs, the same directions).
@@ -19,7 +19,6 @@ import os
 import runpy
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +56,10 @@ def load(data: Path, session: str) -> tuple[xr.DataArray, xr.DataArray]:
     return v4, images
 
 
-def layers_of(data: Path, images: xr.DataArray, networks: dict[str, Any], untrained: bool) -> dict[str, xr.DataArray]:
-    """Return the layers of both networks, without units that never vary."""
+def layers_of(
+    data: Path, images: xr.DataArray, networks: dict[str, Any], position: str, untrained: bool = False
+) -> dict[str, xr.DataArray]:
+    """Return the layers of both networks, trained or not, without units that never vary."""
     models = {
         "SqueezeNet": networks["squeezenet"](data / "nets" / "squeezenet_v1_0_imagenet_fp16.npz"),
         "ResNet-20": networks["resnet20"](data / "nets" / "resnet20-12fca82f.th"),
@@ -67,7 +68,12 @@ def layers_of(data: Path, images: xr.DataArray, networks: dict[str, Any], untrai
     for name, model in models.items():
         preprocess = networks[f"{name.replace('-', '').lower()}_preprocess"]
         units = ns.activations(
-            randomize(model) if untrained else model, images, LAYERS[name], preprocess=preprocess, batch_size=16
+            randomize(model) if untrained else model,
+            images,
+            LAYERS[name],
+            preprocess=preprocess,
+            position=position,
+            batch_size=16,
         )
         by_layer = ns.by_layer(units, prefix="untrained" if untrained else None)
         found |= {layer: ns.responses.drop_constant_units(each) for layer, each in by_layer.items()}
@@ -78,11 +84,7 @@ def print_table(session: str, v4: xr.DataArray, layers: dict[str, xr.DataArray])
     """Print the similarity of V4 with each layer, by each kind of items and each measure."""
     n = v4.sizes["unit"]
     systems = {"V4": v4} | {name: ns.subsample_units(each, min(n, each.sizes["unit"])) for name, each in layers.items()}
-    with warnings.catch_warnings():
-        # the few units of early layers that vary in one half only are left out and counted
-        table = compare_populations(
-            systems, FINDERS, measures=MEASURES, pairs=[("V4", name) for name in layers], random_state=0
-        )
+    table = compare_populations(systems, FINDERS, measures=MEASURES, pairs=[("V4", name) for name in layers])
     print(f"\n### V4 {session}: {table.attrs['n_stimuli']} photographs to score, {n} units\n")
     print("| layer | items | n | " + " | ".join(MEASURES) + " |\n|---|---|---|" + "---|" * len(MEASURES))
     for pair in table.pair.values:
@@ -139,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", nargs="+", default=list(SESSIONS), choices=list(SESSIONS))
     parser.add_argument("--part", nargs="+", default=["table", "repro"], choices=["table", "repro"])
+    parser.add_argument("--position", default="mean", choices=["mean", "center"], help="of a map, by `activations`")
     options = parser.parse_args()
     if "NEUROSUPER_TEST_DATA" not in os.environ:
         sys.exit("set NEUROSUPER_TEST_DATA to the folder that contains the recordings (v4/) and networks (nets/)")
@@ -146,10 +149,10 @@ def main() -> None:
     networks = runpy.run_path(str(Path(__file__).parents[1] / "tutorials" / "networks.py"))
     for session in options.sessions:
         v4, images = load(data, session)
-        layers = layers_of(data, images, networks, untrained=False)
+        layers = layers_of(data, images, networks, options.position)
         print(f"{time.perf_counter() - start:.0f} s: activations of {session}", file=sys.stderr)
         if "table" in options.part:
-            print_table(session, v4, layers | layers_of(data, images, networks, untrained=True))
+            print_table(session, v4, layers | layers_of(data, images, networks, options.position, untrained=True))
             print(f"{time.perf_counter() - start:.0f} s: table of {session}", file=sys.stderr)
         if "repro" in options.part and session == "201025":
             print_repro(v4, layers)

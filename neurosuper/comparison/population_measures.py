@@ -204,8 +204,8 @@ class SoftMatching:
     def __init__(self, column: Column, world: World) -> None:
         prepared, self.both = _without_common(column, world), []
         for a, b in world.pairs:
-            T = Pairing.of(correlate(prepared[a].fit, prepared[b].fit), "soft", False).coupling
-            self.both.append((prepared[a].score, prepared[b].score, T / np.sum(T)))
+            T = np.asarray(Pairing.of(correlate(prepared[a].fit, prepared[b].fit), "soft", False).coupling)
+            self.both.append((prepared[a].score, prepared[b].score, T / T.sum()))
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """Return Σ T C (pair,) of some stimuli."""
