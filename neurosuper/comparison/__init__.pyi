@@ -11,6 +11,7 @@ from .kernel_alignment import cka as cka
 from .matching import twins as twins
 from .matrix_similarity import rsa as rsa
 from .mixtures import twins_from as twins_from
+from .population_table import compare_populations as compare_populations
 from .populations import by_layer as by_layer
 from .populations import by_subject as by_subject
 from .populations import concatenate_systems as concatenate_systems
