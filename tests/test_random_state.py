@@ -19,6 +19,7 @@ from neurosuper.comparison import (
     dissimilarities,
     encode,
     fit_systems,
+    match_finders,
     procrustes,
     rsa,
     twins,
@@ -230,6 +231,7 @@ CASES = {
     ),
     "comparison.encoding.encode": lambda s: encode(CODES, OTHERS, alphas=[1.0, 10.0], n_folds=2, random_state=s),
     "comparison.matching.twins": lambda s: twins(CODES, OTHERS, n_permutations=19, n_rotations=2, random_state=s),
+    "comparison.matched_finders.match_finders": lambda s: match_finders({"PCA": ns.PCA(4)}, CODES, random_state=s),
     "comparison.population_table.compare_populations": lambda s: compare_populations(
         {"a": CODES, "b": OTHERS},
         [],

@@ -7,6 +7,7 @@ from .fitting import fit_systems as fit_systems
 from .headlines import headline as headline
 from .hypotheses import contrast_hypotheses as contrast_hypotheses
 from .kernel_alignment import cka as cka
+from .matched_finders import match_finders as match_finders
 from .matching import twins as twins
 from .matrix_similarity import rsa as rsa
 from .population_table import compare_populations as compare_populations
