@@ -23,7 +23,7 @@ from neurosuper.responses import check_averaged, part_of, split_stimuli
 __all__ = ["match_finders"]
 
 By = Literal["variance", "sparseness"]
-WITHOUT_NUMBER = (Units, CovarianceMatched)  # as many as units, whatever they explain
+WITHOUT_NUMBER = (Units, CovarianceMatched)  # as many as units, however much they explain
 N_TRIED = 8  # numbers of directions in each of two rounds
 TOLERANCE = 0.05  # a finder that stays farther from the others is named in a warning
 
@@ -63,15 +63,15 @@ def match_finders(
         `n_directions`, from 1 (2 for sparseness) to the number of units or half that of the stimuli to fit on, if these
         are fewer; and `reached`, the value with that number. attrs: `method`, `quantity`, `at`, `random_state`.
 
-    Warns
-    -----
-    UserWarning
-        A finder stays farther than 0.05 from the value, with any number.
-
     Raises
     ------
     ValueError
         No finder with a number to choose; `at` outside (0, 1); fewer than 8 stimuli; responses that break the contract.
+
+    Warns
+    -----
+    UserWarning
+        A finder stays farther than 0.05 from the value, with any number.
 
     See Also
     --------
