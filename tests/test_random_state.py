@@ -19,6 +19,7 @@ from neurosuper.comparison import (
     dissimilarities,
     encode,
     fit_systems,
+    match_finders,
     procrustes,
     rsa,
     shared_and_interpretable,
@@ -242,6 +243,7 @@ CASES = {
     "comparison.transferred.transfer_top": lambda s: transfer_top(
         {"M1": CODES, "M2": OTHERS}, ns.PCA(2), IMAGES, COLOR, n_permutations=19, n_resamples=10, random_state=s
     ),
+    "comparison.matched_finders.match_finders": lambda s: match_finders({"PCA": ns.PCA(4)}, CODES, random_state=s),
     "comparison.population_table.compare_populations": lambda s: compare_populations(
         {"a": CODES, "b": OTHERS},
         [],

@@ -8,6 +8,7 @@ from .headlines import headline as headline
 from .hypotheses import contrast_hypotheses as contrast_hypotheses
 from .interpretable_twins import shared_and_interpretable as shared_and_interpretable
 from .kernel_alignment import cka as cka
+from .matched_finders import match_finders as match_finders
 from .matching import twins as twins
 from .matrix_similarity import rsa as rsa
 from .mixtures import twins_from as twins_from

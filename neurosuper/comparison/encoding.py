@@ -131,7 +131,7 @@ def encode(
     Y = averages.values.astype(float)
     X = [system.sel(stimulus=responses.stimulus.values).values.astype(float) for system in systems]
     bar = progress(range(n_folds), desc="folds", unit="fold", leave=False)
-    folds = [_predict(X, Y, fold, k, groups, penalties, seed, averages) for k in bar]
+    folds = [predict_fold(X, Y, fold, k, groups, penalties, seed, averages) for k in bar]
     columns = _scores(folds, list(bands) if isinstance(features, Mapping) else None)
     columns["alpha"] = ("unit", np.exp(np.mean([np.log(each.alpha) for each in folds], axis=0)))
     if "repetition" in responses.dims:
@@ -155,7 +155,7 @@ def check_penalties(alphas: Sequence[float]) -> np.ndarray:
     return penalties
 
 
-def _predict(
+def predict_fold(
     X: list[np.ndarray],
     Y: np.ndarray,
     fold: np.ndarray,
