@@ -226,11 +226,13 @@ def _equal_stimulus_coords(systems: list[xr.DataArray]) -> dict[str, xr.Variable
 def _common_attrs(arrays: Iterable[xr.DataArray]) -> dict[Hashable, Any]:
     """Return the attrs that all arrays have, with one value."""
     first, *others = (each.attrs for each in arrays)
-
-    def is_common(name: Hashable, value: Any) -> bool:
-        return all(type(each.get(name)) is type(value) and np.array_equal(each[name], value) for each in others)
-
-    return {name: value for name, value in first.items() if is_common(name, value)}
+    common: dict[Hashable, Any] = dict(first)
+    for each in others:
+        for name in list(common):
+            value: Any = each.get(name)
+            if type(value) is not type(common[name]) or not np.array_equal(value, common[name]):
+                del common[name]
+    return common
 
 
 def _by(responses: xr.DataArray, coord: str, prefix: str | None) -> dict[str, xr.DataArray]:
