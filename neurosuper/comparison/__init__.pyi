@@ -6,9 +6,12 @@ from .fitting import Fit as Fit
 from .fitting import fit_systems as fit_systems
 from .headlines import headline as headline
 from .hypotheses import contrast_hypotheses as contrast_hypotheses
+from .interpretable_twins import shared_and_interpretable as shared_and_interpretable
 from .kernel_alignment import cka as cka
 from .matching import twins as twins
 from .matrix_similarity import rsa as rsa
+from .mixtures import twins_from as twins_from
+from .population_table import compare_populations as compare_populations
 from .populations import by_layer as by_layer
 from .populations import by_subject as by_subject
 from .populations import concatenate_systems as concatenate_systems

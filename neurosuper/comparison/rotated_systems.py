@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xarray as xr
+from scipy import linalg
 
 from neurosuper._checks import Seed, check_count, check_one_of, seed_or_new
 from neurosuper._progress import progress
@@ -152,9 +153,19 @@ def _rotate(A: np.ndarray, B: np.ndarray, fold: np.ndarray, alpha: float) -> lis
         scored = fold == k
         fit = scored if k < 0 else ~scored
         first, second = (_whitened(X, fit, alpha) for X in (A, B))
-        U, _, V = np.linalg.svd(first[fit].T @ second[fit], full_matrices=False)  # V (component, item)
+        U, V = _axes(first[fit].T @ second[fit])
         folds.append(_Fold(scored, first, second, U @ V))
     return folds
+
+
+def _axes(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the singular vectors U (item of A, component) and V (component, item of B)."""
+    try:
+        U, _, V = np.linalg.svd(products, full_matrices=False)
+    except np.linalg.LinAlgError:
+        # divide and conquer can fail for matrices of low rank, as of more codes than units; QR iteration takes longer
+        U, _, V = linalg.svd(products, full_matrices=False, lapack_driver="gesvd")
+    return U, V
 
 
 def _score(folds: list[_Fold], rows: np.ndarray) -> float:
