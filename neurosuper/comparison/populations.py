@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -141,10 +142,16 @@ def concatenate_systems(systems: Mapping[str, xr.DataArray]) -> xr.DataArray:
     kept = [name for name in along[0] if all(name in coords for coords in along)]
     bare = [each.reset_coords(drop=True).drop_vars("stimulus").drop_attrs() for each in labelled]
     joined = xr.concat(bare, "unit", join="exact")
-    coords = {name: ("unit", np.concatenate([coords[name].values for coords in along])) for name in kept}
+    coords = {
+        name: (
+            "unit",
+            np.concatenate([coords[name].values for coords in along]),
+            _common_attrs(coords[name] for coords in along),
+        )
+        for name in kept
+    }
     joined = joined.assign_coords(coords | _equal_stimulus_coords(labelled)).rename("response")
-    first, *others = (each.attrs for each in labelled)
-    attrs = {name: value for name, value in first.items() if all(_same(value, each.get(name)) for each in others)}
+    attrs = _common_attrs(labelled)
     attrs.pop(LEFT_OUT, None)
     lost = {name: int(n) for name, each in systems.items() if (n := each.attrs.get(LEFT_OUT, 0))}
     if lost:
@@ -216,9 +223,16 @@ def _equal_stimulus_coords(systems: list[xr.DataArray]) -> dict[str, xr.Variable
     return {name: values for name, values in known.items() if name not in differ}
 
 
-def _same(a: object, b: object) -> bool:
-    """Return whether two attrs have one value."""
-    return type(a) is type(b) and bool(np.array_equal(np.asarray(a), np.asarray(b)))
+def _common_attrs(arrays: Iterable[xr.DataArray]) -> dict[Hashable, Any]:
+    """Return the attrs that all arrays have, with one value."""
+    first, *others = (each.attrs for each in arrays)
+    common: dict[Hashable, Any] = dict(first)
+    for each in others:
+        for name in list(common):
+            value: Any = each.get(name)
+            if type(value) is not type(common[name]) or not np.array_equal(value, common[name]):
+                del common[name]
+    return common
 
 
 def _by(responses: xr.DataArray, coord: str, prefix: str | None) -> dict[str, xr.DataArray]:
