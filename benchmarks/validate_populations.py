@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from validate_superposition import N_DRAWS, Tested, draw, label, limits, print_intervals, print_tests
+from validate_superposition import N_DRAWS, Tested, draw, label, limits, look_at, print_intervals, print_tests
 from validation_tables import Run
 
-from neurosuper.comparison import twins
+from neurosuper.comparison import shared_and_interpretable, twins, twins_from
 
 N = 60  # stimuli
 PLAIN = {"n_permutations": N_DRAWS, "n_rotations": 0}
@@ -45,11 +45,34 @@ def p_of_soft_twin(seed: int) -> Tested:
     return spread(twins(*independent(seed), match="soft", **PLAIN, random_state=seed).p_value[0].item(), seed)
 
 
+def p_of_mixture(seed: int) -> Tested:
+    found = twins_from(*independent(seed), n_partners=3, **PLAIN, random_state=seed)
+    return spread(found.p_value[0, 0].item(), seed)
+
+
+def p_of_shared_and_interpretable(seed: int, name: str = "p_value") -> Tested:
+    """Return p where items that follow what images show from not at all to closely are shared at random."""
+    signal = draw((N, 12), seed)
+    a, images, metric = look_at(signal / np.linspace(0.3, 3, 12), seed, tuned=1.0)
+    share = np.random.default_rng([seed, 3]).permutation(np.linspace(0, 2, 12))
+    b = a.copy(data=share * (a / a.std("stimulus")).values + draw((N, 12), seed, 4))
+    settings = {"covariates": ["sparseness", "variance"], "top": 3, "n_permutations": 2 * N_DRAWS + 1, "n_resamples": 0}
+    found = shared_and_interpretable(a, b, images, metric, **settings, random_state=seed)
+    return spread(found[name].item(), seed)  # two-sided: of 39 draws, p has the steps of 19
+
+
+def p_of_partial(seed: int) -> Tested:
+    return p_of_shared_and_interpretable(seed, "p_partial")
+
+
 TESTS = {
     "`twins`, best: r of an item": p_of_best_twin,
     "`twins`, best: the largest r": p_of_any_twin,
     "`twins`, one-to-one: r of an item": p_of_only_twin,
     "`twins`, soft: r of an item and the weighted mean of its partners": p_of_soft_twin,
+    "`twins_from`: r of an item and the mixture of three": p_of_mixture,
+    "`shared_and_interpretable`, random items shared: rho": p_of_shared_and_interpretable,
+    "`shared_and_interpretable`, random items shared: partial rho": p_of_partial,
 }
 
 

@@ -28,6 +28,7 @@ __all__ = ["twins_from"]
 ALL = "all"
 N_FOLDS = 5  # of the stimuli to fit, to choose the number of partners
 CONFIDENCE_LEVEL = 0.95
+OF_FOLDS = np.sqrt(1 + N_FOLDS / (N_FOLDS - 1))  # of standard errors over folds (Nadeau and Bengio 2003, section 3)
 LEVEL = 0.05  # of the test of whether more partners are better, over all larger numbers
 
 
@@ -127,8 +128,9 @@ def twins_from(
 
     `n_needed` is chosen on the stimuli to fit, by predictions in five folds: a larger number is better if its r is
     larger by more than t · SE, where SE is that of the difference of two correlations with the same item, by their
-    influence functions, and t is one-sided, at 5 % divided by the number of larger numbers. So with few stimuli it is
-    too small: one enough of 100 stimuli may not be of 1,000.
+    influence functions, and t is one-sided, at 5 % divided by the number of larger numbers. For the comparison with no
+    item, SE is multiplied by √(1 + 5/4), because folds are not independent (Nadeau and Bengio 2003). With few stimuli
+    `n_needed` is too small: one that is enough by 100 stimuli may not be by 1,000.
 
     For a rotation of `b` each of its axes is a mixture, and so r of one item is lower if the axes are shared; r of all
     does not change. The ceiling is √(ρ₁ ρ₂), as in `twins`, with the reliability of the mixture for that of a partner.
@@ -136,7 +138,8 @@ def twins_from(
     References
     ----------
     Yaghoobi, Wu and Davies 2015, "Fast non-negative orthogonal matching pursuit", IEEE Signal Processing Letters 22,
-    1229. Chen and Bonner 2025, "Universal dimensions of visual representation", Science Advances 11.
+    1229. Nadeau and Bengio 2003, "Inference for the generalization error", Machine Learning 52, 239. Chen and Bonner
+    2025, "Universal dimensions of visual representation", Science Advances 11.
 
     Examples
     --------
@@ -252,7 +255,9 @@ def _choose_number(A: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     for k in reversed(range(len(predicted))):
         larger = range(k + 1, len(r))
         t = stats.t.isf(LEVEL / len(larger), n - 1)
-        errors = (np.sqrt(((influence[h] - influence[k]) ** 2).sum(axis=0)) / n for h in larger)
+        # of no item: folds choose the same one of many by the noise of stimuli that they share
+        factor = OF_FOLDS if k == 0 else 1.0
+        errors = (factor * np.sqrt(((influence[h] - influence[k]) ** 2).sum(axis=0)) / n for h in larger)
         is_better = [r[h] - r[k] > t * error for h, error in zip(larger, errors, strict=True)]
         place[~np.any(is_better, axis=0)] = k
     return place - 1
