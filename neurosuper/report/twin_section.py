@@ -23,8 +23,8 @@ TOO_FEW = "Whether rotations at random do as well is not known: this needs at le
 INTRO = (
     "The twin of an item is the item of the other system that responds to the same stimuli: it is chosen on one part "
     "of the stimuli, and r is their correlation on the rest. {removed} Random rotations of the first system, with "
-    "twins of their own, say what r is worth. Shown are the {n} items with the largest correlation where twins were chosen; "
-    "r, and its interval, are of other stimuli, so that they are not large because these items are shown."
+    "twins of their own, say what r is worth. Shown are the {n} items with the largest correlation where twins were "
+    "chosen; r, and its interval, are of other stimuli, so that they are not large because these items are shown."
 )
 REMOVED = "What all items of a system share, such as contrast, is taken off first."
 NOT_REMOVED = "What all items of a system share, such as contrast, is not taken off, and makes twins of any two items."
