@@ -98,6 +98,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/spikes.py
 	@$(BIN)/python benchmarks/superposition.py
 	@$(BIN)/python benchmarks/selectivity.py
+	@$(BIN)/python benchmarks/populations.py
 	@$(BIN)/python benchmarks/nsd_memory.py
 
 mutate: $(READY)

@@ -22,6 +22,7 @@ import validate_finders
 import validate_items
 import validate_names
 import validate_nuisance
+import validate_populations
 import validate_power
 import validate_precision
 import validate_psychophysics
@@ -66,6 +67,7 @@ PARTS: dict[str, Callable[[int, Run], None]] = {
     "items": validate_items.print_tables,
     "superposition": lambda n, run: validate_superposition.print_tables(max(2, 5 * n // 4), run),
     "names": lambda n, run: validate_names.print_tables(max(2, 5 * n // 4), run),
+    "populations": lambda n, run: validate_populations.print_tables(max(2, 5 * n // 4), run),
 }
 
 

@@ -16,6 +16,7 @@ from . import report as report
 from . import responses as responses
 from . import study as study
 from . import superposition as superposition
+from . import unit_samples as unit_samples
 from .comparison import by_layer as by_layer
 from .comparison import by_subject as by_subject
 from .comparison import compare as compare
@@ -64,5 +65,6 @@ from .responses import normalize as normalize
 from .responses import split_stimuli as split_stimuli
 from .study import reproduce as reproduce
 from .study import run_study as run_study
+from .unit_samples import subsample_units as subsample_units
 
 __version__: str

@@ -612,3 +612,11 @@ def solve_svms(X, is_level, c_level, c_rest):
         for x in X.T[:, :, None]
     ]
     return np.array([model.coef_[0, 0] for model in models]), np.array([model.intercept_[0] for model in models])
+
+
+# neurosuper.comparison.partner_tests
+
+
+def add_permuted_products(own, theirs, orders, sums):
+    for draw, order in enumerate(orders):
+        sums[:, draw] += (own * theirs[:, order]).sum(1)

@@ -13,6 +13,7 @@ import torch
 
 import neurosuper
 from neurosuper import _kernels
+from neurosuper.comparison import partner_tests
 from neurosuper.directions._solvers import (
     atoms,
     center_exchange,
@@ -208,6 +209,13 @@ def run_readouts():
         factor_predictions._solve_svms(rng.normal(size=(300, 4)) + gap * is_level[:, None], is_level, 0.02, 0.01)
 
 
+def run_partner_tests():
+    """Permute stimuli of more items than a tile has, some of which have no partner."""
+    own, theirs = np.random.default_rng(0).normal(size=(2, 50, 70))
+    for r in (np.where(np.arange(70) % 9, 0.1, np.nan), np.full(70, 0.1)):
+        partner_tests.p_of_partners(own, theirs, r, None, 130, 0)
+
+
 def find_run(kernels):
     """Return the names of kernels that were run: those that were compiled or loaded, and those that they call."""
     run = {name for name, kernel in kernels.items() if getattr(kernel, "sequential", kernel).signatures}
@@ -244,6 +252,7 @@ RUNS = (
     run_spikes,
     run_frames,
     run_readouts,
+    run_partner_tests,
 )
 
 

@@ -541,6 +541,13 @@ def solve_svms(rng, n, m):
     return rng.normal(size=(3 * n, m)) + 2 * is_level[:, None], is_level, *rng.uniform(0.01, 1, 2)
 
 
+@case
+def add_permuted_products(rng, n, m):
+    orders = np.stack([rng.permutation(n) for _ in range(m)]).astype(np.int32)
+    own, theirs = rng.normal(size=(2, 3, n, 32))
+    return own, theirs, orders, np.ones((3, m, 32))
+
+
 def assert_same(ours, expected, near):
     for one, other in zip(flat(ours), flat(expected), strict=True):
         assert one.shape == other.shape

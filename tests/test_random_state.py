@@ -13,6 +13,7 @@ import xarray as xr
 import neurosuper as ns
 from neurosuper.comparison import (
     cka,
+    compare_populations,
     contrast_finders,
     contrast_systems,
     dissimilarities,
@@ -229,6 +230,15 @@ CASES = {
     ),
     "comparison.encoding.encode": lambda s: encode(CODES, OTHERS, alphas=[1.0, 10.0], n_folds=2, random_state=s),
     "comparison.matching.twins": lambda s: twins(CODES, OTHERS, n_permutations=19, n_rotations=2, random_state=s),
+    "comparison.population_table.compare_populations": lambda s: compare_populations(
+        {"a": CODES, "b": OTHERS},
+        [],
+        measures=["cka", "twins"],
+        n_rotations=1,
+        n_permutations=19,
+        n_resamples=10,
+        random_state=s,
+    ),
     "comparison.rotated_systems.procrustes": lambda s: procrustes(
         CODES, OTHERS, n_permutations=19, n_resamples=10, random_state=s
     ),
@@ -251,6 +261,7 @@ CASES = {
     "superposition.all_measures.measure_superposition": lambda s: measure_superposition(
         {"V4": CODES[:, :4]}, [ns.Units()], IMAGES, COLOR, measures=["sparseness"], random_state=s
     )["sparseness/V4/Units"].to_dataset(),
+    "unit_samples.subsample_units": lambda s: ns.subsample_units(CODES, 3, random_state=s).sortby("unit"),
     "superposition.rotations.rotation_curve": lambda s: rotation_curve(
         CODES[:, :4], IMAGES, COLOR, top=3, n_resamples=10, random_state=s
     ),

@@ -19,6 +19,7 @@ FEW = {  # how many worlds, populations, designs, … of a script are run
     "validate_items": {"TESTS": 1, "NULLS": 1, "UNITS": 1},
     "validate_superposition": {"TESTS": 1, "INTERVALS": 1},
     "validate_names": {"NAMES": 1, "FACTORS": 1, "INTERVALS": 1},
+    "validate_populations": {"TESTS": 1, "INTERVALS": 1},
 }
 SCRIPTS_AND_TABLES = [
     *((name, "print_tables") for name in FEW if name != "validate_finders"),

@@ -140,14 +140,19 @@ def _of_averages(responses: xr.DataArray, distance: str) -> np.ndarray:
             kind = "are 0" if distance == "cosine" else "are the same in all units"
             names = name_some(responses.stimulus.values[flat])
             raise ValueError(f"responses to {names} {kind}, so {distance!r} is not defined; drop these stimuli")
-        return 1 - np.clip((X / length) @ (X / length).T, -1, 1)
+        X = X / length
+        d = X @ X.T
+        np.clip(d, -1, 1, out=d)
+        return np.subtract(1, d, out=d)
     return _from_products(X @ X.T) / X.shape[1]
 
 
 def _from_products(K: np.ndarray) -> np.ndarray:
     own = K.diagonal()
-    d = own[:, None] + own - 2 * K
-    return (d + d.T) / 2  # products of rows in other blocks differ by rounding
+    # d = K(i, i) + K(j, j) − 2 K(i, j)
+    d = own[:, None] + own
+    d -= K + K.T  # products of rows in other blocks differ by rounding
+    return d
 
 
 def _crossnobis(responses: xr.DataArray, noise: str) -> np.ndarray:

@@ -6,47 +6,26 @@ stimuli to match on. r is the correlation of an item with its partner over other
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
 from scipy import stats
-from scipy.optimize import linear_sum_assignment
 
-from neurosuper._checks import Seed, check_count, check_one_of, seed_or_new
-from neurosuper._progress import progress
+from neurosuper._checks import Seed, check_count, check_one_of, check_share, seed_or_new
+from neurosuper.comparison.couplings import check_pairs
+from neurosuper.comparison.halved_systems import MIN_STIMULI, Half, Prepared, Remove, fit_stimuli, reliability
+from neurosuper.comparison.pairings import COUPLED, Match, Pairing, correlate, correlate_columns
+from neurosuper.comparison.partner_tests import p_of_partners, rotate_partners
 from neurosuper.comparison.shared_stimuli import common_systems, groups_of
 from neurosuper.inference import adjust_p_values
 from neurosuper.inference.null_draws import p_of_draws
-from neurosuper.repetitions import split_repetitions
-from neurosuper.responses import coords_along, name_some, split_stimuli
+from neurosuper.responses import coords_along
 
 __all__ = ["twins"]
 
-Match = Literal["best", "one-to-one", "mutual"]
-Remove = Literal["common", "none"]
-MIN_STIMULI = 10  # of each half
 MIN_CEILING = 0.1  # below, r divided by it is noise
 CONFIDENCE_LEVEL = 0.95
-
-
-class _Half(NamedTuple):
-    """A system on the stimuli to match on, and on those to score."""
-
-    fit: np.ndarray  # (stimulus, item)
-    score: np.ndarray
-
-
-class _Learned(NamedTuple):
-    """What is taken off the codes of a system, learned on the stimuli to match on."""
-
-    mean: np.ndarray  # (item,)
-    scale: np.ndarray
-    common: np.ndarray | None  # (item,), of unit length
-
-    def apply(self, X: np.ndarray) -> np.ndarray:
-        Z = (X - self.mean) / self.scale
-        return Z if self.common is None else Z - np.outer(Z @ self.common, self.common)
 
 
 def twins(
@@ -54,6 +33,7 @@ def twins(
     b: xr.DataArray,
     *,
     match: Match = "best",
+    mass: float | None = None,
     remove: Remove = "common",
     signed: bool = False,
     blocks: str | None = None,
@@ -72,9 +52,14 @@ def twins(
     a, b : DataArray (stimulus, item), or (stimulus, repetition, item)
         Responses or codes; stimuli are matched by label. With repetitions (none may be missing) there is a ceiling.
         The coord `split` of `a` marks stimuli to match on ("fit") and to score ("score"); without it, halves are drawn.
-    match : {"best", "one-to-one", "mutual"}, optional
+    match : {"best", "one-to-one", "mutual", "soft", "partial"}, optional
         "best": the partner with the largest correlation; several items may share it. "one-to-one": no two items share
         one, and the mean correlation is as large as it can be. "mutual": only items that are each other's best.
+        "soft": each item of `a` distributes the same weight, and each of `b` receives the same, so that the mean
+        correlation is as large as it can be; a partner is the weighted mean of z-scored items. For equal numbers of
+        items this is one to one. "partial": the same for a share of the weight; some items then have no partner.
+    mass : float, optional
+        Share of the weight that "partial" matches, above 0 and below 1; no other match has it.
     remove : {"common", "none"}, optional
         "common": the first principal component of the z-scored codes of each system is taken off.
     signed : bool, optional
@@ -94,7 +79,9 @@ def twins(
     Dataset (item_a)
         - `partner`, the label of an item of `b` ("" for none: the other variables are then NaN); `r`, their correlation
           on the stimuli to score, with `r_low` and `r_high` (Fisher's z); `r_matched`, that on the others; `second`, r
-          of the next best item; `n_sharing`, the number of items with this partner;
+          of the next best item; `n_sharing`, the number of items with this partner; by "soft" and "partial", `partner`
+          is the item with the largest weight, r that of the weighted mean, and `coupling (item_a, item_b)` the weights,
+          which sum to 1 or `mass`;
         - with repetitions: `ceiling`, the largest r that the reliabilities of both allow, and `r_ceiled`, r divided by
           it (NaN where the ceiling is below 0.1; it may exceed 1);
         - `p_value`, one-sided, and `p_adjusted` (Benjamini and Hochberg);
@@ -103,9 +90,12 @@ def twins(
 
     Raises
     ------
+    ImportError
+        POT is not installed, and the match is "soft" for different numbers of items, or "partial".
     ValueError
         Fewer than 20 common stimuli, or copies of one photograph among them; NaN; items that do not vary on one of the
-        halves; a system of one item, with `remove="common"`; settings out of range.
+        halves; a system of one item, with `remove="common"`; too many pairs of items for a coupling; settings out of
+        range.
 
     See Also
     --------
@@ -115,8 +105,15 @@ def twins(
     Notes
     -----
     The ceiling of two items is √(ρ₁ ρ₂), where ρ is the correlation of two halves of the repetitions on the stimuli to
-    score, r', corrected by Spearman and Brown, 2r'/(1 + r'); that of an item without repetitions is 1. The
-    permutation test is exact for items that are independent of their partners on the stimuli to score.
+    score, r', corrected by Spearman and Brown, 2r'/(1 + r'); that of an item without repetitions is 1, and that of a
+    weighted mean of items is its own. The permutation test is exact for items that are independent of their partners
+    on the stimuli to score. A coupling minimises Σ T (1 − C), with `signed` Σ T (1 − |C|), under the constraints of
+    `superposition.soft_matching`; what is removed is taken off z-scored items before their weighted mean.
+
+    References
+    ----------
+    Khosla and Williams 2024, "Soft matching distance", arXiv 2311.09466. Kapoor, Williams and Khosla 2026, "Partial
+    soft-matching distance", arXiv 2602.19331.
 
     Examples
     --------
@@ -131,189 +128,81 @@ def twins(
     """
     check_one_of("match", match, get_args(Match))
     check_one_of("remove", remove, get_args(Remove))
+    _check_mass(match, mass)
     check_count("n_permutations", n_permutations, least=19, why=", which allow p = 0.05")
     check_count("n_rotations", n_rotations, least=0)
     seed = seed_or_new(random_state)
-    a, b = common_systems(a, b, 2 * MIN_STIMULI, repeated=True)
-    is_fit = _fit_stimuli(a, seed)
-    systems = [_Prepared.of(each, is_fit, remove, seed) for each in (a, b)]
-    A, B = (each.half for each in systems)
-    C = _correlate(A.fit, B.fit)
-    partner, second = _choose(np.abs(C) if signed else C, match)
-    sign = np.where(signed & (C[np.arange(len(C)), partner] < 0), -1.0, 1.0)
-    has, rows = partner >= 0, np.arange(len(C))
-    own, theirs = A.score * sign, B.score[:, partner]
-    r = np.where(has, _correlate_columns(own, theirs), np.nan)
-    columns: dict[str, Any] = {"partner": np.where(has, b[b.dims[-1]].values[partner], ""), "r": r}
-    z, margin = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)), stats.norm.isf(0.025) / np.sqrt(len(own) - 3)
-    columns |= {"r_low": np.tanh(z - margin), "r_high": np.tanh(z + margin)}
-    columns["r_matched"] = np.where(has, C[rows, partner] * sign, np.nan)
-    columns["second"] = _second(A, B, C, second, has, signed)
-    columns["n_sharing"] = np.where(has, (partner[:, None] == partner).sum(axis=1), 0)
-    if any(each.reliability is not None for each in systems):
-        columns |= _ceilings(systems, partner, r)
+    # in order of labels, so that the order of stimuli does not matter for what is drawn at random
+    a, b = (each.sortby("stimulus") for each in common_systems(a, b, 2 * MIN_STIMULI, repeated=True))
+    if match in COUPLED:
+        check_pairs(a.shape[-1], b.shape[-1])
+    is_fit = fit_stimuli(a, seed)
+    A, B = (Prepared.of(each, is_fit, remove, seed) for each in (a, b))
+    C = correlate(A.half.fit, B.half.fit)
+    pairing = Pairing.of(C, match, signed, mass)
+    columns = _columns(A, B, pairing, pairing.next_best(C, signed))
+    r, label_b, theirs = columns["r"], b[b.dims[-1]].values, pairing.courses(B.half.score)
     groups = None if blocks is None else groups_of(a, blocks)[~is_fit]
-    p, p_any = _test(own, theirs, r, groups, n_permutations, seed)
-    columns["p_value"] = p
+    p, p_any = p_of_partners(A.half.score, theirs, r, groups, n_permutations, seed)
+    columns = {"partner": np.where(pairing.has, label_b[pairing.partner], ""), **columns, "p_value": p}
     table = xr.Dataset({name: ("item_a", values) for name, values in columns.items()}, _labels(a))
     table["p_adjusted"] = adjust_p_values(table.p_value)
-    scalars: dict[str, Any] = {"p_any": p_any, "median_r": np.nanmedian(r) if has.any() else np.nan}
+    if pairing.coupling is not None:
+        table["coupling"] = xr.DataArray(pairing.coupling, {"item_b": label_b}, ("item_a", "item_b"))
+    scalars: dict[str, Any] = {"p_any": p_any, "median_r": np.nanmedian(r) if pairing.has.any() else np.nan}
     if n_rotations:
-        rotated = _rotate(A, B, match, signed, n_rotations, seed)
+        order = np.argsort(a[a.dims[-1]].values.astype(str))  # that of items does not matter either
+        turned = Half(*(part[:, order] for part in A.half))
+        rotated = rotate_partners(turned, B.half, match, signed, mass, n_rotations, seed)
         scalars |= {"rotated": ("rotation", rotated)}
-        scalars["p_rotated"] = float(p_of_draws(scalars["median_r"], rotated)) if has.any() else np.nan
-    attrs: dict[str, object] = {
-        "method": f"twins, {match}",
-        "quantity": "correlation",
-        "match": match,
-        "remove": remove,
-    }
-    attrs |= {"signed": int(signed), "n_fit": int(is_fit.sum()), "n_stimuli": int((~is_fit).sum())}
+        scalars["p_rotated"] = float(p_of_draws(scalars["median_r"], rotated)) if pairing.has.any() else np.nan
+    attrs: dict[str, object] = {"method": f"twins, {match}", "quantity": "correlation", "match": match}
+    attrs |= {} if mass is None else {"mass": float(mass)}
+    attrs |= {"remove": remove, "signed": int(signed), "n_fit": int(is_fit.sum()), "n_stimuli": int((~is_fit).sum())}
     attrs |= {} if blocks is None else {"blocks": blocks}
     attrs |= {"n_permutations": int(n_permutations), "n_rotations": int(n_rotations)}
     attrs |= {"confidence_level": CONFIDENCE_LEVEL, "random_state": seed}
     return table.assign(scalars).assign_attrs(attrs)
 
 
-class _Prepared(NamedTuple):
-    """A system without what is removed, and the reliability of its items on the stimuli to score, if it is known."""
-
-    half: _Half
-    reliability: np.ndarray | None
-
-    @classmethod
-    def of(cls, system: xr.DataArray, is_fit: np.ndarray, remove: str, seed: int) -> _Prepared:
-        has_repetitions = "repetition" in system.dims
-        averages = system.mean("repetition") if has_repetitions else system
-        learned = _learn(averages, is_fit, remove)
-        Z = learned.apply(averages.values.astype(float))
-        reliability = None
-        if has_repetitions:
-            halves = (learned.apply(half.values.astype(float)) for half in split_repetitions(system, random_state=seed))
-            r = _correlate_columns(*(half[~is_fit] for half in halves))
-            reliability = 2 * r / (1 + r)  # Spearman and Brown: of all repetitions, from that of halves
-        return cls(_Half(Z[is_fit], Z[~is_fit]), reliability)
+def _check_mass(match: str, mass: float | None) -> None:
+    """Raise an error if the share of the weight that is matched is missing, or has no use."""
+    if match == "partial":
+        if mass is None:
+            raise ValueError("match='partial' needs mass, the share of the weight that is matched, such as mass=0.5")
+        check_share("mass", mass, 0.5)
+    elif mass is not None:
+        raise ValueError(f"mass={mass!r} has no use with match={match!r}; leave it out, or use match='partial'")
 
 
-def _fit_stimuli(a: xr.DataArray, seed: int) -> np.ndarray:
-    """Return which stimuli partners are chosen on."""
-    marked = a if "split" in a.coords else split_stimuli(a, random_state=seed)
-    is_fit, is_score = (marked.split.values == part for part in ("fit", "score"))
-    if not (is_fit | is_score).all() or min(is_fit.sum(), is_score.sum()) < MIN_STIMULI:
-        raise ValueError(
-            f"{is_fit.sum()} common stimuli to match on ('fit') and {is_score.sum()} to score ('score') of {len(a)}: "
-            f"mark all in the coord `split`, at least {MIN_STIMULI} each, or remove it with .drop_vars('split')"
+def _columns(A: Prepared, B: Prepared, pairing: Pairing, second: Pairing) -> dict[str, np.ndarray]:
+    """Return r of each item and its partner with interval and, with repetitions, ceiling, and what it is next to."""
+    r, r_matched, r_second = (
+        np.where(chosen.has, correlate_columns(own, chosen.courses(theirs)), np.nan)
+        for own, theirs, chosen in (
+            (A.half.score, B.half.score, pairing),
+            (A.half.fit, B.half.fit, pairing),
+            (A.half.score, B.half.score, second),
         )
-    return np.asarray(is_fit)
+    )
+    z, margin = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15)), stats.norm.isf(0.025) / np.sqrt(len(A.half.score) - 3)
+    columns = {"r": r, "r_low": np.tanh(z - margin), "r_high": np.tanh(z + margin), "r_matched": r_matched}
+    columns |= {"second": r_second, "n_sharing": pairing.n_sharing()}
+    if A.repeats is None and B.repeats is None:
+        return columns
+    return columns | _ceilings(A, B, pairing, r)
 
 
-def _learn(averages: xr.DataArray, is_fit: np.ndarray, remove: str) -> _Learned:
-    """Return mean, scale and first principal component of the stimuli to match on."""
-    item, X = averages.dims[-1], averages.values.astype(float)
-    for part in (is_fit, ~is_fit):
-        if (flat := X[part].min(axis=0) == X[part].max(axis=0)).any():
-            names = name_some(averages[item].values[flat])
-            raise ValueError(
-                f"{item} {names} does not vary on one half of the stimuli; drop those, or use another split"
-            )
-    mean, scale = X[is_fit].mean(axis=0), X[is_fit].std(axis=0)
-    if remove == "none":
-        return _Learned(mean, scale, None)
-    if X.shape[1] < 2:
-        raise ValueError(f"remove='common' leaves nothing of one {item}; use remove='none'")
-    Z = (X[is_fit] - mean) / scale
-    return _Learned(mean, scale, np.linalg.svd(Z, full_matrices=False)[2][0])
-
-
-def _standardize(Z: np.ndarray) -> np.ndarray:
-    """Return columns of mean 0 and length 1; 0 where they do not vary."""
-    Z = Z - Z.mean(axis=0)
-    length = np.linalg.norm(Z, axis=0)
-    return Z / np.where(length > 1e-12 * max(length.max(initial=0), np.finfo(float).tiny), length, np.inf)
-
-
-def _correlate(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Return the correlation of each column of A with each of B."""
-    return _standardize(A).T @ _standardize(B)
-
-
-def _correlate_columns(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Return the correlation of each column of A with the same column of B."""
-    return np.einsum("si,si->i", _standardize(A), _standardize(B))
-
-
-def _choose(C: np.ndarray, match: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the partner of each item, −1 for none, and the next best item, −1 if there is no other."""
-    if match == "one-to-one":
-        partner = np.full(len(C), -1)
-        rows, columns = linear_sum_assignment(C, maximize=True)
-        partner[rows] = columns
-    else:
-        partner = C.argmax(axis=1)
-    if match == "mutual":
-        partner = np.where(C.argmax(axis=0)[partner] == np.arange(len(C)), partner, -1)
-    if C.shape[1] < 2:
-        return partner, np.full(len(C), -1)
-    others = C.copy()
-    others[np.arange(len(C)), partner] = -np.inf  # of an item without partner, the last column: it is left out below
-    return partner, others.argmax(axis=1)
-
-
-def _second(A: _Half, B: _Half, C: np.ndarray, second: np.ndarray, has: np.ndarray, signed: bool) -> np.ndarray:
-    """Return r of the next best item of B."""
-    sign = np.where(signed & (C[np.arange(len(C)), second] < 0), -1.0, 1.0)
-    return np.where(has & (second >= 0), _correlate_columns(A.score * sign, B.score[:, second]), np.nan)
-
-
-def _ceilings(systems: list[_Prepared], partner: np.ndarray, r: np.ndarray) -> dict[str, np.ndarray]:
-    of_a, of_b = (each.reliability for each in systems)
-    product = (1.0 if of_a is None else of_a) * (1.0 if of_b is None else of_b[partner])
-    ceiling = np.where(partner >= 0, np.sqrt(np.maximum(product, 0)), np.nan)  # noise alone can make it negative
+def _ceilings(A: Prepared, B: Prepared, pairing: Pairing, r: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the largest r that the reliabilities of items and of their partners allow, and r relative to it."""
+    of_a = A.reliability
+    of_b = None if B.repeats is None else reliability(*(pairing.courses(half) for half in B.repeats))
+    product = (1.0 if of_a is None else of_a) * (1.0 if of_b is None else of_b)
+    ceiling = np.where(pairing.has, np.sqrt(np.maximum(product, 0)), np.nan)  # noise alone can make it negative
     if of_a is not None and of_b is not None:
-        ceiling[(of_a < 0) & (of_b[partner] < 0)] = 0
+        ceiling[pairing.has & (of_a < 0) & (of_b < 0)] = 0
     with np.errstate(divide="ignore", invalid="ignore"):
         return {"ceiling": ceiling, "r_ceiled": np.where(ceiling >= MIN_CEILING, r / ceiling, np.nan)}
-
-
-def _test(
-    own: np.ndarray, theirs: np.ndarray, r: np.ndarray, groups: np.ndarray | None, n_permutations: int, seed: int
-) -> tuple[np.ndarray, float]:
-    """Return p of each item, and of the largest r, from permutations of the stimuli of partners, which stay."""
-    has = np.isfinite(r)
-    p = np.full(len(r), np.nan)
-    if not has.any():
-        return p, np.nan
-    rng = np.random.default_rng([seed, 1])
-    own, theirs = _standardize(own[:, has]), _standardize(theirs[:, has])
-    bar = progress(range(n_permutations), desc="permutations", unit="draw", leave=False)
-    draws = np.stack([np.einsum("si,si->i", own, theirs[_shuffled(len(own), groups, rng)]) for _ in bar])
-    p[has] = p_of_draws(r[has], draws)
-    return p, float(p_of_draws(r[has].max(), draws.max(axis=1)))
-
-
-def _shuffled(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    """Return a random order of stimuli, in which each stays among those of its group."""
-    if groups is None:
-        return rng.permutation(n)
-    order = np.arange(n)
-    for group in np.unique(groups):
-        members = np.flatnonzero(groups == group)
-        order[members] = rng.permutation(members)
-    return order
-
-
-def _rotate(A: _Half, B: _Half, match: str, signed: bool, n_rotations: int, seed: int) -> np.ndarray:
-    """Return the median r of random rotations of A, with partners of their own."""
-    rng, medians = np.random.default_rng([seed, 2]), []
-    for _ in progress(range(n_rotations), desc="rotations", unit="rotation", leave=False):
-        Q = stats.ortho_group.rvs(A.fit.shape[1], random_state=rng) if A.fit.shape[1] > 1 else np.ones((1, 1))
-        fit, score = A.fit @ Q, A.score @ Q
-        C = _correlate(fit, B.fit)
-        partner, _ = _choose(np.abs(C) if signed else C, match)
-        sign = np.where(signed & (C[np.arange(len(C)), partner] < 0), -1.0, 1.0)
-        r = _correlate_columns(score * sign, B.score[:, partner])[partner >= 0]
-        medians.append(np.median(r) if len(r) else 0.0)
-    return np.array(medians)
 
 
 def _labels(a: xr.DataArray) -> dict[str, Any]:

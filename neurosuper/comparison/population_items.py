@@ -94,12 +94,12 @@ def name_finders(finders: object) -> dict[str, DirectionFinder]:
 
 
 def item_columns(
-    populations: Mapping[str, Population], finders: Mapping[str, DirectionFinder], n_draws: int, seed: int
+    populations: Mapping[str, Population], finders: Mapping[str, DirectionFinder], n_rotations: int, seed: int
 ) -> Iterator[Column]:
     """Yield units, rotations, and the codes of each finder, each followed by units as many as its directions."""
     units = {name: Codes(*(part.values.astype(float) for part in each)) for name, each in populations.items()}
     yield Column(UNITS, False, units)
-    for draw in range(n_draws):
+    for draw in range(n_rotations):
         yield Column(ROTATION, False, {name: rotate(each, _rng(seed, 0, draw, name)) for name, each in units.items()})
     for number, (label, finder) in enumerate(finders.items(), start=1):
         codes = {name: _codes_of(finder, each, label, name) for name, each in populations.items()}
@@ -107,7 +107,7 @@ def item_columns(
         sizes = {name: each.score.shape[1] for name, each in codes.items()}
         if all(sizes[name] == each.score.shape[1] for name, each in units.items()):
             continue  # as many directions as units: these are the match
-        for draw in range(n_draws):
+        for draw in range(n_rotations):
             drawn = {name: resize(units[name], n, _rng(seed, number, draw, name)) for name, n in sizes.items()}
             yield Column(label, True, drawn)
 

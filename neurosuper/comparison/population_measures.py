@@ -11,15 +11,15 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
+from neurosuper.comparison.distance_matrices import _from_products as squared_distances
 from neurosuper.comparison.encoding import ALPHAS
 from neurosuper.comparison.encoding import _predict as predict_fold
+from neurosuper.comparison.halved_systems import Half, Learned
 from neurosuper.comparison.kernel_alignment import _hsic as hsic
-from neurosuper.comparison.matching import _choose as choose
-from neurosuper.comparison.matching import _correlate as correlate
-from neurosuper.comparison.matching import _learn as learn
-from neurosuper.comparison.matching import _standardize as standardize
-from neurosuper.comparison.matrix_similarity import _features as features
+from neurosuper.comparison.pair_kernels import shuffled_product
+from neurosuper.comparison.pairings import Pairing, correlate, correlate_columns, standardize
 from neurosuper.comparison.population_items import Column, Population
 from neurosuper.comparison.rotated_systems import _rotate as learn_rotations
 from neurosuper.comparison.rotated_systems import _score as score_rotations
@@ -85,21 +85,30 @@ class Dissimilarity:
     """Representational similarity: rho-a of squared Euclidean distances."""
 
     def __init__(self, column: Column, world: World) -> None:
-        self.X = {name: codes.score - codes.score.mean(axis=0) for name, codes in column.codes.items()}
-        self.pairs = world.pairs
-
-    def _features(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return {name: features(_squared_distances(each[rows]), "rho-a") for name, each in self.X.items()}
+        self.pairs, self.n = world.pairs, len(next(iter(column.codes.values())).score)
+        self.ends = np.triu_indices(self.n, 1)
+        # the place of each distance among all different ones: any stimuli are then ranked without sorting
+        self.place = {
+            name: (stats.rankdata(_distances(codes.score)[self.ends], "dense") - 1).astype(np.int32)
+            for name, codes in column.codes.items()
+        }
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """Return rho-a (pair,) of some stimuli."""
-        F = self._features(rows)
-        return np.array([np.vdot(F[a], F[b]) for a, b in self.pairs])
+        is_in = np.zeros(self.n, bool)
+        is_in[rows] = True
+        used = np.flatnonzero(is_in[self.ends[0]] & is_in[self.ends[1]])
+        ranks = {name: _ranks(place[used]) for name, place in self.place.items()}
+        return np.array([ranks[a] @ ranks[b] for a, b in self.pairs]) / _spread(len(used))
 
     def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
-        """Return rho-a (draw, pair) of shuffled stimuli, which permutes rows and columns of the ranks."""
-        F = self._features(np.arange(len(next(iter(self.X.values())))))
-        return np.array([[np.vdot(F[a], F[b][order][:, order]) for a, b in self.pairs] for order in orders])
+        """Return rho-a (draw, pair) of shuffled stimuli, which permutes rows and columns of a matrix of ranks."""
+        F = {name: np.zeros((self.n, self.n)) for name in self.place}
+        for name, place in self.place.items():
+            F[name][self.ends] = _ranks(place)
+            F[name] += F[name].T  # each distance is there twice
+        scale = 2 * _spread(len(self.ends[0]))
+        return np.array([[shuffled_product(F[a], F[b], order) for a, b in self.pairs] for order in orders]) / scale
 
 
 class Rotation:
@@ -174,29 +183,14 @@ class Twins:
 
     def __init__(self, column: Column, world: World, back: bool = False) -> None:
         self.both = []  # items and their partners (stimulus, item) on the stimuli to score on, of each pair
+        prepared = _without_common(column, world)
         for pair in world.pairs:
-            a, b = reversed(pair) if back else pair
-            (A, own), (B, theirs) = (self._prepared(column, name, world) for name in (a, b))
-            partner, _ = choose(correlate(A, B), "best")
-            self.both.append((own, theirs[:, partner]))
-
-    @staticmethod
-    def _prepared(column: Column, name: str, world: World) -> tuple[np.ndarray, np.ndarray]:
-        """Return codes on the stimuli to fit on and to score on, without what is removed."""
-        codes = column.codes[name]
-        n_fit = len(codes.fit)
-        both = xr.DataArray(np.concatenate(codes), dims=("stimulus", "item"))
-        both = both.assign_coords(item=np.arange(both.shape[1]).astype(str))
-        try:
-            Z = learn(both, np.arange(len(both)) < n_fit, world.remove).apply(both.values)
-        except ValueError as error:
-            raise ValueError(f"twins of {name!r} by {column.items!r}: {error}") from error
-        return Z[:n_fit], Z[n_fit:]
+            A, B = (prepared[name] for name in (reversed(pair) if back else pair))
+            self.both.append((A.score, Pairing.of(correlate(A.fit, B.fit), "best", False).courses(B.score)))
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """Return the median correlation (pair,) of some stimuli."""
-        r = [(standardize(A[rows]) * standardize(B[rows])).sum(axis=0) for A, B in self.both]
-        return np.array([np.median(each) for each in r])
+        return np.array([np.median(correlate_columns(A[rows], B[rows])) for A, B in self.both])
 
     def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
         """Return the median correlation (draw, pair) with shuffled stimuli of partners, which stay."""
@@ -204,14 +198,58 @@ class Twins:
         return np.array([[np.median(np.einsum("si,si->i", A, B[order])) for A, B in scaled] for order in orders])
 
 
+class SoftMatching:
+    """The correlation of all items under the best soft match, which is found on the stimuli to fit on."""
+
+    def __init__(self, column: Column, world: World) -> None:
+        prepared, self.both = _without_common(column, world), []
+        for a, b in world.pairs:
+            T = np.asarray(Pairing.of(correlate(prepared[a].fit, prepared[b].fit), "soft", False).coupling)
+            self.both.append((prepared[a].score, prepared[b].score, T / T.sum()))
+
+    def score(self, rows: np.ndarray) -> np.ndarray:
+        """Return Σ T C (pair,) of some stimuli."""
+        return np.array([np.vdot(T, correlate(A[rows], B[rows])) for A, B, T in self.both])
+
+    def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
+        """Return Σ T C (draw, pair) with shuffled stimuli of the second system; the match stays."""
+        # Σ T_ij a_i · b_j = Σ_j (A T)_j · b_j
+        scaled = [(standardize(A) @ T, standardize(B)) for A, B, T in self.both]
+        return np.array([[np.vdot(A, B[order]) for A, B in scaled] for order in orders])
+
+
+def _without_common(column: Column, world: World) -> dict[str, Half]:
+    """Return z-scored codes of each system without what all its items share, as `twins` compares them."""
+    prepared = {}
+    for name in dict.fromkeys(name for pair in world.pairs for name in pair):
+        codes = column.codes[name]
+        both = xr.DataArray(np.concatenate(codes), dims=("stimulus", "item"))
+        both = both.assign_coords(item=np.arange(both.shape[1]).astype(str))
+        n_fit = len(codes.fit)
+        try:
+            Z = Learned.of(both, np.arange(len(both)) < n_fit, world.remove).apply(both.values)
+        except ValueError as error:
+            raise ValueError(f"twins of {name!r} by {column.items!r}: {error}") from error
+        prepared[name] = Half(Z[:n_fit], Z[n_fit:])
+    return prepared
+
+
 def _root(product: float) -> float:
     return float(np.sqrt(product)) if product > 0 else np.nan
 
 
-def _squared_distances(X: np.ndarray) -> np.ndarray:
-    """Return ‖x_i − x_j‖² of all rows, exactly 0 on the diagonal."""
-    squares = np.einsum("si,si->s", X, X)
-    d = squares[:, None] + squares - 2 * (X @ X.T)
-    d = (d + d.T) / 2
-    np.fill_diagonal(d, 0)
-    return d
+def _ranks(place: np.ndarray) -> np.ndarray:
+    """Return ranks, with those of ties averaged, minus their mean, of values that are given by their place."""
+    counts = np.bincount(place)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place] - (len(place) + 1) / 2
+
+
+def _spread(m: int) -> float:
+    """Return the sum of squares that m ranks without ties would have (Schütt et al. 2023, eq. 29)."""
+    return (m**3 - m) / 12
+
+
+def _distances(X: np.ndarray) -> np.ndarray:
+    """Return the squared distances of all rows."""
+    X = X - X.mean(axis=0)  # the same distances, with smaller products that cancel
+    return np.maximum(squared_distances(X @ X.T), 0)

@@ -29,6 +29,7 @@ from neurosuper.comparison.population_measures import (
     Encoding,
     Measure,
     Rotation,
+    SoftMatching,
     Twins,
     World,
 )
@@ -48,6 +49,7 @@ KINDS: dict[str, Callable[[Column, World], Measure]] = {
     "encoding back": partial(Encoding, back=True),
     "twins": Twins,
     "twins back": partial(Twins, back=True),
+    "soft matching": SoftMatching,
 }
 QUANTITIES = {
     "cka": "debiased CKA",
@@ -57,9 +59,19 @@ QUANTITIES = {
     "encoding back": "mean correlation of units of a with predictions from items of b, held out",
     "twins": "median correlation of items of a with their best partners in b, held out",
     "twins back": "median correlation of items of b with their best partners in a, held out",
+    "soft matching": "correlation under the best soft match, held out",
 }
 TURN_FREE = {"cka", "rsa", "procrustes"}  # of squared distances and products, which no rotation changes
-LEAST = {"cka": 8, "rsa": 8, "procrustes": 30, "encoding": 40, "encoding back": 40, "twins": 10, "twins back": 10}
+LEAST = {
+    "cka": 8,
+    "rsa": 8,
+    "procrustes": 30,
+    "encoding": 40,
+    "encoding back": 40,
+    "twins": 10,
+    "twins back": 10,
+    "soft matching": 10,
+}
 SCORES = ("estimate", "gain", "matched", "gain_over_matched")
 CONFIDENCE_LEVEL = 0.95
 Thing = TypeVar("Thing")
@@ -97,11 +109,13 @@ def compare_populations(
         "cka", debiased; "rsa", rho-a of squared Euclidean distances; "procrustes"; "encoding", how well items of the
         first system of a pair predict *units* of the second (the same for all items), and "encoding back" the other way
         round; "twins", the median correlation of items of the first with their best partners among those of the second,
-        and "twins back". Encoding needs himalaya.
+        and "twins back"; "soft matching", the correlation of all items under the best coupling of both systems, which
+        takes minutes for thousands of items. Partners and couplings are those of the stimuli to fit on. Encoding needs
+        himalaya.
     pairs : sequence of (str, str), optional
         Names of two systems. None: all pairs, in the order of systems.
     remove : {"common", "none"}, optional
-        Of twins: what is taken off the codes first (see `twins`).
+        Of twins and soft matching: what is taken off the codes first (see `twins`).
     stimulus_groups : str, optional
         A stimulus coord of all systems, of stimuli that are not independent: whole groups are to fit on or to score on,
         in a fold, and in a half for intervals.
@@ -136,7 +150,7 @@ def compare_populations(
     Raises
     ------
     ImportError
-        Encoding without himalaya.
+        Encoding without himalaya; soft matching of different numbers of items without POT.
     TypeError
         Systems are not a mapping, a name is not a str, or an object is not a finder.
     ValueError
@@ -220,10 +234,12 @@ def _check_pairs(pairs: Iterable[tuple[str, str]] | None, names: list[str]) -> l
     """Return the pairs of systems to compare."""
     if pairs is None:
         return list(combinations(names, 2))
-    checked = [tuple(pair) if isinstance(pair, Sequence) and not isinstance(pair, str) else (pair,) for pair in pairs]
-    for pair in checked:
-        if len(pair) != 2 or not set(pair) <= set(names) or pair[0] == pair[1]:
+    checked = []
+    for pair in pairs:
+        known = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 and set(pair) <= set(names)
+        if not known or pair[0] == pair[1]:
             raise ValueError(f"pairs must be of two of the systems {', '.join(map(repr, names))}; got {pair!r}")
+        checked.append((pair[0], pair[1]))
     if not checked or len(set(checked)) < len(checked):
         raise ValueError(f"pairs must be at least one, each listed once; got {checked!r}")
     return checked

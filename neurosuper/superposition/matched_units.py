@@ -12,19 +12,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
-from scipy.optimize import linear_sum_assignment
 
 from neurosuper._checks import Seed, check_count, check_one_of, seed_or_new
-from neurosuper._optional import require
+from neurosuper.comparison.couplings import check_pairs, couple
 from neurosuper.comparison.splits import take_groups
 from neurosuper.inference import halves_interval
 from neurosuper.interpretability.ranking import check_codes
 from neurosuper.responses import align, name_some, require_varying
 from neurosuper.superposition.halved_stimuli import undivided
 
-MOST_PAIRS = 25_000_000  # entries of a coupling: 0.2 GiB each for correlations, costs and the coupling
 MIN_STIMULI = 6  # of a fold: its halves, for the interval, still have a correlation
-MOST_ITERATIONS = 10_000_000  # of the solver of the transport problem, which warns if it needs more
 CONSTANT = 1e-12  # of the mean square: variances that are rounding
 ScoreOn = Literal["held-out", "all"]
 
@@ -228,12 +225,7 @@ def prepare(
     """Return two systems on their common stimuli, with the folds to match and score them on."""
     check_count("n_folds", n_folds, least=2)
     a, b = align(check_codes(a), check_codes(b))
-    n_pairs = a.shape[1] * b.shape[1]
-    if n_pairs > MOST_PAIRS:
-        raise ValueError(
-            f"a coupling of {a.shape[1]:,} × {b.shape[1]:,} items takes {n_pairs * 8 / 2**30:.1f} GiB, several times; "
-            f"select items, so that there are at most {MOST_PAIRS:,} pairs"
-        )
+    check_pairs(a.shape[1], b.shape[1])
     if len(a) < MIN_STIMULI * n_folds:
         raise ValueError(
             f"{len(a)} common stimuli are too few for {n_folds} folds of at least {MIN_STIMULI}; lower n_folds, or use "
@@ -278,18 +270,3 @@ def number_folds(groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:
             f"which needs {MIN_STIMULI}; lower n_folds, or use smaller groups"
         )
     return number
-
-
-def couple(cost: np.ndarray, mass: float) -> np.ndarray:
-    """Return the coupling T of the smallest Σ T · cost, with weights 1/n of items, that matches this mass."""
-    n_a, n_b = cost.shape
-    if n_a == n_b and mass == 1:
-        # a permutation is optimal (Birkhoff and von Neumann)
-        T = np.zeros_like(cost)
-        T[linear_sum_assignment(cost)] = 1 / n_a
-        return T
-    ot = require("ot", "transport")
-    weights = np.full(n_a, 1 / n_a), np.full(n_b, 1 / n_b)
-    if mass == 1:
-        return ot.emd(*weights, cost, numItermax=MOST_ITERATIONS)
-    return ot.partial.partial_wasserstein(*weights, cost, m=float(mass), numItermax=MOST_ITERATIONS)

@@ -12,10 +12,10 @@ from scipy import stats
 from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._content import photographs_of
 from neurosuper._progress import progress
+from neurosuper.comparison.couplings import MOST_PAIRS
 from neurosuper.inference import halves_interval
 from neurosuper.inference.null_draws import p_of_draws
 from neurosuper.superposition.finite_codes import check_resamples, sorted_pair
-from neurosuper.superposition.matched_units import MOST_PAIRS
 
 MIN_STIMULI = 8  # whose halves still have rank correlations
 

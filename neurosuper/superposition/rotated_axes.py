@@ -13,12 +13,13 @@ import xarray as xr
 
 from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._progress import progress
+from neurosuper.comparison.couplings import couple
 from neurosuper.inference.null_draws import p_of_draws
 from neurosuper.interpretability.ranking import check_codes
 from neurosuper.repetitions import split_repetitions
 from neurosuper.responses import average_repetitions, check_responses
 from neurosuper.superposition.axes import random_rotation
-from neurosuper.superposition.matched_units import Moments, couple, prepare
+from neurosuper.superposition.matched_units import Moments, prepare
 
 N_FOR_INTERVAL = 10  # rotations whose mean is subtracted in each half of the stimuli
 N_SPLITS = 10  # of the repetitions, for reliabilities

@@ -92,6 +92,15 @@ def test_several_systems_are_rows_with_adjusted_p(similarity):
     assert "ceiling_low" not in found
 
 
+def test_without_permutations_there_is_no_p():
+    a, b = matrix(PAIRS[0]), matrix(PAIRS[1])
+    found = rsa(a, {"b": b, "a": a}, n_permutations=0, n_resamples=0)
+    assert list(found) == ["estimate", "n_stimuli"]
+    np.testing.assert_array_equal(found.estimate, rsa(a, {"b": b, "a": a}, **FAST).estimate)
+    with pytest.raises(ValueError, match="n_permutations must be a whole number of at least 19.*; 0 computes none"):
+        rsa(a, b, n_permutations=18)
+
+
 def test_stimuli_are_joined_by_label_in_any_order():
     rng = np.random.default_rng(0)
     a, b = (distances(rng.normal(size=(20, 6))) for _ in range(2))
@@ -140,6 +149,8 @@ def test_bad_input_is_named():
         rsa(a, {"net": matrix(np.ones(28))}, **FAST)
     with pytest.raises(ValueError, match="a must be finite and symmetric"):
         rsa(a.where(a.stimulus != "s3"), b)
+    with pytest.raises(ValueError, match="no stimulus label in common"):
+        rsa(a, b.assign_coords(stimulus=b.stimulus.str.upper(), other=b.other.str.upper()))
     with pytest.raises(ValueError, match="similarity must be one of 'rho-a'"):
         rsa(a, b, similarity="kendall")
     with pytest.raises(ValueError, match="no stimulus coord 'burst'"):

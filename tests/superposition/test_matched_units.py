@@ -1,4 +1,4 @@
-"""Couplings are optimal, and scores and distances are those of their equation on other stimuli."""
+"""Scores and distances are those of their equation on other stimuli."""
 
 import sys
 from itertools import permutations
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
-from scipy.optimize import linprog
 
+from neurosuper.comparison import couplings
 from neurosuper.superposition import matched_units, soft_matching
 from neurosuper.superposition.axes import random_rotation
 
@@ -26,41 +26,6 @@ def laplace(n_stimuli=200, n_units=12, noise=0.2, seed=0):
     order = rng.permutation(n_units)
     a, b = (sources[:, at] + noise * rng.normal(size=sources.shape) for at in (slice(None), order))
     return label(a), label(b, "v"), order
-
-
-def optimum(cost, mass=1.0):
-    """Return the smallest cost of a coupling by linear programming."""
-    n_a, n_b = cost.shape
-    rows, columns = np.kron(np.eye(n_a), np.ones(n_b)), np.kron(np.ones(n_a), np.eye(n_b))
-    limits = np.r_[np.full(n_a, 1 / n_a), np.full(n_b, 1 / n_b)]
-    found = linprog(
-        cost.ravel(),
-        A_ub=np.r_[rows, columns],
-        b_ub=limits,
-        A_eq=np.ones((1, cost.size)),
-        b_eq=[mass],
-        method="highs",
-    )
-    return found.fun
-
-
-def test_equal_numbers_are_matched_by_the_best_permutation(rng):
-    cost = rng.random((5, 5))
-    T = matched_units.couple(cost, 1.0)
-    assert_allclose((T * cost).sum(), min(np.mean(cost[range(5), order]) for order in permutations(range(5))))
-    assert_allclose((T * cost).sum(), optimum(cost))
-
-
-@pytest.mark.parametrize(("shape", "mass"), [((4, 7), 1.0), ((6, 3), 1.0), ((4, 4), 0.6), ((5, 3), 0.5)])
-def test_couplings_are_those_of_linear_programming(rng, shape, mass):
-    pytest.importorskip("ot", reason="POT is not installed")
-    cost = rng.random(shape)
-    T = matched_units.couple(cost, mass)
-    assert_allclose((T * cost).sum(), optimum(cost, mass), rtol=1e-10)
-    assert_allclose(T.sum(), mass)
-    assert (T >= 0).all()
-    assert (T.sum(0) <= 1 / shape[1] + 1e-12).all()
-    assert (T.sum(1) <= 1 / shape[0] + 1e-12).all()
 
 
 def test_correlations_after_a_rotation_are_those_of_numpy(rng):
@@ -198,7 +163,7 @@ def test_bad_input_is_refused_in_one_line(rng, change, settings, message):
 
 
 def test_couplings_that_do_not_fit_into_memory_are_refused(rng, monkeypatch):
-    monkeypatch.setattr(matched_units, "MOST_PAIRS", 8)
+    monkeypatch.setattr(couplings, "MOST_PAIRS", 8)
     with pytest.raises(ValueError, match=r"a coupling of 3 × 3 items takes 0.0 GiB, several times; select items"):
         soft_matching(*[label(rng.normal(size=(40, 3)))] * 2)
 

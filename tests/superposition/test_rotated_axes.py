@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import kstest
 
 from neurosuper import split_repetitions
+from neurosuper.comparison.couplings import couple
 from neurosuper.superposition import matched_units, privileged_axes, rotated_axes, soft_matching
 from neurosuper.superposition.axes import random_rotation
 
@@ -67,7 +68,7 @@ def test_the_ceiling_is_that_of_a_loop_over_rotations_and_splits(rng, monkeypatc
     ceilings, scores = [], []
     A, B = (system.mean("repetition").values for system in (a, b))
     for Q in rotations:
-        T = [matched_units.couple(1 - np.corrcoef((A[rows != k] @ Q).T, B[rows != k].T)[:4, 4:], 1.0) for k in (0, 1)]
+        T = [couple(1 - np.corrcoef((A[rows != k] @ Q).T, B[rows != k].T)[:4, 4:], 1.0) for k in (0, 1)]
         rho = np.sqrt(np.outer(reliability(a, Q), reliability(b, np.eye(4))))
         ceilings.append((np.mean(T, axis=0) * rho).sum())
         r = [np.corrcoef((A[rows == k] @ Q).T, B[rows == k].T)[:4, 4:] for k in (0, 1)]
