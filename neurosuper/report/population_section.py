@@ -13,6 +13,7 @@ from neurosuper.report.figures import Picture, draw_picture
 from neurosuper.report.numbers import unique_names
 
 UNITS, ROTATION, BACK = "units", "rotation", " back"
+TURN_FREE = ("cka", "rsa", "procrustes")  # measures that no rotation changes
 N_SE = 3.92  # standard errors that a 95 % interval is wide
 NEEDED = ("estimate", "p_value", "p_adjusted", "gain", "gain_over_matched", "system_a", "system_b")
 READING = (
@@ -41,6 +42,11 @@ QUESTIONS = {  # of each measure: a question, and what its numbers mean
         "Do single items have twins?",
         "Median correlation of items with their best partners, chosen on other stimuli. Unlike most measures, it "
         "depends on the axes: what rotations of the units reach is a property of the space, not of these axes.",
+    ),
+    "soft matching": (
+        "Do items of both correspond one to one? (soft matching)",
+        "Correlation under the best soft match, which is found on other stimuli. It depends on the axes: what "
+        "rotations of the units reach is a property of the space.",
     ),
 }
 CLAIMS = (
@@ -130,7 +136,7 @@ def _check(populations: xr.Dataset, comparison: xr.Dataset) -> None:
 def _drawn(populations: xr.Dataset, measure: str) -> list[str]:
     """Return the items to draw; rotations only where they differ from units."""
     items = [str(each) for each in populations["items"].values]
-    return [each for each in items if each != ROTATION or measure in ("encoding", "twins")]
+    return [each for each in items if each != ROTATION or measure not in TURN_FREE]
 
 
 def _sentences(populations: xr.Dataset, measure: str) -> list[str]:

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from neurosuper.comparison.halved_systems import Remove
+from neurosuper.comparison.pairings import Match
 from neurosuper.superposition.all_measures import Measure
 
-Similarity = Literal["cka", "rsa", "procrustes", "encoding", "encoding back", "twins", "twins back"]
-Match = Literal["best", "one-to-one", "mutual"]
-Remove = Literal["common", "none"]
+Similarity = Literal["cka", "rsa", "procrustes", "encoding", "encoding back", "twins", "twins back", "soft matching"]
 N_FEWEST = 19  # permutations, which allow p = 0.05
 
 
@@ -119,8 +119,8 @@ class Populations(BaseModel):
     Parameters
     ----------
     measures : list of str, optional
-        Some of "cka", "rsa", "procrustes", "encoding", "encoding back", "twins" and "twins back". The default is "cka",
-        "rsa" and "twins".
+        Some of "cka", "rsa", "procrustes", "encoding", "encoding back", "twins", "twins back" and "soft matching". The
+        default is "cka", "rsa" and "twins".
     finders : list of str, optional
         Names of finders of the study, whose codes are compared too; [] for none. None: all but `Units`, without the
         baselines that the study adds.
@@ -165,7 +165,7 @@ class Twins(BaseModel):
     finders : list of str, optional
         Names of finders of the study, whose codes are compared too; [] for none. None: all but `Units`, without the
         baselines that the study adds.
-    match, remove, signed, n_permutations, n_rotations : optional
+    match, mass, remove, signed, n_permutations, n_rotations : optional
         See `neurosuper.comparison.twins`.
 
     See Also
@@ -184,7 +184,14 @@ class Twins(BaseModel):
     pairs: Pairs | None = None
     finders: Names | None = None
     match: Match = "best"
+    mass: Annotated[float, Field(gt=0, lt=1)] | None = None
     remove: Remove = "common"
     signed: Annotated[bool, Field(strict=True)] = False
     n_permutations: Annotated[int, Field(ge=N_FEWEST)] = 999
     n_rotations: Annotated[int, Field(ge=0)] = 20
+
+    @model_validator(mode="after")
+    def _check_mass(self) -> Twins:
+        if (self.match == "partial") != (self.mass is not None):
+            raise ValueError("mass, such as 0.5, is for match = 'partial', which needs it")
+        return self

@@ -83,10 +83,10 @@ center = true                 # subtract the mean response of each unit
 # Systems against systems, if there are several: similarity of the populations, and twins, the items of one that respond
 # to the same images as items of another; in populations.nc and twins.nc, and in sections of the report.
 # [populations]               # as it is: all pairs
-# measures = ["cka", "rsa", "twins"]  # also: procrustes, encoding (needs neurosuper[encoding]), and those "back"
+# measures = ["cka", "rsa", "twins"]  # also: "soft matching", "procrustes", "encoding" (needs neurosuper[encoding])
 # finders = ["KMeans"]        # by default all
 # [twins]                     # as it is: all pairs
-# match = "best"              # or "one-to-one", "mutual"
+# match = "best"              # or "one-to-one", "mutual", "soft"
 # remove = "common"           # what all items of a system share, such as contrast; or "none"
 
 # A difference that you state before you see scores; the report tests it apart from all others.
