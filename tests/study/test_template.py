@@ -207,12 +207,22 @@ def test_every_setting_is_explained_and_data_elsewhere_are_named_in_full(photos,
 def test_measures_of_superposition_are_explained_and_may_be_uncommented(photos, tmp_path):
     path = new_study(photos, tmp_path / "study.toml")
     text = path.read_text()
-    start, end = text.index("# [superposition]"), text.index("# A difference that")
+    start, end = text.index("# [superposition]"), text.index("# Systems against systems")
     path.write_text(text[:start] + re.sub("^# ", "", text[start:end], flags=re.MULTILINE) + text[end:])
     study = read_study(path)
     assert study.superposition.metric == "Color"
     assert study.superposition.max_units == 256
     assert study.factors.kinds == {"pose": "label"}
+
+
+def test_comparisons_of_systems_are_explained_and_may_be_uncommented(photos, tmp_path):
+    path = new_study(photos, tmp_path / "study.toml")
+    text = path.read_text()
+    start, end = text.index("# [populations]"), text.index("# A difference that")
+    path.write_text(text[:start] + re.sub("^# ", "", text[start:end], flags=re.MULTILINE) + text[end:])
+    study = read_study(path)
+    assert (study.populations.measures, study.populations.finders) == (["cka", "rsa", "twins"], ["KMeans"])
+    assert (study.twins.match, study.twins.remove) == ("best", "common")
 
 
 def test_a_file_is_never_overwritten(photos, tmp_path):
