@@ -207,25 +207,11 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
     scores = _estimate_scores(study, metrics, images, n_scored, n_items, len(systems))
     of_measures = _estimate_measures(study, systems, len(finders), scores.get(metric_of(study), 0.0))
     memory, disk = _estimate_bytes(study, systems, directions, metrics, images, n_scored)
-    return StudyCheck(
-        path,
-        systems,
-        directions,
-        selected,
-        states,
-        {
-            "images": of_images,
-            "systems": of_systems,
-            "fits": fits,
-            "metrics": sum(scores.values()),
-            **of_measures,
-            "report": report_seconds(directions.size, n_items, len(metrics)),
-        },
-        memory,
-        disk + cached,
-        read_durations(Path(output) if output else files.resolve(study.output or f"{path.stem}_output")),
-        describe_measures(study),
-    )
+    seconds = {"images": of_images, "systems": of_systems, "fits": fits, "metrics": sum(scores.values())}
+    seconds |= of_measures | {"report": report_seconds(directions.size, n_items, len(metrics))}
+    durations = read_durations(Path(output) if output else files.resolve(study.output or f"{path.stem}_output"))
+    measures = describe_measures(study)
+    return StudyCheck(path, systems, directions, selected, states, seconds, memory, disk + cached, durations, measures)
 
 
 def _require_datasets(study: Study) -> None:
