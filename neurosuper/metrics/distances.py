@@ -90,8 +90,7 @@ class DistanceMatrix(Distances):
 
     def weighted_sums(self, weights: np.ndarray) -> np.ndarray:
         """Return the product of the matrix with the weights, some rows at a time in float64."""
-        weights = weights.astype(np.float64)
-        rows = _blocks(len(self.table), 8 * len(self.table))
+        weights, rows = weights.astype(np.float64), _blocks(len(self.table), 8 * len(self.table))
         return np.concatenate([self.table[block].astype(np.float64) @ weights for block in rows])
 
     def matrix(self) -> DistanceMatrix:

@@ -212,26 +212,14 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
     scores = _estimate_scores(study, metrics, images, n_scored, n_items, len(systems))
     of_measures = _estimate_measures(study, systems, len(finders), scores.get(metric_of(study), 0.0))
     memory, disk = _estimate_bytes(study, systems, directions, metrics, images, n_scored)
+    seconds = {"images": of_images, "systems": of_systems, "fits": fits, "metrics": sum(scores.values()), **of_measures}
+    seconds |= _estimate_pairs(study, systems, fits) | {
+        "report": report_seconds(directions.size, n_items, len(metrics))
+    }
+    durations = read_durations(Path(output) if output else files.resolve(study.output or f"{path.stem}_output"))
+    described = describe_measures(study), describe_pairs(study)
     return StudyCheck(
-        path,
-        systems,
-        directions,
-        selected,
-        states,
-        {
-            "images": of_images,
-            "systems": of_systems,
-            "fits": fits,
-            "metrics": sum(scores.values()),
-            **of_measures,
-            **_estimate_pairs(study, systems, fits),
-            "report": report_seconds(directions.size, n_items, len(metrics)),
-        },
-        memory,
-        disk + cached,
-        read_durations(Path(output) if output else files.resolve(study.output or f"{path.stem}_output")),
-        describe_measures(study),
-        describe_pairs(study),
+        path, systems, directions, selected, states, seconds, memory, disk + cached, durations, *described
     )
 
 

@@ -326,8 +326,7 @@ def _sparseness(system: _System, fit: Fit, settings: _Settings) -> xr.Dataset:
     index = interpretability_index(
         codes, settings.images, settings.metric, top=settings.top, random_state=settings.seed
     )
-    sparse = sparseness(codes, baseline=settings.baseline)
-    variables = {"sparseness": sparse, "interpretability": index}
+    variables = {"sparseness": sparseness(codes, baseline=settings.baseline), "interpretability": index}
     return xr.Dataset(variables, attrs=index.attrs | {"method": fit.finder, "n_stimuli": len(codes)})
 
 

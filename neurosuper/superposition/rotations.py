@@ -120,12 +120,8 @@ def rotation_curve(
     check_count("n_rotations", n_rotations, least=19, why=", which allow p = 0.05")
     check_count("n_resamples", n_resamples, least=10)
     images, seed = check_images(images), seed_or_new(random_state)
-    # In order of labels, so that neither the order of stimuli nor that of units matters for what is drawn.
-    joined = take_groups(join_images(check_averaged(responses), images), images, stimulus_groups)
-    joined = joined.compute().sortby(["stimulus", "unit"])
+    joined = _in_order_of_labels(responses, images, stimulus_groups)
     n, n_units = joined.shape
-    if n_units < 2:
-        raise ValueError(f"a rotation needs at least 2 units, got {n_units}")
     check_top(top, n)
     scaled = normalize(joined.astype(float), "zscore")
     n_places = places_for(top)
@@ -161,6 +157,14 @@ def rotation_curve(
     attrs |= {"confidence_level": CONFIDENCE_LEVEL, "n_resamples": int(n_resamples), "random_state": seed}
     attrs |= {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
     return xr.Dataset(variables, {"amount": turns}, attrs | left_out(joined))
+
+
+def _in_order_of_labels(responses: xr.DataArray, images: xr.DataArray, stimulus_groups: str | None) -> xr.DataArray:
+    """Return the responses to `images` in order of labels, so that the orders of stimuli and units change no draw."""
+    joined = take_groups(join_images(check_averaged(responses), images), images, stimulus_groups)
+    if joined.sizes["unit"] < 2:
+        raise ValueError(f"a rotation needs at least 2 units, got {joined.sizes['unit']}")
+    return joined.compute().sortby(["stimulus", "unit"])
 
 
 def _check_amounts(amounts: Sequence[float]) -> np.ndarray:

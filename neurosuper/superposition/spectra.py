@@ -199,12 +199,12 @@ def _products(
     average = average_repetitions(responses).astype(float)
     if correlation:
         require_varying(average)
-    scale = average.std("stimulus", ddof=1).values if correlation else 1.0
+    scale, middle = average.std("stimulus", ddof=1).values if correlation else 1.0, average.values.mean(axis=0)
 
     def prepared(values: np.ndarray) -> np.ndarray:
         scaled = values / scale if correlation else values
         # the mean over all stimuli is subtracted from units first, so that products do not lose digits
-        return scaled - (average.mean("stimulus").values / scale if by_unit else scaled.mean(axis=-1, keepdims=True))
+        return scaled - (middle / scale if by_unit else scaled.mean(axis=-1, keepdims=True))
 
     if method == "pca":
         A = prepared(average.values)
@@ -252,7 +252,10 @@ def _variances(products: _Products, by_unit: bool) -> np.ndarray:
     # M is symmetric: its transpose is in the order of LAPACK, which may overwrite what was computed here
     is_own = by_unit or not products.of_stimuli
     W = linalg.eigh(M.T, check_finite=False, driver="evd", overwrite_a=is_own)[1]
-    return np.einsum("ik,ik->k", W, L @ W)[::-1] / (n - 1)
+    # wᵀ L w = wᵀ T w for the triangle T of L + Lᵀ with half of its diagonal: the product T W has half of the operations
+    T = L + L.T
+    np.fill_diagonal(T, L.diagonal())
+    return np.vecdot(W.T, linalg.blas.dtrmm(1.0, T.T, W, lower=1).T)[::-1] / (n - 1)
 
 
 def _center_both(K: np.ndarray) -> np.ndarray:

@@ -294,14 +294,11 @@ def _summarize(
     if are_pairs:
         columns |= {"interpretability_a": scores.units[:, 0], "interpretability_b": scores.units[:, 1]}
     numbers = {"share_above_null": (null > 0).mean(), "correlation": _correlation(scores)}
-    best = None
+    best, is_best = None, np.zeros(len(scores.pair), bool)
     if found is not None:
         columns["synergy_found"] = found.synergy
         best = np.argsort(-found.synergy, kind="stable")[: int(np.ceil(BEST_SHARE * len(groups.labels)))]
         numbers |= {"found_of_best": found.synergy[best].mean(), "correlation_found": _correlation(found)}
-
-    is_best = np.zeros(len(scores.pair), bool)
-    if best is not None:
         is_best[best] = True
 
     def statistics(members: np.ndarray) -> dict[str, np.ndarray]:
@@ -315,15 +312,10 @@ def _summarize(
             parts.append([own.sum(1), (own > 0).sum(1), own_best.sum(1), (own_best > 0).sum(1)])
         total, above, total_best, above_best = np.sum(parts, axis=0)
         means = {"mean_synergy": total / len(is_best), "share_above": above / len(is_best)}
-        if best is None:
-            return means
-        return means | {
-            "synergy_of_best": total_best / len(best),
-            "share_above_of_best": above_best / len(best),
-        }
+        of_best = {"synergy_of_best": total_best, "share_above_of_best": above_best}
+        return means | ({} if best is None else {name: total / len(best) for name, total in of_best.items()})
 
-    settings: dict = {"groups": stimulus_groups, "n_resamples": N_HALVES, "seed": seed}
-    intervals = intervals_of(statistics, len(table.rows), **settings)
+    intervals = intervals_of(statistics, len(table.rows), groups=stimulus_groups, n_resamples=N_HALVES, seed=seed)
     for name, (dims, values) in intervals.items():
         intervals[name] = dims, np.clip(values, 0, 1) if name.startswith("share") else values
     return {name: ("pair", values) for name, values in columns.items()} | intervals | numbers
