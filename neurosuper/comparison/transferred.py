@@ -19,6 +19,8 @@ from neurosuper._joins import join_images
 from neurosuper._progress import progress
 from neurosuper.comparison.encoding import ALPHAS, check_penalties
 from neurosuper.comparison.fitting import check_finder, fit_finder
+from neurosuper.comparison.halved_systems import ceilings, reliability
+from neurosuper.comparison.pairings import correlate_columns, standardize
 from neurosuper.comparison.populations import concatenate_systems, on_common_stimuli
 from neurosuper.comparison.shared_stimuli import refuse_copies
 from neurosuper.directions import DirectionFinder
@@ -32,7 +34,6 @@ from neurosuper.responses import average_repetitions, coords_along, name_some, p
 __all__ = ["transfer_top"]
 
 MIN_STIMULI = 10  # of each half
-MIN_CEILING = 0.1  # below, r divided by it is noise
 CONFIDENCE_LEVEL = 0.95
 
 
@@ -51,7 +52,7 @@ class _Transfer(NamedTuple):
     predicted: np.ndarray
     varies: np.ndarray  # (direction,): whether both do
     alpha: np.ndarray  # (direction,)
-    ceiling: np.ndarray | None  # (direction,)
+    reliabilities: tuple[np.ndarray | None, np.ndarray | None]  # (direction,) of both codes; None: no repetitions
 
     def varying(self) -> tuple[xr.DataArray, np.ndarray]:
         """Return both codes of the directions where these vary."""
@@ -266,25 +267,14 @@ def _leave_out(name: str, animals: Mapping[str, _Animal], finder: DirectionFinde
         halves = concatenate_systems({other: each.halves[part] for other, each in others.items()})
         return fitted.transform(part_of(halves, "score")).values.astype(float)
 
-    Z, ceiling = fitted.transform(part_of(both, "score")), None
-    if any(each.has_repetitions for each in animals.values()):
-        ceiling = np.ones(Z.shape[1])
-        if any(each.has_repetitions for each in others.values()):
-            ceiling = ceiling * _reliability(code(0), code(1))
-        if own.has_repetitions:
-            ceiling = ceiling * _reliability(*map(predict, own.halves))
-        ceiling = np.sqrt(ceiling)
+    Z = fitted.transform(part_of(both, "score"))
+    of_others = reliability(code(0), code(1)) if any(each.has_repetitions for each in others.values()) else None
+    of_own = reliability(*map(predict, own.halves)) if own.has_repetitions else None
     predicted, alpha = predict(own.average), np.broadcast_to(model.alpha_, Z.shape[1])
     varies = (np.ptp(Z.values, axis=0) > 0) & (np.ptp(target, axis=0) > 0)
     if not varies.any():
         raise ValueError(f"no direction of the animals other than {name!r} varies over the stimuli; change the finder")
-    return _Transfer(Z.astype(float).rename({Z.dims[1]: "direction"}), predicted, varies, alpha, ceiling)
-
-
-def _reliability(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the reliability of codes from those of both halves of the repetitions, at least 0."""
-    r = np.maximum(_correlate(first, second), 0)  # of noise alone, it may be below 0
-    return 2 * r / (1 + r)  # Spearman and Brown: of all repetitions, from that of halves
+    return _Transfer(Z.astype(float).rename({Z.dims[1]: "direction"}), predicted, varies, alpha, (of_others, of_own))
 
 
 def _score(transfer: _Transfer, top: int, n_permutations: int, n_resamples: int, seed: int) -> dict[str, np.ndarray]:
@@ -294,17 +284,17 @@ def _score(transfer: _Transfer, top: int, n_permutations: int, n_resamples: int,
     labels = top_stimuli(codes, top=top, random_state=seed).values
     chosen = codes.indexes["stimulus"].get_indexer(labels.ravel()).reshape(labels.shape)
     percentiles = _percentiles(predicted)
-    observed = np.stack([_correlate(predicted, Z), percentiles[chosen, items].mean(axis=0)])
+    observed = np.stack([correlate_columns(predicted, Z), percentiles[chosen, items].mean(axis=0)])
 
     def of_some(rows: np.ndarray) -> np.ndarray:
         # of a half, the same share are top stimuli
         first = np.argsort(-Z[rows], axis=0, kind="stable")[: max(1, round(top * len(rows) / n))]
         own = predicted[rows]
-        return np.stack([_correlate(own, Z[rows]), _percentiles(own)[first, items].mean(axis=0)])
+        return np.stack([correlate_columns(own, Z[rows]), _percentiles(own)[first, items].mean(axis=0)])
 
     found = halves_interval(of_some, n, n_resamples=n_resamples, random_state=seed)
     margin = (found.estimate_high - found.estimate_low).values / 2
-    rng, own, theirs = np.random.default_rng([seed, 1]), _standardize(predicted), _standardize(Z)
+    rng, own, theirs = np.random.default_rng([seed, 1]), standardize(predicted), standardize(Z)
     draws = []
     for _ in progress(range(n_permutations), desc="permutations", unit="draw", leave=False):
         order = rng.permutation(n)
@@ -315,27 +305,15 @@ def _score(transfer: _Transfer, top: int, n_permutations: int, n_resamples: int,
         columns[f"{name}_low"] = np.maximum(observed[row] - margin[row], least)
         columns[f"{name}_high"] = np.minimum(observed[row] + margin[row], most)
     columns["alpha"] = transfer.alpha[transfer.varies]
-    if transfer.ceiling is not None:
-        columns["ceiling"] = ceiling = transfer.ceiling[transfer.varies]
-        columns["r_ceiled"] = np.where(ceiling >= MIN_CEILING, observed[0] / np.maximum(ceiling, MIN_CEILING), np.nan)
+    if any(each is not None for each in transfer.reliabilities):
+        of_others, of_own = (None if each is None else each[transfer.varies] for each in transfer.reliabilities)
+        columns["ceiling"], columns["r_ceiled"] = ceilings(of_others, of_own, observed[0])
     return columns
 
 
 def _percentiles(codes: np.ndarray) -> np.ndarray:
     """Return the percentile of each code among those of its item, from 0 to 100 with a mean of 50."""
     return 100 * (stats.rankdata(codes, axis=0) - 0.5) / len(codes)
-
-
-def _standardize(Z: np.ndarray) -> np.ndarray:
-    """Return columns of mean 0 and length 1; 0 where they do not vary."""
-    Z = Z - Z.mean(axis=0)
-    length = np.linalg.norm(Z, axis=0)
-    return Z / np.where(length > 0, length, np.inf)
-
-
-def _correlate(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Return the correlation of each column of A with the same column of B."""
-    return np.einsum("si,si->i", _standardize(A), _standardize(B))
 
 
 def _join(transfers: Mapping[str, _Transfer], tables: Mapping[str, dict[str, np.ndarray]]) -> xr.Dataset:

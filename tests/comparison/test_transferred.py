@@ -68,7 +68,7 @@ def test_independent_animals_are_at_chance_and_p_is_uniform():
     images, p, percentiles = colors(40), [], []
     labels = {"stimulus": images.stimulus.values, "other": images.stimulus.values}
     metric = Precomputed(xr.DataArray(np.ones((40, 40)) - np.eye(40), labels, ("stimulus", "other")))
-    for seed in range(20):
+    for seed in range(15):
         animals = independent(40, seed, 3) | {"M3": independent(40, 1000 + seed, 3)["M1"]}
         found = transfer_top(
             animals, PCA(2), images, metric, alphas=ALPHAS, n_permutations=99, n_resamples=10, random_state=seed
