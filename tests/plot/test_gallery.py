@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 import neurosuper as ns
 from neurosuper import plot
+from tests.plot.pair_results import make_populations, make_twins
 
 NAME = "3$ or 4$"  # of a finder, area or direction: shown as it is, not as a formula
 
@@ -51,6 +52,8 @@ def calls(rng, images, comparison, superposition_results):
         {"accuracy": (("unit", "quantile"), rng.uniform(0.4, 1, (9, 3)))}, {"quantile": [0, 0.1, 0.2]}
     )
     measured = superposition_results(NAME)
+    twins = make_twins(["a"], [NAME])
+    one, two = (codes.assign_coords(direction=names) for names in (["a", "c"], [NAME, "b"]))
     return {
         "plot_contrasts": ((tests, "LPIPS-alex"), ["KMeans", "V4", "single units", "not detectable"]),
         "plot_disentanglement": ((measured["disentanglement"],), [NAME, "Units", "KMeans", "MIG", "factors permuted"]),
@@ -61,12 +64,27 @@ def calls(rng, images, comparison, superposition_results):
         "plot_recovery": ((recovery,), ["KMeans", "max |cosine| with a planted direction"]),
         "plot_reliability": ((reliability,), ["split-half", f"{NAME} (1)"]),
         "plot_rotation": ((measured["rotation"],), [f"{NAME} (p = 0.05)", "units"]),
+        "plot_similarity": (
+            {"populations": make_populations(["V4", NAME]), "measure": "cka", "items": ["units", "KMeans"]},
+            ["V4", NAME, "KMeans", "quantity of cka"],
+        ),
         "plot_sparseness": ((measured["sparseness"],), [NAME, "Units", "sparseness over stimuli"]),
         "plot_spectrum": ((measured["spectrum"],), [f"{NAME}: α = 1.02 [0.93, 1.10]", "critical α = 1.5", "0.1"]),
         "plot_sweep": ((sweep,), ["number of directions"]),
         "plot_synergy": ((measured["synergy"],), [f"{NAME}: 300 pairs", "share of pairs (%)"]),
         "plot_top_stimuli": ((codes, images), ["b", *ns.top_stimuli(codes).values.ravel().tolist()]),
+        "plot_twins": (
+            (twins, one, two, images),
+            ["a", NAME, "r = 0.50 [0.40, 0.60], ceiling 0.80, adjusted p = 0.010"],
+        ),
     }
+
+
+def draw(name, arguments, **ax):
+    """Return what a plot function returns for positional arguments, or for named ones where these are keyword-only."""
+    if isinstance(arguments, dict):
+        return getattr(plot, name)(**arguments, **ax)
+    return getattr(plot, name)(*arguments, **ax)
 
 
 def svg_of(figure):
@@ -84,7 +102,7 @@ def texts_of(figure):
 @pytest.mark.parametrize("name", plot.__all__)
 def test_without_axes_returns_a_figure_whose_svg_contains_all_labels_as_text(name, calls):
     arguments, labels = calls[name]
-    figure = getattr(plot, name)(*arguments)
+    figure = draw(name, arguments)
     assert isinstance(figure, Figure)
     texts = texts_of(figure)
     assert set(labels) <= set(texts)
@@ -97,7 +115,7 @@ def test_with_axes_draws_there_alone_and_returns_them(name, calls):
     arguments, labels = calls[name]
     figure, (left, right) = plt.subplots(1, 2, figsize=(14, 7), layout="constrained")
     figure.canvas.draw()  # axes have labels at their ticks then, which are used again
-    assert getattr(plot, name)(*arguments, ax=right) is right
+    assert draw(name, arguments, ax=right) is right
     assert isinstance(right, Axes)
     assert figure.axes == [left, right]
     assert not figure.legends
@@ -118,9 +136,9 @@ def test_with_axes_draws_there_alone_and_returns_them(name, calls):
 def test_axes_of_any_layout_will_do(name, calls):
     figure = plt.figure(figsize=(10, 6))
     inset = figure.add_axes([0.3, 0.2, 0.6, 0.7])
-    assert getattr(plot, name)(*calls[name][0], ax=inset) is inset
+    assert draw(name, calls[name][0], ax=inset) is inset
     sub = figure.subfigures(1, 2)[1].add_subplot()
-    assert getattr(plot, name)(*calls[name][0], ax=sub) is sub
+    assert draw(name, calls[name][0], ax=sub) is sub
     figure.draw_without_rendering()
     plt.close(figure)
 
@@ -128,7 +146,7 @@ def test_axes_of_any_layout_will_do(name, calls):
 @pytest.mark.parametrize("name", plot.__all__)
 def test_leaves_pyplot_and_its_settings_alone(name, calls):
     before, settings = plt.get_fignums(), dict(plt.rcParams)
-    getattr(plot, name)(*calls[name][0])
+    draw(name, calls[name][0])
     assert (plt.get_fignums(), dict(plt.rcParams)) == (before, settings)
 
 
