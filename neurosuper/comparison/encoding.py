@@ -114,9 +114,7 @@ def encode(
     """
     require("himalaya", "encoding")
     check_count("n_folds", n_folds, least=2)
-    penalties = np.atleast_1d(np.asarray(alphas, float))
-    if penalties.ndim != 1 or not (np.isfinite(penalties) & (penalties > 0)).all():
-        raise ValueError(f"alphas must be penalties above 0, such as numpy.logspace(-2, 6, 17), got {alphas!r}")
+    penalties = check_penalties(alphas)
     seed = seed_or_new(random_state)
     bands = dict(features) if isinstance(features, Mapping) else {"": features}
     if not bands:
@@ -147,6 +145,14 @@ def encode(
     attrs |= {"n_stimuli": len(Y), "n_features": int(sum(x.shape[1] for x in X)), "n_folds": int(n_folds)}
     attrs |= {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
     return xr.Dataset(columns, coords, attrs | {"random_state": seed})
+
+
+def check_penalties(alphas: Sequence[float]) -> np.ndarray:
+    """Return penalties to choose from, above 0."""
+    penalties = np.atleast_1d(np.asarray(alphas, float))
+    if penalties.ndim != 1 or not penalties.size or not (np.isfinite(penalties) & (penalties > 0)).all():
+        raise ValueError(f"alphas must be penalties above 0, such as numpy.logspace(-2, 6, 17), got {alphas!r}")
+    return penalties
 
 
 def predict_fold(

@@ -18,6 +18,7 @@ from neurosuper.responses import name_some, split_stimuli
 
 Remove = Literal["common", "none"]
 MIN_STIMULI = 10  # of each half
+MIN_CEILING = 0.1  # below, r divided by it is noise
 MOST_EXACT = 100  # rows whose eigenvectors are all computed; Lanczos iterations find one of more, to rounding
 
 
@@ -89,6 +90,17 @@ def reliability(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     r = correlate_columns(one, other)
     with np.errstate(divide="ignore"):
         return 2 * r / (1 + r)
+
+
+def ceilings(of_a: np.ndarray | None, of_b: np.ndarray | None, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return √(ρ₁ ρ₂), the largest r that two reliabilities allow, None that of no repetitions, and r divided by it.
+
+    NaN where there is no r, and r divided by it also where it is below 0.1.
+    """
+    rho_a, rho_b = (np.ones(r.shape) if each is None else np.maximum(each, 0) for each in (of_a, of_b))
+    ceiling = np.where(np.isfinite(r), np.sqrt(rho_a * rho_b), np.nan)  # noise alone can make one negative
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return ceiling, np.where(ceiling >= MIN_CEILING, r / ceiling, np.nan)
 
 
 def fit_stimuli(a: xr.DataArray, seed: int) -> np.ndarray:

@@ -14,17 +14,15 @@ from scipy import stats
 
 from neurosuper._checks import Seed, check_count, check_one_of, check_share, seed_or_new
 from neurosuper.comparison.couplings import check_pairs
-from neurosuper.comparison.halved_systems import MIN_STIMULI, Half, Prepared, Remove, fit_stimuli, reliability
+from neurosuper.comparison.halved_systems import MIN_STIMULI, Half, Prepared, Remove, ceilings, fit_stimuli, reliability
 from neurosuper.comparison.pairings import COUPLED, Match, Pairing, correlate, correlate_columns
 from neurosuper.comparison.partner_tests import p_of_partners, rotate_partners
-from neurosuper.comparison.shared_stimuli import common_systems, groups_of
+from neurosuper.comparison.shared_stimuli import common_systems, groups_of, labels_of_items
 from neurosuper.inference import adjust_p_values
 from neurosuper.inference.null_draws import p_of_draws
-from neurosuper.responses import coords_along
 
 __all__ = ["twins"]
 
-MIN_CEILING = 0.1  # below, r divided by it is noise
 CONFIDENCE_LEVEL = 0.95
 
 
@@ -145,7 +143,7 @@ def twins(
     groups = None if blocks is None else groups_of(a, blocks)[~is_fit]
     p, p_any = p_of_partners(A.half.score, theirs, r, groups, n_permutations, seed)
     columns = {"partner": np.where(pairing.has, label_b[pairing.partner], ""), **columns, "p_value": p}
-    table = xr.Dataset({name: ("item_a", values) for name, values in columns.items()}, _labels(a))
+    table = xr.Dataset({name: ("item_a", values) for name, values in columns.items()}, labels_of_items(a))
     table["p_adjusted"] = adjust_p_values(table.p_value)
     if pairing.coupling is not None:
         table["coupling"] = xr.DataArray(pairing.coupling, {"item_b": label_b}, ("item_a", "item_b"))
@@ -190,23 +188,6 @@ def _columns(A: Prepared, B: Prepared, pairing: Pairing, second: Pairing) -> dic
     columns |= {"second": r_second, "n_sharing": pairing.n_sharing()}
     if A.repeats is None and B.repeats is None:
         return columns
-    return columns | _ceilings(A, B, pairing, r)
-
-
-def _ceilings(A: Prepared, B: Prepared, pairing: Pairing, r: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the largest r that the reliabilities of items and of their partners allow, and r relative to it."""
-    of_a = A.reliability
     of_b = None if B.repeats is None else reliability(*(pairing.courses(half) for half in B.repeats))
-    product = (1.0 if of_a is None else of_a) * (1.0 if of_b is None else of_b)
-    ceiling = np.where(pairing.has, np.sqrt(np.maximum(product, 0)), np.nan)  # noise alone can make it negative
-    if of_a is not None and of_b is not None:
-        ceiling[pairing.has & (of_a < 0) & (of_b < 0)] = 0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {"ceiling": ceiling, "r_ceiled": np.where(ceiling >= MIN_CEILING, r / ceiling, np.nan)}
-
-
-def _labels(a: xr.DataArray) -> dict[str, Any]:
-    """Return the coords of the items of `a`, along `item_a`."""
-    item = str(a.dims[-1])
-    coords = {name: ("item_a", coord.values) for name, coord in coords_along(a, item).items() if name != item}
-    return coords | {"item_a": a[item].values}
+    columns["ceiling"], columns["r_ceiled"] = ceilings(A.reliability, of_b, r)
+    return columns

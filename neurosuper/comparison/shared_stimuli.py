@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -58,6 +60,13 @@ def groups_of(system: xr.DataArray, name: str) -> np.ndarray:
             f"there is no stimulus coord {name!r}; a has {name_some(list(coords_along(system, 'stimulus')))}"
         )
     return system[name].values
+
+
+def labels_of_items(a: xr.DataArray) -> dict[str, Any]:
+    """Return the coords of the items of a system, along `item_a`."""
+    item = str(a.dims[-1])
+    coords = {name: ("item_a", coord.values) for name, coord in coords_along(a, item).items() if name != item}
+    return coords | {"item_a": a[item].values}
 
 
 def number_folds(system: xr.DataArray, groups: np.ndarray | None, n_folds: int, seed: int) -> np.ndarray:
