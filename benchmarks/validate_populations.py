@@ -46,7 +46,7 @@ def p_of_soft_twin(seed: int) -> Tested:
 
 
 def p_of_mixture(seed: int) -> Tested:
-    found = twins_from(*independent(seed), n_partners=3, **PLAIN, random_state=seed)
+    found = twins_from(*independent(seed), n_partners=3, signed=True, **PLAIN, random_state=seed)
     return spread(found.p_value[0, 0].item(), seed)
 
 
