@@ -174,7 +174,7 @@ def _add_study_commands(commands: argparse._SubParsersAction) -> None:
     new.add_argument("--output", type=Path, default=Path("study.toml"), help="file to write; default: study.toml")
     new.epilog = "Example: neurosuper new session.nwb --images photographs"
     check = _add(commands, "check", _check, "read a study without running it; estimate time, memory and disk")
-    run = _add(commands, "run", _run, "run a study file; writes study.nc, report.html, superposition.nc")
+    run = _add(commands, "run", _run, "run a study file; writes study.nc, report.html and more")
     check.epilog = "Example: neurosuper check study.toml"
     run.epilog = "Example: neurosuper run study.toml -q"
     run.set_defaults(kept=KEPT)
@@ -388,8 +388,9 @@ def _print_summary(comparison: xr.Dataset) -> None:
     print("\n".join(headline(comparison)))
     print(f"report:  {numbers.with_name('report.html')}")
     print(f"numbers: {numbers}")
-    if (measures := numbers.with_name("superposition.nc")).exists():
-        print(f"superposition: {measures}")
+    for name in ("superposition", "populations", "twins"):
+        if (path := numbers.with_name(f"{name}.nc")).exists():
+            print(f"{name}: {path}")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from .eigenvalues import plot_spectrum as plot_spectrum
 from .factor_scores import plot_disentanglement as plot_disentanglement
 from .finders import plot_finders as plot_finders
 from .interfering_directions import plot_interference as plot_interference
+from .population_matrix import plot_similarity as plot_similarity
 from .quality_curve import plot_sweep as plot_sweep
 from .recovered_directions import plot_recovery as plot_recovery
 from .rotated_axes import plot_rotation as plot_rotation
 from .sparse_items import plot_sparseness as plot_sparseness
 from .stimulus_grid import plot_top_stimuli as plot_top_stimuli
+from .twin_pairs import plot_twins as plot_twins
 from .unit_pairs import plot_synergy as plot_synergy
 from .unit_reliability import plot_reliability as plot_reliability

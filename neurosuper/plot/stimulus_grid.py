@@ -128,17 +128,13 @@ def plot_top_stimuli(
     else:
         codes, index = _select(codes, items), _index_of(codes, index)
         chosen = codes if "rank" in codes.dims else top_stimuli(codes, top=TOP if top is None else top, end=end)
-        rows = _rows_of_top(chosen, index)
+        rows = rows_of_top(chosen, index)
     if end != "top" and "rank" in codes.dims:
         raise ValueError(f"end={end!r} needs codes (stimulus, direction); top stimuli were chosen before")
     if top is not None:
         check_count("top", top, most=rows.stimuli.shape[1], why=", the number of top stimuli that are known")
     stimuli = rows.stimuli[:, :top]
-    labels = np.unique(stimuli[stimuli != ""])
-    if len(missing := np.setdiff1d(labels, images.stimulus.values)):
-        raise ValueError(f"no image for stimulus {name_some(missing)}; load the images of these labels too")
-    by_label = dict(zip(labels.tolist(), images.sel(stimulus=labels).values, strict=True))
-    return _draw_grid(rows._replace(stimuli=stimuli), by_label, ax)
+    return draw_grid(rows._replace(stimuli=stimuli), images_by_label(stimuli, images), ax)[1]
 
 
 def _select(codes: xr.DataArray, items: Items | None) -> xr.DataArray:
@@ -191,14 +187,14 @@ def _without_zeros(label: str) -> str:
     return re.sub(r"(?<!\d)0+(?=\d)", "", label)
 
 
-def _rows_of_top(chosen: xr.DataArray, index: xr.DataArray | None) -> Rows:
+def rows_of_top(chosen: xr.DataArray, index: xr.DataArray | None) -> Rows:
     """Return the rows of top stimuli (rank, item)."""
     chosen = chosen.transpose(..., "rank")
     labels = chosen[chosen.dims[0]].values.tolist()
     scores = index.sel({chosen.dims[0]: labels}).values if index is not None else None
     names = [str(label) for label in labels]
     if scores is not None:
-        names = [f"{name}\nindex {score}" for name, score in zip(names, _numbers(scores), strict=True)]
+        names = [f"{name}\nindex {score}" for name, score in zip(names, format_numbers(scores), strict=True)]
     codes = chosen["code"].transpose(..., "rank").values if "code" in chosen.coords else None
     return Rows(chosen.values.astype(str), codes, names)
 
@@ -220,23 +216,37 @@ def _rows_of_table(table: xr.Dataset, items: Items | None, index: xr.DataArray |
             names = [f"{value}\n{name}" for value, name in zip(extra, names, strict=True)]
     for name in scores:
         values, what = chosen[name].isel(metric=0).values, "index" if name == "interpretability" else name
-        names = [f"{row}\n{what} {value}" for row, value in zip(names, _numbers(values), strict=True)]
+        names = [f"{row}\n{what} {value}" for row, value in zip(names, format_numbers(values), strict=True)]
     return Rows(chosen.top_stimuli.transpose("item", "rank").values.astype(str), None, names)
 
 
-def _numbers(values: np.ndarray) -> list[str]:
+def format_numbers(values: np.ndarray) -> list[str]:
     """Return numbers with as many decimals as give the largest three significant digits."""
     largest = np.nanmax(np.abs(values), initial=0.0)
     decimals = int(np.clip(2 - np.floor(np.log10(largest)), 0, 6)) if largest else 0
     return [f"{value:.{decimals}f}".replace("-", "−") for value in values.ravel().tolist()]
 
 
-def _draw_grid(rows: Rows, images: dict[str, np.ndarray], ax: Axes | None) -> Figure | Axes:
+def images_by_label(stimuli: np.ndarray, images: xr.DataArray) -> dict[str, np.ndarray]:
+    """Return the image of each label, "" left out; no other image is read."""
+    labels = np.unique(stimuli[stimuli != ""])
+    if len(missing := np.setdiff1d(labels, images.stimulus.values)):
+        raise ValueError(f"no image for stimulus {name_some(missing)}; load the images of these labels too")
+    return dict(zip(labels.tolist(), images.sel(stimulus=labels).values, strict=True))
+
+
+def draw_grid(
+    rows: Rows, images: dict[str, np.ndarray], ax: Axes | None, *, titles: bool = True, least_width: float = 0.0
+) -> tuple[np.ndarray, Figure | Axes]:
+    """Draw a row of images per item; return the panels (row, column), and what a plot function returns.
+
+    With `titles`, each image is titled with its label, and its code if it is known. `least_width` is in inches.
+    """
     n_items, n_ranks = rows.stimuli.shape
-    codes = [] if rows.codes is None else _numbers(rows.codes[:, :n_ranks])
+    codes = [] if rows.codes is None else format_numbers(rows.codes[:, :n_ranks])
     n_lines = 2 if codes else 1
     tall = max((image.shape[0] / image.shape[1] for image in images.values()), default=1.0)
-    size = 1.5 + SIDE * n_ranks, (SIDE * min(tall, 1.5) + 0.05 + 0.13 * n_lines) * n_items
+    size = max(1.5 + SIDE * n_ranks, least_width), (SIDE * min(tall, 1.5) + 0.05 + 0.13 * n_lines) * n_items
     panels, drawn = open_panels(ax, size, n_items, n_ranks, gap=(0.18 * n_lines, 0.05))
     width = SIDE if ax is None else size_of(ax)[0] / n_ranks
     for row, col in np.ndindex(panels.shape):
@@ -245,11 +255,12 @@ def _draw_grid(rows: Rows, images: dict[str, np.ndarray], ax: Axes | None) -> Fi
         axes.spines[:].set_visible(False)
         if col == 0:
             axes.set_ylabel(rows.names[row], rotation=0, ha="right", va="center", fontsize=8)
-        code = f"\n{codes[row * n_ranks + col]}" if codes and label else ""
-        axes.set_title(_shorten(label, int(width / CHARACTER)) + code, fontsize=CAPTION_SIZE, pad=2)
+        if titles:
+            code = f"\n{codes[row * n_ranks + col]}" if codes and label else ""
+            axes.set_title(_shorten(label, int(width / CHARACTER)) + code, fontsize=CAPTION_SIZE, pad=2)
         if label:
             axes.imshow(images[label])
-    return drawn
+    return panels, drawn
 
 
 def _shorten(label: str, longest: int) -> str:

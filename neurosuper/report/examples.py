@@ -115,7 +115,7 @@ def describe_examples(
     shown: dict[str, list[ExamplesOfFinder]] = {}
     for (system, finder), examples in chosen.items():
         groups = {
-            caption: _items(items, digits if examples.are_ranked else None)
+            caption: describe_items(items, digits if examples.are_ranked else None)
             for caption, items in examples.groups.items()
         }
         shown.setdefault(system, []).append(ExamplesOfFinder(finder, _about(examples), groups))
@@ -140,7 +140,7 @@ def _about(examples: Examples) -> str:
     return f"The order of items is not reliable (r = {reliability}): examples, not the most or least interpretable."
 
 
-def _items(items: xr.Dataset, digits: int | None) -> list[Item]:
+def describe_items(items: xr.Dataset, digits: int | None) -> list[Item]:
     """Return the top stimuli of some items; with their scores, if `digits` are given."""
     seeds = items.seed.values if "seed" in items.coords else np.zeros(items.sizes["item"])
     several, shown = len(np.unique(seeds)) > 1, []

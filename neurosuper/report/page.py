@@ -22,8 +22,10 @@ from neurosuper.report.hypotheses import describe_hypotheses
 from neurosuper.report.means import describe_means
 from neurosuper.report.methods import call_of, describe_methods
 from neurosuper.report.numbers import unique_names
+from neurosuper.report.population_section import describe_populations
 from neurosuper.report.superposition_section import describe_superposition
 from neurosuper.report.thumbnails import embed_thumbnails
+from neurosuper.report.twin_section import describe_twins
 
 __all__ = ["Report", "make_report"]
 
@@ -121,6 +123,8 @@ def make_report(
     note: str | None = None,
     tests: xr.Dataset | None = None,
     superposition: xr.DataTree | None = None,
+    populations: xr.Dataset | None = None,
+    twins: xr.DataTree | None = None,
 ) -> Report:
     """Return a comparison as one self-contained HTML page, to save, open or show in a notebook.
 
@@ -136,22 +140,28 @@ def make_report(
         A sentence or two below the title. By default that of the study, else none.
     tests : Dataset (test,), optional
         From `neurosuper.contrast_finders` of this comparison, if you have them already or want others than the default.
-
     superposition : DataTree, optional
         From `neurosuper.superposition.measure_superposition`, of the same systems: the page then has a section with a
         figure per measure.
+    populations : Dataset (pair, items, measure), optional
+        From `neurosuper.comparison.compare_populations`, of the same systems: a section with a matrix per measure.
+    twins : DataTree, optional
+        From `neurosuper.study.read_twins`, of the same systems: a section with some twins as rows of images. Those of
+        arrays in memory are results of `neurosuper.comparison.twins` at places such as "V4 | IT/units", with the attrs
+        `system_a`, `system_b` and `items`.
 
     Returns
     -------
     Report
         Headline, tests as forest plots with sentences for a paper, table of means, distributions, measures of
-        superposition if there are any, top stimuli of some items of each finder by the first metric, how to read the
-        index, a paragraph of methods to paste, and provenance. The same input gives the same page.
+        superposition and comparisons of populations if there are any, top stimuli of some items of each finder by the
+        first metric, how to read the index, a paragraph of methods to paste, and provenance. The same input gives the
+        same page.
 
     Raises
     ------
     TypeError
-        `superposition` is not a DataTree.
+        `superposition` or `twins` is not a DataTree, or `populations` not a Dataset.
     ValueError
         Not a comparison or not its tests; measures of other systems; a comparison from a `study.nc` of another layout
         (`format_version`); or a top stimulus has no image.
@@ -178,10 +188,13 @@ def make_report(
     """
     comparison = _check(comparison, tests)
     chosen = choose_examples(comparison)
-    css, thumbnails = embed_thumbnails(images, labels_of(chosen.values()))
+    paired, compared = describe_twins(twins, comparison), describe_populations(populations, comparison)
+    shown = labels_of(chosen.values()) | (paired.labels if paired else set())
+    css, thumbnails = embed_thumbnails(images, shown)
     tests, cautions = finder_tests(comparison) if tests is None else (tests, [])
     measured = describe_superposition(superposition, comparison)
-    methods = describe_methods(comparison, tests) + ([" ".join(measured.methods)] if measured else [])
+    further = [*(measured.methods if measured else []), *(each.method for each in (compared, paired) if each)]
+    methods = describe_methods(comparison, tests) + ([" ".join(further)] if further else [])
     attrs, systems = comparison.attrs, unique_names(comparison.system)
     page = {
         "title": title or attrs.get("title") or f"Interpretability of {', '.join(systems)}",
@@ -195,6 +208,8 @@ def make_report(
         "means": describe_means(comparison, tests),
         "figures": draw_figures(comparison),
         "superposition": measured,
+        "populations": compared,
+        "twins": paired,
         "introduction": introduce_examples(comparison),
         "examples": describe_examples(comparison, chosen),
         "thumbnails": thumbnails,

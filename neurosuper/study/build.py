@@ -63,7 +63,7 @@ class System(NamedTuple):
     randomize: str | None = None  # how the weights of a network were made random
     fit_on: xr.DataArray | None = None  # responses to other stimuli that directions are found in
     selected: str = ""  # how many units were selected, and by which thresholds
-    repeated: xr.DataArray | None = None  # responses before averaging, if measures of superposition use repetitions
+    repeated: xr.DataArray | None = None  # responses before averaging, if superposition or twins use repetitions
 
 
 def load_study_images(study: Study, files: References) -> xr.DataArray:
@@ -103,7 +103,8 @@ def load_systems(study: Study, images: xr.DataArray, files: References, cache: P
                 fit_on = dict(_by_layer(name, others, table.get("layers")))[own]
                 fit_on = join_fit_on({own: joined}, {own: fit_on}, study.stimulus_groups)[own]
             kept = None
-            if study.superposition is not None and "repetition" in repeated.dims:  # not of the layers of a network
+            uses_repetitions = study.superposition is not None or study.twins is not None
+            if uses_repetitions and "repetition" in repeated.dims:  # not of the layers of a network
                 of_stimuli = coords_along(joined, "stimulus")
                 kept = repeated.sel(stimulus=joined.stimulus.values).assign_coords(of_stimuli)
             yield System(own, joined, truth, table.get("randomize"), fit_on, selected, kept)

@@ -12,6 +12,7 @@ from neurosuper.comparison import headline
 from neurosuper.loaders import inspect_file, inspect_nwb
 from neurosuper.loaders.netcdf import open_netcdf
 from neurosuper.study.measures import read_tree
+from neurosuper.study.pairs import TWINS_METHOD
 
 __all__ = ["describe_file"]
 
@@ -22,7 +23,8 @@ def describe_file(path: str | Path, *, companion: str | Path | None = None) -> s
     Parameters
     ----------
     path : path
-        A `study.nc` or `superposition.nc`, or anything that `neurosuper.loaders.inspect_file` reads.
+        A `study.nc`, `superposition.nc`, `populations.nc` or `twins.nc`, or anything that
+        `neurosuper.loaders.inspect_file` reads.
     companion : path, optional
         Of an NWB file: another NWB file of the session, which contains the responses.
 
@@ -60,9 +62,12 @@ def describe_file(path: str | Path, *, companion: str | Path | None = None) -> s
         with open_netcdf(path) as data:
             if "format_version" in data.attrs:
                 return "\n".join(_describe_study(path, data))
-            is_of_measures = {"measures", "provenance"} <= data.attrs.keys()
+            is_of_study, kind = "provenance" in data.attrs, str(data.attrs.get("method", ""))
+            is_of_measures = is_of_study and "measures" in data.attrs
         if is_of_measures:
             return "\n".join(_describe_measures(path))
+        if is_of_study and kind in OF_PAIRS:
+            return "\n".join(OF_PAIRS[kind](path))
     return str(inspect_file(path))
 
 
@@ -89,3 +94,25 @@ def _describe_measures(path: Path) -> Iterator[str]:
     if left_out := tree.attrs["left_out"]:
         yield from ["", "Left out, as not possible:", *(f"  {line}" for line in left_out.splitlines())]
     yield from ["", "To load them:", f"  neurosuper.study.read_superposition({str(path)!r})"]
+
+
+def _describe_populations(path: Path) -> Iterator[str]:
+    found = xr.load_dataset(path)
+    yield f"{path}: similarity of populations; {', '.join(found.measure.values)}"
+    yield from ["", "Pairs:", *(f"  {pair}" for pair in found.pair.values)]
+    yield from ["", "Items:", *(f"  {items}" for items in found["items"].values)]
+    yield from ["", "To load it:", f"  neurosuper.study.read_populations({str(path)!r})"]
+
+
+def _describe_twins(path: Path) -> Iterator[str]:
+    tree = read_tree(path)
+    yield f"{path}: twins; match {tree.attrs['match']}, removed: {tree.attrs['remove']}"
+    yield from ["", "Results (pair/items):"]
+    yield from (f"  {node.path.strip('/')}" for node in tree.leaves if node.has_data)
+    if left_out := tree.attrs["left_out"]:
+        yield from ["", "Left out, as not possible:", *(f"  {line}" for line in left_out.splitlines())]
+    yield from ["", "To load them:", f"  neurosuper.study.read_twins({str(path)!r})"]
+
+
+# By the attr `method` of the file.
+OF_PAIRS = {"similarity of populations": _describe_populations, TWINS_METHOD: _describe_twins}

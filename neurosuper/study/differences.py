@@ -82,24 +82,33 @@ def compare_files(recorded: Path, rerun: Path, tolerance: float, is_tie: IsTie) 
 
 
 def compare_trees(recorded: Path, rerun: Path, tolerance: float) -> tuple[pd.DataFrame, int]:
-    """Return the same for two `superposition.nc`: the variable is named after its measure."""
+    """Return the same for two files of another kind, such as `superposition.nc`.
+
+    A variable is named after its measure, or after the file.
+    """
     one, two = read_groups(recorded), read_groups(rerun)
     rows, n_compared = [], 0
-    for cell in _cells_of_trees(one, two):
+    for cell in _cells_of_trees(one, two, recorded.stem):
         n_compared += cell.recorded.size
         if (row := _compare(cell, tolerance)) is not None:
             rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS), n_compared
 
 
-def _cells_of_trees(one: dict[str, xr.Dataset], two: dict[str, xr.Dataset]) -> Iterator[Cell]:
-    """Yield all pairs of values of two trees of measures; entries are matched by position."""
-    yield Cell("groups of measures", "", "", "", *_as_texts(sorted(one), sorted(two)))
+def _cells_of_trees(one: dict[str, xr.Dataset], two: dict[str, xr.Dataset], file: str) -> Iterator[Cell]:
+    """Yield all pairs of values of two files with results in groups; entries are matched by position.
+
+    Groups of measures are measure/system/finder, those of twins pair/items.
+    """
+    what = "measures" if file == "superposition" else file
+    yield Cell(f"groups of {what}", "", "", "", *_as_texts(sorted(one), sorted(two)))
     for group in [name for name in one if name in two]:
         measure, system, finder, *_ = [*group.split("/"), "", ""]
-        of = f" of {measure}" if measure else " of superposition"
+        if file != "superposition":
+            measure, system, finder = file if group else "", measure, system
+        of = f" of {measure or file}"
         for cell in (*_cells_of_attrs(one[group].attrs, two[group].attrs, of), *_by_variable(one[group], two[group])):
-            name = cell.variable if cell.variable.startswith("attr ") else f"{measure} {cell.variable}"
+            name = cell.variable if cell.variable.startswith("attr ") else f"{measure or file} {cell.variable}"
             yield cell._replace(variable=name, system=system, finder=finder)
 
 

@@ -16,7 +16,7 @@ The model: a small part of each step is timed (see `timings`) and scaled.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,11 +43,12 @@ from neurosuper.study.build import (
 )
 from neurosuper.study.file import Study, read_study, tables_of
 from neurosuper.study.measures import describe_measures, metric_of
+from neurosuper.study.pairs import check_pairs, describe_pairs, finders_of
 from neurosuper.study.plan import describe_steps, describe_time, read_durations
 from neurosuper.study.references import References
 from neurosuper.study.run import SEEDLESS, check_permitted
 from neurosuper.study.sizes import measure_systems
-from neurosuper.study.timings import grow, report_seconds, time_fit, time_measures, time_metric, work
+from neurosuper.study.timings import grow, report_seconds, time_fit, time_measures, time_metric, time_pair, work
 from neurosuper.superposition.all_measures import check_measures
 
 __all__ = ["StudyCheck", "check_study"]
@@ -79,14 +80,16 @@ class StudyCheck:
     metrics : dict of str to str
         State of each metric by name: "ready", with what to know about it, or what the run has to fetch first.
     seconds : dict of str to float
-        Estimated time of each step: "images", "systems", "fits", "metrics", "superposition" if the study measures it,
-        "report".
+        Estimated time of each step: "images", "systems", "fits", "metrics", "superposition", "populations" and
+        "twins" if the study asks for them, "report".
     memory, disk : float
         Estimated bytes.
     last_run : dict of str to float
         Seconds of each step but the report of the last run in the output folder; empty if there was none.
     superposition : str
         Which of its measures are computed, in a line; "" if none.
+    pairs : list of str
+        What is compared in pairs of systems, in lines.
 
     See Also
     --------
@@ -111,6 +114,7 @@ class StudyCheck:
     disk: float
     last_run: Mapping[str, float] = field(default_factory=dict)
     superposition: str = ""
+    pairs: Sequence[str] = ()
 
     @property
     def total(self) -> float:
@@ -121,7 +125,7 @@ class StudyCheck:
         lines = [f"{self.path} can be run.", "", self.systems.to_string(), *self.selected, ""]
         lines += ["Directions (system, finder):", self.directions.to_string(), ""]
         lines += [f"Metric {name}: {state}" for name, state in self.metrics.items()]
-        lines += [*([f"{self.superposition[:1].upper()}{self.superposition[1:]}"] if self.superposition else []), ""]
+        lines += [f"{line[:1].upper()}{line[1:]}" for line in (self.superposition, *self.pairs) if line] + [""]
         lines.append(
             f"Estimate for this machine: about {describe_time(self.total)} ({describe_steps(self.seconds)}), "
             f"{_describe_bytes(self.memory)} of memory, {_describe_bytes(self.disk)} of disk."
@@ -195,6 +199,7 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
     images = load_study_images(study, files)
     of_images = time.perf_counter() - start
     systems, selected, recording = measure_systems(study, images, files)
+    check_pairs(study, systems.index.tolist())
     of_systems = time.perf_counter() - start - of_images + float(systems.pop("seconds").sum())
     cached = FLOAT * int((systems.n_stimuli * systems.n_units)[systems.n_constant.isna()].sum())
     directions = _count_directions(finders, systems)
@@ -219,12 +224,14 @@ def check_study(path: str | Path, output: str | Path | None = None, *, trust: bo
             "fits": fits,
             "metrics": sum(scores.values()),
             **of_measures,
+            **_estimate_pairs(study, systems, fits),
             "report": report_seconds(directions.size, n_items, len(metrics)),
         },
         memory,
         disk + cached,
         read_durations(Path(output) if output else files.resolve(study.output or f"{path.stem}_output")),
         describe_measures(study),
+        describe_pairs(study),
     )
 
 
@@ -326,6 +333,25 @@ def _estimate_measures(study: Study, systems: pd.DataFrame, n_finders: int, embe
     line = grow(partial(time_measures, names, values, study.top, table.n_rotations, n_finders), len(values))
     seconds = [line.at(int(n)) * (units / pilot) ** 2 for n, units in zip(systems.n_stimuli, n_units, strict=True)]
     return {"superposition": sum(seconds) + embedding}
+
+
+def _estimate_pairs(study: Study, systems: pd.DataFrame, fits: float) -> dict[str, float]:
+    """Return the seconds of comparisons in pairs of systems, if there are any, from those of two simulated ones.
+
+    Items are as many as units; one pair costs about as much as another, at the mean size of systems.
+    """
+    n_stimuli, n_units = int(systems.n_stimuli.max()), float(systems.n_units.mean())
+    pilot = int(np.clip(n_units, 2, MOST_PILOT_UNITS))
+    values = _simulate(n_stimuli, 2 * pilot).values
+    n_all, seconds = len(systems) * (len(systems) - 1) // 2, {}
+    for step, table in (("populations", study.populations), ("twins", study.twins)):
+        if table is not None:
+            n_kinds = 1 + len(finders_of(study, table.finders))
+            line = grow(partial(time_pair, table, values), n_stimuli)
+            n_pairs = n_all if table.pairs is None else len(table.pairs)
+            own = line.at(n_stimuli) * n_kinds * n_pairs * (n_units / pilot)
+            seconds[step] = own + (fits / len(study.seeds) if step == "populations" else 0.0)
+    return seconds
 
 
 def _count_features(metric: ImageMetric | Precomputed, images: xr.DataArray) -> int:

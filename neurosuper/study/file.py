@@ -10,18 +10,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from neurosuper._toml import parse_toml
 from neurosuper.directions import CovarianceMatched
 from neurosuper.metrics.cache import Stored
+from neurosuper.study.analyses import Factors, Populations, Superposition, Twins, refuse_repeats
 from neurosuper.study.references import Table, refuse_escapes, shared_name
-from neurosuper.superposition.all_measures import Measure
 
 Name = Annotated[str, Field(pattern=r"^[^/|$]*[^/|$.\s][^/|$]*$")]
 RANDOMIZED = ("init", "shuffle")  # see `neurosuper.networks.randomize`
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-def _refuse_repeats(values: list) -> list:
-    if len(set(values)) < len(values):
-        raise ValueError("each may be named once")
-    return values
 
 
 class Hypothesis(BaseModel):
@@ -58,82 +52,6 @@ class Hypothesis(BaseModel):
     against: str = "Units"
     correction: Literal["hub", "none"] = "hub"
     alternative: Literal["greater", "less", "two-sided"] = "greater"
-
-
-class Superposition(BaseModel):
-    """Measures of superposition of a study: the table `[superposition]` of a file; an empty one asks for all.
-
-    Parameters
-    ----------
-    measures : list of str, optional
-        Some of "interference", "spectrum", "sparseness", "rotation", "synergy" and "disentanglement". None: all that
-        are possible; what is not is listed in the results.
-    metric : str, optional
-        Name of a metric of the study; None: its first.
-    baseline, max_units, n_rotations, stimulus_dim : optional
-        See `neurosuper.superposition.measure_superposition`.
-
-    See Also
-    --------
-    Factors : What is known of the stimuli, for "disentanglement".
-    Study : All settings of a study.
-
-    Examples
-    --------
-    >>> Superposition(measures=["rotation"]).max_units
-    256
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    measures: Annotated[list[Measure], Field(min_length=1), AfterValidator(_refuse_repeats)] | None = None
-    metric: str | None = None
-    baseline: float | Literal["min", "median"] = "median"
-    max_units: Annotated[int, Field(ge=2)] = 256
-    n_rotations: Annotated[int, Field(ge=19)] = 19
-    stimulus_dim: Annotated[float, Field(gt=0)] | None = None
-
-
-class Factors(BaseModel):
-    """Factors of the stimuli of a study, for disentanglement: the table `[factors]` of a file.
-
-    Parameters
-    ----------
-    names : list of str, optional
-        At least two: columns of the table, or stimulus coords of the images or of the systems, such as "category".
-        None: all columns of the table.
-    path : str, optional
-        A table (.csv) with a column `stimulus`, the labels of the images.
-    kinds : dict of str to {"label", "number"}, optional
-        Of factors that are not what they look like, such as numbers that are labels.
-    bins : int, optional
-        Of codes and of factors that are numbers: at most a fifth of the held-out stimuli.
-
-    See Also
-    --------
-    Superposition : The measures.
-    neurosuper.superposition.disentanglement : What factors serve.
-
-    Examples
-    --------
-    >>> Factors(names=["category", "pose"], kinds={"pose": "label"}).bins
-    20
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    names: Annotated[list[str], Field(min_length=2)] | None = None
-    path: str | None = None
-    kinds: dict[str, Literal["label", "number"]] = {}
-    bins: Annotated[int, Field(ge=2)] = 20
-
-    @model_validator(mode="after")
-    def _check_source(self) -> Factors:
-        if self.names is None and self.path is None:
-            raise ValueError("give names of stimulus coords, such as ['category', 'pose'], or the path of a table")
-        if self.names is not None and (unknown := sorted(self.kinds.keys() - set(self.names))):
-            raise ValueError(f"kinds has {unknown[0]!r}, which is not among names: {', '.join(self.names)}")
-        return self
 
 
 class Study(BaseModel):
@@ -200,6 +118,10 @@ class Study(BaseModel):
         Measures of superposition, in `superposition.nc` and a section of the report.
     factors : Factors, optional
         What is known of the stimuli, for the disentanglement among these measures.
+    populations : Populations, optional
+        Similarity of all pairs of systems, in `populations.nc` and a section of the report.
+    twins : Twins, optional
+        Which item of one system is which of another, in `twins.nc` and a section of the report.
 
     See Also
     --------
@@ -221,7 +143,7 @@ class Study(BaseModel):
     output: str | None = None
     top: Annotated[int, Field(ge=2)] = 5
     score_on: Literal["held-out", "all"] = "held-out"
-    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(_refuse_repeats)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1), AfterValidator(refuse_repeats)] = [0]
     baselines: Annotated[bool, Field(strict=True)] = True
     stimulus_groups: str | None = None
     drop_constant_units: Annotated[bool, Field(strict=True)] = True
@@ -234,6 +156,8 @@ class Study(BaseModel):
     hypotheses: list[Hypothesis] = []
     superposition: Superposition | None = None
     factors: Factors | None = None
+    populations: Populations | None = None
+    twins: Twins | None = None
 
     @model_validator(mode="after")
     def _check_randomized(self) -> Study:
@@ -291,6 +215,17 @@ class Study(BaseModel):
             raise ValueError(f"superposition.metric is {table.metric!r}; the study has {', '.join(self.metrics)}")
         if "disentanglement" in (table.measures or []) and self.factors is None:
             raise ValueError("superposition.measures has 'disentanglement', which needs a table [factors]; add one")
+        return self
+
+    @model_validator(mode="after")
+    def _check_finders_of_pairs(self) -> Study:
+        """Refuse finders that the study does not have; names of systems are known when these are loaded."""
+        for key, table in (("populations", self.populations), ("twins", self.twins)):
+            for name in (table and table.finders) or []:
+                if name not in self.finders:
+                    raise ValueError(f"{key}.finders has {name!r}; the study has {', '.join(self.finders)}")
+                if self.finders[name].get("finder", name) == "Units":
+                    raise ValueError(f"{key}.finders has {name!r}: units are always compared; remove it")
         return self
 
 

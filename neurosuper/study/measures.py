@@ -153,9 +153,10 @@ def write_tree(path: Path, tree: xr.DataTree) -> None:
 
 
 def read_tree(path: Path) -> xr.DataTree:
-    """Return measures that were written, in memory."""
+    """Return measures, or twins, that were written, in memory."""
     groups = read_groups(path)
-    return make_tree(groups.pop(""), {f"/{name}": group for name, group in groups.items()})
+    root, nodes = groups.pop(""), {f"/{name}": group for name, group in groups.items()}
+    return make_tree(root, nodes) if "measures" in root.attrs else xr.DataTree.from_dict({"/": root} | nodes)
 
 
 def read_groups(path: Path) -> dict[str, xr.Dataset]:

@@ -48,7 +48,7 @@ def describe_plan(
     n_images: int,
     last_run: Mapping[str, float],
     *,
-    measures: str = "",
+    measures: Iterable[str] = (),
 ) -> list[str]:
     r"""Return lines that say what a run will do, before its first fit.
 
@@ -64,8 +64,8 @@ def describe_plan(
         Number of images.
     last_run : mapping of step to seconds
         From `read_durations`.
-    measures : str, optional
-        A line about measures of superposition.
+    measures : iterable of str, optional
+        Lines about what is computed besides scores.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def describe_plan(
         f"{_count(finders, 'finder')}: {', '.join(finders)}; {_count(seeds, 'seed')}: {', '.join(map(str, seeds))}; "
         f"so at most {n_fits:,} fits",
         f"{_count(metrics, 'metric')} on {n_images:,} images: {', '.join(metrics)}",
-        *([measures] if measures else []),
+        *measures,
     ]
     if last_run:
         total = describe_time(sum(last_run.values()))

@@ -27,7 +27,8 @@ from neurosuper.study.write import NUMBERS, cannot_write
 REGISTRY = "registry.json"
 N_RESAMPLES = 100  # as few as possible: contrasts are counted here, not reported
 # Change no score:
-NOT_SETTINGS = {"title", "note", "output", "device", "cache_embeddings", "hypotheses", "superposition", "factors"}
+NOT_SETTINGS = {"title", "note", "output", "device", "cache_embeddings", "hypotheses"}
+NOT_SETTINGS |= {"superposition", "factors", "populations", "twins"}
 
 Event = dict[str, Any]
 

@@ -18,14 +18,20 @@ import xarray as xr
 
 from neurosuper.study.differences import NOT_COMPARED, Item, compare_files, compare_trees
 from neurosuper.study.measures import SUPERPOSITION
+from neurosuper.study.pairs import POPULATIONS, TWINS
 from neurosuper.study.recorded import Provenance, find_folder, read_provenance, study_of
 from neurosuper.study.references import References
-from neurosuper.study.run import Results, check_permitted, compute_results, measure_results, numbers_of
+from neurosuper.study.run import Results, analyse, check_permitted, compute_results, numbers_of
 from neurosuper.study.write import NUMBERS, lock_folder
 
 __all__ = ["Reproduction", "reproduce"]
 
 TOLERANCE = 1e-5
+FURTHER = {  # files besides `study.nc`, which are compared if they are there
+    SUPERPOSITION: "superposition was not measured",
+    POPULATIONS: "populations were not compared",
+    TWINS: "twins were not found",
+}
 MAX_ROWS = 20  # of differences that the text of a `Reproduction` shows
 RULE = (
     "Floating-point values may differ by {tolerance:g} of the largest of their variable, metric, system and finder; "
@@ -113,14 +119,13 @@ def reproduce(
     not reuse the activations, embeddings and checkpoints that the recorded run stored there, which are results too: a
     rerun takes as long, and until it ends as much disk, as a run in an empty folder.
 
-    Compared are all variables, coords and attrs of the scores, of all directions, and of the measures in a
-    `superposition.nc` next to the file, title and note included. Not
-    compared are the attrs `provenance` (what differs there is a reason, see `Reproduction`), `registry` (it counts the
-    runs in a folder) and `device` of directions. Labels, texts, counts and top stimuli must be equal, but a top
-    stimulus may be exchanged for another whose code is equal within the tolerance. Floating-point values may differ by
-    `tolerance` times the largest absolute value that `study.nc` has in the same variable, metric, system and finder;
-    for what is computed from the index, such as its difference between halves, times the largest index, if this is
-    larger.
+    Compared are all variables, coords and attrs of the scores, of all directions, and of a `superposition.nc`,
+    `populations.nc` and `twins.nc` next to the file, title and note included. Not compared are the attrs `provenance`
+    (what differs there is a reason, see `Reproduction`), `registry` (it counts the runs in a folder) and `device` of
+    directions. Labels, texts, counts and top stimuli must be equal, but a top stimulus may be exchanged for another
+    whose code is equal within the tolerance. Floating-point values may differ by `tolerance` times the largest absolute
+    value that `study.nc` has in the same variable, metric, system and finder; for what is computed from the index, such
+    as its difference between halves, times the largest index, if this is larger.
 
     Parameters
     ----------
@@ -178,19 +183,23 @@ def reproduce(
         check_permitted(study, files)
         with lock_folder(output), _threads(recorded["threads"]):
             results = compute_results(study, files, output, f"neurosuper.reproduce({path.name!r})")
-            tree = measure_results(study, results) if (path.with_name(SUPERPOSITION)).exists() else None
-        for written, write in numbers_of(results, tree).items():
+            found, faults = analyse(study, results, [name for name in FURTHER if path.with_name(name).exists()])
+        for fault in faults:
+            raise fault
+        for written, write in numbers_of(results, found).items():
             write(output / written)
         ties = _Ties(results, tolerance)
         differences, n_compared = compare_files(path, output / NUMBERS, tolerance, ties)
-        if tree is not None:
-            of_measures, n_measured = compare_trees(path.with_name(SUPERPOSITION), output / SUPERPOSITION, tolerance)
-            differences, n_compared = pd.concat([differences, of_measures]), n_compared + n_measured
+        for file in FURTHER:
+            if (output / file).exists():
+                more, n_more = compare_trees(path.with_name(file), output / file, tolerance)
+                differences, n_compared = pd.concat([differences, more]), n_compared + n_more
     reasons = list(_changes(recorded, json.loads(results.scores.provenance)))
     if was_edited:
         reasons.append(f"{name} was edited, but this explains no difference: the recorded settings were run")
-    if study.superposition is not None and tree is None:
-        reasons.append(f"there is no {SUPERPOSITION} next to {path.name}, so superposition was not measured again")
+    for file, what in FURTHER.items():
+        if getattr(study, Path(file).stem) is not None and not path.with_name(file).exists():
+            reasons.append(f"there is no {file} next to {path.name}, so {what} again")
     return Reproduction(path, differences, reasons, n_compared, ties.n, tolerance)
 
 

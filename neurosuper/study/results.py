@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import netCDF4
 import xarray as xr
@@ -15,11 +17,20 @@ from neurosuper.report import make_report
 from neurosuper.report.page import FORMAT_VERSION
 from neurosuper.study.build import load_study_images
 from neurosuper.study.measures import SUPERPOSITION, read_tree
+from neurosuper.study.pairs import POPULATIONS, TWINS, TWINS_METHOD
 from neurosuper.study.recorded import find_folder, read_provenance, study_of
 from neurosuper.study.references import References
 from neurosuper.study.write import PAGE, group_name
 
-__all__ = ["export_results", "read_directions", "read_numbers", "read_superposition", "write_report"]
+__all__ = [
+    "export_results",
+    "read_directions",
+    "read_numbers",
+    "read_populations",
+    "read_superposition",
+    "read_twins",
+    "write_report",
+]
 
 TABLES = (".csv", ".parquet")
 
@@ -191,7 +202,7 @@ def write_report(path: str | Path, *, images: str | Path | None = None) -> Path:
     Parameters
     ----------
     path : path
-        The `study.nc`; a `superposition.nc` next to it gives the section on superposition.
+        The `study.nc`; `superposition.nc`, `populations.nc` and `twins.nc` next to it give their sections.
     images : folder or zip file, optional
         The images of the study. By default those that its study file names, as recorded in `study.nc`; paths are
         relative to the folder of the study file: that of `study.nc`, or one of the three above it.
@@ -206,7 +217,7 @@ def write_report(path: str | Path, *, images: str | Path | None = None) -> Path:
     FileNotFoundError
         No such file, or the images are no longer where they were.
     ValueError
-        Not a `study.nc`, other images than those that were scored, or a `superposition.nc` of another run.
+        Not a `study.nc`, other images than those that were scored, or one of the other files of another run.
 
     See Also
     --------
@@ -218,7 +229,11 @@ def write_report(path: str | Path, *, images: str | Path | None = None) -> Path:
     """
     path = Path(path)
     numbers = read_numbers(path)
-    page = make_report(numbers, _load_images(path, images), superposition=_measures_of(path, numbers)).html
+    further = {
+        Path(name).stem: _read_if_there(path, name, read, numbers)
+        for name, read in ((SUPERPOSITION, read_superposition), (POPULATIONS, read_populations), (TWINS, read_twins))
+    }
+    page = make_report(numbers, _load_images(path, images), **further).html
     with whole_file(path.with_name(PAGE)) as partial:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path.with_name(PAGE)
@@ -259,14 +274,88 @@ def read_superposition(path: str | Path) -> xr.DataTree:
     return tree
 
 
-def _measures_of(path: Path, numbers: xr.Dataset) -> xr.DataTree | None:
-    """Return the measures next to a `study.nc`, if there are any; refuse those of another run."""
-    if not (measured := path.with_name(SUPERPOSITION)).exists():
-        return None
-    tree = read_superposition(measured)
-    if tree.attrs["provenance"] != numbers.attrs.get("provenance"):
-        raise ValueError(f"{measured} is of another run than {path.name}; move it away, or run the study again")
+def read_populations(path: str | Path) -> xr.Dataset:
+    """Return the similarity of the systems of a study, from its `populations.nc`.
+
+    Parameters
+    ----------
+    path : path
+        Written by `run_study`, for a study with a table `[populations]`.
+
+    Returns
+    -------
+    Dataset (pair, items, measure)
+        As from `neurosuper.comparison.compare_populations`; its attr `provenance` is that of the `study.nc`.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        Another file than a `populations.nc`.
+
+    See Also
+    --------
+    read_twins : Single items of two systems.
+    neurosuper.plot.plot_similarity : Draws it.
+
+    Examples
+    --------
+    >>> read_populations("study_output/populations.nc").estimate.sel(items="units")  # doctest: +SKIP
+    """
+    with open_netcdf(path := Path(path)) as file:
+        found = file.load()
+    if not {"pair", "items", "measure"} <= set(found.dims) or "provenance" not in found.attrs:
+        raise ValueError(f"{path} is not a {POPULATIONS}, as neurosuper run writes it")
+    return found
+
+
+def read_twins(path: str | Path) -> xr.DataTree:
+    """Return the twins of the systems of a study, from its `twins.nc`.
+
+    Parameters
+    ----------
+    path : path
+        Written by `run_study`, for a study with a table `[twins]`.
+
+    Returns
+    -------
+    DataTree
+        A node for each pair and kind of items, such as "V4 | net layer1/units", with a Dataset (item_a) as from
+        `neurosuper.comparison.twins`, whose attrs are also `system_a`, `system_b`, `items` and `n_left_out`, the
+        numbers of items of both that do not vary. `left_out` of the root says what was not possible, a line each; its
+        `provenance` is that of the `study.nc`.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such file.
+    ValueError
+        Another file than a `twins.nc`.
+
+    See Also
+    --------
+    read_populations : Systems as wholes.
+    neurosuper.plot.plot_twins : Draws the twins of a node.
+
+    Examples
+    --------
+    >>> read_twins("study_output/twins.nc")["V4 | net layer1/units"].median_r  # doctest: +SKIP
+    """
+    tree = read_tree(path := Path(path))
+    if tree.attrs.get("method") != TWINS_METHOD or "provenance" not in tree.attrs:
+        raise ValueError(f"{path} is not a {TWINS}, as neurosuper run writes it")
     return tree
+
+
+def _read_if_there(path: Path, name: str, read: Callable[[Path], Any], numbers: xr.Dataset) -> Any:
+    """Return what a file next to a `study.nc` contains, if it is there; refuse one of another run."""
+    if not (file := path.with_name(name)).exists():
+        return None
+    found = read(file)
+    if found.attrs["provenance"] != numbers.attrs.get("provenance"):
+        raise ValueError(f"{file} is of another run than {path.name}; move it away, or run the study again")
+    return found
 
 
 def _load_images(path: Path, images: str | Path | None) -> xr.DataArray:

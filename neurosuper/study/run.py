@@ -6,10 +6,11 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import xarray as xr
 from sklearn.base import clone
@@ -33,6 +34,7 @@ from neurosuper.study.build import (
 )
 from neurosuper.study.file import Study, read_study, tables_of
 from neurosuper.study.measures import SUPERPOSITION, describe_measures, load_factors, measure_study, write_tree
+from neurosuper.study.pairs import POPULATIONS, TWINS, check_pairs, compare_study, describe_pairs, match_study
 from neurosuper.study.plan import describe_plan, describe_time, read_durations
 from neurosuper.study.references import References, shared_name
 from neurosuper.study.registry import Registry, check_hypotheses
@@ -72,6 +74,15 @@ class Results(NamedTuple):
     fits: dict[int, list[Fit]]
     inputs: Inputs
     seconds: dict[str, float]
+    finders: dict[str, DirectionFinder]  # not fitted; with the baselines that the study adds
+
+
+class Analyses(NamedTuple):
+    """What a study asks for besides scores; None for what it does not, or what failed."""
+
+    superposition: xr.DataTree | None = None
+    populations: xr.Dataset | None = None
+    twins: xr.DataTree | None = None
 
 
 def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool = False) -> xr.Dataset:
@@ -80,13 +91,14 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     Hypotheses of the file are written to `registry.json` before the first fit, and every run with scores is counted
     there (see `Study`). Each file is written whole or not at all, and a report never appears with the numbers of
     another run. With a table `[superposition]`, the measures of the fits of the first seed are written to
-    `superposition.nc` (see `neurosuper.study.read_superposition`), and the report has a section on them. The folder and
-    all names are tried before the first fit. If a run fails late, its results are kept: the numbers, if only the report
-    fails; scores and report, if a measure of superposition fails; all results in a temporary folder, if `output` is
-    full; the directions in `unfinished.nc`, if a later fit or a metric fails. A second run in the same folder waits for
-    the first. Activations of networks are stored in `cache/` of the output folder, and so are embeddings of images if
-    the file sets `cache_embeddings` (see `Study`): a run after an interruption reads them; the rest starts again,
-    except a sparse autoencoder with a `checkpoint`.
+    `superposition.nc` (see `neurosuper.study.read_superposition`); with `[populations]` and `[twins]`, comparisons of
+    the systems to `populations.nc` and `twins.nc` (see `neurosuper.study.read_populations` and `read_twins`). The
+    report has a section on each. The folder and all names are tried before the first fit. If a run fails late, its
+    results are kept: the numbers, if only the report fails; all else, if one of these sections fails; all results in a
+    temporary folder, if `output` is full; the directions in `unfinished.nc`, if a later fit or a metric fails. A second
+    run in the same folder waits for the first. Activations of networks are stored in `cache/` of the output folder, and
+    so are embeddings of images if the file sets `cache_embeddings` (see `Study`): a run after an interruption reads
+    them; the rest starts again, except a sparse autoencoder with a `checkpoint`.
 
     Parameters
     ----------
@@ -154,47 +166,65 @@ def run_study(path: str | Path, output: str | Path | None = None, *, trust: bool
     folder = output_folder(study, files, output)
     with lock_folder(folder):
         results = compute_results(study, files, folder, command)
-        tree, fault = None, None
-        try:
-            tree = measure_results(study, results)
-        except Exception as error:
-            fault = error  # the scores, which may have taken hours, are published first
-        publish(folder, numbers_of(results, tree), lambda: _render(results, tree))
-    if fault is not None:
-        fault.add_note(f"(all else is complete, in {folder / NUMBERS})")
-        raise fault
+        found, faults = analyse(study, results)  # scores, which may have taken hours, are published if one fails
+        publish(folder, numbers_of(results, found), lambda: _render(results, found))
+    if faults:
+        first, *others = faults
+        for fault in [*others, f"all else is complete, in {folder / NUMBERS}"]:
+            first.add_note(f"({fault})")
+        raise first
     results.scores.encoding["source"] = str(folder / NUMBERS)
     return results.scores
 
 
-def numbers_of(results: Results, tree: xr.DataTree | None) -> dict[str, Callable[[Path], None]]:
+def numbers_of(results: Results, found: Analyses) -> dict[str, Callable[[Path], None]]:
     """Return, for each file of numbers, what writes it."""
     write: dict[str, Callable[[Path], None]] = {}
     write[NUMBERS] = lambda path: write_numbers(path, results.scores, results.fits)
-    if tree is not None:
-        write[SUPERPOSITION] = lambda path: write_tree(path, tree)
+    for name, tree in ((SUPERPOSITION, found.superposition), (TWINS, found.twins)):
+        if tree is not None:
+            write[name] = partial(write_tree, tree=tree)
+    if (populations := found.populations) is not None:
+        write[POPULATIONS] = lambda path: populations.to_netcdf(path)
     return write
 
 
-def _render(results: Results, tree: xr.DataTree | None) -> str:
-    return make_report(results.scores, results.inputs.images, superposition=tree).html
+def _render(results: Results, found: Analyses) -> str:
+    return make_report(results.scores, results.inputs.images, **found._asdict()).html
 
 
-def measure_results(study: Study, results: Results) -> xr.DataTree | None:
-    """Return the measures of superposition of the fits of the first seed; None if the study asks for none.
+def analyse(
+    study: Study, results: Results, wanted: Collection[str] = (SUPERPOSITION, POPULATIONS, TWINS)
+) -> tuple[Analyses, list[Exception]]:
+    """Return what a study asks for besides scores, of the fits of the first seed, and the errors of what failed.
 
-    Their time is added to the provenance of the scores.
+    Of these files, only those that are wanted. Times are added to the provenance of the scores.
     """
-    if study.superposition is None:
-        return None
     images, metrics, systems, factors = results.inputs
-    with _timed("superposition", results.seconds):
-        tree = measure_study(study, systems, results.fits[study.seeds[0]], images, metrics, factors)
-    provenance = json.loads(results.scores.provenance) | {"seconds": results.seconds}
-    results.scores.attrs["provenance"] = json.dumps(provenance)
-    if tree is not None:
-        tree.attrs["provenance"] = results.scores.provenance
-    return tree
+    fits = results.fits[study.seeds[0]]
+    steps: dict[str, tuple[object, str, Callable[[], xr.Dataset | xr.DataTree | None]]] = {
+        "superposition": (
+            study.superposition,
+            SUPERPOSITION,
+            lambda: measure_study(study, systems, fits, images, metrics, factors),
+        ),
+        "populations": (study.populations, POPULATIONS, lambda: compare_study(study, systems, results.finders)),
+        "twins": (study.twins, TWINS, lambda: match_study(study, systems, fits)),
+    }
+    found: dict[str, Any] = {}
+    faults: list[Exception] = []
+    for step, (table, file, compute) in steps.items():
+        if table is not None and file in wanted:
+            try:
+                with _timed(step, results.seconds):
+                    found[step] = compute()
+            except Exception as error:
+                faults.append(error)
+    provenance = json.dumps(json.loads(results.scores.provenance) | {"seconds": results.seconds})
+    for each in (results.scores, *found.values()):
+        if each is not None:
+            each.attrs["provenance"] = provenance
+    return Analyses(**found), faults
 
 
 def check_permitted(study: Study, files: References) -> None:
@@ -233,7 +263,7 @@ def compute_results(study: Study, files: References, folder: Path, command: str)
         if where := keep_directions(folder, fits):
             error.add_note(f"({where})")
         raise
-    return Results(result, fits, inputs, seconds)
+    return Results(result, fits, inputs, seconds, finders)
 
 
 def _load_inputs(
@@ -256,6 +286,7 @@ def _load_inputs(
     try_writing(folder, written, {system.name: system.responses for system in systems} if written else {}, {})
     _check_truths(study, systems)
     check_hypotheses(study.hypotheses, [system.name for system in systems], finders)
+    check_pairs(study, [system.name for system in systems])
     return Inputs(images, metrics, systems, load_factors(study, systems, images, files))
 
 
@@ -265,7 +296,7 @@ def _log_plan(
     """Say what the run will do, before its first fit, and how long the last run took."""
     sizes = {system.name: (system.responses.sizes["stimulus"], system.responses.sizes["unit"]) for system in systems}
     last_run = read_durations(folder)
-    measures = describe_measures(study)
+    measures = [line for line in (describe_measures(study), *describe_pairs(study)) if line]
     n_images = images.sizes["stimulus"]
     for line in describe_plan(sizes, finders, study.metrics, study.seeds, n_images, last_run, measures=measures):
         logger.info(line)

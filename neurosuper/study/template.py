@@ -80,6 +80,15 @@ center = true                 # subtract the mean response of each unit
 # path = "factors.csv"        # with a column stimulus, the labels of the images, and at least two others
 # kinds = {{ pose = "label" }}  # numbers that are labels
 
+# Systems against systems, if there are several: similarity of the populations, and twins, the items of one that respond
+# to the same images as items of another; in populations.nc and twins.nc, and in sections of the report.
+# [populations]               # as it is: all pairs
+# measures = ["cka", "rsa", "twins"]  # also: procrustes, encoding (needs neurosuper[encoding]), and those "back"
+# finders = ["KMeans"]        # by default all
+# [twins]                     # as it is: all pairs
+# match = "best"              # or "one-to-one", "mutual"
+# remove = "common"           # what all items of a system share, such as contrast; or "none"
+
 # A difference that you state before you see scores; the report tests it apart from all others.
 # [[hypotheses]]
 # system = {name}

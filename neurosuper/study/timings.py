@@ -14,16 +14,18 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from neurosuper.comparison import fit_systems, score_fits
+from neurosuper.comparison import compare_populations, fit_systems, score_fits, twins
 from neurosuper.directions import DirectionFinder, Units
 from neurosuper.metrics import ImageMetric, Precomputed
+from neurosuper.study.analyses import Populations, Twins
 from neurosuper.study.build import System, load_systems
 from neurosuper.study.file import Study
 from neurosuper.study.references import References
 from neurosuper.superposition import measure_superposition
 from neurosuper.superposition.all_measures import OF_SYSTEMS, Measure
 
-__all__ = ["Line", "Timing", "grow", "report_seconds", "time_fit", "time_load", "time_measures", "time_metric", "work"]
+__all__ = ["Line", "Timing", "grow", "report_seconds", "time_fit", "time_load", "time_measures", "time_metric"]
+__all__ += ["time_pair", "work"]
 
 LONG_ENOUGH = 0.5  # s; a timing of this length is not dominated by what each call costs at least
 # Seconds of a report: the least, for each column of a figure with its tests, and for each item. Measured on one core,
@@ -121,6 +123,18 @@ def time_measures(
         n_nodes = 1 if name in OF_SYSTEMS else n_finders
         seconds += n_nodes * (time.perf_counter() - start)
     return Timing(seconds, n)
+
+
+def time_pair(table: Populations | Twins, values: np.ndarray, n_stimuli: int) -> Timing:
+    """Return how long the units of two systems, the halves of these, take to compare as a table of a study asks."""
+    a, b = np.split(values[:n_stimuli], 2, axis=1)
+    one, two = _labelled(a), _labelled(b)
+    start = time.perf_counter()
+    if isinstance(table, Twins):
+        twins(one, two, **table.model_dump(exclude={"pairs", "finders"}))
+    else:
+        compare_populations({"a": one, "b": two}, [], **table.model_dump(exclude={"pairs", "finders"}))
+    return Timing(time.perf_counter() - start, n_stimuli)
 
 
 def _labelled(values: np.ndarray) -> xr.DataArray:

@@ -44,6 +44,7 @@ from neurosuper.responses import coords_along
 from neurosuper.study.build import System
 from neurosuper.study.file import Study, has_absolute_paths, shareable_settings
 from neurosuper.study.measures import SUPERPOSITION
+from neurosuper.study.pairs import POPULATIONS, TWINS
 from neurosuper.study.references import References, sha256_of, shared_name
 
 NUMBERS, PAGE, UNFINISHED = "study.nc", "report.html", "unfinished.nc"
@@ -271,7 +272,7 @@ def _replace_numbers(folder: Path, write: dict[str, Callable[[Path], None]]) -> 
         for name, write_one in reversed(write.items()):  # the last that is staged gets its name first: study.nc
             write_one(stack.enter_context(_staged(folder, name)))
         # Before the new numbers get their names, so that a run killed here leaves nothing of other numbers.
-        for name in (PAGE, SUPERPOSITION):
+        for name in (PAGE, SUPERPOSITION, POPULATIONS, TWINS):
             (folder / name).unlink(missing_ok=True)
     (folder / UNFINISHED).unlink(missing_ok=True)
 
