@@ -49,6 +49,7 @@ import xarray as xr
 import neurosuper as ns
 from neurosuper.comparison import compare_populations, encode, shared_and_interpretable, twins, twins_from
 from neurosuper.networks import randomize
+from neurosuper.plot import plot_twins
 from neurosuper.superposition import rotate_units
 
 EVERY, SIZE = 2, 115
@@ -343,11 +344,16 @@ assert full > control + 0.1 > second.r_ceiled.median()
 
 # %%
 lpips = ns.LPIPS("alex", weights=data / "nets" / "alexnet_features_fp16.npz")
-shared = {}
+shared, distances = {}, {}
 for session, (responses, photographs) in {"201025": (v4, images), "210325": (trials, grey)}.items():
-    distance = ns.Precomputed(ns.metrics.pairwise_distances(photographs, lpips))
+    distances[session] = ns.Precomputed(ns.metrics.pairwise_distances(photographs, lpips))
     shared[session] = shared_and_interpretable(
-        responses, layers[session]["SqueezeNet fire8"], photographs, distance, n_permutations=99, n_resamples=50
+        responses,
+        layers[session]["SqueezeNet fire8"],
+        photographs,
+        distances[session],
+        n_permutations=99,
+        n_resamples=50,
     )
 names = ["rho", "rho_low", "rho_high", "p_value", "rho_partial", "rho_partial_low", "rho_partial_high", "p_partial"]
 pd.DataFrame({session: {name: each[name].item() for name in names} for session, each in shared.items()}).T.round(2)
@@ -362,6 +368,17 @@ rho = {session: each.rho.item() for session, each in shared.items()}
 assert shared["201025"].rho_low < 0 < shared["201025"].rho_high
 assert shared["210325"].rho_low > 0
 assert all(each.rho_partial_low < 0 < each.rho_partial for each in shared.values())
+
+# %% [markdown]
+# ## What do twins look like?
+#
+# `plot_twins` draws the pairs that fit best on the half where they were chosen; the r above each pair is of the other
+# half. Look at both rows before you name what they share.
+
+# %%
+channels = layers["201025"]["SqueezeNet fire8"]
+index = [ns.interpretability_index(each, images, distances["201025"]) for each in (v4, channels)]
+plot_twins(removed, v4, channels, images, n_twins=3, interpretability_a=index[0], interpretability_b=index[1])
 
 # %% [markdown]
 # ## What survives?
@@ -381,4 +398,5 @@ assert all(each.rho_partial_low < 0 < each.rho_partial for each in shared.values
 #
 # What may be said is short: some axes of V4 are also axes of fire8, more than rotations and the untrained layer allow.
 # No other claim survives its control in both sessions. This is one split of every second photograph, one layer of four,
-# and one untrained network of each kind; and two sessions are not a sample of animals.
+# and one untrained network of each kind; and two sessions are not a sample of animals. In a study file, the tables
+# `[populations]` and `[twins]` add these measures to the report.
