@@ -68,9 +68,9 @@ def squeezenet(weights: str | Path) -> SqueezeNet:
     return model.eval()
 
 
-def squeezenet_preprocess(images: torch.Tensor) -> torch.Tensor:
-    """Turn RGB in [0, 1] to BGR in 0 to 255 minus the means, 227 × 227."""
-    resized = functional.interpolate(images, size=(227, 227), mode="bilinear", antialias=True)
+def squeezenet_preprocess(images: torch.Tensor, size: int = 227) -> torch.Tensor:
+    """Turn RGB in [0, 1] to BGR in 0 to 255 minus the means, 227 × 227 as in training, or another `size`."""
+    resized = functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
     return 255 * resized.flip(1) - torch.tensor(CAFFE_MEANS)[:, None, None]
 
 
