@@ -57,10 +57,6 @@ def p_of_cka(seed: int) -> Tested:
     return spread(cka(*independent(seed), **FAST, random_state=seed).p_value.item(), seed)
 
 
-def p_of_cka_of_sampled_units(seed: int) -> Tested:
-    return spread(cka(*independent(seed, 20, 20), debias="both", **FAST, random_state=seed).p_value.item(), seed)
-
-
 def p_of_procrustes(seed: int) -> Tested:
     return spread(procrustes(*independent(seed), **FAST, random_state=seed).p_value.item(), seed)
 
@@ -72,7 +68,6 @@ TESTS = {
     "`twins`, soft: r of an item and the weighted mean of its partners": p_of_soft_twin,
     "`rsa`": p_of_rsa,
     "`cka`": p_of_cka,
-    '`cka`, debias="both"': p_of_cka_of_sampled_units,
     "`procrustes`": p_of_procrustes,
 }
 
