@@ -11,9 +11,18 @@ import xarray as xr
 from validate_superposition import N_DRAWS, Tested, draw, label, limits, look_at, print_intervals, print_tests
 from validation_tables import Run
 
-from neurosuper.comparison import shared_and_interpretable, twins, twins_from
+from neurosuper.comparison import (
+    cka,
+    dissimilarities,
+    procrustes,
+    rsa,
+    shared_and_interpretable,
+    twins,
+    twins_from,
+)
 
 N = 60  # stimuli
+FAST = {"n_permutations": N_DRAWS, "n_resamples": 0}
 PLAIN = {"n_permutations": N_DRAWS, "n_rotations": 0}
 
 
@@ -65,6 +74,19 @@ def p_of_partial(seed: int) -> Tested:
     return p_of_shared_and_interpretable(seed, "p_partial")
 
 
+def p_of_rsa(seed: int) -> Tested:
+    a, b = (dissimilarities(each, distance="correlation") for each in independent(seed))
+    return spread(rsa(a, b, **FAST, random_state=seed).p_value.item(), seed)
+
+
+def p_of_cka(seed: int) -> Tested:
+    return spread(cka(*independent(seed), **FAST, random_state=seed).p_value.item(), seed)
+
+
+def p_of_procrustes(seed: int) -> Tested:
+    return spread(procrustes(*independent(seed), **FAST, random_state=seed).p_value.item(), seed)
+
+
 TESTS = {
     "`twins`, best: r of an item": p_of_best_twin,
     "`twins`, best: the largest r": p_of_any_twin,
@@ -73,6 +95,9 @@ TESTS = {
     "`twins_from`: r of an item and the mixture of three": p_of_mixture,
     "`shared_and_interpretable`, random items shared: rho": p_of_shared_and_interpretable,
     "`shared_and_interpretable`, random items shared: partial rho": p_of_partial,
+    "`rsa`": p_of_rsa,
+    "`cka`": p_of_cka,
+    "`procrustes`": p_of_procrustes,
 }
 
 

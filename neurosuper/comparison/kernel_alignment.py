@@ -111,7 +111,8 @@ def cka(
 
     All terms are computed from products of items or of stimuli, whichever take less. Products of stimuli are added up
     over blocks of items, which are read one after the other; products of items need the systems in memory, in their own
-    dtype. So 10,000 stimuli × 2,048 units in dask arrays need less than 1 GiB (`make bench`).
+    dtype. So 10,000 stimuli × 2,048 units in dask arrays need less than 1 GiB on top of
+    imports (`make bench`).
 
     References
     ----------
