@@ -31,7 +31,7 @@ __all__ = ["Distances", "open_distances", "pairwise_distances"]
 MAX_GATHERED_BYTES = 2**27  # bytes of embeddings that are copied out of a slab at once (128 MiB)
 CACHED_FEATURES = 1024  # features at a time: 4 KiB of each embedding, so that those of a row of pairs stay in the cache
 MAX_MATRIX_IMAGES = 8192  # images of a distance matrix in memory, at most: 256 MiB in float32
-MATRIX_ROWS = 1024  # rows of the upper half of the matrix that are multiplied at once
+MATRIX_ROWS = 256  # rows of the upper half of a matrix that are multiplied at once
 MANY_PAIRS = 0.1  # of all pairs: products of all of them take a tenth of the time per pair
 CACHED_IMAGES = 128  # per side of a tile of pairs
 TILE = 4096  # images per side of a tile of the matrix of all pairs: 128 MiB in float64
@@ -371,16 +371,14 @@ def pairwise_distances(images: xr.DataArray, metric: ImageMetric | Precomputed) 
 
 
 def _between_embeddings(images: xr.DataArray, metric: ImageMetric) -> np.ndarray:
-    n = images.sizes["stimulus"]
-    distances = np.empty((n, n), np.float32)
+    distances = np.empty((n := images.sizes["stimulus"], n), np.float32)
     tiles = list(itertools.combinations_with_replacement(range(0, n, TILE), 2))
     with tempfile.TemporaryFile() as file:
         slabs = Slabs(images, metric, file)
         for top, left in progress(tiles, desc=f"distances for {metric.name}", unit="tile", delay=1, leave=False):
             rows, columns = slice(top, min(top + TILE, n)), slice(left, min(left + TILE, n))
             tile = _distances(slabs, rows, columns, metric.squared)
-            distances[columns, rows] = tile.T
-            distances[rows, columns] = tile
+            distances[columns, rows], distances[rows, columns] = tile.T, tile
     return distances
 
 
@@ -388,12 +386,14 @@ def _distances(slabs: Slabs, rows: slice, columns: slice, squared: bool) -> np.n
     """Return the distances of one tile (row, column) of the matrix."""
     # ‖a − b‖² = ‖a‖² + ‖b‖² − 2 a·b, summed over features in float64, in which near-copies keep their digits.
     tile = torch.zeros(rows.stop - rows.start, columns.stop - columns.start, dtype=torch.float64, device=slabs.device)
+    # A tile on the diagonal is symmetric, with zeros on its own: products to the right of each part of rows are enough.
+    parts = range(0, len(tile), MATRIX_ROWS if rows == columns else len(tile))
     for slab in slabs:
         for E in slab.split(TILE_FEATURES, dim=1):
             a, b = E[rows].double(), E[columns].double()
-            tile.addmm_(a, b.T, alpha=-2).add_(a.square().sum(1, keepdim=True)).add_(b.square().sum(1))
-    tile.clamp_(min=0)
-    # On the diagonal, rounding must neither break the symmetry nor give an image a distance from itself.
+            for start in parts:
+                tile[start : start + parts.step, start:].addmm_(a[start : start + parts.step], b[start:].T, alpha=-2)
+            tile.add_(a.square().sum(1, keepdim=True)).add_(b.square().sum(1))
     if rows == columns:
-        tile = torch.minimum(tile, tile.T).fill_diagonal_(0)
-    return (tile if squared else tile.sqrt_()).float().cpu().numpy()
+        tile = tile.triu_(1) + tile.T
+    return (tile.clamp_(min=0) if squared else tile.clamp_(min=0).sqrt_()).float().cpu().numpy()
