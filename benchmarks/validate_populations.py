@@ -11,7 +11,7 @@ import xarray as xr
 from validate_superposition import N_DRAWS, Tested, draw, label, limits, print_intervals, print_tests
 from validation_tables import Run
 
-from neurosuper.comparison import twins
+from neurosuper.comparison import cka, dissimilarities, procrustes, rsa, twins
 
 N = 60  # stimuli
 PLAIN = {"n_permutations": N_DRAWS, "n_rotations": 0}
@@ -45,11 +45,35 @@ def p_of_soft_twin(seed: int) -> Tested:
     return spread(twins(*independent(seed), match="soft", **PLAIN, random_state=seed).p_value[0].item(), seed)
 
 
+FAST = {"n_permutations": N_DRAWS, "n_resamples": 0}
+
+
+def p_of_rsa(seed: int) -> Tested:
+    a, b = (dissimilarities(each, distance="correlation") for each in independent(seed))
+    return spread(rsa(a, b, **FAST, random_state=seed).p_value.item(), seed)
+
+
+def p_of_cka(seed: int) -> Tested:
+    return spread(cka(*independent(seed), **FAST, random_state=seed).p_value.item(), seed)
+
+
+def p_of_cka_of_sampled_units(seed: int) -> Tested:
+    return spread(cka(*independent(seed, 20, 20), debias="both", **FAST, random_state=seed).p_value.item(), seed)
+
+
+def p_of_procrustes(seed: int) -> Tested:
+    return spread(procrustes(*independent(seed), **FAST, random_state=seed).p_value.item(), seed)
+
+
 TESTS = {
     "`twins`, best: r of an item": p_of_best_twin,
     "`twins`, best: the largest r": p_of_any_twin,
     "`twins`, one-to-one: r of an item": p_of_only_twin,
     "`twins`, soft: r of an item and the weighted mean of its partners": p_of_soft_twin,
+    "`rsa`": p_of_rsa,
+    "`cka`": p_of_cka,
+    '`cka`, debias="both"': p_of_cka_of_sampled_units,
+    "`procrustes`": p_of_procrustes,
 }
 
 

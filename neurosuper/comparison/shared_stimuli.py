@@ -17,21 +17,33 @@ def common_systems(
     a: xr.DataArray, b: xr.DataArray, least: int, *, repeated: bool = False
 ) -> tuple[xr.DataArray, xr.DataArray]:
     """Return two systems, in memory, on their common stimuli; refuse few of them, copies, NaN and constant items."""
+    a, b = join_systems(a, b, least, repeated=repeated)
+    return load_sound(a), load_sound(b)
+
+
+def join_systems(
+    a: xr.DataArray, b: xr.DataArray, least: int, *, repeated: bool = False
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return two systems, not yet read, on their common stimuli; refuse few of them, and copies."""
     a, b = align(*(_check(each, repeated) for each in (a, b)))
     refuse_copies(a)
     if len(a) < least:
         raise ValueError(f"{len(a)} common stimuli are too few; use at least {least}")
-    a, b = a.compute(), b.compute()
-    for each in (a, b):
-        item = each.dims[-1]
-        flat = each.values.reshape(-1, each.shape[-1])
-        if (bad := ~np.isfinite(flat).all(axis=0)).any():
-            cure = "stimuli, or repetitions" if each.ndim == 3 else "stimuli"
-            raise ValueError(
-                f"NaN or infinite values in {item} {name_some(each[item].values[bad])}; drop those, or their {cure}"
-            )
-        require_varying(each if each.ndim == 2 else each.mean("repetition"))
     return a, b
+
+
+def load_sound(system: xr.DataArray) -> xr.DataArray:
+    """Return a system, or some of its items, in memory; refuse NaN and constant items."""
+    system = system.compute()
+    item = system.dims[-1]
+    flat = system.values.reshape(-1, system.shape[-1])
+    if (bad := ~np.isfinite(flat).all(axis=0)).any():
+        cure = "stimuli, or repetitions" if system.ndim == 3 else "stimuli"
+        raise ValueError(
+            f"NaN or infinite values in {item} {name_some(system[item].values[bad])}; drop those, or their {cure}"
+        )
+    require_varying(system if system.ndim == 2 else system.mean("repetition"))
+    return system
 
 
 def refuse_copies(system: xr.DataArray) -> None:

@@ -111,6 +111,10 @@ def test_bad_input_is_named(linear):
     X, Y = map(system, linear)
     with pytest.raises(ValueError, match="12 common stimuli are too few; use at least 20"):
         encode(X[:12], Y[:12])
+    with pytest.raises(ValueError, match="no stimulus label in common"):
+        encode(X, Y.assign_coords(stimulus=Y.stimulus.str.upper()))
+    with pytest.raises(ValueError, match="zero variance over stimuli in unit 'u1'"):
+        encode(X.where(X.unit != "u1", 3.0), Y)
     with pytest.raises(ValueError, match="alphas must be penalties above 0"):
         encode(X, Y, alphas=[0, 1])
     with pytest.raises(ValueError, match="features is an empty dict"):

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from neurosuper.comparison import cka
+from neurosuper.comparison import cka, kernel_alignment
 
 FAST = {"n_permutations": 19, "n_resamples": 0}
 
@@ -33,7 +33,7 @@ def hsic(K, L):
     return total / (n * (n - 1) * (n - 2) * (n - 3))
 
 
-@pytest.mark.parametrize(("p", "q"), [(3, 4), (20, 30)])  # products of items, and of stimuli
+@pytest.mark.parametrize(("p", "q"), [(3, 4), (40, 50)])  # products of items, and of stimuli
 def test_debiased_cka_is_its_definition(p, q):
     rng = np.random.default_rng(0)
     A = rng.normal(size=(9, p))
@@ -63,9 +63,83 @@ def test_a_rotation_and_a_scale_keep_one(debias):
 
 def test_independent_systems_with_many_units_score_near_zero_only_when_debiased():
     rng = np.random.default_rng(0)
-    a, b = (system(rng.normal(size=(200, 2000))) for _ in range(2))
-    assert abs(cka(a, b, **FAST).estimate) < 0.02
+    a, b = (system(rng.normal(size=(300, 3000))) for _ in range(2))
+    assert abs(cka(a, b, **FAST).estimate) < 0.01
     assert cka(a, b, debias="none", **FAST).estimate > 0.9
+
+
+@pytest.mark.parametrize("n_repetitions", [1, 2])
+def test_samples_of_units_give_the_result_of_all_units_only_when_corrected_for(n_repetitions):
+    rng, options = np.random.default_rng(0), {"n_permutations": 0, "n_resamples": 0}
+    Z, variances = rng.normal(size=(60, 20)), np.linspace(0.2, 2, 20)
+    # infinitely many units x = Z w, where w are normal with covariance C, have the mean product Z C Zᵀ
+    systems = Z * np.sqrt(variances), Z * np.sqrt(variances[::-1])
+    truth = cka(*map(system, systems), **options).estimate.item()
+    parts = _parts(*map(system, systems), "stimuli")
+
+    def sample(latent) -> xr.DataArray:
+        x = latent @ rng.normal(size=(20, 20))
+        return system(x if n_repetitions == 1 else x[:, None] + rng.normal(size=(60, n_repetitions, 20)))
+
+    pairs = [(sample(systems[0]), sample(systems[1])) for _ in range(100)]
+    found = np.array([_parts(*pair, "both") for pair in pairs]) / 20**2
+    assert (np.abs(found.mean(axis=0) - parts) < 3 * found.std(axis=0) / np.sqrt(100)).all()
+    both, stimuli = (np.mean([cka(*pair, debias=each, **options).estimate for pair in pairs]) for each in DEBIAS)
+    assert abs(both - truth) < 0.06  # of a ratio of unbiased estimates
+    assert stimuli < truth - 0.2
+
+
+DEBIAS = ("both", "stimuli")
+
+
+def _parts(a, b, debias):
+    """Return the numerator of CKA, and the two terms below the root."""
+    A, B = kernel_alignment._read(a, b, debias)
+    own = kernel_alignment._own
+    return kernel_alignment._across(A, B, debias), own(A, debias), own(B, debias)
+
+
+def test_the_correction_for_sampled_units_is_its_definition():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(9, 4)) + rng.normal(size=(9, 1))
+    B = rng.normal(size=(9, 5)) + 2 * A[:, :1]
+
+    def of_pairs(X):
+        p = X.shape[1]
+        pairs = [hsic(np.outer(X[:, i], X[:, i]), np.outer(X[:, j], X[:, j])) for i in range(p) for j in range(i)]
+        return np.mean(pairs) * p**2
+
+    expected = hsic(A @ A.T, B @ B.T) / np.sqrt(of_pairs(A) * of_pairs(B))
+    np.testing.assert_allclose(cka(system(A), system(B), debias="both", **FAST).estimate, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("debias", ["stimuli", "both", "none"])
+def test_products_of_items_and_of_stimuli_by_any_blocks_give_the_same(debias, monkeypatch):
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(30, 1, 5))
+    a = system(np.concatenate([signal] * 5, 2) + rng.normal(size=(30, 2, 25))).chunk({"stimulus": 7, "unit": 4})
+    b = system(np.concatenate([signal] * 4, 2) + rng.normal(size=(30, 3, 20)))
+    options = {"debias": debias, "n_permutations": 19, "n_resamples": 10}
+    of_items = cka(a.compute(), b, **options)
+    monkeypatch.setattr("neurosuper.comparison.kernel_products.BLOCK", 200)
+    by_blocks = cka(a, b, **options)
+    monkeypatch.setattr("neurosuper.comparison.kernel_alignment.SPEED", 0)
+    monkeypatch.setattr("neurosuper.comparison.kernel_products.READ", 300)
+    of_stimuli = cka(a, b, **options)
+    xr.testing.assert_allclose(by_blocks, of_items, rtol=1e-10)
+    xr.testing.assert_allclose(of_stimuli, of_items, rtol=1e-10)
+
+
+def test_blocks_are_read_one_after_the_other(monkeypatch):
+    monkeypatch.setattr("neurosuper.comparison.kernel_products.READ", 30 * 64)
+    rng, read = np.random.default_rng(0), []
+    values = rng.normal(size=(30, 512))
+    lazy = system(values).chunk({"unit": 64})
+    seen = lazy.copy(data=lazy.data.map_blocks(lambda block: read.append(block.shape) or block, dtype=float))
+    read.clear()  # what dask calls to learn the type
+    found = cka(seen, seen, n_permutations=0, n_resamples=0)
+    np.testing.assert_allclose(found.estimate, 1)
+    assert read == [(30, 64)] * 16
 
 
 def test_repetitions_take_the_noise_out():
@@ -120,12 +194,22 @@ def test_bad_input_is_named():
         cka(a, b[:7])
     with pytest.raises(ValueError, match="NaN or infinite values in unit 'u1'"):
         cka(a.where((a.unit != "u1") | (a.stimulus != "s003")), b)
-    with pytest.raises(ValueError, match="debias must be one of 'stimuli', 'none'"):
+    with pytest.raises(ValueError, match="debias must be one of 'stimuli', 'both', 'none'"):
         cka(a, b, debias="units")
     with pytest.raises(ValueError, match="n_permutations must be a whole number of at least 19"):
         cka(a, b, n_permutations=5)
     with pytest.raises(ValueError, match="the repetitions of a system share no signal"):
         cka(_no_signal(), b)
+    with pytest.raises(ValueError, match="the items of a system share no signal"):
+        cka(_no_signal()[:, 0], b, debias="both")
+    with pytest.raises(ValueError, match="debias='both' needs at least 2 items in each system"):
+        cka(a[:, :1], b, debias="both")
+    with pytest.raises(ValueError, match="no stimulus label in common"):
+        cka(a, b.assign_coords(stimulus=b.stimulus.str.upper()))
+    with pytest.raises(ValueError, match="zero variance over stimuli in unit 'u2'"):
+        cka(a, b.where(b.unit != "u2", 3.0))
+    with pytest.raises(ValueError, match="zero variance over stimuli in unit 'u2'"):
+        cka(a.chunk(), b.where(b.unit != "u2", 3.0).chunk())
 
 
 def _no_signal() -> xr.DataArray:
