@@ -47,8 +47,8 @@ def load_sound(system: xr.DataArray) -> xr.DataArray:
     largest = np.abs(flat).max(axis=0).astype(float)
     if (bad := (largest > LARGEST) | ((largest > 0) & (largest < 1 / LARGEST))).any():
         raise ValueError(
-            f"values of {item} {name_some(system[item].values[bad])} are up to {largest[bad][0]:.0e}, which overflows in "
-            f"products; use another unit of measurement, with values between {1 / LARGEST:.0e} and {LARGEST:.0e}"
+            f"values of {item} {name_some(system[item].values[bad])} are up to {largest[bad][0]:.0e}, which overflows "
+            f"in products; use another unit of measurement, with values between {1 / LARGEST:.0e} and {LARGEST:.0e}"
         )
     require_varying(system if system.ndim == 2 else system.mean("repetition"))
     return system
