@@ -35,6 +35,7 @@ EXCEPTIONS = {  # (public name, check): reason
     ("neurosuper.directions.IterativeFinder", "EX01"): "an abstract base: see tutorials/methods/write_a_finder.md",
     # a dataclass has the fields of its base first; the docstrings have what a user sets most often first
     **{(f"neurosuper.directions.{name}", "PR03"): "the order of reading" for name in FINDERS},
+    ("neurosuper.comparison.SharedSpace", "PR03"): "the order of reading",
 }
 
 

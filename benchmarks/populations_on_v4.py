@@ -1,12 +1,12 @@
 """Macaque V4 against layers of two networks: similarity of units, rotations and directions, trained and untrained.
 
-    NEUROSUPER_TEST_DATA=… python benchmarks/populations_on_v4.py [--sessions 201025 210325] [--part table repro] [--position mean]
+    NEUROSUPER_TEST_DATA=… python benchmarks/populations_on_v4.py [--sessions 201025] [--part table] [--position center]
 
-Sessions 201025 and 210325 of Cowley et al. 2023; the mean over the map of each channel of
-SqueezeNet and ResNet-20 for the same photographs, and both networks with random weights. Of a layer with more units than V4, as many as V4 has are drawn
-(`subsample_units`). Directions are found, and partners of twins chosen, on one half of the photographs; every measure
-is of the other. Each cell is an estimate with its 95 % interval; the rows of a finder add the gain over units, with the
-interval of the difference (other photographs, the same directions).
+Sessions 201025 and 210325 of Cowley et al. 2023; the mean over its map of each channel of SqueezeNet and ResNet-20, for
+the same photographs, and both networks with random weights. Of a layer with more units than V4, as many as V4 has are
+drawn (`subsample_units`). Directions are found, and partners of twins chosen, on one half of the photographs; every
+measure is of the other. Each cell is an estimate with its 95 % interval, and * if the adjusted p is below .05; those of
+finders add the gain over units, with the interval of the difference (other photographs, the same directions).
 
 "repro" prints the twins of V4 in SqueezeNet, with all units and without taking off what all items share, next to what
 was found before (`before`), and with it taken off.

@@ -19,6 +19,7 @@ STATISTICS = (
     "superposition",
     "disentanglement",
     "selectivity",
+    "across_animals",
 )
 pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 FINDERS = [

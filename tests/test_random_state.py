@@ -19,9 +19,11 @@ from neurosuper.comparison import (
     dissimilarities,
     encode,
     fit_systems,
+    match_finders,
     procrustes,
     rsa,
     shared_and_interpretable,
+    transfer_top,
     twins,
     twins_from,
 )
@@ -232,11 +234,15 @@ CASES = {
     ),
     "comparison.encoding.encode": lambda s: encode(CODES, OTHERS, alphas=[1.0, 10.0], n_folds=2, random_state=s),
     "comparison.matching.twins": lambda s: twins(CODES, OTHERS, n_permutations=19, n_rotations=2, random_state=s),
+    "comparison.matched_finders.match_finders": lambda s: match_finders({"PCA": ns.PCA(4)}, CODES, random_state=s),
     "comparison.interpretable_twins.shared_and_interpretable": lambda s: shared_and_interpretable(
         CODES, OTHERS, IMAGES, COLOR, top=3, n_permutations=19, n_resamples=10, random_state=s
     ),
     "comparison.mixtures.twins_from": lambda s: twins_from(
         CODES, OTHERS, n_partners=2, n_permutations=19, n_rotations=2, random_state=s
+    ),
+    "comparison.transferred.transfer_top": lambda s: transfer_top(
+        {"M1": CODES, "M2": OTHERS}, ns.PCA(2), IMAGES, COLOR, n_permutations=19, n_resamples=10, random_state=s
     ),
     "comparison.population_table.compare_populations": lambda s: compare_populations(
         {"a": CODES, "b": OTHERS},

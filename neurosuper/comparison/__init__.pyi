@@ -8,13 +8,17 @@ from .headlines import headline as headline
 from .hypotheses import contrast_hypotheses as contrast_hypotheses
 from .interpretable_twins import shared_and_interpretable as shared_and_interpretable
 from .kernel_alignment import cka as cka
+from .matched_finders import match_finders as match_finders
 from .matching import twins as twins
 from .matrix_similarity import rsa as rsa
 from .mixtures import twins_from as twins_from
 from .population_table import compare_populations as compare_populations
 from .populations import by_layer as by_layer
 from .populations import by_subject as by_subject
+from .populations import concatenate_systems as concatenate_systems
 from .rotated_systems import procrustes as procrustes
 from .scoring import score_fits as score_fits
+from .shared_spaces import SharedSpace as SharedSpace
 from .side_by_side import compare as compare
 from .table import summarize as summarize
+from .transferred import transfer_top as transfer_top

@@ -144,10 +144,11 @@ def _of_averages(responses: xr.DataArray, distance: str) -> np.ndarray:
         d = X @ X.T
         np.clip(d, -1, 1, out=d)
         return np.subtract(1, d, out=d)
-    return _from_products(X @ X.T) / X.shape[1]
+    return squared_distances(X @ X.T) / X.shape[1]
 
 
-def _from_products(K: np.ndarray) -> np.ndarray:
+def squared_distances(K: np.ndarray) -> np.ndarray:
+    """Return ‖x_i − x_j‖² of rows x, from their products K."""
     own = K.diagonal()
     # d = K(i, i) + K(j, j) − 2 K(i, j)
     d = own[:, None] + own
@@ -174,7 +175,7 @@ def _crossnobis(responses: xr.DataArray, noise: str) -> np.ndarray:
     for m in range(X.shape[1]):
         K -= X[:, m] @ X[:, m].T
         n_pairs -= present[:, m, None] & present[:, m]
-    return _from_products(K / n_pairs) / X.shape[2]
+    return squared_distances(K / n_pairs) / X.shape[2]
 
 
 def _whiten(X: np.ndarray, present: np.ndarray, units: np.ndarray, noise: str) -> np.ndarray:

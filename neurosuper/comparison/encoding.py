@@ -114,9 +114,7 @@ def encode(
     """
     require("himalaya", "encoding")
     check_count("n_folds", n_folds, least=2)
-    penalties = np.atleast_1d(np.asarray(alphas, float))
-    if penalties.ndim != 1 or not (np.isfinite(penalties) & (penalties > 0)).all():
-        raise ValueError(f"alphas must be penalties above 0, such as numpy.logspace(-2, 6, 17), got {alphas!r}")
+    penalties = check_penalties(alphas)
     seed = seed_or_new(random_state)
     bands = dict(features) if isinstance(features, Mapping) else {"": features}
     if not bands:
@@ -133,7 +131,7 @@ def encode(
     Y = averages.values.astype(float)
     X = [system.sel(stimulus=responses.stimulus.values).values.astype(float) for system in systems]
     bar = progress(range(n_folds), desc="folds", unit="fold", leave=False)
-    folds = [_predict(X, Y, fold, k, groups, penalties, seed, averages) for k in bar]
+    folds = [predict_fold(X, Y, fold, k, groups, penalties, seed, averages) for k in bar]
     columns = _scores(folds, list(bands) if isinstance(features, Mapping) else None)
     columns["alpha"] = ("unit", np.exp(np.mean([np.log(each.alpha) for each in folds], axis=0)))
     if "repetition" in responses.dims:
@@ -149,7 +147,15 @@ def encode(
     return xr.Dataset(columns, coords, attrs | {"random_state": seed})
 
 
-def _predict(
+def check_penalties(alphas: Sequence[float]) -> np.ndarray:
+    """Return penalties to choose from, above 0."""
+    penalties = np.atleast_1d(np.asarray(alphas, float))
+    if penalties.ndim != 1 or not penalties.size or not (np.isfinite(penalties) & (penalties > 0)).all():
+        raise ValueError(f"alphas must be penalties above 0, such as numpy.logspace(-2, 6, 17), got {alphas!r}")
+    return penalties
+
+
+def predict_fold(
     X: list[np.ndarray],
     Y: np.ndarray,
     fold: np.ndarray,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import xarray as xr
@@ -14,6 +15,7 @@ from neurosuper._checks import Seed, check_one_of, seed_or_new
 from neurosuper._joins import LEFT_OUT, join_images, left_out
 from neurosuper._progress import progress
 from neurosuper.comparison.baselines import add_baselines
+from neurosuper.comparison.matched_finders import By, match_finders
 from neurosuper.comparison.splits import ScoreOn, StimulusGroups, fit_and_score_parts, halve_scored, join_fit_on
 from neurosuper.directions import DirectionFinder
 from neurosuper.interpretability.group_scores import leading_stimuli
@@ -67,6 +69,8 @@ class Fit(NamedTuple):
         in all systems), and how many groups these are (`n`).
     n_units_left_out : int
         Number of units that are constant on the stimuli to fit on or on those to score on, and were left out.
+    matched : float or None
+        The share of variance, or the sparseness, that the number of directions was chosen for (see `match_finders`).
 
     See Also
     --------
@@ -99,6 +103,7 @@ class Fit(NamedTuple):
     baseline: str = ""
     stimulus_groups: StimulusGroups | None = None
     n_units_left_out: int = 0
+    matched: float | None = None
 
 
 def fit_systems(
@@ -111,6 +116,7 @@ def fit_systems(
     baselines: bool = True,
     stimulus_groups: str | None = None,
     drop_constant_units: bool = True,
+    match: By | None = None,
     random_state: Seed = 0,
 ) -> Iterator[Fit]:
     """Yield the directions of every system by every finder, with their top stimuli: the first half of `compare`.
@@ -142,6 +148,10 @@ def fit_systems(
     drop_constant_units : bool, optional
         Leave out units that give the same response to all stimuli to fit on, or to all those to score on, such as
         silent units of a network: they have no top stimuli. Each `Fit` counts them. False: they are an error.
+    match : {"variance", "sparseness"}, optional
+        Give each finder, in each system, the number of directions with which it explains as much variance as the first
+        finder does, or is as sparse: chosen on the stimuli to fit on, by `match_finders`. None: the numbers that
+        finders have.
     random_state : int, Generator, RandomState or None, optional
         Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
         (see `top_stimuli`). Finders have their own.
@@ -185,6 +195,8 @@ def fit_systems(
     finders, baseline_of = _name_finders(finders, baselines)
     _check_systems(systems)
     check_one_of("score_on", score_on, ("held-out", "all"))
+    if match is not None:
+        check_one_of("match", match, get_args(By))
     seed = seed_or_new(random_state)
     if not isinstance(drop_constant_units, bool | np.bool_):
         raise ValueError(f"drop_constant_units must be True or False, got {drop_constant_units!r}")
@@ -192,11 +204,13 @@ def fit_systems(
     parts = fit_and_score_parts(systems, score_on, seed, stimulus_groups, drop_constant_units, others)
     _check_top(top, parts)
     halves = halve_scored({name: scored for name, (_, scored) in parts.items()}, top, stimulus_groups)
+    chosen = {system: _matched(finders, part, match, seed) for system, (part, _) in parts.items()}
     pairs = [(system, finder) for system in parts for finder in finders]
     for system, finder in (bar := progress(pairs, desc="directions", unit="fit")):
         bar.set_postfix_str(f"{system}, {finder}")
         (fit_part, score_part), own = parts[system], halves[system]
-        fitted = fit_finder(finders[finder], fit_part, f"{finder!r} in {system!r}")
+        matched, value = chosen[system][finder]
+        fitted = fit_finder(matched, fit_part, f"{finder!r} in {system!r}")
         codes, n_constant = _drop_constant(fitted.transform(score_part), system, finder, fit_part.sizes["unit"])
         yield Fit(
             system,
@@ -212,7 +226,24 @@ def fit_systems(
             baseline_of.get(finder, ""),
             own.groups,
             systems[system].sizes["unit"] - fit_part.sizes["unit"],
+            value,
         )
+
+
+def _matched(
+    finders: Mapping[str, DirectionFinder], fit_part: xr.DataArray, match: By | None, seed: int
+) -> dict[str, tuple[DirectionFinder, float | None]]:
+    """Return finders with the number of directions that a match gives them in a system, and the value it has there."""
+    if match is None:
+        return {name: (finder, None) for name, finder in finders.items()}
+    found = match_finders(finders, fit_part.drop_vars("split", errors="ignore"), by=match, random_state=seed)
+    rows = found.to_dataframe()
+    return {
+        name: (clone(finder).set_params(n_directions=int(rows.n_directions[name])), float(rows.reached[name]))
+        if name in rows.index
+        else (finder, None)
+        for name, finder in finders.items()
+    }
 
 
 def fit_finder(finder: DirectionFinder, responses: xr.DataArray, name: str) -> DirectionFinder:
@@ -296,6 +327,16 @@ def describe_shared(systems: Mapping[str, xr.DataArray], fit_on: Mapping[str, xr
         return f"{len(labels[0])} stimuli" + (", the same in all systems" if len(labels) > 1 else "") + losses
     counts = ", ".join(f"{name} {len(of_system)}" for name, of_system in zip(systems, labels, strict=True))
     return f"{len(set.intersection(*labels))} stimuli in common to all systems (of {counts})" + losses
+
+
+def describe_match(fits: Iterable[Fit]) -> str:
+    """Return the number of directions of each system and finder, and the value it was chosen for, as JSON."""
+    found: dict[str, dict] = {}
+    for fit in fits:
+        if fit.matched is not None:
+            n = fit.fitted.directions_.sizes["direction"]
+            found.setdefault(fit.system, {})[fit.finder] = {"n_directions": n, "reached": fit.matched}
+    return json.dumps(found)
 
 
 def _check_top(top: int, parts: Mapping[str, tuple[xr.DataArray, xr.DataArray]]) -> None:

@@ -209,10 +209,10 @@ def _hsic(a: _System, i: int, b: _System, j: int, debias: str, order: np.ndarray
     if debias == "none":
         return trace / (n - 1) ** 2
     d, e = a.d[i], b.d[j] if order is None else b.d[j][order]
-    return float(_unbiased(trace, d.sum() * e.sum(), d @ e, n))
+    return float(unbiased_hsic(trace, d.sum() * e.sum(), d @ e, n))
 
 
-def _unbiased(trace: Any, sums: Any, common: Any, n: int) -> Any:
+def unbiased_hsic(trace: Any, sums: Any, common: Any, n: int) -> Any:
     """Return HSIC from tr K L, tr K tr L and the product of the diagonals of K and L.
 
     Responses are centred, so that the rows of K have the sum 0, and K̃ 1 is minus its diagonal.
@@ -229,4 +229,4 @@ def _hsic_of_items(items: Items, i: int, j: int) -> float:
         common += np.einsum("si,si->i", X, Y)
         first += X.sum(axis=0)
         second += Y.sum(axis=0)
-    return float(_unbiased(across**2, first * second, common, items.A.shape[1]).sum())
+    return float(unbiased_hsic(across**2, first * second, common, items.A.shape[1]).sum())

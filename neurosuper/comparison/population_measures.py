@@ -13,16 +13,14 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from neurosuper.comparison.distance_matrices import _from_products as squared_distances
-from neurosuper.comparison.encoding import ALPHAS
-from neurosuper.comparison.encoding import _predict as predict_fold
+from neurosuper.comparison.distance_matrices import squared_distances
+from neurosuper.comparison.encoding import ALPHAS, predict_fold
 from neurosuper.comparison.halved_systems import Half, Learned
-from neurosuper.comparison.kernel_alignment import _hsic as hsic
+from neurosuper.comparison.kernel_alignment import unbiased_hsic
 from neurosuper.comparison.pair_kernels import shuffled_product
 from neurosuper.comparison.pairings import Pairing, correlate, correlate_columns, standardize
 from neurosuper.comparison.population_items import Column, Population
-from neurosuper.comparison.rotated_systems import _rotate as learn_rotations
-from neurosuper.comparison.rotated_systems import _score as score_rotations
+from neurosuper.comparison.rotated_systems import learn_rotations, score_rotations
 from neurosuper.comparison.shared_stimuli import groups_of, number_folds
 
 N_FOLDS = 5  # of encoding and Procrustes, whose defaults these are
@@ -60,25 +58,45 @@ class Alignment:
     """Debiased linear CKA."""
 
     def __init__(self, column: Column, world: World) -> None:
-        self.X = {name: codes.score - codes.score.mean(axis=0) for name, codes in column.codes.items()}
+        self.X = {name: codes.score for name, codes in column.codes.items()}
         self.pairs = world.pairs
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """Return the CKA (pair,) of some stimuli."""
-        X = {name: each[rows] - each[rows].mean(axis=0) for name, each in self.X.items()}
-        own = {name: hsic(each, each, "stimuli") for name, each in X.items()}
-        return np.array([hsic(X[a], X[b], "stimuli") / _root(own[a] * own[b]) for a, b in self.pairs])
+        X = {name: _Centred.of(each[rows]) for name, each in self.X.items()}
+        own = {name: _hsic(each, each) for name, each in X.items()}
+        return np.array([_hsic(X[a], X[b]) / _root(own[a] * own[b]) for a, b in self.pairs])
 
     def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
         """Return the CKA (draw, pair) of shuffled stimuli, which changes the numerator alone."""
-        own = {name: hsic(each, each, "stimuli") for name, each in self.X.items()}
-        scales = [_root(own[a] * own[b]) for a, b in self.pairs]
-        return np.array(
-            [
-                [hsic(self.X[a], self.X[b][order], "stimuli") / s for (a, b), s in zip(self.pairs, scales, strict=True)]
-                for order in orders
-            ]
-        )
+        X = {name: _Centred.of(each) for name, each in self.X.items()}
+        own = {name: _hsic(each, each) for name, each in X.items()}
+        scales = np.array([_root(own[a] * own[b]) for a, b in self.pairs])
+        return np.array([[_hsic(X[a], X[b].take(order)) for a, b in self.pairs] for order in orders]) / scales
+
+
+class _Centred(NamedTuple):
+    """Codes of mean 0, and their squared lengths: the diagonal of K."""
+
+    X: np.ndarray  # (stimulus, item)
+    d: np.ndarray  # (stimulus,)
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> _Centred:
+        X = X - X.mean(axis=0)
+        return cls(X, np.einsum("si,si->s", X, X))
+
+    def take(self, order: np.ndarray) -> _Centred:
+        return _Centred(self.X[order], self.d[order])
+
+
+def _hsic(a: _Centred, b: _Centred) -> float:
+    """Return the unbiased HSIC, from products of items or of stimuli, depending on which are fewer."""
+    n = len(a.X)
+    of_items = a.X.shape[1] * b.X.shape[1] < n * n
+    # tr K L = ‖Aᵀ B‖²
+    trace = ((a.X.T @ b.X) ** 2).sum() if of_items else np.vdot(a.X @ a.X.T, b.X @ b.X.T)
+    return float(unbiased_hsic(trace, a.d.sum() * b.d.sum(), a.d @ b.d, n))
 
 
 class Dissimilarity:

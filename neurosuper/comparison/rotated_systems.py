@@ -126,19 +126,23 @@ def procrustes(
     groups = None if stimulus_groups is None else groups_of(a, stimulus_groups)
     fold = np.full(len(a), -1) if score_on == "all" else number_folds(a, groups, n_folds, seed)
     A, B = (each.values.astype(float) for each in (a, b))
-    folds = _rotate(A, B, fold, alpha)
+    folds = learn_rotations(A, B, fold, alpha)
     every = np.arange(len(A))
-    estimate = _score(folds, every)
+    estimate = score_rotations(folds, every)
     columns: dict[str, Any] = {"estimate": estimate}
     if n_resamples:
         found = halves_interval(
-            lambda rows: _score(folds, rows), len(A), n_resamples=n_resamples, stimulus_groups=groups, random_state=seed
+            lambda rows: score_rotations(folds, rows),
+            len(A),
+            n_resamples=n_resamples,
+            stimulus_groups=groups,
+            random_state=seed,
         )
         columns |= {f"estimate_{end}": float(found[f"estimate_{end}"]) for end in ("low", "high")}
     columns["angle"] = np.arccos(np.clip(estimate, -1, 1))
     rng = np.random.default_rng([seed, 1])
     bar = progress(range(n_permutations), desc="permutations", unit="draw", leave=False)
-    draws = [_score(_rotate(A, B[rng.permutation(len(B))], fold, alpha), every) for _ in bar]
+    draws = [score_rotations(learn_rotations(A, B[rng.permutation(len(B))], fold, alpha), every) for _ in bar]
     columns["p_value"] = p_of_draws(estimate, np.array(draws))
     attrs = {"method": "Procrustes", "quantity": "cosine after rotation", "alpha": float(alpha), "score_on": score_on}
     attrs |= {"n_stimuli": len(A), "n_folds": len(folds), "n_permutations": int(n_permutations)}
@@ -146,7 +150,7 @@ def procrustes(
     return xr.Dataset(columns, attrs=attrs | {"n_resamples": int(n_resamples), "random_state": seed})
 
 
-def _rotate(A: np.ndarray, B: np.ndarray, fold: np.ndarray, alpha: float) -> list[_Fold]:
+def learn_rotations(A: np.ndarray, B: np.ndarray, fold: np.ndarray, alpha: float) -> list[_Fold]:
     """Return the rotation of each fold, learned on the others; fold −1 learns and scores on all."""
     folds = []
     for k in np.unique(fold):
@@ -168,7 +172,7 @@ def _axes(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return U, V
 
 
-def _score(folds: list[_Fold], rows: np.ndarray) -> float:
+def score_rotations(folds: list[_Fold], rows: np.ndarray) -> float:
     """Return the mean over folds of their score on those of their stimuli that are in `rows`, by number."""
     own = [rows[fold.scored[rows]] for fold in folds]
     used = [(fold.score(part), len(part) - 1) for fold, part in zip(folds, own, strict=True) if len(part) > 1]

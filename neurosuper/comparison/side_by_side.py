@@ -8,7 +8,8 @@ import xarray as xr
 
 from neurosuper._checks import Seed, seed_or_new
 from neurosuper._joins import LEFT_OUT, left_out
-from neurosuper.comparison.fitting import check_mapping, describe_shared, fit_systems, join_system
+from neurosuper.comparison.fitting import check_mapping, describe_match, describe_shared, fit_systems, join_system
+from neurosuper.comparison.matched_finders import By
 from neurosuper.comparison.scoring import Metrics, name_metrics, score_fits
 from neurosuper.comparison.splits import ScoreOn, take_groups
 from neurosuper.directions import DirectionFinder
@@ -27,6 +28,7 @@ def compare(
     baselines: bool = True,
     stimulus_groups: str | None = None,
     drop_constant_units: bool = True,
+    match: By | None = None,
     random_state: Seed = 0,
 ) -> xr.Dataset:
     """Return the interpretability of every unit and direction of every system, by every metric.
@@ -65,6 +67,10 @@ def compare(
     drop_constant_units : bool, optional
         Leave out units that give the same response to all stimuli to fit on, or to all those to score on, such as
         silent units of a network: they have no top stimuli. A warning counts them. False: they are an error.
+    match : {"variance", "sparseness"}, optional
+        Give each finder, in each system, the number of directions with which it explains as much variance of other
+        stimuli as the first finder does (with the number it has), or is as sparse: chosen on the stimuli to fit on, by
+        `match_finders`. `Units` and `CovarianceMatched` keep theirs. None: the numbers that finders have.
     random_state : int, Generator, RandomState or None, optional
         Seed of the split into a half to fit on and a half to score on, and of the order of stimuli with equal codes
         (see `top_stimuli`). Finders have their own.
@@ -113,8 +119,9 @@ def compare(
         `n_constant`, if directions were left out because they are constant on the stimuli to score on (their number for
         each system and finder, systems first; a warning names them), `n_units_left_out` (a number for each system), if
         units were left out because they do not vary, and, if stimuli had no image, `n_stimuli_left_out` of each system;
-        `provenance`, as JSON: the class of each finder and its settings that are not defaults, what the index by each
-        metric measures, and the versions of packages.
+        `match` and `matched`, with a match (as JSON: for each system and finder, the number of directions and the share
+        of variance, or sparseness, with that); `provenance`, as JSON: the class of each finder and its settings that
+        are not defaults, what the index by each metric measures, and the versions of packages.
 
         Variables and coords have a `long_name`, and numbers `units` ("1": the index is in the unit of the metric's
         distance, which `quantity` describes). `drop_dims(["draw", "rank"]).to_dataframe()` is the table without halves
@@ -173,7 +180,7 @@ def compare(
     }
     seed, metrics = seed_or_new(random_state), name_metrics(metrics)  # checked before the fits, which may take hours
     settings: dict = {"baselines": baselines, "stimulus_groups": stimulus_groups, "random_state": seed}
-    settings |= {"drop_constant_units": drop_constant_units, "fit_on": fit_on}
+    settings |= {"drop_constant_units": drop_constant_units, "fit_on": fit_on, "match": match}
     fits = list(fit_systems(systems, finders, top=top, score_on=score_on, **settings))
     lost = [left_out(responses).get(LEFT_OUT, 0) for responses in systems.values()]
     return score_fits(fits, images, metrics).assign_attrs(
@@ -181,4 +188,5 @@ def compare(
         random_state=seed,
         shared_stimuli=describe_shared(systems, fit_on),
         **({LEFT_OUT: lost} if any(lost) else {}),
+        **({} if match is None else {"match": match, "matched": describe_match(fits)}),
     )

@@ -7,13 +7,14 @@ formats differ.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from PIL import Image
 
-from neurosuper._checks import Seed, make_rng
+from neurosuper._checks import Seed, check_one_of, make_rng
 from neurosuper.demo.simulate import plant_directions
 from neurosuper.demo.write_allen import scene_onsets, trains, write_allen_ecephys
 from neurosuper.demo.write_nsd import make_design, write_nsd, write_nsd_images
@@ -26,11 +27,13 @@ SIDE = 32  # pixels
 HUES, ANGLES = 8, 3  # one feature per pair
 N_NOISY = 8  # units that respond to nothing, in addition to 16 that respond to features
 REPETITIONS = 3
+MOUSE = "allen-neuropixels-natural-scenes"
 N_SCENES = 118  # natural scenes in the Allen recordings
 MOUSE_AREAS = ("VISp", "VISl", "VISrl", "VISal")
+SEEDS_OF_MONKEYS = {"F": 1, "N": 3}
 
 
-def write_brains(folder: str | Path) -> dict[str, Path]:
+def write_brains(folder: str | Path, *, monkeys: Sequence[str] = ("F",)) -> dict[str, Path]:
     """Return the folders of a small human, macaque and mouse dataset, after writing them.
 
     They are read with `neurosuper.load(id, path=…)`, like the datasets whose layout they copy.
@@ -39,12 +42,19 @@ def write_brains(folder: str | Path) -> dict[str, Path]:
     ----------
     folder : path
         Created if it does not exist. The images, colored gratings, are in its folder `gratings`.
+    monkeys : sequence of {"F", "N"}, optional
+        Which monkeys to write. They saw the same images, and their units encode the same features on other directions.
 
     Returns
     -------
     dict of str to Path
-        The folder of each dataset by its id: "nsd" (fMRI, 2 sessions), "tvsd" (arrays in monkey F), and
+        The folder of each dataset by its id: "nsd" (fMRI, 2 sessions), "tvsd" (arrays in monkeys), and
         "allen-neuropixels-natural-scenes" (probes, one session, 118 scenes, with images in its folder `scenes`).
+
+    Raises
+    ------
+    ValueError
+        Another monkey.
 
     See Also
     --------
@@ -63,15 +73,18 @@ def write_brains(folder: str | Path) -> dict[str, Path]:
     >>> neurosuper.load("nsd", path=brains["nsd"], subset={"session": [1, 2]}, roi="V1").dims
     ('stimulus', 'repetition', 'unit')
     """
+    for monkey in monkeys:
+        check_one_of("monkeys", monkey, SEEDS_OF_MONKEYS)
     folder = Path(folder)
     images, features = draw_gratings()
     (folder / "gratings").mkdir(parents=True, exist_ok=True)
     for image in images:
         Image.fromarray(image.values).save(folder / "gratings" / f"{image.stimulus.item()}.png")
-    writers = {"nsd": _write_human, "tvsd": _write_macaque, "allen-neuropixels-natural-scenes": _write_mouse}
-    for seed, (name, write) in enumerate(writers.items()):
-        write(folder / name, images, planted_drives(features, seed), seed)
-    return {name: folder / name for name in writers}
+    _write_human(folder / "nsd", images, planted_drives(features, 0), 0)
+    for monkey in monkeys:
+        _write_macaque(folder / "tvsd", images, planted_drives(features, SEEDS_OF_MONKEYS[monkey]), monkey)
+    _write_mouse(folder / MOUSE, images, planted_drives(features, 2), 2)
+    return {name: folder / name for name in ("nsd", "tvsd", MOUSE)}
 
 
 def draw_gratings(random_state: Seed = 0) -> tuple[xr.DataArray, xr.DataArray]:
@@ -122,17 +135,21 @@ def _write_human(folder: Path, images: xr.DataArray, drives: np.ndarray, seed: i
     write_nsd_images(folder, {nsd_id: images.values[i] for nsd_id, i in grating_of.items()}, SIDE)
 
 
-def _write_macaque(folder: Path, images: xr.DataArray, drives: np.ndarray, seed: int) -> None:
+def _write_macaque(folder: Path, images: xr.DataArray, drives: np.ndarray, monkey: str) -> None:
     """Write units as channels among channels of noise; 420 gratings once for training, 100 thirty times for test."""
-    rng = np.random.default_rng(seed)
+    seed = SEEDS_OF_MONKEYS[monkey]
+    rng, shown = np.random.default_rng(seed), np.random.default_rng(SEEDS_OF_MONKEYS["F"])
     channels = rng.permutation(N_CHANNELS)[: drives.shape[1]]
     responses = np.zeros((len(drives), N_CHANNELS))
     responses[:, channels] = 10 * drives
     noisy = responses + rng.normal(size=responses.shape)
     paths = [f"grating\\{label}.png" for label in images.stimulus.values]
-    is_test = rng.permutation(len(drives)) < 100
+    # The test images are those of the first monkey, which its generator draws after channels and noise.
+    shown.permutation(N_CHANNELS), shown.normal(size=responses.shape)
+    is_test = shown.permutation(len(drives)) < 100
     write_tvsd(
         folder,
+        monkey=monkey,
         train=noisy[~is_test],
         test=responses[is_test],
         train_paths=[path for path, test in zip(paths, is_test, strict=True) if not test],

@@ -69,6 +69,18 @@ def test_independent_systems_score_zero_only_on_other_stimuli():
     assert procrustes(*pairs[0], score_on="all", **FAST).estimate > 0.6
 
 
+def test_rotations_are_the_same_where_divide_and_conquer_fails(monkeypatch):
+    rng = np.random.default_rng(0)
+    a, b = system(rng.normal(size=(60, 4))), system(rng.normal(size=(60, 5)))
+    expected = procrustes(a, b, **FAST).estimate
+
+    def fails(*_, **__):
+        raise np.linalg.LinAlgError("SVD did not converge")
+
+    monkeypatch.setattr(np.linalg, "svd", fails)
+    np.testing.assert_allclose(procrustes(a, b, **FAST).estimate, expected, rtol=1e-9)
+
+
 def test_p_is_uniform():
     rng = np.random.default_rng(0)
     p = [procrustes(*(system(rng.normal(size=(30, 4))) for _ in range(2)), **FAST).p_value.item() for _ in range(120)]

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import neurosuper as ns
+from neurosuper.comparison import concatenate_systems
 from neurosuper.demo.brains import draw_gratings, planted_drives, write_brains
 
 MOUSE = "allen-neuropixels-natural-scenes"
@@ -11,7 +13,7 @@ MOUSE = "allen-neuropixels-natural-scenes"
 
 @pytest.fixture(scope="module")
 def brains(tmp_path_factory):
-    return write_brains(tmp_path_factory.mktemp("brains"))
+    return write_brains(tmp_path_factory.mktemp("brains"), monkeys=("F", "N"))
 
 
 def match(responses, images, seed):
@@ -49,6 +51,22 @@ def test_macaque_channels(brains):
     best = np.corrcoef(chosen.values.T, drives[rows].T)[:16, 16:].max(axis=1)
     assert best.min() > 0.6, "single presentations are noisy"
     assert set(chosen.stimulus.values) | set(test.stimulus.values) == set(gratings.stimulus.values)
+
+
+def test_both_monkeys_saw_the_same_images_and_are_side_by_side(brains):
+    train = ns.load("tvsd", path=brains["tvsd"], part="train", subset={"monkey": ["F", "N"]})
+    one, other = ns.by_subject(train).values()
+    assert train.unit.values[[0, -1]].tolist() == ["F/0000", "N/1023"]
+    xr.testing.assert_identical(concatenate_systems({"F": one, "N": other}).unit, train.unit)
+    _, features = draw_gratings()
+    rows = [int(label.removeprefix("grating_")) for label in other.stimulus.values]
+    assert (one.stimulus == other.stimulus).all()
+    for monkey, seed in ((one, 1), (other, 3)):
+        drives = planted_drives(features, seed)[rows, :16]
+        best = np.corrcoef(monkey.values.T, drives.T)[:1024, 1024:].max(axis=0)
+        assert best.min() > 0.6, "single presentations are noisy"
+    with pytest.raises(ValueError, match="monkeys must be one of 'F', 'N'; got 'M'"):
+        write_brains(brains["tvsd"], monkeys="M")
 
 
 def test_mouse_units(brains):
