@@ -270,7 +270,7 @@ assert mixed.p_rotated["1"] <= 0.05
 # The paper's hypothesis is that units mix features, and directions undo it. Then directions of V4 should have better
 # twins among directions of the network than units have among units. `compare_populations` finds directions in one half
 # of the photographs, and compares them in the other, with the gain over units. CKA, a measure that no rotation changes,
-# is shown beside the twins.
+# is shown next to the twins.
 
 # %%
 finders = {
@@ -396,7 +396,7 @@ plot_twins(removed, v4, channels, images, n_twins=3, interpretability_a=index[0]
 # | and better than random vectors of the same covariance | no | no |
 # | interpretable units are the shared ones | not detectable | yes; not among comparable units |
 #
-# What may be said is short: some axes of V4 are also axes of fire8, more than rotations and the untrained layer allow.
-# No other claim survives its control in both sessions. This is one split of every second photograph, one layer of four,
-# and one untrained network of each kind; and two sessions are not a sample of animals. In a study file, the tables
-# `[populations]` and `[twins]` add these measures to the report.
+# What may be claimed is short: some axes of V4 are also axes of fire8, more than rotations and the untrained layer allow.
+# No other claim survives its control in both sessions. This is one split of every second photograph, one layer of
+# four, and one untrained network of each kind; and two sessions are not a sample of animals. In a study file, the
+# tables `[populations]` and `[twins]` add these measures to the report.

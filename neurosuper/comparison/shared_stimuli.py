@@ -12,6 +12,8 @@ from neurosuper._content import photographs_of
 from neurosuper.interpretability.ranking import check_codes
 from neurosuper.responses import align, check_averaged, check_responses, coords_along, name_some, require_varying
 
+LARGEST = 1e60  # its fourth power, in the squares of products of responses, is far from the largest double
+
 
 def common_systems(
     a: xr.DataArray, b: xr.DataArray, least: int, *, repeated: bool = False
@@ -41,6 +43,12 @@ def load_sound(system: xr.DataArray) -> xr.DataArray:
         cure = "stimuli, or repetitions" if system.ndim == 3 else "stimuli"
         raise ValueError(
             f"NaN or infinite values in {item} {name_some(system[item].values[bad])}; drop those, or their {cure}"
+        )
+    largest = np.abs(flat).max(axis=0).astype(float)
+    if (bad := (largest > LARGEST) | ((largest > 0) & (largest < 1 / LARGEST))).any():
+        raise ValueError(
+            f"values of {item} {name_some(system[item].values[bad])} are up to {largest[bad][0]:.0e}, which overflows "
+            f"in products; use another unit of measurement, with values between {1 / LARGEST:.0e} and {LARGEST:.0e}"
         )
     require_varying(system if system.ndim == 2 else system.mean("repetition"))
     return system
@@ -86,4 +94,9 @@ def _check(system: xr.DataArray, repeated: bool) -> xr.DataArray:
     has_repetitions = isinstance(system, xr.DataArray) and "repetition" in system.dims
     if has_repetitions:
         return check_responses(system) if repeated else check_averaged(system)
-    return check_codes(system)
+    system = check_codes(system)
+    if system.dtype.kind not in "fiub":
+        raise TypeError(f"responses and codes must be real numbers, got dtype {system.dtype}; use .astype(float)")
+    if not system.shape[-1]:
+        raise ValueError(f"a system has no {system.dims[-1]}; at least 1 is needed")
+    return system

@@ -1,0 +1,42 @@
+"""What every comparison of two systems refuses, in one line each."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from neurosuper.comparison.shared_stimuli import common_systems
+
+RNG = np.random.default_rng(0)
+A = xr.DataArray(
+    RNG.normal(size=(20, 3)), {"stimulus": [f"s{i:02d}" for i in range(20)], "unit": list("uvw")}, ("stimulus", "unit")
+)
+
+
+@pytest.mark.parametrize("dtype", [complex, object])
+def test_numbers_that_are_not_real_are_refused(dtype):
+    with pytest.raises(TypeError, match=f"must be real numbers, got dtype {np.dtype(dtype)}"):
+        common_systems(A.astype(dtype), A, 8)
+
+
+def test_a_system_without_items_is_refused():
+    with pytest.raises(ValueError, match="a system has no unit; at least 1 is needed"):
+        common_systems(A, A[:, :0], 8)
+
+
+@pytest.mark.parametrize("factor", [1e100, 1e-100])
+def test_values_whose_products_would_overflow_are_refused(factor):
+    changed = A * np.array([1, factor, 1])
+    with pytest.raises(ValueError, match=r"values of unit 'v' are up to .* use another unit of measurement"):
+        common_systems(changed, A, 8)
+
+
+@pytest.mark.parametrize("factor", [1e30, 1e-30])
+def test_large_and_small_units_of_measurement_are_kept(factor):
+    changed, _ = common_systems(A * factor, A, 8)
+    np.testing.assert_array_equal(changed, A * factor)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, np.uint8])
+def test_any_real_numbers_are_taken(dtype):
+    counts = (4 * A + 20).astype(dtype)
+    np.testing.assert_array_equal(common_systems(counts, A, 8)[0], counts)
