@@ -396,7 +396,7 @@ plot_twins(removed, v4, channels, images, n_twins=3, interpretability_a=index[0]
 # | and better than random vectors of the same covariance | no | no |
 # | interpretable units are the shared ones | not detectable | yes; not among comparable units |
 #
-# What may be claimed is short: some axes of V4 are also axes of fire8, more than rotations and the untrained layer allow.
+# What may be claimed is short: some axes of V4 are axes of fire8, more than rotations and the untrained layer allow.
 # No other claim survives its control in both sessions. This is one split of every second photograph, one layer of
 # four, and one untrained network of each kind; and two sessions are not a sample of animals. In a study file, the
 # tables `[populations]` and `[twins]` add these measures to the report.
