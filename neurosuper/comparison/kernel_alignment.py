@@ -14,7 +14,7 @@ import xarray as xr
 from neurosuper._checks import Seed, check_count, check_one_of, seed_or_new
 from neurosuper._progress import progress
 from neurosuper.comparison.kernel_products import Items, Stimuli
-from neurosuper.comparison.shared_stimuli import groups_of, join_systems
+from neurosuper.comparison.shared_stimuli import groups_of, join_systems, shuffle_stimuli_order
 from neurosuper.inference import halves_interval
 from neurosuper.inference.null_draws import p_of_draws
 
@@ -75,7 +75,8 @@ def cka(
         two separate samples, not for a system with itself or with its own codes. "none": as published in Kornblith et
         al. 2019.
     stimulus_groups : str, optional
-        A stimulus coord of `a`, such as "burst", whose groups of dependent stimuli are halved whole for the interval.
+        A stimulus coord of `a`, such as "burst", whose groups of dependent stimuli are halved whole for the interval,
+        and change places whole, with others of the same size, for p.
     n_permutations : int, optional
         Number of times that the stimuli of `b` are shuffled, at least 19; 0 computes no p.
     n_resamples : int, optional
@@ -150,8 +151,8 @@ def cka(
         between = "repetitions" if debias != "both" else "items"
         raise ValueError(f"the {between} of a system share no signal, so CKA is not defined; select reliable units")
     columns: dict[str, Any] = {"estimate": estimate}
+    groups = None if stimulus_groups is None else groups_of(a, stimulus_groups)
     if n_resamples:
-        groups = None if stimulus_groups is None else groups_of(a, stimulus_groups)
         found = halves_interval(statistic, n, n_resamples=n_resamples, stimulus_groups=groups, random_state=seed)
         columns |= {f"estimate_{end}": float(found[f"estimate_{end}"]) for end in ("low", "high")}
     if n_permutations:
@@ -159,7 +160,7 @@ def cka(
         rng, scale = np.random.default_rng([seed, 1]), np.sqrt(_own(A, debias) * _own(B, debias))
         bar = progress(range(n_permutations), desc="permutations", unit="draw", leave=False)
         first, second = A.mean(), B.mean()
-        draws = [_across(first, second, debias, rng.permutation(n)) / scale for _ in bar]
+        draws = [_across(first, second, debias, shuffle_stimuli_order(n, groups, rng)) / scale for _ in bar]
         columns["p_value"] = p_of_draws(estimate, np.array(draws))
     attrs = {"method": "linear CKA", "quantity": "CKA", "debias": debias, "n_stimuli": n}
     attrs |= {"n_repetitions_a": len(A.d), "n_repetitions_b": len(B.d)}

@@ -19,7 +19,7 @@ from neurosuper._labels import check_labels
 from neurosuper._progress import progress
 from neurosuper.comparison.pair_kernels import rank, shuffled_product
 from neurosuper.comparison.repetition_ceilings import split_half_ceilings
-from neurosuper.comparison.shared_stimuli import groups_of, refuse_copies
+from neurosuper.comparison.shared_stimuli import groups_of, refuse_copies, shuffle_stimuli_order
 from neurosuper.inference import adjust_p_values, halves_interval
 from neurosuper.inference.null_draws import p_of_draws
 from neurosuper.responses import align
@@ -69,7 +69,8 @@ def rsa(
         The responses that `a` was computed from, before they were averaged: the ceiling is then from random halves of
         their repetitions, where there are no subjects. "crossnobis" needs 4 repetitions, all other distances 2.
     stimulus_groups : str, optional
-        A stimulus coord of `a`, such as "burst", whose groups of dependent stimuli are halved whole for the interval.
+        A stimulus coord of `a`, such as "burst", whose groups of dependent stimuli are halved whole for the interval,
+        and change places whole, with others of the same size, for p.
     n_permutations : int, optional
         Number of times that the stimuli of `b` are shuffled, at least 19; 0 computes no p.
     n_resamples : int, optional
@@ -329,7 +330,7 @@ def _p_value(first: _First, B: np.ndarray, g: np.ndarray | None, estimate: float
         shuffled = partial(shuffled_product, _as_matrix(first.f.mean(axis=0), n), _as_matrix(g, n))
 
     bar = progress(range(settings.n_permutations), desc="permutations", unit="draw", leave=False)
-    return float(p_of_draws(estimate, np.array([shuffled(rng.permutation(n)) for _ in bar])))
+    return float(p_of_draws(estimate, np.array([shuffled(shuffle_stimuli_order(n, first.groups, rng)) for _ in bar])))
 
 
 def _ceilings(A: np.ndarray, similarity: str) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from neurosuper.comparison.pair_kernels import shuffled_product
 from neurosuper.comparison.pairings import Pairing, correlate, correlate_columns, standardize
 from neurosuper.comparison.population_items import Column, Population
 from neurosuper.comparison.rotated_systems import learn_rotations, score_rotations
-from neurosuper.comparison.shared_stimuli import groups_of, number_folds
+from neurosuper.comparison.shared_stimuli import groups_of, number_folds, shuffle_stimuli_order
 
 N_FOLDS = 5  # of encoding and Procrustes, whose defaults these are
 
@@ -156,7 +156,8 @@ class Encoding:
     """The mean correlation of units of one system with their predictions by items of the other."""
 
     def __init__(self, column: Column, world: World, back: bool = False) -> None:
-        self.fold = world.folds(world.pairs[0][0])
+        self.fold, self.seed = world.folds(world.pairs[0][0]), world.seed
+        self.groups = world.groups(world.pairs[0][0])
         self.both = []  # targets and predictions (stimulus, unit), z-scored within folds, of each pair
         for pair in world.pairs:
             source, goal = reversed(pair) if back else pair
@@ -188,10 +189,12 @@ class Encoding:
                 Y[own], P[own] = standardize(Y[own]), standardize(P[own])
             scaled.append((Y, P / (N_FOLDS * Y.shape[1])))
         draws = np.empty((len(orders), len(scaled)))
-        for i, order in enumerate(orders):
-            within = np.empty(len(order), int)
+        rng = np.random.default_rng([self.seed, 2])
+        for i in range(len(orders)):
+            within = np.empty(len(self.fold), int)
             for own in members:
-                within[own] = own[np.argsort(order[own])]
+                groups = None if self.groups is None else self.groups[own]
+                within[own] = own[shuffle_stimuli_order(len(own), groups, rng)]
             draws[i] = [np.vdot(Y[within], P) for Y, P in scaled]
         return draws
 

@@ -34,6 +34,7 @@ from neurosuper.comparison.population_measures import (
     World,
 )
 from neurosuper.comparison.provenance import describe_comparison
+from neurosuper.comparison.shared_stimuli import shuffle_stimuli_order
 from neurosuper.directions import DirectionFinder
 from neurosuper.inference import adjust_p_values
 from neurosuper.inference.halves import interval_of_subsets
@@ -118,7 +119,7 @@ def compare_populations(
         Of twins and soft matching: what is taken off the codes first (see `twins`).
     stimulus_groups : str, optional
         A stimulus coord of all systems, of stimuli that are not independent: whole groups are to fit on or to score on,
-        in a fold, and in a half for intervals.
+        in a fold, and in a half for intervals, and change places whole, with others of the same size, for p.
     n_rotations : int, optional
         Number of random rotations of the units of each system, and of selections or expansions of them that match the
         number of directions; measures are averaged over them.
@@ -262,15 +263,15 @@ def _measure(
         return np.stack([estimate, estimate - estimate[..., :1], same_size, estimate - same_size], axis=1)
 
     n = world.populations[world.pairs[0][0]].score.sizes["stimulus"]
+    groups = world.groups(world.pairs[0][0])
     if n_resamples:
-        groups = world.groups(world.pairs[0][0])
         settings: dict[str, Any] = {"n_resamples": n_resamples, "stimulus_groups": groups, "seed": world.seed}
         found = interval_of_subsets(evaluate, n, fall=0.5, confidence_level=CONFIDENCE_LEVEL, **settings)
         scores = {end: found[f"estimate{end}"].values for end in ("", "_low", "_high")}
     else:
         scores = {"": evaluate(np.ones((1, n), bool))[0]}
     rng = np.random.default_rng([world.seed, 1])
-    orders = [rng.permutation(n) for _ in range(n_permutations)]
+    orders = [shuffle_stimuli_order(n, groups, rng) for _ in range(n_permutations)]
     null = np.stack([each.shuffled(orders) for each in _counted(prepared, bar)], axis=-1) @ own
     values = {f"{name}{end}": of_all[i] for i, name in enumerate(SCORES) for end, of_all in scores.items()}
     values["p_value"] = p_of_draws(values["estimate"], null)

@@ -15,7 +15,7 @@ from scipy import linalg
 
 from neurosuper._checks import Seed, check_count, check_one_of, seed_or_new
 from neurosuper._progress import progress
-from neurosuper.comparison.shared_stimuli import common_systems, groups_of, number_folds
+from neurosuper.comparison.shared_stimuli import common_systems, groups_of, number_folds, shuffle_stimuli_order
 from neurosuper.inference import halves_interval
 from neurosuper.inference.null_draws import p_of_draws
 
@@ -68,7 +68,7 @@ def procrustes(
         as published; independent systems with many units then score near 1.
     stimulus_groups : str, optional
         A stimulus coord of `a`, such as "burst", whose groups of dependent stimuli are never divided, between folds nor
-        between the halves of the interval.
+        between the halves of the interval; for p they change places whole, with others of the same size.
     n_folds : int, optional
         Number of folds of the stimuli, at least 2.
     n_permutations : int, optional
@@ -142,7 +142,10 @@ def procrustes(
     columns["angle"] = np.arccos(np.clip(estimate, -1, 1))
     rng = np.random.default_rng([seed, 1])
     bar = progress(range(n_permutations), desc="permutations", unit="draw", leave=False)
-    draws = [score_rotations(learn_rotations(A, B[rng.permutation(len(B))], fold, alpha), every) for _ in bar]
+    draws = [
+        score_rotations(learn_rotations(A, B[shuffle_stimuli_order(len(B), groups, rng)], fold, alpha), every)
+        for _ in bar
+    ]
     columns["p_value"] = p_of_draws(estimate, np.array(draws))
     attrs = {"method": "Procrustes", "quantity": "cosine after rotation", "alpha": float(alpha), "score_on": score_on}
     attrs |= {"n_stimuli": len(A), "n_folds": len(folds), "n_permutations": int(n_permutations)}

@@ -77,6 +77,24 @@ def labels_of_items(a: xr.DataArray) -> dict[str, Any]:
     return coords | {"item_a": a[item].values}
 
 
+def shuffle_stimuli_order(n: int, groups: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """Return a random order of stimuli; with groups, whole ones change places with others of the same size.
+
+    Stimuli of a group are not exchangeable with others, but groups are. One whose size no other has keeps its place.
+    """
+    if groups is None:
+        return rng.permutation(n)
+    order = np.empty(n, int)
+    by_size: dict[int, list[np.ndarray]] = {}
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        by_size.setdefault(len(members), []).append(members)
+    for same in by_size.values():
+        for members, replaced in zip(same, rng.permutation(len(same)), strict=True):
+            order[members] = same[replaced]
+    return order
+
+
 def number_folds(system: xr.DataArray, groups: np.ndarray | None, n_folds: int, seed: int) -> np.ndarray:
     """Return the fold of each stimulus: random, with groups whole, and the same in any order of the stimuli."""
     order = np.argsort(system.stimulus.values.astype(str))

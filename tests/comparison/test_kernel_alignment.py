@@ -218,3 +218,22 @@ def _no_signal() -> xr.DataArray:
     first = rng.normal(size=(20, 2))
     second = np.stack([first[:, 1], -first[:, 0]], axis=1) * np.where(np.arange(20) % 2, 1, -1)[:, None]
     return system(np.stack([first, second], axis=1))
+
+
+def test_p_of_bursts_counts_whole_bursts():
+    """Frames of a burst have nearly the same responses: shuffled one by one, independent systems seem to be related."""
+
+    def burst_system(seed):
+        rng = np.random.default_rng(seed)
+        values = np.repeat(rng.normal(size=(16, 5)), 5, axis=0) + 0.1 * rng.normal(size=(80, 5))
+        coords = {"stimulus": np.arange(80).astype(str), "unit": list("abcde")}
+        system = xr.DataArray(values, coords, ("stimulus", "unit"))
+        return system.assign_coords(burst=("stimulus", np.repeat(np.arange(16), 5)))
+
+    def share(groups):
+        settings = {"stimulus_groups": groups, "n_permutations": 39, "n_resamples": 0}
+        p = [cka(burst_system(2 * i), burst_system(2 * i + 1), **settings).p_value.item() for i in range(60)]
+        return np.mean(np.array(p) <= 0.05)
+
+    assert share(None) > 0.3
+    assert share("burst") <= 0.15  # 5 % of 60, and three standard errors

@@ -1,10 +1,12 @@
 """What every comparison of two systems refuses, in one line each."""
 
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
 
-from neurosuper.comparison.shared_stimuli import common_systems
+from neurosuper.comparison.shared_stimuli import common_systems, shuffle_stimuli_order
 
 RNG = np.random.default_rng(0)
 A = xr.DataArray(
@@ -40,3 +42,16 @@ def test_large_and_small_units_of_measurement_are_kept(factor):
 def test_any_real_numbers_are_taken(dtype):
     counts = (4 * A + 20).astype(dtype)
     np.testing.assert_array_equal(common_systems(counts, A, 8)[0], counts)
+
+
+def test_whole_groups_change_places_with_others_of_their_size():
+    groups = np.repeat(["p", "q", "r", "s", "t"], [3, 3, 3, 2, 1])
+    orders = [shuffle_stimuli_order(12, groups, np.random.default_rng(seed)) for seed in range(60)]
+    for order in orders:
+        assert sorted(order) == list(range(12))
+        for group in np.unique(groups):
+            moved = order[groups == group]
+            assert len(set(groups[moved])) == 1
+            assert (np.diff(moved) == 1).all()  # in the same order within
+    assert {tuple(groups[order[:9:3]]) for order in orders} == set(itertools.permutations("pqr"))
+    assert all((order[9:] == [9, 10, 11]).all() for order in orders)  # no others of their sizes
