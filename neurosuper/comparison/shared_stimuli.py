@@ -111,7 +111,9 @@ def _check(system: xr.DataArray, repeated: bool) -> xr.DataArray:
     """Return responses or codes in standard order, with repetitions only where these are of use."""
     has_repetitions = isinstance(system, xr.DataArray) and "repetition" in system.dims
     if has_repetitions:
-        return check_responses(system) if repeated else check_averaged(system)
+        item = next((dim for dim in system.dims if dim not in ("stimulus", "repetition")), "unit")
+        named = system.rename({item: "unit"})  # of codes: directions
+        return (check_responses(named) if repeated else check_averaged(named)).rename(unit=item)
     system = check_codes(system)
     if system.dtype.kind not in "fiub":
         raise TypeError(f"responses and codes must be real numbers, got dtype {system.dtype}; use .astype(float)")

@@ -146,8 +146,7 @@ def _transform(finder: DirectionFinder, responses: xr.DataArray) -> xr.DataArray
     if "repetition" not in responses.dims:
         return finder.transform(responses)
     codes = [finder.transform(responses.isel(repetition=i)) for i in range(responses.sizes["repetition"])]
-    # repeated codes are named as responses are, which alone may have repetitions
-    return xr.concat(codes, "repetition").rename({codes[0].dims[1]: "unit"}).transpose("stimulus", "repetition", "unit")
+    return xr.concat(codes, "repetition").transpose("stimulus", "repetition", ...)
 
 
 def _twins_of(study: Study, table: Twins, a: _Codes, b: _Codes) -> xr.Dataset:

@@ -55,3 +55,9 @@ def test_whole_groups_change_places_with_others_of_their_size():
             assert (np.diff(moved) == 1).all()  # in the same order within
     assert {tuple(groups[order[:9:3]]) for order in orders} == set(itertools.permutations("pqr"))
     assert all((order[9:] == [9, 10, 11]).all() for order in orders)  # no others of their sizes
+
+
+def test_codes_with_repetitions_keep_the_name_of_their_items():
+    repeated = xr.concat([A, A + 1], "repetition").assign_coords(repetition=[0, 1]).rename(unit="direction")
+    checked, _ = common_systems(repeated, A, 8, repeated=True)
+    assert checked.dims == ("stimulus", "repetition", "direction")
