@@ -55,8 +55,8 @@ def encode(
     features : DataArray (stimulus, item), or dict of them
         Responses or codes; a dict names bands.
     responses : DataArray (stimulus, unit), or (stimulus, repetition, unit)
-        What is predicted. With repetitions, averages are predicted, and there is a ceiling. Stimuli are matched by
-        label.
+        What is predicted; codes have their own dim in place of `unit`, here and in the result. With repetitions,
+        averages are predicted, and there is a ceiling. Stimuli are matched by label.
     alphas : sequence of float, optional
         Penalties to choose from, above 0, for z-scored features.
     n_folds : int, optional
@@ -125,6 +125,8 @@ def encode(
         if "repetition" in system.dims:
             raise ValueError("features have repetitions; call neurosuper.average_repetitions(features) first")
         systems.append(system)
+    item = responses.dims[-1]
+    responses = responses.rename({item: "unit"})  # of codes: directions
     groups = None if stimulus_groups is None else groups_of(responses, stimulus_groups)
     fold = number_folds(responses, groups, n_folds, seed)
     averages = responses.mean("repetition") if "repetition" in responses.dims else responses
@@ -144,7 +146,7 @@ def encode(
     attrs: dict[str, object] = {"method": "banded ridge" if len(bands) > 1 else "ridge", "quantity": "correlation"}
     attrs |= {"n_stimuli": len(Y), "n_features": int(sum(x.shape[1] for x in X)), "n_folds": int(n_folds)}
     attrs |= {} if stimulus_groups is None else {"stimulus_groups": stimulus_groups}
-    return xr.Dataset(columns, coords, attrs | {"random_state": seed})
+    return xr.Dataset(columns, coords, attrs | {"random_state": seed}).rename(unit=item)
 
 
 def check_penalties(alphas: Sequence[float]) -> np.ndarray:

@@ -74,7 +74,7 @@ class Prepared(NamedTuple):
         Z = learned.apply(averages.values.astype(float))
         repeats = None
         if has_repetitions:
-            halves = split_repetitions(system, random_state=seed)
+            halves = split_repetitions(system.rename({system.dims[-1]: "unit"}), random_state=seed)
             one, other = (learned.apply(half.values[~is_fit].astype(float)) for half in halves)
             repeats = one, other
         return cls(Half(Z[is_fit], Z[~is_fit]), repeats)

@@ -79,7 +79,8 @@ def open_properties(
     averages, repeats = system, None
     if "repetition" in system.dims:
         averages = system.mean("repetition")
-        one, other = (half.values.astype(float) for half in split_repetitions(system, random_state=seed))
+        halves = split_repetitions(system.rename({system.dims[-1]: "unit"}), random_state=seed)
+        one, other = (half.values.astype(float) for half in halves)
         repeats = one, other
     Z, n = averages.values.astype(float), len(averages)
     ties = TieOrder(averages.stimulus.values.astype(str), averages[averages.dims[1]].values, seed)

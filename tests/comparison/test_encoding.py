@@ -129,3 +129,17 @@ def test_the_missing_package_is_named(linear, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "himalaya", None)
     with pytest.raises(ImportError, match=r"himalaya is not installed; run: pip install 'neurosuper\[encoding\]'"):
         encode(*map(system, linear))
+
+
+def test_codes_keep_the_labels_and_the_name_of_their_items():
+    rng = np.random.default_rng(0)
+    names = np.arange(60).astype(str)
+    x = rng.normal(size=(60, 4))
+    features = xr.DataArray(x, {"stimulus": names, "unit": list("abcd")}, ("stimulus", "unit"))
+    repeated = (x @ rng.normal(size=(4, 3)))[:, None] + 0.1 * rng.normal(size=(60, 2, 3))
+    codes = xr.DataArray(
+        repeated, {"stimulus": names, "direction": list("uvw")}, ("stimulus", "repetition", "direction")
+    )
+    units = encode(features, codes.rename(direction="unit"), alphas=[1.0], n_folds=2)
+    xr.testing.assert_identical(encode(features, codes, alphas=[1.0], n_folds=2), units.rename(unit="direction"))
+    assert units.unit.values.tolist() == list("uvw")

@@ -189,3 +189,11 @@ def test_bad_input_is_named(planted):
     refused("covariate 'size' is NaN or infinite", covariates=of_items.where(of_items["size"] > 2))
     refused("covariate 'r' has the name of a variable", covariates=of_items.rename(size="r"))
     refused(r"covariate 'size' must be numbers \(unit,\)", covariates=of_items.astype(str))
+
+
+def test_codes_with_repetitions_give_the_same_as_units(planted):
+    images, a, b = planted
+    few = {"top": 10, "n_permutations": 19, "n_resamples": 0}
+    units, codes = (shared_and_interpretable(each, b, images, COLOR, **few) for each in (a, a.rename(unit="direction")))
+    for name in ("r_ceiled", "reliability", "rho_partial", "p_value"):
+        np.testing.assert_array_equal(units[name], codes[name])
