@@ -44,7 +44,8 @@ class Learned(NamedTuple):
             if (flat := X[part].min(axis=0) == X[part].max(axis=0)).any():
                 names = name_some(averages[item].values[flat])
                 raise ValueError(
-                    f"{item} {names} does not vary on one half of the stimuli; drop those, or use another split"
+                    f"{item} {names} does not vary on one half of the stimuli; mark the halves by split_stimuli and "
+                    "drop those by drop_constant_units, or use another split"
                 )
         mean, scale = X[is_fit].mean(axis=0), X[is_fit].std(axis=0)
         if remove == "none":

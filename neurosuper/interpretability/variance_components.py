@@ -156,4 +156,7 @@ def _mean_or_difference(sets: Sequence[np.ndarray]) -> np.ndarray:
 
 def _variance_between_groups(values: np.ndarray) -> float:
     """Return the variance between the groups of a split `(draw, group, …)`, averaged over splits and items."""
+    if values.shape[1] == 2:  # of two values, (x₁ − x₂)²/2: a tenth of the time
+        difference = np.subtract(values[:, 0], values[:, 1], dtype=float)
+        return float(np.square(difference, out=difference).mean() / 2)
     return float(values.var(axis=1, ddof=1, dtype=float).mean())

@@ -113,8 +113,8 @@ class Factors(BaseModel):
 class Populations(BaseModel):
     """Similarity of the systems of a study: the table `[populations]` of a file; an empty one asks for all pairs.
 
-    Directions are found again, in half of the stimuli that all systems share; all is scored on the other half. Finders
-    have the first seed of the study.
+    Directions are found again, in half of the stimuli that all systems share, also of a system with `fit_on`; all is
+    scored on the other half. Finders have the first seed of the study.
 
     Parameters
     ----------
