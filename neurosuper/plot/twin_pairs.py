@@ -22,7 +22,7 @@ from neurosuper.responses import name_some
 __all__ = ["plot_twins"]
 
 NEEDED = ("partner", "r", "r_low", "r_high", "r_matched", "median_r", "p_adjusted")
-TITLE_SIZE = 8  # points
+TITLE_SIZE, GAP = 8, 3  # points; the gap is between a line and the images
 
 
 @overload
@@ -133,9 +133,9 @@ def plot_twins(
     rows = Rows(np.stack([row[0] for pair in pairs for row in pair]), None, [row[1] for pair in pairs for row in pair])
     panels, drawn = draw_grid(rows, images_by_label(rows.stimuli, images), ax, titles=False, least_width=PAGE_WIDTH)
     for number in range(chosen.sizes["item_a"]):
-        _write(panels[2 * number, 0], 1.04, "bottom", _describe(chosen.isel(item_a=number)))
-        panels[2 * number, 0].set_title(" ", fontsize=TITLE_SIZE, pad=3)  # keeps the place
-    _write(panels[-1, 0], -0.06, "top", _describe_control(twins))
+        _write(panels[2 * number, 0], 1, "bottom", _describe(chosen.isel(item_a=number)))
+        panels[2 * number, 0].set_title(" ", fontsize=TITLE_SIZE, pad=GAP + 2)  # keeps the place
+    _write(panels[-1, 0], 0, "top", _describe_control(twins))
     panels[-1, 0].set_xlabel(" ", fontsize=TITLE_SIZE)
     return drawn
 
@@ -169,9 +169,10 @@ def _rows(
     return list(zip(shown.transpose(item, "rank").values[:, :top].astype(str), names, strict=True))
 
 
-def _write(panel: Axes, height: float, va: str, text: str) -> None:
-    """Write a line that begins at a panel and is wider, which the layout must not take for its width."""
-    line = panel.text(0, height, text, transform=panel.transAxes, ha="left", va=va, fontsize=TITLE_SIZE)
+def _write(panel: Axes, edge: int, va: str, text: str) -> None:
+    """Write a line above (edge 1) or below (0) a panel and wider, which the layout must not take for its width."""
+    place, gap = ("axes fraction", "offset points"), (0, GAP if edge else -GAP)
+    line = panel.annotate(text, (0, edge), gap, *place, ha="left", va=va, fontsize=TITLE_SIZE)
     line.set_in_layout(False)
 
 
