@@ -13,7 +13,7 @@ import torch
 
 import neurosuper
 from neurosuper import _kernels
-from neurosuper.comparison import partner_tests
+from neurosuper.comparison import pair_kernels, partner_tests
 from neurosuper.directions._solvers import (
     atoms,
     center_exchange,
@@ -216,6 +216,15 @@ def run_partner_tests():
         partner_tests.p_of_partners(own, theirs, r, None, 130, 0)
 
 
+def run_pair_kernels():
+    """Rank many values, some of them equal, and values that an outlier leaves one key to; multiply shuffled pairs."""
+    x = np.random.default_rng(0).normal(size=900)
+    for values in (x, x.round(1), np.append(x, 1e30)):
+        pair_kernels.rank(values)
+    F = np.add.outer(x[:20], x[:20])
+    pair_kernels.shuffled_product(F, F, np.arange(20)[::-1])
+
+
 def find_run(kernels):
     """Return the names of kernels that were run: those that were compiled or loaded, and those that they call."""
     run = {name for name, kernel in kernels.items() if getattr(kernel, "sequential", kernel).signatures}
@@ -253,6 +262,7 @@ RUNS = (
     run_frames,
     run_readouts,
     run_partner_tests,
+    run_pair_kernels,
 )
 
 

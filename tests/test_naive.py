@@ -548,6 +548,25 @@ def add_permuted_products(rng, n, m):
     return own, theirs, orders, np.ones((3, m, 32))
 
 
+@case
+def shuffled_product(rng, n, m):
+    F, G = rng.normal(size=(2, n, n))
+    return F + F.T, G + G.T, rng.permutation(n)
+
+
+@case
+def pack(rng, n, m):
+    x = rng.normal(size=9 * n)
+    return x, x.min(), 1000.0 / np.ptp(x)
+
+
+@case
+def rank_nearly_sorted(rng, n, m):
+    """Values with the same key, some of them equal, and in the end too many of them."""
+    x = rng.normal(size=9 * n).round(m % 3)
+    return x, np.sort(naive.pack(x, x.min(), m))
+
+
 def assert_same(ours, expected, near):
     for one, other in zip(flat(ours), flat(expected), strict=True):
         assert one.shape == other.shape
