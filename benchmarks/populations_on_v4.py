@@ -98,12 +98,10 @@ def print_table(session: str, v4: xr.DataArray, layers: dict[str, xr.DataArray])
 
 
 def cell(one: xr.Dataset, items: str) -> str:
-    estimate = f"{one.estimate:.2f} ({one.estimate_low:.2f}, {one.estimate_high:.2f})" + (
-        "*" if one.p_adjusted < 0.05 else ""
-    )
-    if items == "units":
-        return estimate
-    return f"{estimate}; {one.gain:+.2f} ({one.gain_low:+.2f}, {one.gain_high:+.2f})"
+    text = f"{one.estimate:.2f} ({one.estimate_low:.2f}, {one.estimate_high:.2f})" + "*" * int(one.p_adjusted < 0.05)
+    if items != "units":
+        text += f"; {one.gain:+.2f} ({one.gain_low:+.2f}, {one.gain_high:+.2f})"
+    return text.replace("-", "−").replace("+0.00", "0.00").replace("−0.00", "0.00")
 
 
 def print_repro(v4: xr.DataArray, layers: dict[str, xr.DataArray]) -> None:

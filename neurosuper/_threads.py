@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from threading import Lock
 
@@ -19,6 +19,7 @@ import scipy.linalg.cython_blas  # noqa: F401 - numba multiplies matrices with i
 import threadpoolctl
 import torch
 
+MANY = 500_000  # numbers of a matrix; of fewer, two threads of BLAS wait for each other longer than one works
 _lock, _users, _limits = Lock(), 0, None
 
 
@@ -65,6 +66,11 @@ def one_blas_thread() -> Iterator[None]:
             _users -= 1
             if not _users:
                 _limits.restore_original_limits()
+
+
+def blas_threads_for(n_numbers: int) -> AbstractContextManager[None]:
+    """Return a context for algebra of matrices of this size: one BLAS thread for small ones, as many as before else."""
+    return one_blas_thread() if n_numbers < MANY else nullcontext()
 
 
 @cache

@@ -127,7 +127,7 @@ def contrast_finders(
     ('KMeans', 'Units', True)
     """
     comparison = whole_comparison(comparison)
-    references = units_and_baselines(comparison) if against is None else _named(comparison, "finder", against)
+    references = _references(comparison, "finder", against)
     return contrast_pairs(comparison, "finder", references, include_inactive, n_resamples, random_state)
 
 
@@ -191,8 +191,24 @@ def contrast_systems(
     'KMeans: net (n = 30, mean −0.498) scored higher in interpretability by LPIPS'
     """
     comparison = whole_comparison(comparison)
-    references = _named(comparison, "system", str(comparison.system.values[0]) if against is None else against)
+    references = _references(comparison, "system", against)
     return contrast_pairs(comparison, "system", references, include_inactive, n_resamples, random_state)
+
+
+def name_contrasts(comparison: xr.Dataset, varied: Varied) -> list[dict[str, str]]:
+    """Return what `contrast_finders` (or `contrast_systems`) tests: finder, system, reference and more of each."""
+    comparison = whole_comparison(comparison)
+    scores, _ = scores_of_items(comparison, False)
+    return _pairs_to_test(comparison, varied, _references(comparison, varied, None), scores)[0]
+
+
+def _references(comparison: xr.Dataset, varied: Varied, against: str | Sequence[str] | None) -> References:
+    """Return what each finder (or system) is tested against: those named, or the default."""
+    if against is not None:
+        return _named(comparison, varied, against)
+    if varied == "finder":
+        return units_and_baselines(comparison)
+    return _named(comparison, varied, str(comparison.system.values[0]))
 
 
 def _names(comparison: xr.Dataset, varied: Varied) -> list[str]:
@@ -248,6 +264,28 @@ def contrast_pairs(
     Without `n_resamples`, `p_items` is NaN where stimuli are a sample too: permutations take most of the time.
     """
     scores, n_inactive = scores_of_items(comparison, include_inactive)
+    keys, pairs = _pairs_to_test(comparison, varied, references, scores)
+    if counts := _count_tested(comparison, keys, varied):
+        smallest = min(counts, key=lambda system: counts[system])
+        warn_of_few(counts[smallest], comparison.top, smallest)
+    tests = _test_all(pairs, n_resamples, random_state)
+    grouped = {"n_stimulus_groups": pairs[0][0].n_stimuli} if "stimulus_groups" in comparison.attrs else {}
+    tests = [
+        test.assign_attrs(grouped).assign(
+            n_inactive_a=_count(n_inactive, key), n_inactive_b=_count(n_inactive, key | {varied: key["against"]})
+        )
+        for test, key in zip(tests, keys, strict=True)
+    ]
+    return _as_table(keys, tests, varied)
+
+
+def _pairs_to_test(
+    comparison: xr.Dataset,
+    varied: Varied,
+    references: References,
+    scores: Mapping[str, Mapping[tuple[str, ...], ItemScores]],
+) -> tuple[list[dict[str, str]], list[tuple[ItemScores, ItemScores]]]:
+    """Return which tests there are, with the family of each, and the two sets of scores of each."""
     keys, pairs, baselines = [], [], _matched_baselines(comparison)
     names = (_names(comparison, "system"), comparison.metric.values.tolist(), _names(comparison, "finder"))
     for system, metric, finder in product(*names):
@@ -264,18 +302,7 @@ def contrast_pairs(
         raise NothingToTestError(
             f"nothing to test: no {KEPT[varied]} has two items each of two {varied}s that are to be compared"
         )
-    if counts := _count_tested(comparison, keys, varied):
-        smallest = min(counts, key=lambda system: counts[system])
-        warn_of_few(counts[smallest], comparison.top, smallest)
-    tests = _test_all(pairs, n_resamples, random_state)
-    grouped = {"n_stimulus_groups": pairs[0][0].n_stimuli} if "stimulus_groups" in comparison.attrs else {}
-    tests = [
-        test.assign_attrs(grouped).assign(
-            n_inactive_a=_count(n_inactive, key), n_inactive_b=_count(n_inactive, key | {varied: key["against"]})
-        )
-        for test, key in zip(tests, keys, strict=True)
-    ]
-    return _as_table(keys, tests, varied)
+    return keys, pairs
 
 
 def _count_tested(comparison: xr.Dataset, keys: Sequence[Mapping[str, str]], varied: Varied) -> dict[str, int]:

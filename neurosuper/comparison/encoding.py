@@ -15,6 +15,7 @@ from sklearn.model_selection import PredefinedSplit
 from neurosuper._checks import Seed, check_count, seed_or_new
 from neurosuper._optional import require
 from neurosuper._progress import progress
+from neurosuper._threads import blas_threads_for
 from neurosuper.comparison.shared_stimuli import common_systems, groups_of, number_folds
 from neurosuper.reliability import split_half_reliability
 from neurosuper.responses import coords_along
@@ -23,6 +24,7 @@ __all__ = ["encode"]
 
 MIN_PER_FOLD = 4
 DRAWS_OF_BANDS = 100  # random mixtures of bands, as by default in himalaya
+MOST_TARGETS = {"n_targets_batch": 1_000}  # predicted at the same time, with each penalty
 ALPHAS = tuple(np.logspace(-2, 6, 17).tolist())
 
 
@@ -176,12 +178,14 @@ def predict_fold(
         return _predict_by_band(scaled, Y - mean, fit, PredefinedSplit(inner), alphas, seed)
     x = scaled[0]
     # as many equations as there are fewer of: features, or stimuli
-    if x.shape[1] <= fit.sum():
-        model = require("himalaya.ridge", "encoding").RidgeCV(alphas=alphas, cv=PredefinedSplit(inner))
+    cv, n = PredefinedSplit(inner), int(fit.sum())
+    if x.shape[1] <= n:
+        model = require("himalaya.ridge", "encoding").RidgeCV(alphas=alphas, cv=cv, solver_params=MOST_TARGETS)
     else:
         kernel_ridge = require("himalaya.kernel_ridge", "encoding")
-        model = kernel_ridge.KernelRidgeCV(alphas=alphas, cv=PredefinedSplit(inner), kernel="linear")
-    model.fit(x[fit], Y[fit] - mean)
+        model = kernel_ridge.KernelRidgeCV(alphas=alphas, cv=cv, kernel="linear", solver_params=MOST_TARGETS)
+    with blas_threads_for(n * min(n, x.shape[1])):
+        model.fit(x[fit], Y[fit] - mean)
     return _Fold(Y[~fit] - mean, model.predict(x[~fit])[None], np.asarray(model.best_alphas_))
 
 

@@ -6,7 +6,7 @@ A, B (stimulus, item) codes of two systems. Each measure learns what it needs on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -156,67 +156,73 @@ class Encoding:
     """The mean correlation of units of one system with their predictions by items of the other."""
 
     def __init__(self, column: Column, world: World, back: bool = False) -> None:
-        self.fold, self.seed = world.folds(world.pairs[0][0]), world.seed
-        self.groups = world.groups(world.pairs[0][0])
-        self.both = []  # targets and predictions (stimulus, unit), z-scored within folds, of each pair
-        for pair in world.pairs:
-            source, goal = reversed(pair) if back else pair
-            X, Y = column.codes[source].score, world.populations[goal].score
-            groups = world.groups(goal)
+        first = world.pairs[0][0]
+        self.fold, self.groups, self.seed = world.folds(first), world.groups(first), world.seed
+        predicting = [(b, a) if back else (a, b) for a, b in world.pairs]
+        # targets and predictions (stimulus, unit), each minus the mean of what was fitted
+        found: dict[tuple[str, str], tuple[np.ndarray, ...]] = {}
+        for source in dict.fromkeys(source for source, _ in predicting):
+            goals = [goal for each, goal in predicting if each == source]
+            units = [world.populations[goal].score.values.astype(float) for goal in goals]
+            # one model for all that a system predicts; each unit has a penalty of its own
+            Y, labels = np.hstack(units), world.populations[first].score
             target, predicted = np.empty(Y.shape), np.empty(Y.shape)
             for k in range(N_FOLDS):
-                one = predict_fold([X], Y.values.astype(float), self.fold, k, groups, np.asarray(ALPHAS), world.seed, Y)
+                X = [column.codes[source].score]
+                one = predict_fold(X, Y, self.fold, k, self.groups, np.asarray(ALPHAS), self.seed, labels)
                 target[self.fold == k], predicted[self.fold == k] = one.target, one.by_band.sum(axis=0)
-            self.both.append((target, predicted))
+            divided = (np.split(each, _ends(units), axis=1) for each in (target, predicted))
+            found |= {(source, goal): tuple(both) for goal, *both in zip(goals, *divided, strict=True)}
+        both = [[standardize(each) for each in found[pair]] for pair in predicting]
+        self.Y, self.P = (np.hstack(each) for each in zip(*both, strict=True))
+        self.ends = _ends(Y for Y, _ in both)
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """Return the mean correlation (pair,) over units and folds, of some stimuli."""
         parts = [own for k in range(N_FOLDS) if len(own := rows[self.fold[rows] == k]) > 2]
-        return np.array(
-            [
-                np.mean([(standardize(Y[own]) * standardize(P[own])).sum(axis=0).mean() for own in parts])
-                for Y, P in self.both
-            ]
-        )
+        r = np.mean([correlate_columns(self.Y[own], self.P[own]) for own in parts], axis=0)
+        return np.array([each.mean() for each in np.split(r, self.ends)])
 
     def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
         """Return the mean correlation (draw, pair) of predictions with other stimuli of the same fold."""
         members = [np.flatnonzero(self.fold == k) for k in range(N_FOLDS)]
-        scaled = []
-        for Y, P in self.both:
-            Y, P = Y.copy(), P.copy()
-            for own in members:
-                Y[own], P[own] = standardize(Y[own]), standardize(P[own])
-            scaled.append((Y, P / (N_FOLDS * Y.shape[1])))
-        draws = np.empty((len(orders), len(scaled)))
-        rng = np.random.default_rng([self.seed, 2])
-        for i in range(len(orders)):
+        Y, P = np.empty(self.Y.shape), np.empty(self.P.shape)
+        for own in members:
+            Y[own], P[own] = standardize(self.Y[own]), standardize(self.P[own])
+        draws, rng = [], np.random.default_rng([self.seed, 2])
+        for _ in orders:
             within = np.empty(len(self.fold), int)
             for own in members:
                 groups = None if self.groups is None else self.groups[own]
                 within[own] = own[shuffle_stimuli_order(len(own), groups, rng)]
-            draws[i] = [np.vdot(Y[within], P) for Y, P in scaled]
-        return draws
+            r = np.einsum("si,si->i", Y[within], P) / N_FOLDS
+            draws.append([each.mean() for each in np.split(r, self.ends)])
+        return np.array(draws)
 
 
 class Twins:
     """The median correlation of items with their best partners, which are chosen on the stimuli to fit on."""
 
     def __init__(self, column: Column, world: World, back: bool = False) -> None:
-        self.both = []  # items and their partners (stimulus, item) on the stimuli to score on, of each pair
-        prepared = _without_common(column, world)
+        prepared, both = _without_common(column, world), []
         for pair in world.pairs:
             A, B = (prepared[name] for name in (reversed(pair) if back else pair))
-            self.both.append((A.score, Pairing.of(correlate(A.fit, B.fit), "best", False).courses(B.score)))
+            both.append((A.score, Pairing.of(correlate(A.fit, B.fit), "best", False).courses(B.score)))
+        # items of all pairs, and their partners (stimulus, item), on the stimuli to score on
+        self.A, self.B = (np.hstack(each) for each in zip(*both, strict=True))
+        self.ends = _ends(A for A, _ in both)
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """Return the median correlation (pair,) of some stimuli."""
-        return np.array([np.median(correlate_columns(A[rows], B[rows])) for A, B in self.both])
+        return self._medians(correlate_columns(self.A[rows], self.B[rows]))
 
     def shuffled(self, orders: Sequence[np.ndarray]) -> np.ndarray:
         """Return the median correlation (draw, pair) with shuffled stimuli of partners, which stay."""
-        scaled = [(standardize(A), standardize(B)) for A, B in self.both]
-        return np.array([[np.median(np.einsum("si,si->i", A, B[order])) for A, B in scaled] for order in orders])
+        A, B = standardize(self.A), standardize(self.B)
+        return np.array([self._medians(np.einsum("si,si->i", A, B[order])) for order in orders])
+
+    def _medians(self, r: np.ndarray) -> np.ndarray:
+        return np.array([np.median(each) for each in np.split(r, self.ends)])
 
 
 class SoftMatching:
@@ -253,6 +259,11 @@ def _without_common(column: Column, world: World) -> dict[str, Half]:
             raise ValueError(f"twins of {name!r} by {column.items!r}: {error}") from error
         prepared[name] = Half(Z[:n_fit], Z[n_fit:])
     return prepared
+
+
+def _ends(of_pairs: Iterable[np.ndarray]) -> np.ndarray:
+    """Return where the columns of each pair but the last end, of all side by side."""
+    return np.cumsum([each.shape[1] for each in of_pairs])[:-1]
 
 
 def _root(product: float) -> float:

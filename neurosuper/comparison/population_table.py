@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from neurosuper._checks import Seed, check_count, check_one_of, seed_or_new
 from neurosuper._progress import progress
+from neurosuper._threads import blas_threads_for
 from neurosuper.comparison.population_items import (
     ROTATION,
     Column,
@@ -199,9 +200,9 @@ def compare_populations(
     populations = share_stimuli(systems, max(LEAST[each] for each in chosen), seed, stimulus_groups)
     world = World(populations, _check_pairs(pairs, list(populations)), stimulus_groups, remove, seed)
     columns = list(item_columns(populations, named, n_rotations, seed))
-    with progress(
-        total=(2 + 2 * bool(n_resamples)) * len(chosen) * len(columns), desc="similarity", unit="step"
-    ) as bar:
+    n_steps = (2 + 2 * bool(n_resamples)) * len(chosen) * len(columns)
+    largest = max(len(codes.score) * codes.score.shape[1] for column in columns for codes in column.codes.values())
+    with progress(total=n_steps, desc="similarity", unit="step") as bar, blas_threads_for(largest):
         found = [_measure(each, columns, world, n_permutations, n_resamples, bar) for each in chosen]
     table = xr.concat(found, xr.DataArray(chosen, dims="measure", name="measure")).transpose("pair", "items", "measure")
     first, second = zip(*world.pairs, strict=True)

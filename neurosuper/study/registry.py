@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,13 +18,11 @@ from typing import Any
 import xarray as xr
 
 from neurosuper._files import whole_file
-from neurosuper.comparison import contrast_finders, contrast_systems
-from neurosuper.comparison.contrast import NothingToTestError
+from neurosuper.comparison.contrast import KEPT, NothingToTestError, name_contrasts
 from neurosuper.study.file import Hypothesis, Study
 from neurosuper.study.write import NUMBERS, cannot_write
 
 REGISTRY = "registry.json"
-N_RESAMPLES = 100  # as few as possible: contrasts are counted here, not reported
 # Change no score:
 NOT_SETTINGS = {"title", "note", "output", "device", "cache_embeddings", "hypotheses"}
 NOT_SETTINGS |= {"superposition", "factors", "populations", "twins"}
@@ -121,12 +118,11 @@ class Registry:
 def _count_tests(result: xr.Dataset, hypotheses: list[dict[str, Any]]) -> int:
     """Return the number of contrasts of finders and of systems, and of hypotheses that are not among them."""
     n_tests, against = 0, set()
-    for contrast in (contrast_finders, contrast_systems):
-        with suppress(NothingToTestError), warnings.catch_warnings():  # nothing to test, such as only one system
-            warnings.simplefilter("ignore")  # the report shows them
-            tests = contrast(result, n_resamples=N_RESAMPLES)
-            n_tests += tests.sizes["test"]
-            against |= set(tests.against.values.tolist()) if contrast is contrast_finders else set()
+    for varied in KEPT:
+        with suppress(NothingToTestError):  # such as only one system
+            tests = name_contrasts(result, varied)
+            n_tests += len(tests)
+            against |= {test["against"] for test in tests} if varied == "finder" else set()
     return n_tests + sum(stated["against"] not in against for stated in hypotheses)
 
 
