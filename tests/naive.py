@@ -629,6 +629,14 @@ def shuffled_product(F, G, order):
     return (F * G[order][:, order]).sum()
 
 
+def upper_triangle(d):
+    return d[np.triu_indices(len(d), 1)]
+
+
+def is_symmetric(d):
+    return (d == d.T).all()
+
+
 def pack(x, low, scale):
     return np.array([int((value - low) * scale) << 32 | k for k, value in enumerate(x)], np.uint64)
 

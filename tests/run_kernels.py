@@ -217,12 +217,14 @@ def run_partner_tests():
 
 
 def run_pair_kernels():
-    """Rank many values, some of them equal, and values that an outlier leaves one key to; multiply shuffled pairs."""
+    """Rank many values, some of them equal, and values that an outlier leaves one key to; read and multiply pairs."""
     x = np.random.default_rng(0).normal(size=900)
     for values in (x, x.round(1), np.append(x, 1e30)):
         pair_kernels.rank(values)
-    F = np.add.outer(x[:20], x[:20])
-    pair_kernels.shuffled_product(F, F, np.arange(20)[::-1])
+    F = np.add.outer(x[:70], x[:70])
+    pair_kernels.shuffled_product(F, F, np.arange(70)[::-1])
+    pair_kernels.upper_triangle(F)
+    pair_kernels.is_symmetric(F)
 
 
 def find_run(kernels):

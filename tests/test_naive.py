@@ -555,6 +555,19 @@ def shuffled_product(rng, n, m):
 
 
 @case
+def upper_triangle(rng, n, m):
+    return (rng.normal(size=(n, n)),)
+
+
+@case
+def is_symmetric(rng, n, m):
+    """Matrices of several tiles, of which one entry may differ."""
+    d = np.add.outer(*rng.normal(size=(2, 1)).repeat(9 * n, axis=1)) * np.ones(9 * n)
+    d[rng.integers(9 * n), rng.integers(9 * n)] += m % 2
+    return (d,)
+
+
+@case
 def pack(rng, n, m):
     x = rng.normal(size=9 * n)
     return x, x.min(), 1000.0 / np.ptp(x)

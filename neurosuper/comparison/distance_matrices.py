@@ -148,11 +148,12 @@ def _of_averages(responses: xr.DataArray, distance: str) -> np.ndarray:
 
 
 def squared_distances(K: np.ndarray) -> np.ndarray:
-    """Return ‖x_i − x_j‖² of rows x, from their products K."""
+    """Return ‖x_i − x_j‖² of rows x, from their products K, which are overwritten."""
     own = K.diagonal()
     # d = K(i, i) + K(j, j) − 2 K(i, j)
     d = own[:, None] + own
-    d -= K + K.T  # products of rows in other blocks differ by rounding
+    K *= 2
+    d -= K
     return d
 
 
@@ -169,13 +170,12 @@ def _crossnobis(responses: xr.DataArray, noise: str) -> np.ndarray:
     if noise != "none":
         X = _whiten(X, present, responses.unit.values, noise)
     # pairs of different repetitions = all pairs − pairs of the same
-    total = X.sum(axis=1)
+    total, each = X.sum(axis=1), X.reshape(len(X), -1)
     K = total @ total.T
-    n_pairs = n[:, None] * n.astype(float)
-    for m in range(X.shape[1]):
-        K -= X[:, m] @ X[:, m].T
-        n_pairs -= present[:, m, None] & present[:, m]
-    return squared_distances(K / n_pairs) / X.shape[2]
+    K -= each @ each.T
+    n_pairs = n[0] * (n[0] - 1) if present.all() else np.outer(n, n) - present @ present.T.astype(float)
+    K /= n_pairs * X.shape[2]
+    return squared_distances(K)
 
 
 def _whiten(X: np.ndarray, present: np.ndarray, units: np.ndarray, noise: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from scipy import stats
 from neurosuper._checks import Seed, check_count, check_one_of, seed_or_new
 from neurosuper._labels import check_labels
 from neurosuper._progress import progress
-from neurosuper.comparison.pair_kernels import rank, shuffled_product
+from neurosuper.comparison.pair_kernels import is_symmetric, rank, shuffled_product, upper_triangle
 from neurosuper.comparison.repetition_ceilings import split_half_ceilings
 from neurosuper.comparison.shared_stimuli import groups_of, refuse_copies, shuffle_stimuli_order
 from neurosuper.inference import adjust_p_values, halves_interval
@@ -231,9 +231,10 @@ def _check(matrix: xr.DataArray, name: str, dims: tuple[str, ...]) -> xr.DataArr
     if not np.array_equal(matrix.stimulus.values, matrix.other.values):
         matrix = matrix.sel(other=matrix.stimulus.values)
     values = matrix.values
-    mirrored = np.swapaxes(values, -1, -2)
     is_finite = np.isfinite(values.sum()) or np.isfinite(values).all()  # a sum is faster, but may overflow
-    if not is_finite or not (np.array_equal(values, mirrored) or np.allclose(values, mirrored)):
+    mirrored = np.swapaxes(values, -1, -2)
+    is_exact = all(map(is_symmetric, np.ascontiguousarray(values, float).reshape(-1, *values.shape[-2:])))
+    if not is_finite or not (is_exact or np.allclose(values, mirrored)):
         raise ValueError(f"{name} must be finite and symmetric, as from dissimilarities; drop stimuli with NaN")
     return matrix
 
@@ -251,18 +252,14 @@ def _on_stimuli(matrix: xr.DataArray, shared: np.ndarray) -> np.ndarray:
     """Return dissimilarities (…, stimulus, other) of these stimuli, in this order."""
     if not np.array_equal(matrix.stimulus.values, shared):
         matrix = matrix.sel(stimulus=shared, other=shared)
-    return matrix.values.astype(float, copy=False)
+    return np.ascontiguousarray(matrix.values, float)
 
 
 def _require_spread(matrices: np.ndarray, name: str) -> None:
     for each in matrices:
         # those of the first stimulus differ, as a rule, and make sorting out the pairs of all unnecessary
-        if np.ptp(each[0, 1:]) == 0 and np.ptp(_pairs(each)) == 0:
+        if np.ptp(each[0, 1:]) == 0 and np.ptp(upper_triangle(each)) == 0:
             raise ValueError(f"all dissimilarities of {name} are the same; there is nothing to compare")
-
-
-def _pairs(matrix: np.ndarray) -> np.ndarray:
-    return matrix[_upper(len(matrix))]
 
 
 def _upper(n: int) -> np.ndarray:
@@ -277,7 +274,7 @@ def _features(d: np.ndarray, similarity: str) -> np.ndarray:
         F = -0.5 * d
         F = F - F.mean(axis=0) - F.mean(axis=1, keepdims=True) + F.mean()
         return F.ravel() / np.linalg.norm(F)
-    x = _pairs(d)
+    x = upper_triangle(d)
     m = len(x)
     if similarity in ("rho-a", "spearman"):
         x = rank(x)
@@ -300,7 +297,7 @@ def _as_matrix(f: np.ndarray, n: int) -> np.ndarray:
 def _mean_similarity(A: np.ndarray, B: np.ndarray, similarity: str) -> float:
     """Return the similarity of dissimilarities A (subject, stimulus, other) with B (stimulus, other), over subjects."""
     if similarity == "tau-a":
-        return float(np.mean([_tau_a(_pairs(each), _pairs(B)) for each in A]))
+        return float(np.mean([_tau_a(upper_triangle(each), upper_triangle(B)) for each in A]))
     g = _features(B, similarity)
     return float(np.mean([_features(each, similarity) @ g for each in A]))
 
@@ -336,7 +333,7 @@ def _p_value(first: _First, B: np.ndarray, g: np.ndarray | None, estimate: float
 def _ceilings(A: np.ndarray, similarity: str) -> tuple[float, float]:
     """Return the mean similarity of subjects with the mean of the others, and with that of all (Nili et al. 2014)."""
     ranked = similarity in ("rho-a", "spearman", "tau-a")
-    x = np.stack([_pairs(each) for each in A])
+    x = np.stack([upper_triangle(each) for each in A])
     if ranked:
         x = np.stack([rank(each) for each in x])
     elif similarity == "pearson":

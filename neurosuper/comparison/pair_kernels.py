@@ -1,4 +1,4 @@
-"""Compiled loops over pairs of stimuli: ranks of dissimilarities, and products of two systems, one of them shuffled."""
+"""Compiled loops over pairs of stimuli: their values, ranks of them, and products of two systems, one shuffled."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from neurosuper._kernels import FASTMATH, njit
 
 KEY = 2**31 - 1  # the largest key; one bit less than there is room for, so that rounding cannot exceed it
 POSITION = np.uint64(2**32 - 1)
+TILE = 64  # rows and columns
 MOST_MOVES = 8  # for each value; 700,000 distances of Gaussian responses need 0.0001
 
 
@@ -23,6 +24,31 @@ def shuffled_product(F: np.ndarray, G: np.ndarray, order: np.ndarray) -> float:
             product += F[i, j] * row[order[j]]
         total += 2 * product + F[i, i] * row[order[i]]
     return total
+
+
+@njit()
+def upper_triangle(d: np.ndarray) -> np.ndarray:
+    """Return d[i, j] of all i < j, row after row."""
+    n, k = len(d), 0
+    x = np.empty(n * (n - 1) // 2)
+    for i in range(n):
+        for j in range(i + 1, n):
+            x[k] = d[i, j]
+            k += 1
+    return x
+
+
+@njit()
+def is_symmetric(d: np.ndarray) -> bool:
+    """Return whether a square matrix equals its transpose, tile after tile, as columns are slow to read."""
+    n = len(d)
+    for top in range(0, n, TILE):
+        for left in range(0, top + 1, TILE):
+            for i in range(top, min(top + TILE, n)):
+                for j in range(left, min(left + TILE, n)):
+                    if d[i, j] != d[j, i]:
+                        return False
+    return True
 
 
 def rank(x: np.ndarray) -> np.ndarray:
