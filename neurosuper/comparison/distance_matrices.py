@@ -42,7 +42,7 @@ def dissimilarities(
     ----------
     responses : DataArray (stimulus, repetition, unit), or (stimulus, unit)
         "crossnobis" needs repetitions, whose noise is independent; NaN where one is missing. All others need averages.
-        Codes of directions are responses here, with their dim renamed to `unit`.
+        Codes have the dim `direction` in place of `unit`.
     distance : {"crossnobis", "sqeuclidean", "correlation", "cosine", "poisson"}, optional
         "sqeuclidean" and "poisson" are divided by the number of units, as "crossnobis" is; "poisson" is for rates.
     noise : {"shrinkage", "diagonal", "none"}, optional
@@ -94,6 +94,8 @@ def dissimilarities(
     """
     check_one_of("distance", distance, get_args(Distance))
     check_one_of("noise", noise, get_args(Noise))
+    if isinstance(responses, xr.DataArray) and "direction" in responses.dims and "unit" not in responses.dims:
+        responses = responses.rename(direction="unit")
     if distance == "crossnobis":
         responses = check_responses(responses)
         if "repetition" not in responses.dims:

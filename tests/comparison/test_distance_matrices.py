@@ -198,6 +198,18 @@ def test_coords_of_stimuli_stay_and_dask_gives_the_same():
     xr.testing.assert_identical(lazy, dissimilarities(averages, distance="cosine"))
 
 
+def test_codes_are_compared_as_responses_are():
+    responses = repeated(COUNTS)
+    xr.testing.assert_identical(dissimilarities(responses.rename(unit="direction")), dissimilarities(responses))
+
+
+@pytest.mark.parametrize("distance", ["crossnobis", "sqeuclidean", "correlation"])
+def test_large_matrices_are_exactly_symmetric(distance):
+    noise = repeated(np.random.default_rng(0).normal(size=(301, 2, 33)))
+    found = dissimilarities(noise if distance == "crossnobis" else noise[:, 0], distance=distance)
+    np.testing.assert_array_equal(found.values, found.values.T)
+
+
 def test_bad_input_is_named():
     responses = repeated(COUNTS)
     averages = responses.mean("repetition")
