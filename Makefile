@@ -20,7 +20,7 @@ FLOORS_TESTS := $(if $(ALL),,tests/loaders/nwb $(wildcard tests/loaders/test_arr
 # Old versions call names of others that are deprecated since, and NumPy itself ignores that its arrays have grown.
 FLOORS_WARNINGS := -W ignore::DeprecationWarning -W "ignore:numpy.ndarray size changed:RuntimeWarning"
 # One process per core, and so one thread per process: more of them would wait for each other.
-IN_PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 1
+IN_PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 PROSE := neurosuper data_manifests tutorials docs changes benchmarks .ci .github *.md *.toml *.cfg *.cff Makefile
 

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable
+from threading import RLock
 from typing import Any
 
 from tqdm import TqdmWarning
@@ -16,6 +17,28 @@ with warnings.catch_warnings():
 
 SWITCH = "TQDM_DISABLE"  # of tqdm: "1" hides all bars; here "0" shows them, also in a log file
 LOG_INTERVAL = 10  # seconds between two lines of a bar in a log file, where nothing is overwritten
+
+
+class _Bar(tqdm):
+    """A bar that an interrupt never leaves locked, as it may those of tqdm: other threads would wait forever."""
+
+    def refresh(self, nolock: bool = False, lock_args: tuple | None = None) -> None:
+        """Draw the bar."""
+        if nolock:
+            super().refresh(nolock=True)
+        else:
+            with self.get_lock():
+                super().refresh(nolock=True)
+
+
+def _unlock() -> None:
+    # One lock of C, which `with` takes and releases without a moment for an interrupt; tqdm has two, taken in Python.
+    _Bar.set_lock(RLock())
+
+
+_unlock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)  # a thread that exists only in the parent may have it
 
 
 def progress(
@@ -50,7 +73,7 @@ def progress(
     settings = {"delay": 2, "disable": not is_shown()} | settings
     if not _is_notebook() and not _is_terminal():
         settings["mininterval"] = LOG_INTERVAL
-    return tqdm(iterable, desc=desc, unit=unit, total=total, **settings)
+    return _Bar(iterable, desc=desc, unit=unit, total=total, **settings)
 
 
 def is_shown() -> bool:

@@ -1,10 +1,13 @@
 """Progress bars are shown in terminals and notebooks, elsewhere only if asked; compilation says what takes time."""
 
 import ast
+import io
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +18,7 @@ from nbclient import NotebookClient
 
 import neurosuper
 import neurosuper._kernels
-from neurosuper._progress import is_shown
+from neurosuper._progress import is_shown, progress
 
 COUNT = "from neurosuper._progress import progress; list(progress([1, 2], desc='counting', unit='step', delay=0))"
 pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
@@ -79,9 +82,62 @@ def test_every_bar_is_made_by_one_function():
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("tqdm", "trange")
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("tqdm", "trange", "_Bar")
     }
     assert called == {"_progress.py"}
+
+
+INTERRUPT = """
+import signal, threading
+from neurosuper._progress import progress
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+def count():
+    for _ in range(20):
+        progress([1], desc="counting", unit="step").close()
+
+for microseconds in 10 * list(range(5, 500, 5)):
+    signal.signal(signal.SIGALRM, stop)
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, microseconds * 1e-6)
+            count()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        pass
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+thread = threading.Thread(target=count, daemon=True)
+thread.start()
+thread.join(60)
+print(thread.is_alive())
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+def test_after_interrupts_other_threads_still_have_bars():
+    """The locks of tqdm stay locked if an interrupt comes while they are taken; threads that fit then wait forever."""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", INTERRUPT], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_an_interrupt_while_a_bar_is_drawn_leaves_it_unlocked(monkeypatch):
+    bar = progress(total=2, desc="counting", unit="step", disable=False, file=io.StringIO())
+
+    def stop(*_args, **_settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bar, "display", stop)
+    with pytest.raises(KeyboardInterrupt):
+        bar.refresh()
+    thread = threading.Thread(target=bar.clear, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert not thread.is_alive()
+    monkeypatch.undo()
+    bar.close()
 
 
 @pytest.fixture
