@@ -11,12 +11,12 @@ CPU_WHEELS := https://download.pytorch.org/whl/cpu
 TRUNK := $(NEUROSUPER_TEST_DATA)/nets/alexnet_features_fp16.npz
 
 # Tests of what calls other packages most: files of NWB and other formats, networks, all finders (with files, solvers and
-# clusters), caches, downloads, manifests and references. ALL=1 runs every test that is not slow.
+# clusters), caches, downloads, manifests and a study. ALL=1 runs every test that is not slow.
 FLOORS_TESTS := $(if $(ALL),,tests/loaders/nwb $(wildcard tests/loaders/test_array*.py) \
   $(addprefix tests/loaders/test_,file_contents.py free_viewing.py human.py in_memory.py neuroid.py suite2p.py) \
   tests/directions/test_dictionary.py tests/directions/test_distributed.py \
   tests/metrics/test_cache.py tests/datasets/test_fetch.py tests/datasets/test_manifest.py \
-  tests/study/test_references.py)
+  tests/study/test_references.py tests/study/test_rerun.py)
 # Old versions call names of others that are deprecated since, and NumPy itself ignores that its arrays have grown.
 FLOORS_WARNINGS := -W ignore::DeprecationWarning -W "ignore:numpy.ndarray size changed:RuntimeWarning"
 # One process per core, and so one thread per process: more of them would wait for each other.
@@ -37,7 +37,7 @@ help:
 	@echo "make bench     time neurosuper against other packages, side by side"
 	@echo "make validate  measure error rates of tests and coverage of intervals in simulated studies (35 minutes)"
 	@echo "               make validate PART=superposition prints one part of benchmarks/VALIDATION.md again"
-	@echo "make fuzz      damaged files, killed processes and full disks, seven times as many as in make test (an hour)"
+	@echo "make fuzz      damaged files, killed processes and full disks, five times as many as in make test (an hour)"
 	@echo "make mutate    change the code in one place at a time and count the changes that the tests notice (hours)"
 	@echo "make clean     remove .venv, .venv-floors and generated files"
 
@@ -108,7 +108,7 @@ mutate: $(READY)
 
 fuzz: $(READY)
 	@echo "-- about 3,000 damaged files, 60 killed processes, full disks (an hour)"
-	@NEUROSUPER_FUZZ=7 $(BIN)/python -m pytest tests/fuzz
+	@NEUROSUPER_FUZZ=5 $(BIN)/python -m pytest tests/fuzz
 
 validate: $(READY)
 	@echo "-- simulated studies, into benchmarks/VALIDATION.md"

@@ -171,10 +171,10 @@ def _crossnobis(responses: xr.DataArray, noise: str) -> np.ndarray:
         raise ValueError(f"stimulus {names} has fewer than 2 repetitions; drop those")
     if noise != "none":
         X = _whiten(X, present, responses.unit.values, noise)
-    # pairs of different repetitions = all pairs − pairs of the same
-    total, each = X.sum(axis=1), X.reshape(len(X), -1)
+    # pairs of different repetitions = all pairs − pairs of the same; M² − M if none is missing
+    total, flat = X.sum(axis=1), X.reshape(len(X), -1)
     K = total @ total.T
-    K -= each @ each.T
+    K -= flat @ flat.T
     n_pairs = n[0] * (n[0] - 1) if present.all() else np.outer(n, n) - present @ present.T.astype(float)
     K /= n_pairs * X.shape[2]
     return squared_distances(K)

@@ -174,11 +174,12 @@ def predict_fold(
     scaled = [_zscore(x, fit) for x in X]
     mean = Y[fit].mean(axis=0)
     inner = number_folds(averages[fit], None if groups is None else groups[fit], fold.max() + 1, seed + 1)
+    cv, n = PredefinedSplit(inner), int(fit.sum())
     if len(X) > 1:
-        return _predict_by_band(scaled, Y - mean, fit, PredefinedSplit(inner), alphas, seed)
+        with blas_threads_for(n * n):
+            return _predict_by_band(scaled, Y - mean, fit, cv, alphas, seed)
     x = scaled[0]
     # as many equations as there are fewer of: features, or stimuli
-    cv, n = PredefinedSplit(inner), int(fit.sum())
     if x.shape[1] <= n:
         model = require("himalaya.ridge", "encoding").RidgeCV(alphas=alphas, cv=cv, solver_params=MOST_TARGETS)
     else:

@@ -159,23 +159,22 @@ class Encoding:
         first = world.pairs[0][0]
         self.fold, self.groups, self.seed = world.folds(first), world.groups(first), world.seed
         predicting = [(b, a) if back else (a, b) for a, b in world.pairs]
-        # targets and predictions (stimulus, unit), each minus the mean of what was fitted
-        found: dict[tuple[str, str], tuple[np.ndarray, ...]] = {}
+        units = [world.populations[goal].score.values.astype(float) for _, goal in predicting]
+        self.ends = _ends(units)
+        # targets and their predictions (stimulus, unit), of all pairs side by side
+        self.Y, self.P = np.empty((2, len(self.fold), sum(each.shape[1] for each in units)))
+        places = np.split(np.arange(self.Y.shape[1]), self.ends)
         for source in dict.fromkeys(source for source, _ in predicting):
-            goals = [goal for each, goal in predicting if each == source]
-            units = [world.populations[goal].score.values.astype(float) for goal in goals]
             # one model for all that a system predicts; each unit has a penalty of its own
-            Y, labels = np.hstack(units), world.populations[first].score
-            target, predicted = np.empty(Y.shape), np.empty(Y.shape)
+            own = [i for i, (each, _) in enumerate(predicting) if each == source]
+            X, Y = [column.codes[source].score], np.hstack([units[i] for i in own])
+            columns, labels = np.concatenate([places[i] for i in own]), world.populations[first].score
             for k in range(N_FOLDS):
-                X = [column.codes[source].score]
                 one = predict_fold(X, Y, self.fold, k, self.groups, np.asarray(ALPHAS), self.seed, labels)
-                target[self.fold == k], predicted[self.fold == k] = one.target, one.by_band.sum(axis=0)
-            divided = (np.split(each, _ends(units), axis=1) for each in (target, predicted))
-            found |= {(source, goal): tuple(both) for goal, *both in zip(goals, *divided, strict=True)}
-        both = [[standardize(each) for each in found[pair]] for pair in predicting]
-        self.Y, self.P = (np.hstack(each) for each in zip(*both, strict=True))
-        self.ends = _ends(Y for Y, _ in both)
+                rows = np.ix_(self.fold == k, columns)
+                self.Y[rows], self.P[rows] = one.target, one.by_band.sum(axis=0)
+        for place in places:  # systems may have other units of measurement
+            self.Y[:, place], self.P[:, place] = standardize(self.Y[:, place]), standardize(self.P[:, place])
 
     def score(self, rows: np.ndarray) -> np.ndarray:
         """Return the mean correlation (pair,) over units and folds, of some stimuli."""

@@ -24,6 +24,8 @@ from neurosuper.superposition.halved_stimuli import undivided
 from neurosuper.superposition.index_tables import check_top, leading_places, open_table, places_for
 from neurosuper.superposition.intervals import CONFIDENCE_LEVEL, intervals_of
 
+DIMS = ("amount", "rotation")
+
 
 def rotation_curve(
     responses: xr.DataArray,
@@ -149,8 +151,7 @@ def rotation_curve(
         n_resamples=n_resamples,
         seed=seed,
     )
-    columns = {"interpretability": found, "difference": found - found[0]}
-    variables: dict = {name: (("amount", "rotation"), values) for name, values in columns.items()} | intervals
+    variables: dict = {"interpretability": (DIMS, found), "difference": (DIMS, found - found[0])} | intervals
     variables["p_value"] = "amount", p_of_draws(found[0, 0], found.T)
     attrs: dict = {"method": "random rotations", "metric": metric.name, "quantity": index_label(metric)}
     attrs |= {"top": int(top), "n_rotations": int(n_rotations), "n_stimuli": n, "n_units": n_units}

@@ -90,6 +90,20 @@ def test_each_measure_is_its_own_function_on_the_stimuli_to_score():
         assert units.estimate.sel(measure=measure) == pytest.approx(float(alone.median_r), abs=1e-12)
 
 
+def test_pairs_do_not_change_one_another_even_if_one_has_tiny_numbers():
+    systems = some_systems()
+    systems["c"] = (
+        1e-13 * systems["a"][:, :4].assign_coords(unit=list("wxyz")) + 1e-13 * systems["b"][:, 0].values[:, None]
+    )
+    measures = ["encoding", "encoding back", "twins", "twins back"]
+    found = compare_populations(systems, [], measures=measures, **FAST)
+    for pair in (("a", "b"), ("a", "c"), ("b", "c")):
+        alone = compare_populations(systems, [], measures=measures, pairs=[pair], **FAST)
+        of_pair = found.sel(pair=alone.pair.values)
+        for name in ("estimate", "p_value"):
+            np.testing.assert_allclose(of_pair[name], alone[name], rtol=1e-9, err_msg=f"{name} of {pair}")
+
+
 def test_codes_are_of_finders_that_were_fitted_on_the_other_half():
     systems = some_systems()
     found = compare_populations(systems, {"few": ns.PCA(3), "same": ns.Units()}, measures=["cka", "twins"], **FAST)

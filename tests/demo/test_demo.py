@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from pynwb import NWBHDF5IO
 
 import neurosuper as ns
-from neurosuper import average_repetitions, demo, load_images, load_nwb
+from neurosuper import average_repetitions, demo, load_images, load_nwb, reproduce
 from neurosuper.demo import run_demo
 from neurosuper.demo.gabor import GaborEnergy
 from neurosuper.demo.simulate import (
@@ -119,6 +119,7 @@ def test_demo_shows_how_well_planted_directions_are_recovered(tmp_path, monkeypa
     assert interfering["KMeans"].welch > 0  # 24 directions in 16 units
     with NWBHDF5IO(tmp_path / "demo" / "results.nwb") as file:
         assert len(file.read().processing["neurosuper"]["directions"]) == 24
+    assert reproduce(tmp_path / "demo" / "study.nc").same
 
 
 @pytest.fixture

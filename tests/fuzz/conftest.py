@@ -15,7 +15,7 @@ __all__ = ["mouse", "write_nwb"]  # fixtures
 
 @pytest.fixture(scope="session")
 def share() -> int:
-    """1 in `make test`; 7 in `make fuzz`, which draws seven times as many inputs and kills more often."""
+    """1 in `make test`; 5 in `make fuzz`, which draws five times as many inputs and kills twelve times as often."""
     return int(os.environ.get("NEUROSUPER_FUZZ", "1"))
 
 

@@ -13,7 +13,7 @@ from tests.fuzz.formats import FORMATS, NWB_CALLS
 from tests.fuzz.sandbox import Sandbox, fault_of
 
 BYTES = 10  # inputs per format
-OBJECTS = 25  # inputs per call and reader
+OBJECTS = 35  # inputs per call and reader
 GROUPS_READ = {  # groups that a call reads; damage elsewhere need not be tried
     "_spikes": ("units", "intervals", "general/extracellular_ephys"),
     "_trials": ("units", "intervals", "general/extracellular_ephys"),
